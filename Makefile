@@ -1,0 +1,55 @@
+# Everything a developer or a curious visitor types. `make` alone lists it.
+PORT ?= 5000
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup check lint types lock clean
+
+help:  ## list what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
+
+demo: .venv/.runs  ## set up and run everything at http://127.0.0.1:5000 (PORT= changes it)
+	@$(BIN)/python manage.py demo --port $(PORT)
+
+test: .venv/.develops  ## set up and run the tests
+	$(BIN)/python -m pytest
+
+setup: .venv/.develops  ## install what runs, tests and checks into .venv
+
+check: lint types test  ## lint, types, tests: what CI runs
+
+lint: .venv/.develops
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.develops
+	$(BIN)/mypy
+
+lock: .venv/.develops  ## compile requirements*.in again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
+
+clean:  ## remove what was set up and the demo's data
+	rm -rf .venv instance .coverage .pytest_cache .mypy_cache .ruff_cache
+
+.venv/.runs: requirements.txt
+	$(call install,requirements.txt)
+	@touch $@
+
+.venv/.develops: requirements-dev.txt
+	$(call install,requirements-dev.txt)
+	@touch $@ .venv/.runs
+
+ifdef UV
+define install
+	@test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv
+	uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1)
+endef
+else
+define install
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+endef
+endif

@@ -1,0 +1,136 @@
+"""`manage.py demo`: everything on this machine with one command, for trying it out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import click
+import flask_migrate
+from flask import Flask, current_app
+from flask.cli import ScriptInfo
+from flask_security.utils import hash_password
+
+from ..db import db
+from ..identities import find_account
+from ..settings import ROOT
+
+HOST = "127.0.0.1"
+START_SECONDS_MAX = 30
+
+# Created by the demo and nowhere else.
+ACCOUNTS = (
+    ("alice@example.com", "alice", "+14155550123", "alice will forget this"),
+    ("bob@example.com", "bob", "+14155550124", "bob will forget this too"),
+    ("carol@example.com", "carol", "+14155550125", "carol keeps forgetting"),
+)
+
+
+@click.command()
+@click.option("--port", default=5000, show_default=True, help="Where the pages are served.")
+@click.pass_obj
+def demo(script: ScriptInfo, port: int) -> None:
+    """Run web pages, worker and inbox on this machine. Ctrl-C stops everything."""
+    _refuse_taken(port)
+    url = f"http://{HOST}:{port}"
+    os.environ.update(
+        RECOVERY_CONFIG=str(ROOT / "config" / "development.toml"),
+        FLASK_RECOVERY_PUBLIC_URL=url,
+        FLASK_SECRET_KEY_FILE=_secret_file("demo-secret-key"),
+        FLASK_SECURITY_PASSWORD_SALT_FILE=_secret_file("demo-password-salt"),
+    )
+    _set_up(script.load_app())
+    web = [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", "--threads", "8"]
+    processes = [
+        subprocess.Popen([*web, "--log-level", "warning", "app:create_app()"], cwd=ROOT),
+        subprocess.Popen([sys.executable, "manage.py", "worker"], cwd=ROOT),
+    ]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        _wait_until_up(url, processes)
+        _say_hello(url)
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.2)
+        raise click.ClickException("a part of the demo has stopped; see its message above")
+    except _Stopped:
+        click.echo("\nStopped. `make demo` starts it again, with the same accounts.")
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        for process in processes:
+            process.wait(timeout=30)
+
+
+class _Stopped(BaseException):
+    """Ctrl-C, or SIGTERM."""
+
+
+def _stop(*_: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # once is enough; the rest is tidying up
+    raise _Stopped
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise click.ClickException(
+                f"port {port} can not be used ({error}). Choose another one: make demo PORT=5001"
+            ) from None
+
+
+def _secret_file(name: str) -> str:
+    """A file that only this user can read, with a secret made once."""
+    path = ROOT / "instance" / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        draft = path.with_suffix(".part")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        draft.rename(path)
+    return str(path)
+
+
+def _set_up(app: Flask) -> None:
+    with app.app_context():
+        Path(current_app.instance_path).mkdir(exist_ok=True)
+        flask_migrate.upgrade()
+        for email, username, phone, password in ACCOUNTS:
+            if find_account(email) is None:
+                app.extensions["security"].datastore.create_user(
+                    email=email,
+                    username=username,
+                    us_phone_number=phone,
+                    password=hash_password(password),
+                )
+        db.session.commit()
+
+
+def _wait_until_up(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
+        with suppress(OSError), urllib.request.urlopen(f"{url}/healthz", timeout=1):
+            return
+        time.sleep(0.1)
+    raise click.ClickException("the demo did not start; see the message above")
+
+
+def _say_hello(url: str) -> None:
+    click.echo(f"\n  Sparekey demo   {url}\n  Inbox           {url}/inbox/\n")
+    click.echo("  Sample accounts (any of the three names works), with their first passwords:")
+    for email, username, phone, password in ACCOUNTS:
+        click.echo(f"    {email:<18} {username:<6} {phone}   {password}")
+    click.echo("\n  Forget one, ask for a link, look into the inbox. Ctrl-C stops everything.\n")

@@ -1,0 +1,31 @@
+"""`manage.py worker`: sends the mail that waits in the outbox."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from .. import worker as engine
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Try every mail that is due now, then stop.")
+@with_appcontext
+def worker(once: bool) -> None:
+    """Send the mail that waits in the outbox. Several may run."""
+    log = current_app.logger
+    log.setLevel(logging.INFO)
+    if once:
+        click.echo(f"{engine.work_until_done()} tried")
+        return
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())  # the mail in hand is finished first
+    log.info("worker started")
+    engine.run(stop)
+    log.info("worker stopped")

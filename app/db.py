@@ -1,0 +1,72 @@
+"""The database: one engine, one clock, and how each connection is set up.
+
+SQLite is the embedded default. The driver's own transaction start is kept: a transaction begins at
+the first write, so a request that only reads holds no lock while it hashes a password.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import DateTime, MetaData, event, literal
+from sqlalchemy.engine import Engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
+
+db = SQLAlchemy(
+    # Constraints need names, or a later migration can not drop them.
+    metadata=MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    ),
+    # Parameters are addresses and hashes: they do not belong in an error message.
+    engine_options={"hide_parameters": True},
+)
+
+
+class utcnow(FunctionElement[Any]):  # noqa: N801  # reads as an SQL function, like func.now
+    """The database's time, naive UTC, plus a number of seconds: one clock for many machines."""
+
+    type = DateTime()
+    name = "utcnow"
+    inherit_cache = True
+
+    def __init__(self, plus_seconds: float = 0.0) -> None:
+        super().__init__(literal(float(plus_seconds)))
+
+
+@compiles(utcnow, "sqlite")
+def _utcnow_on_sqlite(element: utcnow, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    # Six digits, as SQLAlchemy stores a DateTime: text compares like time only at equal length.
+    return f"(strftime('%Y-%m-%d %H:%M:%f', julianday('now') + {seconds} / 86400.0) || '000')"
+
+
+@compiles(utcnow, "postgresql")
+def _utcnow_on_postgresql(element: utcnow, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(timezone('utc', clock_timestamp()) + make_interval(secs => {seconds}))"
+
+
+def is_sqlite() -> bool:
+    return db.engine.dialect.name == "sqlite"
+
+
+@event.listens_for(Engine, "connect")
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # an answer of 200 survives a power cut
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()

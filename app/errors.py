@@ -1,0 +1,130 @@
+"""What can go wrong, as types. Each carries the code that JSON clients and redirects get.
+
+RecoveryError
+├── SettingsError         the configuration is refused; `problems` says all that is wrong
+├── Undeliverable         a message that must not be sent; `reason` is for the admin
+└── RequestError          answered with `status` and `code`
+    ├── InvalidRequest
+    ├── OriginNotAllowed
+    └── LinkError         a reset link that can not be used
+        ├── LinkInvalid
+        ├── LinkExpired
+        ├── LinkUsed
+        ├── LinkSuperseded
+        ├── LinkRevoked
+        └── AccountUnavailable
+
+IdentityError (ValueError)  a value that no account can have as email, username or phone
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class RecoveryError(Exception):
+    """The root of the tree."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a setting: what, and where the value came from."""
+
+    name: str
+    origin: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.origin}): {self.message}"
+
+
+class SettingsError(RecoveryError):
+    """The configuration can not be used. All problems are reported at once."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class Undeliverable(RecoveryError):
+    """A message that must not be sent. The admin reads `reason`; the person who asked never does."""
+
+    def __init__(self, reason: str, user_id: int | None = None) -> None:
+        self.reason, self.user_id = reason, user_id
+        super().__init__(reason)
+
+
+class RequestError(RecoveryError):
+    """A request that is refused. `status` is the HTTP status, `code` the machine's word for it."""
+
+    status = 400
+    code = "invalid_request"
+    title = "That did not work"
+    message = "The request could not be understood."
+
+    def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
+        self.field = field
+        self.message = message or self.message
+        super().__init__(self.message)
+
+
+class InvalidRequest(RequestError):
+    """Malformed input: wrong type, missing, repeated or too long."""
+
+
+class OriginNotAllowed(RequestError):
+    status = 403
+    code = "origin_not_allowed"
+    message = "Requests from that origin are not allowed."
+
+
+class LinkError(RequestError):
+    """A reset link that can not be used."""
+
+    title = "This link does not work"
+    user_id: int | None = None  # whose link it was, for the audit trail only
+
+    def about(self, user_id: int) -> LinkError:
+        self.user_id = user_id
+        return self
+
+
+class LinkInvalid(LinkError):
+    code = "link_invalid"
+    message = (
+        "This link is incomplete or was not made here. Copy it whole from the mail, or ask for a new one."
+    )
+
+
+class LinkExpired(LinkError):
+    code = "link_expired"
+    title = "This link has expired"
+    message = "Links only work for a short time, to keep your account safe. Ask for a new one."
+
+
+class LinkUsed(LinkError):
+    code = "link_used"
+    title = "This link was already used"
+    message = "A link works once. If you still need to change your password, ask for a new one."
+
+
+class LinkSuperseded(LinkError):
+    code = "link_superseded"
+    title = "There is a newer link"
+    message = "We sent you a newer mail, and only its link works. Look for the latest one, or ask again."
+
+
+class LinkRevoked(LinkError):
+    code = "link_revoked"
+    title = "This link was cancelled"
+    message = "Something about your account has changed since this link was sent. Ask for a new one."
+
+
+class AccountUnavailable(LinkError):
+    code = "account_unavailable"
+    title = "This account can not be recovered here"
+    message = "The account is not active at the moment. Please contact whoever runs this site."
+
+
+class IdentityError(ValueError):
+    """A value that no account can have as its email address, username or phone number."""

@@ -1,0 +1,94 @@
+"""The demo's inbox: a mail backend that keeps mail on this machine, and the page that shows it.
+
+Switched on by RECOVERY_INBOX, which needs a public URL on this machine: whoever reads the inbox
+can take every account.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import time
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask, Response, abort, current_app, render_template
+from flask.typing import ResponseReturnValue
+from flask_mailman.backends.base import BaseEmailBackend
+
+from .settings import Settings
+
+inbox = Blueprint("inbox", __name__, url_prefix="/inbox")
+
+# Links in a mail open in a new tab, as in a mail program; nothing in it runs.
+FRAME_CSP = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
+    "sandbox allow-popups allow-popups-to-escape-sandbox"
+)
+
+
+class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
+    """Flask-Mailman's seam: writes each mail to a file instead of sending it."""
+
+    def send_messages(self, email_messages: list[Any]) -> int:
+        folder = _folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for message in email_messages:
+            draft = folder / f"{time.time_ns()}.part"
+            draft.write_bytes(message.message().as_bytes())
+            draft.rename(draft.with_suffix(".eml"))  # never seen half written
+        return len(email_messages)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    if settings.RECOVERY_INBOX:
+        app.register_blueprint(inbox)
+
+
+@inbox.get("/")
+def index() -> ResponseReturnValue:
+    newest_first = sorted(_folder().glob("*.eml"), reverse=True)[:50]
+    mails = [_read(path) for path in newest_first]
+    return render_template("security/inbox.html", mails=mails)
+
+
+@inbox.get("/<int:number>")
+def show(number: int) -> ResponseReturnValue:
+    return render_template("security/inbox_mail.html", mail=_read(_path(number)))
+
+
+@inbox.get("/<int:number>/html")
+def html_part(number: int) -> ResponseReturnValue:
+    """The HTML part alone, for the frame. `_blank` so that its links leave the frame."""
+    html = _read(_path(number))["html"].replace("<head>", '<head><base target="_blank">', 1)
+    return Response(
+        html, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": FRAME_CSP}
+    )
+
+
+def _folder() -> Path:
+    return Path(current_app.instance_path) / "inbox"
+
+
+def _path(number: int) -> Path:
+    path = _folder() / f"{number}.eml"
+    if not path.is_file():
+        abort(404)
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    text, html = message.get_body(("plain",)), message.get_body(("html",))
+    return {
+        "number": path.stem,
+        "subject": message["Subject"],
+        "sender": message["From"],
+        "recipient": message["To"],
+        "at": parsedate_to_datetime(message["Date"]),
+        "text": text.get_content() if text else "",
+        "html": html.get_content() if html else "",
+    }

@@ -1,0 +1,32 @@
+"""Who may ask how often. A source is an address; more than a person needs is refused with 429."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Flask, request
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+
+PER_SOURCE = "30 per minute; 300 per hour"  # an office behind one address still gets through
+LIMITED = ("security.forgot_password", "security.reset_password", "security.login")
+
+limiter = Limiter(get_remote_address)
+
+
+def init_app(app: Flask) -> None:
+    """Limit the open POSTs. Reads RATELIMIT_* itself."""
+    app.config.setdefault("RATELIMIT_STORAGE_URI", "memory://")
+    limiter.init_app(app)
+    limit: Any = limiter.shared_limit(
+        PER_SOURCE, scope="open posts", exempt_when=lambda: request.method != "POST"
+    )
+    for endpoint in LIMITED:
+        app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+
+
+def seconds_to_wait() -> int:
+    """After a refusal: when the source may try again."""
+    limit = limiter.current_limit
+    return max(1, round(limit.reset_at - time.time())) if limit else 60

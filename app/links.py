@@ -1,0 +1,216 @@
+"""Reset links: a link's whole life.
+
+    issue -> (mailed) -> redeem
+                      -> expired | superseded by a newer mail | revoked by a change of the account
+
+A token is HMAC-SHA256 over the random nonce of its message, so every attempt to send one message
+carries the same link; the row here keeps only the token's SHA-256. A link remembers the account,
+the address and the password it was issued for, and all three are looked at again when it is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+
+from flask_security.confirmable import requires_confirmation
+from sqlalchemy import ColumnElement, CursorResult, func, select, update
+
+from .db import db, utcnow
+from .errors import (
+    AccountUnavailable,
+    LinkError,
+    LinkExpired,
+    LinkInvalid,
+    LinkRevoked,
+    LinkSuperseded,
+    LinkUsed,
+    Undeliverable,
+)
+from .models import ResetLink, User
+from .settings import current
+
+if TYPE_CHECKING:
+    from .models import OutboxMessage
+
+DAY_SECONDS = 86_400
+
+# What a link must not have been through to be usable.
+_OPEN = (
+    ResetLink.redeemed_at.is_(None),
+    ResetLink.superseded_at.is_(None),
+    ResetLink.revoked_at.is_(None),
+)
+
+
+def issue(message: OutboxMessage, user: User, client: str) -> str:
+    """The token of this message's link: made at the first attempt, the same at each later one.
+
+    Its life starts anew with each attempt, so that what the mail says about it is true.
+    Raises Undeliverable within the cool-down, over the daily cap, and for a link that has ended.
+    """
+    life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
+    # On PostgreSQL two workers with two requests of one account take turns here.
+    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
+    link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
+    if link is not None:
+        if not _is_usable(link, user):
+            raise Undeliverable("its link has ended before it could be sent", user.id)
+        link.expires_at = utcnow(life)
+        return next(token for token in _tokens(message.nonce) if _hash(token) == link.token_hash)
+    token = _tokens(message.nonce)[0]
+    link = ResetLink(
+        user_id=user.id,
+        message_id=message.id,
+        token_hash=_hash(token),
+        email=user.email,
+        password_state=_password_state(user),
+        client=client,
+        expires_at=utcnow(life),
+    )
+    db.session.add(link)
+    db.session.flush()  # takes SQLite's write lock: what is counted next can not change
+    if reason := _over_budget(link):
+        db.session.rollback()
+        raise Undeliverable(reason, link.user_id)
+    return token
+
+
+def delivered(message: OutboxMessage) -> None:
+    """The relay has accepted the mail: from now on only its link works, not the earlier ones."""
+    newest = select(ResetLink.id).where(ResetLink.message_id == message.id).scalar_subquery()
+    _end(ResetLink.user_id == message.user_id, ResetLink.id < newest, column="superseded_at")
+
+
+def undelivered(message: OutboxMessage) -> None:
+    """The mail was given up: it supersedes nothing and does not count against the account."""
+    db.session.execute(
+        update(ResetLink).where(ResetLink.message_id == message.id).values(undelivered_at=utcnow())
+    )
+
+
+def resolve(token: str) -> tuple[ResetLink, User]:
+    """The link that belongs to a token, and its account. Changes nothing.
+
+    Raises the LinkError that says why it can not be used.
+    """
+    link, user, refusal = _look_at(ResetLink.token_hash == _hash(token))
+    if refusal is not None:
+        raise refusal
+    return link, user
+
+
+def redeem(link: ResetLink, password_before: str) -> None:
+    """Spend the link, in the transaction that writes the new password. One caller wins.
+
+    The condition is looked at again under the lock that the write takes: the account is still
+    active, and its address and its password are still those that were read (on PostgreSQL the
+    account's row is locked, too). Raises the LinkError that fits for whoever comes second; nothing
+    of the transaction is left then.
+    """
+    link_id = link.id
+    unchanged = (
+        select(User.id)
+        .where(User.id == link.user_id, User.active)
+        .where(User.email == link.email, User.password == password_before)
+        .with_for_update()
+    )
+    with db.session.no_autoflush:  # the new password must not be there yet
+        result = db.session.execute(
+            update(ResetLink)
+            .where(ResetLink.id == link.id, *_OPEN, ResetLink.expires_at > utcnow())
+            .where(ResetLink.user_id.in_(unchanged))
+            .values(redeemed_at=utcnow())
+            .execution_options(synchronize_session=False)
+        )
+    assert isinstance(result, CursorResult)
+    if result.rowcount != 1:
+        db.session.rollback()
+        _, user, refusal = _look_at(ResetLink.id == link_id)
+        raise refusal or LinkUsed().about(user.id)
+    _end(ResetLink.user_id == link.user_id, ResetLink.id != link.id, column="superseded_at")
+
+
+def why_not_recoverable(user: User) -> str | None:
+    """Why this account can not be recovered by mail now; None when it can."""
+    if not user.is_active:
+        return "the account is not active"
+    if user.is_locked():
+        return "the account is locked"
+    if requires_confirmation(user):
+        return "the address is not confirmed"
+    if not user.password:
+        return "the account has no password: it signs in another way"
+    return None
+
+
+def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | None]:
+    """A link, its account, and why it can not be used, if it can not. Raises LinkInvalid for none."""
+    row = db.session.execute(
+        select(ResetLink, User, ResetLink.expires_at <= utcnow())
+        .join(User, User.id == ResetLink.user_id)
+        .where(which)
+    ).first()
+    if row is None:
+        raise LinkInvalid
+    link, user, expired = row
+    refusals = (
+        (link.redeemed_at, LinkUsed),
+        (link.superseded_at, LinkSuperseded),
+        (link.revoked_at, LinkRevoked),
+        (expired, LinkExpired),
+        (why_not_recoverable(user), AccountUnavailable),
+        (not _is_usable(link, user), LinkRevoked),
+    )
+    refusal = next((kind().about(user.id) for reason, kind in refusals if reason), None)
+    return link, user, refusal
+
+
+def _end(*which: ColumnElement[bool], column: str) -> None:
+    db.session.execute(
+        update(ResetLink)
+        .where(*which, *_OPEN)
+        .values({column: utcnow()})
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _is_usable(link: ResetLink, user: User) -> bool:
+    """Nothing has ended the link, and the account is as it was when the link was issued."""
+    ended = link.redeemed_at or link.superseded_at or link.revoked_at
+    unchanged = link.email == user.email and link.password_state == _password_state(user)
+    return unchanged and not ended
+
+
+def _over_budget(link: ResetLink) -> str | None:
+    settings = current()
+    cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
+    recent, today = db.session.execute(
+        select(func.count().filter(ResetLink.issued_at > utcnow(-cooldown)), func.count()).where(
+            ResetLink.user_id == link.user_id,
+            ResetLink.id != link.id,
+            ResetLink.undelivered_at.is_(None),
+            ResetLink.issued_at > utcnow(-max(DAY_SECONDS, cooldown)),
+        )
+    ).one()
+    if recent:
+        return "a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
+    if today >= settings.RECOVERY_MAIL_DAILY_CAP:
+        return "the account had its mails for today (RECOVERY_MAIL_DAILY_CAP)"
+    return None
+
+
+def _tokens(nonce: bytes) -> list[str]:
+    """The token of a nonce under each valid key, the newest key first."""
+    digests = (hmac.digest(key, nonce, "sha256") for key in current().keys("reset link"))
+    return [base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _password_state(user: User) -> str:
+    return hashlib.sha256((user.password or "").encode()).hexdigest()

@@ -1,0 +1,13 @@
+"""Alembic runs this for every `manage.py db` command, inside the app's context."""
+
+from alembic import context
+from flask import current_app
+
+engine = current_app.extensions["migrate"].db.engine
+metadata = current_app.extensions["migrate"].db.metadata
+
+with engine.connect() as connection:
+    # SQLite can not alter a table in place: Alembic copies it (batch mode).
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,127 @@
+"""The tables. Accounts are Flask-Security's complete model, so that its features need no migration;
+links, messages and events are ours. Each of ours lives in its own module; here is only its shape.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flask_security.models import fsqla, fsqla_v4
+from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Text, func, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
+
+from .db import db, utcnow
+from .errors import IdentityError
+from .identities import canonical
+
+if TYPE_CHECKING:
+
+    class Model(DeclarativeBase):
+        """What db.Model is, in words that the type checker knows."""
+
+else:
+    Model = db.Model
+
+# Flask-Security's own table has no key and so no index: every look-up of a user's roles scanned it.
+fsqla.FsModels.db = db
+fsqla.FsModels.roles_users = db.Table(
+    "roles_users",
+    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), primary_key=True),
+    Column("role_id", ForeignKey("role.id", ondelete="CASCADE"), primary_key=True),
+)
+
+
+class Role(Model, fsqla_v4.FsRoleMixin):
+    """A named set of permissions."""
+
+
+class User(Model, fsqla_v4.FsUserMixin):
+    """An account. Identities are stored in canonical form, whatever writes them."""
+
+    if TYPE_CHECKING:  # the mixin's columns, as what reading them gives
+        id: Mapped[int]  # type: ignore[assignment]
+        email: Mapped[str]  # type: ignore[assignment]
+        password: Mapped[str | None]  # type: ignore[assignment]
+        active: Mapped[bool]
+        fs_uniquifier: Mapped[str]  # type: ignore[assignment]
+
+    __table_args__ = (
+        Index("uq_user_email_lower", func.lower(text("email")), unique=True),
+        Index("uq_user_username_lower", func.lower(text("username")), unique=True),
+    )
+
+    @validates("email", "username", "us_phone_number")
+    def _store_canonically(self, column: str, value: Any) -> str | None:
+        if value is None or value == "":
+            return None
+        stored = canonical(column, str(value))
+        if stored is None:
+            raise IdentityError(f"{value!r} can not be stored as {column}")
+        return stored
+
+
+class WebAuthn(Model, fsqla_v4.FsWebAuthnMixin):
+    """A passkey."""
+
+    __tablename__ = "webauthn"
+
+
+class FsRefreshTracker(Model, fsqla_v4.FsRefreshTrackerMixin):
+    """A family of refresh tokens."""
+
+    __tablename__ = "fs_refresh"
+
+
+class OutboxMessage(Model):
+    """A mail to be sent; `outbox.py` is its life. What it says is sealed, and erased when settled."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    sealed: Mapped[str | None] = mapped_column(Text)
+    nonce: Mapped[bytes] = mapped_column(LargeBinary(32))  # a link's token is made from it
+    message_id: Mapped[str] = mapped_column(String(255), unique=True)  # the Message-ID header
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
+    state: Mapped[str] = mapped_column(String(20), default="waiting")
+    reason: Mapped[str | None] = mapped_column(String(255))  # why it was dropped or given up
+    attempts: Mapped[int] = mapped_column(default=0)
+    claim: Mapped[str | None] = mapped_column(String(32))  # whose attempt it is
+    created_at: Mapped[datetime] = mapped_column(default=utcnow())
+    due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
+    settled_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_outbox_message_state_due_at", "state", "due_at"),)
+
+
+class ResetLink(Model):
+    """A reset link; `links.py` is its life. It remembers what it was issued for."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
+    message_id: Mapped[int | None] = mapped_column(
+        ForeignKey("outbox_message.id", ondelete="SET NULL"), unique=True
+    )
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256, hex
+    email: Mapped[str] = mapped_column(String(255))  # the address it went to
+    password_state: Mapped[str] = mapped_column(String(64))  # the password it may replace
+    client: Mapped[str] = mapped_column(String(40))  # the front end it lands on
+    issued_at: Mapped[datetime] = mapped_column(default=utcnow())
+    expires_at: Mapped[datetime]
+    redeemed_at: Mapped[datetime | None]
+    superseded_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    undelivered_at: Mapped[datetime | None]  # its mail was given up: it does not count as a mail
+
+    __table_args__ = (Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),)
+
+
+class RecoveryEvent(Model):
+    """One line of the audit trail; `audit.py` writes it."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    reason: Mapped[str | None] = mapped_column(String(255))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"), index=True)
+    source: Mapped[str | None] = mapped_column(String(45))  # the address the request came from
+    client: Mapped[str | None] = mapped_column(String(40))

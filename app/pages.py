@@ -1,0 +1,111 @@
+"""Home, the end of a reset, health, and the pages for everything that goes wrong."""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import humanize
+from flask import (
+    Blueprint,
+    Flask,
+    current_app,
+    get_flashed_messages,
+    got_request_exception,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+
+from . import clients, limits, recovery
+from .db import db
+from .errors import LinkError, RequestError
+from .settings import Settings
+
+pages = Blueprint("pages", __name__)
+
+# What a plain HTTP error is called: code for machines, title and words for people.
+WORDS: dict[int, tuple[str, str, str]] = {
+    404: ("not_found", "There is nothing here", "The address may be incomplete, or the page is gone."),
+    405: ("invalid_request", "That can not be done here", "This address does not take that kind of request."),
+    413: ("invalid_request", "That was too much", "What was sent is longer than anything we expect."),
+    429: ("rate_limited", "Too many tries", "Please wait a minute, then try again."),
+    500: ("internal_error", "Something went wrong here", "It is our fault, not yours. Nothing was changed."),
+}
+BAD_REQUEST = ("invalid_request", "That did not work", "The request could not be understood.")
+
+
+class CsrfFailed(RequestError):
+    """A form without a valid token (Flask-WTF's CSRFError, in our words)."""
+
+    code = "csrf_failed"
+    title = "This page was open too long"
+    message = "For your safety, pages work for a limited time and in one browser only. Please try again."
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.register_blueprint(pages)
+    app.register_error_handler(RequestError, _refuse)
+    app.register_error_handler(CSRFError, lambda error: _refuse(CsrfFailed()))
+    app.register_error_handler(HTTPException, _http_error)
+    got_request_exception.connect(_roll_back, app)
+    app.jinja_env.globals["settings"] = settings
+    app.jinja_env.filters["duration"] = partial(humanize.precisedelta, format="%0.0f")
+
+
+@pages.get("/")
+def home() -> ResponseReturnValue:
+    return render_template("security/home.html")
+
+
+@pages.get("/reset-done")
+def reset_done() -> ResponseReturnValue:
+    """The end of a reset. It takes Flask-Security's message, so that it can be seen only once."""
+    if not get_flashed_messages():
+        return redirect(url_for("pages.home"))
+    return render_template("security/reset_done.html")
+
+
+@pages.get("/.well-known/change-password")
+def change_password_url() -> ResponseReturnValue:
+    """https://w3c.github.io/webappsec-change-password-url/"""
+    changeable = current_app.config["SECURITY_CHANGEABLE"]
+    return redirect(url_for("security.change_password" if changeable else "security.forgot_password"), 303)
+
+
+@pages.get("/healthz")
+def alive() -> ResponseReturnValue:
+    return {"status": "ok"}
+
+
+def _refuse(error: RequestError) -> ResponseReturnValue:
+    if isinstance(error, LinkError):
+        recovery.record_refusal(error)
+    if clients.wants_json(request):
+        return clients.json_refusal(error)
+    page = render_template("security/problem.html", title=error.title, text=error.message, code=error.code)
+    return page, error.status
+
+
+def _http_error(error: HTTPException) -> ResponseReturnValue:
+    status = error.code or 500
+    if status < 400:
+        return error
+    code, title, text = WORDS.get(status, BAD_REQUEST)
+    headers = dict(item for item in error.get_headers() if item[0] == "Allow")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers["Retry-After"] = str(limits.seconds_to_wait())
+    if clients.wants_json(request):
+        return clients.json_answer({"errors": [text], "error_code": code}, status, headers)
+    page = render_template("security/problem.html", title=title, text=text, code=code)
+    return page, status, headers
+
+
+def _roll_back(_app: Flask, **_: Any) -> None:
+    """Flask-Security commits after the request also when it failed: leave it nothing to commit."""
+    db.session.rollback()

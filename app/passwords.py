@@ -1,0 +1,58 @@
+"""Passwords: what a new one must be, and the one form in which all are compared.
+
+Length counts code points after NFC (NIST SP 800-63B-4 §3.1.1.2). No composition rules.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from flask import current_app
+from flask_security import PasswordUtil
+from flask_security.utils import get_message, hash_password, verify_password
+
+from .settings import current
+
+MESSAGES = {
+    "PASSWORD_INVALID_LENGTH": "Use at least %(length)s characters. A few words in a row do well.",
+    "PASSWORD_TOO_LONG": "Use at most %(length)s characters.",
+    "PASSWORD_NOT_TEXT": "This holds a character that no keyboard makes. Please type the password.",
+}
+
+# NFC joins a few code points into one, never this many: longer input is too long unread.
+_NFC_SHRINKS_AT_MOST = 4
+
+
+class RecoveryPasswordUtil(PasswordUtil):
+    """Flask-Security's seam for password rules."""
+
+    def normalize(self, password: str) -> str:
+        """NFC, the same in register, reset, change and sign-in. Never fails, whatever the input."""
+        if _is_far_too_long(password):
+            return password  # longer than any password that was accepted, so it matches none
+        return unicodedata.normalize("NFC", password).encode("utf-8", "replace").decode()
+
+    def validate(self, password: str, is_register: bool, **kwargs: Any) -> tuple[list[str] | None, str]:
+        """The reasons against this password (None: it is good), and its normal form."""
+        settings = current()
+        normal = self.normalize(password)
+        if len(normal) > (limit := settings.RECOVERY_PASSWORD_LENGTH_MAX):
+            return [get_message("PASSWORD_TOO_LONG", length=limit)[0]], normal
+        if len(normal) < (limit := settings.SECURITY_PASSWORD_LENGTH_MIN):
+            return [get_message("PASSWORD_INVALID_LENGTH", length=limit)[0]], normal
+        if any("\ud800" <= character <= "\udfff" for character in password):
+            return [get_message("PASSWORD_NOT_TEXT")[0]], normal
+        return None, normal
+
+
+def verify_nothing(password: str) -> None:
+    """Cost what verifying a real password costs, for accounts that have none or do not exist."""
+    cached = current_app.extensions
+    if "dummy_hash" not in cached:
+        cached["dummy_hash"] = hash_password("no account has this password")
+    verify_password(password, cached["dummy_hash"])
+
+
+def _is_far_too_long(password: str) -> bool:
+    return len(password) > _NFC_SHRINKS_AT_MOST * current().RECOVERY_PASSWORD_LENGTH_MAX

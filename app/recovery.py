@@ -1,0 +1,159 @@
+"""The web half of recovery: the request for a link, the landing of a link, and its redemption.
+
+    POST /reset          what was typed goes into the outbox; everybody gets the same answer
+    GET  /reset/<token>  the token moves into the session, the browser to /reset/~<handle>
+    GET  /reset/~<handle>  the form
+    POST                 Flask-Security's view; its `password_reset` signal spends the link
+
+No account is looked up and no mail is sent while anybody waits for `POST /reset`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flask import after_this_request, g, redirect, render_template, request, session, url_for
+from flask_security import unauth_csrf
+from flask_security.forms import ResetPasswordForm
+from sqlalchemy import inspect
+
+from . import audit, clients, links, outbox
+from .db import db
+from .errors import InvalidRequest, LinkError, LinkInvalid
+from .forms import AskForm, posted_identity
+from .identities import masked
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+    from flask.typing import ResponseReturnValue
+
+    from .models import User
+
+HANDLES_MAX = 4  # links that may be open in one browser at once; the oldest goes first
+USER_AGENT_LENGTH_MAX = 300
+
+_HANDLE = "~"  # no token starts with it: tokens are base64url
+
+
+@unauth_csrf()
+def ask() -> ResponseReturnValue:
+    """The view behind `security.forgot_password`: somebody forgot a password."""
+    if request.method != "POST":
+        return _ask_page()
+    try:
+        identity = posted_identity()
+    except InvalidRequest as error:
+        if clients.wants_json(request):
+            raise
+        return _ask_page(error.message), error.status
+    outbox.enqueue("reset_instructions", identity=identity, client=clients.BROWSER, **_who_asks())
+    audit.record("requested", client=clients.BROWSER)
+    db.session.commit()
+    if clients.wants_json(request):
+        return clients.json_answer({})
+    return render_template("security/check_mail.html")
+
+
+def land(token: str) -> ResponseReturnValue:
+    """GET and HEAD of a reset link: consumes nothing, and takes the token out of the address bar."""
+    if token.startswith(_HANDLE):
+        _, user = links.resolve(_token_behind(token))
+        form = ResetPasswordForm(formdata=None)
+        return render_template(
+            "security/reset_password.html",
+            reset_password_form=form,
+            reset_password_token=token,
+            account=masked(user.email),
+        )
+    links.resolve(token)
+    if request.method == "HEAD":
+        return ""
+    return redirect(url_for("security.reset_password", token=_remember(token)), 303)
+
+
+class LinkSerializer:
+    """Stands behind `security.reset_serializer`, so that Flask-Security's own view reads our links."""
+
+    def loads(self, token: str, max_age: float | None = None) -> list[str]:
+        """The account's uniquifier. Raises the LinkError that says why the link can not be used."""
+        link, user = links.resolve(_token_behind(token))
+        g.reset_link, g.reset_handle = link, token
+        return [user.fs_uniquifier]
+
+
+def account_on_the_page() -> dict[str, Any]:
+    """For Flask-Security's reset page when it shows an error: whose password this is."""
+    return {"account": masked(g.reset_link.email)} if "reset_link" in g else {}
+
+
+def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
+    """Spend the link and say so, in the transaction that writes the new password.
+
+    Flask-Security commits after the request whatever the session holds, also when this raises:
+    so everything is rolled back first.
+    """
+    try:
+        password_before = inspect(user).attrs.password.history.deleted
+        links.redeem(g.reset_link, password_before[0])
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        outbox.enqueue("reset_notice", user_id=user.id, address=user.email, changed_at=now, **_who_asks())
+        audit.record("redeemed", user_id=user.id, client=g.reset_link.client)
+        db.session.flush()
+    except BaseException:
+        db.session.rollback()
+        raise
+    after_this_request(partial(_forget, g.reset_handle))
+
+
+def record_refusal(error: LinkError) -> None:
+    """A link that was refused when a password came with it. Nothing else is in the transaction."""
+    if request.method == "POST":
+        db.session.rollback()
+        audit.record("refused", reason=error.code, user_id=error.user_id)
+        db.session.commit()
+
+
+def _ask_page(problem: str | None = None) -> str:
+    form = AskForm(formdata=None)
+    form.email.errors = [problem] if problem else []
+    return render_template("security/forgot_password.html", forgot_password_form=form)
+
+
+def _who_asks() -> dict[str, Any]:
+    """What a mail may tell its reader about the request."""
+    return {
+        "source": request.remote_addr or "",
+        "user_agent": (request.user_agent.string or "")[:USER_AGENT_LENGTH_MAX],
+    }
+
+
+def _remember(token: str) -> str:
+    """Keep the token in this browser's session, and return the handle that stands for it."""
+    kept: dict[str, str] = session.get("reset_links", {})
+    handle = _HANDLE + secrets.token_urlsafe(9)
+    newest = [*kept.items(), (handle, token)][-HANDLES_MAX:]
+    session["reset_links"] = dict(newest)
+    return handle
+
+
+def _token_behind(handle_or_token: str) -> str:
+    if not handle_or_token.startswith(_HANDLE):
+        return handle_or_token
+    token: str | None = session.get("reset_links", {}).get(handle_or_token)
+    if token is None:
+        raise LinkInvalid(
+            "This page belongs to a link that was opened in another browser, or is done. "
+            "Open the link in the mail again, here, and allow cookies for this site."
+        )
+    return token
+
+
+def _forget(handle: str, response: Response) -> Response:
+    """Once its link is spent. A commit that failed keeps the handle: the link still works."""
+    if response.status_code < 400 and handle in session.get("reset_links", {}):
+        kept = {key: token for key, token in session["reset_links"].items() if key != handle}
+        session["reset_links"] = kept
+    return response

@@ -1,0 +1,90 @@
+"""Everything we tell Flask-Security, and where our parts are plugged into it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
+from flask_security import Security, SQLAlchemyUserDatastore, password_reset
+
+from . import clients, identities, passwords, recovery
+from .db import db
+from .forms import SignInForm
+from .models import FsRefreshTracker, Role, User, WebAuthn
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from itsdangerous import URLSafeTimedSerializer
+
+BODY_BYTES_MAX = 64 * 1024  # no form of ours is longer; 30 MB of JSON is refused unread
+
+MESSAGES = {
+    "GENERIC_AUTHN_FAILED": "That did not match. Check what you typed and try again.",
+    "RETYPE_PASSWORD_MISMATCH": "The two passwords are not the same.",
+    "PASSWORD_NOT_PROVIDED": "Type a password.",
+    **passwords.MESSAGES,
+}
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.config.setdefault("MAX_CONTENT_LENGTH", BODY_BYTES_MAX)
+    for name, text in MESSAGES.items():
+        app.config[f"SECURITY_MSG_{name}"] = (text, "error")
+    _set_cookies(app, by_tls=urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https")
+    identities.init_app(app, settings)
+    clients.init_app(app, settings)
+    security = Security(
+        app,
+        SQLAlchemyUserDatastore(db, User, Role, WebAuthn, FsRefreshTracker),
+        login_form=SignInForm,
+        password_util_cls=passwords.RecoveryPasswordUtil,
+    )
+    security.reset_serializer = cast("URLSafeTimedSerializer", recovery.LinkSerializer())
+    security.render_json(clients.json_answer)
+    security.want_json(clients.wants_json)
+    security.reset_password_context_processor(recovery.account_on_the_page)
+    password_reset.connect(recovery.on_password_reset, app)
+    _mount_views(app)
+
+
+def _set_cookies(app: Flask, *, by_tls: bool) -> None:
+    """Names and flags follow the public URL's scheme. `__Host-` binds a cookie to this very host.
+
+    Lax, not Strict: a link is opened from webmail, and with Strict the browser would not send the
+    cookie on the redirect that follows.
+    """
+    prefix = "__Host-" if by_tls else ""
+    flags = {"secure": by_tls, "httponly": True, "samesite": "Lax"}
+    app.config.update(
+        SESSION_COOKIE_NAME=f"{prefix}sparekey_session",
+        SESSION_COOKIE_PATH="/",
+        SESSION_COOKIE_SECURE=by_tls,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        REMEMBER_COOKIE_NAME=f"{prefix}sparekey_remember",
+        REMEMBER_COOKIE_SECURE=by_tls,
+        REMEMBER_COOKIE_HTTPONLY=True,
+        REMEMBER_COOKIE_SAMESITE="Lax",
+        SECURITY_CSRF_COOKIE_NAME=None,
+        SECURITY_CSRF_COOKIE={**flags, "httponly": False},  # scripts must read it
+        SECURITY_TWO_FACTOR_VALIDITY_COOKIE_NAME=f"{prefix}sparekey_two_factor",
+        SECURITY_TWO_FACTOR_VALIDITY_COOKIE={**flags, "samesite": "Strict"},
+        SECURITY_REFRESH_TOKEN_COOKIE_NAME=f"{prefix}sparekey_refresh",
+        SECURITY_REFRESH_TOKEN_COOKIE={**flags, "samesite": "Strict"},
+    )
+
+
+def _mount_views(app: Flask) -> None:
+    """Ours for asking and landing; the POST of the reset view stays Flask-Security's."""
+    redeem: Any = app.view_functions["security.reset_password"]
+
+    def reset_password(token: str) -> ResponseReturnValue:
+        if request.method == "POST":
+            answer: ResponseReturnValue = redeem(token)
+            return answer
+        return recovery.land(token)
+
+    app.view_functions["security.forgot_password"] = recovery.ask
+    app.view_functions["security.reset_password"] = reset_password

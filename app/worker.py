@@ -1,0 +1,86 @@
+"""The worker: claim a message, deliver it, settle it; again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from . import audit, links, mail, outbox
+from .db import db
+from .errors import Undeliverable
+from .models import OutboxMessage
+from .settings import current
+
+log = logging.getLogger(__name__)
+
+
+def run(stop: threading.Event) -> None:
+    """Work until `stop` is set; the message in hand is finished first."""
+    pause = current().RECOVERY_WORKER_POLL.total_seconds()
+    while not stop.is_set():
+        try:
+            busy = work_once()
+        except SQLAlchemyError as error:  # a database that comes back finds the worker waiting
+            db.session.rollback()
+            log.error("the database can not be used: %s", type(error).__name__)
+            busy = False
+        if not busy:
+            stop.wait(pause)
+
+
+def work_until_done() -> int:
+    """Try every message that is due now, and return how many there were."""
+    count = 0
+    while work_once():
+        count += 1
+    return count
+
+
+def work_once() -> bool:
+    """Try one message. False when none is due."""
+    message = outbox.claim()
+    if message is None:
+        return False
+    try:
+        _try(message)
+    except Undeliverable as refusal:
+        db.session.rollback()
+        message.user_id = refusal.user_id or message.user_id
+        outbox.drop(message, refusal.reason)
+        _settled(message, "mail_dropped", refusal.reason)
+    except Exception as error:  # whatever it is, the message must not be lost
+        db.session.rollback()
+        _failed(message, error)
+    db.session.commit()
+    return True
+
+
+def _try(message: OutboxMessage) -> None:
+    if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
+        outbox.give_up(message, message.reason or "every attempt was cut short")
+        links.undelivered(message)
+        _settled(message, "mail_given_up", message.reason)
+        return
+    mail.deliver(message)
+    outbox.sent(message)
+    links.delivered(message)
+    _settled(message, "mail_sent")
+
+
+def _failed(message: OutboxMessage, error: Exception) -> None:
+    cause = audit.without_tokens(f"{type(error).__name__}: {error}")
+    final = mail.why_final(error)
+    if final is None and message.attempts < current().RECOVERY_MAIL_ATTEMPTS:
+        outbox.retry_later(message, cause)
+        log.warning("mail %s: attempt %d failed: %s", message.id, message.attempts, cause)
+        return
+    outbox.give_up(message, final or cause)
+    links.undelivered(message)
+    _settled(message, "mail_given_up", final or cause)
+
+
+def _settled(message: OutboxMessage, kind: str, reason: str | None = None) -> None:
+    audit.record(kind, reason=reason and reason[:255], user_id=message.user_id)
+    log.info("mail %s (%s): %s %s", message.id, message.kind, kind, reason or "")
