@@ -1,13 +1,11 @@
 #!/usr/bin/env python
 """Sparekey's command line: Flask's and Flask-Security's commands, and the admin's tools of app/cli."""
 
-from flask.cli import FlaskGroup
-
 from app import create_app
-from app.cli import demo, worker
+from app.cli import Commands, demo, worker
 from app.settings import load_or_exit
 
-cli = FlaskGroup(create_app=lambda: create_app(load_or_exit(code=1)), load_dotenv=False)
+cli = Commands(create_app=lambda: create_app(load_or_exit(code=1)), load_dotenv=False)
 cli.add_command(worker.worker)
 cli.add_command(demo.demo)
 

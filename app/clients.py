@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, g, jsonify, request
 from flask_wtf.csrf import CSRFProtect
+from werkzeug.exceptions import BadRequest
 
 from .errors import InvalidRequest, OriginNotAllowed, RequestError
 from .settings import Settings, current
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
 BROWSER = "browser"  # the built-in pages
 
 csrf = CSRFProtect()
@@ -23,9 +25,10 @@ csrf = CSRFProtect()
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Check forms by token and JSON by origin. Must come before Flask-Security."""
+    app.config["WTF_CSRF_TIME_LIMIT"] = None  # as long as the session: a page may stay open overnight
     app.config["WTF_CSRF_HEADERS"] = ["X-CSRFToken", "X-CSRF-Token", "X-XSRF-Token"]
     csrf.init_app(app)
-    app.before_request(_check_json)
+    app.before_request(_check_request)
 
 
 def wants_json(request: Request) -> bool:
@@ -52,16 +55,28 @@ def json_refusal(error: RequestError) -> Response:
     return json_answer(payload, error.status)
 
 
-def _check_json() -> None:
-    """Refuse JSON from a foreign origin, and JSON that is no object, before any view sees it."""
-    if request.method in ("GET", "HEAD", "OPTIONS") or not request.is_json:
+def _check_request() -> None:
+    """Refuse what another site sends, and JSON that is no object, before any view sees it."""
+    if request.method in SAFE_METHODS:
+        return
+    if not request.is_json:
+        csrf.protect()
         return
     origin = request.headers.get("Origin")
     if origin is not None and origin != _origin_of(current().RECOVERY_PUBLIC_URL):
         raise OriginNotAllowed
-    if request.content_length and not isinstance(request.get_json(silent=True), dict):
-        raise InvalidRequest("The body must be a JSON object.")
+    if request.content_length:
+        _require_object()
     g.csrf_valid = True  # Flask-WTF's mark for a request that was checked
+
+
+def _require_object() -> None:
+    try:
+        body = request.get_json()
+    except BadRequest:
+        body = None
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.")
 
 
 def _origin_of(url: str) -> str:

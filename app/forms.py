@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from flask import request
 from flask_security.confirmable import requires_confirmation
-from flask_security.forms import Form, NextFormMixin
+from flask_security.forms import (
+    EqualToLocalize,
+    Form,
+    IsString,
+    NextFormMixin,
+    ResetPasswordForm,
+    password_required,
+)
 from flask_security.proxies import _security
 from flask_security.utils import get_message
 from werkzeug.datastructures import MultiDict
@@ -31,7 +38,7 @@ def posted_identity() -> str:
     Checked before any work: exactly one text under `identity` (or Flask-Security's `email`) in the
     body, no longer than an address can be. Raises InvalidRequest.
     """
-    body = (request.get_json(silent=True) or {}) if request.is_json else request.form
+    body = request.get_json() if request.is_json else request.form
     given = [value for name in ("identity", "email") for value in _all_values(body, name)]
     if len(given) > 1:
         raise InvalidRequest("Give one identity.", field="identity")
@@ -57,6 +64,20 @@ class AskForm(Form):
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
     submit = SubmitField("Send me a link")
+
+
+class NewPasswordForm(ResetPasswordForm):
+    """Flask-Security's reset form, in our words."""
+
+    password = PasswordField(
+        "New password", [IsString(), password_required], render_kw={"autocomplete": "new-password"}
+    )
+    password_confirm = PasswordField(
+        "New password again",
+        [IsString(), EqualToLocalize("password", message="RETYPE_PASSWORD_MISMATCH"), password_required],
+        render_kw={"autocomplete": "new-password"},
+    )
+    submit = SubmitField("Set new password")
 
 
 class SignInForm(Form, NextFormMixin):

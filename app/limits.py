@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 PER_SOURCE = "30 per minute; 300 per hour"  # an office behind one address still gets through
 LIMITED = ("security.forgot_password", "security.reset_password", "security.login")
 
-limiter = Limiter(get_remote_address)
-
 
 def init_app(app: Flask) -> None:
-    """Limit the open POSTs. Reads RATELIMIT_* itself."""
+    """Limit the open POSTs. Reads RATELIMIT_* itself. A limiter of its own for each app: it counts."""
     app.config.setdefault("RATELIMIT_STORAGE_URI", "memory://")
-    limiter.init_app(app)
+    limiter = app.extensions["recovery_limiter"] = Limiter(get_remote_address, app=app)
     limit: Any = limiter.shared_limit(
         PER_SOURCE, scope="open posts", exempt_when=lambda: request.method != "POST"
     )
@@ -28,5 +26,5 @@ def init_app(app: Flask) -> None:
 
 def seconds_to_wait() -> int:
     """After a refusal: when the source may try again."""
-    limit = limiter.current_limit
+    limit = current_app.extensions["recovery_limiter"].current_limit
     return max(1, round(limit.reset_at - time.time())) if limit else 60

@@ -52,7 +52,8 @@ def deliver(message: OutboxMessage) -> None:
     mail = _as_mail(message, letter)
     # The link must be there before anybody can click it, and nothing is held while SMTP talks.
     db.session.commit()
-    mail.send()
+    with mailman.get_connection() as relay:
+        relay.send_messages([mail])
 
 
 def why_final(error: Exception) -> str | None:

@@ -44,8 +44,11 @@ class CsrfFailed(RequestError):
     """A form without a valid token (Flask-WTF's CSRFError, in our words)."""
 
     code = "csrf_failed"
-    title = "This page was open too long"
-    message = "For your safety, pages work for a limited time and in one browser only. Please try again."
+    title = "Please try that again"
+    message = (
+        "For your safety a form works only in the browser that opened it, with cookies allowed. "
+        "Open the page again, then send it."
+    )
 
 
 def init_app(app: Flask, settings: Settings) -> None:

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from flask import after_this_request, g, redirect, render_template, request, session, url_for
 from flask_security import unauth_csrf
-from flask_security.forms import ResetPasswordForm
 from sqlalchemy import inspect
 
 from . import audit, clients, links, outbox
 from .db import db
 from .errors import InvalidRequest, LinkError, LinkInvalid
-from .forms import AskForm, posted_identity
+from .forms import AskForm, NewPasswordForm, posted_identity
 from .identities import masked
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def land(token: str) -> ResponseReturnValue:
     """GET and HEAD of a reset link: consumes nothing, and takes the token out of the address bar."""
     if token.startswith(_HANDLE):
         _, user = links.resolve(_token_behind(token))
-        form = ResetPasswordForm(formdata=None)
+        form = NewPasswordForm(formdata=None)
         return render_template(
             "security/reset_password.html",
             reset_password_form=form,
@@ -96,8 +95,8 @@ def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
     so everything is rolled back first.
     """
     try:
-        password_before = inspect(user).attrs.password.history.deleted
-        links.redeem(g.reset_link, password_before[0])
+        password: Any = inspect(user).attrs.password
+        links.redeem(g.reset_link, password_before=password.history.deleted[0])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         outbox.enqueue("reset_notice", user_id=user.id, address=user.email, changed_at=now, **_who_asks())
         audit.record("redeemed", user_id=user.id, client=g.reset_link.client)
@@ -132,17 +131,21 @@ def _who_asks() -> dict[str, Any]:
 
 def _remember(token: str) -> str:
     """Keep the token in this browser's session, and return the handle that stands for it."""
-    kept: dict[str, str] = session.get("reset_links", {})
     handle = _HANDLE + secrets.token_urlsafe(9)
-    newest = [*kept.items(), (handle, token)][-HANDLES_MAX:]
-    session["reset_links"] = dict(newest)
+    session["reset_links"] = [*_kept(), [handle, token]][-HANDLES_MAX:]
     return handle
+
+
+def _kept() -> list[list[str]]:
+    """Handles with their tokens, oldest first (a list: the session's JSON would sort a table)."""
+    kept: list[list[str]] = session.get("reset_links", [])
+    return kept
 
 
 def _token_behind(handle_or_token: str) -> str:
     if not handle_or_token.startswith(_HANDLE):
         return handle_or_token
-    token: str | None = session.get("reset_links", {}).get(handle_or_token)
+    token = dict(_kept()).get(handle_or_token)
     if token is None:
         raise LinkInvalid(
             "This page belongs to a link that was opened in another browser, or is done. "
@@ -153,7 +156,6 @@ def _token_behind(handle_or_token: str) -> str:
 
 def _forget(handle: str, response: Response) -> Response:
     """Once its link is spent. A commit that failed keeps the handle: the link still works."""
-    if response.status_code < 400 and handle in session.get("reset_links", {}):
-        kept = {key: token for key, token in session["reset_links"].items() if key != handle}
-        session["reset_links"] = kept
+    if response.status_code < 400 and handle.startswith(_HANDLE):
+        session["reset_links"] = [pair for pair in _kept() if pair[0] != handle]
     return response

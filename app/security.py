@@ -11,14 +11,12 @@ from flask_security import Security, SQLAlchemyUserDatastore, password_reset
 
 from . import clients, identities, passwords, recovery
 from .db import db
-from .forms import SignInForm
+from .forms import NewPasswordForm, SignInForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
 from .settings import Settings
 
 if TYPE_CHECKING:
     from itsdangerous import URLSafeTimedSerializer
-
-BODY_BYTES_MAX = 64 * 1024  # no form of ours is longer; 30 MB of JSON is refused unread
 
 MESSAGES = {
     "GENERIC_AUTHN_FAILED": "That did not match. Check what you typed and try again.",
@@ -29,7 +27,6 @@ MESSAGES = {
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    app.config.setdefault("MAX_CONTENT_LENGTH", BODY_BYTES_MAX)
     for name, text in MESSAGES.items():
         app.config[f"SECURITY_MSG_{name}"] = (text, "error")
     _set_cookies(app, by_tls=urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https")
@@ -39,6 +36,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         app,
         SQLAlchemyUserDatastore(db, User, Role, WebAuthn, FsRefreshTracker),
         login_form=SignInForm,
+        reset_password_form=NewPasswordForm,
         password_util_cls=passwords.RecoveryPasswordUtil,
     )
     security.reset_serializer = cast("URLSafeTimedSerializer", recovery.LinkSerializer())

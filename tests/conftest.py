@@ -1,0 +1,312 @@
+"""What the tests stand on: a real SMTP server, a site with accounts, and verbs to use it.
+
+A `Site` is one deployment. `site.ask("alice")`, `site.work()`, `site.last_link()` and a `Visitor`'s
+`open`, `submit` and `post_json` tell most stories.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import flask_migrate
+import pytest
+from aiosmtpd.controller import Controller
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_security.utils import hash_password
+from sqlalchemy import select, update
+from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
+
+from app import create_app, settings, worker
+from app.db import db
+from app.models import OutboxMessage, RecoveryEvent, ResetLink, User
+
+ROOT = Path(__file__).resolve().parent.parent
+OLD_PASSWORD = "the old password of alice"
+NEW_PASSWORD = "a brand new password for alice"
+PUBLIC_URL = "http://127.0.0.1:5000"
+
+SECRETS = {
+    "FLASK_SECRET_KEY": "zKq4wX1mP8vT0rJ7yB5nD2sG9hL6cF3a",
+    "FLASK_SECURITY_PASSWORD_SALT": "uE6oI2aY9tR4wQ1pL8kJ5hG3fD7sZ0xC",
+}
+
+# Where alice's three names, and how many others, lead nowhere. All get the same answer.
+NOBODYS = {
+    "absent address": "nobody@example.com",
+    "absent username": "nobody",
+    "absent number": "+14155550199",
+    "inactive": "inactive@example.com",
+    "without password": "sso@example.com",
+    "no identity at all": "!!! what is this ???",
+}
+
+
+def skip_or_fail(reason: str) -> None:
+    """A part that this machine can not run: skipped with a reason, but a failure in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"needed in CI: {reason}")
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Mailbox:
+    """A real SMTP server on this machine. `refuse` makes it answer with an error instead."""
+
+    port: int
+    mails: list[EmailMessage] = field(default_factory=list)
+    envelopes: list[list[str]] = field(default_factory=list)
+    refuse: dict[str, str] = field(default_factory=dict)  # SMTP command -> reply
+    arrived: threading.Condition = field(default_factory=threading.Condition)
+
+    async def handle_RCPT(
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
+        if "RCPT" in self.refuse:
+            return self.refuse["RCPT"]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        if "DATA" in self.refuse:
+            return self.refuse["DATA"]
+        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        with self.arrived:
+            self.envelopes.append(envelope.rcpt_tos)
+            self.mails.append(message)
+            self.arrived.notify_all()
+        return "250 accepted"
+
+    def wait_for(self, count: int, seconds: float = 20) -> EmailMessage:
+        with self.arrived:
+            enough = self.arrived.wait_for(lambda: len(self.mails) >= count, seconds)
+            assert enough, f"{len(self.mails)} of {count} mails came"
+            return self.mails[count - 1]
+
+
+def text_of(mail: EmailMessage) -> str:
+    part = mail.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
+def html_of(mail: EmailMessage) -> str:
+    part = mail.get_body(("html",))
+    assert part is not None
+    return str(part.get_content())
+
+
+def link_in(mail: EmailMessage) -> str:
+    found = re.search(r"https?://\S+/reset/\S+", text_of(mail))
+    assert found, text_of(mail)
+    return found[0]
+
+
+class Visitor:
+    """One browser without JavaScript, or one program: keeps cookies, finds the form's token."""
+
+    def __init__(self, app: Flask) -> None:
+        base = urlsplit(app.config["RECOVERY_PUBLIC_URL"])
+        self.client: FlaskClient = app.test_client()
+        self.base = f"{base.scheme}://{base.netloc}"
+
+    def open(self, url: str, **options: Any) -> TestResponse:
+        return self.client.get(url, base_url=self.base, **options)
+
+    def submit(self, page: str, url: str | None = None, **fields: Any) -> TestResponse:
+        """Open a page, and post its form."""
+        form = self.open(page, follow_redirects=True)
+        target = url or re.search(r'<form method="post" action="([^"]+)"', form.text)[1]  # type: ignore[index]
+        fields.setdefault("csrf_token", csrf_token(form))
+        referer = {"Referer": urljoin(self.base, page)}  # as browsers send it; Flask-WTF asks for it on https
+        return self.client.post(target, base_url=self.base, data=fields, headers=referer)
+
+    def post_json(self, url: str, **options: Any) -> TestResponse:
+        return self.client.post(url, base_url=self.base, **options)
+
+    def sign_in(self, identity: str = "alice", password: str = OLD_PASSWORD) -> bool:
+        self.submit("/login", identity=identity, password=password)
+        return self.is_signed_in()
+
+    def is_signed_in(self) -> bool:
+        return self.open("/change").status_code == 200
+
+    def set_password(self, link: str, password: str = NEW_PASSWORD, again: str | None = None) -> TestResponse:
+        return self.submit(link, password=password, password_confirm=password if again is None else again)
+
+
+def csrf_token(page: TestResponse) -> str:
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
+    return found[1] if found else ""
+
+
+@dataclass
+class Site:
+    """One deployment with its database and its mail."""
+
+    app: Flask
+    mailbox: Mailbox
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.app)
+
+    def ask(self, identity: str = "alice@example.com") -> TestResponse:
+        return self.visitor().post_json("/reset", json={"identity": identity})
+
+    def work(self) -> int:
+        """Do what the worker would do now."""
+        with self.app.app_context():
+            return worker.work_until_done()
+
+    def last_link(self) -> str:
+        return link_in(self.mailbox.mails[-1])
+
+    def new_link(self, identity: str = "alice@example.com") -> str:
+        """Ask, work, and read the mail."""
+        before = len(self.mailbox.mails)
+        assert self.ask(identity).status_code == 200
+        self.work()
+        assert len(self.mailbox.mails) == before + 1
+        return self.last_link()
+
+    def password_works(self, password: str, identity: str = "alice") -> bool:
+        return self.visitor().sign_in(identity, password)
+
+    def change(self, model: Any = User, *which: Any, **values: Any) -> None:
+        """Write to the database directly, as a script would."""
+        with self.app.app_context():
+            which = which or ((User.email == "alice@example.com",) if model is User else ())
+            db.session.execute(update(model).where(*which).values(**values))
+            db.session.commit()
+
+    def rows(self, model: Any) -> list[dict[str, Any]]:
+        with self.app.app_context():
+            table = model.__table__
+            return [dict(row) for row in db.session.execute(select(table).order_by(table.c.id)).mappings()]
+
+    def messages(self) -> list[dict[str, Any]]:
+        return self.rows(OutboxMessage)
+
+    def links(self) -> list[dict[str, Any]]:
+        return self.rows(ResetLink)
+
+    def events(self) -> list[str]:
+        return [row["kind"] for row in self.rows(RecoveryEvent)]
+
+
+def load_settings(**overrides: Any) -> settings.Settings:
+    return settings.load({**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}, **overrides)
+
+
+def add_accounts(app: Flask) -> None:
+    """Alice and bob can recover; the others can not."""
+    datastore = app.extensions["security"].datastore
+    for name, number in (("alice", 23), ("bob", 24)):
+        datastore.create_user(
+            email=f"{name}@example.com",
+            username=name,
+            us_phone_number=f"+141555501{number}",
+            password=hash_password(OLD_PASSWORD),
+        )
+    datastore.create_user(email="inactive@example.com", password=hash_password(OLD_PASSWORD), active=False)
+    datastore.create_user(email="sso@example.com", password=None)
+    db.session.commit()
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file with the accounts, to be copied: hashing and migrating once is enough."""
+    path = tmp_path_factory.mktemp("fresh") / "fresh.db"
+    app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=f"sqlite:///{path}"))
+    with app.app_context():
+        flask_migrate.upgrade()
+        add_accounts(app)
+        db.engine.dispose()
+    return path
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    box = Mailbox(free_port())
+    controller = Controller(box, hostname="127.0.0.1", port=box.port)
+    controller.start()
+    yield box
+    controller.stop()
+
+
+@pytest.fixture
+def make_site(fresh_database: Path, mailbox: Mailbox, tmp_path: Path) -> Iterator[Any]:
+    """Builds sites; keyword arguments are settings. All share one mailbox."""
+    made: list[Flask] = []
+
+    def make(**overrides: Any) -> Site:
+        path = tmp_path / f"site{len(made)}.db"
+        shutil.copy(fresh_database, path)
+        defaults = {
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}",
+            "MAIL_SERVER": "127.0.0.1",
+            "MAIL_PORT": mailbox.port,
+            "RECOVERY_MAIL_COOLDOWN": "0 seconds",
+            "RECOVERY_MAIL_DAILY_CAP": 1000,
+            "RATELIMIT_ENABLED": False,
+        }
+        app = create_app(load_settings(**{**defaults, **overrides}))
+        made.append(app)
+        return Site(app, mailbox)
+
+    yield make
+    for app in made:
+        with app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+
+
+@pytest.fixture
+def site(make_site: Any) -> Site:
+    built: Site = make_site()
+    return built
+
+
+@contextmanager
+def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
+    """The app on a real socket, and a worker beside it."""
+    server = make_server("127.0.0.1", port, app, threaded=True, ssl_context=tls)
+    stop = threading.Event()
+
+    def work() -> None:
+        with app.app_context():
+            worker.run(stop)
+
+    threads = [threading.Thread(target=server.serve_forever), threading.Thread(target=work)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        server.shutdown()
+        server.server_close()
+        for thread in threads:
+            thread.join()

@@ -1,0 +1,82 @@
+"""The house rules of docs and design, kept by tests: imports point one way, the core stays readable."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from app import settings
+
+APP = ROOT / "app"
+
+# A module imports only from its left; modules of one group may read in this order, too.
+ORDER = (
+    "errors settings urls db migrations identities models clients passwords headers audit outbox links"
+    " limits mail forms recovery pages inbox worker security __init__"
+).split()
+
+# Whoever wants to know how recovery works reads these.
+CORE = "identities forms recovery links outbox worker mail".split()
+CORE_LINES_MAX = 1000
+
+NO_NAMES = {"utils", "helpers", "common", "manager", "handler", "service"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of app that a module imports when it is loaded."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found.update(name.split(".")[0] for name in names if name)
+    return found
+
+
+def modules() -> dict[str, Path]:
+    here = {path.stem: path for path in APP.glob("*.py")}
+    return {**here, "migrations": APP / "migrations" / "__init__.py"}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_imports_only_from_its_left(name: str) -> None:
+    assert name in ORDER, f"{name} has no place in the order"
+    allowed = set(ORDER[: ORDER.index(name)])
+    assert imports_of(modules()[name]) <= allowed
+
+
+def test_the_web_knows_the_outbox_and_never_mail() -> None:
+    """Nobody who answers a request can talk SMTP: only the worker reaches mail.py."""
+    for name in ("recovery", "pages", "forms", "clients", "security"):
+        assert not {"mail", "worker"} & imports_of(APP / f"{name}.py")
+
+
+def test_the_web_never_imports_the_admins_tools() -> None:
+    for name, path in modules().items():
+        assert "cli" not in imports_of(path), name
+    for path in (APP / "cli").glob("*.py"):
+        assert "create_app" not in path.read_text().replace("create_app()", ""), path
+
+
+def test_the_core_path_can_be_read_in_one_sitting() -> None:
+    lines = sum(len((APP / f"{name}.py").read_text().splitlines()) for name in CORE)
+    assert lines < CORE_LINES_MAX
+
+
+def test_no_function_is_long() -> None:
+    for path in itertools.chain(APP.glob("*.py"), (APP / "cli").glob("*.py"), [ROOT / "manage.py"]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno <= 40, f"{path.name}: {node.name}"
+
+
+def test_modules_are_named_for_what_lives_there() -> None:
+    assert not NO_NAMES & {path.stem for path in APP.rglob("*.py")}
+
+
+def test_what_is_fixed_is_not_declared_as_a_setting() -> None:
+    assert not settings.FIXED.keys() & settings.Settings.model_fields.keys()

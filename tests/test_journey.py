@@ -1,0 +1,281 @@
+"""The story, as the three kinds of people live it. Read this first.
+
+A browser user forgets a password, finds the mail, clicks, sets a new one and signs in: in real
+Chromium, over http and https. A single-page client does the same in JSON. An admin sets it all up
+from the command line, with the processes that run in production.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from conftest import (
+    NEW_PASSWORD,
+    OLD_PASSWORD,
+    ROOT,
+    SECRETS,
+    Mailbox,
+    Site,
+    free_port,
+    link_in,
+    served,
+    skip_or_fail,
+)
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        skip_or_fail("Chromium is not installed (Debian: apt-get install chromium)")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A tab of a browser that was never here, without JavaScript: nothing of ours needs it."""
+    with chromium.new_context(ignore_https_errors=True, java_script_enabled=False) as context:
+        tab = context.new_page()
+        tab.set_default_timeout(15_000)
+        yield tab
+
+
+@pytest.fixture(params=["http", "https"])
+def running(request: pytest.FixtureRequest, make_site: Any) -> Iterator[Site]:
+    """A site on a real socket with a worker beside it."""
+    port = free_port()
+    tls = None
+    if request.param == "https":
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("localhost", "127.0.0.1").configure_cert(tls)
+    site: Site = make_site(RECOVERY_PUBLIC_URL=f"{request.param}://localhost:{port}")
+    with served(site.app, port, tls):
+        yield site
+
+
+def sign_in(page: Page, base: str, identity: str, password: str) -> None:
+    page.goto(f"{base}/login")
+    page.get_by_label("Email address, username or phone number").fill(identity)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.mark.parametrize("identity", ["alice@example.com", "alice", "(415) 555-0123"])
+def test_a_browser_user_resets_a_forgotten_password(running: Site, page: Page, identity: str) -> None:
+    base = running.app.config["RECOVERY_PUBLIC_URL"]
+
+    page.goto(base)
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_role("link", name="Forgot your password?").click()
+    page.get_by_label("Email address, username or phone number").fill(identity)
+    page.get_by_role("button", name="Send me a link").click()
+    assert page.get_by_role("heading").inner_text() == "Check your mail"
+
+    page.goto(link_in(running.mailbox.wait_for(1)))
+    assert re.fullmatch(rf"{base}/reset/~[\w-]+", page.url)
+    assert "a•••@example.com" in page.inner_text("main")
+    page.get_by_label("New password", exact=True).fill("short")
+    page.get_by_label("New password again").fill("short")
+    page.get_by_role("button", name="Set new password").click()
+    field = page.get_by_label("New password", exact=True)
+    assert field.get_attribute("aria-invalid") == "true"
+    assert "at least 15 characters" in page.inner_text("main")
+    field.fill(NEW_PASSWORD)
+    page.get_by_label("New password again").fill(NEW_PASSWORD)
+    page.get_by_role("button", name="Set new password").click()
+    assert page.get_by_role("heading").inner_text() == "Your password is changed"
+
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_label("Email address, username or phone number").fill(identity)
+    page.get_by_label("Password").fill(OLD_PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    assert "That did not match." in page.inner_text("main")
+    sign_in(page, base, identity, NEW_PASSWORD)
+    assert page.get_by_role("heading").inner_text() == "You are signed in"
+
+    assert "was changed" in running.mailbox.wait_for(2)["Subject"]
+    page.go_back()
+    page.goto(link_in(running.mailbox.mails[0]))
+    assert page.get_by_role("heading").inner_text() == "This link was already used"
+    page.get_by_role("link", name="Ask for a new link").click()
+    assert page.url == f"{base}/reset"
+
+
+def test_a_link_opened_from_webmail_lands(running: Site, page: Page) -> None:
+    """Webmail is another site: the navigation is cross-site, and so is the redirect behind it."""
+    base = running.app.config["RECOVERY_PUBLIC_URL"]
+    running.ask()
+    link = link_in(running.mailbox.wait_for(1))
+    webmail = f'<a href="{link}">your link</a>'
+    page.route("http://webmail.example/", lambda route: route.fulfill(body=webmail, content_type="text/html"))
+    page.goto("http://webmail.example/")
+    page.get_by_role("link").click()
+    assert page.get_by_role("heading").inner_text() == "Choose a new password"
+    assert page.url.startswith(f"{base}/reset/~")
+
+
+def test_the_token_never_travels_in_a_referer(running: Site, page: Page) -> None:
+    seen: list[tuple[str, str]] = []
+    page.on("request", lambda request: seen.append((request.url, request.all_headers().get("referer", ""))))
+    running.ask()
+    link = link_in(running.mailbox.wait_for(1))
+    page.goto(link)
+    page.get_by_role("link", name="Sparekey").click()
+    token = link.rsplit("/", 1)[1]
+    assert len(seen) > 3
+    assert not [referer for _, referer in seen if token in referer]
+    assert {url.split("/reset")[0].split("/static")[0].rstrip("/") for url, _ in seen} == {
+        running.app.config["RECOVERY_PUBLIC_URL"]
+    }
+
+
+def test_two_tabs_of_one_browser_keep_two_accounts_apart(running: Site, page: Page) -> None:
+    base = running.app.config["RECOVERY_PUBLIC_URL"]
+    tabs = {}
+    for count, name in enumerate(("alice", "bob"), start=1):
+        running.ask(name)
+        tabs[name] = page.context.new_page()
+        tabs[name].goto(link_in(running.mailbox.wait_for(count)))
+    for name, tab in tabs.items():
+        assert f"{name[0]}•••@example.com" in tab.inner_text("main")
+        tab.get_by_label("New password", exact=True).fill(f"{name} has a new password")
+        tab.get_by_label("New password again").fill(f"{name} has a new password")
+        tab.get_by_role("button", name="Set new password").click()
+        assert tab.get_by_role("heading").inner_text() == "Your password is changed"
+    for name in tabs:
+        page.context.clear_cookies()
+        sign_in(page, base, name, f"{name} has a new password")
+        assert f"{name}@example.com" in page.inner_text("main")
+
+
+def test_a_single_page_client_does_it_in_json(running: Site) -> None:
+    base = running.app.config["RECOVERY_PUBLIC_URL"]
+    with httpx.Client(base_url=base, verify=False) as client:  # noqa: S501  # its certificate is made here
+        answer = client.post("/reset", json={"identity": "alice"})
+        assert (answer.status_code, answer.json()) == (200, {"meta": {"code": 200}, "response": {}})
+        link = link_in(running.mailbox.wait_for(1))
+        short = client.post(link, json={"password": "short", "password_confirm": "short"})
+        assert (short.status_code, list(short.json()["response"]["field_errors"])) == (400, ["password"])
+        body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
+        assert client.post(link, json=body).status_code == 200
+        again = client.post(link, json=body)
+        assert (again.status_code, again.json()["response"]["error_code"]) == (400, "link_used")
+        wrong = client.post("/login", json={"identity": "alice", "password": OLD_PASSWORD})
+        assert wrong.status_code == 400
+        right = client.post("/login", json={"identity": "alice", "password": NEW_PASSWORD})
+        assert right.status_code == 200
+
+
+# --- the admin -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def admin(tmp_path: Path, mailbox: Mailbox) -> Iterator[Any]:
+    """Runs the commands that the README promises, in processes of their own."""
+    port = free_port()
+    environ = {
+        "PATH": os.environ["PATH"],
+        **SECRETS,
+        "FLASK_RECOVERY_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/admin.db",
+        "FLASK_MAIL_SERVER": "127.0.0.1",
+        "FLASK_MAIL_PORT": str(mailbox.port),
+        "FLASK_RATELIMIT_ENABLED": "false",
+        "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
+    }
+    running: list[subprocess.Popen[str]] = []
+
+    class Admin:
+        base = f"http://127.0.0.1:{port}"
+
+        def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+            """A command of manage.py that ends by itself."""
+            command = [sys.executable, "manage.py", *words]
+            return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+
+        def starts(self, *words: str) -> subprocess.Popen[str]:
+            """A process that stays."""
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, *words], cwd=ROOT, env=environ, text=True, stderr=subprocess.PIPE
+                )
+            )
+            return running[-1]
+
+        def serves(self) -> None:
+            self.starts("-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--threads", "4", "app:create_app()")
+            for _ in range(200):
+                try:
+                    if httpx.get(f"{self.base}/healthz").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    time.sleep(0.05)
+            pytest.fail("gunicorn did not answer")
+
+    yield Admin()
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    for process in running:
+        process.communicate(timeout=20)
+
+
+def test_an_admin_sets_it_up_and_a_user_recovers(admin: Any, mailbox: Mailbox) -> None:
+    assert admin.types("db", "upgrade").returncode == 0
+    names = ("email:Carol@Example.com", "username: CaroL ", "us_phone_number:(415) 555-0123")
+    made = admin.types("users", "create", *names, "--password", OLD_PASSWORD, "--active")
+    assert (made.returncode, made.stderr) == (0, "")
+    twin = admin.types("users", "create", "email:CAROL@EXAMPLE.COM", "--password", OLD_PASSWORD, "--active")
+    assert twin.returncode == 2
+    assert "already associated" in twin.stderr
+    same_name = admin.types(
+        "users", "create", "email:d@example.com", "username:carol", "--password", OLD_PASSWORD
+    )
+    assert same_name.returncode != 0
+    assert "Traceback" not in same_name.stderr
+    assert "username" in same_name.stderr
+
+    admin.serves()
+    for count, identity in enumerate(("carol@example.com", "carol", "+14155550123"), start=1):
+        assert httpx.post(f"{admin.base}/reset", json={"identity": identity}).status_code == 200
+        assert admin.types("worker", "--once").stdout == "1 tried\n"
+        assert mailbox.wait_for(count)["To"] == "carol@example.com"
+
+    worker = admin.starts("manage.py", "worker")
+    body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
+    assert httpx.post(link_in(mailbox.mails[-1]), json=body).status_code == 200
+    assert "was changed" in mailbox.wait_for(4)["Subject"]
+    worker.send_signal(signal.SIGTERM)
+    _, log = worker.communicate(timeout=20)
+    assert worker.returncode == 0
+    assert "worker stopped" in log
+    login = httpx.post(f"{admin.base}/login", json={"identity": "carol", "password": NEW_PASSWORD})
+    assert login.status_code == 200
+
+
+def test_a_server_with_a_bad_configuration_stops_at_once_in_plain_words() -> None:
+    environ = {"PATH": os.environ["PATH"], "FLASK_RECOVERY_PUBLIC_URL": "http://id.example.com"}
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{free_port()}", "app:create_app()"]
+    ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 3
+    assert "RECOVERY_PUBLIC_URL (FLASK_RECOVERY_PUBLIC_URL): must be https" in ended.stderr
+    assert "SECRET_KEY (not set)" in ended.stderr
+    assert "Traceback" not in ended.stderr

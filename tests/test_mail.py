@@ -1,0 +1,96 @@
+"""What the two mails say, to whom, and what no request can make them say."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from conftest import NEW_PASSWORD, Site, html_of, link_in, text_of
+
+
+def instructions(site: Site) -> Any:
+    site.new_link()
+    return site.mailbox.mails[-1]
+
+
+def notice(site: Site, **headers: str) -> Any:
+    link = site.new_link()
+    body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
+    site.visitor().post_json(link, json=body, headers=headers)
+    site.work()
+    return site.mailbox.mails[-1]
+
+
+def test_the_instructions_say_what_a_person_needs(make_site: Any) -> None:
+    site: Site = make_site(
+        RECOVERY_SITE_NAME="Blue Lagoon",
+        RECOVERY_SUPPORT_CONTACT="help@lagoon.example",
+        MAIL_DEFAULT_SENDER="Lagoon <id@lagoon.example>",
+    )
+    mail = instructions(site)
+    assert mail["Subject"] == "Reset your Blue Lagoon password"
+    assert mail["From"] == "Lagoon <id@lagoon.example>"
+    assert mail["To"] == "alice@example.com"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert re.fullmatch(r"<[0-9a-f]{32}@127\.0\.0\.1>", mail["Message-ID"])
+    for words in (text_of(mail), html_of(mail)):
+        assert "Blue Lagoon" in words
+        assert "within 1 hour" in words
+        assert "You did not ask?" in words
+        assert "help@lagoon.example" in words
+    assert set(re.findall(r"https?://[^\s\"<]+/reset/[^\s\"<]+", html_of(mail))) == {link_in(mail)}
+
+
+def test_the_notice_says_when_from_where_and_what_to_do(site: Site) -> None:
+    mail = notice(site, **{"User-Agent": "Netscape <b>4</b>\x7f"})
+    assert mail["To"] == "alice@example.com"
+    assert mail["Subject"] == "Your Sparekey password was changed"
+    assert re.search(r"\d\d \w+ 20\d\d, \d\d:\d\d UTC", text_of(mail))
+    assert "127.0.0.1" in text_of(mail)
+    assert "Netscape <b>4</b>" in text_of(mail)
+    assert "Netscape &lt;b&gt;4&lt;/b&gt;" in html_of(mail)
+    assert "That was not you?" in text_of(mail)
+    assert NEW_PASSWORD not in mail.as_string()
+    assert not re.search(r"/reset/\S", text_of(mail))
+
+
+def test_the_notice_goes_where_the_account_was_when_it_was_reset(site: Site) -> None:
+    link = site.new_link()
+    site.visitor().post_json(link, json={"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD})
+    site.change(email="thief@example.com")
+    site.work()
+    assert site.mailbox.envelopes[-1] == ["alice@example.com"]
+
+
+def test_nothing_in_a_mail_is_loaded_from_elsewhere(site: Site) -> None:
+    for mail in (instructions(site), notice(site)):
+        assert not re.search(r"<(img|link|script|iframe)\b|\bsrc=|url\(", html_of(mail))
+        assert all(
+            url.startswith("http://127.0.0.1:5000")
+            for url in re.findall(r"https?://[^\s\"<]+", html_of(mail))
+        )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1:80@evil.example"},
+        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/evil"},
+        {"Forwarded": "host=evil.example;proto=https"},
+    ],
+)
+def test_no_header_reaches_a_link(site: Site, headers: dict[str, str]) -> None:
+    site.visitor().client.post("/reset", json={"identity": "alice"}, headers=headers)
+    site.work()
+    assert site.last_link().startswith("http://127.0.0.1:5000/reset/")
+
+
+def test_links_keep_the_public_urls_port_and_path(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com:8443/auth/")
+    link = site.new_link()
+    assert link.startswith("https://id.example.com:8443/auth/reset/")
+    for path in (link, link.replace("/auth", "")):  # whether or not the proxy strips the prefix
+        landing = site.visitor().open(path)
+        assert landing.location.startswith("/auth/reset/~")

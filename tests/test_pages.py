@@ -1,0 +1,247 @@
+"""The pages around the core: home, done, problems, health; their headers; the inbox; passwords; sign-in."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from conftest import NEW_PASSWORD, NOBODYS, OLD_PASSWORD, Site
+
+from app.audit import without_tokens
+from app.models import User
+
+
+def test_home_says_where_one_is_and_where_to_go(site: Site) -> None:
+    visitor = site.visitor()
+    assert "You are not signed in" in visitor.open("/").text
+    visitor.sign_in()
+    assert "alice@example.com" in visitor.open("/").text
+    visitor.submit("/")  # the first form on it signs out
+    assert "You are not signed in" in visitor.open("/").text
+
+
+def test_the_done_page_is_seen_once_and_only_after_a_reset(site: Site) -> None:
+    visitor = site.visitor()
+    assert visitor.open("/reset-done").location == "/"
+    visitor.set_password(site.new_link())
+    done = visitor.open("/reset-done")
+    assert "Your password is changed" in done.text
+    assert 'href="/login"' in done.text
+    assert visitor.open("/reset-done").location == "/"
+
+
+def test_well_known_change_password_leads_to_the_page(make_site: Any) -> None:
+    assert make_site().visitor().open("/.well-known/change-password").location == "/change"
+    without_change = make_site(SECURITY_CHANGEABLE=False)
+    assert without_change.visitor().open("/.well-known/change-password").location == "/reset"
+    unknown = "/.well-known/resource-that-should-not-exist-whose-status-code-should-not-be-200"
+    assert make_site().visitor().open(unknown).status_code == 404
+
+
+def test_healthz(site: Site) -> None:
+    answer = site.visitor().open("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("get", "/nowhere", 404), ("put", "/", 405)])
+def test_a_problem_is_told_in_the_callers_format(site: Site, method: str, path: str, status: int) -> None:
+    client = site.visitor().client
+    page = getattr(client, method)(path, json={})
+    assert (page.status_code, page.json["meta"]["code"]) == (status, status)
+    assert page.json["response"]["error_code"]
+    if method == "get":
+        page = client.get(path)
+        assert page.status_code == status
+        assert "<h1>There is nothing here</h1>" in page.text
+
+
+def test_a_redirect_that_is_raised_stays_a_redirect(site: Site) -> None:
+    assert site.visitor().open("/static").status_code in (308, 404)
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/reset", "/nowhere", "/healthz", "/reset/" + "x" * 43])
+def test_every_answer_has_its_headers(make_site: Any, path: str) -> None:
+    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com")
+    headers = site.visitor().open(path).headers
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+    policy = headers["Content-Security-Policy"]
+    for directive in (
+        "default-src 'none'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    ):
+        assert directive in policy
+    assert "unsafe" not in policy
+    assert headers["Referrer-Policy"] == ("no-referrer" if "xxx" in path else "same-origin")
+
+
+def test_no_page_holds_inline_style_or_script(site: Site) -> None:
+    visitor = site.visitor()
+    link = site.new_link()
+    for path in ("/", "/login", "/reset", "/nowhere", link):
+        page = visitor.open(path, follow_redirects=True).text
+        assert "<style" not in page
+        assert "style=" not in page
+        assert "<script" not in page
+        assert '<html lang="en">' in page
+    visitor.sign_in()
+    assert "Change your password" in visitor.open("/change").text
+    assert "<style" not in visitor.open("/verify").text  # a page of Flask-Security's in our frame
+
+
+def test_the_stylesheet_may_be_cached(site: Site) -> None:
+    with site.visitor().open("/static/sparekey.css") as answer:
+        assert "max-age" in answer.headers["Cache-Control"]
+
+
+# --- the inbox -----------------------------------------------------------------------------------
+
+
+def test_the_inbox_shows_mail_as_a_mail_program_would(make_site: Any, tmp_path: Any) -> None:
+    site: Site = make_site(RECOVERY_INBOX=True)
+    site.app.instance_path = str(tmp_path)
+    visitor = site.visitor()
+    assert "No mail yet" in visitor.open("/inbox/").text
+    site.ask()
+    site.work()
+    listing = visitor.open("/inbox/").text
+    assert "Reset your Sparekey password" in listing
+    number = listing.split('href="/inbox/')[2].split('"')[0]
+    assert "somebody, most likely you" in visitor.open(f"/inbox/{number}").text
+    framed = visitor.open(f"/inbox/{number}/html")
+    assert "Choose a new password</a>" in framed.text
+    assert "sandbox" in framed.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'self'" in framed.headers["Content-Security-Policy"]
+    assert visitor.open("/inbox/123").status_code == 404
+    assert site.mailbox.mails == []  # nothing left this machine
+
+
+def test_there_is_no_inbox_unless_it_is_switched_on(site: Site) -> None:
+    assert site.visitor().open("/inbox/").status_code == 404
+
+
+# --- passwords -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("password", "problem"),
+    [
+        ("é" * 14, "at least 15"),
+        ("e\u0301" * 14, "at least 15"),
+        ("x" * 129, "at most 128"),
+        ("x" * 20_000, "at most 128"),
+        ("\ud800" * 15, "no keyboard"),
+        ("q" * 15, None),
+        ("é" * 128, None),
+        ("e\u0301" * 128, None),
+        ("pass phrase with 🗝 and spaces ", None),
+    ],
+)
+def test_a_new_password_is_measured_in_characters(site: Site, password: str, problem: str | None) -> None:
+    answer = site.visitor().post_json(
+        site.new_link(), json={"password": password, "password_confirm": password}
+    )
+    assert answer.json is not None
+    if problem:
+        assert answer.status_code == 400
+        assert problem in answer.json["response"]["errors"][0]
+        return
+    assert answer.status_code == 200
+    assert site.password_works(password)
+    assert not site.password_works(password[:-1])
+    assert not site.password_works(password.strip() + "?")
+
+
+def test_one_normal_form_at_reset_and_sign_in(site: Site) -> None:
+    password = "decomposed e\u0301 here"
+    site.visitor().set_password(site.new_link(), password)
+    assert site.password_works("decomposed é here")
+
+
+def test_passwords_rest_as_argon2id(site: Site) -> None:
+    site.visitor().set_password(site.new_link())
+    assert site.rows(User)[0]["password"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+# --- sign in -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("identity", ["alice", "ALICE@example.com", " +1 (415) 555-0123 "])
+def test_sign_in_takes_any_identity(site: Site, identity: str) -> None:
+    assert site.visitor().sign_in(identity)
+
+
+@pytest.mark.parametrize("who", [*NOBODYS, "wrong password"])
+def test_whoever_can_not_sign_in_is_told_the_same(site: Site, who: str) -> None:
+    identity = NOBODYS.get(who, "alice@example.com")
+    password = OLD_PASSWORD if who in NOBODYS else "a wrong password"
+    answer = site.visitor().submit("/login", identity=identity, password=password)
+    assert "That did not match." in answer.text
+    for field in ("identity", "email"):
+        json_answer = site.visitor().post_json("/login", json={field: identity, "password": password})
+        assert json_answer.status_code == 400
+        assert json_answer.json["response"]["errors"] == [
+            "That did not match. Check what you typed and try again."
+        ]  # type: ignore[index]
+
+
+def test_json_signs_in(site: Site) -> None:
+    visitor = site.visitor()
+    answer = visitor.post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
+    assert answer.status_code == 200
+    assert visitor.is_signed_in()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"identity": "alice"},
+        {"password": "x"},
+        {"identity": "alice", "password": ["x"] * 3},
+        {"identity": "alice", "password": {"a": 1}},
+        {"identity": "alice", "password": "x", "next": 5},
+        {"identity": "alice", "password": "\ud800"},
+    ],
+)
+def test_a_sign_in_that_makes_no_sense_is_refused(site: Site, body: dict[str, Any]) -> None:
+    answer = site.visitor().post_json("/login", json=body)
+    assert answer.status_code == 400
+    assert answer.json is not None
+
+
+def test_after_sign_in_one_goes_where_one_wanted_but_never_away(site: Site) -> None:
+    assert (
+        site.visitor().submit("/login?next=/change", identity="alice", password=OLD_PASSWORD).location
+        == "/change"
+    )
+    away = site.visitor().submit("/login?next=https://evil.example", identity="alice", password=OLD_PASSWORD)
+    assert "evil" not in (away.location or "")
+
+
+def test_an_unconfirmed_account_can_not_sign_in(make_site: Any) -> None:
+    assert not make_site(SECURITY_CONFIRMABLE=True).password_works(OLD_PASSWORD)
+
+
+def test_changing_the_password_when_signed_in(site: Site) -> None:
+    visitor = site.visitor()
+    visitor.sign_in()
+    visitor.submit(
+        "/change", password=OLD_PASSWORD, new_password=NEW_PASSWORD, new_password_confirm=NEW_PASSWORD
+    )
+    assert site.password_works(NEW_PASSWORD)
+
+
+# --- logs ----------------------------------------------------------------------------------------
+
+
+def test_tokens_stay_out_of_logs(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    token = site.new_link().rsplit("/", 1)[1]
+    for name in ("werkzeug", "gunicorn.access", site.app.logger.name):
+        logging.getLogger(name).warning('127.0.0.1 "GET /auth/reset/%s HTTP/1.1" 303', token)
+    assert token not in caplog.text
+    assert caplog.text.count("/auth/reset/[token] HTTP") == 3
+    assert without_tokens("/reset/~handle-stays-readable") == "/reset/~handle-stays-readable"

@@ -1,0 +1,210 @@
+"""Settings: the layers, the limits, and every mistake named at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PUBLIC_URL, ROOT, SECRETS, Site
+
+from app import settings
+from app.errors import SettingsError
+from app.models import RecoveryEvent
+
+GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
+
+
+def problems_of(environ: dict[str, str], **overrides: Any) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        settings.load(environ, **overrides)
+    return {problem.name: str(problem) for problem in caught.value.problems}
+
+
+def test_later_layers_win_and_are_remembered(tmp_path: Path) -> None:
+    mine, secret = tmp_path / "mine.toml", tmp_path / "secret"
+    mine.write_text('RECOVERY_SITE_NAME = "File"\nMAIL_SERVER = "file"\nMAIL_USERNAME = "u"\n')
+    secret.write_text("from a secret file\n")
+    loaded = settings.load(
+        {
+            **GOOD,
+            "RECOVERY_CONFIG": str(mine),
+            "FLASK_MAIL_SERVER": "environment",
+            "FLASK_MAIL_PASSWORD_FILE": str(secret),
+        }
+    )
+    assert loaded.RECOVERY_SITE_NAME == "File"
+    assert loaded.MAIL_SERVER == "environment"
+    assert loaded.MAIL_PASSWORD == "from a secret file"
+    assert loaded.MAIL_PORT == 25
+    assert loaded.origins["MAIL_PORT"] == "config/default.toml"
+    assert loaded.origins["RECOVERY_SITE_NAME"] == str(mine)
+    assert loaded.origins["MAIL_SERVER"] == "FLASK_MAIL_SERVER"
+    assert loaded.origins["MAIL_PASSWORD"] == "FLASK_MAIL_PASSWORD_FILE"
+
+
+def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
+    loaded = settings.load(
+        {
+            **GOOD,
+            "FLASK_RATELIMIT_ENABLED": "false",
+            "FLASK_MAIL_PORT": "587",
+            "FLASK_SECURITY_RESET_PASSWORD_WITHIN": "90 seconds",
+            "FLASK_SECURITY_USER_IDENTITY_ATTRIBUTES": '["username"]',
+            "FLASK_SECURITY_TRACKABLE": "true",
+            "FLASK_SECURITY_CONFIRM_EMAIL_WITHIN": "3 days",
+            "FLASK_SECURITY_RECOVERABLE": "true",
+            "FLASK_APP": "app",
+            "FLASK_RUN_PORT": "5001",
+            "FLASK_DEBUG": "1",
+        }
+    )
+    assert loaded.RATELIMIT_ENABLED is False
+    assert loaded.MAIL_PORT == 587
+    assert timedelta(seconds=90) == loaded.SECURITY_RESET_PASSWORD_WITHIN
+    assert loaded.SECURITY_USER_IDENTITY_ATTRIBUTES == ["username"]
+    config = loaded.as_config()
+    assert config["SECURITY_TRACKABLE"] is True
+    assert config["SECURITY_CONFIRM_EMAIL_WITHIN"] == timedelta(days=3)
+    assert "APP" not in config
+    assert "DEBUG" not in config
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("SECRET_KEY", "short", "too weak"),
+        ("SECRET_KEY", "a" * 64, "too weak"),
+        ("SECRET_KEY", "change-me-please-change-me-please", "placeholder"),
+        ("SECURITY_PASSWORD_SALT", SECRETS["FLASK_SECRET_KEY"], "same as SECRET_KEY"),
+        ("RECOVERY_PUBLIC_URL", "http://id.example.com", "must be https"),
+        ("RECOVERY_PUBLIC_URL", "id.example.com", "whole URL"),
+        ("RECOVERY_PUBLIC_URL", "https://id.example.com/?x", "without ?"),
+        ("RECOVERY_PUBLIC_URL", "https://user:pw@id.example.com", "whole URL"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "5", "30 minutes"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "25 hours", "24 hours"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "0 seconds", "more than nothing"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "-1 days", "30 minutes"),
+        ("SECURITY_RESET_PASSWORD_WITHN", "1 hour", "SECURITY_RESET_PASSWORD_WITHIN"),
+        ("RECOVERY_SITENAME", "x", "RECOVERY_SITE_NAME"),
+        ("COMPLETELY_DIFFERENT", "x", "unknown setting"),
+        ("SECURITY_PASSWORD_LENGTH_MIN", "7", "8"),
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["emial"]', "emial"),
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", "email", "JSON"),
+        ("SECURITY_RETURN_GENERIC_RESPONSES", "false", "who has an account"),
+        ("SECURITY_AUTO_LOGIN_AFTER_RESET", "true", "sign anybody in"),
+        ("SERVER_NAME", "id.example.com", "RECOVERY_PUBLIC_URL"),
+        ("SECURITY_TRACKABLE", "perhaps", "boolean"),
+        ("SECURITY_LOGIN_WITHIN", "soon", "30 minutes"),
+        ("MAIL_PORT", "smtp", "integer"),
+        ("MAIL_USE_SSL", "true", "MAIL_USE_TLS"),
+        ("MAIL_USERNAME", "me", "MAIL_PASSWORD"),
+        ("MAIL_DEFAULT_SENDER", "a@b.example\nBcc: c@d.example", "control characters"),
+        ("RECOVERY_TRUSTED_PROXIES", "-1", "0"),
+    ],
+)
+def test_a_mistake_is_named_with_its_origin_and_remedy(name: str, value: str, hint: str) -> None:
+    problems = problems_of({**GOOD, "FLASK_MAIL_USE_TLS": "true", f"FLASK_{name}": value})
+    assert list(problems) == [name]
+    assert hint in problems[name]
+    assert f"FLASK_{name}" in problems[name]
+    assert "SECRET" not in name or value not in problems[name]
+
+
+def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('MAIL_PORT = "none"\nMAIL_SEVER = "x"\nSECURITY_PASSWORD_LENGTH_MIN = 3\n')
+    problems = problems_of({"RECOVERY_CONFIG": str(mine), "FLASK_SECRET_KEY": "weak"})
+    assert set(problems) == {
+        "MAIL_PORT",
+        "MAIL_SEVER",
+        "SECURITY_PASSWORD_LENGTH_MIN",
+        "SECRET_KEY",
+        "SECURITY_PASSWORD_SALT",
+        "RECOVERY_PUBLIC_URL",
+    }
+    assert "not set" in problems["SECURITY_PASSWORD_SALT"]
+    assert str(mine) in problems["MAIL_SEVER"]
+
+
+def test_files_that_can_not_be_read_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("this is = not TOML")
+    assert "broken.toml" in problems_of({**GOOD, "RECOVERY_CONFIG": str(broken)})["RECOVERY_CONFIG"]
+    assert "nowhere" in problems_of({**GOOD, "FLASK_MAIL_PASSWORD_FILE": "/nowhere"})["MAIL_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://id.example.com",
+        "http://127.0.0.2:5000",
+        "http://localhost",
+        "http://[::1]:80",
+        "http://sparekey.localhost",
+    ],
+)
+def test_public_urls_that_are_fine(url: str) -> None:
+    assert settings.load({**GOOD, "FLASK_RECOVERY_PUBLIC_URL": url + "/"}).RECOVERY_PUBLIC_URL == url
+
+
+def test_the_inbox_is_for_this_machine_only() -> None:
+    wrong = {**GOOD, "FLASK_RECOVERY_PUBLIC_URL": "https://id.example.com", "FLASK_RECOVERY_INBOX": "true"}
+    assert "every mail to every visitor" in problems_of(wrong)["RECOVERY_INBOX"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["manage.py", "routes"], 1), (["-c", "import app; app.create_app()"], 3)]
+)
+def test_a_start_without_secrets_is_refused_in_plain_lines(command: list[str], code: int) -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL,
+        "FLASK_SECRET_KEY": "hunter2",
+    }
+    ended = subprocess.run([sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert ended.returncode == code
+    assert ended.stderr.splitlines()[0] == "Sparekey can not start:"
+    assert len(ended.stderr.splitlines()) == 3
+    assert "SECRET_KEY (FLASK_SECRET_KEY): too weak" in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+
+def test_every_declared_setting_stands_in_the_reference() -> None:
+    reference = settings.DEFAULTS.read_text()
+    for name in settings.Settings.model_fields:
+        assert not name.isupper() or name in reference, name
+
+
+@pytest.mark.parametrize(
+    ("url", "secure"), [("https://id.example.com", True), ("http://127.0.0.1:5000", False)]
+)
+def test_cookies_follow_the_scheme_of_the_public_url(make_site: Any, url: str, secure: bool) -> None:
+    site: Site = make_site(RECOVERY_PUBLIC_URL=url)
+    answer = site.visitor().submit(
+        "/login", identity="alice", password="the old password of alice", remember="y"
+    )
+    cookies = answer.headers.getlist("Set-Cookie")
+    assert len(cookies) == 2
+    for cookie in cookies:
+        assert cookie.startswith("__Host-sparekey_") is secure
+        assert ("Secure" in cookie) is secure
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+        assert "Path=/;" in cookie + ";"
+        assert "Domain" not in cookie
+    config = site.app.config
+    for name in ("CSRF", "TWO_FACTOR_VALIDITY", "REFRESH_TOKEN"):
+        assert config[f"SECURITY_{name}_COOKIE"]["secure"] is secure
+
+
+def test_only_declared_proxies_are_believed(make_site: Any) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9, 203.0.113.10"}
+    for hops, source in ((0, "127.0.0.1"), (1, "203.0.113.10"), (2, "203.0.113.9")):
+        site: Site = make_site(RECOVERY_TRUSTED_PROXIES=hops)
+        site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers)
+        assert site.rows(RecoveryEvent)[0]["source"] == source
