@@ -63,6 +63,11 @@ def skip_or_fail(reason: str) -> None:
     pytest.skip(reason)
 
 
+def inherited() -> dict[str, str]:
+    """What a process of ours gets from this one: no settings, only how to run and be measured."""
+    return {name: text for name, text in os.environ.items() if name.startswith(("PATH", "COVERAGE"))}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

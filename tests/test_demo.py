@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ROOT, free_port
+from conftest import ROOT, free_port, inherited
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ class Demo:
             self.process = subprocess.Popen(
                 command,
                 cwd=tree,
-                env={"PATH": os.environ["PATH"]},
+                env=inherited(),
                 stdout=out,
                 stderr=out,
                 start_new_session=True,

@@ -7,7 +7,6 @@ from the command line, with the processes that run in production.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from conftest import (
     Mailbox,
     Site,
     free_port,
+    inherited,
     link_in,
     served,
     skip_or_fail,
@@ -188,57 +189,61 @@ def test_a_single_page_client_does_it_in_json(running: Site) -> None:
 # --- the admin -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def admin(tmp_path: Path, mailbox: Mailbox) -> Iterator[Any]:
+class Admin:
     """Runs the commands that the README promises, in processes of their own."""
-    port = free_port()
-    environ = {
-        "PATH": os.environ["PATH"],
-        **SECRETS,
-        "FLASK_RECOVERY_PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/admin.db",
-        "FLASK_MAIL_SERVER": "127.0.0.1",
-        "FLASK_MAIL_PORT": str(mailbox.port),
-        "FLASK_RATELIMIT_ENABLED": "false",
-        "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
-    }
-    running: list[subprocess.Popen[str]] = []
 
-    class Admin:
-        base = f"http://127.0.0.1:{port}"
+    def __init__(self, folder: Path, mail_port: int) -> None:
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.running: list[subprocess.Popen[str]] = []
+        self.environ = {
+            **inherited(),
+            **SECRETS,
+            "FLASK_RECOVERY_PUBLIC_URL": self.base,
+            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/admin.db",
+            "FLASK_MAIL_SERVER": "127.0.0.1",
+            "FLASK_MAIL_PORT": str(mail_port),
+            "FLASK_RATELIMIT_ENABLED": "false",
+            "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
+        }
 
-        def types(self, *words: str) -> subprocess.CompletedProcess[str]:
-            """A command of manage.py that ends by itself."""
-            command = [sys.executable, "manage.py", *words]
-            return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of manage.py that ends by itself."""
+        command = [sys.executable, "manage.py", *words]
+        return subprocess.run(command, cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=60)
 
-        def starts(self, *words: str) -> subprocess.Popen[str]:
-            """A process that stays."""
-            running.append(
-                subprocess.Popen(
-                    [sys.executable, *words], cwd=ROOT, env=environ, text=True, stderr=subprocess.PIPE
-                )
-            )
-            return running[-1]
+    def starts(self, *words: str) -> subprocess.Popen[str]:
+        """A process that stays."""
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, env=self.environ, text=True, stderr=subprocess.PIPE
+        )
+        self.running.append(process)
+        return process
 
-        def serves(self) -> None:
-            self.starts("-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--threads", "4", "app:create_app()")
-            for _ in range(200):
-                try:
-                    if httpx.get(f"{self.base}/healthz").status_code == 200:
-                        return
-                except httpx.TransportError:
-                    time.sleep(0.05)
-            pytest.fail("gunicorn did not answer")
+    def serves(self) -> None:
+        bind = ["--bind", f"127.0.0.1:{self.port}", "--threads", "4"]
+        self.starts("-m", "gunicorn", *bind, "app:create_app()")
+        for _ in range(200):
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.base}/healthz").status_code == 200:
+                    return
+            time.sleep(0.05)
+        pytest.fail("gunicorn did not answer")
 
-    yield Admin()
-    for process in running:
-        process.send_signal(signal.SIGTERM)
-    for process in running:
-        process.communicate(timeout=20)
+    def stops(self) -> None:
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
 
 
-def test_an_admin_sets_it_up_and_a_user_recovers(admin: Any, mailbox: Mailbox) -> None:
+@pytest.fixture
+def admin(tmp_path: Path, mailbox: Mailbox) -> Iterator[Admin]:
+    somebody = Admin(tmp_path, mailbox.port)
+    yield somebody
+    somebody.stops()
+
+
+def test_an_admin_sets_it_up_and_a_user_recovers(admin: Admin, mailbox: Mailbox) -> None:
     assert admin.types("db", "upgrade").returncode == 0
     names = ("email:Carol@Example.com", "username: CaroL ", "us_phone_number:(415) 555-0123")
     made = admin.types("users", "create", *names, "--password", OLD_PASSWORD, "--active")
@@ -272,7 +277,7 @@ def test_an_admin_sets_it_up_and_a_user_recovers(admin: Any, mailbox: Mailbox) -
 
 
 def test_a_server_with_a_bad_configuration_stops_at_once_in_plain_words() -> None:
-    environ = {"PATH": os.environ["PATH"], "FLASK_RECOVERY_PUBLIC_URL": "http://id.example.com"}
+    environ = {**inherited(), "FLASK_RECOVERY_PUBLIC_URL": "http://id.example.com"}
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{free_port()}", "app:create_app()"]
     ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PUBLIC_URL, ROOT, SECRETS, Site
+from conftest import PUBLIC_URL, ROOT, SECRETS, Site, inherited
 
 from app import settings
 from app.errors import SettingsError
@@ -149,7 +148,7 @@ def test_files_that_can_not_be_read_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_public_urls_that_are_fine(url: str) -> None:
-    assert settings.load({**GOOD, "FLASK_RECOVERY_PUBLIC_URL": url + "/"}).RECOVERY_PUBLIC_URL == url
+    assert url == settings.load({**GOOD, "FLASK_RECOVERY_PUBLIC_URL": url + "/"}).RECOVERY_PUBLIC_URL
 
 
 def test_the_inbox_is_for_this_machine_only() -> None:
@@ -162,7 +161,7 @@ def test_the_inbox_is_for_this_machine_only() -> None:
 )
 def test_a_start_without_secrets_is_refused_in_plain_lines(command: list[str], code: int) -> None:
     environ = {
-        "PATH": os.environ["PATH"],
+        **inherited(),
         "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL,
         "FLASK_SECRET_KEY": "hunter2",
     }
