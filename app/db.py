@@ -29,7 +29,8 @@ db = SQLAlchemy(
         }
     ),
     # Parameters are addresses and hashes: they do not belong in an error message.
-    engine_options={"hide_parameters": True},
+    # And a connection that the database has closed meanwhile must not fail a request.
+    engine_options={"hide_parameters": True, "pool_pre_ping": True},
 )
 
 

@@ -197,7 +197,17 @@ class Settings(BaseModel):
         """What Flask and its extensions read: our names, the handed-on ones and the fixed ones."""
         ours = {name: getattr(self, name) for name in Settings.model_fields if name.isupper()}
         fixed = {name: value for name, (value, _) in FIXED.items()}
-        return {**ours, **self.handed_on, **fixed}
+        return {**ours, "SQLALCHEMY_DATABASE_URI": self.database, **self.handed_on, **fixed}
+
+    @property
+    def database(self) -> str:
+        """The URI with the driver we ship: plain postgresql:// means psycopg 3."""
+        scheme, colon, rest = self.SQLALCHEMY_DATABASE_URI.partition(":")
+        return (
+            {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}.get(scheme, scheme)
+            + colon
+            + rest
+        )
 
     def keys(self, purpose: str) -> list[bytes]:
         """One key for one purpose from each valid secret, the newest first: 32 bytes each."""

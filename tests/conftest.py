@@ -11,22 +11,23 @@ import email.policy
 import os
 import re
 import shutil
-import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 import flask_migrate
 import pytest
+import servers
 from aiosmtpd.controller import Controller
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_security.utils import hash_password
+from servers import free_port
 from sqlalchemy import select, update
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
@@ -56,7 +57,7 @@ NOBODYS = {
 }
 
 
-def skip_or_fail(reason: str) -> None:
+def skip_or_fail(reason: str) -> NoReturn:
     """A part that this machine can not run: skipped with a reason, but a failure in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"needed in CI: {reason}")
@@ -66,13 +67,6 @@ def skip_or_fail(reason: str) -> None:
 def inherited() -> dict[str, str]:
     """What a process of ours gets from this one: no settings, only how to run and be measured."""
     return {name: text for name, text in os.environ.items() if name.startswith(("PATH", "COVERAGE"))}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -240,16 +234,54 @@ def add_accounts(app: Flask) -> None:
     db.session.commit()
 
 
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file with the accounts, to be copied: hashing and migrating once is enough."""
-    path = tmp_path_factory.mktemp("fresh") / "fresh.db"
-    app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=f"sqlite:///{path}"))
+BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
+def fill(uri: str) -> str:
+    """Migrate a database and add the accounts: once, since hashing and migrating take time."""
+    app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri))
     with app.app_context():
         flask_migrate.upgrade()
         add_accounts(app)
         db.engine.dispose()
+    return uri
+
+
+@pytest.fixture(scope="session")
+def fresh_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fresh") / "fresh.db"
+    fill(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.PostgreSQL]:
+    programs = servers.find_postgresql()
+    if programs is None:
+        skip_or_fail("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    with servers.postgresql(programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fresh_postgresql(postgresql: servers.PostgreSQL) -> str:
+    return fill(postgresql.create()).rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Makes databases with the accounts in them: on SQLite, or on what the test is marked BOTH for."""
+
+    def on_sqlite() -> str:
+        path = tmp_path / f"site{len(list(tmp_path.glob('site*.db')))}.db"
+        shutil.copy(request.getfixturevalue("fresh_sqlite"), path)
+        return f"sqlite:///{path}"
+
+    def on_postgresql() -> str:
+        server: servers.PostgreSQL = request.getfixturevalue("postgresql")
+        return server.create(request.getfixturevalue("fresh_postgresql"))
+
+    return {"sqlite": on_sqlite, "postgresql": on_postgresql}[getattr(request, "param", "sqlite")]
 
 
 @pytest.fixture
@@ -262,15 +294,13 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @pytest.fixture
-def make_site(fresh_database: Path, mailbox: Mailbox, tmp_path: Path) -> Iterator[Any]:
+def make_site(database: Callable[[], str], mailbox: Mailbox) -> Iterator[Any]:
     """Builds sites; keyword arguments are settings. All share one mailbox."""
     made: list[Flask] = []
 
     def make(**overrides: Any) -> Site:
-        path = tmp_path / f"site{len(made)}.db"
-        shutil.copy(fresh_database, path)
         defaults = {
-            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{path}",
+            "SQLALCHEMY_DATABASE_URI": overrides.get("SQLALCHEMY_DATABASE_URI") or database(),
             "MAIL_SERVER": "127.0.0.1",
             "MAIL_PORT": mailbox.port,
             "RECOVERY_MAIL_COOLDOWN": "0 seconds",

@@ -9,12 +9,14 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from conftest import Site, free_port, link_in
+from conftest import BOTH, Site, free_port, link_in
 from sqlalchemy.exc import OperationalError
 
 from app import mail, outbox, worker
 from app.db import db
 from app.models import OutboxMessage
+
+pytestmark = BOTH
 
 LONG_AGO = datetime(2020, 1, 1)
 

@@ -1,0 +1,107 @@
+"""Real servers for the tests, private to one run: started here, on ports of their own, and ended here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+START_SECONDS_MAX = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(is_up: Callable[[], object], process: subprocess.Popen[bytes], what: str) -> None:
+    for _ in range(START_SECONDS_MAX * 20):
+        if process.poll() is not None:
+            raise RuntimeError(f"{what} ended at once")
+        try:
+            if is_up():
+                return
+        except (OSError, psycopg.OperationalError):
+            pass
+        time.sleep(0.05)
+    raise RuntimeError(f"{what} did not start")
+
+
+class PostgreSQL:
+    """A server of its own. `kill` and `start` again as often as a test needs."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.programs, self.folder, self.port = programs, folder, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.made = 0
+        self.run("initdb", "-D", str(folder / "data"), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
+
+    # PostgreSQL refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else None
+
+    def run(self, program: str, *words: str) -> None:
+        command = [str(self.programs / program), *words]
+        subprocess.run(command, check=True, capture_output=True, user=self.user, cwd=self.folder)
+
+    def start(self) -> None:
+        # Durability costs time and proves nothing here: the machine does not lose its power.
+        options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]
+        command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
+        self.process = subprocess.Popen(
+            [*command, "-k", str(self.folder), *options],
+            cwd=self.folder,
+            user=self.user,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: self.execute("SELECT 1") is None, self.process, "PostgreSQL")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.run("pg_ctl", "stop", "-D", str(self.folder / "data"), "-m", "immediate")
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def dsn(self, database: str) -> str:
+        return f"postgresql://tests@127.0.0.1:{self.port}/{database}"
+
+    def create(self, template: str = "template1") -> str:
+        """A new database, as a URI."""
+        self.made += 1
+        self.execute(f"CREATE DATABASE d{self.made} TEMPLATE {template}")
+        return self.dsn(f"d{self.made}")
+
+
+def find_postgresql() -> Path | None:
+    """The folder of the server programs: PostgreSQL keeps them out of PATH on Debian."""
+    on_path = shutil.which("initdb")
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return Path(on_path).parent if on_path else debian[-1].parent if debian else None
+
+
+@contextmanager
+def postgresql(programs: Path) -> Iterator[PostgreSQL]:
+    with tempfile.TemporaryDirectory(prefix="sparekey-pg-") as name:
+        folder = Path(name)
+        if PostgreSQL.user:
+            shutil.chown(folder, PostgreSQL.user)
+        server = PostgreSQL(programs, folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
