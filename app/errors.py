@@ -3,6 +3,7 @@
 RecoveryError
 ├── SettingsError         the configuration is refused; `problems` says all that is wrong
 ├── Undeliverable         a message that must not be sent; `reason` is for the admin
+├── RelayMisconfigured    no mail can be sent before a setting is corrected; says which
 └── RequestError          answered with `status` and `code`
     ├── InvalidRequest
     ├── OriginNotAllowed
@@ -52,6 +53,10 @@ class Undeliverable(RecoveryError):
     def __init__(self, reason: str, user_id: int | None = None) -> None:
         self.reason, self.user_id = reason, user_id
         super().__init__(reason)
+
+
+class RelayMisconfigured(RecoveryError):
+    """No mail can be sent before a setting is corrected. The text starts with the setting's name."""
 
 
 class RequestError(RecoveryError):

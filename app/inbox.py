@@ -32,12 +32,12 @@ FRAME_CSP = (
 class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
     """Flask-Mailman's seam: writes each mail to a file instead of sending it."""
 
-    def send_messages(self, email_messages: list[Any]) -> int:
+    def send_messages(self, email_messages: list[EmailMessage]) -> int:
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for message in email_messages:
             draft = folder / f"{time.time_ns()}.part"
-            draft.write_bytes(message.message().as_bytes())
+            draft.write_bytes(bytes(message))
             draft.rename(draft.with_suffix(".eml"))  # never seen half written
         return len(email_messages)
 

@@ -1,73 +1,69 @@
 """Mail: from a message in the outbox to the relay's "accepted".
 
 A new mail is three templates (.subject.txt, .txt, .html) and one function that returns a Letter.
-This is the only module that talks SMTP, and only the worker calls it.
+Only the worker calls this module.
 """
 
 from __future__ import annotations
 
-import smtplib
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Any
 
+from email_validator import validate_email
 from flask import Flask, render_template
-from flask_mailman import EmailMultiAlternatives, Mail
+from flask_mailman import Mail
+from flask_mailman.backends.base import BaseEmailBackend
 
 from . import links, outbox
 from .db import db
 from .errors import Undeliverable
 from .identities import find_account
+from .models import OutboxMessage
 from .settings import Settings, current
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .models import OutboxMessage
-
 mailman = Mail()
+
+# Every relay takes seven bits; with eight, some break the mail.
+POLICY = SMTP.clone(cte_type="7bit")
 
 
 @dataclass(frozen=True)
 class Letter:
-    """One mail: its templates' name, whom it goes to, and what the templates may say."""
+    """One mail, in words."""
 
-    template: str
     recipient: str
-    context: dict[str, Any] = field(default_factory=dict)
+    subject: str
+    text: str
+    html: str
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     app.config["MAIL_TIMEOUT"] = settings.MAIL_TIMEOUT.total_seconds()
-    app.config["MAIL_BACKEND"] = "app.inbox" if settings.RECOVERY_INBOX else "smtp"
+    app.config["MAIL_BACKEND"] = "app.inbox" if settings.RECOVERY_INBOX else "app.relay"
     mailman.init_app(app)
 
 
-def deliver(message: OutboxMessage) -> None:
+def connection() -> BaseEmailBackend:
+    """A connection to the relay: opened by the first mail, kept for the next, until it is closed."""
+    return mailman.get_connection()
+
+
+def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
     """Send a claimed message, and return when the relay has accepted it.
 
-    Raises Undeliverable when it must not be sent, and whatever stands in the way of sending it.
+    Raises Undeliverable when it must not be sent, RelayMisconfigured when settings stand in the
+    way of every mail, and anything else that stands in the way of this one.
     """
     letter = COMPOSERS[message.kind](message)
     mail = _as_mail(message, letter)
     # The link must be there before anybody can click it, and nothing is held while SMTP talks.
     db.session.commit()
-    with mailman.get_connection() as relay:
-        relay.send_messages([mail])
-
-
-def why_final(error: Exception) -> str | None:
-    """The reason if trying again can not help: this recipient or this mail is refused for good.
-
-    Everything else is tried again: the relay may come back, the configuration be corrected.
-    """
-    if isinstance(error, smtplib.SMTPRecipientsRefused):
-        replies = list(error.recipients.values())
-        if all(code >= 500 for code, _ in replies):
-            return f"the relay refuses the address for good ({replies[0][0]})"
-    if isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500:
-        return f"the relay refuses the mail for good ({error.smtp_code})"
-    return None
+    relay.send_messages([mail])
 
 
 def _reset_instructions(message: OutboxMessage) -> Letter:
@@ -79,35 +75,48 @@ def _reset_instructions(message: OutboxMessage) -> Letter:
     if reason := links.why_not_recoverable(user):
         raise Undeliverable(reason, user.id)
     token = links.issue(message, user, asked["client"])
-    return Letter("reset_instructions", user.email, {"reset_token": token})
+    return _written("reset_instructions", user.email, reset_token=token)
 
 
 def _reset_notice(message: OutboxMessage) -> Letter:
     said = outbox.content_of(message)
-    changed_at = datetime.fromisoformat(said["changed_at"])
-    return Letter("reset_notice", said["address"], {**said, "changed_at": changed_at})
+    said["changed_at"] = datetime.fromisoformat(said["changed_at"])
+    return _written("reset_notice", said["address"], **said)
+
+
+def _by_flask_security(message: OutboxMessage) -> Letter:
+    """A mail that Flask-Security has written itself: confirmation, change of address, a code, ..."""
+    return Letter(**outbox.content_of(message))
 
 
 COMPOSERS: dict[str, Callable[[OutboxMessage], Letter]] = {
     "reset_instructions": _reset_instructions,
     "reset_notice": _reset_notice,
+    "flask_security": _by_flask_security,
 }
 
 
-def _as_mail(message: OutboxMessage, letter: Letter) -> EmailMultiAlternatives:
-    settings = current()
-
+def _written(template: str, recipient: str, **context: Any) -> Letter:
     def rendered(ending: str) -> str:
-        name = f"security/email/{letter.template}{ending}"
-        return render_template(name, settings=settings, **letter.context)
+        return render_template(f"security/email/{template}{ending}", **context)
 
-    mail = EmailMultiAlternatives(
-        rendered(".subject.txt").strip(),
-        rendered(".txt"),
-        settings.MAIL_DEFAULT_SENDER,
-        [letter.recipient],
-        # RFC 3834 §5: no out-of-office reply comes back.
-        headers={"Message-ID": message.message_id, "Auto-Submitted": "auto-generated"},
-    )
-    mail.attach_alternative(rendered(".html"), "text/html")
+    return Letter(recipient, rendered(".subject.txt").strip(), rendered(".txt"), rendered(".html"))
+
+
+def _as_mail(message: OutboxMessage, letter: Letter) -> EmailMessage:
+    mail = EmailMessage(policy=POLICY)
+    mail["From"] = current().MAIL_DEFAULT_SENDER
+    mail["To"] = Address(addr_spec=_as_ascii(letter.recipient))
+    mail["Subject"] = letter.subject
+    mail["Date"] = datetime.now(UTC)
+    mail["Message-ID"] = message.message_id
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: no out-of-office reply comes back
+    mail.set_content(letter.text)
+    if letter.html:
+        mail.add_alternative(letter.html, subtype="html")
     return mail
+
+
+def _as_ascii(address: str) -> str:
+    """An internationalised domain in its ASCII form, which every relay takes."""
+    return validate_email(address, check_deliverability=False).ascii_email or address

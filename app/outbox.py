@@ -2,7 +2,7 @@
 
     waiting -- claim --> sent | dropped | given_up
        ^          |
-       '-- retry_later
+       '-- retry_later, hold
 
 A message is a row in the same database, committed with the change it belongs to. A claim is a
 lease: who dies holding one loses it when `due_at` passes, so a message is tried at least once.
@@ -97,6 +97,17 @@ def retry_later(message: OutboxMessage, reason: str) -> bool:
         claim=None,
         due_at=utcnow(pause.total_seconds() * (1 + jitter)),
         reason=reason[:REASON_LENGTH_MAX],
+    )
+
+
+def hold(message: OutboxMessage, reason: str) -> bool:
+    """Settings are in the way: put it back as it was. The attempt does not count."""
+    return _update(
+        message,
+        claim=None,
+        due_at=utcnow(),
+        attempts=message.attempts - 1,
+        reason=f"held: {reason}"[:REASON_LENGTH_MAX],
     )
 
 

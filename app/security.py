@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, request
+from flask import Flask, Response, after_this_request, has_request_context, request
 from flask.typing import ResponseReturnValue
-from flask_security import Security, SQLAlchemyUserDatastore, password_reset
+from flask_security import MailUtil, Security, SQLAlchemyUserDatastore, password_reset
+from flask_security.mail_util import EmailValidateException
+from flask_security.utils import get_message
 
-from . import clients, identities, passwords, recovery
+from . import clients, identities, outbox, passwords, recovery
 from .db import db
 from .forms import NewPasswordForm, SignInForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
@@ -37,6 +39,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         SQLAlchemyUserDatastore(db, User, Role, WebAuthn, FsRefreshTracker),
         login_form=SignInForm,
         reset_password_form=NewPasswordForm,
+        mail_util_cls=QueuedMailUtil,
         password_util_cls=passwords.RecoveryPasswordUtil,
     )
     security.reset_serializer = cast("URLSafeTimedSerializer", recovery.LinkSerializer())
@@ -45,6 +48,39 @@ def init_app(app: Flask, settings: Settings) -> None:
     security.reset_password_context_processor(recovery.account_on_the_page)
     password_reset.connect(recovery.on_password_reset, app)
     _mount_views(app)
+
+
+class QueuedMailUtil(MailUtil):
+    """Flask-Security's seam for mail: what it writes goes through our outbox, sealed until it is sent."""
+
+    def normalize(self, email: str) -> str:
+        """The one normal form of an address. Raises EmailValidateException."""
+        if (normal := identities.email(email)) is None:
+            raise EmailValidateException(get_message("INVALID_EMAIL_ADDRESS")[0])
+        return normal
+
+    validate = normalize  # no DNS in a request
+
+    def send_mail(
+        self, template: str, subject: str, recipient: Any, sender: Any, body: Any, html: Any, **context: Any
+    ) -> None:
+        """Queue it. Some of Flask-Security's views commit nothing, so this sees to that itself."""
+        user = context.get("user")
+        outbox.enqueue(
+            "flask_security",
+            user_id=user.id if user else None,
+            recipient=recipient,
+            subject=str(subject),
+            text=body or "",
+            html=html or "",
+        )
+        if has_request_context():
+            after_this_request(_commit)
+
+
+def _commit(response: Response) -> Response:
+    db.session.commit()
+    return response
 
 
 def _set_cookies(app: Flask, *, by_tls: bool) -> None:

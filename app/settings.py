@@ -19,6 +19,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
@@ -133,6 +134,19 @@ def _one_line(value: str) -> str:
     return value
 
 
+def _sender(value: str) -> str:
+    address = parseaddr(value)[1]
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):
+        raise ValueError('give an address, such as no-reply@example.com or "Example <no-reply@example.com>"')
+    return value
+
+
+def _readable_file(value: str) -> str:
+    if value and not os.access(value, os.R_OK):
+        raise ValueError("no such file, or it can not be read")
+    return value
+
+
 def _at_most(limit: timedelta, why: str) -> AfterValidator:
     def check(value: timedelta) -> timedelta:
         if not timedelta(0) < value <= limit:
@@ -172,7 +186,8 @@ class Settings(BaseModel):
     MAIL_USE_SSL: bool
     MAIL_USERNAME: str | None = None
     MAIL_PASSWORD: str | None = None
-    MAIL_DEFAULT_SENDER: Line
+    RECOVERY_MAIL_CA_FILE: Annotated[str, AfterValidator(_readable_file)]
+    MAIL_DEFAULT_SENDER: Annotated[Line, AfterValidator(_sender)]
     MAIL_TIMEOUT: Duration
     RECOVERY_MAIL_COOLDOWN: Duration
     RECOVERY_MAIL_DAILY_CAP: Annotated[int, Field(ge=1)]
@@ -353,6 +368,9 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         yield problem("MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL")
     if bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD):
         yield problem("MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither")
+    in_clear = settings.MAIL_USERNAME and not (settings.MAIL_USE_TLS or settings.MAIL_USE_SSL)
+    if in_clear and not is_loopback(settings.MAIL_SERVER):
+        yield problem("MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear")
     host = urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""
     if settings.RECOVERY_INBOX and not is_loopback(host):
         yield problem(

@@ -4,52 +4,68 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
 
+from flask_mailman.backends.base import BaseEmailBackend
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import audit, links, mail, outbox
 from .db import db
-from .errors import Undeliverable
+from .errors import RelayMisconfigured, Undeliverable
 from .models import OutboxMessage
+from .relay import why_final
 from .settings import current
 
 log = logging.getLogger(__name__)
+
+HOLD_SECONDS = 30  # the pause when settings are wrong: no mail can go out before they are corrected
 
 
 def run(stop: threading.Event) -> None:
     """Work until `stop` is set; the message in hand is finished first."""
     pause = current().RECOVERY_WORKER_POLL.total_seconds()
     while not stop.is_set():
+        wait = pause
         try:
-            busy = work_once()
+            work_until_done(stop)
+        except RelayMisconfigured as error:
+            log.error("all mail is held: %s", error)
+            wait = HOLD_SECONDS
         except SQLAlchemyError as error:  # a database that comes back finds the worker waiting
             db.session.rollback()
             log.error("the database can not be used: %s", type(error).__name__)
-            busy = False
-        if not busy:
-            stop.wait(pause)
+        stop.wait(wait)
 
 
-def work_until_done() -> int:
-    """Try every message that is due now, and return how many there were."""
+def work_until_done(stop: threading.Event | None = None) -> int:
+    """Try every message that is due now, over one connection, and return how many there were."""
     count = 0
-    while work_once():
-        count += 1
+    with closing(mail.connection()) as relay:
+        while not (stop and stop.is_set()) and work_once(relay):
+            count += 1
     return count
 
 
-def work_once() -> bool:
-    """Try one message. False when none is due."""
+def work_once(relay: BaseEmailBackend) -> bool:
+    """Try one message. False when none is due.
+
+    Raises RelayMisconfigured after putting the message back: the next one would fare the same.
+    """
     message = outbox.claim()
     if message is None:
         return False
     try:
-        _try(message)
+        _try(message, relay)
     except Undeliverable as refusal:
         db.session.rollback()
         message.user_id = refusal.user_id or message.user_id
         outbox.drop(message, refusal.reason)
         _settled(message, "mail_dropped", refusal.reason)
+    except RelayMisconfigured as error:
+        db.session.rollback()
+        outbox.hold(message, str(error))
+        db.session.commit()
+        raise
     except Exception as error:  # whatever it is, the message must not be lost
         db.session.rollback()
         _failed(message, error)
@@ -57,13 +73,13 @@ def work_once() -> bool:
     return True
 
 
-def _try(message: OutboxMessage) -> None:
+def _try(message: OutboxMessage, relay: BaseEmailBackend) -> None:
     if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
         outbox.give_up(message, message.reason or "every attempt was cut short")
         links.undelivered(message)
         _settled(message, "mail_given_up", message.reason)
         return
-    mail.deliver(message)
+    mail.deliver(message, relay)
     outbox.sent(message)
     links.delivered(message)
     _settled(message, "mail_sent")
@@ -71,7 +87,7 @@ def _try(message: OutboxMessage) -> None:
 
 def _failed(message: OutboxMessage, error: Exception) -> None:
     cause = audit.without_tokens(f"{type(error).__name__}: {error}")
-    final = mail.why_final(error)
+    final = why_final(error)
     if final is None and message.attempts < current().RECOVERY_MAIL_ATTEMPTS:
         outbox.retry_later(message, cause)
         log.warning("mail %s: attempt %d failed: %s", message.id, message.attempts, cause)

@@ -33,6 +33,7 @@ def test_later_layers_win_and_are_remembered(tmp_path: Path) -> None:
             **GOOD,
             "RECOVERY_CONFIG": str(mine),
             "FLASK_MAIL_SERVER": "environment",
+            "FLASK_MAIL_USE_TLS": "true",
             "FLASK_MAIL_PASSWORD_FILE": str(secret),
         }
     )
@@ -102,6 +103,8 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("MAIL_PORT", "smtp", "integer"),
         ("MAIL_USE_SSL", "true", "MAIL_USE_TLS"),
         ("MAIL_USERNAME", "me", "MAIL_PASSWORD"),
+        ("MAIL_DEFAULT_SENDER", "nobody", "give an address"),
+        ("RECOVERY_MAIL_CA_FILE", "/nowhere", "no such file"),
         ("MAIL_DEFAULT_SENDER", "a@b.example\nBcc: c@d.example", "control characters"),
         ("RECOVERY_TRUSTED_PROXIES", "-1", "0"),
     ],

@@ -11,6 +11,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from .. import worker as engine
+from ..errors import RelayMisconfigured
 
 
 @click.command()
@@ -21,7 +22,10 @@ def worker(once: bool) -> None:
     log = current_app.logger
     log.setLevel(logging.INFO)
     if once:
-        click.echo(f"{engine.work_until_done()} tried")
+        try:
+            click.echo(f"{engine.work_until_done()} tried")
+        except RelayMisconfigured as error:
+            raise click.ClickException(f"all mail is held: {error}") from None
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,135 @@
+"""The SMTP connection: TLS with certificate checks and no way around them, login, one connection for
+a batch of mails, and what its failures mean.
+
+It is Flask-Mailman's seam (a mail backend). Flask-Mailman's own would accept any certificate on STARTTLS.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from email.message import EmailMessage
+from functools import cached_property
+from typing import Any
+
+from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
+from flask_mailman.utils import DNS_NAME
+
+from .errors import RelayMisconfigured
+from .settings import current
+
+NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
+NO_LOGIN = "MAIL_USERNAME: the relay takes no login on this connection"
+BAD_LOGIN = "MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login ({code})"
+BAD_CERTIFICATE = (
+    "MAIL_SERVER: its certificate is not trusted ({why}); RECOVERY_MAIL_CA_FILE can name another"
+)
+NO_TLS = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT: the relay does not speak TLS this way ({why})"
+BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
+
+
+class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
+    """Keeps its connection open between mails until `close`."""
+
+    connection: Any
+
+    @cached_property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Checks the certificate and its host name, against the system's authorities or one of ours."""
+        context = ssl.create_default_context(cafile=current().RECOVERY_MAIL_CA_FILE or None)
+        if self.ssl_certfile:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        return context
+
+    def open(self) -> bool:
+        """Connect unless the connection still stands. True when it is a new one.
+
+        Raises RelayMisconfigured when settings are in the way, OSError for everything else.
+        """
+        if self.connection and self._still_stands():
+            return False
+        self.close()
+        try:
+            self._connect()
+        except smtplib.SMTPAuthenticationError as error:
+            if error.smtp_code < 500:
+                raise
+            raise RelayMisconfigured(BAD_LOGIN.format(code=error.smtp_code)) from error
+        except ssl.SSLCertVerificationError as error:
+            raise RelayMisconfigured(BAD_CERTIFICATE.format(why=error.verify_message)) from error
+        except ssl.SSLError as error:
+            raise RelayMisconfigured(NO_TLS.format(why=error.reason)) from error
+        return True
+
+    def send_messages(self, email_messages: list[EmailMessage]) -> int:
+        """Send each mail, or raise; after a failure the next one gets a new connection."""
+        try:
+            self.open()
+            for message in email_messages:
+                self.connection.send_message(message)
+        except smtplib.SMTPSenderRefused as error:
+            self.close()
+            if error.smtp_code < 500:
+                raise
+            raise RelayMisconfigured(BAD_SENDER.format(code=error.smtp_code)) from error
+        except BaseException:
+            self.close()
+            raise
+        return len(email_messages)
+
+    def close(self) -> None:
+        """Never raises: whatever the relay thinks of it, the connection is gone."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            try:
+                connection.quit()
+            except (OSError, smtplib.SMTPException):
+                connection.close()
+
+    def _connect(self) -> None:
+        secure = {"context": self.ssl_context} if self.use_ssl else {}
+        self.connection = self.connection_class(
+            self.host, self.port, local_hostname=DNS_NAME.get_fqdn(), timeout=self.timeout, **secure
+        )
+        try:
+            if self.use_tls:
+                self._start_tls()
+            if self.username:
+                self._log_in()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_tls(self) -> None:
+        try:
+            self.connection.starttls(context=self.ssl_context)
+        except smtplib.SMTPNotSupportedError as error:
+            raise RelayMisconfigured(NO_STARTTLS) from error
+
+    def _log_in(self) -> None:
+        try:
+            self.connection.login(self.username, self.password)
+        except smtplib.SMTPNotSupportedError as error:
+            raise RelayMisconfigured(NO_LOGIN) from error
+
+    def _still_stands(self) -> bool:
+        try:
+            return bool(self.connection.noop()[0] == 250)
+        except (OSError, smtplib.SMTPException):
+            return False
+
+
+def why_final(error: Exception) -> str | None:
+    """The reason if trying again can not help: this recipient or this mail is refused for good.
+
+    Everything else is tried again: the relay may come back.
+    """
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        replies = list(error.recipients.values())
+        if all(code >= 500 for code, _ in replies):
+            return f"the relay refuses the address for good ({replies[0][0]})"
+    if isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500:
+        return f"the relay refuses the mail for good ({error.smtp_code})"
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return "the relay does not take internationalised addresses (SMTPUTF8)"
+    return None
