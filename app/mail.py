@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any
@@ -106,7 +105,7 @@ def _written(template: str, recipient: str, **context: Any) -> Letter:
 def _as_mail(message: OutboxMessage, letter: Letter) -> EmailMessage:
     mail = EmailMessage(policy=POLICY)
     mail["From"] = current().MAIL_DEFAULT_SENDER
-    mail["To"] = Address(addr_spec=_as_ascii(letter.recipient))
+    mail["To"] = _as_ascii(letter.recipient)
     mail["Subject"] = letter.subject
     mail["Date"] = datetime.now(UTC)
     mail["Message-ID"] = message.message_id

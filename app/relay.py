@@ -21,9 +21,7 @@ from .settings import current
 NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
 NO_LOGIN = "MAIL_USERNAME: the relay takes no login on this connection"
 BAD_LOGIN = "MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login ({code})"
-BAD_CERTIFICATE = (
-    "MAIL_SERVER: its certificate is not trusted ({why}); RECOVERY_MAIL_CA_FILE can name another"
-)
+BAD_CERTIFICATE = "MAIL_SERVER: its certificate is not trusted ({why}); RECOVERY_MAIL_CA can name another"
 NO_TLS = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT: the relay does not speak TLS this way ({why})"
 BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
 
@@ -36,7 +34,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
         """Checks the certificate and its host name, against the system's authorities or one of ours."""
-        context = ssl.create_default_context(cafile=current().RECOVERY_MAIL_CA_FILE or None)
+        context = ssl.create_default_context(cafile=current().RECOVERY_MAIL_CA or None)
         if self.ssl_certfile:
             context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
         return context

@@ -186,7 +186,7 @@ class Settings(BaseModel):
     MAIL_USE_SSL: bool
     MAIL_USERNAME: str | None = None
     MAIL_PASSWORD: str | None = None
-    RECOVERY_MAIL_CA_FILE: Annotated[str, AfterValidator(_readable_file)]
+    RECOVERY_MAIL_CA: Annotated[str, AfterValidator(_readable_file)]
     MAIL_DEFAULT_SENDER: Annotated[Line, AfterValidator(_sender)]
     MAIL_TIMEOUT: Duration
     RECOVERY_MAIL_COOLDOWN: Duration

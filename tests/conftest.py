@@ -78,6 +78,26 @@ class Mailbox:
     envelopes: list[list[str]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)  # SMTP command -> reply
     arrived: threading.Condition = field(default_factory=threading.Condition)
+    raw: list[bytes] = field(default_factory=list)
+    connections: int = 0
+
+    async def handle_EHLO(
+        self, _server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        self.connections += 1
+        session.host_name = hostname
+        return responses
+
+    async def handle_NOOP(self, _server: Any, _session: Any, _envelope: Any, _argument: str) -> str:
+        return self.refuse.pop("NOOP", "250 OK")
+
+    async def handle_MAIL(
+        self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        if "MAIL" in self.refuse:
+            return self.refuse["MAIL"]
+        envelope.mail_from, envelope.mail_options = address, options
+        return "250 OK"
 
     async def handle_RCPT(
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
@@ -94,6 +114,7 @@ class Mailbox:
         assert isinstance(message, EmailMessage)
         with self.arrived:
             self.envelopes.append(envelope.rcpt_tos)
+            self.raw.append(envelope.original_content)
             self.mails.append(message)
             self.arrived.notify_all()
         return "250 accepted"

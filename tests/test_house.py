@@ -80,3 +80,8 @@ def test_modules_are_named_for_what_lives_there() -> None:
 
 def test_what_is_fixed_is_not_declared_as_a_setting() -> None:
     assert not settings.FIXED.keys() & settings.Settings.model_fields.keys()
+
+
+def test_no_setting_is_named_like_the_file_that_may_hold_it() -> None:
+    """FLASK_<NAME>_FILE names a file with the value of <NAME>."""
+    assert not [name for name in settings.Settings.model_fields if name.endswith("_FILE")]

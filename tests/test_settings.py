@@ -104,7 +104,7 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("MAIL_USE_SSL", "true", "MAIL_USE_TLS"),
         ("MAIL_USERNAME", "me", "MAIL_PASSWORD"),
         ("MAIL_DEFAULT_SENDER", "nobody", "give an address"),
-        ("RECOVERY_MAIL_CA_FILE", "/nowhere", "no such file"),
+        ("RECOVERY_MAIL_CA", "/nowhere", "no such file"),
         ("MAIL_DEFAULT_SENDER", "a@b.example\nBcc: c@d.example", "control characters"),
         ("RECOVERY_TRUSTED_PROXIES", "-1", "0"),
     ],
