@@ -115,6 +115,13 @@ class ResetLink(Model):
     __table_args__ = (Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),)
 
 
+class WorkerSign(Model):
+    """When a worker was last seen; `health.py` reads and writes it."""
+
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(default=utcnow())
+
+
 class RecoveryEvent(Model):
     """One line of the audit trail; `audit.py` writes it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -22,7 +23,7 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from . import clients, limits, recovery
+from . import clients, health, limits, recovery
 from .db import db
 from .errors import LinkError, RequestError
 from .settings import Settings
@@ -84,6 +85,13 @@ def change_password_url() -> ResponseReturnValue:
 @pages.get("/healthz")
 def alive() -> ResponseReturnValue:
     return {"status": "ok"}
+
+
+@pages.get("/readyz")
+def ready() -> ResponseReturnValue:
+    """For a load balancer and an alarm. Says what does not work, never about whom."""
+    found = health.look()
+    return asdict(found), HTTPStatus.OK if found.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _refuse(error: RequestError) -> ResponseReturnValue:

@@ -203,6 +203,7 @@ class Settings(BaseModel):
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: str
     RECOVERY_WORKER_POLL: Duration
+    RECOVERY_READY_MAIL_AGE: Duration
     RECOVERY_INBOX: bool
 
     handed_on: dict[str, Any] = Field(default_factory=dict)  # other libraries' settings, by name

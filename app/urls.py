@@ -11,10 +11,15 @@ from urllib.parse import urlsplit
 from flask import Flask, has_request_context, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from .settings import Settings
+from .errors import InvalidRequest
+from .settings import Settings, current
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+# Load balancers ask for these by whatever name or number they know.
+ANY_HOST = ("pages.alive", "pages.ready")
 
 
 class Application(Flask):
@@ -45,8 +50,17 @@ class PathPrefix:
         return self.wsgi(environ, start_response)
 
 
+def _refuse_unknown_host() -> None:
+    """Whoever asks for another host was sent here by mistake, or means to mislead us."""
+    settings = current()
+    asked, ours = (urlsplit(url).hostname for url in (f"//{request.host}", settings.RECOVERY_PUBLIC_URL))
+    if asked != ours and request.endpoint not in ANY_HOST:
+        raise InvalidRequest(f"This service is reached at {settings.RECOVERY_PUBLIC_URL}")
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """Tell the app its place: path, and how many proxies are believed."""
+    app.before_request(_refuse_unknown_host)
     if prefix := urlsplit(settings.RECOVERY_PUBLIC_URL).path:
         app.wsgi_app = PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]  # Flask's documented seam
     if hops := settings.RECOVERY_TRUSTED_PROXIES:

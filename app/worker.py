@@ -9,7 +9,7 @@ from contextlib import closing
 from flask_mailman.backends.base import BaseEmailBackend
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import audit, links, mail, outbox
+from . import audit, health, links, mail, outbox
 from .db import db
 from .errors import RelayMisconfigured, Undeliverable
 from .models import OutboxMessage
@@ -23,18 +23,19 @@ HOLD_SECONDS = 30  # the pause when settings are wrong: no mail can go out befor
 
 def run(stop: threading.Event) -> None:
     """Work until `stop` is set; the message in hand is finished first."""
-    pause = current().RECOVERY_WORKER_POLL.total_seconds()
-    while not stop.is_set():
-        wait = pause
-        try:
-            work_until_done(stop)
-        except RelayMisconfigured as error:
-            log.error("all mail is held: %s", error)
-            wait = HOLD_SECONDS
-        except SQLAlchemyError as error:  # a database that comes back finds the worker waiting
-            db.session.rollback()
-            log.error("the database can not be used: %s", type(error).__name__)
-        stop.wait(wait)
+    with health.Presence() as presence:
+        while not stop.is_set():
+            pause = current().RECOVERY_WORKER_POLL.total_seconds()
+            try:
+                presence.renew()
+                work_until_done(stop)
+            except RelayMisconfigured as error:
+                log.error("all mail is held: %s", error)
+                pause = HOLD_SECONDS
+            except SQLAlchemyError as error:  # a database that comes back finds the worker waiting
+                db.session.rollback()
+                log.error("the database can not be used: %s", type(error).__name__)
+            stop.wait(pause)
 
 
 def work_until_done(stop: threading.Event | None = None) -> int:

@@ -153,7 +153,7 @@ class Visitor:
         self.base = f"{base.scheme}://{base.netloc}"
 
     def open(self, url: str, **options: Any) -> TestResponse:
-        return self.client.get(url, base_url=self.base, **options)
+        return self.client.open(url, base_url=self.base, **options)
 
     def submit(self, page: str, url: str | None = None, **fields: Any) -> TestResponse:
         """Open a page, and post its form."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 import pytest
 from conftest import NEW_PASSWORD, NOBODYS, OLD_PASSWORD, Site
+from sqlalchemy import text
 
+from app import health
 from app.audit import without_tokens
-from app.models import User
+from app.db import db
+from app.models import OutboxMessage, User, WorkerSign
 
 
 def test_home_says_where_one_is_and_where_to_go(site: Site) -> None:
@@ -44,14 +48,42 @@ def test_healthz(site: Site) -> None:
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
+def test_readyz_says_what_does_not_work(site: Site) -> None:
+    visitor = site.visitor()
+
+    def seen(**headers: str) -> tuple[int, Any]:
+        answer = visitor.open("/readyz", headers=headers)
+        return answer.status_code, answer.json
+
+    assert seen() == (503, {"database": True, "worker": False, "mail": True})
+    with site.app.app_context():
+        for _ in range(2):
+            health.Presence().renew()
+    assert seen(Host="10.0.0.7:8000") == (200, {"database": True, "worker": True, "mail": True})
+    site.ask()
+    site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=datetime(2020, 1, 1))
+    assert seen() == (503, {"database": True, "worker": True, "mail": False})
+    site.work()
+    assert seen()[0] == 200
+    site.ask()
+    site.change(OutboxMessage, OutboxMessage.state == "waiting", reason="held: MAIL_PASSWORD: wrong")
+    assert seen() == (503, {"database": True, "worker": True, "mail": False})
+    site.change(WorkerSign, WorkerSign.name != "", seen_at=datetime(2020, 1, 1))
+    assert seen()[1]["worker"] is False
+    with site.app.app_context():
+        db.session.execute(text("DROP TABLE worker_sign"))
+        db.session.commit()
+    assert seen() == (503, {"database": False, "worker": None, "mail": None})
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("get", "/nowhere", 404), ("put", "/", 405)])
 def test_a_problem_is_told_in_the_callers_format(site: Site, method: str, path: str, status: int) -> None:
-    client = site.visitor().client
-    page = getattr(client, method)(path, json={})
+    visitor = site.visitor()
+    page = getattr(visitor.client, method)(path, json={}, base_url=visitor.base)
     assert (page.status_code, page.json["meta"]["code"]) == (status, status)
     assert page.json["response"]["error_code"]
     if method == "get":
-        page = client.get(path)
+        page = visitor.open(path)
         assert page.status_code == status
         assert "<h1>There is nothing here</h1>" in page.text
 

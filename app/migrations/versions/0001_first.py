@@ -111,6 +111,12 @@ def upgrade() -> None:
     op.create_index("ix_recovery_event_user_id", "recovery_event", ["user_id"], unique=False)
 
     op.create_table(
+        "worker_sign",
+        sa.Column("name", sa.String(length=80), nullable=False),
+        sa.Column("seen_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_worker_sign"),
+    )
+    op.create_table(
         "roles_users",
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("role_id", sa.Integer(), nullable=False),
@@ -168,6 +174,7 @@ def downgrade() -> None:
     op.drop_table("reset_link")
     op.drop_table("webauthn")
     op.drop_table("roles_users")
+    op.drop_table("worker_sign")
     op.drop_table("recovery_event")
     op.drop_table("outbox_message")
     op.drop_table("fs_refresh")
