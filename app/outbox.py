@@ -33,16 +33,11 @@ REASON_LENGTH_MAX = 255
 def enqueue(kind: str, *, user_id: int | None = None, **content: Any) -> None:
     """Add a message to the current transaction. It is sent if and only if that commits."""
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
-    db.session.add(
-        OutboxMessage(
-            kind=kind,
-            user_id=user_id,
-            sealed=_sealer().encrypt(json.dumps(content).encode()).decode(),
-            nonce=secrets.token_bytes(32),
-            # The same in every attempt, so that a mail program recognises a repeat.
-            message_id=f"<{secrets.token_hex(16)}@{host}>",
-        )
-    )
+    message = OutboxMessage(kind=kind, user_id=user_id, nonce=secrets.token_bytes(32))
+    message.sealed = _sealer().encrypt(json.dumps(content).encode()).decode()
+    # The same in every attempt, so that a mail program recognises a repeat.
+    message.message_id = f"<{secrets.token_hex(16)}@{host}>"
+    db.session.add(message)
 
 
 def content_of(message: OutboxMessage) -> dict[str, Any]:

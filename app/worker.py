@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import closing
 
 from flask_mailman.backends.base import BaseEmailBackend
@@ -24,11 +25,15 @@ HOLD_SECONDS = 30  # the pause when settings are wrong: no mail can go out befor
 def run(stop: threading.Event) -> None:
     """Work until `stop` is set; the message in hand is finished first."""
     with health.Presence() as presence:
+
+        def may_go_on() -> bool:
+            presence.renew()
+            return not stop.is_set()
+
         while not stop.is_set():
             pause = current().RECOVERY_WORKER_POLL.total_seconds()
             try:
-                presence.renew()
-                work_until_done(stop)
+                work_until_done(may_go_on)
             except RelayMisconfigured as error:
                 log.error("all mail is held: %s", error)
                 pause = HOLD_SECONDS
@@ -38,20 +43,17 @@ def run(stop: threading.Event) -> None:
             stop.wait(pause)
 
 
-def work_until_done(stop: threading.Event | None = None) -> int:
+def work_until_done(may_go_on: Callable[[], bool] = lambda: True) -> int:
     """Try every message that is due now, over one connection, and return how many there were."""
     count = 0
     with closing(mail.connection()) as relay:
-        while not (stop and stop.is_set()) and work_once(relay):
+        while may_go_on() and work_once(relay):
             count += 1
     return count
 
 
 def work_once(relay: BaseEmailBackend) -> bool:
-    """Try one message. False when none is due.
-
-    Raises RelayMisconfigured after putting the message back: the next one would fare the same.
-    """
+    """Try one message. False when none is due. Raises RelayMisconfigured: the next would fare the same."""
     message = outbox.claim()
     if message is None:
         return False
@@ -76,9 +78,7 @@ def work_once(relay: BaseEmailBackend) -> bool:
 
 def _try(message: OutboxMessage, relay: BaseEmailBackend) -> None:
     if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
-        outbox.give_up(message, message.reason or "every attempt was cut short")
-        links.undelivered(message)
-        _settled(message, "mail_given_up", message.reason)
+        _give_up(message, message.reason or "every attempt was cut short")
         return
     mail.deliver(message, relay)
     outbox.sent(message)
@@ -93,9 +93,13 @@ def _failed(message: OutboxMessage, error: Exception) -> None:
         outbox.retry_later(message, cause)
         log.warning("mail %s: attempt %d failed: %s", message.id, message.attempts, cause)
         return
-    outbox.give_up(message, final or cause)
+    _give_up(message, final or cause)
+
+
+def _give_up(message: OutboxMessage, reason: str) -> None:
+    outbox.give_up(message, reason)
     links.undelivered(message)
-    _settled(message, "mail_given_up", final or cause)
+    _settled(message, "mail_given_up", reason)
 
 
 def _settled(message: OutboxMessage, kind: str, reason: str | None = None) -> None:
