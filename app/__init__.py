@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from . import audit, headers, inbox, limits, mail, migrations, pages, security, urls
 from .db import db
-from .settings import ROOT, Settings, load_or_exit
+from .layers import ROOT
+from .settings import Settings, load_or_exit
 
 
 def create_app(settings: Settings | None = None) -> urls.Application:

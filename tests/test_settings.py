@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import PUBLIC_URL, ROOT, SECRETS, Site, inherited
 
-from app import settings
+from app import create_app, layers, settings
 from app.errors import SettingsError
 from app.models import RecoveryEvent
 
@@ -28,7 +29,7 @@ def test_later_layers_win_and_are_remembered(tmp_path: Path) -> None:
     mine, secret = tmp_path / "mine.toml", tmp_path / "secret"
     mine.write_text('RECOVERY_SITE_NAME = "File"\nMAIL_SERVER = "file"\nMAIL_USERNAME = "u"\n')
     secret.write_text("from a secret file\n")
-    loaded = settings.load(
+    reading = settings.examine(
         {
             **GOOD,
             "RECOVERY_CONFIG": str(mine),
@@ -37,14 +38,16 @@ def test_later_layers_win_and_are_remembered(tmp_path: Path) -> None:
             "FLASK_MAIL_PASSWORD_FILE": str(secret),
         }
     )
+    loaded, found = reading.settings, reading.found
+    assert loaded is not None
     assert loaded.RECOVERY_SITE_NAME == "File"
     assert loaded.MAIL_SERVER == "environment"
     assert loaded.MAIL_PASSWORD == "from a secret file"
     assert loaded.MAIL_PORT == 25
-    assert loaded.origins["MAIL_PORT"] == "config/default.toml"
-    assert loaded.origins["RECOVERY_SITE_NAME"] == str(mine)
-    assert loaded.origins["MAIL_SERVER"] == "FLASK_MAIL_SERVER"
-    assert loaded.origins["MAIL_PASSWORD"] == "FLASK_MAIL_PASSWORD_FILE"
+    assert found.origins["MAIL_PORT"] == "config/default.toml"
+    assert found.origins["RECOVERY_SITE_NAME"] == str(mine)
+    assert found.origins["MAIL_SERVER"] == "FLASK_MAIL_SERVER"
+    assert found.origins["MAIL_PASSWORD"] == "FLASK_MAIL_PASSWORD_FILE"
 
 
 def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
@@ -93,7 +96,19 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("RECOVERY_SITENAME", "x", "RECOVERY_SITE_NAME"),
         ("COMPLETELY_DIFFERENT", "x", "unknown setting"),
         ("SECURITY_PASSWORD_LENGTH_MIN", "7", "8"),
-        ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["emial"]', "emial"),
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["emial"]', "us_phone_number"),
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["email", "email"]', "at most once"),
+        ("SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS", '{"argon2__memory": 3}', "argon2 does not take this"),
+        ("SECURITY_PASSWORD_HASH", "plaintext", "one scheme"),
+        ("SECURITY_TOKEN_MAX_AGE", "x", "30 minutes"),
+        ("SQLALCHEMY_DATABASE_URI", "mysql://u:hunter2@h/n", "postgresql://"),
+        ("SQLALCHEMY_DATABASE_URI", "not a uri", "sqlite:///"),
+        ("REMEMBER_COOKIE_DURATION", "31 days", "720 hours"),
+        ("RECOVERY_MAIL_LEASE", "20 seconds", "MAIL_TIMEOUT"),
+        ("MAIL_TIMEOUT", "0 seconds", "more than nothing"),
+        ("SECURITY_LOGOUT_METHODS", "POST", "JSON"),
+        ("SECURITY_LOGOUT_METHODS", '{"a": 1}', "list"),
+        ("RECOVERY_PUBLIC_URL", "https://id.example.com:99999", "whole URL"),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", "email", "JSON"),
         ("SECURITY_RETURN_GENERIC_RESPONSES", "false", "who has an account"),
         ("SECURITY_AUTO_LOGIN_AFTER_RESET", "true", "sign anybody in"),
@@ -156,7 +171,7 @@ def test_public_urls_that_are_fine(url: str) -> None:
 
 def test_the_inbox_is_for_this_machine_only() -> None:
     wrong = {**GOOD, "FLASK_RECOVERY_PUBLIC_URL": "https://id.example.com", "FLASK_RECOVERY_INBOX": "true"}
-    assert "every mail to every visitor" in problems_of(wrong)["RECOVERY_INBOX"]
+    assert "shows all mail to everybody" in problems_of(wrong)["RECOVERY_INBOX"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +192,7 @@ def test_a_start_without_secrets_is_refused_in_plain_lines(command: list[str], c
 
 
 def test_every_declared_setting_stands_in_the_reference() -> None:
-    reference = settings.DEFAULTS.read_text()
+    reference = layers.DEFAULTS.read_text()
     for name in settings.Settings.model_fields:
         assert not name.isupper() or name in reference, name
 
@@ -210,3 +225,85 @@ def test_only_declared_proxies_are_believed(make_site: Any) -> None:
         site: Site = make_site(RECOVERY_TRUSTED_PROXIES=hops)
         site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers)
         assert site.rows(RecoveryEvent)[0]["source"] == source
+
+
+# --- the command line -------------------------------------------------------------------------
+
+MISTAKES = {
+    "RECOVERY_PUBLIC_URL": ("http://id.example.com", "must be https"),
+    "RECOVERY_SITE_NAME": (7, "string"),
+    "RECOVERY_TRUSTED_PROXIES": (-1, "greater than or equal to 0"),
+    "RECOVERY_SUPPORT_CONTCT": ("x", "did you mean RECOVERY_SUPPORT_CONTACT?"),
+    "RECOVERY_MAIL_COOLDOWN": ("5", "30 minutes"),
+    "RECOVERY_MAIL_DAILY_CAP": (0, "greater than or equal to 1"),
+    "RECOVERY_PASSWORD_LENGTH_MAX": (63, "greater than or equal to 64"),
+    "RECOVERY_INBOX": ("maybe", "boolean"),
+    "SECRET_KEY": ("xyzzy-changeme-xyzzy", "placeholder"),
+    "SECRET_KEY_FALLBACKS": (["xyzzy"], "too weak"),
+    "SECURITY_PASSWORD_SALT": ("xyzzy", "too weak"),
+    "SECURITY_RESET_PASSWORD_WITHIN": ("3650 days", "at most 24 hours"),
+    "SECURITY_RESET_PASSWORD_WITHN": ("1 hour", "did you mean SECURITY_RESET_PASSWORD_WITHIN?"),
+    "SECURITY_RETURN_GENERIC_RESPONSES": (False, "who has an account"),
+    "SECURITY_AUTO_LOGIN_AFTER_RESET": (True, "sign anybody in"),
+    "SECURITY_CSRF_IGNORE_UNAUTH_ENDPOINTS": (True, "form without token"),
+    "SECURITY_PASSWORD_LENGTH_MIN": (6, "greater than or equal to 8"),
+    "SECURITY_PASSWORD_HASH": ("bcrypt", "one scheme"),
+    "SECURITY_PHONE_REGION_DEFAULT": ("Germany", "pattern"),
+    "MAIL_PORT": (99999, "less than or equal to 65535"),
+    "MAIL_DEFAULT_SENDER": ("the team", "give an address"),
+    "SQLALCHEMY_DATABASE_URI": ("mysql://xyzzy:xyzzy@db/x", "postgresql://"),
+    "SERVER_NAME": ("id.example.com", "RECOVERY_PUBLIC_URL"),
+}
+
+
+def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(command, cwd=ROOT, env={**inherited(), **environ}, capture_output=True, text=True)
+
+
+def test_check_names_every_planted_mistake_in_one_run(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, (value, _) in MISTAKES.items()))
+    for words in (["check"], ["config", "show"]):
+        ended = run(*words, RECOVERY_CONFIG=str(mine))
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr
+        assert "xyzzy" not in ended.stderr + ended.stdout
+        said = {line.split()[1]: line for line in ended.stderr.splitlines()}
+        assert said.keys() == MISTAKES.keys()
+        for name, (_, remedy) in MISTAKES.items():
+            assert f"({mine})" in said[name]
+            assert remedy in said[name], said[name]
+
+
+def test_check_is_content_with_a_good_configuration() -> None:
+    ended = run("check", **GOOD)
+    assert (ended.returncode, ended.stdout) == (0, "The configuration is fine.\n")
+
+
+def test_config_show_tells_values_and_origins_and_hides_secrets() -> None:
+    secrets = {
+        **GOOD,
+        "FLASK_MAIL_USERNAME": "me",
+        "FLASK_MAIL_PASSWORD": "hunter2",
+        "FLASK_SQLALCHEMY_DATABASE_URI": "postgresql://me:hunter2@db/sparekey",
+        "FLASK_SECURITY_TOTP_SECRETS": "hunter2",
+    }
+    ended = run("config", "show", **secrets)
+    assert ended.returncode == 0
+    assert "hunter2" not in ended.stdout
+    assert SECRETS["FLASK_SECRET_KEY"] not in ended.stdout
+    assert "MAIL_PORT = 25  # config/default.toml" in ended.stdout
+    assert 'MAIL_PASSWORD = "(hidden)"  # FLASK_MAIL_PASSWORD' in ended.stdout
+    assert "postgresql://me:***@db/sparekey" in ended.stdout
+    as_json = json.loads(run("config", "show", "--format", "json", **secrets).stdout)
+    assert as_json["problems"] == []
+    assert {"name": "MAIL_USERNAME", "value": "me", "origin": "FLASK_MAIL_USERNAME"} in as_json["settings"]
+
+
+@pytest.mark.parametrize("name", ["production", "development", "spa"])
+def test_the_examples_are_whole(name: str) -> None:
+    with_secrets = {**SECRETS, "RECOVERY_CONFIG": str(ROOT / "config" / f"{name}.toml")}
+    if name == "production":
+        with_secrets["FLASK_MAIL_PASSWORD"] = "from a secret file"
+    create_app(settings.load(with_secrets))

@@ -21,7 +21,7 @@ from flask_security.utils import hash_password
 
 from ..db import db
 from ..identities import find_account
-from ..settings import ROOT
+from ..layers import ROOT
 
 HOST = "127.0.0.1"
 START_SECONDS_MAX = 30
