@@ -12,10 +12,11 @@ from flask import Flask, has_request_context, request
 from .db import db
 from .models import RecoveryEvent
 
-# A token in a path. A handle (~...) is no secret outside its browser and stays readable.
-_TOKEN_IN_PATH = re.compile(r"(/reset/)(?!~)[^\s/?\"']{16,}")
+# A token by its shape, wherever it stands, also behind an encoded slash. A handle (~...) is no secret.
+_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%2[Ff]))[\w-]{43}(?![\w-])")
+_ADDRESS = re.compile(r"[^\s<>'\"(,;:]+@[^\s<>'\"),;:]+")
 
-_LOGGERS = ("app", "werkzeug", "gunicorn.access", "gunicorn.error", "flask.app")
+_LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error", "flask.app")
 
 
 def record(
@@ -26,23 +27,26 @@ def record(
     db.session.add(RecoveryEvent(kind=kind, reason=reason, user_id=user_id, source=source, client=client))
 
 
-class TokenFilter(logging.Filter):
-    """Replaces reset tokens in what a logger is about to write."""
+class SecretsFilter(logging.Filter):
+    """Takes reset tokens and addresses out of what is about to be written."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        clean = without_tokens(text)
+        clean = without_secrets(text)
         if clean != text:
             record.msg, record.args = clean, None
         return True
 
 
-def without_tokens(text: str) -> str:
-    return _TOKEN_IN_PATH.sub(r"\1[token]", text)
+def without_secrets(text: str) -> str:
+    """The text without tokens and addresses: for logs, and for reasons that rest in the database."""
+    return _ADDRESS.sub("[address]", _TOKEN.sub("[token]", text))
 
 
 def init_app(app: Flask) -> None:
+    """Filter loggers, and their handlers for what comes from loggers below them."""
     for name in (*_LOGGERS, app.logger.name):
         logger = logging.getLogger(name)
-        if not any(isinstance(present, TokenFilter) for present in logger.filters):
-            logger.addFilter(TokenFilter())
+        for place in (logger, *logger.handlers):
+            if not any(isinstance(present, SecretsFilter) for present in place.filters):
+                place.addFilter(SecretsFilter())

@@ -7,10 +7,11 @@ ours; any other Origin is refused. Cookies are never the only proof of who sent 
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, Response, g, jsonify, request
+from flask import Flask, Request, Response, abort, g, jsonify, request
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import BadRequest
 
@@ -56,7 +57,14 @@ def json_refusal(error: RequestError) -> Response:
 
 
 def _check_request() -> None:
-    """Refuse what another site sends, and JSON that is no object, before any view sees it."""
+    """Refuse what another site sends, and what no view can read, before any view sees it."""
+    if request.routing_exception is not None:
+        return  # 404 and 405 say more
+    if request.content_length is None and "Transfer-Encoding" in request.headers:
+        abort(HTTPStatus.LENGTH_REQUIRED)  # Flask-Security reads no body of unknown length
+    body = _json_object() if request.is_json and request.content_length else {}
+    for target in (*request.values.getlist("next"), body.get("next", "")):
+        _require_url(target)
     if request.method in SAFE_METHODS:
         return
     if not request.is_json:
@@ -65,18 +73,26 @@ def _check_request() -> None:
     origin = request.headers.get("Origin")
     if origin is not None and origin != _origin_of(current().RECOVERY_PUBLIC_URL):
         raise OriginNotAllowed
-    if request.content_length:
-        _require_object()
     g.csrf_valid = True  # Flask-WTF's mark for a request that was checked
 
 
-def _require_object() -> None:
+def _json_object() -> dict[str, Any]:
     try:
         body = request.get_json()
-    except BadRequest:
+    except (BadRequest, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
+    return body
+
+
+def _require_url(target: Any) -> None:
+    try:
+        urlsplit(target)
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidRequest("That is no address to go on to.", field="next") from None
+    if not isinstance(target, str):
+        raise InvalidRequest("That is no address to go on to.", field="next")
 
 
 def _origin_of(url: str) -> str:

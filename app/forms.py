@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import request
@@ -18,7 +19,7 @@ from flask_security.forms import (
 from flask_security.proxies import _security
 from flask_security.utils import get_message
 from werkzeug.datastructures import MultiDict
-from wtforms import BooleanField, PasswordField, StringField, SubmitField, ValidationError
+from wtforms import BooleanField, PasswordField, StringField, SubmitField
 
 from .errors import InvalidRequest
 from .identities import IDENTITY_LENGTH_MAX, find_account
@@ -101,11 +102,6 @@ class SignInForm(Form, NextFormMixin):
         if not self.next.data:
             self.next.data = request.args.get("next", "")
 
-    def validate_next(self, field: Field) -> None:
-        if not isinstance(field.data, str):
-            raise ValidationError("This must be text.")
-        super().validate_next(field)
-
     def validate(self, **kwargs: Any) -> bool:
         if not super().validate(**kwargs):
             return False
@@ -123,14 +119,22 @@ class SignInForm(Form, NextFormMixin):
 
     def _authenticated(self, identity: str, password: str) -> User | None:
         user = find_account(identity)
-        if user is None or not user.password:
-            verify_nothing(password)
+        if not _verified(user, password):
+            if user is not None:
+                user.track_failed_authn("password")
             return None
-        if not user.verify_and_update_password(password):
-            user.track_failed_authn("password")
-            return None
+        assert user is not None
         usable = user.is_active and not user.is_locked() and not requires_confirmation(user)
         return user if usable else None
+
+
+def _verified(user: User | None, password: str) -> bool:
+    """One verification, whoever it is for."""
+    with suppress(ValueError, RuntimeError):  # a stored hash of no scheme that we can read
+        if user is not None and user.password:
+            return user.verify_and_update_password(password)
+    verify_nothing(password)
+    return False
 
 
 def _refuse(field: Field, message: str) -> bool:

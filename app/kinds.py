@@ -10,10 +10,12 @@ import json
 import os
 import re
 from datetime import timedelta
-from email.utils import parseaddr
+from email.utils import getaddresses
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import idna
+import phonenumbers
 from passlib.context import CryptContext
 from pydantic import AfterValidator, BeforeValidator
 from sqlalchemy.engine import make_url
@@ -22,8 +24,32 @@ from sqlalchemy.exc import ArgumentError
 SECRET_LENGTH_MIN = 22  # random URL-safe characters that hold 128 bits (ASVS 11.5.1)
 MAKE_ONE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
 
+# What pydantic finds, in plain words.
+WORDS = {
+    "bool_parsing": "give true or false",
+    "bool_type": "give true or false",
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "string_type": "give text, in quotes",
+    "list_type": "give a list",
+    "dict_type": "give a table",
+    "too_short": "give at least {min_length}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+}
+
+DEFAULT_PORTS = {"https": 443, "http": 80}
+DURATION_DAYS_MAX = 366
+
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _PLACEHOLDER = re.compile(r"(?i)change.?(me|this)|replace.?(me|this)|placeholder|your.?secret")
+
+
+def in_words(detail: Any) -> str:
+    """What one of pydantic's findings means."""
+    words = WORDS.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
+    return words.format(**detail.get("ctx", {})) if detail["type"] in WORDS else words
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -32,7 +58,10 @@ def parse_duration(value: Any) -> timedelta:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?", str(value).strip())
     if not match:
         raise ValueError('give a number and a unit, such as "30 minutes"')
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > DURATION_DAYS_MAX * 86400:
+        raise ValueError(f"at most {DURATION_DAYS_MAX} days")
+    return timedelta(seconds=seconds)
 
 
 def at_most(hours: float, why: str) -> AfterValidator:
@@ -71,23 +100,37 @@ def _strong(value: str) -> str:
     if _PLACEHOLDER.search(value):
         raise ValueError(f"this is a placeholder; {MAKE_ONE}")
     if len(value) < SECRET_LENGTH_MIN or len(set(value)) < SECRET_LENGTH_MIN // 3:
-        raise ValueError(f"too weak, at least {SECRET_LENGTH_MIN} random characters; {MAKE_ONE}")
+        raise ValueError(f"too weak: give at least {SECRET_LENGTH_MIN} random characters; {MAKE_ONE}")
     return value
 
 
 def _public_url(value: str) -> str:
+    """In the form browsers give it: lower case, ASCII host, no port that goes without saying."""
     try:
         url = urlsplit(value)
-        host, _port = url.hostname, url.port
-    except ValueError:
-        host = None
-    if not host or url.scheme not in ("https", "http") or url.username or re.search(r"\s", value):
+        host = idna.encode(url.hostname or "", uts46=True).decode() if url.hostname != "::1" else "[::1]"
+        port = "" if url.port in (None, DEFAULT_PORTS[url.scheme]) else f":{url.port}"
+    except (KeyError, ValueError, idna.IDNAError):
+        host = port = ""
+    if not host or "@" in value or not re.fullmatch(r"[\w./~-]*", url.path):
         raise ValueError("give a whole URL, such as https://id.example.com")
     if url.query or url.fragment:
         raise ValueError("a URL without ? and #")
-    if url.scheme == "http" and not is_loopback(host):
+    if url.scheme == "http" and not is_loopback(host.strip("[]")):
         raise ValueError("must be https: whoever reads a link in transit has the account")
-    return value.rstrip("/")
+    return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
+
+
+def _region(value: str) -> str:
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError("give a country of ISO 3166 in capitals, such as US, GB or DE")
+    return value
+
+
+def _not_empty(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
 
 
 def _one_line(value: str) -> str:
@@ -97,7 +140,8 @@ def _one_line(value: str) -> str:
 
 
 def _sender(value: str) -> str:
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", parseaddr(value)[1]):
+    addresses = [address for _, address in getaddresses([value])]
+    if len(addresses) != 1 or not re.fullmatch(r"[^@\s]+@[^@\s]+", addresses[0]):
         raise ValueError('give an address, such as no-reply@example.com or "Example <no-reply@example.com>"')
     return value
 
@@ -139,6 +183,8 @@ Secret = Annotated[str, AfterValidator(_strong)]
 Secrets = Annotated[list[Secret], BeforeValidator(parse_json_text)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Line = Annotated[str, AfterValidator(_one_line)]
+Name = Annotated[Line, AfterValidator(_not_empty)]
+Region = Annotated[str, AfterValidator(_region)]
 Sender = Annotated[Line, AfterValidator(_sender)]
 ReadableFile = Annotated[str, AfterValidator(_readable)]
 Database = Annotated[str, AfterValidator(_database)]

@@ -78,5 +78,5 @@ def _read_secret(layers: Layers, variable: str, path: str) -> None:
     name = variable.removeprefix(PREFIX).removesuffix(SECRET_FILE)
     try:
         layers.put(variable, name, Path(path).read_text().rstrip("\r\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        layers.problems.append(Problem(name, variable, f"can not read the file: {error}"))
+    except (OSError, UnicodeDecodeError):  # no word of the path: somebody may have put the secret there
+        layers.problems.append(Problem(name, variable, "can not read the file that this variable names"))

@@ -10,7 +10,9 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 PER_SOURCE = "30 per minute; 300 per hour"  # an office behind one address still gets through
-LIMITED = ("security.forgot_password", "security.reset_password", "security.login")
+LIMITED = tuple(f"security.{name}" for name in ("forgot_password", "reset_password", "login", "verify"))
+
+OPTIONAL = ("security.change_password", "security.send_confirmation", "security.recover_username")
 
 
 def init_app(app: Flask) -> None:
@@ -20,7 +22,7 @@ def init_app(app: Flask) -> None:
     limit: Any = limiter.shared_limit(
         PER_SOURCE, scope="open posts", exempt_when=lambda: request.method != "POST"
     )
-    for endpoint in LIMITED:
+    for endpoint in (*LIMITED, *(name for name in OPTIONAL if name in app.view_functions)):
         app.view_functions[endpoint] = limit(app.view_functions[endpoint])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask_security.models import fsqla, fsqla_v4
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Text, func, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, validates
 
 from .db import db, utcnow
 from .errors import IdentityError
@@ -50,6 +50,12 @@ class User(Model, fsqla_v4.FsUserMixin):
         Index("uq_user_email_lower", func.lower(text("email")), unique=True),
         Index("uq_user_username_lower", func.lower(text("username")), unique=True),
     )
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805  # SQLAlchemy hands in the class
+        """Flask-Security changes the uniquifier with every password: whoever read an account before
+        that can not write it after, so a slow change or rehash never undoes a reset."""
+        return {"version_id_col": cls.__table__.c.fs_uniquifier, "version_id_generator": False}
 
     @validates("email", "username", "us_phone_number")
     def _store_canonically(self, column: str, value: Any) -> str | None:

@@ -18,10 +18,11 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import CursorResult, select, text, update
 
 from .db import db, is_sqlite, utcnow
+from .errors import Undeliverable
 from .models import OutboxMessage
 from .settings import current
 
@@ -42,8 +43,10 @@ def enqueue(kind: str, *, user_id: int | None = None, **content: Any) -> None:
 
 def content_of(message: OutboxMessage) -> dict[str, Any]:
     """What `enqueue` was given."""
-    assert message.sealed is not None
-    content: dict[str, Any] = json.loads(_sealer().decrypt(message.sealed.encode()))
+    try:
+        content: dict[str, Any] = json.loads(_sealer().decrypt(message.sealed or ""))
+    except InvalidToken:
+        raise Undeliverable("the SECRET_KEY that it was sealed with is gone") from None
     return content
 
 

@@ -17,10 +17,12 @@ from flask import (
     redirect,
     render_template,
     request,
+    session,
     url_for,
 )
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
+from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from . import clients, health, limits, recovery
@@ -34,6 +36,7 @@ pages = Blueprint("pages", __name__)
 WORDS: dict[int, tuple[str, str, str]] = {
     404: ("not_found", "There is nothing here", "The address may be incomplete, or the page is gone."),
     405: ("invalid_request", "That can not be done here", "This address does not take that kind of request."),
+    409: ("conflict", "The account has changed meanwhile", "Nothing was saved. Please start again."),
     413: ("invalid_request", "That was too much", "What was sent is longer than anything we expect."),
     429: ("rate_limited", "Too many tries", "Please wait a minute, then try again."),
     500: ("internal_error", "Something went wrong here", "It is our fault, not yours. Nothing was changed."),
@@ -67,11 +70,18 @@ def home() -> ResponseReturnValue:
     return render_template("security/home.html")
 
 
+@pages.get("/check-mail")
+def check_mail() -> ResponseReturnValue:
+    """Where everybody ends who has asked for a link."""
+    return render_template("security/check_mail.html")
+
+
 @pages.get("/reset-done")
 def reset_done() -> ResponseReturnValue:
-    """The end of a reset. It takes Flask-Security's message, so that it can be seen only once."""
-    if not get_flashed_messages():
+    """The end of a reset, seen once. It says what Flask-Security's flashed message would say."""
+    if not session.pop("reset_done", False):
         return redirect(url_for("pages.home"))
+    get_flashed_messages()
     return render_template("security/reset_done.html")
 
 
@@ -105,6 +115,8 @@ def _refuse(error: RequestError) -> ResponseReturnValue:
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:
     status = error.code or 500
+    if isinstance(getattr(error, "original_exception", None), StaleDataError):
+        status = HTTPStatus.CONFLICT
     if status < 400:
         return error
     code, title, text = WORDS.get(status, BAD_REQUEST)

@@ -28,10 +28,13 @@ class RecoveryPasswordUtil(PasswordUtil):
     """Flask-Security's seam for password rules."""
 
     def normalize(self, password: str) -> str:
-        """NFC, the same in register, reset, change and sign-in. Never fails, whatever the input."""
-        if _is_far_too_long(password):
-            return password  # longer than any password that was accepted, so it matches none
-        return unicodedata.normalize("NFC", password).encode("utf-8", "replace").decode()
+        """NFC, the same in register, reset, change and sign-in. Never fails, whatever the input.
+
+        What is far too long stays longer than any password that was accepted, so it matches none.
+        """
+        enough = _NFC_SHRINKS_AT_MOST * current().RECOVERY_PASSWORD_LENGTH_MAX + 1
+        normal = password if len(password) > enough else unicodedata.normalize("NFC", password)
+        return normal[:enough].encode("utf-8", "replace").decode()
 
     def validate(self, password: str, is_register: bool, **kwargs: Any) -> tuple[list[str] | None, str]:
         """The reasons against this password (None: it is good), and its normal form."""
@@ -52,7 +55,3 @@ def verify_nothing(password: str) -> None:
     if "dummy_hash" not in cached:
         cached["dummy_hash"] = hash_password("no account has this password")
     verify_password(password, cached["dummy_hash"])
-
-
-def _is_far_too_long(password: str) -> bool:
-    return len(password) > _NFC_SHRINKS_AT_MOST * current().RECOVERY_PASSWORD_LENGTH_MAX

@@ -53,7 +53,7 @@ def ask() -> ResponseReturnValue:
     db.session.commit()
     if clients.wants_json(request):
         return clients.json_answer({})
-    return render_template("security/check_mail.html")
+    return redirect(url_for("pages.check_mail"), 303)
 
 
 def land(token: str) -> ResponseReturnValue:
@@ -148,8 +148,8 @@ def _token_behind(handle_or_token: str) -> str:
     token = dict(_kept()).get(handle_or_token)
     if token is None:
         raise LinkInvalid(
-            "This page belongs to a link that was opened in another browser, or is done. "
-            "Open the link in the mail again, here, and allow cookies for this site."
+            "Either your password is already changed, or the link was opened in another browser. "
+            "To go on here, open the link in the mail again, and allow cookies for this site."
         )
     return token
 
@@ -158,4 +158,5 @@ def _forget(handle: str, response: Response) -> Response:
     """Once its link is spent. A commit that failed keeps the handle: the link still works."""
     if response.status_code < 400 and handle.startswith(_HANDLE):
         session["reset_links"] = [pair for pair in _kept() if pair[0] != handle]
+        session["reset_done"] = True
     return response

@@ -10,9 +10,11 @@ from flask.typing import ResponseReturnValue
 from flask_security import MailUtil, Security, SQLAlchemyUserDatastore, password_reset
 from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message
+from sqlalchemy.exc import IntegrityError
 
 from . import clients, identities, outbox, passwords, recovery
 from .db import db
+from .errors import IdentityError
 from .forms import NewPasswordForm, SignInForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
 from .settings import Settings
@@ -24,6 +26,9 @@ MESSAGES = {
     "GENERIC_AUTHN_FAILED": "That did not match. Check what you typed and try again.",
     "RETYPE_PASSWORD_MISMATCH": "The two passwords are not the same.",
     "PASSWORD_NOT_PROVIDED": "Type a password.",
+    "PASSWORD_IS_THE_SAME": "The new password must be another one than the current.",
+    "INVALID_PASSWORD": "That is not your current password.",
+    "INVALID_REDIRECT": "After signing in you can only go on to a page of this site.",
     **passwords.MESSAGES,
 }
 
@@ -31,12 +36,17 @@ MESSAGES = {
 def init_app(app: Flask, settings: Settings) -> None:
     for name, text in MESSAGES.items():
         app.config[f"SECURITY_MSG_{name}"] = (text, "error")
+    app.config["SECURITY_MSG_UNAUTHENTICATED"] = ("Please sign in first.", "info")
+    app.config["SECURITY_MSG_PASSWORD_CHANGE"] = ("Your password is changed.", "success")
+    app.config["SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE"] = (
+        f"Your {settings.RECOVERY_SITE_NAME} password was changed"
+    )
     _set_cookies(app, by_tls=urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https")
     identities.init_app(app, settings)
     clients.init_app(app, settings)
     security = Security(
         app,
-        SQLAlchemyUserDatastore(db, User, Role, WebAuthn, FsRefreshTracker),
+        Accounts(db, User, Role, WebAuthn, FsRefreshTracker),
         login_form=SignInForm,
         reset_password_form=NewPasswordForm,
         mail_util_cls=QueuedMailUtil,
@@ -48,6 +58,20 @@ def init_app(app: Flask, settings: Settings) -> None:
     security.reset_password_context_processor(recovery.account_on_the_page)
     password_reset.connect(recovery.on_password_reset, app)
     _mount_views(app)
+
+
+class Accounts(SQLAlchemyUserDatastore):
+    """Flask-Security's datastore; a taken identity is said at once, not at the end of the request."""
+
+    def create_user(self, **attributes: Any) -> Any:
+        """As Flask-Security's. Raises IdentityError when another account has one of the identities."""
+        user = super().create_user(**attributes)
+        try:
+            db.session.flush()
+        except IntegrityError:
+            db.session.rollback()
+            raise IdentityError("another account has this email, username or phone number") from None
+        return user
 
 
 class QueuedMailUtil(MailUtil):

@@ -36,6 +36,19 @@ FIXED: dict[str, tuple[Any, str]] = {
     "SECURITY_CSRF_IGNORE_UNAUTH_ENDPOINTS": (False, "it lets a form without token through"),
     "SECURITY_CSRF_PROTECT_MECHANISMS": (("basic", "session", "token"), "forms need a token"),
     "SECURITY_PASSWORD_HASH": ("argon2", "it is the one scheme new hashes are made with"),
+    "SECURITY_PASSWORD_SCHEMES": (
+        ["argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt"],
+        "no scheme that a stored mark or a plain text could pass for",
+    ),
+    "SECURITY_PASSWORD_COMPLEXITY_CHECKER": (None, "no composition rules (NIST SP 800-63B-4)"),
+    "SECURITY_PASSWORD_CHECK_BREACHED": (False, "not supported yet"),
+    "SECURITY_REGISTERABLE": (False, "not supported yet: its answers would tell who has an account"),
+    "SECURITY_PASSWORDLESS": (False, "not supported yet"),
+    "SECURITY_UNIFIED_SIGNIN": (False, "not supported yet"),
+    "SECURITY_WEBAUTHN": (False, "not supported yet"),
+    "SECURITY_OAUTH_ENABLE": (False, "not supported yet"),
+    "SECURITY_API_ENABLED_METHODS": (["session", "token"], "basic would tell by time who has an account"),
+    "SECURITY_BLUEPRINT_NAME": ("security", "other parts ask for its pages by this name"),
     "SECURITY_PASSWORD_NORMALIZE_FORM": ("NFC", "NIST SP 800-63B-4 §3.1.1.2"),
     "SECURITY_EMAIL_VALIDATOR_ARGS": ({"check_deliverability": False}, "no DNS in a request"),
     "SECURITY_POST_RESET_VIEW": ("pages.reset_done", "the page that ends a reset"),
@@ -49,7 +62,6 @@ HANDED_ON: dict[str, Any] = {
     "MAIL_SSL_CERTFILE": kinds.ReadableFile,
     "MAIL_SSL_KEYFILE": kinds.ReadableFile,
     "PERMANENT_SESSION_LIFETIME": kinds.Pause,
-    "RATELIMIT_STORAGE_URI": str,
     "SQLALCHEMY_ECHO": bool,
     "SQLALCHEMY_ENGINE_OPTIONS": kinds.Table,
     "TESTING": bool,
@@ -63,7 +75,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    RECOVERY_SITE_NAME: kinds.Line
+    RECOVERY_SITE_NAME: kinds.Name
     RECOVERY_PUBLIC_URL: kinds.PublicUrl
     RECOVERY_SUPPORT_CONTACT: kinds.Line
     RECOVERY_TRUSTED_PROXIES: Annotated[int, Field(ge=0)]
@@ -72,7 +84,7 @@ class Settings(BaseModel):
     SECURITY_PASSWORD_SALT: kinds.Secret
     SECURITY_RESET_PASSWORD_WITHIN: Annotated[kinds.Duration, kinds.at_most(24, "NIST SP 800-63B-4")]
     SECURITY_USER_IDENTITY_ATTRIBUTES: Annotated[kinds.Words, Field(min_length=1)]
-    SECURITY_PHONE_REGION_DEFAULT: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    SECURITY_PHONE_REGION_DEFAULT: kinds.Region
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[kinds.Words, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
     MAIL_SERVER: kinds.Line
@@ -93,7 +105,6 @@ class Settings(BaseModel):
     SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS: kinds.Argon2Options
     SECURITY_CHANGEABLE: bool
     SECURITY_CONFIRMABLE: bool
-    SECURITY_REGISTERABLE: bool
     REMEMBER_COOKIE_DURATION: Annotated[kinds.Duration, kinds.at_most(30 * 24, "NIST SP 800-63B-4")]
     RATELIMIT_ENABLED: bool
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
@@ -180,13 +191,12 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Readin
 
 
 def _problems_in(error: ValidationError, found: layers.Layers) -> Iterator[Problem]:
-    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+    for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
-        if detail["type"] == "missing":
-            if not any(problem.name == name for problem in found.problems):
-                yield Problem(name, "not set", f"needed; set it in your file or as FLASK_{name}")
-        else:
-            yield Problem(name, found.origin_of(name), detail["msg"].removeprefix("Value error, "))
+        if detail["type"] != "missing":
+            yield Problem(name, found.origin_of(name), kinds.in_words(detail))
+        elif not found.problems:  # or it may stand in the file that could not be read
+            yield Problem(name, "not set", f"needed; set it in your file or as FLASK_{name}")
 
 
 def _handed_on(name: str, value: Any) -> Any:
@@ -199,7 +209,7 @@ def _handed_on(name: str, value: Any) -> Any:
         return _as(HANDED_ON[name], value)
     of_fst = {f"SECURITY_{key}": default for key, default in flask_security.core._default_config.items()}
     if name not in of_fst:
-        near = difflib.get_close_matches(name, [*declared(), *HANDED_ON, *of_fst], n=1)
+        near = difflib.get_close_matches(name.upper(), [*declared(), *HANDED_ON, *of_fst], 1, cutoff=0.75)
         raise ValueError("unknown setting" + (f"; did you mean {near[0]}?" if near else ""))
     return _typed_like(of_fst[name], value)
 
@@ -219,7 +229,7 @@ def _as(kind: Any, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         [first, *_] = error.errors(include_input=False)
-        raise ValueError(first["msg"].removeprefix("Value error, ")) from None
+        raise ValueError(kinds.in_words(first)) from None
 
 
 def _plain(value: Any) -> Any:
@@ -230,26 +240,33 @@ def _plain(value: Any) -> Any:
 
 def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Problem]:
     """What is wrong only together."""
-
-    def problem(name: str, message: str) -> Problem:
-        return Problem(name, found.origin_of(name), message)
-
-    asked = settings.SECURITY_USER_IDENTITY_ATTRIBUTES
-    if set(asked) - set(IDENTITIES) or len(asked) != len(set(asked)):
-        yield problem("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(IDENTITIES)} at most once")
-    if settings.SECURITY_PASSWORD_SALT in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-        yield problem("SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY")
-    if settings.MAIL_USE_TLS and settings.MAIL_USE_SSL:
-        yield problem("MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL")
-    if bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD):
-        yield problem("MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither")
-    in_clear = settings.MAIL_USERNAME and not (settings.MAIL_USE_TLS or settings.MAIL_USE_SSL)
-    if in_clear and not kinds.is_loopback(settings.MAIL_SERVER):
-        yield problem("MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear")
-    if settings.RECOVERY_MAIL_LEASE < 3 * settings.MAIL_TIMEOUT:
-        yield problem("RECOVERY_MAIL_LEASE", "at least three times MAIL_TIMEOUT, or mails go out twice")
     host = urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""
-    if settings.RECOVERY_INBOX and not kinds.is_loopback(host):
-        yield problem(
-            "RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
-        )
+    asked = settings.SECURITY_USER_IDENTITY_ATTRIBUTES
+    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    tls = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL
+    rules = {
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(IDENTITIES)} at most once"): (
+            set(asked) - set(IDENTITIES) or len(asked) != len(set(asked))
+        ),
+        ("SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY"): (
+            settings.SECURITY_PASSWORD_SALT in secrets
+        ),
+        ("MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL"): (
+            settings.MAIL_USE_TLS and settings.MAIL_USE_SSL
+        ),
+        ("MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither"): (
+            bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD)
+        ),
+        ("MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"): (
+            settings.MAIL_USERNAME and not tls and not kinds.is_loopback(settings.MAIL_SERVER)
+        ),
+        ("RECOVERY_MAIL_LEASE", "at least three times MAIL_TIMEOUT, or mails go out twice"): (
+            settings.RECOVERY_MAIL_LEASE < 3 * settings.MAIL_TIMEOUT
+        ),
+        ("RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"): (
+            settings.RECOVERY_INBOX and not kinds.is_loopback(host)
+        ),
+    }
+    for (name, message), is_broken in rules.items():
+        if is_broken:
+            yield Problem(name, found.origin_of(name), message)

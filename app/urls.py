@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 # Load balancers ask for these by whatever name or number they know.
-ANY_HOST = ("pages.alive", "pages.ready")
+ANY_HOST = ("pages.alive", "pages.ready", "static")
+
+ASKED_HOST = "sparekey.asked_host"  # the Host that was sent, in the WSGI environment
 
 
 class Application(Flask):
@@ -36,32 +38,49 @@ class Application(Flask):
         return adapter.build(endpoint, values, force_external=True)
 
 
-class PathPrefix:
-    """Serves the app under the public URL's path, whether or not the proxy strips it."""
+class Entrance:
+    """What the app sees of a request's address is what RECOVERY_PUBLIC_URL says, not what was sent.
 
-    def __init__(self, wsgi: WSGIApplication, prefix: str) -> None:
-        self.wsgi, self.prefix = wsgi, prefix
+    The path prefix goes, whether or not the proxy has stripped it. Host and scheme become the public
+    ones, since Flask-Security and Werkzeug build URLs from them; what was asked for is kept aside.
+    """
+
+    def __init__(self, wsgi: WSGIApplication, public_url: str) -> None:
+        self.wsgi, self.public = wsgi, urlsplit(public_url)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-        path = environ.get("PATH_INFO", "")
-        if path == self.prefix or path.startswith(f"{self.prefix}/"):
-            environ["PATH_INFO"] = path[len(self.prefix) :]
-        environ["SCRIPT_NAME"] = self.prefix
+        path, prefix = environ.get("PATH_INFO", ""), self.public.path
+        if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+            environ["PATH_INFO"] = path[len(prefix) :]
+        environ["SCRIPT_NAME"] = prefix
+        environ[ASKED_HOST] = environ.get("HTTP_HOST", "")
+        environ["HTTP_HOST"] = self.public.netloc
+        environ["wsgi.url_scheme"] = self.public.scheme
+        if "HTTP_COOKIE" in environ:  # Flask-Login fails on others; ours are ASCII
+            environ["HTTP_COOKIE"] = environ["HTTP_COOKIE"].encode("latin-1").decode("ascii", "ignore")
         return self.wsgi(environ, start_response)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Tell the app its place: address, and how many proxies are believed."""
+    app.wsgi_app = Entrance(app.wsgi_app, settings.RECOVERY_PUBLIC_URL)  # type: ignore[method-assign]  # Flask's seam
+    if hops := settings.RECOVERY_TRUSTED_PROXIES:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=hops)  # type: ignore[method-assign]
+    app.before_request(_refuse_unknown_host)
 
 
 def _refuse_unknown_host() -> None:
     """Whoever asks for another host was sent here by mistake, or means to mislead us."""
-    settings = current()
-    asked, ours = (urlsplit(url).hostname for url in (f"//{request.host}", settings.RECOVERY_PUBLIC_URL))
-    if asked != ours and request.endpoint not in ANY_HOST:
-        raise InvalidRequest(f"This service is reached at {settings.RECOVERY_PUBLIC_URL}")
+    public_url = current().RECOVERY_PUBLIC_URL
+    if (
+        request.endpoint not in ANY_HOST
+        and _host_in(request.environ[ASKED_HOST]) != urlsplit(public_url).hostname
+    ):
+        raise InvalidRequest(f"This service is reached at {public_url}")
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Tell the app its place: path, and how many proxies are believed."""
-    app.before_request(_refuse_unknown_host)
-    if prefix := urlsplit(settings.RECOVERY_PUBLIC_URL).path:
-        app.wsgi_app = PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]  # Flask's documented seam
-    if hops := settings.RECOVERY_TRUSTED_PROXIES:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+def _host_in(header: str) -> str | None:
+    try:
+        return urlsplit(f"//{header}").hostname
+    except ValueError:
+        return None

@@ -19,6 +19,7 @@ from .settings import current
 
 log = logging.getLogger(__name__)
 
+DATABASE_SECONDS = 2  # the pause when the database does not answer
 HOLD_SECONDS = 30  # the pause when settings are wrong: no mail can go out before they are corrected
 
 
@@ -39,7 +40,8 @@ def run(stop: threading.Event) -> None:
                 pause = HOLD_SECONDS
             except SQLAlchemyError as error:  # a database that comes back finds the worker waiting
                 db.session.rollback()
-                log.error("the database can not be used: %s", type(error).__name__)
+                log.error("the database can not be used (is it set up? manage.py db upgrade): %s", error)
+                pause = DATABASE_SECONDS
             stop.wait(pause)
 
 
@@ -62,8 +64,8 @@ def work_once(relay: BaseEmailBackend) -> bool:
     except Undeliverable as refusal:
         db.session.rollback()
         message.user_id = refusal.user_id or message.user_id
-        outbox.drop(message, refusal.reason)
-        _settled(message, "mail_dropped", refusal.reason)
+        if outbox.drop(message, refusal.reason):
+            _settled(message, "mail_dropped", refusal.reason)
     except RelayMisconfigured as error:
         db.session.rollback()
         outbox.hold(message, str(error))
@@ -81,13 +83,13 @@ def _try(message: OutboxMessage, relay: BaseEmailBackend) -> None:
         _give_up(message, message.reason or "every attempt was cut short")
         return
     mail.deliver(message, relay)
-    outbox.sent(message)
-    links.delivered(message)
-    _settled(message, "mail_sent")
+    if outbox.sent(message):  # False: the lease was lost, and the message is another worker's now
+        links.delivered(message)
+        _settled(message, "mail_sent")
 
 
 def _failed(message: OutboxMessage, error: Exception) -> None:
-    cause = audit.without_tokens(f"{type(error).__name__}: {error}")
+    cause = audit.without_secrets(f"{type(error).__name__}: {error}")
     final = why_final(error)
     if final is None and message.attempts < current().RECOVERY_MAIL_ATTEMPTS:
         outbox.retry_later(message, cause)
@@ -97,9 +99,9 @@ def _failed(message: OutboxMessage, error: Exception) -> None:
 
 
 def _give_up(message: OutboxMessage, reason: str) -> None:
-    outbox.give_up(message, reason)
-    links.undelivered(message)
-    _settled(message, "mail_given_up", reason)
+    if outbox.give_up(message, reason):
+        links.undelivered(message)
+        _settled(message, "mail_given_up", reason)
 
 
 def _settled(message: OutboxMessage, kind: str, reason: str | None = None) -> None:

@@ -15,6 +15,7 @@ from app.identities import IDENTITY_LENGTH_MAX
 
 def seen_by_form(site: Site, identity: str) -> Any:
     answer = site.visitor().submit("/reset", identity=identity)
+    assert answer.location == "/check-mail"
     cookies = [re.sub("=[^;]+", "=...", cookie, count=1) for cookie in answer.headers.getlist("Set-Cookie")]
     return answer.status_code, answer.text, sorted(answer.headers.keys()), cookies
 
@@ -126,6 +127,7 @@ def test_only_a_post_with_a_body_asks(site: Site) -> None:
     assert visitor.open("/reset?identity=alice&email=alice").status_code == 200
     assert visitor.open("/reset?identity=alice", method="HEAD").status_code == 200
     assert visitor.submit("/reset", "/reset?identity=alice").status_code == 400
+    assert visitor.post_json("/healthz", data={"a": "b"}).status_code == 405
     for method in ("put", "delete", "patch"):
         answer = visitor.open("/reset", method=method, json={"identity": "alice"})
         assert answer.status_code == 405

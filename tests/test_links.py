@@ -102,7 +102,7 @@ def test_a_handle_of_another_browser_says_what_to_do(site: Site) -> None:
     location = site.visitor().open(site.new_link()).location
     page = site.visitor().open(location)
     assert page.status_code == 400
-    assert "Open the link in the mail again" in page.text
+    assert "open the link in the mail again" in page.text
     assert "cookies" in page.text
 
 

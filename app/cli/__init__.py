@@ -5,24 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from flask.cli import FlaskGroup
-from sqlalchemy.exc import IntegrityError, OperationalError
+from flask.cli import AppGroup, FlaskGroup
+from flask_migrate import cli as migrate_cli
+from flask_security import cli as flask_security_cli
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 
 class Commands(FlaskGroup):
-    """Flask's commands and ours; what the database refuses is one plain line."""
+    """Flask's commands, Flask-Security's and ours. Help needs no configuration, only commands do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_command(migrate_cli.db, "db")
+        self.add_command(flask_security_cli.users, "users")
+        self.add_command(flask_security_cli.roles, "roles")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return AppGroup.list_commands(self, ctx)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return AppGroup.get_command(self, ctx, name)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """What the database refuses is one plain line."""
         try:
             return super().invoke(ctx)
         except IntegrityError as error:
-            raise click.ClickException(f"the database refuses it: {_first_line(error)}") from None
-        except OperationalError as error:
+            raise click.ClickException(f"the database refuses it: {first_line(error)}") from None
+        except (OperationalError, ProgrammingError) as error:
             hint = "Is it set up? manage.py db upgrade"
-            raise click.ClickException(
-                f"the database can not be used: {_first_line(error)}. {hint}"
-            ) from None
+            raise click.ClickException(f"the database can not be used: {first_line(error)}. {hint}") from None
 
 
-def _first_line(error: IntegrityError | OperationalError) -> str:
+def first_line(error: IntegrityError | OperationalError | ProgrammingError) -> str:
     return str(error.orig).splitlines()[0]

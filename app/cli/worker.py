@@ -29,7 +29,8 @@ def worker(once: bool) -> None:
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())  # the mail in hand is finished first
+        # In a thread: the signal may come while this one holds the event's lock.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     log.info("worker started")
     engine.run(stop)
     log.info("worker stopped")

@@ -6,8 +6,15 @@ from flask import current_app
 engine = current_app.extensions["migrate"].db.engine
 metadata = current_app.extensions["migrate"].db.metadata
 
+
+def say(*_: object, **applied: object) -> None:
+    print(applied["step"])
+
+
 with engine.connect() as connection:
     # SQLite can not alter a table in place: Alembic copies it (batch mode).
-    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    context.configure(
+        connection=connection, target_metadata=metadata, render_as_batch=True, on_version_apply=say
+    )
     with context.begin_transaction():
         context.run_migrations()

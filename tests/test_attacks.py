@@ -1,0 +1,336 @@
+"""What an attacker tried, each with what it led to before. Named for the weakness."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from typing import Any
+
+import flask_security.changeable
+import flask_security.utils
+import pytest
+from conftest import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, PUBLIC_URL, SECRETS, Site
+
+from app import identities, links, mail, settings
+from app.db import db
+from app.errors import SettingsError
+from app.models import OutboxMessage, ResetLink, User
+
+THIEFS = "the thief's own password"
+
+
+# --- two who write at once ------------------------------------------------------------------------
+
+
+def in_another_thread(act: Any) -> None:
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+
+
+@BOTH
+def test_a_slow_change_never_undoes_a_reset(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thief with session and old password posts /change; the owner resets while it hashes."""
+    thief = site.visitor()
+    assert thief.sign_in()
+    link = site.new_link()
+    hash_password = flask_security.changeable.hash_password
+
+    def hash_slowly(password: str) -> str:
+        in_another_thread(lambda: site.visitor().set_password(link))
+        return hash_password(password)
+
+    monkeypatch.setattr(flask_security.changeable, "hash_password", hash_slowly)
+    answer = thief.submit("/change", password=OLD_PASSWORD, new_password=THIEFS, new_password_confirm=THIEFS)
+    assert answer.status_code == 409
+    assert "changed meanwhile" in answer.text
+    assert site.password_works(NEW_PASSWORD)
+    assert not site.password_works(THIEFS)
+    assert not thief.is_signed_in()
+
+
+@BOTH
+def test_a_slow_rehash_never_undoes_a_reset(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sign-in with the old password upgrades an outdated hash while the owner resets."""
+    link = site.new_link()
+    hash_password = flask_security.utils.hash_password
+    monkeypatch.setattr("passlib.context.CryptContext.needs_update", lambda *_, **__: True)
+
+    def hash_slowly(password: str) -> str:
+        monkeypatch.undo()
+        in_another_thread(lambda: site.visitor().set_password(link))
+        return hash_password(password)
+
+    monkeypatch.setattr(flask_security.utils, "hash_password", hash_slowly)
+    site.visitor().post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
+    assert site.password_works(NEW_PASSWORD)
+    assert not site.password_works(OLD_PASSWORD)
+
+
+@BOTH
+@pytest.mark.parametrize("change", ["expires_at", "superseded_at", "revoked_at"])
+def test_a_link_that_ends_while_the_new_password_is_hashed_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    link, redeem = site.new_link(), links.redeem
+
+    def redeem_later(*args: Any, **kwargs: Any) -> None:
+        in_another_thread(lambda: site.change(ResetLink, **{change: datetime(2020, 1, 1)}))
+        redeem(*args, **kwargs)
+
+    monkeypatch.setattr(links, "redeem", redeem_later)
+    body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
+    answer = site.visitor().post_json(link, json=body)
+    assert answer.json is not None
+    assert (
+        answer.json["response"]["error_code"]
+        == {
+            "expires_at": "link_expired",
+            "superseded_at": "link_superseded",
+            "revoked_at": "link_revoked",
+        }[change]
+    )
+    assert site.password_works(OLD_PASSWORD)
+    assert site.events()[-1] == "refused"
+
+
+# --- where mail goes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stored", "envelope"), [("alice@faß.de", "alice@xn--fa-hia.de")])
+def test_an_internationalised_domain_is_not_taken_for_its_neighbour(
+    site: Site, stored: str, envelope: str
+) -> None:
+    """IDNA 2003 makes fass.de of faß.de: another owner."""
+    site.change(User, User.username == "alice", email=stored)
+    site.new_link("alice")
+    assert site.mailbox.envelopes == [[envelope]]
+
+
+@BOTH
+def test_what_only_the_database_takes_for_the_same_is_somebody_else(site: Site) -> None:
+    """PostgreSQL's lower() folds É, ours does not: the row it finds is compared again."""
+    site.change(User, User.username == "alice", email="élise@example.com")
+    with site.app.app_context():
+        assert identities.find_account("élise@example.com") is not None
+        assert identities.find_account("Élise@example.com") is None
+
+
+def test_a_locked_account_gets_no_mail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = site.new_link()
+    monkeypatch.setattr(User, "is_locked", lambda *_: True)
+    site.ask()
+    site.work()
+    assert len(site.mailbox.mails) == 1
+    assert site.visitor().open(link).status_code == 400
+    assert not site.password_works(OLD_PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Host": "a..b"}, {"Host": "[::1"}, {"Host": "x" * 70}, {"Host": ""}],
+)
+def test_a_host_that_is_not_ours_reaches_no_url(site: Site, headers: dict[str, str]) -> None:
+    for path in ("/change", "/reset//" + "x" * 43, "/login", "/nowhere"):
+        answer = site.visitor().open(path, headers=headers)
+        assert answer.status_code in (308, 400, 404)
+        assert "evil" not in (answer.location or "") + answer.text
+
+
+def test_after_sign_in_one_stays_on_the_public_address(make_site: Any) -> None:
+    """A proxy that sends its own Host: what Flask-Security calls the request's URL is still ours."""
+    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com/auth")
+    asked = site.visitor().open("/auth/change")
+    assert asked.location in ("/auth/login?next=/auth/change", "/auth/login?next=%2Fauth%2Fchange")
+
+
+# --- input that no view can read ------------------------------------------------------------------
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("path", ["/login", "/reset", "/verify", "/change", "/reset/" + "x" * 43, "/logout"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[1,2]",
+        '"x"',
+        "5",
+        "true",
+        "null",
+        "{",
+        DEEP[:60_000],
+        '{"next": 5}',
+        '{"next": {}}',
+        '{"next": "http://["}',
+    ],
+)
+def test_json_that_makes_no_sense_is_refused_everywhere(
+    site: Site, path: str, method: str, body: str
+) -> None:
+    visitor = site.visitor()
+    visitor.sign_in()
+    answer = visitor.open(path, method=method, data=body, content_type="application/json")
+    assert answer.status_code in (400, 405)
+    assert answer.json is not None
+    assert answer.json["response"]["error_code"]
+
+
+@pytest.mark.parametrize("next_page", ["http://[", "//[evil", "https://[::1"])
+def test_a_next_page_that_is_no_address_is_refused(site: Site, next_page: str) -> None:
+    visitor = site.visitor()
+    assert visitor.open("/login", query_string={"next": next_page}).status_code == 400
+    assert (
+        visitor.submit("/login", identity="alice", password=OLD_PASSWORD, next=next_page).status_code == 400
+    )
+
+
+@pytest.mark.parametrize("path", ["/login", "/reset"])
+def test_a_body_of_unknown_length_is_refused(site: Site, path: str) -> None:
+    answer = site.visitor().open(
+        path,
+        method="POST",
+        headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"},
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    )
+    assert answer.status_code == 411
+
+
+def test_a_cookie_of_other_letters_is_dropped(site: Site) -> None:
+    answer = site.visitor().open("/", headers={"Cookie": "sparekey_remember=\xff|\xff"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("password", ["\ud800" * 600, "x" * 60_000, "\x00" * 20])
+def test_a_password_that_is_none_is_refused(site: Site, password: str) -> None:
+    visitor = site.visitor()
+    answer = visitor.post_json("/login", json={"identity": "alice", "password": password[:9000]})
+    assert answer.status_code == 400
+    visitor.sign_in()
+    for path, field in (("/verify", "password"), ("/change", "password")):
+        assert visitor.post_json(path, json={field: password[:9000]}).status_code == 400
+
+
+# --- sign-in ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stored", ["!", "*", "$argon2id$other", "$2b$12$", "$5$x", "plain text that is stored"]
+)
+def test_a_stored_mark_is_no_password_and_no_error(site: Site, stored: str) -> None:
+    site.change(User, User.username == "alice", password=stored)
+    for password in (stored, OLD_PASSWORD):
+        answer = site.visitor().post_json("/login", json={"identity": "alice", "password": password})
+        assert answer.status_code == 400
+
+
+def test_every_sign_in_costs_one_verification(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    context = site.app.extensions["security"].pwd_context
+    verify = context.verify
+    monkeypatch.setattr(context, "verify", lambda *a, **k: (seen.append("verify"), verify(*a, **k))[1])
+    for identity in ("alice", *NOBODYS.values()):
+        seen.clear()
+        site.visitor().post_json("/login", json={"identity": identity, "password": "not the password"})
+        assert seen == ["verify"], identity
+
+
+@pytest.mark.parametrize("path", ["/login", "/reset/" + "x" * 43, "/verify", "/change"])
+def test_guesses_are_limited_on_every_page_that_takes_one(make_site: Any, path: str) -> None:
+    site: Site = make_site(RATELIMIT_ENABLED=True)
+    visitor = site.visitor()
+    visitor.sign_in()
+    answers = {visitor.post_json(path, json={"password": "a guess"}).status_code for _ in range(31)}
+    assert 429 in answers
+
+
+# --- the worker -----------------------------------------------------------------------------------
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing_more(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.ask()
+    deliver = mail.deliver
+
+    def lose_the_lease(message: OutboxMessage, relay: Any) -> None:
+        monkeypatch.setattr(mail, "deliver", deliver)
+        site.change(OutboxMessage, due_at=datetime(2020, 1, 1))
+        in_another_thread(site.work)
+        raise mail.Undeliverable("too late")
+
+    monkeypatch.setattr(mail, "deliver", lose_the_lease)
+    site.work()
+    assert site.events() == ["requested", "mail_sent"]
+    assert site.messages()[0]["state"] == "sent"
+
+
+def test_a_message_whose_key_is_gone_ends_with_its_reason(make_site: Any) -> None:
+    site: Site = make_site()
+    site.ask()
+    with site.app.app_context():
+        uri = str(db.engine.url)
+    other: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, SECRET_KEY="a0B1c2D3e4F5g6H7i8J9k0L1m2N3o4P5")
+    other.work()
+    assert other.messages()[0]["state"] == "dropped"
+    assert "SECRET_KEY" in other.messages()[0]["reason"]
+
+
+def test_an_address_never_stands_in_a_reason(site: Site) -> None:
+    site.mailbox.refuse["RCPT"] = "450 alice@example.com is busy"
+    site.ask()
+    site.work()
+    assert "alice" not in site.messages()[0]["reason"]
+    assert "450" in site.messages()[0]["reason"]
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://id.example.com:443", "https://id.example.com"),
+        ("https://ID.Example.com/", "https://id.example.com"),
+        ("http://localhost:80", "http://localhost"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("http://[::1]:5000", "http://[::1]:5000"),
+    ],
+)
+def test_our_own_origin_is_known_as_browsers_spell_it(make_site: Any, given: str, kept: str) -> None:
+    site: Site = make_site(RECOVERY_PUBLIC_URL=given)
+    assert site.app.config["RECOVERY_PUBLIC_URL"] == kept
+    answer = site.visitor().post_json("/reset", json={"identity": "alice"}, headers={"Origin": kept})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RECOVERY_PUBLIC_URL", "https://:pw@id.example.com"),
+        ("RECOVERY_PUBLIC_URL", "https://id.example.com:abc"),
+        ("RECOVERY_PUBLIC_URL", "https://id.exa mple.com"),
+        ("RECOVERY_PUBLIC_URL", "https://id.example.com/a b"),
+        ("RECOVERY_MAIL_COOLDOWN", "2500000 days"),
+        ("RECOVERY_MAIL_COOLDOWN", "99999999999 days"),
+        ("MAIL_DEFAULT_SENDER", "a@b.example, c@d.example"),
+        ("MAIL_DEFAULT_SENDER", ""),
+        ("PERMANENT_SESSION_LIFETIME", "3600"),
+        ("TESTING", "perhaps"),
+        ("SECURITY_PASSWORD_LENGTH_MIN", "200"),
+        ("RECOVERY_WORKER_POLL", "0 seconds"),
+        ("RECOVERY_SITE_NAME", " "),
+        ("SECURITY_PHONE_REGION_DEFAULT", "UK"),
+        ("SQLALCHEMY_ENGINE_OPTIONS", "junk"),
+    ],
+)
+def test_a_setting_that_would_break_later_is_refused_now(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        settings.load({**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL, f"FLASK_{name}": value})
+
+
+def test_a_secret_in_the_place_of_its_file_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.load({"FLASK_SECRET_KEY_FILE": "the-secret-itself-0123456789"})
+    assert "the-secret-itself" not in str(caught.value)
