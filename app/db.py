@@ -7,10 +7,10 @@ the first write, so a request that only reads holds no lock while it hashes a pa
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, cast
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, MetaData, event, literal
+from sqlalchemy import CursorResult, DateTime, Delete, MetaData, Update, event, literal
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -56,6 +56,12 @@ def _utcnow_on_sqlite(element: utcnow, compiler: SQLCompiler, **options: Any) ->
 def _utcnow_on_postgresql(element: utcnow, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"(timezone('utc', clock_timestamp()) + make_interval(secs => {seconds}))"
+
+
+def change(statement: Update | Delete) -> int:
+    """Run it in the current transaction. How many rows it changed; loaded objects stay as they are."""
+    result = db.session.execute(statement.execution_options(synchronize_session=False))
+    return cast(CursorResult[Any], result).rowcount
 
 
 def is_sqlite() -> bool:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from .db import db, utcnow
+from .db import change, db, utcnow
 from .models import OutboxMessage, WorkerSign
 from .settings import current
 
@@ -68,13 +68,13 @@ class Presence:
         if time.monotonic() - self.signed < SIGN_SECONDS:
             return
         seen = update(WorkerSign).where(WorkerSign.name == self.name).values(seen_at=utcnow())
-        if not db.session.execute(seen).rowcount:  # type: ignore[attr-defined]  # an UPDATE has one
+        if not change(seen):
             db.session.add(WorkerSign(name=self.name))
-        db.session.execute(delete(WorkerSign).where(WorkerSign.seen_at < utcnow(-SIGN_KEPT_SECONDS)))
+        change(delete(WorkerSign).where(WorkerSign.seen_at < utcnow(-SIGN_KEPT_SECONDS)))
         db.session.commit()
         self.signed = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         with suppress(SQLAlchemyError):
-            db.session.execute(delete(WorkerSign).where(WorkerSign.name == self.name))
+            change(delete(WorkerSign).where(WorkerSign.name == self.name))
             db.session.commit()

@@ -16,9 +16,9 @@ import hmac
 from typing import TYPE_CHECKING
 
 from flask_security.confirmable import requires_confirmation
-from sqlalchemy import ColumnElement, CursorResult, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 
-from .db import db, utcnow
+from .db import change, db, utcnow
 from .errors import (
     AccountUnavailable,
     LinkError,
@@ -86,9 +86,7 @@ def delivered(message: OutboxMessage) -> None:
 
 def undelivered(message: OutboxMessage) -> None:
     """The mail was given up: it supersedes nothing and does not count against the account."""
-    db.session.execute(
-        update(ResetLink).where(ResetLink.message_id == message.id).values(undelivered_at=utcnow())
-    )
+    change(update(ResetLink).where(ResetLink.message_id == message.id).values(undelivered_at=utcnow()))
 
 
 def resolve(token: str) -> tuple[ResetLink, User]:
@@ -118,15 +116,13 @@ def redeem(link: ResetLink, password_before: str) -> None:
         .with_for_update()
     )
     with db.session.no_autoflush:  # the new password must not be there yet
-        result = db.session.execute(
+        spent = change(
             update(ResetLink)
             .where(ResetLink.id == link.id, *_OPEN, ResetLink.expires_at > utcnow())
             .where(ResetLink.user_id.in_(unchanged))
             .values(redeemed_at=utcnow())
-            .execution_options(synchronize_session=False)
         )
-    assert isinstance(result, CursorResult)
-    if result.rowcount != 1:
+    if not spent:
         db.session.rollback()
         _, user, refusal = _look_at(ResetLink.id == link_id)
         raise refusal or LinkUsed().about(user.id)
@@ -169,12 +165,7 @@ def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | N
 
 
 def _end(*which: ColumnElement[bool], column: str) -> None:
-    db.session.execute(
-        update(ResetLink)
-        .where(*which, *_OPEN)
-        .values({column: utcnow()})
-        .execution_options(synchronize_session=False)
-    )
+    change(update(ResetLink).where(*which, *_OPEN).values({column: utcnow()}))
 
 
 def _is_usable(link: ResetLink, user: User) -> bool:

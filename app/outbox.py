@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import CursorResult, select, text, update
+from sqlalchemy import select, text, update
 
-from .db import db, is_sqlite, utcnow
+from .db import change, db, is_sqlite, utcnow
 from .errors import Undeliverable
 from .models import OutboxMessage
 from .settings import current
@@ -123,14 +123,8 @@ def _settle(message: OutboxMessage, state: str, reason: str | None = None) -> bo
 
 def _update(message: OutboxMessage, **values: Any) -> bool:
     """Change the row if this claim still holds it."""
-    result = db.session.execute(
-        update(OutboxMessage)
-        .where(OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    assert isinstance(result, CursorResult)
-    return result.rowcount == 1
+    held = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
+    return change(update(OutboxMessage).where(*held).values(**values)) == 1
 
 
 def _sealer() -> MultiFernet:

@@ -254,7 +254,7 @@ MISTAKES = {
     "SECURITY_PHONE_REGION_DEFAULT": ("Germany", "ISO 3166"),
     "MAIL_PORT": (99999, "at most 65535"),
     "MAIL_DEFAULT_SENDER": ("the team", "give an address"),
-    "SQLALCHEMY_DATABASE_URI": ("mysql://xyzzy:xyzzy@db/x", "postgresql://"),
+    "SQLALCHEMY_DATABASE_URI": ("mysql://me:xyzzy@db/x", "postgresql://"),
     "SERVER_NAME": ("id.example.com", "RECOVERY_PUBLIC_URL"),
 }
 
