@@ -63,6 +63,8 @@ class Entrance:
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Tell the app its place: address, and how many proxies are believed."""
+    # Where Flask-Security goes on to when nothing else is said.
+    app.config["APPLICATION_ROOT"] = urlsplit(settings.RECOVERY_PUBLIC_URL).path + "/"
     app.wsgi_app = Entrance(app.wsgi_app, settings.RECOVERY_PUBLIC_URL)  # type: ignore[method-assign]  # Flask's seam
     if hops := settings.RECOVERY_TRUSTED_PROXIES:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=hops)  # type: ignore[method-assign]

@@ -11,9 +11,13 @@ import email.policy
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
@@ -21,12 +25,14 @@ from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 import flask_migrate
+import httpx
 import pytest
 import servers
 from aiosmtpd.controller import Controller
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_security.utils import hash_password
+from playwright.sync_api import Browser, Page, sync_playwright
 from servers import free_port
 from sqlalchemy import select, update
 from werkzeug.serving import make_server
@@ -255,6 +261,29 @@ def add_accounts(app: Flask) -> None:
     db.session.commit()
 
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        skip_or_fail("Chromium is not installed (Debian: apt-get install chromium)")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A tab of a browser that was never here, without JavaScript: nothing of ours needs it."""
+    with chromium.new_context(ignore_https_errors=True, java_script_enabled=False) as context:
+        tab = context.new_page()
+        tab.set_default_timeout(15_000)
+        yield tab
+
+
 BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
@@ -366,3 +395,51 @@ def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
         server.server_close()
         for thread in threads:
             thread.join()
+
+
+class Admin:
+    """Runs the commands that the README promises, in processes of their own."""
+
+    def __init__(self, database_uri: str, mail_port: int, **environ: str) -> None:
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.running: list[subprocess.Popen[str]] = []
+        self.environ = {
+            **inherited(),
+            **SECRETS,
+            "FLASK_RECOVERY_PUBLIC_URL": self.base,
+            "FLASK_SQLALCHEMY_DATABASE_URI": database_uri,
+            "FLASK_MAIL_SERVER": "127.0.0.1",
+            "FLASK_MAIL_PORT": str(mail_port),
+            "FLASK_RATELIMIT_ENABLED": "false",
+            "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
+            **environ,
+        }
+
+    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of manage.py that ends by itself."""
+        command = [sys.executable, "manage.py", *words]
+        return subprocess.run(command, cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=60)
+
+    def starts(self, *words: str) -> subprocess.Popen[str]:
+        """A process that stays."""
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, env=self.environ, text=True, stderr=subprocess.PIPE
+        )
+        self.running.append(process)
+        return process
+
+    def serves(self, workers: int = 1, threads: int = 4) -> None:
+        size = ["--workers", str(workers), "--threads", str(threads)]
+        self.starts("-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", *size, "app:create_app()")
+        for _ in range(200):
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.base}/healthz").status_code == 200:
+                    return
+            time.sleep(0.05)
+        pytest.fail("gunicorn did not answer")
+
+    def stops(self) -> None:
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)

@@ -8,14 +8,11 @@ from the command line, with the processes that run in production.
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +23,15 @@ from conftest import (
     NEW_PASSWORD,
     OLD_PASSWORD,
     ROOT,
-    SECRETS,
+    Admin,
     Mailbox,
     Site,
     free_port,
     inherited,
     link_in,
     served,
-    skip_or_fail,
 )
-from playwright.sync_api import Browser, Page, sync_playwright
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        skip_or_fail("Chromium is not installed (Debian: apt-get install chromium)")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A tab of a browser that was never here, without JavaScript: nothing of ours needs it."""
-    with chromium.new_context(ignore_https_errors=True, java_script_enabled=False) as context:
-        tab = context.new_page()
-        tab.set_default_timeout(15_000)
-        yield tab
+from playwright.sync_api import Page
 
 
 @pytest.fixture(params=["http", "https"])
@@ -189,56 +163,9 @@ def test_a_single_page_client_does_it_in_json(running: Site) -> None:
 # --- the admin -------------------------------------------------------------------------------
 
 
-class Admin:
-    """Runs the commands that the README promises, in processes of their own."""
-
-    def __init__(self, folder: Path, mail_port: int) -> None:
-        self.port = free_port()
-        self.base = f"http://127.0.0.1:{self.port}"
-        self.running: list[subprocess.Popen[str]] = []
-        self.environ = {
-            **inherited(),
-            **SECRETS,
-            "FLASK_RECOVERY_PUBLIC_URL": self.base,
-            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/admin.db",
-            "FLASK_MAIL_SERVER": "127.0.0.1",
-            "FLASK_MAIL_PORT": str(mail_port),
-            "FLASK_RATELIMIT_ENABLED": "false",
-            "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
-        }
-
-    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command of manage.py that ends by itself."""
-        command = [sys.executable, "manage.py", *words]
-        return subprocess.run(command, cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=60)
-
-    def starts(self, *words: str) -> subprocess.Popen[str]:
-        """A process that stays."""
-        process = subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, env=self.environ, text=True, stderr=subprocess.PIPE
-        )
-        self.running.append(process)
-        return process
-
-    def serves(self) -> None:
-        bind = ["--bind", f"127.0.0.1:{self.port}", "--threads", "4"]
-        self.starts("-m", "gunicorn", *bind, "app:create_app()")
-        for _ in range(200):
-            with suppress(httpx.TransportError):
-                if httpx.get(f"{self.base}/healthz").status_code == 200:
-                    return
-            time.sleep(0.05)
-        pytest.fail("gunicorn did not answer")
-
-    def stops(self) -> None:
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
-
-
 @pytest.fixture
 def admin(tmp_path: Path, mailbox: Mailbox) -> Iterator[Admin]:
-    somebody = Admin(tmp_path, mailbox.port)
+    somebody = Admin(f"sqlite:///{tmp_path}/admin.db", mailbox.port)
     yield somebody
     somebody.stops()
 

@@ -1,0 +1,197 @@
+"""What an operator runs: gunicorn, worker, PostgreSQL, a TLS relay with a password, nginx with a prefix."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from aiosmtpd.controller import Controller
+from conftest import BOTH, NEW_PASSWORD, OLD_PASSWORD, ROOT, Admin, Mailbox, link_in, skip_or_fail
+from playwright.sync_api import Page
+from servers import free_port, wait_until
+from test_relay import RIGHT, log_in
+
+RACERS = 64
+RACE_ROUNDS = int(os.environ.get("RACE_ROUNDS", "2"))  # `make race` takes 20
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    made.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        str(tmp_path / "tls.pem")
+    )
+    return made
+
+
+@pytest.fixture
+def relay(authority: trustme.CA, tmp_path: Path) -> Iterator[Mailbox]:
+    """Takes mail after STARTTLS and a login, and not before."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "tls.pem")
+    box = Mailbox(free_port())
+    controller = Controller(
+        box,
+        hostname="localhost",
+        port=box.port,
+        tls_context=tls,
+        require_starttls=True,
+        authenticator=log_in,
+        auth_required=True,
+    )
+    controller.start()
+    yield box
+    controller.stop()
+
+
+@pytest.fixture
+def nginx(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
+    """The documented nginx configuration, with this test's ports and certificate in it."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        skip_or_fail("nginx is not installed (Debian: apt-get install nginx-light)")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int, behind: int) -> Path:
+        log = tmp_path / "access.log"
+        site = (ROOT / "docs" / "deploy" / "nginx.conf").read_text()
+        for documented, ours in {
+            "listen 443": f"listen 127.0.0.1:{port}",
+            "server_name id.example.com": "server_name localhost",
+            "/etc/ssl/certs/id.example.com.pem": str(tmp_path / "tls.pem"),
+            "/etc/ssl/private/id.example.com.key": str(tmp_path / "tls.pem"),
+            "/var/log/nginx/sparekey.log": str(log),
+            "127.0.0.1:8000": f"127.0.0.1:{behind}",
+        }.items():
+            assert documented in site
+            site = site.replace(documented, ours)
+        places = "".join(
+            f"{kind}_temp_path {tmp_path}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        whole = (
+            f"events {{}} pid {tmp_path}/pid; error_log {tmp_path}/error.log; http {{ {places}\n{site}\n}}"
+        )
+        (tmp_path / "nginx.conf").write_text(whole)
+        command = [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-g", "daemon off;"]
+        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        with httpx.Client(verify=False) as client:  # noqa: S501  # its certificate is made here
+            url = f"https://localhost:{port}/"
+            wait_until(lambda: _answers(client, url), running[-1], "nginx")
+        return log
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _answers(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(url).status_code > 0
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_the_journey_as_an_operator_runs_it(
+    database: Callable[[], str], relay: Mailbox, nginx: Any, page: Page, tmp_path: Path
+) -> None:
+    port = free_port()
+    base = f"https://localhost:{port}/auth"
+    admin = Admin(
+        database(),
+        relay.port,
+        FLASK_RECOVERY_PUBLIC_URL=base,
+        FLASK_RECOVERY_TRUSTED_PROXIES="1",
+        FLASK_MAIL_SERVER="localhost",
+        FLASK_MAIL_USE_TLS="true",
+        FLASK_MAIL_USERNAME=RIGHT.login.decode(),
+        FLASK_MAIL_PASSWORD=RIGHT.password.decode(),
+        FLASK_RECOVERY_MAIL_CA=str(tmp_path / "ca.pem"),
+    )
+    try:
+        assert admin.types("db", "upgrade").returncode == 0  # it is up already: nothing happens
+        admin.serves(workers=2, threads=4)
+        admin.starts("manage.py", "worker")
+        log = nginx(port, admin.port)
+
+        page.goto(f"{base}/")
+        page.get_by_role("link", name="Forgot your password?").click()
+        page.get_by_label("Email address, username or phone number").fill("(415) 555-0123")
+        page.get_by_role("button").click()
+        assert page.url == f"{base}/check-mail"
+        link = link_in(relay.wait_for(1))
+        assert link.startswith(f"{base}/reset/")
+        page.goto(link)
+        page.get_by_label("New password", exact=True).fill(NEW_PASSWORD)
+        page.get_by_label("New password again").fill(NEW_PASSWORD)
+        page.get_by_role("button").click()
+        assert page.url == f"{base}/reset-done"
+        page.get_by_role("link", name="Sign in").click()
+        page.get_by_label("Email address, username or phone number").fill("alice")
+        page.get_by_label("Password").fill(NEW_PASSWORD)
+        page.get_by_role("button").click()
+        assert "alice@example.com" in page.inner_text("main")
+        assert "was changed" in relay.wait_for(2)["Subject"]
+        assert {cookie["name"] for cookie in page.context.cookies()} == {"__Host-sparekey_session"}
+
+        assert httpx.get(f"{admin.base}/readyz").json() == {"database": True, "worker": True, "mail": True}
+        assert httpx.get(f"{admin.base}/login", headers={"Host": "evil.example"}).status_code == 400
+        written = log.read_text()
+        assert "/auth/reset/[token]" in written
+        assert link.rsplit("/", 1)[1] not in written
+    finally:
+        admin.stops()
+
+
+@BOTH
+def test_of_64_who_redeem_one_link_one_wins(database: Callable[[], str], mailbox: Mailbox) -> None:
+    """Through gunicorn: two processes, 16 threads each."""
+    admin = Admin(database(), mailbox.port, FLASK_RECOVERY_MAIL_DAILY_CAP="100000")
+    try:
+        admin.serves(workers=2, threads=16)
+        admin.starts("manage.py", "worker")
+        for number in range(RACE_ROUNDS):
+            mails = len(mailbox.mails)
+            assert httpx.post(f"{admin.base}/reset", json={"identity": "alice"}).status_code == 200
+            codes = _race(link_in(mailbox.wait_for(mails + 1)), number)
+            [winner] = [password for password, code in codes.items() if code == "redeemed"]
+            assert set(codes.values()) == {"redeemed", "link_used"}, codes
+            assert "was changed" in mailbox.wait_for(mails + 2)["Subject"]
+            login = {"identity": "alice", "password": winner}
+            assert httpx.post(f"{admin.base}/login", json=login).status_code == 200
+        assert len(mailbox.mails) == 2 * RACE_ROUNDS  # one notice a round
+        assert admin.types("worker", "--once").stdout == "0 tried\n"
+    finally:
+        admin.stops()
+
+
+def _race(link: str, number: int) -> dict[str, str]:
+    codes: dict[str, str] = {}
+    start = threading.Barrier(RACERS)
+
+    def redeem(password: str) -> None:
+        with httpx.Client(timeout=60) as client:
+            start.wait()
+            answer = client.post(link, json={"password": password, "password_confirm": password})
+        codes[password] = answer.json()["response"].get("error_code", "redeemed")
+
+    passwords = [f"round {number}, visitor {racer:02}" for racer in range(RACERS)]
+    threads = [threading.Thread(target=redeem, args=(password,)) for password in passwords]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert OLD_PASSWORD not in codes
+    return codes
