@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup check lint types lock race screenshots clean
+.PHONY: help demo test setup check lint types lock bench race screenshots clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -30,6 +30,9 @@ types: .venv/.develops
 lock: .venv/.develops  ## compile requirements*.in again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
+
+bench: .venv/.develops  ## how long an asker waits while others redeem
+	$(BIN)/python bench/asker.py
 
 race: .venv/.develops  ## 64 who redeem one link, 20 rounds on each database
 	RACE_ROUNDS=20 $(BIN)/python -m pytest --no-cov -v -k 64 tests/test_deployment.py

@@ -60,12 +60,11 @@ def work_once(relay: BaseEmailBackend) -> bool:
     if message is None:
         return False
     try:
-        _try(message, relay)
+        fate = _try(message, relay)
     except Undeliverable as refusal:
         db.session.rollback()
         message.user_id = refusal.user_id or message.user_id
-        if outbox.drop(message, refusal.reason):
-            _settled(message, "mail_dropped", refusal.reason)
+        fate = _settled(message, "mail_dropped", outbox.drop(message, refusal.reason), refusal.reason)
     except RelayMisconfigured as error:
         db.session.rollback()
         outbox.hold(message, str(error))
@@ -73,37 +72,42 @@ def work_once(relay: BaseEmailBackend) -> bool:
         raise
     except Exception as error:  # whatever it is, the message must not be lost
         db.session.rollback()
-        _failed(message, error)
+        fate = _failed(message, error)
     db.session.commit()
+    # Only now: a log that blocks must not hold the database's write lock.
+    log.info("mail %s (%s): %s", message.id, message.kind, fate)
     return True
 
 
-def _try(message: OutboxMessage, relay: BaseEmailBackend) -> None:
+def _try(message: OutboxMessage, relay: BaseEmailBackend) -> str:
     if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
-        _give_up(message, message.reason or "every attempt was cut short")
-        return
+        return _give_up(message, message.reason or "every attempt was cut short")
     mail.deliver(message, relay)
-    if outbox.sent(message):  # False: the lease was lost, and the message is another worker's now
+    in_time = outbox.sent(message)
+    if in_time:
         links.delivered(message)
-        _settled(message, "mail_sent")
+    return _settled(message, "mail_sent", in_time)
 
 
-def _failed(message: OutboxMessage, error: Exception) -> None:
+def _failed(message: OutboxMessage, error: Exception) -> str:
     cause = audit.without_secrets(f"{type(error).__name__}: {error}")
     final = why_final(error)
-    if final is None and message.attempts < current().RECOVERY_MAIL_ATTEMPTS:
-        outbox.retry_later(message, cause)
-        log.warning("mail %s: attempt %d failed: %s", message.id, message.attempts, cause)
-        return
-    _give_up(message, final or cause)
+    if final or message.attempts >= current().RECOVERY_MAIL_ATTEMPTS:
+        return _give_up(message, final or cause)
+    outbox.retry_later(message, cause)
+    return f"attempt {message.attempts} failed: {cause}"
 
 
-def _give_up(message: OutboxMessage, reason: str) -> None:
-    if outbox.give_up(message, reason):
+def _give_up(message: OutboxMessage, reason: str) -> str:
+    in_time = outbox.give_up(message, reason)
+    if in_time:
         links.undelivered(message)
-        _settled(message, "mail_given_up", reason)
+    return _settled(message, "mail_given_up", in_time, reason)
 
 
-def _settled(message: OutboxMessage, kind: str, reason: str | None = None) -> None:
+def _settled(message: OutboxMessage, kind: str, in_time: bool, reason: str | None = None) -> str:
+    """Record it, unless the lease was lost: the message is another worker's then. Its fate in words."""
+    if not in_time:
+        return "another worker has it: the lease was lost"
     audit.record(kind, reason=reason and reason[:255], user_id=message.user_id)
-    log.info("mail %s (%s): %s %s", message.id, message.kind, kind, reason or "")
+    return f"{kind} {reason or ''}".rstrip()

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 from urllib.parse import urljoin, urlsplit
 
 import flask_migrate
@@ -403,7 +404,7 @@ class Admin:
     def __init__(self, database_uri: str, mail_port: int, **environ: str) -> None:
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        self.running: list[subprocess.Popen[str]] = []
+        self.running: dict[subprocess.Popen[str], TextIO] = {}
         self.environ = {
             **inherited(),
             **SECRETS,
@@ -423,11 +424,22 @@ class Admin:
 
     def starts(self, *words: str) -> subprocess.Popen[str]:
         """A process that stays."""
+        # A file, not a pipe: a pipe that nobody reads fills up and stops its writer.
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the process is gone
         process = subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, env=self.environ, text=True, stderr=subprocess.PIPE
+            [sys.executable, *words], cwd=ROOT, env=self.environ, text=True, stderr=log
         )
-        self.running.append(process)
+        self.running[process] = log
         return process
+
+    def ends(self, process: subprocess.Popen[str]) -> str:
+        """Ask it to end, and return what it wrote to stderr."""
+        log = self.running.pop(process)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        log.seek(0)
+        with log:
+            return log.read()
 
     def serves(self, workers: int = 1, threads: int = 4) -> None:
         size = ["--workers", str(workers), "--threads", str(threads)]
@@ -439,7 +451,6 @@ class Admin:
             time.sleep(0.05)
         pytest.fail("gunicorn did not answer")
 
-    def stops(self) -> None:
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+    def stops(self) -> str:
+        """End all of it, and return what was written to stderr."""
+        return "".join(self.ends(process) for process in list(self.running))

@@ -8,7 +8,6 @@ from the command line, with the processes that run in production.
 from __future__ import annotations
 
 import re
-import signal
 import ssl
 import subprocess
 import sys
@@ -195,8 +194,7 @@ def test_an_admin_sets_it_up_and_a_user_recovers(admin: Admin, mailbox: Mailbox)
     body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
     assert httpx.post(link_in(mailbox.mails[-1]), json=body).status_code == 200
     assert "was changed" in mailbox.wait_for(4)["Subject"]
-    worker.send_signal(signal.SIGTERM)
-    _, log = worker.communicate(timeout=20)
+    log = admin.ends(worker)
     assert worker.returncode == 0
     assert "worker stopped" in log
     login = httpx.post(f"{admin.base}/login", json={"identity": "carol", "password": NEW_PASSWORD})

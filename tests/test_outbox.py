@@ -235,3 +235,13 @@ def test_a_worker_outlives_its_database(site: Site, monkeypatch: pytest.MonkeyPa
     stop.set()
     thread.join()
     assert site.messages()[0]["state"] == "sent"
+
+
+def test_a_log_that_blocks_holds_no_lock(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks while the worker's log is stuck is served: nothing is written then."""
+    asked: list[int] = []
+    monkeypatch.setattr(worker.log, "info", lambda *_: asked.append(site.ask("nobody").status_code))
+    site.ask()
+    with site.app.app_context(), closing(mail.connection()) as relay:
+        worker.work_once(relay)
+    assert asked == [200]
