@@ -79,7 +79,7 @@ class LinkSerializer:
     def loads(self, token: str, max_age: float | None = None) -> list[str]:
         """The account's uniquifier. Raises the LinkError that says why the link can not be used."""
         link, user = links.resolve(_token_behind(token))
-        g.reset_link, g.reset_handle = link, token
+        g.reset_link, g.reset_user, g.reset_handle = link, user, token
         return [user.fs_uniquifier]
 
 

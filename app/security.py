@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, after_this_request, has_request_context, request
+from flask import Flask, Response, after_this_request, g, has_request_context, request
 from flask.typing import ResponseReturnValue
 from flask_security import MailUtil, Security, SQLAlchemyUserDatastore, password_reset
 from flask_security.mail_util import EmailValidateException
@@ -62,6 +62,15 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 class Accounts(SQLAlchemyUserDatastore):
     """Flask-Security's datastore; a taken identity is said at once, not at the end of the request."""
+
+    def find_user(self, case_insensitive: bool = False, **which: Any) -> Any:
+        """As Flask-Security's. The account of this request's reset link is at hand already: looked up
+        again, it may have a new uniquifier, and who lost a race would hear of an invalid link (seen).
+        """
+        at_hand = g.get("reset_user")
+        if at_hand is not None and which == {"fs_uniquifier": at_hand.fs_uniquifier}:
+            return at_hand
+        return super().find_user(case_insensitive, **which)
 
     def create_user(self, **attributes: Any) -> Any:
         """As Flask-Security's. Raises IdentityError when another account has one of the identities."""

@@ -334,3 +334,24 @@ def test_a_secret_in_the_place_of_its_file_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as caught:
         settings.load({"FLASK_SECRET_KEY_FILE": "the-secret-itself-0123456789"})
     assert "the-secret-itself" not in str(caught.value)
+
+
+def test_who_loses_a_race_at_any_moment_hears_that_the_link_was_used(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The winner commits after the loser's link was looked at, and before its account is."""
+    link = site.new_link()
+    body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
+    resolve = links.resolve
+
+    def resolve_before_the_winner(token: str) -> Any:
+        found = resolve(token)
+        monkeypatch.setattr(links, "resolve", resolve)
+        in_another_thread(lambda: site.visitor().set_password(link, "the winner's new password"))
+        return found
+
+    monkeypatch.setattr(links, "resolve", resolve_before_the_winner)
+    answer = site.visitor().post_json(link, json=body)
+    assert answer.json is not None
+    assert answer.json["response"]["error_code"] == "link_used"
+    assert site.password_works("the winner's new password")

@@ -1,5 +1,7 @@
 """Alembic runs this for every `manage.py db` command, inside the app's context."""
 
+from typing import Any
+
 from alembic import context
 from flask import current_app
 
@@ -7,8 +9,9 @@ engine = current_app.extensions["migrate"].db.engine
 metadata = current_app.extensions["migrate"].db.metadata
 
 
-def say(*_: object, **applied: object) -> None:
-    print(applied["step"])
+def say(*_: object, **applied: Any) -> None:
+    step = applied["step"]
+    print("up to" if step.is_upgrade else "down from", step.up_revision_id)
 
 
 with engine.connect() as connection:
