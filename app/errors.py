@@ -88,9 +88,10 @@ class LinkError(RequestError):
 
     title = "This link does not work"
     user_id: int | None = None  # whose link it was, for the audit trail only
+    client: str = "default"  # the front end that hears of it
 
-    def about(self, user_id: int) -> LinkError:
-        self.user_id = user_id
+    def about(self, user_id: int | None, client: str) -> LinkError:
+        self.user_id, self.client = user_id, client
         return self
 
 

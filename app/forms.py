@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from flask import request
+from flask import g, request
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import (
     EqualToLocalize,
@@ -80,6 +80,14 @@ class NewPasswordForm(ResetPasswordForm):
     )
     submit = SubmitField("Set new password")
 
+    def validate(self, **kwargs: Any) -> bool:
+        if request and request.is_json and "password_confirm" not in request.get_json():
+            self.password_confirm.data = self.password.data  # a program does not mistype
+        valid = super().validate(**kwargs)
+        if self.password_confirm.errors and not self.password.errors:
+            g.error_code = "password_mismatch"
+        return valid
+
 
 class SignInForm(Form, NextFormMixin):
     """Sign in: the same box, and a password.
@@ -115,6 +123,7 @@ class SignInForm(Form, NextFormMixin):
         self.user = self._authenticated(identity, _security.password_util.normalize(password))
         if self.user is None:
             self.form_errors.append(get_message("GENERIC_AUTHN_FAILED")[0])
+            g.error_code = "sign_in_failed"
         return self.user is not None
 
     def _authenticated(self, identity: str, password: str) -> User | None:

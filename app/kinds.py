@@ -11,13 +11,13 @@ import os
 import re
 from datetime import timedelta
 from email.utils import getaddresses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import idna
 import phonenumbers
 from passlib.context import CryptContext
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -34,10 +34,17 @@ WORDS = {
     "string_type": "give text, in quotes",
     "list_type": "give a list",
     "dict_type": "give a table",
+    "missing": "needed",
+    "extra_forbidden": "unknown setting",
+    "literal_error": "give {expected}",
+    "string_pattern_mismatch": "lower-case letters, digits, - and _, starting with a letter",
     "too_short": "give at least {min_length}",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
 }
+
+# Schemes that a browser acts on itself: a link must never lead there.
+NO_SCHEMES = ("about", "blob", "data", "file", "ftp", "javascript", "vbscript", "view-source", "ws", "wss")
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 DURATION_DAYS_MAX = 366
@@ -121,6 +128,32 @@ def _public_url(value: str) -> str:
     return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL, as browsers write an Origin."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _client_url(value: str) -> str:
+    """https, http on this machine, or an app's own scheme (myapp://reset); a query is kept."""
+    if "#" in value or re.search(r"\s", value):
+        raise ValueError("a URL without # and blanks")
+    scheme = value.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        address, mark, query = value.partition("?")
+        return _public_url(address) + mark + query
+    if scheme in NO_SCHEMES or not re.fullmatch(r"[a-z][a-z0-9+.-]*:/.+", value):
+        raise ValueError("give a whole https URL, or one of your app's own scheme, such as myapp://reset")
+    return value
+
+
+def _origin(value: str) -> str:
+    origin = _public_url(value)
+    if origin != origin_of(origin):
+        raise ValueError("an origin is scheme, host and port alone, such as https://app.example.com")
+    return origin
+
+
 def _region(value: str) -> str:
     if value not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError("give a country of ISO 3166 in capitals, such as US, GB or DE")
@@ -191,3 +224,20 @@ Database = Annotated[str, AfterValidator(_database)]
 Words = Annotated[list[str], BeforeValidator(parse_json_text)]
 Table = Annotated[dict[str, Any], BeforeValidator(parse_json_text)]
 Argon2Options = Annotated[Table, AfterValidator(_argon2)]
+ClientUrl = Annotated[str, AfterValidator(_client_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
+class ClientTable(BaseModel):
+    """One named front end in RECOVERY_CLIENTS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reset_view: ClientUrl
+    reset_error_view: ClientUrl
+    origins: Annotated[list[Origin], Field(default_factory=list)]
+    token_in: Literal["query", "fragment"] = "query"  # noqa: S105  # a place, not a password
+
+
+ClientName = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,39}$")]
+Clients = Annotated[dict[ClientName, ClientTable], BeforeValidator(parse_json_text)]

@@ -124,8 +124,8 @@ def redeem(link: ResetLink, password_before: str) -> None:
         )
     if not spent:
         db.session.rollback()
-        _, user, refusal = _look_at(ResetLink.id == link_id)
-        raise refusal or LinkUsed().about(user.id)
+        link, user, refusal = _look_at(ResetLink.id == link_id)
+        raise refusal or LinkUsed().about(user.id, link.client)
     _end(ResetLink.user_id == link.user_id, ResetLink.id != link.id, column="superseded_at")
 
 
@@ -160,7 +160,7 @@ def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | N
         (why_not_recoverable(user), AccountUnavailable),
         (not _is_usable(link, user), LinkRevoked),
     )
-    refusal = next((kind().about(user.id) for reason, kind in refusals if reason), None)
+    refusal = next((kind().about(user.id, link.client) for reason, kind in refusals if reason), None)
     return link, user, refusal
 
 

@@ -25,7 +25,7 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
-from . import clients, health, limits, recovery
+from . import audit, clients, health, limits
 from .db import db
 from .errors import LinkError, RequestError
 from .settings import Settings
@@ -105,12 +105,21 @@ def ready() -> ResponseReturnValue:
 
 
 def _refuse(error: RequestError) -> ResponseReturnValue:
-    if isinstance(error, LinkError):
-        recovery.record_refusal(error)
+    if isinstance(error, LinkError) and request.method == "POST":
+        _record(error)
     if clients.wants_json(request):
         return clients.json_refusal(error)
+    if isinstance(error, LinkError) and (target := clients.named(error.client).problem(error)):
+        return redirect(target)
     page = render_template("security/problem.html", title=error.title, text=error.message, code=error.code)
     return page, error.status
+
+
+def _record(error: LinkError) -> None:
+    """A link that was refused when a password came with it. Nothing else is in the transaction."""
+    db.session.rollback()
+    audit.record("refused", reason=error.code, user_id=error.user_id, client=error.client)
+    db.session.commit()
 
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-from flask import current_app
+from flask import current_app, g
 from flask_security import PasswordUtil
 from flask_security.utils import get_message, hash_password, verify_password
 
@@ -41,12 +41,18 @@ class RecoveryPasswordUtil(PasswordUtil):
         settings = current()
         normal = self.normalize(password)
         if len(normal) > (limit := settings.RECOVERY_PASSWORD_LENGTH_MAX):
-            return [get_message("PASSWORD_TOO_LONG", length=limit)[0]], normal
+            return _refused("password_too_long", "PASSWORD_TOO_LONG", limit), normal
         if len(normal) < (limit := settings.SECURITY_PASSWORD_LENGTH_MIN):
-            return [get_message("PASSWORD_INVALID_LENGTH", length=limit)[0]], normal
+            return _refused("password_too_short", "PASSWORD_INVALID_LENGTH", limit), normal
         if any("\ud800" <= character <= "\udfff" for character in password):
             return [get_message("PASSWORD_NOT_TEXT")[0]], normal
         return None, normal
+
+
+def _refused(code: str, message: str, limit: int) -> list[str]:
+    """The words for people, and the code for programs."""
+    g.error_code = code
+    return [get_message(message, length=limit)[0]]
 
 
 def verify_nothing(password: str) -> None:

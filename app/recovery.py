@@ -21,7 +21,7 @@ from sqlalchemy import inspect
 
 from . import audit, clients, links, outbox
 from .db import db
-from .errors import InvalidRequest, LinkError, LinkInvalid
+from .errors import InvalidRequest, LinkInvalid
 from .forms import AskForm, NewPasswordForm, posted_identity
 from .identities import masked
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 HANDLES_MAX = 4  # links that may be open in one browser at once; the oldest goes first
 USER_AGENT_LENGTH_MAX = 300
 
+UNKNOWN_HANDLE = (
+    "Either your password is already changed, or the link was opened in another browser. "
+    "To go on here, open the link in the mail again, and allow cookies for this site."
+)
 _HANDLE = "~"  # no token starts with it: tokens are base64url
 
 
@@ -41,19 +45,19 @@ _HANDLE = "~"  # no token starts with it: tokens are base64url
 def ask() -> ResponseReturnValue:
     """The view behind `security.forgot_password`: somebody forgot a password."""
     if request.method != "POST":
-        return _ask_page()
+        return clients.json_answer(clients.what_to_know()) if clients.wants_json(request) else _ask_page()
     try:
-        identity = posted_identity()
+        identity, client = posted_identity(), clients.name_in_request()
     except InvalidRequest as error:
         if clients.wants_json(request):
             raise
         return _ask_page(error.message), error.status
-    outbox.enqueue("reset_instructions", identity=identity, client=clients.BROWSER, **_who_asks())
-    audit.record("requested", client=clients.BROWSER)
+    outbox.enqueue("reset_instructions", identity=identity, client=client, **_who_asks())
+    audit.record("requested", client=client)
     db.session.commit()
-    if clients.wants_json(request):
-        return clients.json_answer({})
-    return redirect(url_for("pages.check_mail"), 303)
+    return (
+        clients.json_answer({}) if clients.wants_json(request) else redirect(url_for("pages.check_mail"), 303)
+    )
 
 
 def land(token: str) -> ResponseReturnValue:
@@ -67,7 +71,11 @@ def land(token: str) -> ResponseReturnValue:
             reset_password_token=token,
             account=masked(user.email),
         )
-    links.resolve(token)
+    link, _ = links.resolve(token)
+    if clients.wants_json(request):
+        return clients.json_answer({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
+    if target := clients.named(link.client).landing(token):
+        return redirect(target)
     if request.method == "HEAD":
         return ""
     return redirect(url_for("security.reset_password", token=_remember(token)), 303)
@@ -107,14 +115,6 @@ def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
     after_this_request(partial(_forget, g.reset_handle))
 
 
-def record_refusal(error: LinkError) -> None:
-    """A link that was refused when a password came with it. Nothing else is in the transaction."""
-    if request.method == "POST":
-        db.session.rollback()
-        audit.record("refused", reason=error.code, user_id=error.user_id)
-        db.session.commit()
-
-
 def _ask_page(problem: str | None = None) -> str:
     form = AskForm(formdata=None)
     form.email.errors = [problem] if problem else []
@@ -147,10 +147,7 @@ def _token_behind(handle_or_token: str) -> str:
         return handle_or_token
     token = dict(_kept()).get(handle_or_token)
     if token is None:
-        raise LinkInvalid(
-            "Either your password is already changed, or the link was opened in another browser. "
-            "To go on here, open the link in the mail again, and allow cookies for this site."
-        )
+        raise LinkInvalid(UNKNOWN_HANDLE).about(None, clients.BROWSER)
     return token
 
 

@@ -79,6 +79,7 @@ class Settings(BaseModel):
     RECOVERY_PUBLIC_URL: kinds.PublicUrl
     RECOVERY_SUPPORT_CONTACT: kinds.Line
     RECOVERY_TRUSTED_PROXIES: Annotated[int, Field(ge=0)]
+    RECOVERY_CLIENTS: kinds.Clients
     SECRET_KEY: kinds.Secret
     SECRET_KEY_FALLBACKS: kinds.Secrets
     SECURITY_PASSWORD_SALT: kinds.Secret
@@ -193,7 +194,10 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Readin
 def _problems_in(error: ValidationError, found: layers.Layers) -> Iterator[Problem]:
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
-        if detail["type"] != "missing":
+        if name == "RECOVERY_CLIENTS":
+            place = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+            yield Problem(place, found.origin_of(name), kinds.in_words(detail))
+        elif detail["type"] != "missing":
             yield Problem(name, found.origin_of(name), kinds.in_words(detail))
         elif not found.problems:  # or it may stand in the file that could not be read
             yield Problem(name, "not set", f"needed; set it in your file or as FLASK_{name}")
@@ -245,6 +249,7 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     tls = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL
     rules = {
+        **_broken_for_clients(settings),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(IDENTITIES)} at most once"): (
             set(asked) - set(IDENTITIES) or len(asked) != len(set(asked))
         ),
@@ -270,3 +275,23 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
     for (name, message), is_broken in rules.items():
         if is_broken:
             yield Problem(name, found.origin_of(name), message)
+
+
+def _broken_for_clients(settings: Settings) -> dict[tuple[str, str], Any]:
+    of_fst = settings.handed_on.get
+    spa = of_fst("SECURITY_REDIRECT_BEHAVIOR") == "spa"
+    return {
+        ("RECOVERY_CLIENTS", "the names browser and default are taken"): (
+            {"browser", "default"} & settings.RECOVERY_CLIENTS.keys()
+        ),
+        ("SECURITY_RESET_VIEW", 'where links land: needed with SECURITY_REDIRECT_BEHAVIOR = "spa"'): (
+            spa and not of_fst("SECURITY_RESET_VIEW")
+        ),
+        (
+            "SECURITY_RESET_ERROR_VIEW",
+            'where bad links land: needed with SECURITY_REDIRECT_BEHAVIOR = "spa"',
+        ): (spa and not of_fst("SECURITY_RESET_ERROR_VIEW")),
+        ("SECURITY_REDIRECT_BEHAVIOR", 'give "spa", or leave it out'): (
+            of_fst("SECURITY_REDIRECT_BEHAVIOR") not in (None, "spa")
+        ),
+    }
