@@ -23,7 +23,7 @@ from conftest import ROOT, free_port
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """What a clone holds, without what was made by running it."""
-    for name in ("app", "config", "templates"):
+    for name in ("app", "config", "examples", "templates"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "manage.py", tmp_path)
     return tmp_path
@@ -101,6 +101,11 @@ def test_the_demo_runs_the_whole_story_and_stops(start: Any, tree: Path) -> None
     assert httpx.post(link[0], json=body).status_code == 200
     assert httpx.post(f"{demo.base}/login", json=old).status_code == 400
     assert "was changed" in newest_mail(demo.base, 2)
+
+    spa = re.search(r"Sample SPA +(http://localhost:\d+)", printed)
+    assert spa is not None
+    assert "Sample app" in httpx.get(f"{spa[1]}/reset?token=x").text
+    assert httpx.get(f"{spa[1]}/config.js").text.startswith(f'export const API = "{demo.base}"')
 
     assert demo.stop() == 0
     assert "Stopped." in demo.printed.read_text()

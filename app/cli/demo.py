@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -12,6 +13,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import flask_migrate
@@ -25,6 +27,7 @@ from ..layers import ROOT
 
 HOST = "127.0.0.1"
 START_SECONDS_MAX = 30
+GUNICORN = ("--threads", "8", "--log-level", "warning")
 
 # Created by the demo and nowhere else.
 ACCOUNTS = (
@@ -39,25 +42,27 @@ ACCOUNTS = (
 @click.pass_obj
 def demo(script: ScriptInfo, port: int) -> None:
     """Run web pages, worker and inbox on this machine. Ctrl-C stops everything."""
-    _refuse_taken(port)
-    url = f"http://{HOST}:{port}"
+    for needed in (port, port + 1):
+        _refuse_taken(needed)
+    url, spa = f"http://{HOST}:{port}", f"http://localhost:{port + 1}"
     os.environ.update(
         RECOVERY_CONFIG=str(ROOT / "config" / "development.toml"),
         FLASK_RECOVERY_PUBLIC_URL=url,
+        FLASK_RECOVERY_CLIENTS=json.dumps({"spa": _client(spa)}),
         FLASK_SECRET_KEY_FILE=_secret_file("demo-secret-key"),
         FLASK_SECURITY_PASSWORD_SALT_FILE=_secret_file("demo-password-salt"),
     )
     _set_up(script.load_app())
-    web = [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", "--threads", "8"]
     processes = [
-        subprocess.Popen([*web, "--log-level", "warning", "app:create_app()"], cwd=ROOT),
-        subprocess.Popen([sys.executable, "manage.py", "worker"], cwd=ROOT),
+        _start("-m", "gunicorn", "--bind", f"{HOST}:{port}", *GUNICORN, "app:create_app()"),
+        _start("manage.py", "worker"),
+        _start("examples/spa/serve.py", "--port", str(port + 1), "--api", url),
     ]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
         _wait_until_up(url, processes)
-        _say_hello(url)
+        _say_hello(url, spa)
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)
         raise click.ClickException("a part of the demo has stopped; see its message above")
@@ -79,6 +84,18 @@ def _stop(*_: object) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # once is enough; the rest is tidying up
     raise _Stopped
+
+
+def _start(*words: str) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that Ctrl-C reaches the demo alone, which then ends each part once:
+    a gunicorn worker that hears of it twice can hang (seen with gunicorn 27.0.1).
+    """
+    return subprocess.Popen([sys.executable, *words], cwd=ROOT, start_new_session=True)
+
+
+def _client(spa: str) -> dict[str, Any]:
+    """The sample single-page client. `localhost` is another site than `127.0.0.1`, as in the world."""
+    return {"reset_view": f"{spa}/reset", "reset_error_view": f"{spa}/problem", "origins": [spa]}
 
 
 def _refuse_taken(port: int) -> None:
@@ -128,8 +145,8 @@ def _wait_until_up(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
     raise click.ClickException("the demo did not start; see the message above")
 
 
-def _say_hello(url: str) -> None:
-    click.echo(f"\n  Sparekey demo   {url}\n  Inbox           {url}/inbox/\n")
+def _say_hello(url: str, spa: str) -> None:
+    click.echo(f"\n  Sparekey demo   {url}\n  Inbox           {url}/inbox/\n  Sample SPA      {spa}\n")
     click.echo("  Sample accounts (any of the three names works), with their first passwords:")
     for email, username, phone, password in ACCOUNTS:
         click.echo(f"    {email:<18} {username:<6} {phone}   {password}")

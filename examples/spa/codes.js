@@ -1,0 +1,30 @@
+// Every code that Sparekey answers with, in this app's own words.
+
+const WORDS = {
+  invalid_request: "That could not be understood. Please check what you typed.",
+  csrf_failed: "Please reload the page and try again.",
+  origin_not_allowed: "This app is not allowed to ask. Its origin is missing in Sparekey's configuration.",
+  rate_limited: "That was tried too often. Please wait a minute.",
+  link_invalid: "This link is incomplete. Copy it whole from the mail.",
+  link_expired: "This link has expired.",
+  link_used: "This link was already used.",
+  link_superseded: "There is a newer link: look for the latest mail.",
+  link_revoked: "This link was cancelled, since the account has changed.",
+  account_unavailable: "This account can not be recovered here.",
+  password_too_short: "That password is too short.",
+  password_too_long: "That password is too long.",
+  password_common: "Too many people use that password.",
+  password_breached: "That password has appeared in a data breach.",
+  password_mismatch: "The two passwords are not the same.",
+  sign_in_failed: "That did not match.",
+  not_signed_in: "Please sign in first.",
+  conflict: "The account has changed meanwhile. Please start again.",
+  not_found: "There is nothing here.",
+  internal_error: "Something went wrong on the server.",
+  unreachable: "The server can not be reached. Are you online?",
+};
+
+export const inWords = (code) => WORDS[code] ?? "Something went wrong.";
+
+// After these, a new link helps.
+export const wantsNewLink = (code) => code.startsWith("link_");
