@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup check lint types lock bench race screenshots clean
+.PHONY: help demo test setup check lint types lock bench fuzz race screenshots clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -33,6 +33,9 @@ lock: .venv/.develops  ## compile requirements*.in again (needs uv)
 
 bench: .venv/.develops  ## how long an asker waits while others redeem
 	$(BIN)/python bench/asker.py
+
+fuzz: .venv/.develops  ## 500 requests for every call of the JSON API
+	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest --no-cov tests/test_openapi.py
 
 race: .venv/.develops  ## 64 who redeem one link, 20 rounds on each database
 	RACE_ROUNDS=20 $(BIN)/python -m pytest --no-cov -v -k 64 tests/test_deployment.py

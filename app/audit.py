@@ -35,6 +35,8 @@ class SecretsFilter(logging.Filter):
         clean = without_secrets(text)
         if clean != text:
             record.msg, record.args = clean, None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = without_secrets(logging.Formatter().formatException(record.exc_info))
         return True
 
 

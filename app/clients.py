@@ -32,7 +32,7 @@ BROWSER = "browser"  # the built-in pages
 DEFAULT = "default"  # JSON that names no client
 
 # What Flask-Security's own refusals are called.
-CODES = {401: "not_signed_in", 403: "not_allowed"}
+CODES = {401: "not_signed_in"}
 
 csrf = CSRFProtect()
 
@@ -44,6 +44,7 @@ class Client:
     name: str
     reset_view: str | None = None
     reset_error_view: str | None = None
+    post_reset_view: str | None = None  # where the built-in pages lead on to when all is done
     origins: tuple[str, ...] = ()
     token_in: str = "query"  # noqa: S105  # a place, not a password
 
@@ -60,7 +61,7 @@ class Client:
 def configured(settings: Settings) -> dict[str, Client]:
     """Every client by its name."""
     named = {
-        name: Client(name, table.reset_view, table.reset_error_view, tuple(table.origins), table.token_in)
+        name: Client(name, **{**table.model_dump(), "origins": tuple(table.origins)})
         for name, table in settings.RECOVERY_CLIENTS.items()
     }
     return {**named, BROWSER: Client(BROWSER), DEFAULT: _default_client(settings)}
@@ -101,6 +102,7 @@ def what_to_know() -> dict[str, Any]:
         "identity_attributes": settings.SECURITY_USER_IDENTITY_ATTRIBUTES,
         "password_length_min": settings.SECURITY_PASSWORD_LENGTH_MIN,
         "password_length_max": settings.RECOVERY_PASSWORD_LENGTH_MAX,
+        "password_blocklist": False,
     }
 
 
@@ -193,7 +195,7 @@ def _default_client(settings: Settings) -> Client:
     view, error_view = (
         _absolute(config[f"SECURITY_{name}"], settings) for name in ("RESET_VIEW", "RESET_ERROR_VIEW")
     )
-    return Client(DEFAULT, view, error_view, (kinds.origin_of(view),))
+    return Client(DEFAULT, view, error_view, origins=(kinds.origin_of(view),))
 
 
 def _absolute(view: str, settings: Settings) -> str:

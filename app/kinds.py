@@ -9,15 +9,16 @@ import ipaddress
 import json
 import os
 import re
+import ssl
 from datetime import timedelta
 from email.utils import getaddresses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import idna
 import phonenumbers
 from passlib.context import CryptContext
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -47,6 +48,7 @@ WORDS = {
 NO_SCHEMES = ("about", "blob", "data", "file", "ftp", "javascript", "vbscript", "view-source", "ws", "wss")
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
+DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 DURATION_DAYS_MAX = 366
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
@@ -119,7 +121,7 @@ def _public_url(value: str) -> str:
         port = "" if url.port in (None, DEFAULT_PORTS[url.scheme]) else f":{url.port}"
     except (KeyError, ValueError, idna.IDNAError):
         host = port = ""
-    if not host or "@" in value or not re.fullmatch(r"[\w./~-]*", url.path):
+    if not host or "@" in value or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", url.path):
         raise ValueError("give a whole URL, such as https://id.example.com")
     if url.query or url.fragment:
         raise ValueError("a URL without ? and #")
@@ -167,21 +169,49 @@ def _not_empty(value: str) -> str:
 
 
 def _one_line(value: str) -> str:
-    if any(ord(character) < 32 for character in value):
+    if any(ord(character) < 32 for character in value) or len(value.splitlines()) > 1:
         raise ValueError("one line, without control characters")
     return value
 
 
 def _sender(value: str) -> str:
     addresses = [address for _, address in getaddresses([value])]
-    if len(addresses) != 1 or not re.fullmatch(r"[^@\s]+@[^@\s]+", addresses[0]):
+    local, _, domain = addresses[0].rpartition("@") if len(addresses) == 1 else ("", "", "")
+    if not re.fullmatch(r"[!-?A-~]+", local) or not _is_host(domain):
         raise ValueError('give an address, such as no-reply@example.com or "Example <no-reply@example.com>"')
     return value
 
 
+def _is_host(value: str) -> bool:
+    try:
+        return bool(idna.encode(value, uts46=True))
+    except (idna.IDNAError, UnicodeError):
+        return False
+
+
+def _host(value: str) -> str:
+    if not _is_host(value) and ":" not in value:  # or an IPv6 address
+        raise ValueError("give a host name, such as smtp.example.com")
+    return value
+
+
 def _readable(value: str) -> str:
-    if value and not os.access(value, os.R_OK):
+    if value and not (os.path.isfile(value) and os.access(value, os.R_OK)):
         raise ValueError("no such file, or it can not be read")
+    return value
+
+
+def _certificates(value: str) -> str:
+    try:
+        ssl.create_default_context(cafile=_readable(value) or None)
+    except ssl.SSLError:
+        raise ValueError("the file holds no certificates (PEM)") from None
+    return value
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("give a whole number")
     return value
 
 
@@ -197,7 +227,7 @@ def _database(value: str) -> str:
         dialect = make_url(uri).get_backend_name()
     except (ArgumentError, ValueError):
         dialect = ""
-    if dialect not in ("sqlite", "postgresql"):
+    if dialect not in ("sqlite", "postgresql") or make_url(uri).drivername not in DRIVERS:
         raise ValueError("give sqlite:///file.db or postgresql://user:password@host/name")
     return uri
 
@@ -218,6 +248,9 @@ PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Line = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[Line, AfterValidator(_not_empty)]
 Region = Annotated[str, AfterValidator(_region)]
+Host = Annotated[Name, AfterValidator(_host)]
+Certificates = Annotated[str, AfterValidator(_certificates)]
+Port = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=65535)]
 Sender = Annotated[Line, AfterValidator(_sender)]
 ReadableFile = Annotated[str, AfterValidator(_readable)]
 Database = Annotated[str, AfterValidator(_database)]
@@ -233,10 +266,17 @@ class ClientTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reset_view: ClientUrl
-    reset_error_view: ClientUrl
+    reset_view: ClientUrl | None = None
+    reset_error_view: ClientUrl | None = None
+    post_reset_view: ClientUrl | None = None
     origins: Annotated[list[Origin], Field(default_factory=list)]
     token_in: Literal["query", "fragment"] = "query"  # noqa: S105  # a place, not a password
+
+    @model_validator(mode="after")
+    def _has_both_views(self) -> Self:
+        if (self.reset_view is None) != (self.reset_error_view is None):
+            raise ValueError("set both of reset_view and reset_error_view, or neither for the built-in pages")
+        return self
 
 
 ClientName = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,39}$")]

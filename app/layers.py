@@ -46,6 +46,9 @@ def read(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Layers:
     if path := environ.get("RECOVERY_CONFIG"):
         _read_file(layers, Path(path))
     variables = dict(_variables(environ))
+    for variable in [name for name, text in variables.items() if not _is_text(text)]:
+        layers.problems.append(Problem(variable.removeprefix(PREFIX), variable, "this is not UTF-8"))
+        del variables[variable]
     for variable, text in variables.items():
         if not variable.endswith(SECRET_FILE):
             layers.put(variable, variable.removeprefix(PREFIX), text)
@@ -63,10 +66,23 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield variable, text
 
 
+def _is_text(text: str) -> bool:
+    """Python hands in bytes that are not UTF-8 as lone surrogates."""
+    try:
+        return bool(text.encode()) or True
+    except UnicodeEncodeError:
+        return False
+
+
 def _read_file(layers: Layers, path: Path) -> None:
     shown = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(
+            path.read_text(encoding="utf-8-sig")
+        )  # an editor's byte order mark is no harm
+    except RecursionError:
+        layers.problems.append(Problem("RECOVERY_CONFIG", shown, "the file nests too deeply"))
+        return
     except (OSError, ValueError) as error:
         layers.problems.append(Problem("RECOVERY_CONFIG", shown, f"can not read the file: {error}"))
         return

@@ -10,20 +10,23 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 PER_SOURCE = "30 per minute; 300 per hour"  # an office behind one address still gets through
-LIMITED = tuple(f"security.{name}" for name in ("forgot_password", "reset_password", "login", "verify"))
-
-OPTIONAL = ("security.change_password", "security.send_confirmation", "security.recover_username")
+UNLIMITED = ("security.logout",)  # whoever wants out gets out
 
 
 def init_app(app: Flask) -> None:
-    """Limit the open POSTs. Reads RATELIMIT_* itself. A limiter of its own for each app: it counts."""
-    app.config.setdefault("RATELIMIT_STORAGE_URI", "memory://")
+    """Limit every POST of Flask-Security's, whatever features are on: each takes a guess or sends mail.
+
+    A limiter of its own for each app, since it counts; in memory, so each process counts alone.
+    """
+    app.config["RATELIMIT_STORAGE_URI"] = "memory://"
     limiter = app.extensions["recovery_limiter"] = Limiter(get_remote_address, app=app)
     limit: Any = limiter.shared_limit(
         PER_SOURCE, scope="open posts", exempt_when=lambda: request.method != "POST"
     )
-    for endpoint in (*LIMITED, *(name for name in OPTIONAL if name in app.view_functions)):
-        app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+    rules = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
+    for endpoint in {rule.endpoint for rule in rules if rule.endpoint.startswith("security.")}:
+        if endpoint not in UNLIMITED:
+            app.view_functions[endpoint] = limit(app.view_functions[endpoint])
 
 
 def seconds_to_wait() -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
+from email.utils import parseaddr
 from typing import Any
 
-from email_validator import validate_email
 from flask import Flask, render_template
 from flask_mailman import Mail
 from flask_mailman.backends.base import BaseEmailBackend
@@ -23,6 +24,7 @@ from .db import db
 from .errors import Undeliverable
 from .identities import find_account
 from .models import OutboxMessage
+from .relay import in_ascii
 from .settings import Settings, current
 
 mailman = Mail()
@@ -45,11 +47,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["MAIL_TIMEOUT"] = settings.MAIL_TIMEOUT.total_seconds()
     app.config["MAIL_BACKEND"] = "app.inbox" if settings.RECOVERY_INBOX else "app.relay"
     mailman.init_app(app)
-
-
-def connection() -> BaseEmailBackend:
-    """A connection to the relay: opened by the first mail, kept for the next, until it is closed."""
-    return mailman.get_connection()
 
 
 def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
@@ -104,8 +101,9 @@ def _written(template: str, recipient: str, **context: Any) -> Letter:
 
 def _as_mail(message: OutboxMessage, letter: Letter) -> EmailMessage:
     mail = EmailMessage(policy=POLICY)
-    mail["From"] = current().MAIL_DEFAULT_SENDER
-    mail["To"] = _as_ascii(letter.recipient)
+    name, sender = parseaddr(current().MAIL_DEFAULT_SENDER)
+    mail["From"] = Address(name, addr_spec=in_ascii(sender)) if name else in_ascii(sender)
+    mail["To"] = in_ascii(letter.recipient)
     mail["Subject"] = letter.subject
     mail["Date"] = datetime.now(UTC)
     mail["Message-ID"] = message.message_id
@@ -114,8 +112,3 @@ def _as_mail(message: OutboxMessage, letter: Letter) -> EmailMessage:
     if letter.html:
         mail.add_alternative(letter.html, subtype="html")
     return mail
-
-
-def _as_ascii(address: str) -> str:
-    """An internationalised domain in its ASCII form, which every relay takes."""
-    return validate_email(address, check_deliverability=False).ascii_email or address

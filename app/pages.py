@@ -25,10 +25,10 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
-from . import audit, clients, health, limits
+from . import audit, clients, health, limits, openapi
 from .db import db
 from .errors import LinkError, RequestError
-from .settings import Settings
+from .settings import Settings, current
 
 pages = Blueprint("pages", __name__)
 
@@ -79,10 +79,11 @@ def check_mail() -> ResponseReturnValue:
 @pages.get("/reset-done")
 def reset_done() -> ResponseReturnValue:
     """The end of a reset, seen once. It says what Flask-Security's flashed message would say."""
-    if not session.pop("reset_done", False):
+    client = session.pop("reset_done", None)
+    if client is None:
         return redirect(url_for("pages.home"))
     get_flashed_messages()
-    return render_template("security/reset_done.html")
+    return render_template("security/reset_done.html", onward=clients.named(client).post_reset_view)
 
 
 @pages.get("/.well-known/change-password")
@@ -92,6 +93,11 @@ def change_password_url() -> ResponseReturnValue:
     return redirect(url_for("security.change_password" if changeable else "security.forgot_password"), 303)
 
 
+@pages.get("/openapi.json")
+def describe() -> ResponseReturnValue:
+    return openapi.document(current())
+
+
 @pages.get("/healthz")
 def alive() -> ResponseReturnValue:
     return {"status": "ok"}
@@ -99,7 +105,7 @@ def alive() -> ResponseReturnValue:
 
 @pages.get("/readyz")
 def ready() -> ResponseReturnValue:
-    """For a load balancer and an alarm. Says what does not work, never about whom."""
+    """For an alarm. Says what does not work, never about whom."""
     found = health.look()
     return asdict(found), HTTPStatus.OK if found.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
 

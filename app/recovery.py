@@ -107,12 +107,13 @@ def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
         links.redeem(g.reset_link, password_before=password.history.deleted[0])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         outbox.enqueue("reset_notice", user_id=user.id, address=user.email, changed_at=now, **_who_asks())
-        audit.record("redeemed", user_id=user.id, client=g.reset_link.client)
+        client = g.reset_link.client  # read now: after the commit, reading would be one more statement
+        audit.record("redeemed", user_id=user.id, client=client)
         db.session.flush()
     except BaseException:
         db.session.rollback()
         raise
-    after_this_request(partial(_forget, g.reset_handle))
+    after_this_request(partial(_forget, g.reset_handle, client))
 
 
 def _ask_page(problem: str | None = None) -> str:
@@ -151,9 +152,9 @@ def _token_behind(handle_or_token: str) -> str:
     return token
 
 
-def _forget(handle: str, response: Response) -> Response:
+def _forget(handle: str, client: str, response: Response) -> Response:
     """Once its link is spent. A commit that failed keeps the handle: the link still works."""
     if response.status_code < 400 and handle.startswith(_HANDLE):
         session["reset_links"] = [pair for pair in _kept() if pair[0] != handle]
-        session["reset_done"] = True
+        session["reset_done"] = client
     return response

@@ -12,16 +12,21 @@ from email.message import EmailMessage
 from functools import cached_property
 from typing import Any
 
+import idna
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 from flask_mailman.utils import DNS_NAME
 
 from .errors import RelayMisconfigured
 from .settings import current
 
+LOGIN_FIRST = 530  # RFC 4954 §6
+
 NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
 NO_LOGIN = "MAIL_USERNAME: the relay takes no login on this connection"
 BAD_LOGIN = "MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login ({code})"
 BAD_CERTIFICATE = "MAIL_SERVER: its certificate is not trusted ({why}); RECOVERY_MAIL_CA can name another"
+CAN_NOT_LOG_IN = "MAIL_USERNAME, MAIL_PASSWORD: no way to log in that the relay offers takes these"
+NEEDS_LOGIN = "MAIL_USERNAME: the relay takes mail only after a login (530)"
 NO_TLS = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT: the relay does not speak TLS this way ({why})"
 BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
 
@@ -55,6 +60,8 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             raise RelayMisconfigured(BAD_LOGIN.format(code=error.smtp_code)) from error
         except ssl.SSLCertVerificationError as error:
             raise RelayMisconfigured(BAD_CERTIFICATE.format(why=error.verify_message)) from error
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            raise  # it hung up: a relay that restarts
         except ssl.SSLError as error:
             raise RelayMisconfigured(NO_TLS.format(why=error.reason)) from error
         return True
@@ -69,7 +76,13 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             self.close()
             if error.smtp_code < 500:
                 raise
-            raise RelayMisconfigured(BAD_SENDER.format(code=error.smtp_code)) from error
+            said = NEEDS_LOGIN if error.smtp_code == LOGIN_FIRST else BAD_SENDER.format(code=error.smtp_code)
+            raise RelayMisconfigured(said) from error
+        except smtplib.SMTPRecipientsRefused as error:
+            self.close()
+            if all(code == LOGIN_FIRST for code, _ in error.recipients.values()):
+                raise RelayMisconfigured(NEEDS_LOGIN) from error
+            raise
         except BaseException:
             self.close()
             raise
@@ -109,6 +122,10 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             self.connection.login(self.username, self.password)
         except smtplib.SMTPNotSupportedError as error:
             raise RelayMisconfigured(NO_LOGIN) from error
+        except smtplib.SMTPResponseException:
+            raise
+        except (smtplib.SMTPException, UnicodeError):  # its text may hold a part of the password
+            raise RelayMisconfigured(CAN_NOT_LOG_IN) from None
 
     def _still_stands(self) -> bool:
         try:
@@ -131,3 +148,9 @@ def why_final(error: Exception) -> str | None:
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "the relay does not take internationalised addresses (SMTPUTF8)"
     return None
+
+
+def in_ascii(address: str) -> str:
+    """An internationalised domain in its ASCII form, which every relay takes."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{idna.encode(domain, uts46=True).decode()}"

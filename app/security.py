@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_security import MailUtil, Security, SQLAlchemyUserDatastore, password_reset
 from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from . import clients, identities, outbox, passwords, recovery
 from .db import db
@@ -77,9 +77,9 @@ class Accounts(SQLAlchemyUserDatastore):
         user = super().create_user(**attributes)
         try:
             db.session.flush()
-        except IntegrityError:
+        except (IntegrityError, DataError):
             db.session.rollback()
-            raise IdentityError("another account has this email, username or phone number") from None
+            raise IdentityError("another account has one of these identities, or one is too long") from None
         return user
 
 
@@ -134,7 +134,6 @@ def _set_cookies(app: Flask, *, by_tls: bool) -> None:
         REMEMBER_COOKIE_SECURE=by_tls,
         REMEMBER_COOKIE_HTTPONLY=True,
         REMEMBER_COOKIE_SAMESITE="Lax",
-        SECURITY_CSRF_COOKIE_NAME=None,
         SECURITY_CSRF_COOKIE={**flags, "httponly": False},  # scripts must read it
         SECURITY_TWO_FACTOR_VALIDITY_COOKIE_NAME=f"{prefix}sparekey_two_factor",
         SECURITY_TWO_FACTOR_VALIDITY_COOKIE={**flags, "samesite": "Strict"},

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import difflib
 import hmac
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -48,6 +50,8 @@ FIXED: dict[str, tuple[Any, str]] = {
     "SECURITY_WEBAUTHN": (False, "not supported yet"),
     "SECURITY_OAUTH_ENABLE": (False, "not supported yet"),
     "SECURITY_API_ENABLED_METHODS": (["session", "token"], "basic would tell by time who has an account"),
+    "SECURITY_SUBDOMAIN": (None, "RECOVERY_PUBLIC_URL says where the service is"),
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES": (False, "not supported yet"),
     "SECURITY_BLUEPRINT_NAME": ("security", "other parts ask for its pages by this name"),
     "SECURITY_PASSWORD_NORMALIZE_FORM": ("NFC", "NIST SP 800-63B-4 §3.1.1.2"),
     "SECURITY_EMAIL_VALIDATOR_ARGS": ({"check_deliverability": False}, "no DNS in a request"),
@@ -66,6 +70,9 @@ HANDED_ON: dict[str, Any] = {
     "SQLALCHEMY_ENGINE_OPTIONS": kinds.Table,
     "TESTING": bool,
 }
+
+# Tables and lists that Flask-Security has no default for.
+AS_JSON = ("SECURITY_TOTP_SECRETS", "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS")
 
 IDENTITIES = ("email", "username", "us_phone_number")
 
@@ -88,13 +95,13 @@ class Settings(BaseModel):
     SECURITY_PHONE_REGION_DEFAULT: kinds.Region
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[kinds.Words, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
-    MAIL_SERVER: kinds.Line
-    MAIL_PORT: Annotated[int, Field(ge=1, le=65535)]
+    MAIL_SERVER: kinds.Host
+    MAIL_PORT: kinds.Port
     MAIL_USE_TLS: bool
     MAIL_USE_SSL: bool
     MAIL_USERNAME: str | None = None
     MAIL_PASSWORD: str | None = None
-    RECOVERY_MAIL_CA: kinds.ReadableFile
+    RECOVERY_MAIL_CA: kinds.Certificates
     MAIL_DEFAULT_SENDER: kinds.Sender
     MAIL_TIMEOUT: kinds.Pause
     RECOVERY_MAIL_COOLDOWN: kinds.Duration
@@ -110,7 +117,7 @@ class Settings(BaseModel):
     RATELIMIT_ENABLED: bool
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: kinds.Database
-    RECOVERY_WORKER_POLL: kinds.Pause
+    RECOVERY_WORKER_POLL: Annotated[kinds.Duration, kinds.at_most(30 / 3600, "or /readyz takes it for gone")]
     RECOVERY_READY_MAIL_AGE: kinds.Pause
     RECOVERY_INBOX: bool
 
@@ -215,6 +222,10 @@ def _handed_on(name: str, value: Any) -> Any:
     if name not in of_fst:
         near = difflib.get_close_matches(name.upper(), [*declared(), *HANDED_ON, *of_fst], 1, cutoff=0.75)
         raise ValueError("unknown setting" + (f"; did you mean {near[0]}?" if near else ""))
+    if name in AS_JSON:
+        value = kinds.parse_json_text(value)
+    if name.endswith(("_URL", "_URL_PREFIX")) and value and not str(value).startswith("/"):
+        raise ValueError("must start with a slash")
     return _typed_like(of_fst[name], value)
 
 
@@ -238,7 +249,8 @@ def _as(kind: Any, value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower(), value)
+        with suppress(ValueError):
+            value = json.loads(value.lower() if value.lower() in ("true", "false") else value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -249,7 +261,7 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     tls = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL
     rules = {
-        **_broken_for_clients(settings),
+        **_broken_for_flask_security(settings),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(IDENTITIES)} at most once"): (
             set(asked) - set(IDENTITIES) or len(asked) != len(set(asked))
         ),
@@ -277,7 +289,7 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
             yield Problem(name, found.origin_of(name), message)
 
 
-def _broken_for_clients(settings: Settings) -> dict[tuple[str, str], Any]:
+def _broken_for_flask_security(settings: Settings) -> dict[tuple[str, str], Any]:
     of_fst = settings.handed_on.get
     spa = of_fst("SECURITY_REDIRECT_BEHAVIOR") == "spa"
     return {
@@ -291,6 +303,13 @@ def _broken_for_clients(settings: Settings) -> dict[tuple[str, str], Any]:
             "SECURITY_RESET_ERROR_VIEW",
             'where bad links land: needed with SECURITY_REDIRECT_BEHAVIOR = "spa"',
         ): (spa and not of_fst("SECURITY_RESET_ERROR_VIEW")),
+        ("SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS and SECURITY_TOTP_ISSUER"): (
+            of_fst("SECURITY_TWO_FACTOR")
+            and not (of_fst("SECURITY_TOTP_SECRETS") and of_fst("SECURITY_TOTP_ISSUER"))
+        ),
+        ("SECURITY_TWO_FACTOR", 'supported with SECURITY_TWO_FACTOR_ENABLED_METHODS = ["email"] so far'): (
+            of_fst("SECURITY_TWO_FACTOR") and of_fst("SECURITY_TWO_FACTOR_ENABLED_METHODS") != ["email"]
+        ),
         ("SECURITY_REDIRECT_BEHAVIOR", 'give "spa", or leave it out'): (
             of_fst("SECURITY_REDIRECT_BEHAVIOR") not in (None, "spa")
         ),

@@ -5,6 +5,7 @@ What a request says about itself (Host, X-Forwarded-*) never reaches a link.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -56,9 +57,18 @@ class Entrance:
         environ[ASKED_HOST] = environ.get("HTTP_HOST", "")
         environ["HTTP_HOST"] = self.public.netloc
         environ["wsgi.url_scheme"] = self.public.scheme
+        environ["REMOTE_ADDR"] = _address(environ.get("REMOTE_ADDR", ""))
         if "HTTP_COOKIE" in environ:  # Flask-Login fails on others; ours are ASCII
             environ["HTTP_COOKIE"] = environ["HTTP_COOKIE"].encode("latin-1").decode("ascii", "ignore")
         return self.wsgi(environ, start_response)
+
+
+def _address(text: str) -> str:
+    """A proxy hands on what it is told: only an address counts as one."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -67,7 +77,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["APPLICATION_ROOT"] = urlsplit(settings.RECOVERY_PUBLIC_URL).path + "/"
     app.wsgi_app = Entrance(app.wsgi_app, settings.RECOVERY_PUBLIC_URL)  # type: ignore[method-assign]  # Flask's seam
     if hops := settings.RECOVERY_TRUSTED_PROXIES:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=hops)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]
     app.before_request(_refuse_unknown_host)
 
 

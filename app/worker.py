@@ -48,7 +48,7 @@ def run(stop: threading.Event) -> None:
 def work_until_done(may_go_on: Callable[[], bool] = lambda: True) -> int:
     """Try every message that is due now, over one connection, and return how many there were."""
     count = 0
-    with closing(mail.connection()) as relay:
+    with closing(mail.mailman.get_connection()) as relay:
         while may_go_on() and work_once(relay):
             count += 1
     return count
@@ -70,6 +70,8 @@ def work_once(relay: BaseEmailBackend) -> bool:
         outbox.hold(message, str(error))
         db.session.commit()
         raise
+    except SQLAlchemyError:
+        raise  # nothing can be written now; the lease says when it is tried again
     except Exception as error:  # whatever it is, the message must not be lost
         db.session.rollback()
         fate = _failed(message, error)

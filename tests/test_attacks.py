@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
 import threading
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import flask_security.changeable
 import flask_security.utils
 import pytest
-from conftest import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, PUBLIC_URL, SECRETS, Site
+from conftest import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site, inherited
+from sqlalchemy.exc import OperationalError
 
 from app import identities, links, mail, settings
 from app.db import db
-from app.errors import SettingsError
+from app.errors import RelayMisconfigured, SettingsError
 from app.models import OutboxMessage, ResetLink, User
 
 THIEFS = "the thief's own password"
@@ -236,9 +241,21 @@ def test_every_sign_in_costs_one_verification(site: Site, monkeypatch: pytest.Mo
         assert seen == ["verify"], identity
 
 
-@pytest.mark.parametrize("path", ["/login", "/reset/" + "x" * 43, "/verify", "/change"])
+TWO_FACTOR = {
+    "SECURITY_CHANGE_EMAIL": True,
+    "SECURITY_TWO_FACTOR": True,
+    "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"],
+    "SECURITY_TOTP_SECRETS": {"1": "uRk8Wq3nV5bXz1cYt7sLp0Mf"},
+    "SECURITY_TOTP_ISSUER": "Sparekey",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's own
+@pytest.mark.parametrize(
+    "path", ["/login", "/reset/" + "x" * 43, "/verify", "/change", "/tf-validate", "/change-email"]
+)
 def test_guesses_are_limited_on_every_page_that_takes_one(make_site: Any, path: str) -> None:
-    site: Site = make_site(RATELIMIT_ENABLED=True)
+    site: Site = make_site(RATELIMIT_ENABLED=True, **TWO_FACTOR)
     visitor = site.visitor()
     visitor.sign_in()
     answers = {visitor.post_json(path, json={"password": "a guess"}).status_code for _ in range(31)}
@@ -323,6 +340,20 @@ def test_our_own_origin_is_known_as_browsers_spell_it(make_site: Any, given: str
         ("RECOVERY_SITE_NAME", " "),
         ("SECURITY_PHONE_REGION_DEFAULT", "UK"),
         ("SQLALCHEMY_ENGINE_OPTIONS", "junk"),
+        ("SQLALCHEMY_DATABASE_URI", "postgresql+psycopg2://h/n"),
+        ("RECOVERY_PUBLIC_URL", "https://h.example//evil.example"),
+        ("RECOVERY_PUBLIC_URL", "https://h.example/über"),
+        ("RECOVERY_SITE_NAME", "two\u2028lines"),
+        ("RECOVERY_SITE_NAME", "\udcff"),
+        ("RECOVERY_MAIL_CA", "/etc"),
+        ("RECOVERY_MAIL_CA", "/etc/passwd"),
+        ("RECOVERY_WORKER_POLL", "10 minutes"),
+        ("MAIL_SERVER", ""),
+        ("MAIL_SERVER", "x" * 64 + ".example"),
+        ("MAIL_DEFAULT_SENDER", "jürgen@example.com"),
+        ("SECURITY_LOGIN_URL", "signin"),
+        ("SECURITY_TWO_FACTOR", "true"),
+        ("SECURITY_SUBDOMAIN", "x"),
     ],
 )
 def test_a_setting_that_would_break_later_is_refused_now(name: str, value: str) -> None:
@@ -355,3 +386,92 @@ def test_who_loses_a_race_at_any_moment_hears_that_the_link_was_used(
     assert answer.json is not None
     assert answer.json["response"]["error_code"] == "link_used"
     assert site.password_works("the winner's new password")
+
+
+LEAKS = """
+mail_password = "xyzzy"
+MAIL_PASSWRD = "xyzzy"
+RECOVERY_SITE_NAME = 2020-01-01
+RECOVERY_PUBLIC_URL = "https://me:xyzzy@id.example.com"
+SQLALCHEMY_DATABASE_URI = "postgresql:///db?password=xyzzy"
+[SQLALCHEMY_ENGINE_OPTIONS.connect_args]
+password = "xyzzy"
+[mail]
+password = "xyzzy"
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_config_show_hides_whatever_may_be_a_secret(tmp_path: Path, form: str) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(LEAKS)
+    environ = {
+        **inherited(),
+        **SECRETS,
+        "RECOVERY_CONFIG": str(mine),
+        "FLASK_DATABASE_URL": "postgresql://u:xyzzy@h/n",
+    }
+    command = [sys.executable, "manage.py", "config", "show", "--format", form]
+    ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "xyzzy" not in ended.stdout + ended.stderr
+
+
+def test_a_login_that_python_can_not_send_is_held_without_its_text(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def can_not(*_: Any) -> None:
+        raise UnicodeEncodeError("ascii", "the pässword", 5, 6, "ordinal not in range(128)")
+
+    monkeypatch.setattr("smtplib.SMTP.login", can_not)
+    site.app.config["MAIL_USERNAME"] = site.app.config["MAIL_PASSWORD"] = "x"
+    mail.mailman.init_app(site.app)
+    site.ask()
+    with pytest.raises(RelayMisconfigured, match="MAIL_PASSWORD"):
+        site.work()
+    assert "ässword" not in str(site.messages())
+
+
+def test_a_login_that_was_forgotten_holds_mail(site: Site) -> None:
+    site.mailbox.refuse["RCPT"] = "530 5.7.0 Authentication required"
+    site.ask()
+    with pytest.raises(RelayMisconfigured, match="MAIL_USERNAME"):
+        site.work()
+
+
+def test_a_sender_with_an_internationalised_domain_needs_no_smtputf8(make_site: Any) -> None:
+    site: Site = make_site(MAIL_DEFAULT_SENDER="Bücher <no-reply@bücher.example>")
+    site.new_link()
+    assert site.mailbox.mails[0]["From"] == "Bücher <no-reply@xn--bcher-kva.example>"
+
+
+@BOTH
+def test_a_forwarded_address_that_is_none_is_dropped(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_TRUSTED_PROXIES=1)
+    headers = {"X-Forwarded-For": "x" * 300}
+    assert site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers).status_code == 200
+
+
+def test_a_traceback_in_the_log_holds_no_address(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger(site.app.logger.name)
+    try:
+        raise ValueError("alice@example.com can not be stored")
+    except ValueError:
+        log.exception("it failed")
+    assert "alice@" not in "".join(record.exc_text or "" for record in caplog.records)
+    assert "[address]" in "".join(record.exc_text or "" for record in caplog.records)
+
+
+def test_a_database_that_fails_after_the_relay_accepted_is_not_a_failed_attempt(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.ask()
+    with monkeypatch.context() as fault:
+        fault.setattr(
+            "app.outbox.sent", lambda *_: (_ for _ in ()).throw(OperationalError("UPDATE", {}, Exception()))
+        )
+        with pytest.raises(OperationalError):
+            site.work()
+    assert site.work() == 0  # the lease says when, not a short pause
+    assert len(site.mailbox.mails) == 1

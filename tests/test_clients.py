@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import NEW_PASSWORD, PUBLIC_URL, SECRETS, Site, link_in
+from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.test import TestResponse
 
-from app import settings
+from app import openapi, settings
 from app.errors import SettingsError
 from app.models import ResetLink
 
@@ -153,6 +155,13 @@ def test_a_client_that_is_configured_no_more_lands_on_our_pages(make_site: Any) 
     assert site.visitor().open(link).location.startswith("/reset/~")
 
 
+def test_a_client_without_views_uses_our_pages_and_gets_its_users_back(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_CLIENTS={"shop": {"post_reset_view": "https://shop.example.com/welcome"}})
+    visitor = site.visitor()
+    done = visitor.set_password(link_for(site, "shop"))
+    assert 'href="https://shop.example.com/welcome">Continue' in visitor.open(done.location).text
+
+
 # --- who may ask -------------------------------------------------------------------------------
 
 
@@ -226,6 +235,7 @@ def test_a_client_learns_what_may_be_typed(site: Site) -> None:
         "identity_attributes": ["email", "username", "us_phone_number"],
         "password_length_min": 15,
         "password_length_max": 128,
+        "password_blocklist": False,
     }
 
 
@@ -267,7 +277,11 @@ def test_signing_in_has_codes_too(site: Site) -> None:
 @pytest.mark.parametrize(
     ("clients", "named", "remedy"),
     [
-        ({"web": {"reset_view": f"{WEB}/r"}}, "RECOVERY_CLIENTS.web.reset_error_view", "needed"),
+        (
+            {"web": {"reset_view": f"{WEB}/r"}},
+            "RECOVERY_CLIENTS.web",
+            "both of reset_view and reset_error_view",
+        ),
         (
             {"web": {"reset_view": "/r", "reset_error_view": f"{WEB}/p"}},
             "RECOVERY_CLIENTS.web.reset_view",
@@ -312,3 +326,57 @@ def test_a_spa_without_views_is_refused(missing: str) -> None:
     given = {name: value for name, value in FST.items() if name != missing}
     with pytest.raises(SettingsError, match=missing):
         settings.load({**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}, **given)
+
+
+# --- every code, once ------------------------------------------------------------------------------
+
+
+def test_every_documented_code_is_reached(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site: Site = make_site(RATELIMIT_ENABLED=True, RECOVERY_CLIENTS=CLIENTS)
+    heard: list[str] = []
+
+    def hear(answer: TestResponse) -> None:
+        assert answer.json is not None
+        heard.append(answer.json["response"].get("error_code", "well"))
+
+    def post(url: str, body: Any = None, source: str = "192.0.2.1", **options: Any) -> None:
+        options.setdefault("json", body)
+        hear(site.visitor().post_json(url, environ_overrides={"REMOTE_ADDR": source}, **options))
+
+    good = {"password": NEW_PASSWORD}
+    post("/reset", {})
+    post("/reset", data={"identity": "alice"}, json=None, headers={"Accept": "application/json"})
+    post("/reset", {"identity": "alice"}, headers={"Origin": "https://evil.example"})
+    for _ in range(31):
+        post("/reset", {"identity": "nobody"}, source="192.0.2.2")
+    post("/reset/" + "x" * 43, good)
+    first, second = site.new_link(), site.new_link()
+    post(first, good)
+    post(second, good)
+    for column in ("revoked_at", "expires_at"):
+        site.work()  # the notices go first
+        link, long_ago = site.new_link(), datetime(2020, 1, 1)
+        site.change(ResetLink, ResetLink.id == len(site.links()), **{column: long_ago})
+        post(link, good)
+    site.work()
+    link = site.new_link()
+    post(link, {"password": "short"})
+    post(link, {"password": "x" * 129})
+    post(link, {**good, "password_confirm": "another one"})
+    site.change(active=False)
+    post(link, good)
+    site.change(active=True)
+    post(link, good)
+    post(link, good)
+    post("/login", {"identity": "alice", "password": "wrong"})
+    post("/change", {})
+    post("/nowhere", {})
+    monkeypatch.setattr("app.outbox.enqueue", lambda *_, **__: 1 / 0)
+    post("/reset", {"identity": "alice"})
+    monkeypatch.setattr("app.outbox.enqueue", stale)
+    post("/reset", {"identity": "alice"})
+    assert set(heard) - {"well"} == set(openapi.CODES)
+
+
+def stale(*_: Any, **__: Any) -> None:
+    raise StaleDataError("somebody else was faster")

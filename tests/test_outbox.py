@@ -48,7 +48,7 @@ def test_every_attempt_carries_the_same_link_and_message_id(site: Site) -> None:
     with site.app.app_context():
         claimed = outbox.claim()
         assert claimed is not None
-        with closing(mail.connection()) as relay:
+        with closing(mail.mailman.get_connection()) as relay:
             mail.deliver(claimed, relay)  # and the worker dies before it can say so
         db.session.rollback()
     assert site.work() == 0  # the lease still runs
@@ -242,6 +242,6 @@ def test_a_log_that_blocks_holds_no_lock(site: Site, monkeypatch: pytest.MonkeyP
     asked: list[int] = []
     monkeypatch.setattr(worker.log, "info", lambda *_: asked.append(site.ask("nobody").status_code))
     site.ask()
-    with site.app.app_context(), closing(mail.connection()) as relay:
+    with site.app.app_context(), closing(mail.mailman.get_connection()) as relay:
         worker.work_once(relay)
     assert asked == [200]

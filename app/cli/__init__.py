@@ -8,7 +8,7 @@ import click
 from flask.cli import AppGroup, FlaskGroup
 from flask_migrate import cli as migrate_cli
 from flask_security import cli as flask_security_cli
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 
 class Commands(FlaskGroup):
@@ -30,12 +30,12 @@ class Commands(FlaskGroup):
         """What the database refuses is one plain line."""
         try:
             return super().invoke(ctx)
-        except IntegrityError as error:
-            raise click.ClickException(f"the database refuses it: {first_line(error)}") from None
         except (OperationalError, ProgrammingError) as error:
             hint = "Is it set up? manage.py db upgrade"
             raise click.ClickException(f"the database can not be used: {first_line(error)}. {hint}") from None
+        except DBAPIError as error:
+            raise click.ClickException(f"the database refuses it: {first_line(error)}") from None
 
 
-def first_line(error: IntegrityError | OperationalError | ProgrammingError) -> str:
+def first_line(error: DBAPIError) -> str:
     return str(error.orig).splitlines()[0]

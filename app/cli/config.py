@@ -17,7 +17,7 @@ from .. import settings
 from ..errors import Problem
 
 HIDDEN = "(hidden)"
-SECRET = re.compile(r"SECRET|SALT|PASSWORD$|_KEYS?$|_CONFIG$")
+SECRET = re.compile(r"SECRET|SALT|PASSWORD$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$")
 
 
 @click.group()
@@ -30,16 +30,19 @@ def config() -> None:
 def show(form: str) -> None:
     """Every setting with its value and origin; secrets are hidden. Exits 1 when something is wrong."""
     reading = settings.examine()
+    # A name that is wrong may be a secret's, misspelt; a value that is wrong may hold one.
+    suspicious = {problem.name.partition(".")[0] for problem in reading.problems}
     rows = [
-        {"name": name, "value": _shown(name, value), "origin": reading.found.origin_of(name)}
+        {"name": name, "value": _shown(name, value, suspicious), "origin": reading.found.origin_of(name)}
         for name, value in sorted(reading.found.values.items())
     ]
     if form == "json":
         problems = [vars(problem) for problem in reading.problems]
-        click.echo(json.dumps({"settings": rows, "problems": problems}, indent=2))
+        click.echo(json.dumps({"settings": rows, "problems": problems}, indent=2, default=str))
     else:
         for row in rows:
-            click.echo(f"{row['name']} = {json.dumps(row['value'], ensure_ascii=False)}  # {row['origin']}")
+            value = json.dumps(row["value"], ensure_ascii=False, default=str)
+            click.echo(f"{row['name']} = {value}  # {row['origin']}")
         _report(reading.problems)
     sys.exit(1 if reading.problems else 0)
 
@@ -59,18 +62,14 @@ def _report(problems: list[Problem]) -> None:
         click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)
 
 
-def _shown(name: str, value: Any) -> Any:
+def _shown(name: str, value: Any, suspicious: set[str]) -> Any:
     if not value:
         return value
-    if SECRET.search(name):
+    if SECRET.search(name) or name in suspicious:
         return HIDDEN
-    if name == "SQLALCHEMY_DATABASE_URI":
-        return _without_password(value)
-    return value
+    return _without_password(value) if name == "SQLALCHEMY_DATABASE_URI" else value
 
 
 def _without_password(uri: str) -> str:
-    try:
-        return make_url(uri).render_as_string(hide_password=True)
-    except Exception:  # whatever it is, it may hold a password
-        return HIDDEN
+    """The URI is a good one, or it would be hidden. A query may hold a password, too."""
+    return make_url(uri).set(query={}).render_as_string(hide_password=True)
