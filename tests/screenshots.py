@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 PORT = 5099
 BASE = f"http://127.0.0.1:{PORT}"
-PHONE = {"width": 390, "height": 560}
+PHONE = {"width": 390, "height": 620}
 
 
 def main() -> None:
