@@ -61,6 +61,9 @@ def tell_the_story(browser: Browser, scheme: str, who: str) -> None:
     shoot("3-mail")
     page.goto(link)
     shoot("4-new-password")
+    page.goto(f"http://localhost:{PORT + 1}/forgot")
+    page.get_by_label("Email address, username or phone number").fill(who)
+    shoot("5-sample-spa")
 
 
 def open_newest_mail(page: Page) -> str:
