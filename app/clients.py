@@ -61,7 +61,7 @@ class Client:
 def configured(settings: Settings) -> dict[str, Client]:
     """Every client by its name."""
     named = {
-        name: Client(name, **{**table.model_dump(), "origins": tuple(table.origins)})
+        name: Client(name, **{**table.model_dump(), "origins": _origins_of(table)})
         for name, table in settings.RECOVERY_CLIENTS.items()
     }
     return {**named, BROWSER: Client(BROWSER), DEFAULT: _default_client(settings)}
@@ -185,6 +185,12 @@ def _allow_origin(response: Response) -> Response:
             response.headers["Access-Control-Max-Age"] = str(CORS_SECONDS)
         response.headers["Access-Control-Expose-Headers"] = "Retry-After"
     return response
+
+
+def _origins_of(table: kinds.ClientTable) -> tuple[str, ...]:
+    """From where it may ask: as said, or where its view is."""
+    view = table.reset_view or ""
+    return tuple(table.origins) or ((kinds.origin_of(view),) if view.startswith("http") else ())
 
 
 def _default_client(settings: Settings) -> Client:

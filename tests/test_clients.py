@@ -181,6 +181,12 @@ def test_a_configured_origin_is_served_and_told_so(make_site: Any, origin: str) 
     assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
 
 
+def test_a_client_may_ask_from_where_its_view_is(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_CLIENTS=CLIENTS)  # the client "quiet" names no origins
+    assert WEB in site.app.extensions["recovery_clients"]["quiet"].origins
+    assert site.app.extensions["recovery_clients"]["app"].origins == ()
+
+
 @pytest.mark.parametrize(
     "origin",
     [
