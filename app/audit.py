@@ -14,7 +14,8 @@ from .models import RecoveryEvent
 
 # A token by its shape, wherever it stands, also behind an encoded slash. A handle (~...) is no secret.
 _TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%2[Ff]))[\w-]{43}(?![\w-])")
-_ADDRESS = re.compile(r"[^\s<>'\"(,;:]+@[^\s<>'\"),;:]+")
+# It starts where a word starts: tried at each letter of a long path, it would take quadratic time.
+_ADDRESS = re.compile(r"(?<![^\s<>'\"(,;:])[^\s<>'\"(,;:]+@[^\s<>'\"),;:]+")
 
 _LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error", "flask.app")
 

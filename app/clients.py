@@ -10,6 +10,7 @@ configured views and nowhere else: nothing in a request is part of one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -163,12 +164,11 @@ def _json_object() -> dict[str, Any]:
 
 
 def _require_url(target: Any) -> None:
-    try:
-        urlsplit(target)
-    except (AttributeError, TypeError, ValueError):
-        raise InvalidRequest("That is no address to go on to.", field="next") from None
-    if not isinstance(target, str):
-        raise InvalidRequest("That is no address to go on to.", field="next")
+    with suppress(ValueError):
+        if isinstance(target, str):
+            urlsplit(target)
+            return
+    raise InvalidRequest("That is no address to go on to.", field="next")
 
 
 def _allow_origin(response: Response) -> Response:
@@ -210,7 +210,9 @@ def _absolute(view: str, settings: Settings) -> str:
     parts = urlsplit(view)
     host = settings.handed_on.get("SECURITY_REDIRECT_HOST") or parts.netloc or public.netloc
     on_this_machine = kinds.is_loopback(urlsplit(f"//{host}").hostname or "")
-    scheme = parts.scheme or (public.scheme if on_this_machine else "https")
+    scheme = parts.scheme or public.scheme
+    if scheme == "http" and not on_this_machine:
+        scheme = "https"
     return parts._replace(scheme=scheme, netloc=host).geturl()
 
 

@@ -69,17 +69,16 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def _is_text(text: str) -> bool:
     """Python hands in bytes that are not UTF-8 as lone surrogates."""
     try:
-        return bool(text.encode()) or True
+        text.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _read_file(layers: Layers, path: Path) -> None:
     shown = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
     try:
-        content = tomllib.loads(
-            path.read_text(encoding="utf-8-sig")
-        )  # an editor's byte order mark is no harm
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # a byte order mark is no harm
     except RecursionError:
         layers.problems.append(Problem("RECOVERY_CONFIG", shown, "the file nests too deeply"))
         return

@@ -77,7 +77,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["APPLICATION_ROOT"] = urlsplit(settings.RECOVERY_PUBLIC_URL).path + "/"
     app.wsgi_app = Entrance(app.wsgi_app, settings.RECOVERY_PUBLIC_URL)  # type: ignore[method-assign]  # Flask's seam
     if hops := settings.RECOVERY_TRUSTED_PROXIES:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # as above
     app.before_request(_refuse_unknown_host)
 
 

@@ -111,6 +111,7 @@ def test_a_browser_users_token_never_goes_to_the_spa(make_site: Any) -> None:
             "http://localhost:5173/r?token=",
         ),
         ({"SECURITY_RESET_VIEW": "//x.example/r"}, "https://x.example/r?token="),
+        ({"SECURITY_RESET_VIEW": "http://x.example/r"}, "https://x.example/r?token="),
     ],
 )
 def test_its_redirects_are_made_absolute(make_site: Any, given: dict[str, str], absolute: str) -> None:
