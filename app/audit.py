@@ -9,7 +9,7 @@ import re
 
 from flask import Flask, has_request_context, request
 
-from .db import db
+from .db import db, insert
 from .models import RecoveryEvent
 
 # A token by its shape, wherever it stands, also behind an encoded slash. A handle (~...) is no secret.
@@ -25,7 +25,8 @@ def record(
 ) -> None:
     """Add an event to the current transaction. It is kept if and only if that commits."""
     source = request.remote_addr if has_request_context() else None
-    db.session.add(RecoveryEvent(kind=kind, reason=reason, user_id=user_id, source=source, client=client))
+    event = {"kind": kind, "reason": reason, "user_id": user_id, "source": source, "client": client}
+    db.session.execute(insert(RecoveryEvent).values(**event))
 
 
 class SecretsFilter(logging.Filter):

@@ -10,7 +10,8 @@ import sqlite3
 from typing import Any, cast
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import CursorResult, DateTime, Delete, MetaData, Update, event, literal
+from sqlalchemy import ColumnElement, CursorResult, DateTime, Delete, MetaData, Update, event, literal
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -41,15 +42,16 @@ class utcnow(FunctionElement[Any]):  # noqa: N801  # reads as an SQL function, l
     name = "utcnow"
     inherit_cache = True
 
-    def __init__(self, plus_seconds: float = 0.0) -> None:
-        super().__init__(literal(float(plus_seconds)))
+    def __init__(self, plus_seconds: float | ColumnElement[float] = 0.0) -> None:
+        number = isinstance(plus_seconds, (int, float))
+        super().__init__(literal(float(plus_seconds)) if number else plus_seconds)
 
 
 @compiles(utcnow, "sqlite")
 def _utcnow_on_sqlite(element: utcnow, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
     # Six digits, as SQLAlchemy stores a DateTime: text compares like time only at equal length.
-    return f"(strftime('%Y-%m-%d %H:%M:%f', julianday('now') + {seconds} / 86400.0) || '000')"
+    return f"(strftime('%Y-%m-%d %H:%M:%f', julianday('now') + ({seconds}) / 86400.0) || '000')"
 
 
 @compiles(utcnow, "postgresql")
@@ -62,6 +64,11 @@ def change(statement: Update | Delete) -> int:
     """Run it in the current transaction. How many rows it changed; loaded objects stay as they are."""
     result = db.session.execute(statement.execution_options(synchronize_session=False))
     return cast(CursorResult[Any], result).rowcount
+
+
+def insert(model: Any) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that can say what happens on a conflict, which both engines can."""
+    return sqlite.insert(model) if is_sqlite() else postgresql.insert(model)
 
 
 def is_sqlite() -> bool:

@@ -3,7 +3,9 @@
 RecoveryError
 ├── SettingsError         the configuration is refused; `problems` says all that is wrong
 ├── Undeliverable         a message that must not be sent; `reason` is for the admin
-├── RelayMisconfigured    no mail can be sent before a setting is corrected; says which
+├── MailHeld              no mail can go out now, whatever it says; the next look is after `pause`
+│   ├── RelayAway             the relay can not be reached
+│   └── RelayMisconfigured    before a setting is corrected; says which
 └── RequestError          answered with `status` and `code`
     ├── InvalidRequest
     ├── OriginNotAllowed
@@ -55,8 +57,22 @@ class Undeliverable(RecoveryError):
         super().__init__(reason)
 
 
-class RelayMisconfigured(RecoveryError):
+class MailHeld(RecoveryError):
+    """No mail can go out now. It is no message's fault, so no attempt counts; nothing is lost."""
+
+    pause: float  # seconds until a worker looks again
+
+
+class RelayAway(MailHeld):
+    """The relay can not be reached: it is down, busy, or hangs up before it has heard of a mail."""
+
+    pause = 5
+
+
+class RelayMisconfigured(MailHeld):
     """No mail can be sent before a setting is corrected. The text starts with the setting's name."""
+
+    pause = 30
 
 
 class RequestError(RecoveryError):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from flask import current_app
+from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from . import outbox
 from .db import change, db, utcnow
 from .models import OutboxMessage, WorkerSign
 from .settings import current
@@ -19,6 +22,16 @@ from .settings import current
 SIGN_SECONDS = 5  # how often a worker says that it is there
 SIGN_LOST_SECONDS = 60  # longer than any pause between two signs of a worker that is well
 SIGN_KEPT_SECONDS = 86_400
+TROUBLE_LENGTH_MAX = 255
+COUNT_SECONDS = 1  # how often a process counts what waits
+CLOCK_SLACK_SECONDS = 60  # a database's clock that is set back by less needs no mending
+
+log = logging.getLogger(__name__)
+
+
+# What may be wrong, in words for machines.
+NO_DATABASE, NO_WORKER = "database_away", "no_worker"
+MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
 
 
 @dataclass(frozen=True)
@@ -26,51 +39,119 @@ class Health:
     """What works. `None`: could not be found out."""
 
     database: bool
-    worker: bool | None = None
-    mail: bool | None = None
-
-    @property
-    def is_ready(self) -> bool:
-        return all(asdict(self).values())
+    worker: bool | None
+    mail: bool | None
+    problems: list[str]
 
 
 def look() -> Health:
-    """One look at everything. Never raises."""
-    oldest_allowed = utcnow(-current().RECOVERY_READY_MAIL_AGE.total_seconds())
-    stuck = select(OutboxMessage.id).where(
-        OutboxMessage.state == "waiting", OutboxMessage.created_at < oldest_allowed
-    )
-    held = select(OutboxMessage.id).where(
-        OutboxMessage.state == "waiting", OutboxMessage.reason.startswith("held:")
-    )
-    alive = select(WorkerSign.name).where(WorkerSign.seen_at > utcnow(-SIGN_LOST_SECONDS))
+    """One look at everything. Never raises. It tells how late mail is only when it is too late:
+    a finer clock would tell whether the account exists that somebody has just asked for.
+    """
     try:
-        found = [db.session.scalar(query.limit(1)) for query in (alive, stuck, held)]
+        troubles = workers()
+        wrong = {
+            NO_WORKER: not troubles,
+            MAIL_HELD: any(troubles),
+            MAIL_LATE: is_mail_late(),
+            OUTBOX_FULL: is_full(),
+        }
     except SQLAlchemyError:
         db.session.rollback()
-        return Health(database=False)
-    worker, *trouble = found
-    return Health(database=True, worker=worker is not None, mail=trouble == [None, None])
+        return Health(database=False, worker=None, mail=None, problems=[NO_DATABASE])
+    problems = [problem for problem, is_so in wrong.items() if is_so]
+    mail = not {MAIL_HELD, MAIL_LATE, OUTBOX_FULL} & set(problems)
+    return Health(database=True, worker=bool(troubles), mail=mail, problems=problems)
+
+
+def workers() -> list[str | None]:
+    """The trouble of each worker that was seen lately; None for one that is well."""
+    lately = WorkerSign.seen_at.between(utcnow(-SIGN_LOST_SECONDS), utcnow(SIGN_LOST_SECONDS))
+    return list(db.session.scalars(select(WorkerSign.trouble).where(lately)))
+
+
+def is_mail_late() -> bool:
+    """Whether a mail waits that was asked for longer ago than RECOVERY_READY_MAIL_AGE."""
+    age = current().RECOVERY_READY_MAIL_AGE.total_seconds()
+    late = select(OutboxMessage.id).where(
+        OutboxMessage.state == "waiting", OutboxMessage.created_at < utcnow(-age)
+    )
+    return db.session.scalar(late.limit(1)) is not None
+
+
+def is_full() -> bool:
+    """Whether RECOVERY_MAIL_WAITING_MAX messages wait already; the log says so, once a count."""
+    counted_at, full = current_app.extensions.get("outbox_full", (0.0, False))
+    if time.monotonic() - counted_at >= COUNT_SECONDS:
+        most = current().RECOVERY_MAIL_WAITING_MAX
+        last = select(OutboxMessage.id).where(OutboxMessage.state == "waiting").offset(most - 1).limit(1)
+        full = db.session.scalar(last) is not None
+        current_app.extensions["outbox_full"] = time.monotonic(), full
+        if full:
+            log.error("%s mails wait (RECOVERY_MAIL_WAITING_MAX): requests for more are not kept", most)
+    return bool(full)
+
+
+def mend_clock() -> int:
+    """If the database's clock was set back, messages may wait for a time that is far away: let none
+    wait longer than it ever would, and return how many did.
+    """
+    longest = case(
+        (OutboxMessage.claim.is_not(None), current().RECOVERY_MAIL_LEASE.total_seconds()),
+        (OutboxMessage.attempts == 0, 0.0),
+        else_=outbox.RETRY_MAX.total_seconds() * (1 + outbox.RETRY_JITTER),
+    )
+    far = OutboxMessage.due_at > utcnow(CLOCK_SLACK_SECONDS)  # seldom any: an index finds them
+    too_far = OutboxMessage.due_at > utcnow(longest + CLOCK_SLACK_SECONDS)
+    which = (OutboxMessage.state == "waiting", far, too_far)
+    return change(update(OutboxMessage).where(*which).values(due_at=utcnow(longest)))
+
+
+def sign_again() -> None:
+    """This process's worker is there, though busy with one mail. Commits nothing."""
+    change(update(WorkerSign).where(WorkerSign.name == _own_name()).values(seen_at=utcnow()))
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()[:60]}:{os.getpid()}"
 
 
 class Presence:
-    """A worker's sign that it is there, from its start to its end."""
+    """A worker's sign that it is there, and whether it can send, from its start to its end."""
 
     def __init__(self) -> None:
-        self.name = f"{socket.gethostname()[:60]}:{os.getpid()}"
+        self.name = _own_name()
         self.signed = -math.inf
+        self.trouble: str | None = None
 
     def __enter__(self) -> Presence:
         return self
 
+    def says(self, trouble: str | None) -> bool:
+        """Sign with this trouble, or with none. True when that is news."""
+        is_news = trouble != self.trouble
+        self.trouble = trouble
+        if is_news:
+            self.signed = -math.inf
+        self.renew()
+        return is_news
+
     def renew(self) -> None:
-        """Sign again if it is time to, and sweep out those that have long left."""
+        """Sign again if it is time to; sweep out those that have long left, and mend the clock."""
         if time.monotonic() - self.signed < SIGN_SECONDS:
             return
-        seen = update(WorkerSign).where(WorkerSign.name == self.name).values(seen_at=utcnow())
+        mine = WorkerSign.name == self.name
+        trouble = self.trouble and self.trouble[:TROUBLE_LENGTH_MAX]
+        seen = update(WorkerSign).where(mine).values(seen_at=utcnow(), trouble=trouble)
         if not change(seen):
-            db.session.add(WorkerSign(name=self.name))
-        change(delete(WorkerSign).where(WorkerSign.seen_at < utcnow(-SIGN_KEPT_SECONDS)))
+            db.session.add(WorkerSign(name=self.name, trouble=trouble))
+        # A sign from the future is one from before the clock was set back.
+        old = or_(
+            WorkerSign.seen_at < utcnow(-SIGN_KEPT_SECONDS), WorkerSign.seen_at > utcnow(SIGN_LOST_SECONDS)
+        )
+        change(delete(WorkerSign).where(old))
+        if mended := mend_clock():
+            log.warning("the database's clock was set back: %s mails are due again", mended)
         db.session.commit()
         self.signed = time.monotonic()
 

@@ -95,19 +95,26 @@ def canonical(column: str, typed: str) -> str | None:
     return mapper(typed)
 
 
+def known_as(typed: str) -> tuple[str, str] | None:
+    """The column and the form in which what was typed is looked up. Asks no database."""
+    for attribute in current_app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
+        [(column, details)] = attribute.items()
+        if form := details["mapper"](typed):
+            return column, form
+    return None
+
+
 def find_account(typed: str) -> User | None:
     """The account that what was typed stands for.
 
     The database folds case by rules of its own, so what it found is compared once more here.
     """
-    user = cast("User | None", lookup_identity(typed))
-    for attribute in current_app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
-        [(column, details)] = attribute.items()
-        wanted = details["mapper"](typed)
-        if wanted:
-            stored = getattr(user, column, None)
-            return user if stored and details["mapper"](stored) == wanted else None
-    return None
+    user, known = cast("User | None", lookup_identity(typed)), known_as(typed)
+    if user is None or known is None:
+        return None
+    column, form = known
+    stored = getattr(user, column)
+    return user if stored and canonical(column, stored) == form else None
 
 
 def masked(address: str) -> str:

@@ -58,7 +58,7 @@ def issue(message: OutboxMessage, user: User, client: str) -> str:
     if link is not None:
         if not _is_usable(link, user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
-        link.expires_at = utcnow(life)
+        link.expires_at, link.undelivered_at = utcnow(life), None
         return next(token for token in _tokens(message.nonce) if _hash(token) == link.token_hash)
     token = _tokens(message.nonce)[0]
     link = ResetLink(

@@ -19,7 +19,7 @@ from flask import Flask, render_template
 from flask_mailman import Mail
 from flask_mailman.backends.base import BaseEmailBackend
 
-from . import links, outbox
+from . import lease, links, outbox
 from .db import db
 from .errors import Undeliverable
 from .identities import find_account
@@ -52,18 +52,21 @@ def init_app(app: Flask, settings: Settings) -> None:
 def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
     """Send a claimed message, and return when the relay has accepted it.
 
-    Raises Undeliverable when it must not be sent, RelayMisconfigured when settings stand in the
-    way of every mail, and anything else that stands in the way of this one.
+    Raises Undeliverable when it must not be sent, MailHeld when no mail can go out now, and anything
+    else that stands in the way of this one.
     """
     letter = COMPOSERS[message.kind](message)
     mail = _as_mail(message, letter)
     # The link must be there before anybody can click it, and nothing is held while SMTP talks.
     db.session.commit()
-    relay.send_messages([mail])
+    with lease.kept(message, relay.cut):
+        relay.send_messages([mail])
 
 
 def _reset_instructions(message: OutboxMessage) -> Letter:
     asked = outbox.content_of(message)
+    if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
+        raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
     user = find_account(asked["identity"])
     if user is None:
         raise Undeliverable("no account has this identity")

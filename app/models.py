@@ -92,11 +92,16 @@ class OutboxMessage(Model):
     reason: Mapped[str | None] = mapped_column(String(255))  # why it was dropped or given up
     attempts: Mapped[int] = mapped_column(default=0)
     claim: Mapped[str | None] = mapped_column(String(32))  # whose attempt it is
-    created_at: Mapped[datetime] = mapped_column(default=utcnow())
+    # Until it is tried for the first time: what asks for the same again meets it here.
+    same: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow())  # when it was last asked for
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
 
-    __table_args__ = (Index("ix_outbox_message_state_due_at", "state", "due_at"),)
+    __table_args__ = (
+        Index("ix_outbox_message_state_due_at", "state", "due_at"),
+        Index("uq_outbox_message_same", "same", unique=True),
+    )
 
 
 class ResetLink(Model):
@@ -126,6 +131,7 @@ class WorkerSign(Model):
 
     name: Mapped[str] = mapped_column(String(80), primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(default=utcnow())
+    trouble: Mapped[str | None] = mapped_column(String(255))  # why it can send no mail at all
 
 
 class RecoveryEvent(Model):

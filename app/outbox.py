@@ -1,17 +1,19 @@
 """The outbox: a message's whole life, from the request that wants it sent to its end.
 
-    waiting -- claim --> sent | dropped | given_up
+    waiting -- claim --> sent | dropped | given_up (an admin may have it tried again)
        ^          |
        '-- retry_later, hold
 
 A message is a row in the same database, committed with the change it belongs to. A claim is a
-lease: who dies holding one loses it when `due_at` passes, so a message is tried at least once.
-What a message says (what was typed, who asked) is sealed while it waits and erased when it ends.
+lease: who dies holding one loses it when `due_at` passes, so a message is tried at least once; who
+lives renews it. What a message says (what was typed, who asked) is sealed while it waits, kept with
+a message that was given up until somebody decides, and erased with every other end.
 """
 
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import secrets
 from datetime import timedelta
@@ -21,24 +23,40 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import select, text, update
 
-from .db import change, db, is_sqlite, utcnow
+from .db import change, db, insert, is_sqlite, utcnow
 from .errors import Undeliverable
 from .models import OutboxMessage
 from .settings import current
 
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MAX = timedelta(hours=1)
+RETRY_JITTER = 0.25  # a pause is up to this much longer: retries must not march in step
 REASON_LENGTH_MAX = 255
 
 
-def enqueue(kind: str, *, user_id: int | None = None, **content: Any) -> None:
-    """Add a message to the current transaction. It is sent if and only if that commits."""
+def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
+    """Add a message to the current transaction. It is sent if and only if that commits.
+
+    Messages that are the `same` become one, as long as it was not tried yet.
+    """
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
-    message = OutboxMessage(kind=kind, user_id=user_id, nonce=secrets.token_bytes(32))
-    message.sealed = _sealer().encrypt(json.dumps(content).encode()).decode()
-    # The same in every attempt, so that a mail program recognises a repeat.
-    message.message_id = f"<{secrets.token_hex(16)}@{host}>"
-    db.session.add(message)
+    message = {
+        "kind": kind,
+        "user_id": user_id,
+        "nonce": secrets.token_bytes(32),
+        "sealed": _sealer().encrypt(json.dumps(content).encode()).decode(),
+        # The same in every attempt, so that a mail program recognises a repeat.
+        "message_id": f"<{secrets.token_hex(16)}@{host}>",
+        "same": same and fingerprint(same),
+    }
+    new = insert(OutboxMessage).values(**message)
+    again = {"sealed": new.excluded.sealed, "created_at": new.excluded.created_at}
+    db.session.execute(new.on_conflict_do_update(index_elements=["same"], set_=again))
+
+
+def fingerprint(same: str) -> str:
+    """What stands for an identity where the identity itself must not rest."""
+    return hmac.digest(current().keys("outbox same")[0], same.encode(), "sha256").hex()
 
 
 def content_of(message: OutboxMessage) -> dict[str, Any]:
@@ -50,25 +68,42 @@ def content_of(message: OutboxMessage) -> dict[str, Any]:
     return content
 
 
+_DUE = (OutboxMessage.state == "waiting", OutboxMessage.due_at <= utcnow())
+
+
+def is_due() -> bool:
+    """Whether any message is due. Takes no lock."""
+    found = db.session.scalar(select(OutboxMessage.id).where(*_DUE).limit(1))
+    db.session.rollback()
+    return found is not None
+
+
 def claim() -> OutboxMessage | None:
     """Take the message that is due longest, for one lease. It comes detached; None when none is due."""
-    due = (OutboxMessage.state == "waiting", OutboxMessage.due_at <= utcnow())
-    oldest = select(OutboxMessage).where(*due).order_by(OutboxMessage.due_at).limit(1)
-    if db.session.scalar(oldest.with_only_columns(OutboxMessage.id)) is None:
-        db.session.rollback()
-        return None  # an idle worker takes no lock
     if is_sqlite():
         db.session.execute(text("BEGIN IMMEDIATE"))
+    oldest = select(OutboxMessage).where(*_DUE).order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
     message = db.session.scalar(oldest.with_for_update(skip_locked=True))
     if message is not None:
         message.attempts += 1  # counted here, so that a message that kills its worker ends, too
         message.claim = secrets.token_hex(16)
+        message.same = None  # who asks from now on wants a mail of their own
         message.due_at = utcnow(current().RECOVERY_MAIL_LEASE.total_seconds())
         db.session.flush()
         db.session.refresh(message)
         db.session.expunge(message)
     db.session.commit()
     return message
+
+
+def age_of(message: OutboxMessage) -> timedelta:
+    """How long ago a message that was just claimed was asked for, by the database's clock."""
+    return message.due_at - current().RECOVERY_MAIL_LEASE - message.created_at
+
+
+def renew(message: OutboxMessage) -> bool:
+    """Hold it for one lease from now. False when the lease was lost."""
+    return _update(message, due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()))
 
 
 def sent(message: OutboxMessage) -> bool:
@@ -82,48 +117,34 @@ def drop(message: OutboxMessage, reason: str) -> bool:
 
 
 def give_up(message: OutboxMessage, reason: str) -> bool:
-    """It could not be sent, and will not be tried again."""
-    return _settle(message, "given_up", reason)
+    """It could not be sent, and will not be tried again unless an admin says so: a dead letter."""
+    return _settle(message, "given_up", reason, sealed=message.sealed)
 
 
 def retry_later(message: OutboxMessage, reason: str) -> bool:
     """This attempt failed; the pauses double from 10 seconds to an hour."""
     pause = min(RETRY_FIRST * 2 ** min(message.attempts - 1, 20), RETRY_MAX)
-    jitter = secrets.randbelow(250) / 1000  # up to a quarter more: retries must not march in step
-    return _update(
-        message,
-        claim=None,
-        due_at=utcnow(pause.total_seconds() * (1 + jitter)),
-        reason=reason[:REASON_LENGTH_MAX],
-    )
+    jitter = 1 + RETRY_JITTER * secrets.randbelow(1000) / 1000
+    due_at = utcnow(pause.total_seconds() * jitter)
+    return _update(message, claim=None, due_at=due_at, reason=reason, user_id=message.user_id)
 
 
 def hold(message: OutboxMessage, reason: str) -> bool:
-    """Settings are in the way: put it back as it was. The attempt does not count."""
-    return _update(
-        message,
-        claim=None,
-        due_at=utcnow(),
-        attempts=message.attempts - 1,
-        reason=f"held: {reason}"[:REASON_LENGTH_MAX],
-    )
+    """No mail can go out: put it back, first in the queue. The attempt does not count."""
+    attempts = message.attempts - 1
+    return _update(message, claim=None, due_at=message.created_at, attempts=attempts, reason=reason)
 
 
-def _settle(message: OutboxMessage, state: str, reason: str | None = None) -> bool:
-    return _update(
-        message,
-        state=state,
-        reason=reason and reason[:REASON_LENGTH_MAX],
-        claim=None,
-        sealed=None,
-        user_id=message.user_id,
-        settled_at=utcnow(),
-    )
+def _settle(message: OutboxMessage, state: str, reason: str = "", **values: Any) -> bool:
+    ended = {"state": state, "claim": None, "sealed": None, "settled_at": utcnow(), **values}
+    return _update(message, reason=reason, user_id=message.user_id, **ended)
 
 
 def _update(message: OutboxMessage, **values: Any) -> bool:
     """Change the row if this claim still holds it."""
     held = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
+    if "reason" in values:
+        values["reason"] = values["reason"][:REASON_LENGTH_MAX] or None
     return change(update(OutboxMessage).where(*held).values(**values)) == 1
 
 

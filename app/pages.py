@@ -107,7 +107,7 @@ def alive() -> ResponseReturnValue:
 def ready() -> ResponseReturnValue:
     """For an alarm. Says what does not work, never about whom."""
     found = health.look()
-    return asdict(found), HTTPStatus.OK if found.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return asdict(found), HTTPStatus.SERVICE_UNAVAILABLE if found.problems else HTTPStatus.OK
 
 
 def _refuse(error: RequestError) -> ResponseReturnValue:

@@ -19,11 +19,11 @@ from flask import after_this_request, g, redirect, render_template, request, ses
 from flask_security import unauth_csrf
 from sqlalchemy import inspect
 
-from . import audit, clients, links, outbox
+from . import audit, clients, health, links, outbox
 from .db import db
 from .errors import InvalidRequest, LinkInvalid
 from .forms import AskForm, NewPasswordForm, posted_identity
-from .identities import masked
+from .identities import known_as, masked
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -52,7 +52,9 @@ def ask() -> ResponseReturnValue:
         if clients.wants_json(request):
             raise
         return _ask_page(error.message), error.status
-    outbox.enqueue("reset_instructions", identity=identity, client=client, **_who_asks())
+    if not health.is_full():
+        same = str(known_as(identity) or identity)  # whoever asks again at once adds no mail
+        outbox.enqueue("reset_instructions", same=same, identity=identity, client=client, **_who_asks())
     audit.record("requested", client=client)
     db.session.commit()
     return (

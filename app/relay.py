@@ -7,7 +7,9 @@ It is Flask-Mailman's seam (a mail backend). Flask-Mailman's own would accept an
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
+from contextlib import suppress
 from email.message import EmailMessage
 from functools import cached_property
 from typing import Any
@@ -16,7 +18,7 @@ import idna
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 from flask_mailman.utils import DNS_NAME
 
-from .errors import RelayMisconfigured
+from .errors import RelayAway, RelayMisconfigured
 from .settings import current
 
 LOGIN_FIRST = 530  # RFC 4954 §6
@@ -29,6 +31,7 @@ CAN_NOT_LOG_IN = "MAIL_USERNAME, MAIL_PASSWORD: no way to log in that the relay 
 NEEDS_LOGIN = "MAIL_USERNAME: the relay takes mail only after a login (530)"
 NO_TLS = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT: the relay does not speak TLS this way ({why})"
 BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
+AWAY = "the relay (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
 
 
 class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
@@ -47,29 +50,27 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     def open(self) -> bool:
         """Connect unless the connection still stands. True when it is a new one.
 
-        Raises RelayMisconfigured when settings are in the way, OSError for everything else.
+        Raises MailHeld: whatever goes wrong here is no mail's fault.
         """
         if self.connection and self._still_stands():
             return False
         self.close()
         try:
             self._connect()
-        except smtplib.SMTPAuthenticationError as error:
-            if error.smtp_code < 500:
-                raise
-            raise RelayMisconfigured(BAD_LOGIN.format(code=error.smtp_code)) from error
-        except ssl.SSLCertVerificationError as error:
-            raise RelayMisconfigured(BAD_CERTIFICATE.format(why=error.verify_message)) from error
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            raise  # it hung up: a relay that restarts
-        except ssl.SSLError as error:
-            raise RelayMisconfigured(NO_TLS.format(why=error.reason)) from error
+        except (OSError, smtplib.SMTPException) as error:
+            raise _why_no_connection(error) from error
         return True
+
+    def cut(self) -> None:
+        """For another thread: end a conversation that takes too long, so that its next read fails."""
+        with suppress(OSError, AttributeError):
+            self.connection.sock.shutdown(socket.SHUT_RDWR)
 
     def send_messages(self, email_messages: list[EmailMessage]) -> int:
         """Send each mail, or raise; after a failure the next one gets a new connection."""
         try:
-            self.open()
+            if not self.connection:
+                self.open()
             for message in email_messages:
                 self.connection.send_message(message)
         except smtplib.SMTPSenderRefused as error:
@@ -132,6 +133,16 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             return bool(self.connection.noop()[0] == 250)
         except (OSError, smtplib.SMTPException):
             return False
+
+
+def _why_no_connection(error: OSError | smtplib.SMTPException) -> RelayAway | RelayMisconfigured:
+    if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
+        return RelayMisconfigured(BAD_LOGIN.format(code=error.smtp_code))
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return RelayMisconfigured(BAD_CERTIFICATE.format(why=error.verify_message))
+    if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return RelayMisconfigured(NO_TLS.format(why=error.reason))
+    return RelayAway(AWAY.format(why=f"{type(error).__name__}: {error}"))
 
 
 def why_final(error: Exception) -> str | None:

@@ -15,9 +15,10 @@ from sqlalchemy.exc import DataError, IntegrityError
 from . import clients, identities, outbox, passwords, recovery
 from .db import db
 from .errors import IdentityError
-from .forms import NewPasswordForm, SignInForm
+from .forms import NewPasswordForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
 from .settings import Settings
+from .sign_in import SignInForm
 
 if TYPE_CHECKING:
     from itsdangerous import URLSafeTimedSerializer

@@ -108,6 +108,7 @@ class Settings(BaseModel):
     RECOVERY_MAIL_DAILY_CAP: Annotated[int, Field(ge=1)]
     RECOVERY_MAIL_ATTEMPTS: Annotated[int, Field(ge=1)]
     RECOVERY_MAIL_LEASE: kinds.Pause
+    RECOVERY_MAIL_WAITING_MAX: Annotated[int, Field(ge=1)]
     SECURITY_PASSWORD_LENGTH_MIN: Annotated[int, Field(ge=8, le=64)]
     RECOVERY_PASSWORD_LENGTH_MAX: Annotated[int, Field(ge=64, le=4096)]
     SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS: kinds.Argon2Options
@@ -117,6 +118,7 @@ class Settings(BaseModel):
     RATELIMIT_ENABLED: bool
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: kinds.Database
+    RECOVERY_MACHINES: Annotated[int, Field(ge=1)]
     RECOVERY_WORKER_POLL: Annotated[kinds.Duration, kinds.at_most(30 / 3600, "or /readyz takes it for gone")]
     RECOVERY_READY_MAIL_AGE: kinds.Pause
     RECOVERY_INBOX: bool
@@ -277,8 +279,8 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
         ("MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"): (
             settings.MAIL_USERNAME and not tls and not kinds.is_loopback(settings.MAIL_SERVER)
         ),
-        ("RECOVERY_MAIL_LEASE", "at least three times MAIL_TIMEOUT, or mails go out twice"): (
-            settings.RECOVERY_MAIL_LEASE < 3 * settings.MAIL_TIMEOUT
+        ("SQLALCHEMY_DATABASE_URI", "SQLite serves one machine; for RECOVERY_MACHINES take PostgreSQL"): (
+            settings.RECOVERY_MACHINES > 1 and settings.SQLALCHEMY_DATABASE_URI.startswith("sqlite")
         ),
         ("RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"): (
             settings.RECOVERY_INBOX and not kinds.is_loopback(host)

@@ -48,32 +48,42 @@ def test_healthz(site: Site) -> None:
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_readyz_says_what_does_not_work(site: Site) -> None:
+def test_readyz_says_what_does_not_work(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site: Site = make_site(RECOVERY_MAIL_WAITING_MAX=2)
     visitor = site.visitor()
 
     def seen(**headers: str) -> tuple[int, Any]:
         answer = visitor.open("/readyz", headers=headers)
         return answer.status_code, answer.json
 
-    assert seen() == (503, {"database": True, "worker": False, "mail": True})
+    def report(worker: bool, mail: bool, *problems: str) -> tuple[int, Any]:
+        said = {"database": True, "worker": worker, "mail": mail, "problems": list(problems)}
+        return 503 if problems else 200, said
+
+    monkeypatch.setattr(health, "COUNT_SECONDS", 0)
+    assert seen() == report(False, True, "no_worker")
     with site.app.app_context():
         for _ in range(2):
             health.Presence().renew()
-    assert seen(Host="10.0.0.7:8000") == (200, {"database": True, "worker": True, "mail": True})
+    assert seen(Host="10.0.0.7:8000") == report(True, True)
     site.ask()
     site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=datetime(2020, 1, 1))
-    assert seen() == (503, {"database": True, "worker": True, "mail": False})
+    assert seen() == report(True, False, "mail_late")
     site.work()
-    assert seen()[0] == 200
-    site.ask()
-    site.change(OutboxMessage, OutboxMessage.state == "waiting", reason="held: MAIL_PASSWORD: wrong")
-    assert seen() == (503, {"database": True, "worker": True, "mail": False})
+    assert seen() == report(True, True)
+    site.change(WorkerSign, WorkerSign.name != "", trouble="MAIL_PASSWORD: wrong")
+    assert seen() == report(True, False, "mail_held")
+    site.change(WorkerSign, WorkerSign.name != "", trouble=None)
+    site.ask("alice")
+    site.ask("bob")
+    assert seen() == report(True, False, "outbox_full")
     site.change(WorkerSign, WorkerSign.name != "", seen_at=datetime(2020, 1, 1))
     assert seen()[1]["worker"] is False
     with site.app.app_context():
         db.session.execute(text("DROP TABLE worker_sign"))
         db.session.commit()
-    assert seen() == (503, {"database": False, "worker": None, "mail": None})
+    unknown = {"database": False, "worker": None, "mail": None, "problems": ["database_away"]}
+    assert seen() == (503, unknown)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("get", "/nowhere", 404), ("put", "/", 405)])

@@ -21,6 +21,7 @@ from servers import free_port
 
 from app import worker
 from app.db import db
+from app.errors import RelayAway, RelayMisconfigured
 from app.models import OutboxMessage, User
 
 # The test relay takes passwords in the clear on purpose.
@@ -82,11 +83,10 @@ def site_behind(make_site: Any, tmp_path: Path, authority: trustme.CA) -> Callab
 def held_for(site: Site) -> str:
     """What stops all mail: the worker says so, and the message waits with its attempt not counted."""
     site.ask()
-    with pytest.raises(worker.RelayMisconfigured) as caught:
+    with pytest.raises(RelayMisconfigured) as caught:
         site.work()
     [message] = site.messages()
     assert (message["state"], message["attempts"]) == ("waiting", 0)
-    assert message["reason"].startswith(f"held: {caught.value}"[:100])
     assert site.mailbox.mails == []
     return str(caught.value)
 
@@ -198,9 +198,9 @@ def test_a_relay_that_hangs_costs_one_timeout(make_site: Any) -> None:
         silent.listen()
         site: Site = make_site(MAIL_PORT=silent.getsockname()[1], MAIL_TIMEOUT="0.3 seconds")
         site.ask()
-        site.work()
-    assert site.messages()[0]["state"] == "waiting"
-    assert "imed" in site.messages()[0]["reason"]
+        with pytest.raises(RelayAway, match="timed out"):
+            site.work()
+    assert (site.messages()[0]["state"], site.messages()[0]["attempts"]) == ("waiting", 0)
 
 
 @pytest.mark.parametrize("moment", ["MAIL", "DATA"])
@@ -212,7 +212,7 @@ def test_a_temporary_refusal_is_tried_again(site: Site, moment: str) -> None:
 
 
 def test_a_batch_goes_over_one_connection(site: Site) -> None:
-    for identity in ("alice", "bob", "alice", "bob"):
+    for identity in ("alice", "bob", "alice@example.com", "bob@example.com"):
         site.ask(identity)
     site.work()
     assert len(site.mailbox.mails) == 4

@@ -104,7 +104,6 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("SQLALCHEMY_DATABASE_URI", "mysql://u:hunter2@h/n", "postgresql://"),
         ("SQLALCHEMY_DATABASE_URI", "not a uri", "sqlite:///"),
         ("REMEMBER_COOKIE_DURATION", "31 days", "720 hours"),
-        ("RECOVERY_MAIL_LEASE", "20 seconds", "MAIL_TIMEOUT"),
         ("MAIL_TIMEOUT", "0 seconds", "more than nothing"),
         ("SECURITY_LOGOUT_METHODS", "POST", "JSON"),
         ("SECURITY_LOGOUT_METHODS", '{"a": 1}', "list"),

@@ -8,16 +8,34 @@ from flask import current_app
 engine = current_app.extensions["migrate"].db.engine
 metadata = current_app.extensions["migrate"].db.metadata
 
+LOCK = 7_283_900_211  # any number that nothing else on this database locks
+
 
 def say(*_: object, **applied: Any) -> None:
     step = applied["step"]
     print("up to" if step.is_upgrade else "down from", step.up_revision_id)
 
 
+def take_turns(connection: Any) -> None:
+    """Two machines that upgrade at once wait for each other. Everything happens, or nothing."""
+    if engine.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+        # Whoever waits for a table makes every request wait behind it: better to fail, and try again.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
+
+
 with engine.connect() as connection:
-    # SQLite can not alter a table in place: Alembic copies it (batch mode).
-    context.configure(
-        connection=connection, target_metadata=metadata, render_as_batch=True, on_version_apply=say
-    )
-    with context.begin_transaction():
+    connection.detach()  # its setting below is for this run alone
+    if engine.dialect.name == "sqlite":
+        # SQLite can not alter every table in place: Alembic copies it (batch mode) and drops the old
+        # one, which with foreign keys on would empty what refers to it.
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        connection.commit()
+    with connection.begin():
+        take_turns(connection)
+        context.configure(
+            connection=connection, target_metadata=metadata, render_as_batch=True, on_version_apply=say
+        )
         context.run_migrations()

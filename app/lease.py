@@ -1,0 +1,63 @@
+"""The lease on the message in hand: renewed while its worker lives, however slow the relay is.
+
+And an end to every conversation: a relay that sends a byte now and then would keep it open for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from flask import Flask, current_app
+from sqlalchemy.exc import SQLAlchemyError
+
+from . import health, outbox
+from .db import db
+from .models import OutboxMessage
+from .settings import current
+
+TIMEOUTS_MAX = 6  # a conversation waits six times at most: NOOP, MAIL, RCPT, DATA, the mail, its reply
+RENEWALS = 3  # as often in the time of one lease, so that one may fail
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def kept(message: OutboxMessage, cut: Callable[[], None]) -> Iterator[None]:
+    """Renew the lease until the end of the block. `cut` is called once the block takes too long.
+
+    Hold no transaction inside: on SQLite the renewal would wait for it.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    over = threading.Event()
+
+    def keep() -> None:
+        with app.app_context():
+            _keep(message, over, cut)
+
+    keeper = threading.Thread(target=keep, name="lease")
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+
+
+def _keep(message: OutboxMessage, over: threading.Event, cut: Callable[[], None]) -> None:
+    settings = current()
+    pause = settings.RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
+    deadline = time.monotonic() + TIMEOUTS_MAX * settings.MAIL_TIMEOUT.total_seconds()
+    while not over.wait(min(pause, max(deadline - time.monotonic(), 0.05))):
+        if time.monotonic() >= deadline:
+            cut()
+        try:
+            outbox.renew(message)
+            health.sign_again()
+            db.session.commit()
+        except SQLAlchemyError:
+            db.session.rollback()  # the next renewal may come in time
+            log.warning("the lease of mail %s could not be renewed", message.id)
