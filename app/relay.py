@@ -31,6 +31,7 @@ CAN_NOT_LOG_IN = "MAIL_USERNAME, MAIL_PASSWORD: no way to log in that the relay 
 NEEDS_LOGIN = "MAIL_USERNAME: the relay takes mail only after a login (530)"
 NO_TLS = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT: the relay does not speak TLS this way ({why})"
 BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
+TOO_LONG = "the relay took too long over this mail (MAIL_TIMEOUT)"
 AWAY = "the relay (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
 
 
@@ -38,6 +39,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     """Keeps its connection open between mails until `close`."""
 
     connection: Any
+    is_cut = False
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
@@ -63,6 +65,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     def cut(self) -> None:
         """For another thread: end a conversation that takes too long, so that its next read fails."""
+        self.is_cut = True
         with suppress(OSError, AttributeError):
             self.connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -73,19 +76,10 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                 self.open()
             for message in email_messages:
                 self.connection.send_message(message)
-        except smtplib.SMTPSenderRefused as error:
+        except Exception as error:
             self.close()
-            if error.smtp_code < 500:
-                raise
-            said = NEEDS_LOGIN if error.smtp_code == LOGIN_FIRST else BAD_SENDER.format(code=error.smtp_code)
-            raise RelayMisconfigured(said) from error
-        except smtplib.SMTPRecipientsRefused as error:
-            self.close()
-            if all(code == LOGIN_FIRST for code, _ in error.recipients.values()):
-                raise RelayMisconfigured(NEEDS_LOGIN) from error
-            raise
-        except BaseException:
-            self.close()
+            if meaning := self._meaning_of(error):
+                raise meaning from error
             raise
         return len(email_messages)
 
@@ -97,6 +91,19 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                 connection.quit()
             except (OSError, smtplib.SMTPException):
                 connection.close()
+
+    def _meaning_of(self, error: Exception) -> Exception | None:
+        """What is behind a failure while a mail was sent, if it is not what it seems to be."""
+        if self.is_cut:
+            self.is_cut = False
+            return TimeoutError(TOO_LONG)
+        if isinstance(error, smtplib.SMTPSenderRefused) and error.smtp_code >= 500:
+            said = BAD_SENDER.format(code=error.smtp_code)
+            return RelayMisconfigured(NEEDS_LOGIN if error.smtp_code == LOGIN_FIRST else said)
+        if isinstance(error, smtplib.SMTPRecipientsRefused):
+            codes = {code for code, _ in error.recipients.values()}
+            return RelayMisconfigured(NEEDS_LOGIN) if codes == {LOGIN_FIRST} else None
+        return None
 
     def _connect(self) -> None:
         secure = {"context": self.ssl_context} if self.use_ssl else {}

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from . import audit, health, links, mail, outbox
 from .db import db
@@ -111,8 +111,8 @@ def _try(message: OutboxMessage, relay: EmailBackend) -> Outcome:
     except Undeliverable as refusal:
         message.user_id, reason = refusal.user_id or message.user_id, refusal.reason
         return lambda: _settled(message, "mail_dropped", outbox.drop(message, reason), reason)
-    except (MailHeld, SQLAlchemyError):
-        raise  # in the second case nothing can be written now: the lease says when it is tried again
+    except (MailHeld, OperationalError, ProgrammingError):
+        raise  # without a database nothing can be written: the lease says when it is tried again
     except Exception as error:  # whatever it is, the message must not be lost
         cause, final = audit.without_secrets(f"{type(error).__name__}: {error}"), why_final(error)
         return lambda: _failed(message, cause, final)
@@ -126,6 +126,10 @@ def _write_down(outcome: Outcome, message: OutboxMessage, stop: threading.Event)
         try:
             fate = outcome()
             db.session.commit()
+        except IntegrityError:
+            if message.user_id is None:
+                raise
+            message.user_id = None  # the account is gone meanwhile
         except SQLAlchemyError as error:
             log.error("what became of mail %s can not be written yet: %s", message.id, error)
             if stop.wait(DATABASE_SECONDS):

@@ -6,6 +6,7 @@ A `Site` is one deployment. `site.ask("alice")`, `site.work()`, `site.last_link(
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import os
@@ -84,6 +85,7 @@ class Mailbox:
     mails: list[EmailMessage] = field(default_factory=list)
     envelopes: list[list[str]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)  # SMTP command -> reply
+    delay: dict[str, float] = field(default_factory=dict)  # SMTP command -> seconds before the reply
     arrived: threading.Condition = field(default_factory=threading.Condition)
     raw: list[bytes] = field(default_factory=list)
     connections: int = 0
@@ -115,6 +117,7 @@ class Mailbox:
         return "250 OK"
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        await asyncio.sleep(self.delay.get("DATA", 0))
         if "DATA" in self.refuse:
             return self.refuse["DATA"]
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)

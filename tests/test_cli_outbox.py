@@ -76,7 +76,9 @@ def test_a_mail_that_the_relay_refuses_for_now(make_site: Any) -> None:
 
 def test_what_stops_all_mail_is_said_first(site: Site) -> None:
     site.ask()
-    site.change(WorkerSign, WorkerSign.name != "", trouble="MAIL_PASSWORD: the relay refuses this login (535)")
+    site.change(
+        WorkerSign, WorkerSign.name != "", trouble="MAIL_PASSWORD: the relay refuses this login (535)"
+    )
     first, *_, last = why(site).splitlines()
     assert first == "All mail is held: MAIL_PASSWORD: the relay refuses this login (535)."
     assert "  held " in last
