@@ -17,6 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+CLOCK_SLACK_SECONDS = 60  # what lies further in the future was written before the clock was set back
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
 
 db = SQLAlchemy(

@@ -15,7 +15,7 @@ from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import outbox
-from .db import change, db, utcnow
+from .db import CLOCK_SLACK_SECONDS, change, db, utcnow
 from .models import OutboxMessage, WorkerSign
 from .settings import current
 
@@ -24,7 +24,6 @@ SIGN_LOST_SECONDS = 60  # longer than any pause between two signs of a worker th
 SIGN_KEPT_SECONDS = 86_400
 TROUBLE_LENGTH_MAX = 255
 COUNT_SECONDS = 1  # how often a process counts what waits
-CLOCK_SLACK_SECONDS = 60  # a database's clock that is set back by less needs no mending
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +95,10 @@ def mend_clock() -> int:
     """If the database's clock was set back, messages may wait for a time that is far away: let none
     wait longer than it ever would, and return how many did.
     """
+    pauses = {number: outbox.pause_after(number) * (1 + outbox.RETRY_JITTER) for number in range(1, 11)}
     longest = case(
         (OutboxMessage.claim.is_not(None), current().RECOVERY_MAIL_LEASE.total_seconds()),
-        (OutboxMessage.attempts == 0, 0.0),
-        else_=outbox.RETRY_MAX.total_seconds() * (1 + outbox.RETRY_JITTER),
+        else_=case({0: 0.0, **pauses}, value=OutboxMessage.attempts, else_=max(pauses.values())),
     )
     far = OutboxMessage.due_at > utcnow(CLOCK_SLACK_SECONDS)  # seldom any: an index finds them
     too_far = OutboxMessage.due_at > utcnow(longest + CLOCK_SLACK_SECONDS)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from flask_security.confirmable import requires_confirmation
 from sqlalchemy import ColumnElement, func, select, update
 
-from .db import change, db, utcnow
+from .db import CLOCK_SLACK_SECONDS, change, db, utcnow
 from .errors import (
     AccountUnavailable,
     LinkError,
@@ -179,7 +179,10 @@ def _over_budget(link: ResetLink) -> str | None:
     settings = current()
     cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
     recent, today = db.session.execute(
-        select(func.count().filter(ResetLink.issued_at > utcnow(-cooldown)), func.count()).where(
+        select(
+            func.count().filter(ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS))),
+            func.count(),
+        ).where(
             ResetLink.user_id == link.user_id,
             ResetLink.id != link.id,
             ResetLink.undelivered_at.is_(None),

@@ -12,7 +12,7 @@ TEXT: Json = {"type": "string"}
 CODES = """
     account_unavailable conflict csrf_failed internal_error invalid_request link_expired link_invalid
     link_revoked link_superseded link_used not_found not_signed_in origin_not_allowed
-    password_mismatch password_too_long password_too_short rate_limited sign_in_failed
+    password_mismatch password_too_long password_too_short rate_limited sign_in_failed unavailable
 """.split()  # noqa: SIM905  # reads as a list
 
 # What any call may be answered with, besides what is its own.
@@ -24,6 +24,7 @@ ALWAYS = {
     "411": "The length of the body is not said.",
     "413": "The body is too long.",
     "429": "Asked too often; `Retry-After` says for how many seconds.",
+    "503": "The database can not be used now; `Retry-After` says for how many seconds.",
 }
 
 

@@ -123,10 +123,13 @@ def give_up(message: OutboxMessage, reason: str) -> bool:
 
 def retry_later(message: OutboxMessage, reason: str) -> bool:
     """This attempt failed; the pauses double from 10 seconds to an hour."""
-    pause = min(RETRY_FIRST * 2 ** min(message.attempts - 1, 20), RETRY_MAX)
-    jitter = 1 + RETRY_JITTER * secrets.randbelow(1000) / 1000
-    due_at = utcnow(pause.total_seconds() * jitter)
+    due_at = utcnow(pause_after(message.attempts) * (1 + RETRY_JITTER * secrets.randbelow(1000) / 1000))
     return _update(message, claim=None, due_at=due_at, reason=reason, user_id=message.user_id)
+
+
+def pause_after(attempts: int) -> float:
+    """The seconds between an attempt that failed and the next one, without the jitter."""
+    return min(RETRY_FIRST.total_seconds() * 2.0 ** min(attempts - 1, 20), RETRY_MAX.total_seconds())
 
 
 def hold(message: OutboxMessage, reason: str) -> bool:

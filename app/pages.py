@@ -22,6 +22,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
@@ -40,7 +41,14 @@ WORDS: dict[int, tuple[str, str, str]] = {
     413: ("invalid_request", "That was too much", "What was sent is longer than anything we expect."),
     429: ("rate_limited", "Too many tries", "Please wait a minute, then try again."),
     500: ("internal_error", "Something went wrong here", "It is our fault, not yours. Nothing was changed."),
+    503: (
+        "unavailable",
+        "This does not work right now",
+        "Nothing was changed. Please try again in a minute.",
+    ),
 }
+# What is no error of ours: another request was faster, or the database is away.
+STATUS_OF: dict[type[Exception], int] = {StaleDataError: 409, OperationalError: 503}
 BAD_REQUEST = ("invalid_request", "That did not work", "The request could not be understood.")
 
 
@@ -130,14 +138,16 @@ def _record(error: LinkError) -> None:
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:
     status = error.code or 500
-    if isinstance(getattr(error, "original_exception", None), StaleDataError):
-        status = HTTPStatus.CONFLICT
+    cause = getattr(error, "original_exception", None)
+    status = next((code for kind, code in STATUS_OF.items() if isinstance(cause, kind)), status)
     if status < 400:
         return error
     code, title, text = WORDS.get(status, BAD_REQUEST)
     headers = dict(item for item in error.get_headers() if item[0] == "Allow")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         headers["Retry-After"] = str(limits.seconds_to_wait())
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "60"
     if clients.wants_json(request):
         return clients.json_answer({"errors": [text], "error_code": code}, status, headers)
     page = render_template("security/problem.html", title=title, text=text, code=code)

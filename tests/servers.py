@@ -40,8 +40,9 @@ def wait_until(is_up: Callable[[], object], process: subprocess.Popen[bytes], wh
 class PostgreSQL:
     """A server of its own. `kill` and `start` again as often as a test needs."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, environ: dict[str, str]) -> None:
         self.programs, self.folder, self.port = programs, folder, free_port()
+        self.environ = {**os.environ, **environ}
         self.process: subprocess.Popen[bytes] | None = None
         self.made = 0
         self.run("initdb", "-D", str(folder / "data"), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
@@ -60,6 +61,7 @@ class PostgreSQL:
         self.process = subprocess.Popen(
             [*command, "-k", str(self.folder), *options],
             cwd=self.folder,
+            env=self.environ,
             user=self.user,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -94,12 +96,12 @@ def find_postgresql() -> Path | None:
 
 
 @contextmanager
-def postgresql(programs: Path) -> Iterator[PostgreSQL]:
+def postgresql(programs: Path, environ: dict[str, str] | None = None) -> Iterator[PostgreSQL]:
     with tempfile.TemporaryDirectory(prefix="sparekey-pg-") as name:
         folder = Path(name)
         if PostgreSQL.user:
             shutil.chown(folder, PostgreSQL.user)
-        server = PostgreSQL(programs, folder)
+        server = PostgreSQL(programs, folder, environ or {})
         try:
             server.start()
             yield server

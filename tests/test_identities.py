@@ -140,7 +140,7 @@ def test_the_model_refuses_what_no_account_can_have(site: Site, column: str, val
 )
 def test_twins_are_refused_by_the_database_itself(site: Site, column: str, twin: str) -> None:
     with site.app.app_context(), pytest.raises(IntegrityError):
-        db.session.execute(text(f"UPDATE user SET {column} = :twin WHERE username = 'bob'"), {"twin": twin})  # noqa: S608
+        db.session.execute(text(f"UPDATE user SET {column} = :twin WHERE username = 'bob'"), {"twin": twin})
 
 
 def test_an_address_is_shown_masked() -> None:

@@ -21,6 +21,7 @@ const WORDS = {
   conflict: "The account has changed meanwhile. Please start again.",
   not_found: "There is nothing here.",
   internal_error: "Something went wrong on the server.",
+  unavailable: "This does not work right now. Please try again in a minute.",
   unreachable: "The server can not be reached. Are you online?",
 };
 
