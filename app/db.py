@@ -18,6 +18,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 CLOCK_SLACK_SECONDS = 60  # what lies further in the future was written before the clock was set back
+CONNECT_SECONDS = 10  # how long to wait for a server that does not answer
+SILENCE_MS = 30_000  # and for one that has stopped to
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
 
 db = SQLAlchemy(
@@ -74,6 +76,14 @@ def insert(model: Any) -> postgresql.Insert | sqlite.Insert:
 
 def is_sqlite() -> bool:
     return db.engine.dialect.name == "sqlite"
+
+
+@event.listens_for(Engine, "do_connect")
+def _notice_a_lost_server(dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
+    """A PostgreSQL that no longer answers at all is noticed in time; a URI may say otherwise."""
+    if dialect.name == "postgresql":
+        parameters.setdefault("connect_timeout", CONNECT_SECONDS)
+        parameters.setdefault("tcp_user_timeout", SILENCE_MS)
 
 
 @event.listens_for(Engine, "connect")

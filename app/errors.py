@@ -3,6 +3,8 @@
 RecoveryError
 ├── SettingsError         the configuration is refused; `problems` says all that is wrong
 ├── Undeliverable         a message that must not be sent; `reason` is for the admin
+├── LeaseLost             another worker has the message
+├── Unreadable            a message whose key is not known here
 ├── MailHeld              no mail can go out now, whatever it says; the next look is after `pause`
 │   ├── RelayAway             the relay can not be reached
 │   └── RelayMisconfigured    before a setting is corrected; says which
@@ -55,6 +57,14 @@ class Undeliverable(RecoveryError):
     def __init__(self, reason: str, user_id: int | None = None) -> None:
         self.reason, self.user_id = reason, user_id
         super().__init__(reason)
+
+
+class LeaseLost(RecoveryError):
+    """The lease ended, and another worker has the message, or had it: leave it alone."""
+
+
+class Unreadable(RecoveryError):
+    """A message was sealed with a SECRET_KEY that this process does not know (yet, or no longer)."""
 
 
 class MailHeld(RecoveryError):

@@ -70,10 +70,13 @@ def workers() -> list[str | None]:
 
 
 def is_mail_late() -> bool:
-    """Whether a mail waits that was asked for longer ago than RECOVERY_READY_MAIL_AGE."""
+    """Whether a mail waits that nobody has tried since it was asked for, RECOVERY_READY_MAIL_AGE ago.
+
+    One that the relay refuses for now does not count: nobody who has no account has one of these.
+    """
     age = current().RECOVERY_READY_MAIL_AGE.total_seconds()
     late = select(OutboxMessage.id).where(
-        OutboxMessage.state == "waiting", OutboxMessage.created_at < utcnow(-age)
+        OutboxMessage.state == "waiting", OutboxMessage.attempts == 0, OutboxMessage.created_at < utcnow(-age)
     )
     return db.session.scalar(late.limit(1)) is not None
 

@@ -1,13 +1,9 @@
-"""The lease on the message in hand: renewed while its worker lives, however slow the relay is.
-
-And an end to every conversation: a relay that sends a byte now and then would keep it open for ever.
-"""
+"""The lease on the message in hand: renewed while its worker lives, however slow the relay is."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,7 +15,6 @@ from .db import db
 from .models import OutboxMessage
 from .settings import current
 
-TIMEOUTS_MAX = 6  # a conversation waits six times at most: NOOP, MAIL, RCPT, DATA, the mail, its reply
 RENEWALS = 3  # as often in the time of one lease, so that one may fail
 
 log = logging.getLogger(__name__)
@@ -27,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def kept(message: OutboxMessage, cut: Callable[[], None]) -> Iterator[None]:
-    """Renew the lease until the end of the block. `cut` is called once the block takes too long.
+    """Renew the lease until the end of the block. `cut` is called if it is lost: end the block then.
 
     Hold no transaction inside: on SQLite the renewal would wait for it.
     """
@@ -48,16 +43,15 @@ def kept(message: OutboxMessage, cut: Callable[[], None]) -> Iterator[None]:
 
 
 def _keep(message: OutboxMessage, over: threading.Event, cut: Callable[[], None]) -> None:
-    settings = current()
-    pause = settings.RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
-    deadline = time.monotonic() + TIMEOUTS_MAX * settings.MAIL_TIMEOUT.total_seconds()
-    while not over.wait(min(pause, max(deadline - time.monotonic(), 0.05))):
-        if time.monotonic() >= deadline:
-            cut()
+    pause = current().RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
+    is_held = True
+    while is_held and not over.wait(pause):
         try:
-            outbox.renew(message)
+            is_held = outbox.renew(message)
             health.sign_again()
             db.session.commit()
         except SQLAlchemyError:
             db.session.rollback()  # the next renewal may come in time
             log.warning("the lease of mail %s could not be renewed", message.id)
+    if not is_held:
+        cut()

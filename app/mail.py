@@ -21,7 +21,7 @@ from flask_mailman.backends.base import BaseEmailBackend
 
 from . import lease, links, outbox
 from .db import db
-from .errors import Undeliverable
+from .errors import LeaseLost, Undeliverable
 from .identities import find_account
 from .models import OutboxMessage
 from .relay import in_ascii
@@ -52,11 +52,13 @@ def init_app(app: Flask, settings: Settings) -> None:
 def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
     """Send a claimed message, and return when the relay has accepted it.
 
-    Raises Undeliverable when it must not be sent, MailHeld when no mail can go out now, and anything
-    else that stands in the way of this one.
+    Raises Undeliverable when it must not be sent, LeaseLost when it is another worker's, MailHeld when
+    no mail can go out now, and anything else that stands in the way of this one.
     """
     letter = COMPOSERS[message.kind](message)
     mail = _as_mail(message, letter)
+    if not outbox.renew(message):  # it took too long to write
+        raise LeaseLost
     # The link must be there before anybody can click it, and nothing is held while SMTP talks.
     db.session.commit()
     with lease.kept(message, relay.cut):

@@ -79,6 +79,10 @@ class FsRefreshTracker(Model, fsqla_v4.FsRefreshTrackerMixin):
     __tablename__ = "fs_refresh"
 
 
+# A message that nobody has tried to send yet: as SQL, since it is a part of an index.
+UNTRIED = text("state = 'waiting' AND attempts = 0")
+
+
 class OutboxMessage(Model):
     """A mail to be sent; `outbox.py` is its life. What it says is sealed, and erased when settled."""
 
@@ -100,7 +104,7 @@ class OutboxMessage(Model):
 
     __table_args__ = (
         Index("ix_outbox_message_state_due_at", "state", "due_at"),
-        Index("uq_outbox_message_same", "same", unique=True),
+        Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
     )
 
 

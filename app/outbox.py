@@ -24,8 +24,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import select, text, update
 
 from .db import change, db, insert, is_sqlite, utcnow
-from .errors import Undeliverable
-from .models import OutboxMessage
+from .errors import Unreadable
+from .models import UNTRIED, OutboxMessage
 from .settings import current
 
 RETRY_FIRST = timedelta(seconds=10)
@@ -51,7 +51,8 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
     }
     new = insert(OutboxMessage).values(**message)
     again = {"sealed": new.excluded.sealed, "created_at": new.excluded.created_at}
-    db.session.execute(new.on_conflict_do_update(index_elements=["same"], set_=again))
+    untried = new.on_conflict_do_update(index_elements=["same"], index_where=UNTRIED, set_=again)
+    db.session.execute(untried)
 
 
 def fingerprint(same: str) -> str:
@@ -60,11 +61,11 @@ def fingerprint(same: str) -> str:
 
 
 def content_of(message: OutboxMessage) -> dict[str, Any]:
-    """What `enqueue` was given."""
+    """What `enqueue` was given. Raises Unreadable."""
     try:
         content: dict[str, Any] = json.loads(_sealer().decrypt(message.sealed or ""))
     except InvalidToken:
-        raise Undeliverable("the SECRET_KEY that it was sealed with is gone") from None
+        raise Unreadable("the SECRET_KEY that it was sealed with is not known here") from None
     return content
 
 
@@ -79,11 +80,12 @@ def is_due() -> bool:
 
 
 def claim() -> OutboxMessage | None:
-    """Take the message that is due longest, for one lease. It comes detached; None when none is due."""
+    """Take the message due longest, for one lease, detached. None: none is due, or another was faster."""
     if is_sqlite():
         db.session.execute(text("BEGIN IMMEDIATE"))
     oldest = select(OutboxMessage).where(*_DUE).order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
-    message = db.session.scalar(oldest.with_for_update(skip_locked=True))
+    # Whoever asks for the same again holds the row for a moment: wait, or a flood would starve it.
+    message = db.session.scalar(oldest.with_for_update())
     if message is not None:
         message.attempts += 1  # counted here, so that a message that kills its worker ends, too
         message.claim = secrets.token_hex(16)
@@ -106,19 +108,15 @@ def renew(message: OutboxMessage) -> bool:
     return _update(message, due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()))
 
 
-def sent(message: OutboxMessage) -> bool:
-    """The relay has accepted it. False when the lease was lost meanwhile."""
-    return _settle(message, "sent")
+def settle(message: OutboxMessage, state: str, reason: str | None = None) -> bool:
+    """This is its end. False when the lease was lost meanwhile.
 
-
-def drop(message: OutboxMessage, reason: str) -> bool:
-    """It must not be sent: no such account, too soon, ..."""
-    return _settle(message, "dropped", reason)
-
-
-def give_up(message: OutboxMessage, reason: str) -> bool:
-    """It could not be sent, and will not be tried again unless an admin says so: a dead letter."""
-    return _settle(message, "given_up", reason, sealed=message.sealed)
+    `sent`: the relay has accepted it. `dropped`: it must not be sent. `given_up`: it could not be sent,
+    and is not tried again unless an admin says so: a dead letter, which keeps its content for that.
+    """
+    kept = message.sealed if state == "given_up" else None
+    ended = {"state": state, "reason": reason, "sealed": kept, "settled_at": utcnow(), "claim": None}
+    return _update(message, user_id=message.user_id, **ended)
 
 
 def retry_later(message: OutboxMessage, reason: str) -> bool:
@@ -133,21 +131,16 @@ def pause_after(attempts: int) -> float:
 
 
 def hold(message: OutboxMessage, reason: str) -> bool:
-    """No mail can go out: put it back, first in the queue. The attempt does not count."""
+    """No mail can go out: put it back where it was in the queue. The attempt does not count."""
     attempts = message.attempts - 1
     return _update(message, claim=None, due_at=message.created_at, attempts=attempts, reason=reason)
-
-
-def _settle(message: OutboxMessage, state: str, reason: str = "", **values: Any) -> bool:
-    ended = {"state": state, "claim": None, "sealed": None, "settled_at": utcnow(), **values}
-    return _update(message, reason=reason, user_id=message.user_id, **ended)
 
 
 def _update(message: OutboxMessage, **values: Any) -> bool:
     """Change the row if this claim still holds it."""
     held = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
-    if "reason" in values:
-        values["reason"] = values["reason"][:REASON_LENGTH_MAX] or None
+    if reason := values.get("reason"):
+        values["reason"] = reason[:REASON_LENGTH_MAX]
     return change(update(OutboxMessage).where(*held).values(**values)) == 1
 
 

@@ -22,7 +22,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
@@ -48,7 +48,10 @@ WORDS: dict[int, tuple[str, str, str]] = {
     ),
 }
 # What is no error of ours: another request was faster, or the database is away.
-STATUS_OF: dict[type[Exception], int] = {StaleDataError: 409, OperationalError: 503}
+STATUS_OF: dict[type[Exception] | tuple[type[Exception], ...], int] = {
+    StaleDataError: 409,
+    (OperationalError, InterfaceError, InternalError): 503,  # away, full, or read-only
+}
 BAD_REQUEST = ("invalid_request", "That did not work", "The request could not be understood.")
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.message import EmailMessage
+from email.utils import parseaddr
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +21,14 @@ import idna
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 from flask_mailman.utils import DNS_NAME
 
-from .errors import RelayAway, RelayMisconfigured
+from .errors import MailHeld, RelayAway, RelayMisconfigured
 from .settings import current
 
 LOGIN_FIRST = 530  # RFC 4954 §6
+TIMEOUTS_MAX = 6  # as many waits of MAIL_TIMEOUT as a conversation may take, without the mail itself
+# A relay may look at a mail for long before it takes it; who hangs up too early sends it twice. RFC 5321
+# §4.5.3.2.6 says 10 minutes, which is longer than anybody waits for a link.
+DATA_SECONDS = 120
 
 NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
 NO_LOGIN = "MAIL_USERNAME: the relay takes no login on this connection"
@@ -31,8 +38,25 @@ CAN_NOT_LOG_IN = "MAIL_USERNAME, MAIL_PASSWORD: no way to log in that the relay 
 NEEDS_LOGIN = "MAIL_USERNAME: the relay takes mail only after a login (530)"
 NO_TLS = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT: the relay does not speak TLS this way ({why})"
 BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
-TOO_LONG = "the relay took too long over this mail (MAIL_TIMEOUT)"
+TOO_LONG = "the relay took too long over this mail"
 AWAY = "the relay (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
+
+
+class _Patient(smtplib.SMTP):
+    """Waits longer for the reply to a whole mail than for any other."""
+
+    def data(self, msg: Any) -> tuple[int, bytes]:
+        assert self.sock is not None
+        self.sock.settimeout(DATA_SECONDS)
+        try:
+            return super().data(msg)
+        finally:
+            if self.sock is not None:
+                self.sock.settimeout(self.timeout)
+
+
+class _PatientSsl(_Patient, smtplib.SMTP_SSL):
+    """The same with TLS from the start."""
 
 
 class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
@@ -40,6 +64,10 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     connection: Any
     is_cut = False
+
+    @property
+    def connection_class(self) -> type[smtplib.SMTP]:
+        return _PatientSsl if self.use_ssl else _Patient
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
@@ -50,74 +78,89 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         return context
 
     def open(self) -> bool:
-        """Connect unless the connection still stands. True when it is a new one.
-
-        Raises MailHeld: whatever goes wrong here is no mail's fault.
+        """Connect, and make sure that the relay takes mail of ours at all. False for a connection that is
+        there. Raises MailHeld: whatever goes wrong here is no mail's fault.
         """
-        if self.connection and self._still_stands():
+        if self.connection:
             return False
-        self.close()
         try:
-            self._connect()
-        except (OSError, smtplib.SMTPException) as error:
+            with self._limited(TIMEOUTS_MAX * self.timeout):
+                self._connect()
+        except MailHeld:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
             raise _why_no_connection(error) from error
         return True
 
     def cut(self) -> None:
-        """For another thread: end a conversation that takes too long, so that its next read fails."""
+        """For another thread: end the conversation, so that its next read fails."""
         self.is_cut = True
         with suppress(OSError, AttributeError):
             self.connection.sock.shutdown(socket.SHUT_RDWR)
 
     def send_messages(self, email_messages: list[EmailMessage]) -> int:
         """Send each mail, or raise; after a failure the next one gets a new connection."""
+        if self.connection and not self._still_stands():
+            self.close()
+        self.open()
         try:
-            if not self.connection:
-                self.open()
-            for message in email_messages:
-                self.connection.send_message(message)
+            with self._limited(TIMEOUTS_MAX * self.timeout + DATA_SECONDS):
+                for message in email_messages:
+                    self.connection.send_message(message)
         except Exception as error:
             self.close()
-            if meaning := self._meaning_of(error):
-                raise meaning from error
+            if self.is_cut:
+                raise TimeoutError(TOO_LONG) from error
             raise
         return len(email_messages)
 
     def close(self) -> None:
-        """Never raises: whatever the relay thinks of it, the connection is gone."""
+        """Never raises and waits for nothing: whatever the relay thinks of it, the connection is gone."""
         connection, self.connection = self.connection, None
         if connection is not None:
-            try:
-                connection.quit()
-            except (OSError, smtplib.SMTPException):
-                connection.close()
+            with suppress(OSError, smtplib.SMTPException):
+                connection.putcmd("quit")
+            connection.close()
 
-    def _meaning_of(self, error: Exception) -> Exception | None:
-        """What is behind a failure while a mail was sent, if it is not what it seems to be."""
-        if self.is_cut:
-            self.is_cut = False
-            return TimeoutError(TOO_LONG)
-        if isinstance(error, smtplib.SMTPSenderRefused) and error.smtp_code >= 500:
-            said = BAD_SENDER.format(code=error.smtp_code)
-            return RelayMisconfigured(NEEDS_LOGIN if error.smtp_code == LOGIN_FIRST else said)
-        if isinstance(error, smtplib.SMTPRecipientsRefused):
-            codes = {code for code, _ in error.recipients.values()}
-            return RelayMisconfigured(NEEDS_LOGIN) if codes == {LOGIN_FIRST} else None
-        return None
+    @contextmanager
+    def _limited(self, seconds: float) -> Iterator[None]:
+        """A relay that sends a byte now and then would keep a conversation open for ever."""
+        self.is_cut = False
+        timer = threading.Timer(seconds, self.cut)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _connect(self) -> None:
         secure = {"context": self.ssl_context} if self.use_ssl else {}
-        self.connection = self.connection_class(
+        # In two steps: `cut` must reach it while it waits for the greeting.
+        self.connection = self.connection_class.__new__(self.connection_class)
+        self.connection.__init__(
             self.host, self.port, local_hostname=DNS_NAME.get_fqdn(), timeout=self.timeout, **secure
         )
-        try:
-            if self.use_tls:
-                self._start_tls()
-            if self.username:
-                self._log_in()
-        except BaseException:
-            self.close()
-            raise
+        if self.use_tls:
+            self._start_tls()
+        if self.username:
+            self._log_in()
+        self._offer_sender()
+
+    def _offer_sender(self) -> None:
+        """Found out before anybody is looked up: a sender that is refused stops all mail alike."""
+        sender = in_ascii(parseaddr(current().MAIL_DEFAULT_SENDER)[1])
+        if sender.isascii():
+            self.connection.ehlo_or_helo_if_needed()
+            code, said = self.connection.mail(sender)
+            if code == LOGIN_FIRST:
+                raise RelayMisconfigured(NEEDS_LOGIN)
+            if code >= 500:
+                raise RelayMisconfigured(BAD_SENDER.format(code=code))
+            if code != 250:
+                raise smtplib.SMTPResponseException(code, said)
+            self.connection.rset()
 
     def _start_tls(self) -> None:
         try:
@@ -132,7 +175,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             raise RelayMisconfigured(NO_LOGIN) from error
         except smtplib.SMTPResponseException:
             raise
-        except (smtplib.SMTPException, UnicodeError):  # its text may hold a part of the password
+        except (smtplib.SMTPException, ValueError):  # its text may hold a part of the password
             raise RelayMisconfigured(CAN_NOT_LOG_IN) from None
 
     def _still_stands(self) -> bool:
@@ -142,14 +185,16 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             return False
 
 
-def _why_no_connection(error: OSError | smtplib.SMTPException) -> RelayAway | RelayMisconfigured:
+def _why_no_connection(error: Exception) -> RelayAway | RelayMisconfigured:
     if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
         return RelayMisconfigured(BAD_LOGIN.format(code=error.smtp_code))
     if isinstance(error, ssl.SSLCertVerificationError):
         return RelayMisconfigured(BAD_CERTIFICATE.format(why=error.verify_message))
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return RelayMisconfigured(NO_TLS.format(why=error.reason))
-    return RelayAway(AWAY.format(why=f"{type(error).__name__}: {error}"))
+    name = type(error).__name__
+    is_told = isinstance(error, (OSError, smtplib.SMTPException))  # others may tell what they should not
+    return RelayAway(AWAY.format(why=f"{name}: {error}" if is_told else name))
 
 
 def why_final(error: Exception) -> str | None:
@@ -158,10 +203,10 @@ def why_final(error: Exception) -> str | None:
     Everything else is tried again: the relay may come back.
     """
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        replies = list(error.recipients.values())
-        if all(code >= 500 for code, _ in replies):
-            return f"the relay refuses the address for good ({replies[0][0]})"
-    if isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500:
+        codes = [code for code, _ in error.recipients.values()]
+        if all(code >= 500 and code != LOGIN_FIRST for code in codes):
+            return f"the relay refuses the address for good ({codes[0]})"
+    if isinstance(error, (smtplib.SMTPDataError, smtplib.SMTPSenderRefused)) and error.smtp_code >= 500:
         return f"the relay refuses the mail for good ({error.smtp_code})"
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "the relay does not take internationalised addresses (SMTPUTF8)"

@@ -85,6 +85,7 @@ class Mailbox:
     mails: list[EmailMessage] = field(default_factory=list)
     envelopes: list[list[str]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)  # SMTP command -> reply
+    refuse_only: dict[str, str] = field(default_factory=dict)  # recipient -> reply
     delay: dict[str, float] = field(default_factory=dict)  # SMTP command -> seconds before the reply
     arrived: threading.Condition = field(default_factory=threading.Condition)
     raw: list[bytes] = field(default_factory=list)
@@ -113,6 +114,8 @@ class Mailbox:
     ) -> str:
         if "RCPT" in self.refuse:
             return self.refuse["RCPT"]
+        if address in self.refuse_only:
+            return self.refuse_only[address]
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import NEW_PASSWORD, PUBLIC_URL, SECRETS, Site, link_in
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.test import TestResponse
 
@@ -382,7 +383,13 @@ def test_every_documented_code_is_reached(make_site: Any, monkeypatch: pytest.Mo
     post("/reset", {"identity": "alice"})
     monkeypatch.setattr("app.outbox.enqueue", stale)
     post("/reset", {"identity": "alice"})
+    monkeypatch.setattr("app.outbox.enqueue", away)
+    post("/reset", {"identity": "alice"})
     assert set(heard) - {"well"} == set(openapi.CODES)
+
+
+def away(*_: Any, **__: Any) -> None:
+    raise OperationalError("INSERT", {}, Exception("the server closed the connection"))
 
 
 def stale(*_: Any, **__: Any) -> None:

@@ -372,7 +372,7 @@ def test_a_read_only_database_changes_nothing_and_keeps_the_link(site: Site) -> 
             connection.read_only = True
 
     event.listen(engine, "checkout", read_only)
-    assert code_of(site, link) == "internal_error"
+    assert code_of(site, link) == "unavailable"
     event.remove(engine, "checkout", read_only)
     engine.dispose()  # the next connections may write again
     assert site.password_works(OLD_PASSWORD)

@@ -264,8 +264,9 @@ def test_the_mail_of_a_worker_that_died_is_taken_over(make_site: Any, mailbox: M
         mailbox.wait_for(1)
 
 
-def test_a_relay_that_drips_is_cut_off(make_site: Any) -> None:
+def test_a_relay_that_drips_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and there is no end to them."""
+    monkeypatch.setattr("app.relay.DATA_SECONDS", 0.5)
     with dripping() as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds", RECOVERY_MAIL_LEASE="1 second")
         site.ask()
@@ -278,20 +279,20 @@ def test_a_relay_that_drips_is_cut_off(make_site: Any) -> None:
 
 
 @contextmanager
-def dripping() -> Iterator[int]:
-    """A relay that answers MAIL with a line that never ends."""
+def dripping(greeting: bool = False) -> Iterator[int]:
+    """A relay that greets, or answers RCPT, with a line that never ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             client, _ = listener.accept()
             with client, client.makefile("rb") as lines:
-                client.sendall(b"220 hello\r\n")
-                for line in lines:
-                    if line.upper().startswith(b"MAIL"):
+                client.sendall(b"220-" if greeting else b"220 hello\r\n")
+                for line in () if greeting else lines:
+                    if line.upper().startswith(b"RCPT"):
+                        client.sendall(b"250-")
                         break
                     client.sendall(b"250 well\r\n")
                 try:
-                    client.sendall(b"250-")
                     while True:
                         client.sendall(b"x")
                         time.sleep(0.05)
@@ -309,11 +310,11 @@ def test_a_renewal_that_fails_is_said_and_the_next_one_may_do(
 ) -> None:
     site: Site = make_site(RECOVERY_MAIL_LEASE="0.9 seconds")
     mailbox.delay["DATA"] = 1.5
-    renew, failures = outbox.renew, [1]
+    renew, calls = outbox.renew, []
 
     def fail_once(message: Any) -> bool:
-        if failures:
-            failures.pop()
+        calls.append(message.id)
+        if len(calls) == 2:  # the first is made before the conversation
             raise OperationalError("UPDATE", {}, Exception("gone"))
         return renew(message)
 
@@ -455,14 +456,14 @@ def test_sqlite_is_for_one_machine(database: Any) -> None:
 def test_an_account_that_is_deleted_while_its_mail_goes_out(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = outbox.sent
+    settle = outbox.settle
 
-    def delete_first(message: Any) -> bool:
+    def delete_first(message: Any, *how: Any) -> bool:
         db.session.execute(delete(User).where(User.id == message.user_id))
         db.session.commit()
-        return sent(message)
+        return settle(message, *how)
 
-    monkeypatch.setattr(outbox, "sent", delete_first)
+    monkeypatch.setattr(outbox, "settle", delete_first)
     site.ask()
     site.work()
     [message] = site.messages()
@@ -472,13 +473,220 @@ def test_an_account_that_is_deleted_while_its_mail_goes_out(
 def test_a_relay_that_hangs_up_between_two_mails_costs_no_attempt(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.ask()
+    """It is found out when the second was claimed already: that one goes back as it was."""
+    monkeypatch.setattr("app.relay.EmailBackend._still_stands", lambda _: False)
+    site.ask("alice")
+    site.ask("bob")
     with site.app.app_context(), closing(mail.mailman.get_connection()) as relay:
-        monkeypatch.setattr(relay, "open", lambda: relay.close() or hang_up())
+        relay.open()
+        message = outbox.claim()
+        assert message is not None
+        monkeypatch.setattr(relay, "port", free_port())
         with pytest.raises(MailHeld):
-            worker.work_once(relay, threading.Event())
-    assert (site.messages()[0]["state"], site.messages()[0]["attempts"]) == ("waiting", 0)
+            worker.work_on(message, relay, threading.Event())
+    assert [(row["state"], row["attempts"]) for row in site.messages()] == [("waiting", 0)] * 2
+    site.work()
+    assert [box[0] for box in site.mailbox.envelopes] == ["alice@example.com", "bob@example.com"]
 
 
-def hang_up() -> None:
-    raise RelayAway("gone")
+def test_a_relay_that_wants_a_login_for_one_recipient_does_not_block_the_others(
+    site: Site, mailbox: Mailbox
+) -> None:
+    mailbox.refuse_only["alice@example.com"] = "530 log in first"
+    link = site_link(site)
+    site.visitor().set_password(link)
+    site.ask("bob@example.com")
+    site.work()
+    assert mailbox.envelopes[-1] == ["bob@example.com"]
+    notice = next(row for row in site.messages() if row["kind"] == "reset_notice")
+    assert (notice["state"], notice["attempts"]) == ("waiting", 1)
+    assert "530" in notice["reason"]
+
+
+def site_link(site: Site) -> str:
+    """A link for alice, mailed while nothing was refused."""
+    refused = dict(site.mailbox.refuse_only)
+    site.mailbox.refuse_only.clear()
+    link = site.new_link()
+    site.mailbox.refuse_only.update(refused)
+    return link
+
+
+@pytest.mark.parametrize("reply", ["550 not yours to send from", "530 log in first", "451 not now"])
+def test_a_refused_sender_is_found_out_before_anybody_is_looked_up(site: Site, reply: str) -> None:
+    """Known or not, every request waits: nothing tells who has an account."""
+    site.mailbox.refuse["MAIL"] = reply
+    site.ask("nobody")
+    site.ask("alice")
+    with pytest.raises(MailHeld):
+        site.work()
+    assert [(row["state"], row["attempts"]) for row in site.messages()] == [("waiting", 0)] * 2
+
+
+def test_readyz_does_not_tell_whose_mail_is_refused_for_now(site: Site) -> None:
+    with site.app.app_context():
+        health.Presence().renew()
+    site.mailbox.refuse["RCPT"] = "452 mailbox full"
+    site.ask("alice")
+    site.ask("nobody")
+    site.work()
+    shift(site, by=-timedelta(minutes=20))
+    with site.app.app_context():
+        other = health.Presence()
+        other.renew()
+    assert site.visitor().open("/readyz").json["problems"] == []
+
+
+def test_mails_that_never_went_out_do_not_use_up_the_day(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=3)
+    site.mailbox.refuse["DATA"] = "451 later"
+    for _ in range(3):
+        site.ask()
+        site.work()
+    shift(site, by=-(HOUR + timedelta(seconds=5)))
+    site.work()
+    site.change(OutboxMessage, OutboxMessage.state == "waiting", due_at=datetime(2020, 1, 1))
+    site.work()
+    assert {row["state"] for row in site.messages()} == {"dropped"}
+    site.mailbox.refuse.clear()
+    site.new_link()
+
+
+def test_a_lease_that_is_lost_while_the_mail_is_written_sends_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = mail._as_mail
+
+    def be_slow(message: Any, letter: Any) -> Any:
+        site.change(OutboxMessage, OutboxMessage.state == "waiting", claim="another worker's")
+        return written(message, letter)
+
+    if make_site_is_sqlite(site):  # the other worker's write would wait for ours
+        monkeypatch.setattr(outbox, "renew", lambda _: False)
+    else:
+        monkeypatch.setattr(mail, "_as_mail", be_slow)
+    site.ask()
+    site.work()
+    assert site.mailbox.mails == []
+    assert site.messages()[0]["state"] == "waiting"
+
+
+def make_site_is_sqlite(site: Site) -> bool:
+    with site.app.app_context():
+        return bool(db.engine.dialect.name == "sqlite")
+
+
+def test_a_lease_that_is_lost_during_the_conversation_ends_it(make_site: Any, mailbox: Mailbox) -> None:
+    site: Site = make_site(RECOVERY_MAIL_LEASE="0.6 seconds")
+    mailbox.delay["DATA"] = 2.0
+    site.ask()
+    with at_work(site) as stop:
+        wait_for(lambda: site.messages()[0]["claim"])
+        stop.set()
+        site.change(OutboxMessage, OutboxMessage.state == "waiting", claim="another worker's")
+    assert site.messages()[0]["claim"] == "another worker's"
+
+
+def test_a_relay_that_takes_long_over_a_mail_gets_it_once(make_site: Any, mailbox: Mailbox) -> None:
+    site: Site = make_site(MAIL_TIMEOUT="0.5 seconds")
+    mailbox.delay["DATA"] = 1.5
+    site.ask()
+    site.work()
+    assert (len(mailbox.mails), site.messages()[0]["state"]) == (1, "sent")
+
+
+def test_a_greeting_without_end_costs_some_timeouts(make_site: Any) -> None:
+    with dripping(greeting=True) as port:
+        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.2 seconds")
+        site.ask()
+        with pytest.raises(RelayAway):
+            site.work()
+    assert site.messages()[0]["attempts"] == 0
+
+
+def test_whatever_a_connection_fails_with_the_worker_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.errors.RelayAway.pause", 0.05)
+    monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
+    failures: list[Exception] = [UnicodeError("a host name of alice@example.com"), ZeroDivisionError("x")]
+    is_due = outbox.is_due
+
+    def connect(*_: Any, **__: Any) -> Any:
+        raise failures[0]
+
+    def fail_once() -> bool:
+        if len(failures) == 2:
+            failures.pop()
+            raise ZeroDivisionError
+        return is_due()
+
+    with monkeypatch.context() as broken:
+        broken.setattr("app.relay._Patient.__init__", connect)
+        broken.setattr(outbox, "is_due", fail_once)
+        site.ask()
+        with at_work(site):
+            wait_for(lambda: "all mail is held" in caplog.text)
+            assert "an error that nobody has thought of" in caplog.text
+            assert "UnicodeError" in caplog.text
+            assert "alice@" not in caplog.text
+            broken.undo()
+            site.mailbox.wait_for(1)
+
+
+def test_a_message_whose_key_is_not_known_yet_waits_for_it(make_site: Any) -> None:
+    """A key is rotated: the web processes have the new one, and the worker gets it a little later."""
+    new_key = "another-key-another-key-another"
+    old: Site = make_site()
+    with old.app.app_context():
+        uri = db.engine.url.render_as_string(hide_password=False)
+        old_key = settings.current().SECRET_KEY
+    new: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, SECRET_KEY=new_key, SECRET_KEY_FALLBACKS=[old_key])
+    new.ask()
+    old.work()
+    assert (old.messages()[0]["state"], "SECRET_KEY" in old.messages()[0]["reason"]) == ("waiting", True)
+    new.change(OutboxMessage, OutboxMessage.state == "waiting", due_at=datetime(2020, 1, 1))
+    new.work()
+    assert len(new.mailbox.mails) == 1
+
+
+def test_a_database_that_fails_while_a_mail_is_written_costs_one_pause(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise OperationalError("SELECT", {}, Exception("permission denied for table user"))
+
+    monkeypatch.setattr(mail, "find_account", fail)
+    site.ask()
+    site.work()
+    [message] = site.messages()
+    assert (message["state"], message["claim"]) == ("waiting", None)
+    assert "permission denied" in message["reason"]
+
+
+def test_a_flood_for_one_identity_does_not_keep_it_from_being_claimed(site: Site) -> None:
+    over = threading.Event()
+
+    def flood() -> None:
+        while not over.is_set():
+            site.ask("alice")
+
+    threads = [threading.Thread(target=flood) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        with at_work(site):
+            site.mailbox.wait_for(3, seconds=10)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_worker_of_the_version_before_stops_no_later_request(site: Site) -> None:
+    """It claims and settles without a thought for what asks for the same."""
+    for state in ("waiting", "sent"):
+        site.ask()
+        site.change(OutboxMessage, OutboxMessage.attempts == 0, attempts=1, state=state)
+    site.ask()
+    assert [row["attempts"] for row in site.messages()] == [1, 1, 0]

@@ -155,7 +155,7 @@ def test_a_lost_lease_settles_nothing(site: Site) -> None:
     make_due(site)
     with site.app.app_context():
         assert outbox.claim() is not None
-        assert not outbox.give_up(first, "too late")
+        assert not outbox.settle(first, "given_up", "too late")
         db.session.commit()
     assert site.messages()[0]["state"] == "waiting"
 
@@ -242,5 +242,7 @@ def test_a_log_that_blocks_holds_no_lock(site: Site, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(worker.log, "info", lambda *_: asked.append(site.ask("nobody").status_code))
     site.ask()
     with site.app.app_context(), closing(mail.mailman.get_connection()) as relay:
-        worker.work_once(relay, threading.Event())
+        claimed = outbox.claim()
+        assert claimed is not None
+        worker.work_on(claimed, relay, threading.Event())
     assert asked == [200]

@@ -203,7 +203,7 @@ def test_a_relay_that_hangs_costs_one_timeout(make_site: Any) -> None:
     assert (site.messages()[0]["state"], site.messages()[0]["attempts"]) == ("waiting", 0)
 
 
-@pytest.mark.parametrize("moment", ["MAIL", "DATA"])
+@pytest.mark.parametrize("moment", ["RCPT", "DATA"])
 def test_a_temporary_refusal_is_tried_again(site: Site, moment: str) -> None:
     site.mailbox.refuse[moment] = "451 later"
     site.ask()

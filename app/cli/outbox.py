@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, false, or_, select, update
 
 from .. import audit, health, links, outbox
 from ..db import change, db, utcnow
-from ..errors import Undeliverable
+from ..errors import Unreadable
 from ..identities import find_account, known_as
 from ..models import OutboxMessage, ResetLink
 from ..settings import current
@@ -18,10 +18,13 @@ from .listing import Row, format_option, write_fields, write_json, write_table
 
 LISTED_MAX = 50
 
-STATES = ("waiting", "sent", "dropped", "given_up")
+UNSETTLED = ("waiting", "given_up")
+STATES = (*UNSETTLED, "sent", "dropped")
 
 # What /readyz calls by one word.
 PROBLEMS = {
+    health.NO_DATABASE: "The database does not answer.",
+    health.MAIL_HELD: "Some workers can send no mail: their log says why.",
     health.NO_WORKER: "No worker was seen in the last minute, so no mail goes out: manage.py worker",
     health.MAIL_LATE: "Some mail waits longer than RECOVERY_READY_MAIL_AGE.",
     health.OUTBOX_FULL: "As many mails wait as RECOVERY_MAIL_WAITING_MAX allows: new requests are not kept.",
@@ -92,7 +95,7 @@ def _decide(numbers: tuple[int, ...], event: str, said: str, **values: Any) -> N
     refused = False
     for number in numbers:
         message = _found(number)
-        unsettled = (OutboxMessage.state.in_(("waiting", "given_up")), ~_in_hand())
+        unsettled = (OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~_in_hand())
         if change(update(OutboxMessage).where(OutboxMessage.id == number, *unsettled).values(**values)):
             if event == "mail_discarded":
                 links.undelivered(message)
@@ -149,8 +152,8 @@ def _details(message: OutboxMessage) -> Row:
     if message.sealed:
         try:
             said = outbox.content_of(message)
-        except Undeliverable as error:
-            said = {"sealed": error.reason}
+        except Unreadable as error:
+            said = {"sealed": str(error)}
         shown = ("identity", "client", "source", "user_agent", "address", "recipient", "sealed")
         details |= {name: said[name] for name in shown if name in said}
     link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
@@ -180,5 +183,5 @@ def _held() -> str | None:
 
 
 def _problems(held: str | None) -> list[str]:
-    found = [PROBLEMS[problem] for problem in health.look().problems if problem in PROBLEMS]
-    return [f"All mail is held: {held}.", *found] if held else found
+    words = {**PROBLEMS, health.MAIL_HELD: f"All mail is held: {held}."} if held else PROBLEMS
+    return [words[problem] for problem in health.look().problems]

@@ -11,7 +11,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from .. import worker as engine
-from ..errors import RelayMisconfigured
+from ..errors import MailHeld
 
 
 @click.command()
@@ -24,7 +24,7 @@ def worker(once: bool) -> None:
     if once:
         try:
             click.echo(f"{engine.work_until_done()} tried")
-        except RelayMisconfigured as error:
+        except MailHeld as error:
             raise click.ClickException(f"all mail is held: {error}") from None
         return
     stop = threading.Event()

@@ -14,7 +14,15 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("outbox_message", sa.Column("same", sa.String(length=64), nullable=True))
-    op.create_index("uq_outbox_message_same", "outbox_message", ["same"], unique=True)
+    untried = sa.text("state = 'waiting' AND attempts = 0")
+    op.create_index(
+        "uq_outbox_message_same",
+        "outbox_message",
+        ["same"],
+        unique=True,
+        sqlite_where=untried,
+        postgresql_where=untried,
+    )
     op.add_column("worker_sign", sa.Column("trouble", sa.String(length=255), nullable=True))
 
 
