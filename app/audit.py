@@ -8,14 +8,17 @@ import logging
 import re
 
 from flask import Flask, has_request_context, request
+from sqlalchemy import insert
 
-from .db import db, insert
+from .db import db
 from .models import RecoveryEvent
 
 # A token by its shape, wherever it stands, also behind an encoded slash. A handle (~...) is no secret.
 _TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%2[Ff]))[\w-]{43}(?![\w-])")
 # It starts where a word starts: tried at each letter of a long path, it would take quadratic time.
 _ADDRESS = re.compile(r"(?<![^\s<>'\"(,;:])[^\s<>'\"(,;:]+@[^\s<>'\"),;:]+")
+
+_INSERT = insert(RecoveryEvent.__table__)  # type: ignore[arg-type]  # a table, whatever its type says
 
 _LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error", "flask.app")
 
@@ -26,7 +29,7 @@ def record(
     """Add an event to the current transaction. It is kept if and only if that commits."""
     source = request.remote_addr if has_request_context() else None
     event = {"kind": kind, "reason": reason, "user_id": user_id, "source": source, "client": client}
-    db.session.execute(insert(RecoveryEvent).values(**event))
+    db.session.execute(_INSERT, event)
 
 
 class SecretsFilter(logging.Filter):

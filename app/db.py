@@ -63,15 +63,14 @@ def _utcnow_on_postgresql(element: utcnow, compiler: SQLCompiler, **options: Any
     return f"(timezone('utc', clock_timestamp()) + make_interval(secs => {seconds}))"
 
 
+# By dialect: an INSERT that can say what happens on a conflict.
+inserts: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
 def change(statement: Update | Delete) -> int:
     """Run it in the current transaction. How many rows it changed; loaded objects stay as they are."""
     result = db.session.execute(statement.execution_options(synchronize_session=False))
     return cast(CursorResult[Any], result).rowcount
-
-
-def insert(model: Any) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that can say what happens on a conflict, which both engines can."""
-    return sqlite.insert(model) if is_sqlite() else postgresql.insert(model)
 
 
 def is_sqlite() -> bool:

@@ -45,10 +45,17 @@ _OPEN = (
 )
 
 
-def issue(message: OutboxMessage, user: User, client: str) -> str:
-    """The token of this message's link: made at the first attempt, the same at each later one.
+def token_of(message: OutboxMessage) -> str:
+    """The token of this message's link: the same at each attempt, also under a key that was rotated."""
+    issued = db.session.scalar(select(ResetLink.token_hash).where(ResetLink.message_id == message.id))
+    tokens = _tokens(message.nonce)
+    return next((token for token in tokens if _hash(token) == issued), tokens[0])
 
-    Its life starts anew with each attempt, so that what the mail says about it is true.
+
+def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
+    """Make the message's link at its first attempt, and let its life start anew at each later one, so that
+    what the mail says about it is true.
+
     Raises Undeliverable within the cool-down, over the daily cap, and for a link that has ended.
     """
     life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
@@ -58,9 +65,8 @@ def issue(message: OutboxMessage, user: User, client: str) -> str:
     if link is not None:
         if not _is_usable(link, user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
-        link.expires_at, link.undelivered_at = utcnow(life), None
-        return next(token for token in _tokens(message.nonce) if _hash(token) == link.token_hash)
-    token = _tokens(message.nonce)[0]
+        link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, _hash(token)
+        return
     link = ResetLink(
         user_id=user.id,
         message_id=message.id,
@@ -75,7 +81,6 @@ def issue(message: OutboxMessage, user: User, client: str) -> str:
     if reason := _over_budget(link):
         db.session.rollback()
         raise Undeliverable(reason, link.user_id)
-    return token
 
 
 def delivered(message: OutboxMessage) -> None:

@@ -4,10 +4,9 @@
        ^          |
        '-- retry_later, hold
 
-A message is a row in the same database, committed with the change it belongs to. A claim is a
-lease: who dies holding one loses it when `due_at` passes, so a message is tried at least once; who
-lives renews it. What a message says (what was typed, who asked) is sealed while it waits, kept with
-a message that was given up until somebody decides, and erased with every other end.
+A message is a row in the same database, committed with the change it belongs to. A claim is a lease: who
+dies holding one loses it when `due_at` passes, so a message is tried at least once; who lives renews it.
+What it says (what was typed, who asked) is sealed while it waits or is a dead letter, and erased then.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ import hmac
 import json
 import secrets
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import select, text, update
 
-from .db import change, db, insert, is_sqlite, utcnow
+from .db import change, db, inserts, is_sqlite, utcnow
 from .errors import Unreadable
 from .models import UNTRIED, OutboxMessage
 from .settings import current
@@ -49,10 +49,14 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
         "message_id": f"<{secrets.token_hex(16)}@{host}>",
         "same": same and fingerprint(same),
     }
-    new = insert(OutboxMessage).values(**message)
+    db.session.execute(_insert_or_refresh(db.engine.dialect.name), message)
+
+
+@cache  # built once: it takes longer than running it
+def _insert_or_refresh(dialect: str) -> Any:
+    new = inserts[dialect](OutboxMessage.__table__)
     again = {"sealed": new.excluded.sealed, "created_at": new.excluded.created_at}
-    untried = new.on_conflict_do_update(index_elements=["same"], index_where=UNTRIED, set_=again)
-    db.session.execute(untried)
+    return new.on_conflict_do_update(index_elements=["same"], index_where=UNTRIED, set_=again)
 
 
 def fingerprint(same: str) -> str:

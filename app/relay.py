@@ -17,11 +17,11 @@ from email.utils import parseaddr
 from functools import cached_property
 from typing import Any
 
-import idna
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 from flask_mailman.utils import DNS_NAME
 
 from .errors import MailHeld, RelayAway, RelayMisconfigured
+from .letters import in_ascii
 from .settings import current
 
 LOGIN_FIRST = 530  # RFC 4954 §6
@@ -211,9 +211,3 @@ def why_final(error: Exception) -> str | None:
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "the relay does not take internationalised addresses (SMTPUTF8)"
     return None
-
-
-def in_ascii(address: str) -> str:
-    """An internationalised domain in its ASCII form, which every relay takes."""
-    local, _, domain = address.rpartition("@")
-    return f"{local}@{idna.encode(domain, uts46=True).decode()}"

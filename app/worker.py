@@ -7,8 +7,8 @@ What a failure means, and so what becomes of the message:
     the relay refuses it for good        given up: a dead letter (relay.why_final)
     anything else                        tried again, later and later; given up after the last attempt
 
-What became of a message is written down as soon as the database can be written, however long it is
-away: until then its lease may end, and only then another worker sends it a second time.
+What became of a message is written down as soon as the database is back, however long it is away; only
+if its lease has ended by then may another worker send it a second time.
 """
 
 from __future__ import annotations

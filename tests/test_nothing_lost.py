@@ -555,16 +555,16 @@ def test_mails_that_never_went_out_do_not_use_up_the_day(make_site: Any) -> None
 def test_a_lease_that_is_lost_while_the_mail_is_written_sends_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = mail._as_mail
+    written = mail.as_mail
 
-    def be_slow(message: Any, letter: Any) -> Any:
+    def be_slow(letter: Any, message_id: Any) -> Any:
         site.change(OutboxMessage, OutboxMessage.state == "waiting", claim="another worker's")
-        return written(message, letter)
+        return written(letter, message_id)
 
     if make_site_is_sqlite(site):  # the other worker's write would wait for ours
         monkeypatch.setattr(outbox, "renew", lambda _: False)
     else:
-        monkeypatch.setattr(mail, "_as_mail", be_slow)
+        monkeypatch.setattr(mail, "as_mail", be_slow)
     site.ask()
     site.work()
     assert site.mailbox.mails == []

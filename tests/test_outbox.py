@@ -189,7 +189,7 @@ def test_what_was_typed_rests_sealed_and_is_erased_when_settled(site: Site) -> N
 def test_any_failure_keeps_the_message(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ask()
     with monkeypatch.context() as broken:
-        broken.setattr(mail, "_as_mail", lambda *_: 1 / 0)
+        broken.setattr(mail, "as_mail", lambda *_: 1 / 0)
         site.work()
     assert site.messages()[0]["state"] == "waiting"
     assert site.messages()[0]["reason"] == "ZeroDivisionError: division by zero"
