@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup check lint types lock bench fuzz race screenshots clean
+.PHONY: help demo test setup check lint types lock bench fuzz race storm screenshots clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -38,7 +38,11 @@ fuzz: .venv/.develops  ## 500 requests for every call of the JSON API
 	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest --no-cov tests/test_openapi.py
 
 race: .venv/.develops  ## 64 who redeem one link, 20 rounds on each database
-	RACE_ROUNDS=20 $(BIN)/python -m pytest --no-cov -v -k 64 tests/test_deployment.py
+	RACE_ROUNDS=20 $(BIN)/python -m pytest --no-cov -v -s -k 64 tests/test_deployment.py
+
+storm: .venv/.develops  ## half an hour of SIGKILLs, outages and races on each database; prints the books
+	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 \
+		$(BIN)/python -m pytest --no-cov -v -s tests/faults tests/test_deployment.py -k "storm or 64 or while_the_relay"
 
 screenshots: .venv/.develops  ## take the README's pictures again (needs Chromium)
 	$(BIN)/python tests/screenshots.py

@@ -73,10 +73,6 @@ def change(statement: Update | Delete) -> int:
     return cast(CursorResult[Any], result).rowcount
 
 
-def is_sqlite() -> bool:
-    return db.engine.dialect.name == "sqlite"
-
-
 @event.listens_for(Engine, "do_connect")
 def _notice_a_lost_server(dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
     """A PostgreSQL that no longer answers at all is noticed in time; a URI may say otherwise."""

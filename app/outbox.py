@@ -21,9 +21,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
-from .db import change, db, inserts, is_sqlite, utcnow
+from .db import change, db, inserts, utcnow
 from .errors import Unreadable
 from .models import UNTRIED, OutboxMessage
 from .settings import current
@@ -84,19 +84,18 @@ def is_due() -> bool:
 
 
 def claim() -> OutboxMessage | None:
-    """Take the message due longest, for one lease, detached. None: none is due, or another was faster."""
-    if is_sqlite():
-        db.session.execute(text("BEGIN IMMEDIATE"))
-    oldest = select(OutboxMessage).where(*_DUE).order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
-    # Whoever asks for the same again holds the row for a moment: wait, or a flood would starve it.
-    message = db.session.scalar(oldest.with_for_update())
+    """Take the message that is due longest, for one lease. It comes detached; None when none is due."""
+    # FOR UPDATE waits for whoever asks for the same right now: skipped, a flood would starve it.
+    oldest = select(OutboxMessage.id).where(*_DUE).order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
+    taken = {
+        "attempts": OutboxMessage.attempts + 1,  # here, so that a message that kills its worker ends, too
+        "claim": secrets.token_hex(16),
+        "same": None,  # who asks from now on wants a mail of their own
+        "due_at": utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
+    }
+    which = OutboxMessage.id == oldest.with_for_update().scalar_subquery()
+    message = db.session.scalar(update(OutboxMessage).where(which).values(**taken).returning(OutboxMessage))
     if message is not None:
-        message.attempts += 1  # counted here, so that a message that kills its worker ends, too
-        message.claim = secrets.token_hex(16)
-        message.same = None  # who asks from now on wants a mail of their own
-        message.due_at = utcnow(current().RECOVERY_MAIL_LEASE.total_seconds())
-        db.session.flush()
-        db.session.refresh(message)
         db.session.expunge(message)
     db.session.commit()
     return message
