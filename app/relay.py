@@ -38,6 +38,8 @@ CAN_NOT_LOG_IN = "MAIL_USERNAME, MAIL_PASSWORD: no way to log in that the relay 
 NEEDS_LOGIN = "MAIL_USERNAME: the relay takes mail only after a login (530)"
 NO_TLS = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT: the relay does not speak TLS this way ({why})"
 BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
+FINAL = "{what} is refused for good: {said}"
+SAID = "the relay said {reply}"
 TOO_LONG = "the relay took too long over this mail"
 AWAY = "the relay (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
 
@@ -192,9 +194,23 @@ def _why_no_connection(error: Exception) -> RelayAway | RelayMisconfigured:
         return RelayMisconfigured(BAD_CERTIFICATE.format(why=error.verify_message))
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return RelayMisconfigured(NO_TLS.format(why=error.reason))
-    name = type(error).__name__
     is_told = isinstance(error, (OSError, smtplib.SMTPException))  # others may tell what they should not
-    return RelayAway(AWAY.format(why=f"{name}: {error}" if is_told else name))
+    return RelayAway(AWAY.format(why=cause_of(error) if is_told else type(error).__name__))
+
+
+def cause_of(error: Exception) -> str:
+    """What went wrong, for people."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return SAID.format(
+            reply="; ".join(f"{code} {_text(said)}" for code, said in error.recipients.values())
+        )
+    if isinstance(error, smtplib.SMTPResponseException):
+        return SAID.format(reply=f"{error.smtp_code} {_text(error.smtp_error)}")
+    return f"{type(error).__name__}: {error}"
+
+
+def _text(said: bytes | str) -> str:
+    return " ".join((said.decode(errors="replace") if isinstance(said, bytes) else said).split())
 
 
 def why_final(error: Exception) -> str | None:
@@ -205,9 +221,9 @@ def why_final(error: Exception) -> str | None:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = [code for code, _ in error.recipients.values()]
         if all(code >= 500 and code != LOGIN_FIRST for code in codes):
-            return f"the relay refuses the address for good ({codes[0]})"
+            return FINAL.format(what="the address", said=cause_of(error))
     if isinstance(error, (smtplib.SMTPDataError, smtplib.SMTPSenderRefused)) and error.smtp_code >= 500:
-        return f"the relay refuses the mail for good ({error.smtp_code})"
+        return FINAL.format(what="the mail", said=cause_of(error))
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "the relay does not take internationalised addresses (SMTPUTF8)"
     return None

@@ -24,7 +24,7 @@ from . import audit, health, links, mail, outbox
 from .db import db
 from .errors import LeaseLost, MailHeld, Undeliverable
 from .models import OutboxMessage
-from .relay import EmailBackend, why_final
+from .relay import EmailBackend, cause_of, why_final
 from .settings import current
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def _try(message: OutboxMessage, relay: EmailBackend) -> Outcome:
     except MailHeld:
         raise
     except Exception as error:  # whatever it is, the message must not be lost
-        cause, final = audit.without_secrets(f"{type(error).__name__}: {error}"), why_final(error)
+        cause, final = audit.without_secrets(cause_of(error)), audit.without_secrets(why_final(error) or "")
         return lambda: _failed(message, cause, final)
     return lambda: _end(message, "sent")
 
@@ -156,7 +156,7 @@ def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
     return f"fate={state}" + (f' cause="{reason}"' if reason else "")
 
 
-def _failed(message: OutboxMessage, cause: str, final: str | None) -> str:
+def _failed(message: OutboxMessage, cause: str, final: str) -> str:
     if final or message.attempts >= current().RECOVERY_MAIL_ATTEMPTS:
         return _end(message, "given_up", final or cause)
     return f'fate=retried cause="{cause}"' if outbox.retry_later(message, cause) else LOST

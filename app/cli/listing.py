@@ -32,10 +32,11 @@ def write_table(rows: list[Row]) -> None:
 
 
 def write_fields(row: Row) -> None:
-    """One thing, a line for each of its fields."""
+    """One thing, a line for each of its fields that says something."""
     width = max(len(key) for key in row)
     for key, value in row.items():
-        click.echo(f"{key.replace('_', ' ').ljust(width)}  {plain(value)}".rstrip())
+        if value not in (None, ""):
+            click.echo(f"{key.replace('_', ' ').ljust(width)}  {plain(value)}")
 
 
 def plain(value: Any) -> str:

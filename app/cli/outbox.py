@@ -12,7 +12,7 @@ from .. import audit, health, links, outbox
 from ..db import change, db, utcnow
 from ..errors import Unreadable
 from ..identities import find_account, known_as
-from ..models import OutboxMessage, ResetLink
+from ..models import OutboxMessage, ResetLink, User
 from ..settings import current
 from .listing import Row, format_option, write_fields, write_json, write_table
 
@@ -44,13 +44,14 @@ def group() -> None:
 @with_appcontext
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """Mails, the newest first, with what became of them and why; and what stops all mail."""
-    answers, which = _about(identity) if identity else ([], [])
+    user = find_account(identity) if identity else None
+    answers, which = _about(user) if identity else ([], [])
     if state:
         which.append(OutboxMessage.state == state)
     query = select(OutboxMessage).where(*which).order_by(OutboxMessage.id.desc()).limit(limit)
     held = _held()
     rows = [_row(message, held) for message in db.session.scalars(query)]
-    if identity and not rows:
+    if user and not rows:
         answers.append("There is no mail to it: nobody asked for one, or it is long ago.")
     problems = _problems(held)
     if form == "json":
@@ -58,7 +59,7 @@ def list_messages(identity: str | None, state: str | None, limit: int, form: str
         return
     for line in (*problems, *answers):
         click.echo(line)
-    write_table(rows)
+    write_table([_in_words(row) for row in rows])
 
 
 @group.command()
@@ -69,7 +70,10 @@ def show(number: int, form: str) -> None:
     """Everything about one mail but its text."""
     message = _found(number)
     row = {**_row(message, _held()), **_details(message)}
-    (write_json if form == "json" else write_fields)(row)
+    if form == "json":
+        write_json(row)
+    else:
+        write_fields(_in_words(row))
 
 
 @group.command()
@@ -109,9 +113,8 @@ def _decide(numbers: tuple[int, ...], event: str, said: str, **values: Any) -> N
         raise click.exceptions.Exit(1)
 
 
-def _about(identity: str) -> tuple[list[str], list[ColumnElement[bool]]]:
-    """What can be said about an identity at once, and which mail is its account's."""
-    user = find_account(identity)
+def _about(user: User | None) -> tuple[list[str], list[ColumnElement[bool]]]:
+    """What can be said at once about an account that was asked for, and which mail is its own."""
     if user is None:
         said = "No account has this identity: requests for it get the usual answer, and no mail."
         return [said], [false()]
@@ -134,21 +137,30 @@ def _row(message: OutboxMessage, held: str | None) -> Row:
         fate = "held"
     if db.session.scalar(select(OutboxMessage.id).where(OutboxMessage.id == message.id, _in_hand())):
         fate = "being sent"
+    user = message.user_id and db.session.get(User, message.user_id)
     return {
         "id": message.id,
         "mail": message.kind,
-        "account": message.user_id,
+        "account": user.email if user else None,
         "asked_for": message.created_at,
         "fate": fate,
         "attempts": message.attempts,
-        "next_attempt": message.due_at if fate == "waiting" else None,
-        "settled": message.settled_at,
         "reason": held if fate == "held" else message.reason,
     }
 
 
+def _in_words(row: Row) -> Row:
+    """For people: no word of theirs has an underscore."""
+    words = {name: row[name].replace("_", " ") for name in ("mail", "fate")}
+    return {**row, **words}
+
+
 def _details(message: OutboxMessage) -> Row:
     details: Row = {"message_id": message.message_id}
+    if message.settled_at:
+        details["settled"] = message.settled_at
+    elif message.state == "waiting":
+        details["next_attempt"] = message.due_at
     if message.sealed:
         try:
             said = outbox.content_of(message)
