@@ -13,6 +13,7 @@ if its lease has ended by then may another worker send it a second time.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -153,10 +154,10 @@ def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
         return LOST
     (links.delivered if state == "sent" else links.undelivered)(message)
     audit.record(f"mail_{state}", reason=reason and reason[:255], user_id=message.user_id)
-    return f"fate={state}" + (f' cause="{reason}"' if reason else "")
+    return f"fate={state}" + (f" cause={json.dumps(reason)}" if reason else "")
 
 
 def _failed(message: OutboxMessage, cause: str, final: str) -> str:
     if final or message.attempts >= current().RECOVERY_MAIL_ATTEMPTS:
         return _end(message, "given_up", final or cause)
-    return f'fate=retried cause="{cause}"' if outbox.retry_later(message, cause) else LOST
+    return f"fate=retried cause={json.dumps(cause)}" if outbox.retry_later(message, cause) else LOST

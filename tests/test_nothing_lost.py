@@ -690,3 +690,17 @@ def test_a_worker_of_the_version_before_stops_no_later_request(site: Site) -> No
         site.change(OutboxMessage, OutboxMessage.attempts == 0, attempts=1, state=state)
     site.ask()
     assert [row["attempts"] for row in site.messages()] == [1, 1, 0]
+
+
+def test_each_attempt_is_one_line_in_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """With what finds it in the relay's log, and without what a relay may have put into its reply."""
+    caplog.set_level(logging.INFO)
+    site.mailbox.refuse["DATA"] = '451 "later" for alice@example.com'
+    site.ask()
+    site.work()
+    name = site.messages()[0]["message_id"].strip("<>").split("@")[0]
+    [line] = [record.getMessage() for record in caplog.records if "mail=1" in record.getMessage()]
+    assert line == (
+        f"mail=1 id={name} kind=reset_instructions attempt=1 fate=retried"
+        ' cause="the relay said 451 \\"later\\" for [address]"'
+    )

@@ -372,7 +372,7 @@ class Books:
         self.instructions = [arrival for arrival in storm.relay.arrivals if arrival.link]
         self.copies: dict[str, list[Arrival]] = defaultdict(list)
         for arrival in storm.relay.arrivals:
-            self.copies[arrival.message_id].append(arrival)
+            self.copies[arrival.link or arrival.message_id].append(arrival)
 
     def rows(self, query: str) -> list[Any]:
         with self.engine.connect() as connection:
@@ -385,6 +385,9 @@ class Books:
             "lost": self._lost(),
             "sent to others": self._sent_to_others(),
             "duplicates without a kill": self._unexplained(),
+            "duplicates in disguise": [
+                pair for pair in self.duplicates() if pair[0].message_id != pair[1].message_id
+            ],
             "stuck": self.rows("SELECT id, state, reason FROM outbox_message WHERE state = 'waiting'"),
             "links redeemed twice": self._redeemed_twice(),
             "accounts half changed": self._half_changed(),
