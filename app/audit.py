@@ -50,6 +50,11 @@ def without_secrets(text: str) -> str:
     return _ADDRESS.sub("[address]", _TOKEN.sub("[token]", text))
 
 
+def in_one_line(text: str) -> str:
+    """The same, without what moves a cursor or what PostgreSQL can not store: a relay says what it likes."""
+    return without_secrets("".join(letter if letter.isprintable() else " " for letter in text))
+
+
 def init_app(app: Flask) -> None:
     """Filter loggers, and their handlers for what comes from loggers below them."""
     for name in (*_LOGGERS, app.logger.name):

@@ -13,6 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ColumnElement, CursorResult, DateTime, Delete, MetaData, Update, event, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -20,6 +21,8 @@ from sqlalchemy.sql.functions import FunctionElement
 CLOCK_SLACK_SECONDS = 60  # what lies further in the future was written before the clock was set back
 CONNECT_SECONDS = 10  # how long to wait for a server that does not answer
 SILENCE_MS = 30_000  # and for one that has stopped to
+# What the driver raises while the database is away, full or read-only: it may come back.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
 
 db = SQLAlchemy(

@@ -22,12 +22,11 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from . import audit, clients, health, limits, openapi
-from .db import db
+from .db import DATABASE_AWAY, db
 from .errors import LinkError, RequestError
 from .settings import Settings, current
 
@@ -50,7 +49,7 @@ WORDS: dict[int, tuple[str, str, str]] = {
 # What is no error of ours: another request was faster, or the database is away.
 STATUS_OF: dict[type[Exception] | tuple[type[Exception], ...], int] = {
     StaleDataError: 409,
-    (OperationalError, InterfaceError, InternalError): 503,  # away, full, or read-only
+    DATABASE_AWAY: 503,
 }
 BAD_REQUEST = ("invalid_request", "That did not work", "The request could not be understood.")
 

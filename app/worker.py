@@ -22,7 +22,7 @@ from contextlib import closing
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from . import audit, health, links, mail, outbox
-from .db import db
+from .db import DATABASE_AWAY, db
 from .errors import LeaseLost, MailHeld, Undeliverable
 from .models import OutboxMessage
 from .relay import EmailBackend, cause_of, why_final
@@ -61,7 +61,7 @@ def _send_what_is_due(stop: threading.Event, presence: health.Presence) -> float
     try:
         work_until_done(may_go_on, stop, was_held=presence.trouble is not None)
     except MailHeld as error:
-        if presence.says(audit.without_secrets(str(error))):
+        if presence.says(audit.in_one_line(str(error))):
             log.error("all mail is held: %s", presence.trouble)
         return error.pause
     if presence.says(None):
@@ -97,7 +97,7 @@ def work_on(message: OutboxMessage, relay: EmailBackend, stop: threading.Event) 
         outcome = _try(message, relay)
     except MailHeld as error:
         db.session.rollback()
-        outbox.hold(message, audit.without_secrets(f"held: {error}"))
+        outbox.hold(message, audit.in_one_line(f"held: {error}"))
         db.session.commit()
         raise
     pause: float = WRITE_SECONDS
@@ -128,7 +128,7 @@ def _try(message: OutboxMessage, relay: EmailBackend) -> Outcome:
     except MailHeld:
         raise
     except Exception as error:  # whatever it is, the message must not be lost
-        cause, final = audit.without_secrets(cause_of(error)), audit.without_secrets(why_final(error) or "")
+        cause, final = audit.in_one_line(cause_of(error)), audit.in_one_line(why_final(error) or "")
         return lambda: _failed(message, cause, final)
     return lambda: _end(message, "sent")
 
@@ -139,10 +139,12 @@ def _write_down(outcome: Outcome, message: OutboxMessage) -> str | None:
     try:
         fate = outcome()
         db.session.commit()
-    except SQLAlchemyError as error:
+    except (IntegrityError, *DATABASE_AWAY) as error:
         db.session.rollback()
         log.error("what became of mail %s can not be written yet: %s", message.id, error)
         if isinstance(error, IntegrityError):
+            if message.user_id is None:
+                raise
             message.user_id = None  # the account is gone meanwhile
         return None
     return fate

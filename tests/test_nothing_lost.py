@@ -5,6 +5,7 @@ once, or an admin can see why not.
 from __future__ import annotations
 
 import logging
+import smtplib
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ import flask_migrate
 import pytest
 from conftest import BOTH, Admin, Mailbox, Site, free_port, load_settings
 from sqlalchemy import delete, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
 from app import health, mail, outbox, settings, worker
 from app.db import db
@@ -704,3 +705,34 @@ def test_each_attempt_is_one_line_in_the_log(site: Site, caplog: pytest.LogCaptu
         f"mail=1 id={name} kind=reset_instructions attempt=1 fate=retried"
         ' cause="the relay said 451 \\"later\\" for [address]"'
     )
+
+
+def test_what_a_relay_says_can_always_be_written_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise smtplib.SMTPDataError(451, b"later\x00\x1b[2J\xff" + b"x" * 300)
+
+    monkeypatch.setattr("app.relay.EmailBackend.send_messages", refuse)
+    site.ask()
+    site.work()
+    [message] = site.messages()
+    assert (message["state"], message["claim"]) == ("waiting", None)
+    assert message["reason"].isprintable()
+
+
+def test_what_can_never_be_written_down_stops_nobody_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settle = outbox.settle
+
+    def fail_for_alice(message: Any, *how: Any) -> bool:
+        if message.id == 1:
+            raise DataError("UPDATE", {}, Exception("can not be stored"))
+        return settle(message, *how)
+
+    monkeypatch.setattr(outbox, "settle", fail_for_alice)
+    monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
+    site.ask("alice")
+    site.ask("bob")
+    with at_work(site):
+        wait_for(lambda: site.messages()[1]["state"] == "sent")
+    assert "can not be stored" in caplog.text
