@@ -464,7 +464,7 @@ class Books:
             "of these for live accounts": sum(request.identity in self.live for request in storm.requests),
             "web processes killed": kills["web"],
             "workers killed": kills["worker"],
-            **{f"of these {moment}": count for moment, count in sorted(moments.items())},
+            **{f"of these {moment}": moments[moment] for moment in ("before the reply", "after the reply")},
             "database restarts": storm.restarts,
             "mails taken by the relay": len(storm.relay.arrivals),
             "extra copies": len(self.duplicates()),

@@ -40,13 +40,14 @@ def ask(admin: Admin, identity: str) -> tuple[int, str]:
     return answer.status_code, answer.text
 
 
-def timed(admin: Admin, identity: str, times: int = 20) -> float:
+def timed(admin: Admin, identity: str, times: int = 50) -> float:
     """The median of some requests, in milliseconds."""
     waits = []
-    for _ in range(times):
-        start = time.perf_counter()
-        assert ask(admin, identity)[0] == 200
-        waits.append((time.perf_counter() - start) * 1000)
+    with httpx.Client(base_url=admin.base, timeout=30) as client:
+        for _ in range(times):
+            start = time.perf_counter()
+            assert client.post("/reset", json={"identity": identity}).status_code == 200
+            waits.append((time.perf_counter() - start) * 1000)
     return statistics.median(waits)
 
 
