@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
 from flask import current_app
 from sqlalchemy import case, delete, or_, select, update
@@ -114,8 +116,10 @@ def sign_again() -> None:
     change(update(WorkerSign).where(WorkerSign.name == _own_name()).values(seen_at=utcnow()))
 
 
+@cache
 def _own_name() -> str:
-    return f"{socket.gethostname()[:60]}:{os.getpid()}"
+    """Two containers may have one host name, and both the process 1."""
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(2)}"
 
 
 class Presence:

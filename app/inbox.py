@@ -41,8 +41,8 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has
             draft.rename(draft.with_suffix(".eml"))  # never seen half written
         return len(email_messages)
 
-    def cut(self) -> None:
-        """Nothing to cut: a file takes no time."""
+    def abandon(self) -> None:
+        """Nothing to end: a file takes no time."""
 
 
 def init_app(app: Flask, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from flask import Flask, current_app
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def kept(message: OutboxMessage, cut: Callable[[], None]) -> Iterator[None]:
-    """Renew the lease until the end of the block. `cut` is called if it is lost: end the block then.
+def kept(message: OutboxMessage, abandon: Callable[[], None]) -> Iterator[None]:
+    """Renew the lease until the end of the block. `abandon` is called if it is lost: end the block then.
 
     Hold no transaction inside: on SQLite the renewal would wait for it.
     """
@@ -31,7 +31,7 @@ def kept(message: OutboxMessage, cut: Callable[[], None]) -> Iterator[None]:
 
     def keep() -> None:
         with app.app_context():
-            _keep(message, over, cut)
+            _keep(message, over, abandon)
 
     keeper = threading.Thread(target=keep, name="lease")
     keeper.start()
@@ -42,7 +42,7 @@ def kept(message: OutboxMessage, cut: Callable[[], None]) -> Iterator[None]:
         keeper.join()
 
 
-def _keep(message: OutboxMessage, over: threading.Event, cut: Callable[[], None]) -> None:
+def _keep(message: OutboxMessage, over: threading.Event, abandon: Callable[[], None]) -> None:
     pause = current().RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
     is_held = True
     while is_held and not over.wait(pause):
@@ -50,8 +50,9 @@ def _keep(message: OutboxMessage, over: threading.Event, cut: Callable[[], None]
             is_held = outbox.renew(message)
             health.sign_again()
             db.session.commit()
-        except SQLAlchemyError:
-            db.session.rollback()  # the next renewal may come in time
-            log.warning("the lease of mail %s could not be renewed", message.id)
+        except Exception as error:  # the next renewal may come in time
+            log.warning("the lease of mail %s could not be renewed: %s", message.id, type(error).__name__)
+            with suppress(SQLAlchemyError):
+                db.session.rollback()
     if not is_held:
-        cut()
+        abandon()

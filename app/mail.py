@@ -43,7 +43,8 @@ def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
         raise LeaseLost
     # The link must be there before anybody can click it, and nothing is held while SMTP talks.
     db.session.commit()
-    with lease.kept(message, relay.cut):
+    relay.is_abandoned = False
+    with lease.kept(message, relay.abandon):
         relay.send_messages([mail])
 
 

@@ -21,7 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import OperationalError
 
 from .db import change, db, inserts, utcnow
 from .errors import Unreadable
@@ -31,6 +32,7 @@ from .settings import current
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MAX = timedelta(hours=1)
 RETRY_JITTER = 0.25  # a pause is up to this much longer: retries must not march in step
+CLAIM_WAIT_MS = 2_000
 REASON_LENGTH_MAX = 255
 
 
@@ -85,7 +87,19 @@ def is_due() -> bool:
 
 def claim() -> OutboxMessage | None:
     """Take the message that is due longest, for one lease. It comes detached; None when none is due."""
-    # FOR UPDATE waits for whoever asks for the same right now: skipped, a flood would starve it.
+    if db.engine.dialect.name == "sqlite":
+        return _take()
+    # Whoever asks for the same right now holds the row for a moment. Skipped at once, a flood would starve
+    # it; waited for without end, one process that froze would stop all mail.
+    try:
+        db.session.execute(text(f"SET LOCAL lock_timeout = {CLAIM_WAIT_MS}"))
+        return _take()
+    except OperationalError:
+        db.session.rollback()
+        return _take(skip_locked=True)
+
+
+def _take(skip_locked: bool = False) -> OutboxMessage | None:
     oldest = select(OutboxMessage.id).where(*_DUE).order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
     taken = {
         "attempts": OutboxMessage.attempts + 1,  # here, so that a message that kills its worker ends, too
@@ -93,7 +107,7 @@ def claim() -> OutboxMessage | None:
         "same": None,  # who asks from now on wants a mail of their own
         "due_at": utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
     }
-    which = OutboxMessage.id == oldest.with_for_update().scalar_subquery()
+    which = OutboxMessage.id == oldest.with_for_update(skip_locked=skip_locked).scalar_subquery()
     message = db.session.scalar(update(OutboxMessage).where(which).values(**taken).returning(OutboxMessage))
     if message is not None:
         db.session.expunge(message)

@@ -20,11 +20,13 @@ from typing import Any
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 from flask_mailman.utils import DNS_NAME
 
-from .errors import MailHeld, RelayAway, RelayMisconfigured
+from . import audit
+from .errors import LeaseLost, MailHeld, RelayAway, RelayMisconfigured
 from .letters import in_ascii
 from .settings import current
 
 LOGIN_FIRST = 530  # RFC 4954 §6
+TOO_BIG = 552  # RFC 1870 §6.1: the only thing about MAIL that is this mail's own
 TIMEOUTS_MAX = 6  # as many waits of MAIL_TIMEOUT as a conversation may take, without the mail itself
 # A relay may look at a mail for long before it takes it; who hangs up too early sends it twice. RFC 5321
 # §4.5.3.2.6 says 10 minutes, which is longer than anybody waits for a link.
@@ -49,7 +51,7 @@ class _Patient(smtplib.SMTP):
 
     def data(self, msg: Any) -> tuple[int, bytes]:
         assert self.sock is not None
-        self.sock.settimeout(DATA_SECONDS)
+        self.sock.settimeout(max(DATA_SECONDS, self.timeout))
         try:
             return super().data(msg)
         finally:
@@ -65,7 +67,9 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     """Keeps its connection open between mails until `close`."""
 
     connection: Any
-    is_cut = False
+    is_cut = False  # it took too long
+    is_abandoned = False  # the mail is another worker's
+    offers_sender = True
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:
@@ -88,6 +92,10 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         try:
             with self._limited(TIMEOUTS_MAX * self.timeout):
                 self._connect()
+                if self.offers_sender and not self._offer_sender():
+                    self.offers_sender = False  # it does not let us start again
+                    self.close()
+                    self._connect()
         except MailHeld:
             self.close()
             raise
@@ -100,20 +108,30 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         """For another thread: end the conversation, so that its next read fails."""
         self.is_cut = True
         with suppress(OSError, AttributeError):
-            self.connection.sock.shutdown(socket.SHUT_RDWR)
+            # Not its own `shutdown`: that takes TLS off first, and what is written then is read by anybody.
+            socket.socket.shutdown(self.connection.sock, socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """For another thread: do not send this mail any more, on this connection or the next."""
+        self.is_abandoned = True
+        self.cut()
 
     def send_messages(self, email_messages: list[EmailMessage]) -> int:
         """Send each mail, or raise; after a failure the next one gets a new connection."""
-        if self.connection and not self._still_stands():
+        with self._limited(self.timeout):
+            stands = self.connection and self._still_stands()
+        if not stands:
             self.close()
         self.open()
         try:
-            with self._limited(TIMEOUTS_MAX * self.timeout + DATA_SECONDS):
+            with self._limited(TIMEOUTS_MAX * self.timeout + max(DATA_SECONDS, self.timeout)):
                 for message in email_messages:
+                    if self.is_abandoned:
+                        raise LeaseLost
                     self.connection.send_message(message)
         except Exception as error:
             self.close()
-            if self.is_cut:
+            if self.is_cut and not self.is_abandoned:
                 raise TimeoutError(TOO_LONG) from error
             raise
         return len(email_messages)
@@ -130,12 +148,21 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     def _limited(self, seconds: float) -> Iterator[None]:
         """A relay that sends a byte now and then would keep a conversation open for ever."""
         self.is_cut = False
-        timer = threading.Timer(seconds, self.cut)
-        timer.start()
+        over = threading.Event()
+
+        def watch() -> None:
+            pause = seconds
+            while not over.wait(pause):
+                self.cut()  # and again: there may be no socket yet
+                pause = 1
+
+        watchdog = threading.Thread(target=watch, name="relay")
+        watchdog.start()
         try:
             yield
         finally:
-            timer.cancel()
+            over.set()
+            watchdog.join()
 
     def _connect(self) -> None:
         secure = {"context": self.ssl_context} if self.use_ssl else {}
@@ -148,21 +175,20 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             self._start_tls()
         if self.username:
             self._log_in()
-        self._offer_sender()
 
-    def _offer_sender(self) -> None:
-        """Found out before anybody is looked up: a sender that is refused stops all mail alike."""
-        sender = in_ascii(parseaddr(current().MAIL_DEFAULT_SENDER)[1])
-        if sender.isascii():
-            self.connection.ehlo_or_helo_if_needed()
-            code, said = self.connection.mail(sender)
-            if code == LOGIN_FIRST:
-                raise RelayMisconfigured(NEEDS_LOGIN)
-            if code >= 500:
-                raise RelayMisconfigured(BAD_SENDER.format(code=code))
-            if code != 250:
-                raise smtplib.SMTPResponseException(code, said)
-            self.connection.rset()
+    def _offer_sender(self) -> bool:
+        """Before anybody is looked up, so that a sender that is refused stops all mail alike. False when
+        the connection can not be used any more.
+        """
+        self.connection.ehlo_or_helo_if_needed()
+        code, said = self.connection.mail(in_ascii(parseaddr(current().MAIL_DEFAULT_SENDER)[1]))
+        if code == LOGIN_FIRST:
+            raise RelayMisconfigured(NEEDS_LOGIN)
+        if code >= 500:
+            raise RelayMisconfigured(BAD_SENDER.format(code=code))
+        if code != 250:
+            raise smtplib.SMTPResponseException(code, said)
+        return bool(self.connection.rset()[0] == 250)
 
     def _start_tls(self) -> None:
         try:
@@ -183,7 +209,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     def _still_stands(self) -> bool:
         try:
             return bool(self.connection.noop()[0] == 250)
-        except (OSError, smtplib.SMTPException):
+        except (OSError, ValueError, smtplib.SMTPException):
             return False
 
 
@@ -199,14 +225,13 @@ def _why_no_connection(error: Exception) -> RelayAway | RelayMisconfigured:
 
 
 def cause_of(error: Exception) -> str:
-    """What went wrong, for people."""
+    """What went wrong, for people: one line, without addresses and tokens."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        return SAID.format(
-            reply="; ".join(f"{code} {_text(said)}" for code, said in error.recipients.values())
-        )
+        replies = [f"{code} {_text(said)}" for code, said in error.recipients.values()]
+        return audit.in_one_line(SAID.format(reply="; ".join(replies)))
     if isinstance(error, smtplib.SMTPResponseException):
-        return SAID.format(reply=f"{error.smtp_code} {_text(error.smtp_error)}")
-    return f"{type(error).__name__}: {error}"
+        return audit.in_one_line(SAID.format(reply=f"{error.smtp_code} {_text(error.smtp_error)}"))
+    return audit.in_one_line(f"{type(error).__name__}: {error}")
 
 
 def _text(said: bytes | str) -> str:
@@ -222,7 +247,8 @@ def why_final(error: Exception) -> str | None:
         codes = [code for code, _ in error.recipients.values()]
         if all(code >= 500 and code != LOGIN_FIRST for code in codes):
             return FINAL.format(what="the address", said=cause_of(error))
-    if isinstance(error, (smtplib.SMTPDataError, smtplib.SMTPSenderRefused)) and error.smtp_code >= 500:
+    too_big = isinstance(error, smtplib.SMTPSenderRefused) and error.smtp_code == TOO_BIG
+    if too_big or (isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500):
         return FINAL.format(what="the mail", said=cause_of(error))
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "the relay does not take internationalised addresses (SMTPUTF8)"

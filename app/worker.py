@@ -17,7 +17,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -47,47 +47,38 @@ def run(stop: threading.Event) -> None:
                 log.error("the database can not be used (is it set up? manage.py db upgrade): %s", error)
             except Exception:
                 log.exception("the worker goes on after an error that nobody has thought of")
-            db.session.rollback()
+            with suppress(SQLAlchemyError):
+                db.session.rollback()
             stop.wait(pause)
 
 
 def _send_what_is_due(stop: threading.Event, presence: health.Presence) -> float:
     """How many seconds to wait before the next look."""
-
-    def may_go_on() -> bool:
-        presence.renew()
-        return not stop.is_set()
-
     try:
-        work_until_done(may_go_on, stop, was_held=presence.trouble is not None)
+        work_until_done(stop, presence)
+        presence.renew()
     except MailHeld as error:
-        if presence.says(audit.in_one_line(str(error))):
-            log.error("all mail is held: %s", presence.trouble)
+        if presence.says(str(error)):
+            log.error("all mail is held: %s", error)
         return error.pause
-    if presence.says(None):
-        log.info("mail goes out again")
     return current().RECOVERY_WORKER_POLL.total_seconds()
 
 
-def work_until_done(
-    may_go_on: Callable[[], bool] = lambda: True,
-    stop: threading.Event | None = None,
-    *,
-    was_held: bool = False,
-) -> int:
+def work_until_done(stop: threading.Event | None = None, presence: health.Presence | None = None) -> int:
     """Try every message that is due now, over one connection, and return how many there were.
 
-    Raises MailHeld. When mail `was_held`, that is found out though nothing is due.
+    Raises MailHeld. Whether mail can go out again is found out though nothing is due.
     """
-    count = 0
+    stop, count = stop or threading.Event(), 0
     with closing(mail.mailman.get_connection()) as relay:
-        while may_go_on() and (outbox.is_due() or (was_held and not count)):
+        while not stop.is_set() and (outbox.is_due() or (presence and presence.trouble)):
             # Before anybody is looked up: while the relay is away, every request waits alike.
             relay.open()
+            if presence and presence.says(None):
+                log.info("mail goes out again")
             if message := outbox.claim():
-                work_on(message, relay, stop or threading.Event())
+                work_on(message, relay, stop)
                 count += 1
-            was_held = False
     return count
 
 
@@ -97,7 +88,7 @@ def work_on(message: OutboxMessage, relay: EmailBackend, stop: threading.Event) 
         outcome = _try(message, relay)
     except MailHeld as error:
         db.session.rollback()
-        outbox.hold(message, audit.in_one_line(f"held: {error}"))
+        outbox.hold(message, f"held: {error}")
         db.session.commit()
         raise
     pause: float = WRITE_SECONDS
@@ -128,15 +119,15 @@ def _try(message: OutboxMessage, relay: EmailBackend) -> Outcome:
     except MailHeld:
         raise
     except Exception as error:  # whatever it is, the message must not be lost
-        cause, final = audit.in_one_line(cause_of(error)), audit.in_one_line(why_final(error) or "")
+        cause, final = cause_of(error), why_final(error)
         return lambda: _failed(message, cause, final)
     return lambda: _end(message, "sent")
 
 
 def _write_down(outcome: Outcome, message: OutboxMessage) -> str | None:
     """What became of it, in words; None while the database can not be written."""
-    db.session.rollback()
     try:
+        db.session.rollback()
         fate = outcome()
         db.session.commit()
     except (IntegrityError, *DATABASE_AWAY) as error:
@@ -159,7 +150,7 @@ def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
     return f"fate={state}" + (f" cause={json.dumps(reason)}" if reason else "")
 
 
-def _failed(message: OutboxMessage, cause: str, final: str) -> str:
+def _failed(message: OutboxMessage, cause: str, final: str | None) -> str:
     if final or message.attempts >= current().RECOVERY_MAIL_ATTEMPTS:
         return _end(message, "given_up", final or cause)
     return f"fate=retried cause={json.dumps(cause)}" if outbox.retry_later(message, cause) else LOST

@@ -101,6 +101,9 @@ class Mailbox:
     async def handle_NOOP(self, _server: Any, _session: Any, _envelope: Any, _argument: str) -> str:
         return self.refuse.pop("NOOP", "250 OK")
 
+    async def handle_RSET(self, _server: Any, _session: Any, _envelope: Any) -> str:
+        return self.refuse.get("RSET", "250 OK")
+
     async def handle_MAIL(
         self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:

@@ -10,17 +10,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import flask_migrate
 import pytest
 from conftest import BOTH, Admin, Mailbox, Site, free_port, load_settings
+from flask.testing import FlaskCliRunner
 from sqlalchemy import delete, text
 from sqlalchemy.exc import DataError, OperationalError
 
 from app import health, mail, outbox, settings, worker
+from app.cli.worker import worker as once
 from app.db import db
 from app.errors import MailHeld, RelayAway, SettingsError
 from app.models import OutboxMessage, User, WorkerSign
@@ -268,7 +270,7 @@ def test_the_mail_of_a_worker_that_died_is_taken_over(make_site: Any, mailbox: M
 def test_a_relay_that_drips_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and there is no end to them."""
     monkeypatch.setattr("app.relay.DATA_SECONDS", 0.5)
-    with dripping() as port:
+    with dripping(at=b"RCPT") as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds", RECOVERY_MAIL_LEASE="1 second")
         site.ask()
         began = time.monotonic()
@@ -280,16 +282,16 @@ def test_a_relay_that_drips_is_cut_off(make_site: Any, monkeypatch: pytest.Monke
 
 
 @contextmanager
-def dripping(greeting: bool = False) -> Iterator[int]:
-    """A relay that greets, or answers RCPT, with a line that never ends."""
+def dripping(at: bytes) -> Iterator[int]:
+    """A relay that answers a command, or greets, with a line that never ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             client, _ = listener.accept()
             with client, client.makefile("rb") as lines:
-                client.sendall(b"220-" if greeting else b"220 hello\r\n")
-                for line in () if greeting else lines:
-                    if line.upper().startswith(b"RCPT"):
+                client.sendall(b"220-" if at == b"greeting" else b"220 hello\r\n")
+                for line in () if at == b"greeting" else lines:
+                    if line.upper().startswith(at):
                         client.sendall(b"250-")
                         break
                     client.sendall(b"250 well\r\n")
@@ -597,7 +599,7 @@ def test_a_relay_that_takes_long_over_a_mail_gets_it_once(make_site: Any, mailbo
 
 
 def test_a_greeting_without_end_costs_some_timeouts(make_site: Any) -> None:
-    with dripping(greeting=True) as port:
+    with dripping(at=b"greeting") as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.2 seconds")
         site.ask()
         with pytest.raises(RelayAway):
@@ -736,3 +738,91 @@ def test_what_can_never_be_written_down_stops_nobody_else(
     with at_work(site):
         wait_for(lambda: site.messages()[1]["state"] == "sent")
     assert "can not be stored" in caplog.text
+
+
+def test_a_reply_to_noop_without_end_costs_a_timeout(make_site: Any) -> None:
+    with dripping(at=b"NOOP") as port:
+        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds")
+        site.ask()
+        began = time.monotonic()
+        with site.app.app_context(), suppress(MailHeld):
+            worker.work_until_done()
+        assert time.monotonic() - began < 10
+    assert site.messages()[0]["state"] == "waiting"
+
+
+def test_a_lease_that_is_lost_is_not_forgotten_on_the_next_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is lost while the connection is found broken: the new one sends nothing, either."""
+
+    def lose(relay: Any) -> bool:
+        relay.abandon()
+        return False
+
+    monkeypatch.setattr("app.relay.EmailBackend._still_stands", lose)
+    site.ask("alice")
+    site.work()
+    assert site.mailbox.mails == []
+    assert site.messages()[0]["state"] == "waiting"
+
+
+@pytest.mark.parametrize("reply", ["502 not here", "421 closing"])
+def test_a_relay_that_does_not_know_rset_gets_mail_all_the_same(site: Site, reply: str) -> None:
+    site.mailbox.refuse["RSET"] = reply
+    site.ask("alice")
+    site.ask("bob")
+    site.work()
+    assert {row["state"] for row in site.messages()} == {"sent"}
+
+
+def test_a_quota_that_is_used_up_in_between_loses_no_mail(site: Site) -> None:
+    site.ask("alice")
+    with site.app.app_context(), closing(mail.mailman.get_connection()) as relay:
+        relay.open()
+        site.mailbox.refuse["MAIL"] = "550 5.4.5 daily sending quota exceeded"
+        message = outbox.claim()
+        assert message is not None
+        worker.work_on(message, relay, threading.Event())
+    assert site.messages()[0]["state"] == "waiting"
+    assert "quota" in site.messages()[0]["reason"]
+
+
+def test_a_process_that_froze_with_the_oldest_mail_does_not_stop_the_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site.app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            return  # there, one writer at a time is all there is
+    monkeypatch.setattr(outbox, "CLAIM_WAIT_MS", 200)
+    site.ask("alice")
+    site.ask("bob")
+    with site.app.app_context():
+        frozen = db.engine.connect()
+    with frozen, at_work(site):
+        frozen.execute(text("SELECT * FROM outbox_message WHERE id = 1 FOR UPDATE"))
+        site.mailbox.wait_for(1)
+    assert site.mailbox.envelopes[0] == ["bob@example.com"]
+
+
+def test_as_soon_as_mail_flows_again_it_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the last of a long backlog is out."""
+    heard = []
+    monkeypatch.setattr(worker, "work_on", lambda *_: heard.append(health.workers()))
+    site.ask("alice")
+    with site.app.app_context():
+        presence = health.Presence()
+        presence.says("the relay is away")
+        worker.work_until_done(presence=presence)
+    assert heard == [[None]]
+
+
+def test_once_says_why_all_mail_is_held_in_plain_text(make_site: Any, mailbox: Mailbox) -> None:
+    site: Site = make_site()
+    mailbox.refuse["MAIL"] = "451 \x1b]0;owned\x07 alice@example.com"
+    site.ask()
+    result = FlaskCliRunner(site.app).invoke(once, ["--once"])
+    assert result.exit_code == 1
+    assert "all mail is held: the relay" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert "alice@" not in result.stderr

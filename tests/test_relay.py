@@ -268,7 +268,9 @@ def test_a_reused_message_row_is_not_needed_after_the_connection_is_gone(site: S
     site.ask("alice")
     site.ask("bob")
     with site.app.app_context():
-        assert worker.work_until_done(lambda: False) == 0
+        stopped = threading.Event()
+        stopped.set()
+        assert worker.work_until_done(stopped) == 0
     with served(site.app, free_port()):
         site.mailbox.wait_for(2)
     assert {row["state"] for row in site.rows(OutboxMessage)} == {"sent"}

@@ -81,7 +81,7 @@ def show(number: int, form: str) -> None:
 @with_appcontext
 def retry(numbers: tuple[int, ...]) -> None:
     """Send mail now that waits or was given up. Its attempts start anew."""
-    due = {"state": "waiting", "attempts": 0, "reason": None, "settled_at": None, "claim": None}
+    due = {"state": "waiting", "attempts": 0, "reason": None, "settled_at": None, "claim": None, "same": None}
     _decide(numbers, "mail_retried", "is due now", **due, created_at=utcnow(), due_at=utcnow())
 
 
