@@ -40,7 +40,7 @@ fuzz: .venv/.develops  ## 500 requests for every call of the JSON API
 race: .venv/.develops  ## 64 who redeem one link, 20 rounds on each database
 	RACE_ROUNDS=20 $(BIN)/python -m pytest --no-cov -v -s -k 64 tests/test_deployment.py
 
-storm: .venv/.develops  ## half an hour of SIGKILLs, outages and races on each database; prints the books
+storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 minutes; prints the books
 	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 \
 		$(BIN)/python -m pytest --no-cov -v -s tests/faults tests/test_deployment.py -k "storm or 64 or while_the_relay"
 

@@ -77,6 +77,11 @@ def inherited() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if name.startswith(("PATH", "COVERAGE"))}
 
 
+def uncounted() -> dict[str, str]:
+    """The same, without being measured: whoever is killed reports nothing, and it makes the start slow."""
+    return {name: text for name, text in inherited().items() if not name.startswith("COVERAGE")}
+
+
 @dataclass
 class Mailbox:
     """A real SMTP server on this machine. `refuse` makes it answer with an error instead."""
@@ -405,6 +410,32 @@ def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
         server.server_close()
         for thread in threads:
             thread.join()
+
+
+@contextmanager
+def at_work(site: Site) -> Iterator[threading.Event]:
+    """A worker in a thread."""
+    stop = threading.Event()
+
+    def work() -> None:
+        with site.app.app_context():
+            worker.run(stop)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def wait_for(condition: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 class Admin:

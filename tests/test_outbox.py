@@ -209,6 +209,7 @@ def test_a_token_never_stands_in_a_reason(site: Site, monkeypatch: pytest.Monkey
 
 
 def test_a_worker_outlives_its_database(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.1)
     stop = threading.Event()
     claim, failures = outbox.claim, [1, 2]
 

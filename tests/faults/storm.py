@@ -29,7 +29,7 @@ from typing import Any
 
 import httpx
 from aiosmtpd.controller import Controller
-from conftest import ROOT, SECRETS, inherited, link_in
+from conftest import ROOT, SECRETS, link_in, uncounted
 from flask import Flask
 from flask_security.utils import verify_password
 from servers import free_port
@@ -209,7 +209,7 @@ class Storm:
 
     def _add(self, name: str, command: list[str], mail_port: int) -> None:
         environ = {
-            **inherited(),
+            **uncounted(),
             **SECRETS,
             "FLASK_RECOVERY_PUBLIC_URL": f"http://127.0.0.1:{self.ports[0]}",
             "FLASK_SQLALCHEMY_DATABASE_URI": self.uri,

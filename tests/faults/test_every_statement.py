@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BOTH, OLD_PASSWORD, ROOT, SECRETS, Site, inherited, link_in
+from conftest import BOTH, OLD_PASSWORD, ROOT, SECRETS, Site, link_in, uncounted
 from flask_security.utils import verify_password
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
@@ -34,7 +34,7 @@ class Dying:
         with site.app.app_context():
             uri = db.engine.url.render_as_string(hide_password=False)
         environ = {
-            **inherited(),
+            **uncounted(),
             **SECRETS,
             "PYTHONPATH": str(ROOT),
             "FLASK_RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000",
