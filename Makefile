@@ -18,7 +18,8 @@ test: .venv/.develops  ## set up and run the tests
 
 setup: .venv/.develops  ## install what runs, tests and checks into .venv
 
-check: lint types test  ## lint, types, tests: what CI runs
+check: lint types  ## lint, types, tests and how much they cover: what CI runs
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
 lint: .venv/.develops
 	$(BIN)/ruff check .
@@ -35,14 +36,14 @@ bench: .venv/.develops  ## how long an asker waits while others redeem
 	$(BIN)/python bench/asker.py
 
 fuzz: .venv/.develops  ## 500 requests for every call of the JSON API
-	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest --no-cov tests/test_openapi.py
+	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest tests/test_openapi.py
 
 race: .venv/.develops  ## 64 who redeem one link, 20 rounds on each database
-	RACE_ROUNDS=20 $(BIN)/python -m pytest --no-cov -v -s -k 64 tests/test_deployment.py
+	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k 64 tests/test_deployment.py
 
 storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 minutes; prints the books
 	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 \
-		$(BIN)/python -m pytest --no-cov -v -s tests/faults tests/test_deployment.py -k "storm or 64 or while_the_relay"
+		$(BIN)/python -m pytest -v -s tests/faults tests/test_deployment.py -k "storm or 64 or while_the_relay"
 
 screenshots: .venv/.develops  ## take the README's pictures again (needs Chromium)
 	$(BIN)/python tests/screenshots.py

@@ -385,6 +385,7 @@ class Books:
             "lost": self._lost(),
             "sent to others": self._sent_to_others(),
             "duplicates without a kill": self._unexplained(),
+            "more copies than kills": self.duplicates()[self._worker_kills() :],
             "duplicates in disguise": [
                 pair for pair in self.duplicates() if pair[0].message_id != pair[1].message_id
             ],
@@ -422,6 +423,9 @@ class Books:
                 for kill in self.storm.kills
             )
         ]
+
+    def _worker_kills(self) -> int:
+        return sum(kill.name.startswith("worker") for kill in self.storm.kills)
 
     def _redeemed_twice(self) -> list[Any]:
         wins = Counter(attempt.link for attempt in self.storm.attempts if attempt.code == "redeemed")

@@ -117,13 +117,13 @@ def test_a_full_disk_loses_nothing_that_was_accepted(small_disk: Path, fresh_sql
         assert (status, "Nothing was changed" in text) == (503, True)
         admin.starts("manage.py", "worker")
         with listening(box):
-            time.sleep(1.5)
+            time.sleep(1)
             assert httpx.get(f"{admin.base}/healthz").status_code == 200
             ballast.unlink()
             box.wait_for(1)
             assert ask(admin, "bob")[0] == 200
             box.wait_for(2)
-            time.sleep(1)
+            time.sleep(0.5)
     finally:
         admin.stops()
     assert [box[0] for box in box.envelopes] == ["alice@example.com", "bob@example.com"]

@@ -15,8 +15,8 @@ from storm import Books, Storm, brewing
 
 from app import create_app
 
-REQUESTS = int(os.environ.get("STORM_REQUESTS", "100"))
-KILLS = int(os.environ.get("STORM_KILLS", "7"))
+REQUESTS = int(os.environ.get("STORM_REQUESTS", "80"))
+KILLS = int(os.environ.get("STORM_KILLS", "6"))
 SEED = int(os.environ.get("STORM_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
 
