@@ -3,9 +3,11 @@ PORT ?= 5000
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
+# Each has its own servers; whoever is done takes from the others.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup check lint types lock bench fuzz race storm screenshots clean
+.PHONY: help demo test security setup check lint types audit lock bench oracle fuzz race storm screenshots clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -14,12 +16,15 @@ demo: .venv/.runs  ## set up and run everything at http://127.0.0.1:5000 (PORT= 
 	@$(BIN)/python manage.py demo --port $(PORT)
 
 test: .venv/.develops  ## set up and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+security: .venv/.develops  ## run the tests of docs/security.md, and print it row by row
+	$(BIN)/python -m pytest $(PARALLEL) -m requirement --security-table
 
 setup: .venv/.develops  ## install what runs, tests and checks into .venv
 
-check: lint types  ## lint, types, tests and how much they cover: what CI runs
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+check: lint types audit  ## lint, types, tests and how much they cover: what CI runs
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered
 
 lint: .venv/.develops
 	$(BIN)/ruff check .
@@ -28,12 +33,20 @@ lint: .venv/.develops
 types: .venv/.develops
 	$(BIN)/mypy
 
+audit: .venv/.develops  ## known weaknesses of what is installed; says so where their list can not be reached
+	@said=$$($(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip --progress-spinner off --timeout 10 2>&1); \
+		well=$$?; echo "$$said" | grep -v "could not be audited"; [ $$well -eq 0 ] || \
+		if echo "$$said" | grep -q "known vulnerabilit"; then exit 1; else echo "nothing was looked up"; fi
+
 lock: .venv/.develops  ## compile requirements*.in again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
-bench: .venv/.develops  ## how long an asker waits while others redeem
+bench: .venv/.develops  ## how long an asker waits, alone, beside a busy worker, and while others redeem
 	$(BIN)/python bench/asker.py
+
+oracle: .venv/.develops  ## does time tell who has an account? 1,000 requests of each kind, beside stock Flask-Security
+	$(BIN)/python bench/oracle.py
 
 fuzz: .venv/.develops  ## 500 requests for every call of the JSON API
 	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest tests/test_openapi.py

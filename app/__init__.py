@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import audit, headers, inbox, limits, mail, migrations, pages, security, urls
+from . import audit, headers, inbox, limits, logs, mail, migrations, objections, pages, security, urls
 from .db import db
 from .layers import ROOT
 from .settings import Settings, load_or_exit
@@ -20,8 +20,10 @@ def create_app(settings: Settings | None = None) -> urls.Application:
     migrations.init_app(app)
     mail.init_app(app, settings)
     security.init_app(app, settings)
-    limits.init_app(app)
+    objections.init_app(app)
+    limits.init_app(app, settings)
     headers.init_app(app, settings)
+    logs.init_app(app, settings)
     audit.init_app(app)
     pages.init_app(app, settings)
     inbox.init_app(app, settings)

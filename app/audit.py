@@ -1,43 +1,113 @@
-"""The audit trail: one event for each thing that happens to an account's recovery, and a log filter
-that keeps reset tokens out of every log line.
+"""The audit trail: one event for each thing that happens to an account's recovery, in the database and in the
+log; and a log filter that keeps reset tokens out of every line.
+
+An event is a fact: what, when (UTC), how it ended, whose account, from where, through which client, in which
+request. No address of a person, no token, nothing that was typed. Rows are added here and never changed.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import pwd
 import re
+import secrets
+from typing import Any
 
-from flask import Flask, has_request_context, request
-from sqlalchemy import insert
+from flask import Flask, g, has_request_context, request
+from sqlalchemy import event, insert
+from sqlalchemy.orm import Session
 
 from .db import db
 from .models import RecoveryEvent
 
+# Every kind of event, and how that ended for whoever wanted something.
+OUTCOMES = {
+    "requested": "success",  # somebody asked for a mail; whether there is an account is not known then
+    "mail_sent": "success",
+    "mail_dropped": "failure",  # it must not be sent: why
+    "mail_given_up": "failure",  # it could not be: why
+    "mail_retried": "success",  # by an admin
+    "mail_discarded": "success",  # by an admin
+    "opened": "success",  # a link, for the first time; mail scanners open links, too
+    "refused": "failure",  # a link, when a password came with it: why
+    "password_refused": "failure",  # why
+    "redeemed": "success",
+    "password_changed": "success",  # by somebody who knew the old one
+    "address_changed": "success",
+    "revoked": "success",  # a link
+    "not_me": "success",  # the owner says that it was somebody else
+    "admin": "success",  # did something on the command line: what
+    "burst": "failure",  # more of something than is usual
+    "signed_in": "success",  # in the log only
+    "sign_in_refused": "failure",  # in the log only
+}
+LOG_ONLY = ("signed_in", "sign_in_refused")
+LOUD = ("burst", "not_me")  # warnings in the log
+
 # A token by its shape, wherever it stands, also behind an encoded slash. A handle (~...) is no secret.
-_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%2[Ff]))[\w-]{43}(?![\w-])")
+_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))[\w-]{43,}")
 # It starts where a word starts: tried at each letter of a long path, it would take quadratic time.
-_ADDRESS = re.compile(r"(?<![^\s<>'\"(,;:])[^\s<>'\"(,;:]+@[^\s<>'\"),;:]+")
+_ADDRESS = re.compile(r"(?<![^\s<>'\"(,;:])[^\s<>'\"(,;:]+?(?:@|%40)[^\s<>'\"),;:\\]+")
 
 _INSERT = insert(RecoveryEvent.__table__)  # type: ignore[arg-type]  # a table, whatever its type says
 
 _LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error", "flask.app")
 
+log = logging.getLogger(__name__)
+
 
 def record(
-    kind: str, *, reason: str | None = None, user_id: int | None = None, client: str | None = None
+    kind: str,
+    *,
+    reason: str | None = None,
+    user_id: int | None = None,
+    client: str | None = None,
+    about: str | None = None,
 ) -> None:
-    """Add an event to the current transaction. It is kept if and only if that commits."""
-    source = request.remote_addr if has_request_context() else None
-    event = {"kind": kind, "reason": reason, "user_id": user_id, "source": source, "client": client}
-    db.session.execute(_INSERT, event)
+    """Add an event to the current transaction. It is kept, and logged, if and only if that commits. (Those
+    that stand in the log alone are written at once.)
+
+    `about` stands for the request where there is none: the name of the mail that it is about.
+    """
+    outcome, here = OUTCOMES[kind], has_request_context()
+    values = {
+        "reason": reason,
+        "user_id": user_id,
+        "source": request.remote_addr if here else None,
+        "client": client,
+        "request_id": about or (request_id() if here else None),
+    }
+    if kind in LOG_ONLY:
+        _write(kind, outcome, values)
+        return
+    db.session.execute(_INSERT, {"kind": kind, **values})
+    db.session().info.setdefault("events", []).append((kind, outcome, values))
+
+
+def whoever() -> str:
+    """Who types on this command line, by the system's word: names in the environment can be made up."""
+    number = os.getuid()
+    try:
+        return f"by {pwd.getpwuid(number).pw_name}"
+    except KeyError:  # usual in containers
+        return f"by uid {number}"
+
+
+def request_id() -> str:
+    """What this request is called in events, in the log, and on the page of an error that is ours."""
+    if "request_id" not in g:
+        g.request_id = secrets.token_hex(8)
+    name: str = g.request_id
+    return name
 
 
 class SecretsFilter(logging.Filter):
-    """Takes reset tokens and addresses out of what is about to be written."""
+    """Takes reset tokens and addresses out of what is about to be written, and what moves a cursor."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        clean = without_secrets(text)
+        clean = in_one_line(text)
         if clean != text:
             record.msg, record.args = clean, None
         if record.exc_info and not record.exc_text:
@@ -56,9 +126,34 @@ def in_one_line(text: str) -> str:
 
 
 def init_app(app: Flask) -> None:
-    """Filter loggers, and their handlers for what comes from loggers below them."""
-    for name in (*_LOGGERS, app.logger.name):
-        logger = logging.getLogger(name)
-        for place in (logger, *logger.handlers):
-            if not any(isinstance(present, SecretsFilter) for present in place.filters):
-                place.addFilter(SecretsFilter())
+    """Filter loggers, and their handlers for what comes from loggers below them; and Python's handler of
+    last resort, which writes what no other does."""
+    loggers = [logging.getLogger(name) for name in (*_LOGGERS, app.logger.name)]
+    handlers = [handler for logger in loggers for handler in logger.handlers]
+    for place in (*loggers, *handlers, logging.lastResort):
+        if place and not any(isinstance(present, SecretsFilter) for present in place.filters):
+            place.addFilter(SecretsFilter())
+
+
+@event.listens_for(Session, "after_commit")
+def _say_what_is_kept(session: Session) -> None:
+    """After the commit: a log that blocks must not hold the database's write lock."""
+    if session.in_nested_transaction():
+        return  # a savepoint: not kept yet
+    for kind, outcome, values in session.info.pop("events", []):
+        _write(kind, outcome, values)
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _forget_what_is_not(session: Session, _previous: Any) -> None:
+    session.info.pop("events", None)
+
+
+def _write(kind: str, outcome: str, values: dict[str, Any]) -> None:
+    said = {name: value for name, value in values.items() if value is not None}
+    log.log(
+        logging.WARNING if kind in LOUD else logging.INFO,
+        "%s",
+        kind,
+        extra={"audit": True, "outcome": outcome, **said},
+    )

@@ -35,6 +35,17 @@ DEFAULT = "default"  # JSON that names no client
 # What Flask-Security's own refusals are called.
 CODES = {401: "not_signed_in"}
 
+# Fields of which there is one, or none.
+ONE_TEXT = (
+    "identity",
+    "email",
+    "password",
+    "password_confirm",
+    "new_password",
+    "new_password_confirm",
+    "next",
+)
+
 csrf = CSRFProtect()
 
 
@@ -103,7 +114,7 @@ def what_to_know() -> dict[str, Any]:
         "identity_attributes": settings.SECURITY_USER_IDENTITY_ATTRIBUTES,
         "password_length_min": settings.SECURITY_PASSWORD_LENGTH_MIN,
         "password_length_max": settings.RECOVERY_PASSWORD_LENGTH_MAX,
-        "password_blocklist": False,
+        "password_blocklist": True,
     }
 
 
@@ -125,11 +136,11 @@ def json_answer(
     return answer
 
 
-def json_refusal(error: RequestError) -> Response:
+def json_refusal(error: RequestError, headers: dict[str, str] | None = None) -> Response:
     """A refusal in that envelope."""
     fields = {error.field: [error.message]} if error.field else {}
     payload = {"errors": [error.message], "field_errors": fields, "error_code": error.code}
-    return json_answer(payload, error.status)
+    return json_answer(payload, error.status, headers)
 
 
 def _check_request() -> None:
@@ -139,6 +150,7 @@ def _check_request() -> None:
     if request.content_length is None and "Transfer-Encoding" in request.headers:
         abort(HTTPStatus.LENGTH_REQUIRED)  # Flask-Security reads no body of unknown length
     body = _json_object() if request.is_json and request.content_length else {}
+    _require_once(body)
     for target in (*request.values.getlist("next"), body.get("next", "")):
         _require_url(target)
     if request.method in SAFE_METHODS:
@@ -163,11 +175,22 @@ def _json_object() -> dict[str, Any]:
     return body
 
 
+def _require_once(body: dict[str, Any]) -> None:
+    """No field of ours is a list: who sends several values means to have one read here and another there."""
+    for name, value in body.items():
+        if name in ONE_TEXT and isinstance(value, list):
+            raise InvalidRequest("Give one value.", field=name)
+    for name in ONE_TEXT:
+        if len(request.form.getlist(name)) > 1:
+            raise InvalidRequest("Give one value.", field=name)
+
+
 def _require_url(target: Any) -> None:
     with suppress(ValueError):
         if isinstance(target, str):
-            urlsplit(target)
-            return
+            parts, public = urlsplit(target), urlsplit(current().RECOVERY_PUBLIC_URL)
+            if (parts.scheme, public.scheme) != ("http", "https"):
+                return
     raise InvalidRequest("That is no address to go on to.", field="next")
 
 

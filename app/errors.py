@@ -4,11 +4,13 @@ RecoveryError
 ├── SettingsError         the configuration is refused; `problems` says all that is wrong
 ├── Undeliverable         a message that must not be sent; `reason` is for the admin
 ├── LeaseLost             another worker has the message
+├── BreachesUnknown       whether a password was in a breach can not be found out now
 ├── Unreadable            a message whose key is not known here
 ├── MailHeld              no mail can go out now, whatever it says; the next look is after `pause`
 │   ├── RelayAway             the relay can not be reached
 │   └── RelayMisconfigured    before a setting is corrected; says which
 └── RequestError          answered with `status` and `code`
+    ├── Busy
     ├── InvalidRequest
     ├── OriginNotAllowed
     └── LinkError         a reset link that can not be used
@@ -67,6 +69,10 @@ class Unreadable(RecoveryError):
     """A message was sealed with a SECRET_KEY that this process does not know (yet, or no longer)."""
 
 
+class BreachesUnknown(RecoveryError):
+    """The service that knows them does not answer, or was not asked because it did not before."""
+
+
 class MailHeld(RecoveryError):
     """No mail can go out now. It is no message's fault, so no attempt counts; nothing is lost."""
 
@@ -92,11 +98,22 @@ class RequestError(RecoveryError):
     code = "invalid_request"
     title = "That did not work"
     message = "The request could not be understood."
+    retry_after: int | None = None  # seconds
 
     def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
         self.field = field
         self.message = message or self.message
         super().__init__(self.message)
+
+
+class Busy(RequestError):
+    """More people than this machine can hash passwords for."""
+
+    status = 503
+    code = "unavailable"
+    title = "Too much is going on right now"
+    message = "Nothing was changed. Please try again in a minute."
+    retry_after = 30
 
 
 class InvalidRequest(RequestError):

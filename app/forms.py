@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import g, request
-from flask_security.forms import EqualToLocalize, Form, IsString, ResetPasswordForm, password_required
+from flask_security.forms import (
+    ChangePasswordForm,
+    EqualToLocalize,
+    Form,
+    IsString,
+    ResetPasswordForm,
+    password_required,
+)
+from flask_security.proxies import _security
 from werkzeug.datastructures import MultiDict
 from wtforms import PasswordField, StringField, SubmitField
 
@@ -48,6 +56,20 @@ class AskForm(Form):
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
     submit = SubmitField("Send me a link")
+
+
+class ChangeForm(ChangePasswordForm):
+    """Flask-Security's change form; it forgets to look what kind the current password is of."""
+
+    password = PasswordField("Current password", [IsString()], render_kw={"autocomplete": "current-password"})
+
+    def validate(self, **kwargs: Any) -> bool:
+        if isinstance(self.new_password.data, str):  # or it compares two forms of one password
+            normalize = _security.password_util.normalize
+            self.new_password.data = normalize(self.new_password.data)
+            if isinstance(self.new_password_confirm.data, str):
+                self.new_password_confirm.data = normalize(self.new_password_confirm.data)
+        return bool(super().validate(**kwargs))
 
 
 class NewPasswordForm(ResetPasswordForm):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 
 from .settings import Settings
 
@@ -13,24 +14,33 @@ HSTS = "max-age=31536000; includeSubDomains"  # one year
 CSP = {
     "default-src": "'none'",
     "style-src": "'self'",
-    "img-src": "'self' data:",
+    "img-src": "'self'",
     "font-src": "'self'",
-    "frame-src": "'self'",  # the demo's inbox shows a mail in a sandboxed frame
     "form-action": "'self'",
     "base-uri": "'none'",
     "frame-ancestors": "'none'",
 }
+# What single pages need besides.
+CSP_OF = {
+    "inbox.show": {"frame-src": "'self'"},  # the demo's inbox shows a mail in a sandboxed frame
+    "security.two_factor_setup": {"img-src": "'self' data:"},  # a QR code
+    "security.us_setup": {"img-src": "'self' data:"},
+}
+FEATURES = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     by_tls = urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https"
-    policy = "; ".join(f"{directive} {sources}" for directive, sources in CSP.items())
+    app.jinja_env.globals["csp_nonce"] = nonce
 
     @app.after_request
     def add_headers(response: Response) -> Response:
         headers = response.headers
-        headers.setdefault("Content-Security-Policy", policy)
+        headers.setdefault("Content-Security-Policy", _policy())
         headers["X-Content-Type-Options"] = "nosniff"
+        headers["Permissions-Policy"] = FEATURES
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
         headers["Cache-Control"] = "max-age=3600" if request.endpoint == "static" else "no-store"
         # no-referrer only where the URL holds a token: with it, browsers send "Origin: null" with
         # our own forms, and Flask-WTF refuses those on https.
@@ -38,6 +48,20 @@ def init_app(app: Flask, settings: Settings) -> None:
         if by_tls:
             headers["Strict-Transport-Security"] = HSTS
         return response
+
+
+def nonce() -> str:
+    """For a template: what a script of this very page carries. Pages without one allow no script at all."""
+    if "csp_nonce" not in g:
+        g.csp_nonce = secrets.token_urlsafe(16)
+    made: str = g.csp_nonce
+    return made
+
+
+def _policy() -> str:
+    scripts = {"script-src": f"'nonce-{g.csp_nonce}'", "connect-src": "'self'"} if "csp_nonce" in g else {}
+    policy = {**CSP, **CSP_OF.get(request.endpoint or "", {}), **scripts}
+    return "; ".join(f"{directive} {sources}" for directive, sources in policy.items())
 
 
 def _token_in_url() -> bool:

@@ -16,7 +16,7 @@ from flask import current_app
 from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import outbox
+from . import alerts, budget, outbox
 from .db import CLOCK_SLACK_SECONDS, change, db, utcnow
 from .models import OutboxMessage, WorkerSign
 from .settings import current
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 # What may be wrong, in words for machines.
 NO_DATABASE, NO_WORKER = "database_away", "no_worker"
 MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
+BUDGET_SPENT = "mail_budget_spent"
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,13 @@ def look() -> Health:
             MAIL_HELD: any(troubles),
             MAIL_LATE: is_mail_late(),
             OUTBOX_FULL: is_full(),
+            BUDGET_SPENT: budget.is_spent(),
         }
     except SQLAlchemyError:
         db.session.rollback()
         return Health(database=False, worker=None, mail=None, problems=[NO_DATABASE])
     problems = [problem for problem, is_so in wrong.items() if is_so]
-    mail = not {MAIL_HELD, MAIL_LATE, OUTBOX_FULL} & set(problems)
+    mail = not {MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT} & set(problems)
     return Health(database=True, worker=bool(troubles), mail=mail, problems=problems)
 
 
@@ -129,6 +131,7 @@ class Presence:
         self.name = _own_name()
         self.signed = -math.inf
         self.trouble: str | None = None
+        self.watch = alerts.Watch()
 
     def __enter__(self) -> Presence:
         return self
@@ -143,7 +146,8 @@ class Presence:
         return is_news
 
     def renew(self) -> None:
-        """Sign again if it is time to; sweep out those that have long left, and mend the clock."""
+        """Sign again if it is time to; sweep out who has long left, mend the clock, look for bursts."""
+        self.watch.look()
         if time.monotonic() - self.signed < SIGN_SECONDS:
             return
         mine = WorkerSign.name == self.name

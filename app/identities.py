@@ -40,6 +40,8 @@ def email(typed: str) -> str | None:
         valid = email_validator.validate_email(typed.strip(), check_deliverability=False)
     except email_validator.EmailNotValidError:
         return None
+    if "=?" in valid.local_part:  # mail programs decode it (RFC 2047): to another address
+        return None
     return valid.normalized.translate(_ASCII_LOWER)
 
 
@@ -110,10 +112,10 @@ def find_account(typed: str) -> User | None:
     The database folds case by rules of its own, so what it found is compared once more here.
     """
     user, known = cast("User | None", lookup_identity(typed)), known_as(typed)
-    if user is None or known is None:
+    if known is None:
         return None
     column, form = known
-    stored = getattr(user, column)
+    stored = form if user is None else getattr(user, column)  # compared for nobody, too: it takes time
     return user if stored and canonical(column, stored) == form else None
 
 

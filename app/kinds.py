@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import idna
+import limits
 import phonenumbers
 from passlib.context import CryptContext
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -50,6 +51,9 @@ NO_SCHEMES = ("about", "blob", "data", "file", "ftp", "javascript", "vbscript", 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 DURATION_DAYS_MAX = 366
+
+# OWASP's Password Storage Cheat Sheet: memory in KiB and passes that are enough together.
+ARGON2_LEAST = ((47104, 1), (19456, 2), (12288, 3), (9216, 4), (7168, 5))
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _PLACEHOLDER = re.compile(r"(?i)change.?(me|this)|replace.?(me|this)|placeholder|your.?secret")
@@ -169,6 +173,8 @@ def _not_empty(value: str) -> str:
 
 
 def _one_line(value: str) -> str:
+    if "=?" in value:
+        raise ValueError("no encoded words (=?...?=): mail decodes them, line ends among them")
     if any(ord(character) < 32 for character in value) or len(value.splitlines()) > 1:
         raise ValueError("one line, without control characters")
     return value
@@ -233,6 +239,14 @@ def _database(value: str) -> str:
 
 
 def _argon2(options: dict[str, Any]) -> dict[str, Any]:
+    if options.keys() != {"argon2__memory_cost", "argon2__rounds", "argon2__parallelism"}:
+        raise ValueError("give argon2__memory_cost, argon2__rounds and argon2__parallelism, and nothing else")
+    if not all(type(number) is int for number in options.values()):
+        raise ValueError("give whole numbers")
+    memory, rounds = options["argon2__memory_cost"], options["argon2__rounds"]
+    if not any(memory >= least and rounds >= passes for least, passes in ARGON2_LEAST):
+        sets = ", ".join(f"{least} with {passes}" for least, passes in ARGON2_LEAST)
+        raise ValueError(f"weaker than OWASP allows; at least one of (memory in KiB with rounds): {sets}")
     try:
         CryptContext(schemes=["argon2"], **options).hash("tried once")
     except (TypeError, ValueError, KeyError) as error:
@@ -240,6 +254,53 @@ def _argon2(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _rates(value: str) -> str:
+    try:
+        is_some = all(item.amount > 0 for item in limits.parse_many(value))
+    except ValueError:
+        is_some = False
+    if not is_some:
+        raise ValueError('give rates such as "30 per minute; 300 per hour"') from None
+    return value
+
+
+def _storage(value: str) -> str:
+    fits = value == "memory://" or bool(re.match(r"(redis|rediss|redis\+unix)://.", value))
+    try:
+        limits.storage.storage_from_string(value if fits else "memory://")  # connects to nothing yet
+    except Exception:  # whatever the library thinks of it
+        fits = False
+    if not fits:
+        raise ValueError("give memory:// or redis://host:6379/0")
+    return value
+
+
+def _breach_check(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() in ("false", ""):
+        return False
+    return value
+
+
+# The events that may come in bursts (audit.py has them all).
+COUNTED = """
+    requested mail_sent mail_dropped mail_given_up mail_retried mail_discarded opened refused password_refused
+    redeemed password_changed address_changed revoked not_me admin
+""".split()  # noqa: SIM905  # reads as a list
+
+
+def _counts(value: dict[str, Any]) -> dict[str, int]:
+    if unknown := value.keys() - set(COUNTED):
+        raise ValueError(f"no such events: {', '.join(sorted(unknown))}; there are {', '.join(COUNTED)}")
+    if not all(type(count) is int and count >= 0 for count in value.values()):
+        raise ValueError("give a whole number for each kind of event")
+    return value
+
+
+Counts = Annotated[dict[str, Any], BeforeValidator(parse_json_text), AfterValidator(_counts)]
+Address = Annotated[str, AfterValidator(lambda value: value and _sender(value))]
+Rates = Annotated[str, AfterValidator(_rates)]
+Storage = Annotated[str, AfterValidator(_storage)]
+BreachCheck = Annotated[Literal[False, "best-effort", "strict"], BeforeValidator(_breach_check)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Pause = Annotated[Duration, AfterValidator(_positive)]
 Secret = Annotated[str, AfterValidator(_strong)]

@@ -26,7 +26,7 @@ def kept(message: OutboxMessage, abandon: Callable[[], None]) -> Iterator[None]:
 
     Hold no transaction inside: on SQLite the renewal would wait for it.
     """
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
     over = threading.Event()
 
     def keep() -> None:

@@ -8,10 +8,16 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import parseaddr
+from typing import TYPE_CHECKING, Any
 
 import idna
+from flask import render_template
 
+from .errors import Undeliverable
 from .settings import current
+
+if TYPE_CHECKING:
+    from .models import OutboxMessage
 
 # Every relay takes seven bits; with eight, some break the mail.
 POLICY = SMTP.clone(cte_type="7bit")
@@ -27,8 +33,20 @@ class Letter:
     html: str
 
 
+def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> EmailMessage:
+    """The mail that three templates make: .subject.txt, .txt and .html."""
+
+    def rendered(ending: str) -> str:
+        return render_template(f"security/email/{template}{ending}", **context)
+
+    subject, text, html = rendered(".subject.txt").strip(), rendered(".txt"), rendered(".html")
+    return as_mail(Letter(recipient, subject, text, html), message.message_id)
+
+
 def as_mail(letter: Letter, message_id: str) -> EmailMessage:
     """Text and HTML, from our sender, marked as automatic."""
+    if "=?" in letter.recipient:  # email decodes such a word, and mail would go to another address
+        raise Undeliverable("its address holds an encoded word (RFC 2047)")
     mail = EmailMessage(policy=POLICY)
     name, sender = parseaddr(current().MAIL_DEFAULT_SENDER)
     mail["From"] = Address(name, addr_spec=in_ascii(sender)) if name else in_ascii(sender)

@@ -1,35 +1,262 @@
-"""Who may ask how often. A source is an address; more than a person needs is refused with 429."""
+"""Who may ask how often: more than a person needs is refused with 429.
+
+    source     every POST of Flask-Security's, counted by address (IPv6: by /64, what one customer has)
+    identity   asking and signing in, counted by what was typed, in the form in which it is looked up
+    account    whoever is in already, where they could guess on: the password again, a code
+    link       passwords tried with one link: only who has it can use that up
+    bad links  links that were not made here, counted by source, opening them included; good ones pass
+
+Nothing here knows whether an account exists: known and unknown count alike. Nothing here ends a link. Nobody
+can shut an owner out: a browser that has signed in before counts apart from everybody else's guesses, and a
+reset clears what was counted against the account.
+
+Counts are in this process's memory, or in Redis when there are several. While Redis is away or hangs, each
+process counts for itself.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import ipaddress
+import logging
+import secrets
 import time
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, current_app, request
+import limits as counting
+from flask import Flask, after_this_request, current_app, g, request, session
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
+from flask_security import current_user, user_authenticated
+from itsdangerous import BadSignature, URLSafeSerializer
+from werkzeug.exceptions import BadRequest
 
-PER_SOURCE = "30 per minute; 300 per hour"  # an office behind one address still gets through
+from . import handles
+from .errors import InvalidRequest, LinkError
+from .forms import posted_identity
+from .identities import known_as
+from .settings import Settings, current
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from .models import User
+
+REDIS_SECONDS = 0.2  # how long a request waits for Redis before it counts without
 UNLIMITED = ("security.logout",)  # whoever wants out gets out
+LIMITED = ("security.", "objections.")
+BROWSERS = 8  # whoever was in once can not collect counts of their own without end
+ACCOUNTS_MAX = 4  # that one browser is known for
+KNOWN_SECONDS = 365 * 86_400  # how long a browser that has signed in is known
+
+ASKING, SIGNING_IN, TRYING, BAD_LINKS = "asking", "signing in", "trying a link", "bad links"
+_BY_IDENTITY = {
+    "security.forgot_password": ASKING,
+    "security.send_confirmation": ASKING,
+    "security.recover_username": ASKING,
+    "security.login": SIGNING_IN,
+}
+# Where somebody who is in, or half in, could guess on, or send mail: counted by their account.
+BY_ACCOUNT = (
+    "security.change_password",
+    "security.verify",
+    "security.change_email",
+    "security.two_factor_token_validation",
+)
+_PREFIX = "sparekey"
+
+log = logging.getLogger(__name__)
 
 
-def init_app(app: Flask) -> None:
-    """Limit every POST of Flask-Security's, whatever features are on: each takes a guess or sends mail.
+def init_app(app: Flask, settings: Settings) -> None:
+    """Limit every POST of Flask-Security's, whatever features are on: each takes a guess or sends mail. And
+    those of objections, whose links can be guessed at like any.
 
-    A limiter of its own for each app, since it counts; in memory, so each process counts alone.
+    A limiter of its own for each app, since it counts.
     """
-    app.config["RATELIMIT_STORAGE_URI"] = "memory://"
-    limiter = app.extensions["recovery_limiter"] = Limiter(get_remote_address, app=app)
-    limit: Any = limiter.shared_limit(
-        PER_SOURCE, scope="open posts", exempt_when=lambda: request.method != "POST"
+    shared = settings.RATELIMIT_STORAGE_URI != "memory://"
+    limiter = app.extensions["recovery_limiter"] = Limiter(
+        source,
+        app=app,
+        storage_uri=settings.RATELIMIT_STORAGE_URI,
+        storage_options=_patience() if shared else {},
+        in_memory_fallback_enabled=shared,
+        swallow_errors=True,  # what can not be counted is served
+        key_prefix=_PREFIX,
     )
+    limit: Any = partial(_limit, limiter, settings)
     rules = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
-    for endpoint in {rule.endpoint for rule in rules if rule.endpoint.startswith("security.")}:
+    for endpoint in {rule.endpoint for rule in rules if rule.endpoint.startswith(LIMITED)}:
         if endpoint not in UNLIMITED:
-            app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+            app.view_functions[endpoint] = limit(endpoint, app.view_functions[endpoint])
+    app.config["RECOVERY_KNOWN_COOKIE"] = app.config["SESSION_COOKIE_NAME"].replace("session", "known")
+    user_authenticated.connect(_on_sign_in, app)
+
+
+def _patience() -> dict[str, Any]:
+    """One try, and a short one."""
+    from redis.backoff import NoBackoff  # a tenth of a second, for whoever has no Redis
+    from redis.retry import Retry
+
+    waits = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
+    return {**waits, "retry": Retry(NoBackoff(), 0)}
+
+
+def _limit(limiter: Limiter, settings: Settings, endpoint: str, view: Any) -> Any:
+    def limited(rates: str, scope: str, key: Callable[[], str] = source, **options: Any) -> Any:
+        options.setdefault("exempt_when", lambda: request.method != "POST")
+        return limiter.shared_limit(rates, scope=scope, key_func=key, **options)
+
+    view = limited(settings.RECOVERY_LIMIT_SOURCE, "posts")(view)
+    if endpoint in _BY_IDENTITY:
+        no_identity = lambda: request.method != "POST" or _typed() is None  # noqa: E731  # a line is enough
+        view = limited(
+            settings.RECOVERY_LIMIT_IDENTITY, _BY_IDENTITY[endpoint], _by_identity, exempt_when=no_identity
+        )(view)
+    if endpoint in BY_ACCOUNT:
+        view = limited(settings.RECOVERY_LIMIT_IDENTITY, "account", _by_account)(view)
+    if endpoint == "security.reset_password":
+        view = limited(settings.RECOVERY_LIMIT_LINK, TRYING, _by_link)(view)
+    return view
+
+
+def source() -> str:
+    """The address that a request counts for. The settings say how many proxies are believed."""
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
 def seconds_to_wait() -> int:
     """After a refusal: when the source may try again."""
-    limit = current_app.extensions["recovery_limiter"].current_limit
-    return max(1, round(limit.reset_at - time.time())) if limit else 60
+    try:
+        limit = current_app.extensions["recovery_limiter"].current_limit
+        return max(1, round(float(limit.reset_at) - time.time()))
+    except Exception:  # whatever the storage raises: the answer is 429 all the same
+        return 60
+
+
+def know_this_browser(user: User) -> None:
+    """From now on it counts apart when it signs in to this account: its owner is there."""
+    mine = [_mark(name) for name in _names_of(user)]
+    browser, *others = _known_here() or [secrets.randbelow(BROWSERS)]
+    others = [marks for marks in others if not set(marks) & set(mine)]
+    value = _signer().dumps([browser, *others[1 - ACCOUNTS_MAX :], mine])
+    after_this_request(partial(_remember, value))
+
+
+def may_have_bad_link() -> bool:
+    """Count one that was not made here. Good links pass, whatever was opened from the same address."""
+    limiter, rates = current_app.extensions["recovery_limiter"], current().RECOVERY_LIMIT_BAD_LINKS
+    try:
+        items = counting.parse_many(rates) if limiter.enabled else []
+        return all(limiter.limiter.hit(item, _PREFIX, source(), BAD_LINKS) for item in items)
+    except Exception:  # whatever the storage raises: what can not be counted is served
+        return True
+
+
+def forget(user: User) -> None:
+    """Whatever was counted against the account's identities counts no more."""
+    limiter, rates = current_app.extensions["recovery_limiter"], current().RECOVERY_LIMIT_IDENTITY
+    if not limiter.enabled:
+        return
+    try:
+        for key in {key for name in _names_of(user) for key in (_mark(name), _key_of(name))}:
+            for item in counting.parse_many(rates):
+                limiter.limiter.clear(item, _PREFIX, key, SIGNING_IN)
+    except Exception as error:  # whatever the storage raises: it ends by itself
+        log.warning("what was counted against an account can not be cleared: %s", type(error).__name__)
+
+
+def _on_sign_in(_app: Flask, user: User, **_: Any) -> None:
+    know_this_browser(user)
+
+
+def _remember(value: str, response: Response) -> Response:
+    config = current_app.config
+    response.set_cookie(
+        config["RECOVERY_KNOWN_COOKIE"],
+        value,
+        max_age=KNOWN_SECONDS,
+        secure=config["SESSION_COOKIE_SECURE"],
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
+
+
+def _by_identity() -> str:
+    """The identity; for a browser that has signed in with it before, that browser's own count of it."""
+    return _key_of(_typed() or "")
+
+
+def _key_of(name: str) -> str:
+    mark, known = _mark(name), _known_here()
+    ours = {_mark(name, key) for key in _keys()}
+    return f"{mark} {known[0]}" if any(ours & set(marks) for marks in known[1:]) else mark
+
+
+def _known_here() -> list[Any]:
+    """What this browser's cookie says: a number, and the marks of each account that it has signed in to."""
+    try:
+        known: list[Any] = _signer().loads(
+            request.cookies.get(current_app.config["RECOVERY_KNOWN_COOKIE"], "")
+        )
+    except BadSignature:
+        return []
+    return known
+
+
+def _by_account() -> str:
+    """Who is signed in, or halfway so."""
+    who = session.get("tf_user_id") or getattr(current_user, "fs_uniquifier", None)
+    return _mark(who) if who else source()
+
+
+def _by_link() -> str:
+    token = str((request.view_args or {}).get("token", ""))
+    with suppress(LinkError):
+        token = handles.token_behind(token)
+    return _mark(token)
+
+
+def _typed() -> str | None:
+    """What stands for the identity of this request; None where there is none, which is refused anyway."""
+    if "typed_form" not in g:
+        try:
+            typed = posted_identity()
+        except (InvalidRequest, BadRequest):  # what escapes here passes for a failure of the storage
+            typed = ""
+        g.typed_form = _form_of(typed) if typed else None
+    form: str | None = g.typed_form
+    return form
+
+
+def _form_of(typed: str) -> str:
+    return str(known_as(typed) or typed.casefold())
+
+
+def _names_of(user: User) -> Iterable[str]:
+    names = (user.email, user.username, user.us_phone_number)
+    return [_form_of(str(name)) for name in names if name]
+
+
+def _mark(text: str, key: bytes | None = None) -> str:
+    """What stands for an identity or a token where they must not rest."""
+    return hmac.digest(key or _keys()[-1], text.encode("utf-8", "replace"), "sha256").hex()[:32]
+
+
+def _signer() -> URLSafeSerializer:
+    return URLSafeSerializer(_keys(), "known browser", signer_kwargs={"digest_method": hashlib.sha256})
+
+
+def _keys() -> list[bytes]:
+    """The newest last, as itsdangerous wants them."""
+    return current().keys("limits")[::-1]

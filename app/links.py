@@ -4,8 +4,9 @@
                       -> expired | superseded by a newer mail | revoked by a change of the account
 
 A token is HMAC-SHA256 over the random nonce of its message, so every attempt to send one message
-carries the same link; the row here keeps only the token's SHA-256. A link remembers the account,
-the address and the password it was issued for, and all three are looked at again when it is used.
+carries the same link; the row here keeps only an HMAC of the token, so who can only write here can make no
+link, and a SECRET_KEY that is given up takes its links along. A link remembers the account, the address
+and the password it was issued for, and all three are looked at again when it is used.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from flask_security.confirmable import requires_confirmation
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, select, update
 
-from .db import CLOCK_SLACK_SECONDS, change, db, utcnow
+from . import budget
+from .db import change, db, utcnow
 from .errors import (
     AccountUnavailable,
     LinkError,
@@ -35,8 +37,6 @@ from .settings import current
 if TYPE_CHECKING:
     from .models import OutboxMessage
 
-DAY_SECONDS = 86_400
-
 # What a link must not have been through to be usable.
 _OPEN = (
     ResetLink.redeemed_at.is_(None),
@@ -49,7 +49,7 @@ def token_of(message: OutboxMessage) -> str:
     """The token of this message's link: the same at each attempt, also under a key that was rotated."""
     issued = db.session.scalar(select(ResetLink.token_hash).where(ResetLink.message_id == message.id))
     tokens = _tokens(message.nonce)
-    return next((token for token in tokens if _hash(token) == issued), tokens[0])
+    return next((token for token in tokens if issued in _hashes(token)), tokens[0])
 
 
 def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
@@ -65,12 +65,12 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
     if link is not None:
         if not _is_usable(link, user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
-        link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, _hash(token)
+        link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, _hashes(token)[0]
         return
     link = ResetLink(
         user_id=user.id,
         message_id=message.id,
-        token_hash=_hash(token),
+        token_hash=_hashes(token)[0],
         email=user.email,
         password_state=_password_state(user),
         client=client,
@@ -78,7 +78,7 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
     )
     db.session.add(link)
     db.session.flush()  # takes SQLite's write lock: what is counted next can not change
-    if reason := _over_budget(link):
+    if reason := budget.why_none_for(link):
         db.session.rollback()
         raise Undeliverable(reason, link.user_id)
 
@@ -87,6 +87,17 @@ def delivered(message: OutboxMessage) -> None:
     """The relay has accepted the mail: from now on only its link works, not the earlier ones."""
     newest = select(ResetLink.id).where(ResetLink.message_id == message.id).scalar_subquery()
     _end(ResetLink.user_id == message.user_id, ResetLink.id < newest, column="superseded_at")
+
+
+def revoke(*which: ColumnElement[bool]) -> None:
+    """End those links that still work."""
+    _end(*which, column="revoked_at")
+
+
+def open_first(link: ResetLink) -> bool:
+    """Note that it was opened. True for the first time."""
+    first = update(ResetLink).where(ResetLink.id == link.id, ResetLink.opened_at.is_(None))
+    return change(first.values(opened_at=utcnow())) == 1
 
 
 def undelivered(message: OutboxMessage) -> None:
@@ -99,10 +110,16 @@ def resolve(token: str) -> tuple[ResetLink, User]:
 
     Raises the LinkError that says why it can not be used.
     """
-    link, user, refusal = _look_at(ResetLink.token_hash == _hash(token))
+    link, user, refusal = _look_at(ResetLink.token_hash.in_(_hashes(token)))
     if refusal is not None:
         raise refusal
     return link, user
+
+
+def look_again(link: ResetLink) -> None:
+    """Raises the LinkError that fits if the link has ended since it was looked at. A cheap question."""
+    if db.session.scalar(select(ResetLink.id).where(ResetLink.id == link.id, *_OPEN)) is None:
+        _refuse(link.id)
 
 
 def redeem(link: ResetLink, password_before: str) -> None:
@@ -128,9 +145,7 @@ def redeem(link: ResetLink, password_before: str) -> None:
             .values(redeemed_at=utcnow())
         )
     if not spent:
-        db.session.rollback()
-        link, user, refusal = _look_at(ResetLink.id == link_id)
-        raise refusal or LinkUsed().about(user.id, link.client)
+        _refuse(link_id)
     _end(ResetLink.user_id == link.user_id, ResetLink.id != link.id, column="superseded_at")
 
 
@@ -169,6 +184,13 @@ def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | N
     return link, user, refusal
 
 
+def _refuse(link_id: int) -> NoReturn:
+    """Leave nothing of the transaction, and say why the link can not be used any more."""
+    db.session.rollback()
+    link, user, refusal = _look_at(ResetLink.id == link_id)
+    raise refusal or LinkUsed().about(user.id, link.client)
+
+
 def _end(*which: ColumnElement[bool], column: str) -> None:
     change(update(ResetLink).where(*which, *_OPEN).values({column: utcnow()}))
 
@@ -180,35 +202,16 @@ def _is_usable(link: ResetLink, user: User) -> bool:
     return unchanged and not ended
 
 
-def _over_budget(link: ResetLink) -> str | None:
-    settings = current()
-    cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
-    recent, today = db.session.execute(
-        select(
-            func.count().filter(ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS))),
-            func.count(),
-        ).where(
-            ResetLink.user_id == link.user_id,
-            ResetLink.id != link.id,
-            ResetLink.undelivered_at.is_(None),
-            ResetLink.issued_at > utcnow(-max(DAY_SECONDS, cooldown)),
-        )
-    ).one()
-    if recent:
-        return "a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
-    if today >= settings.RECOVERY_MAIL_DAILY_CAP:
-        return "the account had its mails for today (RECOVERY_MAIL_DAILY_CAP)"
-    return None
-
-
 def _tokens(nonce: bytes) -> list[str]:
     """The token of a nonce under each valid key, the newest key first."""
     digests = (hmac.digest(key, nonce, "sha256") for key in current().keys("reset link"))
     return [base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+def _hashes(token: str) -> list[str]:
+    """What the database keeps of it, under each valid key, the newest first."""
+    keys = current().keys("reset link look-up")
+    return [hmac.digest(key, token.encode(), "sha256").hex() for key in keys]
 
 
 def _password_state(user: User) -> str:

@@ -7,19 +7,16 @@ Only the worker calls this module.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from email.message import EmailMessage
-from typing import Any
 
-from flask import Flask, render_template
+from flask import Flask
 from flask_mailman import Mail
 from flask_mailman.backends.base import BaseEmailBackend
 
-from . import lease, links, outbox
+from . import lease, letters, links, objections, other_mails, outbox
 from .db import db
 from .errors import LeaseLost, Undeliverable
 from .identities import find_account
-from .letters import Letter, as_mail
 from .models import OutboxMessage
 from .settings import Settings, current
 
@@ -59,32 +56,13 @@ def _reset_instructions(message: OutboxMessage) -> EmailMessage:
     if reason := links.why_not_recoverable(user):
         raise Undeliverable(reason, user.id)
     token = links.token_of(message)
-    mail = _written(message, "reset_instructions", user.email, reset_token=token)
+    objection = objections.token_for(message)
+    mail = letters.write(message, "reset_instructions", user.email, reset_token=token, objection=objection)
     links.issue(message, user, asked["client"], token)  # last: on SQLite it takes the write lock
     return mail
 
 
-def _reset_notice(message: OutboxMessage) -> EmailMessage:
-    said = outbox.content_of(message)
-    said["changed_at"] = datetime.fromisoformat(said["changed_at"])
-    return _written(message, "reset_notice", said["address"], **said)
-
-
-def _by_flask_security(message: OutboxMessage) -> EmailMessage:
-    """A mail that Flask-Security has written itself: confirmation, change of address, a code, ..."""
-    return as_mail(Letter(**outbox.content_of(message)), message.message_id)
-
-
 COMPOSERS: dict[str, Callable[[OutboxMessage], EmailMessage]] = {
     "reset_instructions": _reset_instructions,
-    "reset_notice": _reset_notice,
-    "flask_security": _by_flask_security,
+    **other_mails.COMPOSERS,
 }
-
-
-def _written(message: OutboxMessage, template: str, recipient: str, **context: Any) -> EmailMessage:
-    def rendered(ending: str) -> str:
-        return render_template(f"security/email/{template}{ending}", **context)
-
-    subject, text, html = rendered(".subject.txt").strip(), rendered(".txt"), rendered(".html")
-    return as_mail(Letter(recipient, subject, text, html), message.message_id)

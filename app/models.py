@@ -11,6 +11,7 @@ from flask_security.models import fsqla, fsqla_v4
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Text, func, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, validates
 
+from . import sessions
 from .db import db, utcnow
 from .errors import IdentityError
 from .identities import canonical
@@ -39,7 +40,8 @@ class Role(Model, fsqla_v4.FsRoleMixin):
 class User(Model, fsqla_v4.FsUserMixin):
     """An account. Identities are stored in canonical form, whatever writes them."""
 
-    if TYPE_CHECKING:  # the mixin's columns, as what reading them gives
+    # The mixin declares its columns as Column: what reading them gives is another type, so each is ignored.
+    if TYPE_CHECKING:
         id: Mapped[int]  # type: ignore[assignment]
         email: Mapped[str]  # type: ignore[assignment]
         password: Mapped[str | None]  # type: ignore[assignment]
@@ -56,6 +58,15 @@ class User(Model, fsqla_v4.FsUserMixin):
         """Flask-Security changes the uniquifier with every password: whoever read an account before
         that can not write it after, so a slow change or rehash never undoes a reset."""
         return {"version_id_col": cls.__table__.c.fs_uniquifier, "version_id_generator": False}
+
+    def get_id(self) -> str:
+        """What Flask-Login's cookies keep."""
+        return sessions.stamped(self.fs_uniquifier)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, User) and self.fs_uniquifier == other.fs_uniquifier
+
+    __hash__ = object.__hash__
 
     @validates("email", "username", "us_phone_number")
     def _store_canonically(self, column: str, value: Any) -> str | None:
@@ -102,8 +113,14 @@ class OutboxMessage(Model):
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
 
+    @property
+    def name(self) -> str:
+        """What the log and the audit trail call it: the unique part of its Message-ID."""
+        return self.message_id.strip("<>").partition("@")[0]
+
     __table_args__ = (
         Index("ix_outbox_message_state_due_at", "state", "due_at"),
+        Index("ix_outbox_message_user_id_settled_at", "user_id", "settled_at"),
         Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
     )
 
@@ -116,12 +133,13 @@ class ResetLink(Model):
     message_id: Mapped[int | None] = mapped_column(
         ForeignKey("outbox_message.id", ondelete="SET NULL"), unique=True
     )
-    token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256, hex
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # HMAC-SHA256, hex
     email: Mapped[str] = mapped_column(String(255))  # the address it went to
     password_state: Mapped[str] = mapped_column(String(64))  # the password it may replace
     client: Mapped[str] = mapped_column(String(40))  # the front end it lands on
-    issued_at: Mapped[datetime] = mapped_column(default=utcnow())
+    issued_at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
     expires_at: Mapped[datetime]
+    opened_at: Mapped[datetime | None]  # for the first time, by whomever: a mail scanner opens links, too
     redeemed_at: Mapped[datetime | None]
     superseded_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -148,3 +166,6 @@ class RecoveryEvent(Model):
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"), index=True)
     source: Mapped[str | None] = mapped_column(String(45))  # the address the request came from
     client: Mapped[str | None] = mapped_column(String(40))
+    request_id: Mapped[str | None] = mapped_column(String(32))
+
+    __table_args__ = (Index("ix_recovery_event_kind_at", "kind", "at"),)

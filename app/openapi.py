@@ -12,7 +12,8 @@ TEXT: Json = {"type": "string"}
 CODES = """
     account_unavailable conflict csrf_failed internal_error invalid_request link_expired link_invalid
     link_revoked link_superseded link_used not_found not_signed_in origin_not_allowed
-    password_mismatch password_too_long password_too_short rate_limited sign_in_failed unavailable
+    password_breached password_common password_mismatch password_too_long password_too_short
+    password_unchanged rate_limited sign_in_failed unavailable
 """.split()  # noqa: SIM905  # reads as a list
 
 # What any call may be answered with, besides what is its own.

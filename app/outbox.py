@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import select, text, update
+from sqlalchemy import ColumnElement, or_, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from .db import change, db, inserts, utcnow
@@ -78,29 +78,35 @@ def content_of(message: OutboxMessage) -> dict[str, Any]:
 _DUE = (OutboxMessage.state == "waiting", OutboxMessage.due_at <= utcnow())
 
 
-def is_due() -> bool:
-    """Whether any message is due. Takes no lock."""
-    found = db.session.scalar(select(OutboxMessage.id).where(*_DUE).limit(1))
+def is_due(without: str = "") -> bool:
+    """Whether any message is due; of the kind `without`, only those that were tried. Takes no lock."""
+    found = db.session.scalar(select(OutboxMessage.id).where(*_DUE, _is_wanted(without)).limit(1))
     db.session.rollback()
     return found is not None
 
 
-def claim() -> OutboxMessage | None:
-    """Take the message that is due longest, for one lease. It comes detached; None when none is due."""
+def claim(without: str = "") -> OutboxMessage | None:
+    """Take the message that is due longest, for one lease; of the kind `without`, only one that was tried.
+    It comes detached; None when none is due."""
     if db.engine.dialect.name == "sqlite":
-        return _take()
+        return _take(without)
     # Whoever asks for the same right now holds the row for a moment. Skipped at once, a flood would starve
     # it; waited for without end, one process that froze would stop all mail.
     try:
         db.session.execute(text(f"SET LOCAL lock_timeout = {CLAIM_WAIT_MS}"))
-        return _take()
+        return _take(without)
     except OperationalError:
         db.session.rollback()
-        return _take(skip_locked=True)
+        return _take(without, skip_locked=True)
 
 
-def _take(skip_locked: bool = False) -> OutboxMessage | None:
-    oldest = select(OutboxMessage.id).where(*_DUE).order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
+def _is_wanted(without: str) -> ColumnElement[bool]:
+    return or_(OutboxMessage.kind != without, OutboxMessage.attempts > 0)
+
+
+def _take(without: str, skip_locked: bool = False) -> OutboxMessage | None:
+    due = select(OutboxMessage.id).where(*_DUE, _is_wanted(without))
+    oldest = due.order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
     taken = {
         "attempts": OutboxMessage.attempts + 1,  # here, so that a message that kills its worker ends, too
         "claim": secrets.token_hex(16),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import humanize
 from flask import (
     Blueprint,
     Flask,
+    Response,
+    abort,
     current_app,
     get_flashed_messages,
     got_request_exception,
@@ -23,11 +26,11 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm.exc import StaleDataError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from . import audit, clients, health, limits, openapi
 from .db import DATABASE_AWAY, db
-from .errors import LinkError, RequestError
+from .errors import LinkError, LinkInvalid, RequestError
 from .settings import Settings, current
 
 pages = Blueprint("pages", __name__)
@@ -103,6 +106,15 @@ def change_password_url() -> ResponseReturnValue:
     return redirect(url_for("security.change_password" if changeable else "security.forgot_password"), 303)
 
 
+@pages.get("/.well-known/security.txt")
+def security_txt() -> ResponseReturnValue:
+    """https://www.rfc-editor.org/rfc/rfc9116"""
+    path = current().RECOVERY_SECURITY_TXT
+    if not path:
+        abort(HTTPStatus.NOT_FOUND)
+    return Response(Path(path).read_bytes(), content_type="text/plain; charset=utf-8")
+
+
 @pages.get("/openapi.json")
 def describe() -> ResponseReturnValue:
     return openapi.document(current())
@@ -121,14 +133,18 @@ def ready() -> ResponseReturnValue:
 
 
 def _refuse(error: RequestError) -> ResponseReturnValue:
-    if isinstance(error, LinkError) and request.method == "POST":
+    if isinstance(error, LinkInvalid) and not limits.may_have_bad_link():
+        return _http_error(TooManyRequests())
+    is_redemption = request.endpoint == "security.reset_password" and request.method == "POST"
+    if isinstance(error, LinkError) and is_redemption:
         _record(error)
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if clients.wants_json(request):
-        return clients.json_refusal(error)
+        return clients.json_refusal(error, headers)
     if isinstance(error, LinkError) and (target := clients.named(error.client).problem(error)):
         return redirect(target)
     page = render_template("security/problem.html", title=error.title, text=error.message, code=error.code)
-    return page, error.status
+    return page, error.status, headers
 
 
 def _record(error: LinkError) -> None:
@@ -152,7 +168,8 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
         headers["Retry-After"] = "60"
     if clients.wants_json(request):
         return clients.json_answer({"errors": [text], "error_code": code}, status, headers)
-    page = render_template("security/problem.html", title=title, text=text, code=code)
+    name = audit.request_id() if status == HTTPStatus.INTERNAL_SERVER_ERROR else None
+    page = render_template("security/problem.html", title=title, text=text, code=code, request_id=name)
     return page, status, headers
 
 

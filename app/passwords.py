@@ -1,23 +1,45 @@
 """Passwords: what a new one must be, and the one form in which all are compared.
 
-Length counts code points after NFC (NIST SP 800-63B-4 §3.1.1.2). No composition rules.
+Length counts code points after NFC (NIST SP 800-63B-4 §3.1.1.2). No composition rules: what is refused is
+too short, too long, tried first by whoever guesses, known from a breach, or in use already.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import current_app, g
+from flask import g, request
 from flask_security import PasswordUtil
-from flask_security.utils import get_message, hash_password, verify_password
+from flask_security.utils import get_message, verify_password
 
+from . import blocklist, breaches
+from .errors import BreachesUnknown
 from .settings import current
 
 MESSAGES = {
     "PASSWORD_INVALID_LENGTH": "Use at least %(length)s characters. A few words in a row do well.",
     "PASSWORD_TOO_LONG": "Use at most %(length)s characters.",
     "PASSWORD_NOT_TEXT": "This holds a character that no keyboard makes. Please type the password.",
+    "PASSWORD_COMMON": (
+        "This is one of the first passwords that anybody would try. "
+        "Take a few words that have nothing to do with each other."
+    ),
+    "PASSWORD_ABOUT_YOU": (
+        "This is too close to your name, your address or the name of this site. "
+        "Take a few words that have nothing to do with them."
+    ),
+    "PASSWORD_BREACHED": (
+        "This password was in a data breach of some site, so it is on the lists of those who guess. "
+        "Take one that you use nowhere else."
+    ),
+    "PASSWORD_UNCHECKED": (
+        "We can not find out right now whether this password was in a data breach. "
+        "Nothing was changed. Please try again in a minute."
+    ),
+    "PASSWORD_IS_THE_SAME": "The new password must be another one than the current.",
 }
 
 # NFC joins a few code points into one, never this many: longer input is too long unread.
@@ -37,27 +59,65 @@ class RecoveryPasswordUtil(PasswordUtil):
         return normal[:enough].encode("utf-8", "replace").decode()
 
     def validate(self, password: str, is_register: bool, **kwargs: Any) -> tuple[list[str] | None, str]:
-        """The reasons against this password (None: it is good), and its normal form."""
-        settings = current()
+        """The reasons against this password (None: it is good), and its normal form.
+
+        The first reason stands in `g.error_code`, for programs.
+        """
         normal = self.normalize(password)
-        if len(normal) > (limit := settings.RECOVERY_PASSWORD_LENGTH_MAX):
-            return _refused("password_too_long", "PASSWORD_TOO_LONG", limit), normal
-        if len(normal) < (limit := settings.SECURITY_PASSWORD_LENGTH_MIN):
-            return _refused("password_too_short", "PASSWORD_INVALID_LENGTH", limit), normal
-        if any("\ud800" <= character <= "\udfff" for character in password):
-            return [get_message("PASSWORD_NOT_TEXT")[0]], normal
+        for code, message, values in _reasons_against(password, normal, kwargs):
+            g.error_code = code
+            return [get_message(message, **values)[0]], normal
         return None, normal
 
 
-def _refused(code: str, message: str, limit: int) -> list[str]:
-    """The words for people, and the code for programs."""
-    g.error_code = code
-    return [get_message(message, length=limit)[0]]
+Reason = tuple[str, str, dict[str, Any]]  # the code for programs, the message's name, what it mentions
 
 
-def verify_nothing(password: str) -> None:
-    """Cost what verifying a real password costs, for accounts that have none or do not exist."""
-    cached = current_app.extensions
-    if "dummy_hash" not in cached:
-        cached["dummy_hash"] = hash_password("no account has this password")
-    verify_password(password, cached["dummy_hash"])
+def _reasons_against(password: str, normal: str, known: dict[str, Any]) -> Iterator[Reason]:
+    """The cheap ones first."""
+    settings = current()
+    if len(normal) > (limit := settings.RECOVERY_PASSWORD_LENGTH_MAX):
+        yield "password_too_long", "PASSWORD_TOO_LONG", {"length": limit}
+    if len(normal) < (limit := settings.SECURITY_PASSWORD_LENGTH_MIN):
+        yield "password_too_short", "PASSWORD_INVALID_LENGTH", {"length": limit}
+    if any("\ud800" <= character <= "\udfff" for character in password):
+        yield "invalid_request", "PASSWORD_NOT_TEXT", {}
+    if blocklist.is_common(normal):
+        yield "password_common", "PASSWORD_COMMON", {}
+    if blocklist.is_about(normal, _words_about(known)):
+        yield "password_common", "PASSWORD_ABOUT_YOU", {}
+    yield from _breaches_of(normal)
+    if _is_current(normal, known.get("user")):
+        yield "password_unchanged", "PASSWORD_IS_THE_SAME", {}
+
+
+def _words_about(known: dict[str, Any]) -> Iterator[str]:
+    """Names of the site and of the account, as far as they are known."""
+    settings = current()
+    yield settings.RECOVERY_SITE_NAME
+    yield urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""
+    for column in ("email", "username", "us_phone_number"):
+        yield getattr(known.get("user"), column, None) or str(known.get(column) or "")
+
+
+def _breaches_of(password: str) -> Iterator[Reason]:
+    check = current().SECURITY_PASSWORD_CHECK_BREACHED
+    if not check:
+        return
+    try:
+        if breaches.times_seen(password):
+            yield "password_breached", "PASSWORD_BREACHED", {}
+    except BreachesUnknown:
+        if check == "strict":  # or the local list has decided
+            yield "unavailable", "PASSWORD_UNCHECKED", {}
+
+
+def _is_current(password: str, user: Any) -> bool:
+    """Whether it is the account's password already. Where that was typed, too, the form has compared."""
+    was_typed = bool(request) and request.endpoint == "security.change_password"
+    if user is None or not user.password or was_typed:
+        return False
+    try:
+        return verify_password(password, user.password)
+    except (ValueError, RuntimeError):  # a stored hash of no scheme that we can read
+        return False

@@ -10,40 +10,33 @@ No account is looked up and no mail is sent while anybody waits for `POST /reset
 
 from __future__ import annotations
 
-import secrets
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import after_this_request, g, redirect, render_template, request, session, url_for
-from flask_security import unauth_csrf
+from flask import after_this_request, flash, g, redirect, render_template, request, url_for
+from flask_security import current_user, logout_user, unauth_csrf
+from flask_security.utils import get_message
 from sqlalchemy import inspect
 
-from . import audit, clients, health, links, outbox
-from .db import db
-from .errors import InvalidRequest, LinkInvalid
+from . import audit, clients, handles, health, limits, links, outbox, signals
+from .askings import ASKINGS, same_as
+from .db import DATABASE_AWAY, db
+from .errors import InvalidRequest
 from .forms import AskForm, NewPasswordForm, posted_identity
-from .identities import known_as, masked
+from .identities import masked
 
 if TYPE_CHECKING:
     from flask import Flask, Response
     from flask.typing import ResponseReturnValue
 
-    from .models import User
-
-HANDLES_MAX = 4  # links that may be open in one browser at once; the oldest goes first
-USER_AGENT_LENGTH_MAX = 300
-
-UNKNOWN_HANDLE = (
-    "Either your password is already changed, or the link was opened in another browser. "
-    "To go on here, open the link in the mail again, and allow cookies for this site."
-)
-_HANDLE = "~"  # no token starts with it: tokens are base64url
+    from .models import ResetLink, User
 
 
 @unauth_csrf()
 def ask() -> ResponseReturnValue:
-    """The view behind `security.forgot_password`: somebody forgot a password."""
+    """The view behind ASKINGS: somebody forgot a password, ..."""
+    asking = ASKINGS[request.endpoint or ""]
     if request.method != "POST":
         return clients.json_answer(clients.what_to_know()) if clients.wants_json(request) else _ask_page()
     try:
@@ -53,34 +46,52 @@ def ask() -> ResponseReturnValue:
             raise
         return _ask_page(error.message), error.status
     if not health.is_full():
-        same = str(known_as(identity) or identity)  # whoever asks again at once adds no mail
-        outbox.enqueue("reset_instructions", same=same, identity=identity, client=client, **_who_asks())
-    audit.record("requested", client=client)
+        what = {"identity": identity, "client": client, **signals.who_asks()}
+        outbox.enqueue(asking.mail, same=same_as(asking.mail, identity), **what)
+    audit.record("requested", reason=asking.mail, client=client)
     db.session.commit()
-    return (
-        clients.json_answer({}) if clients.wants_json(request) else redirect(url_for("pages.check_mail"), 303)
-    )
+    if clients.wants_json(request):
+        return clients.json_answer({})
+    if asking.said is None:
+        return redirect(url_for("pages.check_mail"), 303)
+    flash(*get_message(asking.said))
+    return redirect(url_for("security.login"), 303)
 
 
 def land(token: str) -> ResponseReturnValue:
     """GET and HEAD of a reset link: consumes nothing, and takes the token out of the address bar."""
-    if token.startswith(_HANDLE):
-        _, user = links.resolve(_token_behind(token))
+    if token.startswith(handles.MARK):
+        _, user = links.resolve(handles.token_behind(token))
         form = NewPasswordForm(formdata=None)
         return render_template(
             "security/reset_password.html",
             reset_password_form=form,
             reset_password_token=token,
-            account=masked(user.email),
+            **_names(user),
         )
     link, _ = links.resolve(token)
+    if request.method != "HEAD":
+        _note_opening(link)
     if clients.wants_json(request):
         return clients.json_answer({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
     if target := clients.named(link.client).landing(token):
         return redirect(target)
     if request.method == "HEAD":
         return ""
-    return redirect(url_for("security.reset_password", token=_remember(token)), 303)
+    return redirect(url_for("security.reset_password", token=handles.remember(token)), 303)
+
+
+def _note_opening(link: ResetLink) -> None:
+    """For the audit trail. A database that can not be written to must not keep anybody from the form."""
+    name, user_id = link.client, link.user_id
+    if link.opened_at is not None:
+        return
+    try:
+        if links.open_first(link):
+            audit.record("opened", user_id=user_id, client=name)
+        db.session.commit()
+    except DATABASE_AWAY:
+        db.session.rollback()
 
 
 class LinkSerializer:
@@ -88,14 +99,21 @@ class LinkSerializer:
 
     def loads(self, token: str, max_age: float | None = None) -> list[str]:
         """The account's uniquifier. Raises the LinkError that says why the link can not be used."""
-        link, user = links.resolve(_token_behind(token))
+        link, user = links.resolve(handles.token_behind(token))
         g.reset_link, g.reset_user, g.reset_handle = link, user, token
+        g.before_hashing = partial(links.look_again, link)
         return [user.fs_uniquifier]
 
 
 def account_on_the_page() -> dict[str, Any]:
     """For Flask-Security's reset page when it shows an error: whose password this is."""
-    return {"account": masked(g.reset_link.email)} if "reset_link" in g else {}
+    return _names(g.reset_user) if "reset_link" in g else {}
+
+
+def _names(user: User) -> dict[str, str | None]:
+    """Whose password it is, and who else is signed in in this browser."""
+    other = current_user.is_authenticated and current_user.id != user.id
+    return {"account": masked(user.email), "other": masked(current_user.email) if other else None}
 
 
 def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
@@ -108,55 +126,31 @@ def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
         password: Any = inspect(user).attrs.password
         links.redeem(g.reset_link, password_before=password.history.deleted[0])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        outbox.enqueue("reset_notice", user_id=user.id, address=user.email, changed_at=now, **_who_asks())
+        outbox.enqueue(
+            "reset_notice", user_id=user.id, address=user.email, changed_at=now, **signals.who_asks()
+        )
         client = g.reset_link.client  # read now: after the commit, reading would be one more statement
         audit.record("redeemed", user_id=user.id, client=client)
         db.session.flush()
     except BaseException:
         db.session.rollback()
         raise
-    after_this_request(partial(_forget, g.reset_handle, client))
+    limits.forget(user)
+    if g.reset_handle.startswith(handles.MARK):
+        limits.know_this_browser(user)
+    after_this_request(partial(handles.forget, g.reset_handle, client))
+    after_this_request(_sign_out)
 
 
 def _ask_page(problem: str | None = None) -> str:
-    form = AskForm(formdata=None)
+    form, asking = AskForm(formdata=None), ASKINGS[request.endpoint or ""]
     form.email.errors = [problem] if problem else []
-    return render_template("security/forgot_password.html", forgot_password_form=form)
+    return render_template(asking.template, **{asking.form: form})
 
 
-def _who_asks() -> dict[str, Any]:
-    """What a mail may tell its reader about the request."""
-    return {
-        "source": request.remote_addr or "",
-        "user_agent": (request.user_agent.string or "")[:USER_AGENT_LENGTH_MAX],
-    }
-
-
-def _remember(token: str) -> str:
-    """Keep the token in this browser's session, and return the handle that stands for it."""
-    handle = _HANDLE + secrets.token_urlsafe(9)
-    session["reset_links"] = [*_kept(), [handle, token]][-HANDLES_MAX:]
-    return handle
-
-
-def _kept() -> list[list[str]]:
-    """Handles with their tokens, oldest first (a list: the session's JSON would sort a table)."""
-    kept: list[list[str]] = session.get("reset_links", [])
-    return kept
-
-
-def _token_behind(handle_or_token: str) -> str:
-    if not handle_or_token.startswith(_HANDLE):
-        return handle_or_token
-    token = dict(_kept()).get(handle_or_token)
-    if token is None:
-        raise LinkInvalid(UNKNOWN_HANDLE).about(None, clients.BROWSER)
-    return token
-
-
-def _forget(handle: str, client: str, response: Response) -> Response:
-    """Once its link is spent. A commit that failed keeps the handle: the link still works."""
-    if response.status_code < 400 and handle.startswith(_HANDLE):
-        session["reset_links"] = [pair for pair in _kept() if pair[0] != handle]
-        session["reset_done"] = client
+def _sign_out(response: Response) -> Response:
+    """Whoever is signed in in this browser, as this account or another, is so no more: the next page must not
+    leave anybody in doubt whose account they are in."""
+    if response.status_code < 400 and current_user.is_authenticated:
+        logout_user()
     return response

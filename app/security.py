@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, after_this_request, g, has_request_context, request
 from flask.typing import ResponseReturnValue
-from flask_security import MailUtil, Security, SQLAlchemyUserDatastore, password_reset
+from flask_security import (
+    MailUtil,
+    Security,
+    SQLAlchemyUserDatastore,
+    password_reset,
+)
 from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message
 from sqlalchemy.exc import DataError, IntegrityError
 
-from . import clients, identities, outbox, passwords, recovery
+from . import clients, hashing, identities, outbox, passwords, recovery, sessions, signals
+from .askings import ASKINGS
 from .db import db
 from .errors import IdentityError
-from .forms import NewPasswordForm
+from .forms import ChangeForm, NewPasswordForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
 from .settings import Settings
 from .sign_in import SignInForm
@@ -27,8 +32,9 @@ MESSAGES = {
     "GENERIC_AUTHN_FAILED": "That did not match. Check what you typed and try again.",
     "RETYPE_PASSWORD_MISMATCH": "The two passwords are not the same.",
     "PASSWORD_NOT_PROVIDED": "Type a password.",
-    "PASSWORD_IS_THE_SAME": "The new password must be another one than the current.",
     "INVALID_PASSWORD": "That is not your current password.",
+    "CONFIRMATION_REQUEST": "If there is an account to be confirmed, a mail is on its way.",
+    "USERNAME_RECOVERY_REQUEST": "If there is an account with a username, a mail is on its way.",
     "INVALID_REDIRECT": "After signing in you can only go on to a page of this site.",
     **passwords.MESSAGES,
 }
@@ -42,7 +48,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE"] = (
         f"Your {settings.RECOVERY_SITE_NAME} password was changed"
     )
-    _set_cookies(app, by_tls=urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https")
+    sessions.prepare(app, settings)
     identities.init_app(app, settings)
     clients.init_app(app, settings)
     security = Security(
@@ -50,14 +56,18 @@ def init_app(app: Flask, settings: Settings) -> None:
         Accounts(db, User, Role, WebAuthn, FsRefreshTracker),
         login_form=SignInForm,
         reset_password_form=NewPasswordForm,
+        change_password_form=ChangeForm,
         mail_util_cls=QueuedMailUtil,
         password_util_cls=passwords.RecoveryPasswordUtil,
     )
+    hashing.init_app(app, settings)
+    sessions.init_app(app, settings)
     security.reset_serializer = cast("URLSafeTimedSerializer", recovery.LinkSerializer())
     security.render_json(clients.json_answer)
     security.want_json(clients.wants_json)
     security.reset_password_context_processor(recovery.account_on_the_page)
     password_reset.connect(recovery.on_password_reset, app)
+    signals.init_app(app)
     _mount_views(app)
 
 
@@ -117,32 +127,6 @@ def _commit(response: Response) -> Response:
     return response
 
 
-def _set_cookies(app: Flask, *, by_tls: bool) -> None:
-    """Names and flags follow the public URL's scheme. `__Host-` binds a cookie to this very host.
-
-    Lax, not Strict: a link is opened from webmail, and with Strict the browser would not send the
-    cookie on the redirect that follows.
-    """
-    prefix = "__Host-" if by_tls else ""
-    flags = {"secure": by_tls, "httponly": True, "samesite": "Lax"}
-    app.config.update(
-        SESSION_COOKIE_NAME=f"{prefix}sparekey_session",
-        SESSION_COOKIE_PATH="/",
-        SESSION_COOKIE_SECURE=by_tls,
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        REMEMBER_COOKIE_NAME=f"{prefix}sparekey_remember",
-        REMEMBER_COOKIE_SECURE=by_tls,
-        REMEMBER_COOKIE_HTTPONLY=True,
-        REMEMBER_COOKIE_SAMESITE="Lax",
-        SECURITY_CSRF_COOKIE={**flags, "httponly": False},  # scripts must read it
-        SECURITY_TWO_FACTOR_VALIDITY_COOKIE_NAME=f"{prefix}sparekey_two_factor",
-        SECURITY_TWO_FACTOR_VALIDITY_COOKIE={**flags, "samesite": "Strict"},
-        SECURITY_REFRESH_TOKEN_COOKIE_NAME=f"{prefix}sparekey_refresh",
-        SECURITY_REFRESH_TOKEN_COOKIE={**flags, "samesite": "Strict"},
-    )
-
-
 def _mount_views(app: Flask) -> None:
     """Ours for asking and landing; the POST of the reset view stays Flask-Security's."""
     redeem: Any = app.view_functions["security.reset_password"]
@@ -153,5 +137,6 @@ def _mount_views(app: Flask) -> None:
             return answer
         return recovery.land(token)
 
-    app.view_functions["security.forgot_password"] = recovery.ask
+    for endpoint in ASKINGS.keys() & app.view_functions.keys():
+        app.view_functions[endpoint] = recovery.ask
     app.view_functions["security.reset_password"] = reset_password

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import flask_security.core
@@ -38,12 +38,20 @@ FIXED: dict[str, tuple[Any, str]] = {
     "SECURITY_CSRF_IGNORE_UNAUTH_ENDPOINTS": (False, "it lets a form without token through"),
     "SECURITY_CSRF_PROTECT_MECHANISMS": (("basic", "session", "token"), "forms need a token"),
     "SECURITY_PASSWORD_HASH": ("argon2", "it is the one scheme new hashes are made with"),
+    "SECURITY_PASSWORD_SINGLE_HASH": (
+        flask_security.core._default_config["PASSWORD_SINGLE_HASH"],
+        "every new hash is made with SECURITY_PASSWORD_SALT, which is not in the database",
+    ),
     "SECURITY_PASSWORD_SCHEMES": (
         ["argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt"],
         "no scheme that a stored mark or a plain text could pass for",
     ),
+    "SECURITY_HASHING_SCHEMES": (["hex_sha512"], "it stands in signed tokens only; others cost 200 ms"),
+    "SECURITY_DEPRECATED_HASHING_SCHEMES": ([], "there is one"),
+    "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": (True, "whoever did not change it must hear of it"),
+    "SECURITY_LOGOUT_METHODS": (["POST"], "no other site may sign anybody out"),
+    "SECURITY_AUTO_LOGIN_AFTER_CONFIRM": (False, "a mailed link must not sign anybody in"),
     "SECURITY_PASSWORD_COMPLEXITY_CHECKER": (None, "no composition rules (NIST SP 800-63B-4)"),
-    "SECURITY_PASSWORD_CHECK_BREACHED": (False, "not supported yet"),
     "SECURITY_REGISTERABLE": (False, "not supported yet: its answers would tell who has an account"),
     "SECURITY_PASSWORDLESS": (False, "not supported yet"),
     "SECURITY_UNIFIED_SIGNIN": (False, "not supported yet"),
@@ -65,7 +73,7 @@ FIXED: dict[str, tuple[Any, str]] = {
 HANDED_ON: dict[str, Any] = {
     "MAIL_SSL_CERTFILE": kinds.ReadableFile,
     "MAIL_SSL_KEYFILE": kinds.ReadableFile,
-    "PERMANENT_SESSION_LIFETIME": kinds.Pause,
+    "PERMANENT_SESSION_LIFETIME": Annotated[kinds.Pause, kinds.at_most(30 * 24, "NIST SP 800-63B-4")],
     "SQLALCHEMY_ECHO": bool,
     "SQLALCHEMY_ENGINE_OPTIONS": kinds.Table,
     "TESTING": bool,
@@ -102,25 +110,41 @@ class Settings(BaseModel):
     MAIL_USERNAME: str | None = None
     MAIL_PASSWORD: str | None = None
     RECOVERY_MAIL_CA: kinds.Certificates
+    RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: kinds.Sender
     MAIL_TIMEOUT: kinds.Pause
     RECOVERY_MAIL_COOLDOWN: kinds.Duration
     RECOVERY_MAIL_DAILY_CAP: Annotated[int, Field(ge=1)]
+    RECOVERY_MAIL_HOURLY_MAX: Annotated[int, Field(ge=1)]
     RECOVERY_MAIL_ATTEMPTS: Annotated[int, Field(ge=1)]
     RECOVERY_MAIL_LEASE: kinds.Pause
     RECOVERY_MAIL_WAITING_MAX: Annotated[int, Field(ge=1)]
     SECURITY_PASSWORD_LENGTH_MIN: Annotated[int, Field(ge=8, le=64)]
     RECOVERY_PASSWORD_LENGTH_MAX: Annotated[int, Field(ge=64, le=4096)]
+    SECURITY_PASSWORD_CHECK_BREACHED: kinds.BreachCheck
+    RECOVERY_BREACHES_URL: kinds.PublicUrl
     SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS: kinds.Argon2Options
+    RECOVERY_HASHES_AT_ONCE: Annotated[int, Field(ge=0)]
     SECURITY_CHANGEABLE: bool
     SECURITY_CONFIRMABLE: bool
+    SECURITY_FRESHNESS: Annotated[kinds.Duration, kinds.at_most(24, "or the password is asked for too late")]
+    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[kinds.Duration, kinds.at_most(1, "likewise")]
     REMEMBER_COOKIE_DURATION: Annotated[kinds.Duration, kinds.at_most(30 * 24, "NIST SP 800-63B-4")]
     RATELIMIT_ENABLED: bool
+    RATELIMIT_STORAGE_URI: kinds.Storage
+    RECOVERY_LIMIT_SOURCE: kinds.Rates
+    RECOVERY_LIMIT_IDENTITY: kinds.Rates
+    RECOVERY_LIMIT_LINK: kinds.Rates
+    RECOVERY_LIMIT_BAD_LINKS: kinds.Rates
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: kinds.Database
     RECOVERY_MACHINES: Annotated[int, Field(ge=1)]
     RECOVERY_WORKER_POLL: Annotated[kinds.Duration, kinds.at_most(30 / 3600, "or /readyz takes it for gone")]
     RECOVERY_READY_MAIL_AGE: kinds.Pause
+    RECOVERY_LOG_FORMAT: Literal["text", "json"]
+    RECOVERY_OPERATOR: kinds.Address
+    RECOVERY_BURSTS: kinds.Counts
+    RECOVERY_SECURITY_TXT: kinds.ReadableFile
     RECOVERY_INBOX: bool
 
     handed_on: dict[str, Any] = Field(default_factory=dict)  # other libraries' settings, by name
@@ -193,7 +217,7 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Readin
     settings = None
     try:
         settings = Settings(**ours, handed_on=handed_on)
-        problems += _contradictions(settings, found)
+        problems += [*_contradictions(settings, found), *_debugging(settings, environ)]
     except ValidationError as error:
         problems += _problems_in(error, found)
     problems.sort(key=lambda problem: problem.name)
@@ -233,6 +257,8 @@ def _handed_on(name: str, value: Any) -> Any:
 
 def _typed_like(default: Any, value: Any) -> Any:
     """A value of the type that Flask-Security's own default has."""
+    if callable(default):
+        raise ValueError("a function of Flask-Security's: can not be set")
     if isinstance(default, timedelta):
         return kinds.parse_duration(value)
     if isinstance(default, (list, dict, set, tuple)):
@@ -256,13 +282,21 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _debugging(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Flask's own variable, which is no setting."""
+    is_on = environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no")
+    if is_on and not kinds.is_loopback(urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""):
+        message = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
+        yield Problem("FLASK_DEBUG", "FLASK_DEBUG", message)
+
+
 def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Problem]:
     """What is wrong only together."""
     host = urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""
     asked = settings.SECURITY_USER_IDENTITY_ATTRIBUTES
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    tls = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL
     rules = {
+        **_broken_for_mail(settings),
         **_broken_for_flask_security(settings),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(IDENTITIES)} at most once"): (
             set(asked) - set(IDENTITIES) or len(asked) != len(set(asked))
@@ -270,14 +304,17 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
         ("SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY"): (
             settings.SECURITY_PASSWORD_SALT in secrets
         ),
-        ("MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL"): (
-            settings.MAIL_USE_TLS and settings.MAIL_USE_SSL
+        **{
+            (name, "not longer than REMEMBER_COOKIE_DURATION"): (
+                (age := settings.handed_on.get(name)) and age > settings.REMEMBER_COOKIE_DURATION
+            )
+            for name in ("SECURITY_REFRESH_TOKEN_MAX_AGE", "SECURITY_TOKEN_MAX_AGE")
+        },
+        ("MAX_CONTENT_LENGTH", "too small for a form with passwords of RECOVERY_PASSWORD_LENGTH_MAX"): (
+            settings.MAX_CONTENT_LENGTH < 4096 + 24 * settings.RECOVERY_PASSWORD_LENGTH_MAX
         ),
-        ("MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither"): (
-            bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD)
-        ),
-        ("MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"): (
-            settings.MAIL_USERNAME and not tls and not kinds.is_loopback(settings.MAIL_SERVER)
+        ("TESTING", "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"): (
+            settings.handed_on.get("TESTING") and not kinds.is_loopback(host)
         ),
         ("SQLALCHEMY_DATABASE_URI", "SQLite serves one machine; for RECOVERY_MACHINES take PostgreSQL"): (
             settings.RECOVERY_MACHINES > 1 and settings.SQLALCHEMY_DATABASE_URI.startswith("sqlite")
@@ -289,6 +326,26 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
     for (name, message), is_broken in rules.items():
         if is_broken:
             yield Problem(name, found.origin_of(name), message)
+
+
+def _broken_for_mail(settings: Settings) -> dict[tuple[str, str], Any]:
+    tls = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL
+    in_clear = not (tls or settings.RECOVERY_INBOX or kinds.is_loopback(settings.MAIL_SERVER))
+    return {
+        ("MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL"): (
+            settings.MAIL_USE_TLS and settings.MAIL_USE_SSL
+        ),
+        ("MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither"): (
+            bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD)
+        ),
+        ("MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"): (
+            settings.MAIL_USERNAME and in_clear
+        ),
+        (
+            "MAIL_USE_TLS",
+            "needed, or MAIL_USE_SSL: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)",
+        ): (in_clear and not settings.MAIL_USERNAME and not settings.RECOVERY_MAIL_IN_CLEAR),
+    }
 
 
 def _broken_for_flask_security(settings: Settings) -> dict[tuple[str, str], Any]:

@@ -12,10 +12,11 @@ from flask_security.proxies import _security
 from flask_security.utils import get_message
 from wtforms import BooleanField, PasswordField, StringField, SubmitField
 
+from . import audit
 from .errors import InvalidRequest
 from .forms import IDENTITY_LABEL, posted_identity
+from .hashing import verify_nothing
 from .identities import find_account
-from .passwords import verify_nothing
 
 if TYPE_CHECKING:
     from wtforms import Field
@@ -40,7 +41,8 @@ class SignInForm(Form, NextFormMixin):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user: User | None = None
+        self.user: User | None = None  # Flask-Security's name for who may come in
+        self.found: User | None = None
         if not self.next.data:
             self.next.data = request.args.get("next", "")
 
@@ -58,10 +60,11 @@ class SignInForm(Form, NextFormMixin):
         if self.user is None:
             self.form_errors.append(get_message("GENERIC_AUTHN_FAILED")[0])
             g.error_code = "sign_in_failed"
+            audit.record("sign_in_refused", user_id=self.found.id if self.found else None)
         return self.user is not None
 
     def _authenticated(self, identity: str, password: str) -> User | None:
-        user = find_account(identity)
+        user = self.found = find_account(identity)
         if not _verified(user, password):
             if user is not None:
                 user.track_failed_authn("password")

@@ -6,6 +6,7 @@ What a request says about itself (Host, X-Forwarded-*) never reaches a link.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 # Load balancers ask for these by whatever name or number they know.
 ANY_HOST = ("pages.alive", "pages.ready", "static")
 
-ASKED_HOST = "sparekey.asked_host"  # the Host that was sent, in the WSGI environment
+# What was asked for, in the WSGI environment: the Host that was sent, and the scheme that our proxy says.
+ASKED_HOST = "sparekey.asked_host"
+ASKED_SCHEME = "sparekey.asked_scheme"
 
 
 class Application(Flask):
@@ -46,8 +49,8 @@ class Entrance:
     ones, since Flask-Security and Werkzeug build URLs from them; what was asked for is kept aside.
     """
 
-    def __init__(self, wsgi: WSGIApplication, public_url: str) -> None:
-        self.wsgi, self.public = wsgi, urlsplit(public_url)
+    def __init__(self, wsgi: WSGIApplication, public_url: str, proxies: int) -> None:
+        self.wsgi, self.public, self.proxies = wsgi, urlsplit(public_url), proxies
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         path, prefix = environ.get("PATH_INFO", ""), self.public.path
@@ -55,6 +58,8 @@ class Entrance:
             environ["PATH_INFO"] = path[len(prefix) :]
         environ["SCRIPT_NAME"] = prefix
         environ[ASKED_HOST] = environ.get("HTTP_HOST", "")
+        said = [scheme.strip() for scheme in environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")]
+        environ[ASKED_SCHEME] = said[-self.proxies] if 0 < self.proxies <= len(said) else ""
         environ["HTTP_HOST"] = self.public.netloc
         environ["wsgi.url_scheme"] = self.public.scheme
         environ["REMOTE_ADDR"] = _address(environ.get("REMOTE_ADDR", ""))
@@ -66,7 +71,9 @@ class Entrance:
 def _address(text: str) -> str:
     """A proxy hands on what it is told: only an address counts as one."""
     try:
-        return str(ipaddress.ip_address(text))
+        # Without a zone, and without the port that some load balancers add.
+        bare = re.sub(r"^\[(.*)\](:\d+)?$|^([\d.]+):\d+$", r"\1\3", text).partition("%")[0]
+        return str(ipaddress.ip_address(bare))
     except ValueError:
         return ""
 
@@ -75,10 +82,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Tell the app its place: address, and how many proxies are believed."""
     # Where Flask-Security goes on to when nothing else is said.
     app.config["APPLICATION_ROOT"] = urlsplit(settings.RECOVERY_PUBLIC_URL).path + "/"
-    app.wsgi_app = Entrance(app.wsgi_app, settings.RECOVERY_PUBLIC_URL)  # type: ignore[method-assign]  # Flask's seam
-    if hops := settings.RECOVERY_TRUSTED_PROXIES:
+    hops = settings.RECOVERY_TRUSTED_PROXIES
+    app.wsgi_app = Entrance(app.wsgi_app, settings.RECOVERY_PUBLIC_URL, hops)  # type: ignore[method-assign]  # Flask's seam
+    if hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # as above
     app.before_request(_refuse_unknown_host)
+    app.before_request(_refuse_plain_http)
 
 
 def _refuse_unknown_host() -> None:
@@ -89,6 +98,15 @@ def _refuse_unknown_host() -> None:
         and _host_in(request.environ[ASKED_HOST]) != urlsplit(public_url).hostname
     ):
         raise InvalidRequest(f"This service is reached at {public_url}")
+
+
+def _refuse_plain_http() -> None:
+    """Where https is promised, nothing is served over less, and no redirect makes up for it: what was sent in
+    the clear was read already."""
+    public_url = current().RECOVERY_PUBLIC_URL
+    asked = request.environ[ASKED_SCHEME]
+    if request.endpoint not in ANY_HOST and asked == "http" and urlsplit(public_url).scheme == "https":
+        raise InvalidRequest(f"This service is reached at {public_url}, and not by http (X-Forwarded-Proto).")
 
 
 def _host_in(header: str) -> str | None:

@@ -21,7 +21,7 @@ from contextlib import closing, suppress
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from . import audit, health, links, mail, outbox
+from . import audit, budget, health, links, mail, outbox
 from .db import DATABASE_AWAY, db
 from .errors import LeaseLost, MailHeld, Undeliverable
 from .models import OutboxMessage
@@ -71,12 +71,16 @@ def work_until_done(stop: threading.Event | None = None, presence: health.Presen
     """
     stop, count = stop or threading.Event(), 0
     with closing(mail.mailman.get_connection()) as relay:
-        while not stop.is_set() and (outbox.is_due() or (presence and presence.trouble)):
+        while not stop.is_set():
+            # Before anybody is looked up: over the budget of all, known and unknown wait alike.
+            held = "reset_instructions" if budget.is_spent() else ""
+            if not outbox.is_due(held) and not (presence and presence.trouble):
+                break
             # Before anybody is looked up: while the relay is away, every request waits alike.
             relay.open()
             if presence and presence.says(None):
                 log.info("mail goes out again")
-            if message := outbox.claim():
+            if message := outbox.claim(held):
                 work_on(message, relay, stop)
                 count += 1
     return count
@@ -97,8 +101,9 @@ def work_on(message: OutboxMessage, relay: EmailBackend, stop: threading.Event) 
             raise SQLAlchemyError("the database did not come back before the worker was stopped")
         pause = min(pause * 1.5, DATABASE_SECONDS / 2)
     # Only now: a log that blocks must not hold the database's write lock.
-    name = message.message_id.strip("<>").partition("@")[0]
-    log.info("mail=%s id=%s kind=%s attempt=%s %s", message.id, name, message.kind, message.attempts, fate)
+    log.info(
+        "mail=%s id=%s kind=%s attempt=%s %s", message.id, message.name, message.kind, message.attempts, fate
+    )
 
 
 LOST = "fate=lost: its lease ended, and another worker has it"
@@ -146,7 +151,7 @@ def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
     if not outbox.settle(message, state, reason):
         return LOST
     (links.delivered if state == "sent" else links.undelivered)(message)
-    audit.record(f"mail_{state}", reason=reason and reason[:255], user_id=message.user_id)
+    audit.record(f"mail_{state}", reason=reason and reason[:255], user_id=message.user_id, about=message.name)
     return f"fate={state}" + (f" cause={json.dumps(reason)}" if reason else "")
 
 

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
@@ -35,10 +35,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_security.utils import hash_password
 from playwright.sync_api import Browser, Page, sync_playwright
+from security_table import pytest_addoption as pytest_addoption  # `make security`
+from security_table import pytest_terminal_summary as pytest_terminal_summary
 from servers import free_port
 from sqlalchemy import select, update
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
+from werkzeug.wsgi import ClosingIterator
 
 from app import create_app, settings, worker
 from app.db import db
@@ -389,10 +392,20 @@ def site(make_site: Any) -> Site:
     return built
 
 
+def closed_at_once(app: Any) -> Any:
+    """Answers whole: Werkzeug's server leaves a static file open when the browser resets the connection."""
+
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        with closing(ClosingIterator(app(environ, start_response))) as parts:
+            return list(parts)
+
+    return answer
+
+
 @contextmanager
 def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
     """The app on a real socket, and a worker beside it."""
-    server = make_server("127.0.0.1", port, app, threaded=True, ssl_context=tls)
+    server = make_server("127.0.0.1", port, closed_at_once(app), threaded=True, ssl_context=tls)
     stop = threading.Event()
 
     def work() -> None:

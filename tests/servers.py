@@ -107,3 +107,33 @@ def postgresql(programs: Path, environ: dict[str, str] | None = None) -> Iterato
             yield server
         finally:
             server.stop()
+
+
+class Redis:
+    """A server of its own, in memory."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.program, self.folder, self.port = program, folder, free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([self.program, *options], stdout=subprocess.DEVNULL)
+        wait_until(lambda: b"PONG" in self.ask(b"PING\r\n"), self.process, "Redis")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def ask(self, command: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            connection.sendall(command)
+            return connection.recv(1_000_000)
+
+    def everything(self) -> bytes:
+        """The names of all keys."""
+        return self.ask(b"KEYS *\r\n")
+
+
+def find_redis() -> str | None:
+    return shutil.which("redis-server")

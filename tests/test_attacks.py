@@ -34,6 +34,7 @@ def in_another_thread(act: Any) -> None:
 
 
 @BOTH
+@pytest.mark.requirement("R36")
 def test_a_slow_change_never_undoes_a_reset(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thief with session and old password posts /change; the owner resets while it hashes."""
     thief = site.visitor()
@@ -74,6 +75,7 @@ def test_a_slow_rehash_never_undoes_a_reset(site: Site, monkeypatch: pytest.Monk
 
 @BOTH
 @pytest.mark.parametrize("change", ["expires_at", "superseded_at", "revoked_at"])
+@pytest.mark.requirement("R12", "R14")
 def test_a_link_that_ends_while_the_new_password_is_hashed_is_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_link_that_ends_while_the_new_password_is_hashed_is_refused(
 
 
 @pytest.mark.parametrize(("stored", "envelope"), [("alice@faß.de", "alice@xn--fa-hia.de")])
+@pytest.mark.requirement("R18", "R40")
 def test_an_internationalised_domain_is_not_taken_for_its_neighbour(
     site: Site, stored: str, envelope: str
 ) -> None:
@@ -113,6 +116,7 @@ def test_an_internationalised_domain_is_not_taken_for_its_neighbour(
 
 
 @BOTH
+@pytest.mark.requirement("R40")
 def test_what_only_the_database_takes_for_the_same_is_somebody_else(site: Site) -> None:
     """PostgreSQL's lower() folds É, ours does not: the row it finds is compared again."""
     site.change(User, User.username == "alice", email="élise@example.com")
@@ -121,6 +125,7 @@ def test_what_only_the_database_takes_for_the_same_is_somebody_else(site: Site) 
         assert identities.find_account("Élise@example.com") is None
 
 
+@pytest.mark.requirement("R16")
 def test_a_locked_account_gets_no_mail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     link = site.new_link()
     monkeypatch.setattr(User, "is_locked", lambda *_: True)
@@ -135,6 +140,7 @@ def test_a_locked_account_gets_no_mail(site: Site, monkeypatch: pytest.MonkeyPat
     "headers",
     [{"Host": "evil.example"}, {"Host": "a..b"}, {"Host": "[::1"}, {"Host": "x" * 70}, {"Host": ""}],
 )
+@pytest.mark.requirement("R52", "R54")
 def test_a_host_that_is_not_ours_reaches_no_url(site: Site, headers: dict[str, str]) -> None:
     for path in ("/change", "/reset//" + "x" * 43, "/login", "/nowhere"):
         answer = site.visitor().open(path, headers=headers)
@@ -142,6 +148,7 @@ def test_a_host_that_is_not_ours_reaches_no_url(site: Site, headers: dict[str, s
         assert "evil" not in (answer.location or "") + answer.text
 
 
+@pytest.mark.requirement("R52")
 def test_after_sign_in_one_stays_on_the_public_address(make_site: Any) -> None:
     """A proxy that sends its own Host: what Flask-Security calls the request's URL is still ours."""
     site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com/auth")
@@ -171,6 +178,7 @@ DEEP = "[" * 100_000
         '{"next": "http://["}',
     ],
 )
+@pytest.mark.requirement("R7")
 def test_json_that_makes_no_sense_is_refused_everywhere(
     site: Site, path: str, method: str, body: str
 ) -> None:
@@ -183,6 +191,7 @@ def test_json_that_makes_no_sense_is_refused_everywhere(
 
 
 @pytest.mark.parametrize("next_page", ["http://[", "//[evil", "https://[::1"])
+@pytest.mark.requirement("R52")
 def test_a_next_page_that_is_no_address_is_refused(site: Site, next_page: str) -> None:
     visitor = site.visitor()
     assert visitor.open("/login", query_string={"next": next_page}).status_code == 400
@@ -192,6 +201,7 @@ def test_a_next_page_that_is_no_address_is_refused(site: Site, next_page: str) -
 
 
 @pytest.mark.parametrize("path", ["/login", "/reset"])
+@pytest.mark.requirement("R7", "R32")
 def test_a_body_of_unknown_length_is_refused(site: Site, path: str) -> None:
     answer = site.visitor().open(
         path,
@@ -208,6 +218,7 @@ def test_a_cookie_of_other_letters_is_dropped(site: Site) -> None:
 
 
 @pytest.mark.parametrize("password", ["\ud800" * 600, "x" * 60_000, "\x00" * 20])
+@pytest.mark.requirement("R7", "R32")
 def test_a_password_that_is_none_is_refused(site: Site, password: str) -> None:
     visitor = site.visitor()
     answer = visitor.post_json("/login", json={"identity": "alice", "password": password[:9000]})
@@ -223,6 +234,7 @@ def test_a_password_that_is_none_is_refused(site: Site, password: str) -> None:
 @pytest.mark.parametrize(
     "stored", ["!", "*", "$argon2id$other", "$2b$12$", "$5$x", "plain text that is stored"]
 )
+@pytest.mark.requirement("R33")
 def test_a_stored_mark_is_no_password_and_no_error(site: Site, stored: str) -> None:
     site.change(User, User.username == "alice", password=stored)
     for password in (stored, OLD_PASSWORD):
@@ -254,6 +266,7 @@ TWO_FACTOR = {
 @pytest.mark.parametrize(
     "path", ["/login", "/reset/" + "x" * 43, "/verify", "/change", "/tf-validate", "/change-email"]
 )
+@pytest.mark.requirement("R8", "R57")
 def test_guesses_are_limited_on_every_page_that_takes_one(make_site: Any, path: str) -> None:
     site: Site = make_site(RATELIMIT_ENABLED=True, **TWO_FACTOR)
     visitor = site.visitor()
@@ -297,6 +310,7 @@ def test_a_message_whose_key_is_gone_ends_with_its_reason(make_site: Any) -> Non
     assert message["sealed"]
 
 
+@pytest.mark.requirement("R61")
 def test_an_address_never_stands_in_a_reason(site: Site) -> None:
     site.mailbox.refuse["RCPT"] = "450 alice@example.com is busy"
     site.ask()
@@ -359,17 +373,20 @@ def test_our_own_origin_is_known_as_browsers_spell_it(make_site: Any, given: str
         ("SECURITY_SUBDOMAIN", "x"),
     ],
 )
+@pytest.mark.requirement("R20", "R65")
 def test_a_setting_that_would_break_later_is_refused_now(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         settings.load({**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL, f"FLASK_{name}": value})
 
 
+@pytest.mark.requirement("R61", "R63")
 def test_a_secret_in_the_place_of_its_file_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as caught:
         settings.load({"FLASK_SECRET_KEY_FILE": "the-secret-itself-0123456789"})
     assert "the-secret-itself" not in str(caught.value)
 
 
+@pytest.mark.requirement("R13")
 def test_who_loses_a_race_at_any_moment_hears_that_the_link_was_used(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +422,7 @@ password = "xyzzy"
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.requirement("R61")
 def test_config_show_hides_whatever_may_be_a_secret(tmp_path: Path, form: str) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(LEAKS)
@@ -421,6 +439,7 @@ def test_config_show_hides_whatever_may_be_a_secret(tmp_path: Path, form: str) -
     assert "xyzzy" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.requirement("R61")
 def test_a_login_that_python_can_not_send_is_held_without_its_text(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,12 +469,14 @@ def test_a_sender_with_an_internationalised_domain_needs_no_smtputf8(make_site: 
 
 
 @BOTH
+@pytest.mark.requirement("R54")
 def test_a_forwarded_address_that_is_none_is_dropped(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_TRUSTED_PROXIES=1)
     headers = {"X-Forwarded-For": "x" * 300}
     assert site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers).status_code == 200
 
 
+@pytest.mark.requirement("R61")
 def test_a_traceback_in_the_log_holds_no_address(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger(site.app.logger.name)
     try:

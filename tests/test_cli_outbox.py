@@ -63,6 +63,7 @@ def test_why_did_i_not_get_the_mail(site: Site) -> None:
     assert "the address is refused for good: the relay said 550 no such mailbox" in why(site, "bob")
 
 
+@pytest.mark.requirement("R62")
 def test_a_mail_that_the_relay_refuses_for_now(make_site: Any) -> None:
     site: Site = make_site()
     site.mailbox.refuse["DATA"] = "451 greylisted \x1b[2J"
@@ -108,6 +109,7 @@ def test_json(site: Site) -> None:
     assert shown.items() >= message.items()
 
 
+@pytest.mark.requirement("R43", "R61")
 def test_nothing_shown_is_a_token_or_a_mails_text(site: Site) -> None:
     for number in (1, 2):
         site.ask(("alice", "bob")[number - 1])

@@ -105,6 +105,7 @@ def _answers(client: httpx.Client, url: str) -> bool:
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.requirement("R44", "R54", "R61")
 def test_the_journey_as_an_operator_runs_it(
     database: Callable[[], str], relay: Mailbox, nginx: Any, page: Page, tmp_path: Path
 ) -> None:
@@ -145,7 +146,10 @@ def test_the_journey_as_an_operator_runs_it(
         page.get_by_role("button").click()
         assert "alice@example.com" in page.inner_text("main")
         assert "was changed" in relay.wait_for(2)["Subject"]
-        assert {cookie["name"] for cookie in page.context.cookies()} == {"__Host-sparekey_session"}
+        assert {cookie["name"] for cookie in page.context.cookies()} == {
+            "__Host-sparekey_session",
+            "__Host-sparekey_known",
+        }
 
         ready = {"database": True, "worker": True, "mail": True, "problems": []}
         assert httpx.get(f"{admin.base}/readyz").json() == ready
@@ -158,6 +162,7 @@ def test_the_journey_as_an_operator_runs_it(
 
 
 @BOTH
+@pytest.mark.requirement("R13")
 def test_of_64_who_redeem_one_link_one_wins(
     database: Callable[[], str], mailbox: Mailbox, capsys: Any
 ) -> None:

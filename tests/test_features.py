@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 import pytest
 from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, html_of, text_of
+from sqlalchemy import event
 
+from app import health
 from app.db import db
 from app.identities import find_account
 from app.models import User
@@ -37,10 +40,10 @@ def full(make_site: Any) -> Site:
     return site
 
 
-def next_mail(site: Site, secret: str) -> str:
+def next_mail(site: Site, secret: str, kind: str = "flask_security") -> str:
     """The text of the mail that the last request has queued; `secret` finds what it must not spill."""
     waiting = site.messages()[-1]
-    assert (waiting["kind"], waiting["state"]) == ("flask_security", "waiting")
+    assert (waiting["kind"], waiting["state"]) == (kind, "waiting")
     site.work()
     mail = site.mailbox.mails[-1]
     found = re.search(secret, text_of(mail))
@@ -52,15 +55,17 @@ def next_mail(site: Site, secret: str) -> str:
     return found[0]
 
 
+@pytest.mark.requirement("R19")
 def test_confirmation(full: Site) -> None:
     full.change(confirmed_at=None)
-    full.visitor().submit("/confirm", "/confirm", email="Alice@example.com")
-    link = next_mail(full, rf"{PUBLIC}/confirm/\S+")
+    full.visitor().submit("/confirm", "/confirm", identity="Alice@example.com")
+    link = next_mail(full, rf"{PUBLIC}/confirm/\S+", "confirmation_instructions")
     full.visitor().open(link)
     assert full.rows(User)[0]["confirmed_at"]
     full.new_link()
 
 
+@pytest.mark.requirement("R41")
 def test_change_of_address(full: Site) -> None:
     alice = full.visitor()
     assert alice.sign_in()
@@ -72,8 +77,64 @@ def test_change_of_address(full: Site) -> None:
 
 
 def test_username_recovery(full: Site) -> None:
-    full.visitor().submit("/recover-username", "/recover-username", email="alice@example.com")
-    assert next_mail(full, r"\balice\b") == "alice"
+    full.visitor().submit("/recover-username", "/recover-username", identity="alice@example.com")
+    assert next_mail(full, r"\balice\b", "username_recovery") == "alice"
+
+
+ASKED = {"/confirm": "confirmation_instructions", "/recover-username": "username_recovery"}
+
+
+@pytest.mark.requirement("R1", "R2", "R55")
+@pytest.mark.parametrize("path", ASKED)
+def test_asking_for_another_mail_tells_nothing_either(
+    full: Site, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same statements, the same answer, and as few mails as of any other kind."""
+    if path == "/confirm":
+        full.change(confirmed_at=None)
+    monkeypatch.setattr(health, "COUNT_SECONDS", 3600)
+    full.ask("nobody at all")  # counts what waits, which each process does now and then
+    with full.app.app_context():
+        engine = db.engine
+    seen: list[Any] = []
+    for identity in ("alice@example.com", "nobody@example.com", "inactive@example.com", "alice@example.com"):
+        statements: list[str] = []
+
+        def note(_c: Any, _cursor: Any, statement: str, *_: Any, to: list[str] = statements) -> None:
+            to.append(statement)
+
+        event.listen(engine, "before_cursor_execute", note)
+        form = full.visitor().submit(path, path, identity=identity)
+        json = full.visitor().post_json("/auth" + path, json={"identity": identity})
+        event.remove(engine, "before_cursor_execute", note)
+        seen.append((form.status_code, form.location, json.status_code, json.text, statements))
+    assert seen[1:] == seen[:1] * 3
+    assert not any("FROM user" in statement or '"user"' in statement for statement in seen[0][-1])
+    full.work()
+    assert [mail["To"] for mail in full.mailbox.mails] == ["alice@example.com"]
+    assert {message["kind"] for message in full.messages()[1:]} == {ASKED[path]}
+
+
+@pytest.mark.requirement("R18")
+def test_no_username_goes_to_an_address_that_nobody_has_confirmed(full: Site) -> None:
+    full.change(confirmed_at=None)
+    full.visitor().post_json("/auth/recover-username", json={"identity": "alice@example.com"})
+    full.work()
+    assert full.mailbox.mails == []
+    assert full.messages()[-1]["reason"] == "the address is not confirmed"
+
+
+@pytest.mark.requirement("R55")
+@pytest.mark.parametrize("path", ASKED)
+def test_nobodys_mailbox_is_flooded_with_other_mails(make_site: Any, path: str) -> None:
+    site: Site = make_site(**{**FEATURES, "RECOVERY_MAIL_COOLDOWN": "5 minutes"})
+    if path == "/recover-username":
+        site.change(confirmed_at=datetime(2026, 1, 1))
+    for identity in ("alice@example.com", "alice", "+14155550123") * 3:
+        site.visitor().post_json("/auth" + path, json={"identity": identity})
+        site.work()
+    assert len(site.mailbox.mails) == 1
+    assert "RECOVERY_MAIL_COOLDOWN" in site.messages()[-1]["reason"]
 
 
 @pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's own
@@ -91,6 +152,7 @@ def test_a_two_factor_code(full: Site) -> None:
     assert alice.is_signed_in()
 
 
+@pytest.mark.requirement("R37")
 def test_a_reset_does_not_get_around_two_factor(full: Site) -> None:
     with full.app.app_context():
         security = full.app.extensions["security"]
@@ -112,6 +174,7 @@ def test_a_changed_password_is_told(full: Site) -> None:
     next_mail(full, "was changed\\s+by somebody who was signed in")
 
 
+@pytest.mark.requirement("R17")
 def test_a_password_set_from_the_command_line_ends_the_link(full: Site) -> None:
     link = full.new_link()
     runner = full.app.test_cli_runner()
@@ -123,7 +186,9 @@ def test_a_password_set_from_the_command_line_ends_the_link(full: Site) -> None:
 
 def test_a_mail_of_a_request_that_fails_is_not_sent(full: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mail and change are one transaction: neither without the other."""
-    monkeypatch.setattr("flask_security.views.do_flash", lambda *_: 1 / 0)
-    answer = full.visitor().submit("/recover-username", "/recover-username", email="alice@example.com")
+    alice = full.visitor()
+    alice.sign_in()
+    monkeypatch.setattr("flask_security.change_email.do_flash", lambda *_: 1 / 0)
+    answer = alice.submit("/change-email", "/change-email", email="alice@new.example.com")
     assert answer.status_code == 500
     assert full.messages() == []

@@ -31,6 +31,7 @@ from app.models import User
         ("", None),
     ],
 )
+@pytest.mark.requirement("R39", "R40")
 def test_email(typed: str, stored: str | None) -> None:
     assert identities.email(typed) == stored
 
@@ -90,12 +91,14 @@ def test_the_order_of_the_kinds_is_behaviour(make_site: Any) -> None:
 
 
 @pytest.mark.parametrize("look_alike", ["ALİCE@example.com", "alıce@example.com", "bob@exampłe.com"])
+@pytest.mark.requirement("R40")
 def test_a_look_alike_is_somebody_else(site: Site, look_alike: str) -> None:
     site.ask(look_alike)
     site.work()
     assert site.mailbox.mails == []
 
 
+@pytest.mark.requirement("R40")
 def test_what_the_database_finds_is_compared_again(site: Site) -> None:
     """A row that some script wrote past the model, found by the database's own idea of case."""
     with site.app.app_context():
@@ -116,6 +119,7 @@ def test_what_the_database_finds_is_compared_again(site: Site) -> None:
         ("us_phone_number", None, None),
     ],
 )
+@pytest.mark.requirement("R39")
 def test_the_model_stores_the_normal_form_whatever_writes_it(
     site: Site, column: str, typed: Any, stored: Any
 ) -> None:
@@ -138,6 +142,7 @@ def test_the_model_refuses_what_no_account_can_have(site: Site, column: str, val
     ("column", "twin"),
     [("email", "ALICE@example.com"), ("username", "ALICE"), ("us_phone_number", "+14155550123")],
 )
+@pytest.mark.requirement("R39")
 def test_twins_are_refused_by_the_database_itself(site: Site, column: str, twin: str) -> None:
     with site.app.app_context(), pytest.raises(IntegrityError):
         db.session.execute(text(f"UPDATE user SET {column} = :twin WHERE username = 'bob'"), {"twin": twin})

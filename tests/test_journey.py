@@ -54,6 +54,7 @@ def sign_in(page: Page, base: str, identity: str, password: str) -> None:
 
 
 @pytest.mark.parametrize("identity", ["alice@example.com", "alice", "(415) 555-0123"])
+@pytest.mark.requirement("R51", "R68")
 def test_a_browser_user_resets_a_forgotten_password(running: Site, page: Page, identity: str) -> None:
     base = running.app.config["RECOVERY_PUBLIC_URL"]
 
@@ -94,6 +95,7 @@ def test_a_browser_user_resets_a_forgotten_password(running: Site, page: Page, i
     assert page.url == f"{base}/reset"
 
 
+@pytest.mark.requirement("R51")
 def test_a_link_opened_from_webmail_lands(running: Site, page: Page) -> None:
     """Webmail is another site: the navigation is cross-site, and so is the redirect behind it."""
     base = running.app.config["RECOVERY_PUBLIC_URL"]
@@ -107,6 +109,7 @@ def test_a_link_opened_from_webmail_lands(running: Site, page: Page) -> None:
     assert page.url.startswith(f"{base}/reset/~")
 
 
+@pytest.mark.requirement("R49", "R50")
 def test_the_token_never_travels_in_a_referer(running: Site, page: Page) -> None:
     seen: list[tuple[str, str]] = []
     page.on("request", lambda request: seen.append((request.url, request.all_headers().get("referer", ""))))
@@ -122,6 +125,7 @@ def test_the_token_never_travels_in_a_referer(running: Site, page: Page) -> None
     }
 
 
+@pytest.mark.requirement("R10")
 def test_two_tabs_of_one_browser_keep_two_accounts_apart(running: Site, page: Page) -> None:
     base = running.app.config["RECOVERY_PUBLIC_URL"]
     tabs = {}
@@ -169,6 +173,7 @@ def admin(tmp_path: Path, mailbox: Mailbox) -> Iterator[Admin]:
     somebody.stops()
 
 
+@pytest.mark.requirement("R39")
 def test_an_admin_sets_it_up_and_a_user_recovers(admin: Admin, mailbox: Mailbox) -> None:
     assert admin.types("db", "upgrade").returncode == 0
     names = ("email:Carol@Example.com", "username: CaroL ", "us_phone_number:(415) 555-0123")
@@ -201,6 +206,7 @@ def test_an_admin_sets_it_up_and_a_user_recovers(admin: Admin, mailbox: Mailbox)
     assert login.status_code == 200
 
 
+@pytest.mark.requirement("R63")
 def test_a_server_with_a_bad_configuration_stops_at_once_in_plain_words() -> None:
     environ = {**inherited(), "FLASK_RECOVERY_PUBLIC_URL": "http://id.example.com"}
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{free_port()}", "app:create_app()"]

@@ -22,6 +22,7 @@ def notice(site: Site, **headers: str) -> Any:
     return site.mailbox.mails[-1]
 
 
+@pytest.mark.requirement("R12", "R21")
 def test_the_instructions_say_what_a_person_needs(make_site: Any) -> None:
     site: Site = make_site(
         RECOVERY_SITE_NAME="Blue Lagoon",
@@ -42,6 +43,7 @@ def test_the_instructions_say_what_a_person_needs(make_site: Any) -> None:
     assert set(re.findall(r"https?://[^\s\"<]+/reset/[^\s\"<]+", html_of(mail))) == {link_in(mail)}
 
 
+@pytest.mark.requirement("R21", "R35")
 def test_the_notice_says_when_from_where_and_what_to_do(site: Site) -> None:
     mail = notice(site, **{"User-Agent": "Netscape <b>4</b>\x7f"})
     assert mail["To"] == "alice@example.com"
@@ -55,6 +57,7 @@ def test_the_notice_says_when_from_where_and_what_to_do(site: Site) -> None:
     assert not re.search(r"/reset/\S", text_of(mail))
 
 
+@pytest.mark.requirement("R35")
 def test_the_notice_goes_where_the_account_was_when_it_was_reset(site: Site) -> None:
     link = site.new_link()
     site.visitor().post_json(link, json={"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD})
@@ -63,6 +66,7 @@ def test_the_notice_goes_where_the_account_was_when_it_was_reset(site: Site) -> 
     assert site.mailbox.envelopes[-1] == ["alice@example.com"]
 
 
+@pytest.mark.requirement("R22")
 def test_nothing_in_a_mail_is_loaded_from_elsewhere(site: Site) -> None:
     for mail in (instructions(site), notice(site)):
         assert not re.search(r"<(img|link|script|iframe)\b|\bsrc=|url\(", html_of(mail))
@@ -81,6 +85,7 @@ def test_nothing_in_a_mail_is_loaded_from_elsewhere(site: Site) -> None:
         {"Forwarded": "host=evil.example;proto=https"},
     ],
 )
+@pytest.mark.requirement("R19", "R54")
 def test_no_header_reaches_a_link(site: Site, headers: dict[str, str]) -> None:
     answer = site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers)
     if "Host" in headers:
@@ -91,6 +96,7 @@ def test_no_header_reaches_a_link(site: Site, headers: dict[str, str]) -> None:
     assert site.last_link().startswith("http://127.0.0.1:5000/reset/")
 
 
+@pytest.mark.requirement("R19")
 def test_links_keep_the_public_urls_port_and_path(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com:8443/auth/")
     link = site.new_link()

@@ -32,6 +32,7 @@ OPERATIONS = [
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 @pytest.mark.parametrize("who", ["nobody", "alice"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.requirement("R7")
 def test_every_answer_is_documented(site: Site, method: str, path: str, who: str) -> None:
     headers = {"Accept": "application/json"}
     if who == "alice":

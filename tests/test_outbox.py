@@ -13,7 +13,7 @@ import pytest
 from conftest import BOTH, Site, free_port, link_in
 from sqlalchemy.exc import OperationalError
 
-from app import mail, outbox, worker
+from app import letters, mail, outbox, worker
 from app.db import db
 from app.errors import RelayAway
 from app.models import OutboxMessage
@@ -27,6 +27,7 @@ def make_due(site: Site) -> None:
     site.change(OutboxMessage, OutboxMessage.state == "waiting", due_at=LONG_AGO)
 
 
+@pytest.mark.requirement("R2", "R3")
 def test_a_relay_that_is_down_costs_time_and_nothing_else(make_site: Any, mailbox: Any) -> None:
     site: Site = make_site(MAIL_PORT=free_port())
     assert site.ask().json == site.ask("nobody").json == {"meta": {"code": 200}, "response": {}}
@@ -59,6 +60,7 @@ def test_every_attempt_carries_the_same_link_and_message_id(site: Site) -> None:
     assert [message["attempts"] for message in site.messages()] == [2]
 
 
+@pytest.mark.requirement("R59")
 def test_the_pauses_between_attempts_grow(site: Site) -> None:
     site.mailbox.refuse["DATA"] = "451 greylisted, try later"
     site.ask()
@@ -101,6 +103,7 @@ def test_a_recipient_refused_for_now_is_tried_again(site: Site) -> None:
     assert site.messages()[0]["state"] == "waiting"
 
 
+@pytest.mark.requirement("R59")
 def test_after_the_last_attempt_a_message_is_given_up(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_MAIL_ATTEMPTS=2)
     site.mailbox.refuse["DATA"] = "451 later"
@@ -122,6 +125,7 @@ def test_a_given_up_mail_does_not_count_against_the_account(make_site: Any) -> N
     site.new_link()
 
 
+@pytest.mark.requirement("R59")
 def test_a_message_that_kills_its_worker_every_time_ends(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_MAIL_ATTEMPTS=2)
     site.ask()
@@ -135,6 +139,7 @@ def test_a_message_that_kills_its_worker_every_time_ends(make_site: Any) -> None
     assert site.mailbox.mails == []
 
 
+@pytest.mark.requirement("R59")
 def test_a_link_that_ended_while_its_mail_waited_is_not_sent(site: Site) -> None:
     site.mailbox.refuse["DATA"] = "451 later"
     site.ask()
@@ -178,6 +183,7 @@ def test_two_workers_never_hold_the_same_message(site: Site) -> None:
     assert sorted(claimed) == list(range(1, 21))
 
 
+@pytest.mark.requirement("R61")
 def test_what_was_typed_rests_sealed_and_is_erased_when_settled(site: Site) -> None:
     site.ask("nobody-here@example.com")
     assert "nobody-here" not in str(site.messages())
@@ -189,7 +195,7 @@ def test_what_was_typed_rests_sealed_and_is_erased_when_settled(site: Site) -> N
 def test_any_failure_keeps_the_message(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ask()
     with monkeypatch.context() as broken:
-        broken.setattr(mail, "as_mail", lambda *_: 1 / 0)
+        broken.setattr(letters, "as_mail", lambda *_: 1 / 0)
         site.work()
     assert site.messages()[0]["state"] == "waiting"
     assert site.messages()[0]["reason"] == "ZeroDivisionError: division by zero"
@@ -198,6 +204,7 @@ def test_any_failure_keeps_the_message(site: Site, monkeypatch: pytest.MonkeyPat
     assert len(site.mailbox.mails) == 1
 
 
+@pytest.mark.requirement("R61")
 def test_a_token_never_stands_in_a_reason(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_relay: Any, mails: list[Any]) -> None:
         raise smtplib.SMTPException(f"can not send {mails[0].get_body(('plain',)).get_content()}")
@@ -213,11 +220,11 @@ def test_a_worker_outlives_its_database(site: Site, monkeypatch: pytest.MonkeyPa
     stop = threading.Event()
     claim, failures = outbox.claim, [1, 2]
 
-    def fail_twice() -> Any:
+    def fail_twice(*how: Any) -> Any:
         if failures:
             failures.pop()
             raise OperationalError("SELECT", {}, Exception("the server closed the connection"))
-        return claim()
+        return claim(*how)
 
     monkeypatch.setattr(outbox, "claim", fail_twice)
     site.ask()

@@ -35,6 +35,7 @@ def test_the_done_page_is_seen_once_and_only_after_a_reset(site: Site) -> None:
     assert visitor.open("/reset-done").location == "/"
 
 
+@pytest.mark.requirement("R70")
 def test_well_known_change_password_leads_to_the_page(make_site: Any) -> None:
     assert make_site().visitor().open("/.well-known/change-password").location == "/change"
     without_change = make_site(SECURITY_CHANGEABLE=False)
@@ -48,6 +49,7 @@ def test_healthz(site: Site) -> None:
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
+@pytest.mark.requirement("R59")
 def test_readyz_says_what_does_not_work(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site: Site = make_site(RECOVERY_MAIL_WAITING_MAX=2)
     visitor = site.visitor()
@@ -87,6 +89,7 @@ def test_readyz_says_what_does_not_work(make_site: Any, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("get", "/nowhere", 404), ("put", "/", 405)])
+@pytest.mark.requirement("R66")
 def test_a_problem_is_told_in_the_callers_format(site: Site, method: str, path: str, status: int) -> None:
     visitor = site.visitor()
     page = getattr(visitor.client, method)(path, json={}, base_url=visitor.base)
@@ -98,12 +101,14 @@ def test_a_problem_is_told_in_the_callers_format(site: Site, method: str, path: 
         assert "<h1>There is nothing here</h1>" in page.text
 
 
+@pytest.mark.requirement("R52")
 def test_a_redirect_of_the_router_stays_on_this_site(site: Site) -> None:
     answer = site.visitor().open("/reset//" + "x" * 43)
     assert (answer.status_code, answer.location) == (308, "http://127.0.0.1:5000/reset/" + "x" * 43)
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/reset", "/nowhere", "/healthz", "/reset/" + "x" * 43])
+@pytest.mark.requirement("R47", "R48", "R49", "R50")
 def test_every_answer_has_its_headers(make_site: Any, path: str) -> None:
     site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com")
     headers = site.visitor().open(path).headers
@@ -122,6 +127,7 @@ def test_every_answer_has_its_headers(make_site: Any, path: str) -> None:
     assert headers["Referrer-Policy"] == ("no-referrer" if "xxx" in path else "same-origin")
 
 
+@pytest.mark.requirement("R50", "R68")
 def test_no_page_holds_inline_style_or_script(site: Site) -> None:
     visitor = site.visitor()
     link = site.new_link()
@@ -129,7 +135,9 @@ def test_no_page_holds_inline_style_or_script(site: Site) -> None:
         page = visitor.open(path, follow_redirects=True).text
         assert "<style" not in page
         assert "style=" not in page
-        assert "<script" not in page
+        assert (
+            page.count("<script") == page.count('<script nonce="') == page.count('src="/static/password.js"')
+        )
         assert '<html lang="en">' in page
     visitor.sign_in()
     assert "Change your password" in visitor.open("/change").text
@@ -178,12 +186,13 @@ def test_there_is_no_inbox_unless_it_is_switched_on(site: Site) -> None:
         ("x" * 129, "at most 128"),
         ("x" * 20_000, "at most 128"),
         ("\ud800" * 15, "no keyboard"),
-        ("q" * 15, None),
-        ("é" * 128, None),
-        ("e\u0301" * 128, None),
+        ("kfwmqzhtrbxpldv", None),  # no composition rules
+        ("élèves-au-château" + "éà" * 55 + "!", None),
+        ("élèves-au-château" + "e\u0301a" * 55 + "!", None),
         ("pass phrase with 🗝 and spaces ", None),
     ],
 )
+@pytest.mark.requirement("R26", "R27", "R28", "R29", "R32")
 def test_a_new_password_is_measured_in_characters(site: Site, password: str, problem: str | None) -> None:
     answer = site.visitor().post_json(
         site.new_link(), json={"password": password, "password_confirm": password}
@@ -199,12 +208,14 @@ def test_a_new_password_is_measured_in_characters(site: Site, password: str, pro
     assert not site.password_works(password.strip() + "?")
 
 
+@pytest.mark.requirement("R28")
 def test_one_normal_form_at_reset_and_sign_in(site: Site) -> None:
     password = "decomposed e\u0301 here"
     site.visitor().set_password(site.new_link(), password)
     assert site.password_works("decomposed é here")
 
 
+@pytest.mark.requirement("R33")
 def test_passwords_rest_as_argon2id(site: Site) -> None:
     site.visitor().set_password(site.new_link())
     assert site.rows(User)[0]["password"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
@@ -256,6 +267,7 @@ def test_a_sign_in_that_makes_no_sense_is_refused(site: Site, body: dict[str, An
     assert answer.json is not None
 
 
+@pytest.mark.requirement("R52")
 def test_after_sign_in_one_goes_where_one_wanted_but_never_away(site: Site) -> None:
     assert (
         site.visitor().submit("/login?next=/change", identity="alice", password=OLD_PASSWORD).location
@@ -290,6 +302,7 @@ def test_changing_the_password_when_signed_in(site: Site) -> None:
         '"GET /" "https://safelinks.example?url=https%3A%2F%2Fid.example.com%2Freset%2F{token}"',
     ],
 )
+@pytest.mark.requirement("R61")
 def test_tokens_stay_out_of_logs(site: Site, caplog: pytest.LogCaptureFixture, line: str) -> None:
     token = site.new_link().rsplit("/", 1)[1]
     for name in ("werkzeug", "gunicorn.access", site.app.logger.name):

@@ -109,6 +109,7 @@ def index_names(engine: Engine) -> set[str]:
 
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 @pytest.mark.filterwarnings("ignore:Did not recognize type")
+@pytest.mark.requirement("R39")
 def test_the_migrations_make_the_same_of_both_engines_and_go_back_to_nothing(empty: dict[str, str]) -> None:
     schemas, indexes = {}, {}
     for name, uri in empty.items():
@@ -142,6 +143,7 @@ def test_sqlite_is_set_up_to_lose_nothing(site: Site) -> None:
         assert {name: db.session.scalar(text(f"PRAGMA {name}")) for name in wanted} == wanted
 
 
+@pytest.mark.requirement("R61")
 def test_an_error_of_the_database_does_not_show_parameters(site: Site) -> None:
     with site.app.app_context(), pytest.raises(Exception, match="hidden due to hide_parameters"):
         db.session.execute(text("SELECT :secret FROM nowhere"), {"secret": "alice@example.com"})

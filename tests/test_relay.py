@@ -91,6 +91,7 @@ def held_for(site: Site) -> str:
     return str(caught.value)
 
 
+@pytest.mark.requirement("R23")
 def test_starttls_with_a_login(site_behind: Any, authority: trustme.CA) -> None:
     options = {
         "tls_context": certificate(authority),
@@ -103,11 +104,13 @@ def test_starttls_with_a_login(site_behind: Any, authority: trustme.CA) -> None:
         site_behind(box, **login).new_link()
 
 
+@pytest.mark.requirement("R23")
 def test_tls_from_the_start(site_behind: Any, authority: trustme.CA) -> None:
     with relay(Implicit, tls=certificate(authority)) as box:
         site_behind(box, MAIL_USE_SSL=True).new_link()
 
 
+@pytest.mark.requirement("R23")
 def test_a_relay_without_starttls_gets_nothing_in_the_clear(site_behind: Any) -> None:
     with relay() as box:
         assert held_for(site_behind(box, MAIL_USE_TLS=True)).startswith(
@@ -118,6 +121,7 @@ def test_a_relay_without_starttls_gets_nothing_in_the_clear(site_behind: Any) ->
 
 @pytest.mark.parametrize("by", ["MAIL_USE_TLS", "MAIL_USE_SSL"])
 @pytest.mark.parametrize("flaw", ["unknown authority", "another host"])
+@pytest.mark.requirement("R23")
 def test_a_certificate_that_does_not_check_out_stops_all_mail(
     site_behind: Any, authority: trustme.CA, by: str, flaw: str
 ) -> None:
@@ -134,11 +138,13 @@ def test_a_certificate_that_does_not_check_out_stops_all_mail(
         assert "RECOVERY_MAIL_CA" in said
 
 
+@pytest.mark.requirement("R23")
 def test_tls_on_a_port_that_does_not_speak_it(site_behind: Any) -> None:
     with relay() as box:
         assert "MAIL_USE_SSL" in held_for(site_behind(box, MAIL_USE_SSL=True))
 
 
+@pytest.mark.requirement("R61")
 def test_a_wrong_password_names_the_setting_and_never_the_password(site_behind: Any) -> None:
     with relay(authenticator=log_in, auth_required=True, auth_require_tls=False) as box:
         said = held_for(site_behind(box, MAIL_USERNAME="sparekey", MAIL_PASSWORD="not the password"))
@@ -169,6 +175,7 @@ def test_held_mail_goes_out_when_the_setting_is_right(site_behind: Any) -> None:
         assert box.envelopes == [["alice@example.com"]]
 
 
+@pytest.mark.requirement("R3", "R23")
 def test_a_worker_says_once_that_all_mail_is_held(site_behind: Any, caplog: pytest.LogCaptureFixture) -> None:
     stop = threading.Event()
     with relay() as box:
@@ -235,6 +242,7 @@ def test_a_connection_that_broke_meanwhile_is_made_anew(site: Site, monkeypatch:
         ("élise@example.com", "élise@example.com"),
     ],
 )
+@pytest.mark.requirement("R18")
 def test_internationalised_addresses(site_behind: Any, stored: str, envelope: str) -> None:
     with relay(enable_SMTPUTF8=True) as box:
         site: Site = site_behind(box)

@@ -142,6 +142,7 @@ def site_link(site: Site) -> str:
 
 
 @pytest.mark.parametrize("reply", ["550 not yours to send from", "530 log in first", "451 not now"])
+@pytest.mark.requirement("R2", "R3")
 def test_a_refused_sender_is_found_out_before_anybody_is_looked_up(site: Site, reply: str) -> None:
     """Known or not, every request waits: nothing tells who has an account."""
     site.mailbox.refuse["MAIL"] = reply
@@ -191,11 +192,11 @@ def test_whatever_a_connection_fails_with_the_worker_goes_on(
     def connect(*_: Any, **__: Any) -> Any:
         raise failures[0]
 
-    def fail_once() -> bool:
+    def fail_once(*how: Any) -> bool:
         if len(failures) == 2:
             failures.pop()
             raise ZeroDivisionError
-        return is_due()
+        return is_due(*how)
 
     with monkeypatch.context() as broken:
         broken.setattr("app.relay._Patient.__init__", connect)
@@ -210,6 +211,7 @@ def test_whatever_a_connection_fails_with_the_worker_goes_on(
             site.mailbox.wait_for(1)
 
 
+@pytest.mark.requirement("R61", "R62")
 def test_each_attempt_is_one_line_in_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """With what finds it in the relay's log, and without what a relay may have put into its reply."""
     caplog.set_level(logging.INFO)
@@ -272,6 +274,7 @@ def test_a_quota_that_is_used_up_in_between_loses_no_mail(site: Site) -> None:
     assert "quota" in site.messages()[0]["reason"]
 
 
+@pytest.mark.requirement("R62")
 def test_once_says_why_all_mail_is_held_in_plain_text(make_site: Any, mailbox: Mailbox) -> None:
     site: Site = make_site()
     mailbox.refuse["MAIL"] = "451 \x1b]0;owned\x07 alice@example.com"

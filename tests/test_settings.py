@@ -98,15 +98,15 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("SECURITY_PASSWORD_LENGTH_MIN", "7", "8"),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["emial"]', "us_phone_number"),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["email", "email"]', "at most once"),
-        ("SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS", '{"argon2__memory": 3}', "argon2 does not take this"),
+        ("SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS", '{"argon2__memory": 3}', "nothing else"),
         ("SECURITY_PASSWORD_HASH", "plaintext", "one scheme"),
         ("SECURITY_TOKEN_MAX_AGE", "x", "30 minutes"),
         ("SQLALCHEMY_DATABASE_URI", "mysql://u:hunter2@h/n", "postgresql://"),
         ("SQLALCHEMY_DATABASE_URI", "not a uri", "sqlite:///"),
         ("REMEMBER_COOKIE_DURATION", "31 days", "720 hours"),
         ("MAIL_TIMEOUT", "0 seconds", "more than nothing"),
-        ("SECURITY_LOGOUT_METHODS", "POST", "JSON"),
-        ("SECURITY_LOGOUT_METHODS", '{"a": 1}', "list"),
+        ("SECURITY_TWO_FACTOR_ENABLED_METHODS", "POST", "JSON"),
+        ("SECURITY_TWO_FACTOR_ENABLED_METHODS", '{"a": 1}', "list"),
         ("RECOVERY_PUBLIC_URL", "https://id.example.com:99999", "whole URL"),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", "email", "JSON"),
         ("SECURITY_RETURN_GENERIC_RESPONSES", "false", "who has an account"),
@@ -123,6 +123,7 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("RECOVERY_TRUSTED_PROXIES", "-1", "0"),
     ],
 )
+@pytest.mark.requirement("R12", "R19", "R20", "R26", "R33", "R46", "R63", "R65")
 def test_a_mistake_is_named_with_its_origin_and_remedy(name: str, value: str, hint: str) -> None:
     problems = problems_of({**GOOD, "FLASK_MAIL_USE_TLS": "true", f"FLASK_{name}": value})
     assert list(problems) == [name]
@@ -131,6 +132,7 @@ def test_a_mistake_is_named_with_its_origin_and_remedy(name: str, value: str, hi
     assert "SECRET" not in name or value not in problems[name]
 
 
+@pytest.mark.requirement("R65")
 def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text('MAIL_PORT = "none"\nMAIL_SEVER = "x"\nSECURITY_PASSWORD_LENGTH_MIN = 3\n')
@@ -179,6 +181,7 @@ def test_the_inbox_is_for_this_machine_only() -> None:
 @pytest.mark.parametrize(
     ("command", "code"), [(["manage.py", "routes"], 1), (["-c", "import app; app.create_app()"], 3)]
 )
+@pytest.mark.requirement("R63")
 def test_a_start_without_secrets_is_refused_in_plain_lines(command: list[str], code: int) -> None:
     environ = {
         **inherited(),
@@ -202,13 +205,14 @@ def test_every_declared_setting_stands_in_the_reference() -> None:
 @pytest.mark.parametrize(
     ("url", "secure"), [("https://id.example.com", True), ("http://127.0.0.1:5000", False)]
 )
+@pytest.mark.requirement("R44")
 def test_cookies_follow_the_scheme_of_the_public_url(make_site: Any, url: str, secure: bool) -> None:
     site: Site = make_site(RECOVERY_PUBLIC_URL=url)
     answer = site.visitor().submit(
         "/login", identity="alice", password="the old password of alice", remember="y"
     )
     cookies = answer.headers.getlist("Set-Cookie")
-    assert len(cookies) == 2
+    assert len(cookies) == 3  # session, remembered, known
     for cookie in cookies:
         assert cookie.startswith("__Host-sparekey_") is secure
         assert ("Secure" in cookie) is secure
@@ -221,6 +225,7 @@ def test_cookies_follow_the_scheme_of_the_public_url(make_site: Any, url: str, s
         assert config[f"SECURITY_{name}_COOKIE"]["secure"] is secure
 
 
+@pytest.mark.requirement("R54")
 def test_only_declared_proxies_are_believed(make_site: Any) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9, 203.0.113.10"}
     for hops, source in ((0, "127.0.0.1"), (1, "203.0.113.10"), (2, "203.0.113.9")):
@@ -263,6 +268,7 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env={**inherited(), **environ}, capture_output=True, text=True)
 
 
+@pytest.mark.requirement("R63", "R65")
 def test_check_names_every_planted_mistake_in_one_run(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, (value, _) in MISTAKES.items()))
@@ -283,6 +289,7 @@ def test_check_is_content_with_a_good_configuration() -> None:
     assert (ended.returncode, ended.stdout) == (0, "The configuration is fine.\n")
 
 
+@pytest.mark.requirement("R61")
 def test_config_show_tells_values_and_origins_and_hides_secrets() -> None:
     secrets = {
         **GOOD,

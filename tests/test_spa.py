@@ -63,6 +63,7 @@ def story(request: pytest.FixtureRequest, make_site: Any, chromium: Browser) -> 
     thread.join()
 
 
+@pytest.mark.requirement("R49", "R51")
 def test_forgot_mail_landing_new_password_signed_in(story: Story) -> None:
     page, seen = story.page, []
     page.on("request", lambda request: seen.append((request.url, request.all_headers().get("referer", ""))))
@@ -91,6 +92,7 @@ def test_forgot_mail_landing_new_password_signed_in(story: Story) -> None:
     story.heading("Forgot your password?")
 
 
+@pytest.mark.requirement("R53")
 def test_text_in_the_url_is_not_shown(story: Story) -> None:
     story.page.goto(f"{story.base}/problem?error=Call+0900-evil&code=link_expired")
     story.page.get_by_text("This link has expired.").wait_for()
@@ -112,6 +114,7 @@ def test_browser_users_and_the_app_are_served_side_by_side(story: Story, chromiu
     assert story.page.url.startswith(story.base)
 
 
+@pytest.mark.requirement("R53")
 def test_every_documented_code_has_its_words() -> None:
     words = (ROOT / "examples" / "spa" / "codes.js").read_text()
     listed = next(

@@ -7,8 +7,9 @@ from typing import Any
 import click
 from flask.cli import AppGroup, FlaskGroup
 from flask_migrate import cli as migrate_cli
-from flask_security import cli as flask_security_cli
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+
+from . import users
 
 
 class Commands(FlaskGroup):
@@ -17,8 +18,8 @@ class Commands(FlaskGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_command(migrate_cli.db, "db")
-        self.add_command(flask_security_cli.users, "users")
-        self.add_command(flask_security_cli.roles, "roles")
+        self.add_command(users.users, "users")
+        self.add_command(users.roles, "roles")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return AppGroup.list_commands(self, ctx)

@@ -9,9 +9,10 @@ from flask.cli import with_appcontext
 from sqlalchemy import ColumnElement, and_, false, or_, select, update
 
 from .. import audit, health, links, outbox
+from ..askings import ASKINGS, same_as
 from ..db import change, db, utcnow
 from ..errors import Unreadable
-from ..identities import find_account, known_as
+from ..identities import find_account
 from ..models import OutboxMessage, ResetLink, User
 from ..settings import current
 from .listing import Row, format_option, write_fields, write_json, write_table
@@ -103,7 +104,7 @@ def _decide(numbers: tuple[int, ...], event: str, said: str, **values: Any) -> N
         if change(update(OutboxMessage).where(OutboxMessage.id == number, *unsettled).values(**values)):
             if event == "mail_discarded":
                 links.undelivered(message)
-            audit.record(event, user_id=message.user_id)
+            audit.record(event, reason=audit.whoever(), user_id=message.user_id)
             click.echo(f"mail {number} {said}")
         else:
             refused = True
@@ -123,7 +124,8 @@ def _about(user: User | None) -> tuple[list[str], list[ColumnElement[bool]]]:
     if why_not:
         answers.append(f"No reset mail goes to it: {why_not}.")
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
-    untried = [outbox.fingerprint(str(known_as(name))) for name in names if name]
+    mails = [asking.mail for asking in ASKINGS.values()]
+    untried = [outbox.fingerprint(same_as(mail, name)) for mail in mails for name in names if name]
     by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
     of_account = or_(
         OutboxMessage.user_id == user.id, OutboxMessage.same.in_(untried), OutboxMessage.id.in_(by_link)

@@ -15,6 +15,7 @@ const WORDS = {
   password_too_long: "That password is too long.",
   password_common: "Too many people use that password.",
   password_breached: "That password has appeared in a data breach.",
+  password_unchanged: "That is your password already.",
   password_mismatch: "The two passwords are not the same.",
   sign_in_failed: "That did not match.",
   not_signed_in: "Please sign in first.",

@@ -114,6 +114,7 @@ def test_a_worker_that_dies_at_any_point_costs_a_lease_and_at_most_one_extra_mai
     assert point > 20
 
 
+@pytest.mark.requirement("R34")
 def test_who_redeems_on_a_server_that_dies_has_the_new_password_or_a_good_link(
     site: Site, dying: Dying
 ) -> None:
@@ -139,6 +140,7 @@ def test_who_redeems_on_a_server_that_dies_has_the_new_password_or_a_good_link(
     assert point > 10
 
 
+@pytest.mark.requirement("R34")
 def test_a_database_that_fails_at_any_statement_of_a_redemption_changes_nothing(site: Site) -> None:
     with site.app.app_context():
         engine = db.engine

@@ -54,6 +54,7 @@ def timed(admin: Admin, identity: str, times: int = 50) -> float:
 
 
 @pytest.mark.parametrize("database", ENGINES, indirect=True)
+@pytest.mark.requirement("R3")
 def test_while_the_relay_is_down_requests_answer_as_always_and_mails_come_after(
     database: Callable[[], str], capsys: Any
 ) -> None:

@@ -1,0 +1,92 @@
+"""`manage.py events`: the audit trail, newest last."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+from sqlalchemy import select
+
+from .. import audit, kinds
+from ..db import db, utcnow
+from ..identities import find_account
+from ..models import RecoveryEvent
+from .listing import Row, format_option, write_json, write_table
+
+KINDS = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click's types only
+    """As in the settings: "30 minutes", "2 days"."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
+        try:
+            return kinds.parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option("--identity", help="Only of the account with this address, username or number.")
+@click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only these; may be repeated.")
+@click.option("--source", help="Only from this address.")
+@click.option("--request", "request_id", help="Only of this request, or about the mail with this name.")
+@click.option("--since", type=Duration(), help='Only of so long ago, such as "2 hours".')
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many."
+)
+@format_option
+@with_appcontext
+def events(
+    identity: str | None,
+    kind: tuple[str, ...],
+    source: str | None,
+    request_id: str | None,
+    since: timedelta | None,
+    limit: int,
+    form: str,
+) -> None:
+    """What happened: who asked, what was mailed, opened, refused, redeemed, and from where."""
+    which: list[Any] = []
+    if identity is not None:
+        which.append(RecoveryEvent.user_id == _number_of(identity))
+    if kind:
+        which.append(RecoveryEvent.kind.in_(kind))
+    if source:
+        which.append(RecoveryEvent.source == source)
+    if request_id:
+        which.append(RecoveryEvent.request_id == request_id)
+    if since:
+        which.append(RecoveryEvent.at >= utcnow(-since.total_seconds()))
+    newest = select(RecoveryEvent).where(*which).order_by(RecoveryEvent.id.desc()).limit(limit)
+    rows = [_row(event) for event in reversed(db.session.scalars(newest).all())]
+    if form == "json":
+        write_json(rows)
+    elif rows:
+        write_table(rows)
+    else:
+        click.echo("nothing that fits")
+
+
+def _number_of(identity: str) -> int:
+    user = find_account(identity)
+    if user is None:
+        raise click.ClickException("no account has this identity")
+    return user.id
+
+
+def _row(event: RecoveryEvent) -> Row:
+    return {
+        "at": event.at,
+        "kind": event.kind,
+        "outcome": audit.OUTCOMES.get(event.kind, ""),
+        "account": event.user_id,
+        "source": event.source,
+        "client": event.client,
+        "request": event.request_id,
+        "reason": event.reason,
+    }

@@ -1,0 +1,67 @@
+"""The mails beside the instructions: what each needs to know, and when it must not be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from email.message import EmailMessage
+
+from flask import url_for
+from flask_security.confirmable import generate_confirmation_token, requires_confirmation
+
+from . import budget, letters, objections, outbox
+from .errors import Undeliverable
+from .identities import find_account
+from .models import OutboxMessage, User
+
+
+def _confirmation(message: OutboxMessage) -> EmailMessage:
+    user = _who_asked(message)
+    if user.confirmed_at:
+        raise Undeliverable("the address is confirmed already", user.id)
+    link = url_for("security.confirm_email", token=generate_confirmation_token(user), _external=True)
+    return letters.write(message, "confirmation_instructions", user.email, confirmation_link=link)
+
+
+def _username(message: OutboxMessage) -> EmailMessage:
+    user = _who_asked(message)
+    if not user.username:
+        raise Undeliverable("the account has no username", user.id)
+    if requires_confirmation(user):
+        raise Undeliverable("the address is not confirmed", user.id)
+    return letters.write(message, "username_recovery", user.email, username=user.username)
+
+
+def _notice(message: OutboxMessage) -> EmailMessage:
+    """That something has happened. Where it goes, and what its template says, rest in the message."""
+    said = outbox.content_of(message)
+    said["changed_at"] = datetime.fromisoformat(said["changed_at"])
+    objection = objections.token_for(message)
+    return letters.write(message, message.kind, said["address"], objection=objection, **said)
+
+
+def _by_flask_security(message: OutboxMessage) -> EmailMessage:
+    """A mail that Flask-Security has written itself: change of address, a code, ..."""
+    return letters.as_mail(letters.Letter(**outbox.content_of(message)), message.message_id)
+
+
+def _who_asked(message: OutboxMessage) -> User:
+    """The account. Raises Undeliverable when there is none that may have this mail now."""
+    user = find_account(outbox.content_of(message)["identity"])
+    if user is None:
+        raise Undeliverable("no account has this identity")
+    message.user_id = user.id
+    reason = "the account is not active" if not user.is_active or user.is_locked() else None
+    if reason := reason or budget.why_no_other(message.kind, user):
+        raise Undeliverable(reason, user.id)
+    return user
+
+
+COMPOSERS: dict[str, Callable[[OutboxMessage], EmailMessage]] = {
+    "confirmation_instructions": _confirmation,
+    "username_recovery": _username,
+    "reset_notice": _notice,
+    "address_notice": _notice,
+    "operator_alert": _notice,
+    "flask_security": _by_flask_security,
+}
