@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import flask_security.changeable
-import flask_security.utils
 import pytest
 from conftest import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site, inherited
 from sqlalchemy.exc import OperationalError
 
-from app import identities, links, mail, outbox, settings, worker
+from app import identities, links, mail, outbox, settings, sign_in, worker
 from app.db import db
 from app.errors import RelayMisconfigured, SettingsError
 from app.models import OutboxMessage, ResetLink, User
@@ -59,7 +58,7 @@ def test_a_slow_change_never_undoes_a_reset(site: Site, monkeypatch: pytest.Monk
 def test_a_slow_rehash_never_undoes_a_reset(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sign-in with the old password upgrades an outdated hash while the owner resets."""
     link = site.new_link()
-    hash_password = flask_security.utils.hash_password
+    hash_password = sign_in.hash_password
     monkeypatch.setattr("passlib.context.CryptContext.needs_update", lambda *_, **__: True)
 
     def hash_slowly(password: str) -> str:
@@ -67,7 +66,7 @@ def test_a_slow_rehash_never_undoes_a_reset(site: Site, monkeypatch: pytest.Monk
         in_another_thread(lambda: site.visitor().set_password(link))
         return hash_password(password)
 
-    monkeypatch.setattr(flask_security.utils, "hash_password", hash_slowly)
+    monkeypatch.setattr(sign_in, "hash_password", hash_slowly)
     site.visitor().post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
     assert site.password_works(NEW_PASSWORD)
     assert not site.password_works(OLD_PASSWORD)

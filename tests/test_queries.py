@@ -47,7 +47,10 @@ def test_no_statement_of_the_journey_scans_a_table(site: Site) -> None:
                 for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)
             ]
             scans = [line for line in plan if "Seq Scan" in line or line.startswith("SCAN")]
-            assert not [line for line in scans if "CONSTANT" not in line], (statement, plan)
+            assert not [line for line in scans if "CONSTANT" not in line and "one_row" not in line], (
+                statement,
+                plan,
+            )
 
 
 def test_the_roles_of_an_account_are_found_by_key(site: Site) -> None:
