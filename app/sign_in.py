@@ -79,7 +79,7 @@ class SignInForm(Form, NextFormMixin):
 
 def _credentials(identity: str) -> tuple[int | None, str | None]:
     """Number and password hash of the account. No more is read before the password is verified, and an
-    empty row for nobody: building the account takes a tenth of a millisecond, which would tell (`make oracle`).
+    empty row for nobody: building the account takes 0.1 ms, which would tell (`make oracle`).
     """
     known = known_as(identity)
     if known is None:
