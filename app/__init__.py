@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from . import audit, headers, inbox, limits, logs, mail, migrations, objections, pages, security, urls
+from . import (
+    audit,
+    headers,
+    inbox,
+    limits,
+    logs,
+    mail,
+    migrations,
+    objections,
+    pages,
+    security,
+    startup,
+    templating,
+    urls,
+)
 from .db import db
 from .layers import ROOT
-from .settings import Settings, load_or_exit
+from .settings import Settings, in_plain_words, load
 
 
-def create_app(settings: Settings | None = None) -> urls.Application:
-    """The WSGI application. Without settings it reads them, and exits in plain words if it can not."""
-    settings = settings or load_or_exit()
+def create_app(settings: Settings | None = None, *, checked: bool = True) -> urls.Application:
+    """The WSGI application. Without settings it reads them, and exits in plain words when they are refused.
+
+    Raises SettingsError for errors among the findings, unless it is not to be `checked`.
+    """
+    if settings is None:
+        with in_plain_words():
+            return create_app(load(), checked=checked)
     app = urls.Application(__name__, template_folder=str(ROOT / "templates"))
     app.config.update(settings.as_config())
     app.extensions["recovery_settings"] = settings
 
+    templating.init_app(app, settings)
     urls.init_app(app, settings)
     db.init_app(app)
     migrations.init_app(app)
@@ -27,4 +47,6 @@ def create_app(settings: Settings | None = None) -> urls.Application:
     audit.init_app(app)
     pages.init_app(app, settings)
     inbox.init_app(app, settings)
+    if checked:
+        startup.refuse_errors(app, settings)
     return app

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import ssl
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import getaddresses
 from typing import Annotated, Any, Literal, Self
@@ -19,7 +20,19 @@ import idna
 import limits
 import phonenumbers
 from passlib.context import CryptContext
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -55,6 +68,7 @@ DURATION_DAYS_MAX = 366
 # OWASP's Password Storage Cheat Sheet: memory in KiB and passes that are enough together.
 ARGON2_LEAST = ((47104, 1), (19456, 2), (12288, 3), (9216, 4), (7168, 5))
 
+_DURATION = r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?"
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _PLACEHOLDER = re.compile(r"(?i)change.?(me|this)|replace.?(me|this)|placeholder|your.?secret")
 
@@ -68,7 +82,7 @@ def in_words(detail: Any) -> str:
 def parse_duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?", str(value).strip())
+    match = re.fullmatch(_DURATION, str(value).strip())
     if not match:
         raise ValueError('give a number and a unit, such as "30 minutes"')
     seconds = float(match[1]) * _UNITS[match[2]]
@@ -77,13 +91,29 @@ def parse_duration(value: Any) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def at_most(hours: float, why: str) -> AfterValidator:
-    def check(value: timedelta) -> timedelta:
-        if not timedelta(0) < value <= timedelta(hours=hours):
-            raise ValueError(f"more than nothing, at most {hours:g} hours ({why})")
-        return value
+@dataclass(frozen=True)
+class AtMost:
+    """The longest that a duration may be, as text, and why."""
 
-    return AfterValidator(check)
+    longest: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"more than nothing, at most {self.longest} ({self.why})"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        return {**schema, "description": f"{schema['description']}; {self}"}
+
+    def check(self, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= parse_duration(self.longest):
+            raise ValueError(str(self))
+        return value
 
 
 def parse_json_text(value: Any) -> Any:
@@ -207,6 +237,12 @@ def _readable(value: str) -> str:
     return value
 
 
+def _directory(value: str) -> str:
+    if value and not (os.path.isdir(value) and os.access(value, os.R_OK | os.X_OK)):
+        raise ValueError("no such directory, or it can not be read")
+    return os.path.abspath(value) if value else value
+
+
 def _certificates(value: str) -> str:
     try:
         ssl.create_default_context(cafile=_readable(value) or None)
@@ -288,6 +324,12 @@ COUNTED = """
 """.split()  # noqa: SIM905  # reads as a list
 
 
+def _label(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?", value):
+        raise ValueError("give the name alone, such as s1: what stands before ._domainkey")
+    return value
+
+
 def _counts(value: dict[str, Any]) -> dict[str, int]:
     if unknown := value.keys() - set(COUNTED):
         raise ValueError(f"no such events: {', '.join(sorted(unknown))}; there are {', '.join(COUNTED)}")
@@ -296,30 +338,75 @@ def _counts(value: dict[str, Any]) -> dict[str, int]:
     return value
 
 
-Counts = Annotated[dict[str, Any], BeforeValidator(parse_json_text), AfterValidator(_counts)]
-Address = Annotated[str, AfterValidator(lambda value: value and _sender(value))]
-Rates = Annotated[str, AfterValidator(_rates)]
-Storage = Annotated[str, AfterValidator(_storage)]
-BreachCheck = Annotated[Literal[False, "best-effort", "strict"], BeforeValidator(_breach_check)]
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+def _says(words: str, **more: Any) -> Any:
+    """What an admin's editor, and `config explain`, say about a kind."""
+    return Field(description=words, json_schema_extra=more or None)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^{_DURATION}$",
+            "description": 'a number and a unit, such as "30 minutes"',
+        }
+    ),
+]
 Pause = Annotated[Duration, AfterValidator(_positive)]
-Secret = Annotated[str, AfterValidator(_strong)]
-Secrets = Annotated[list[Secret], BeforeValidator(parse_json_text)]
-PublicUrl = Annotated[str, AfterValidator(_public_url)]
-Line = Annotated[str, AfterValidator(_one_line)]
-Name = Annotated[Line, AfterValidator(_not_empty)]
-Region = Annotated[str, AfterValidator(_region)]
-Host = Annotated[Name, AfterValidator(_host)]
-Certificates = Annotated[str, AfterValidator(_certificates)]
-Port = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=65535)]
-Sender = Annotated[Line, AfterValidator(_sender)]
-ReadableFile = Annotated[str, AfterValidator(_readable)]
-Database = Annotated[str, AfterValidator(_database)]
-Words = Annotated[list[str], BeforeValidator(parse_json_text)]
-Table = Annotated[dict[str, Any], BeforeValidator(parse_json_text)]
-Argon2Options = Annotated[Table, AfterValidator(_argon2)]
-ClientUrl = Annotated[str, AfterValidator(_client_url)]
-Origin = Annotated[str, AfterValidator(_origin)]
+Line = Annotated[str, AfterValidator(_one_line), _says("one line of text")]
+Name = Annotated[Line, AfterValidator(_not_empty), _says("one line of text, not empty")]
+Words = Annotated[list[str], BeforeValidator(parse_json_text), _says("a list of texts")]
+Items = Annotated[list[Any], BeforeValidator(parse_json_text), _says("a list")]
+Table = Annotated[dict[str, Any], BeforeValidator(parse_json_text), _says("a table")]
+Secret = Annotated[
+    str, AfterValidator(_strong), _says(f"at least {SECRET_LENGTH_MIN} random characters; {MAKE_ONE}")
+]
+Secrets = Annotated[list[Secret], BeforeValidator(parse_json_text), _says("a list of secrets")]
+PublicUrl = Annotated[
+    str,
+    AfterValidator(_public_url),
+    _says("a whole https URL; http on this machine only", pattern="^https?://"),
+]
+Host = Annotated[Name, AfterValidator(_host), _says("a host name or an IP address")]
+Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(_not_bool)]
+Sender = Annotated[Line, AfterValidator(_sender), _says('an address, or "Name <address>"')]
+Address = Annotated[
+    str, AfterValidator(lambda value: value and _sender(value)), _says("an address, or nothing")
+]
+Region = Annotated[
+    str, AfterValidator(_region), _says("a country of ISO 3166, such as US", pattern="^[A-Z]{2}$")
+]
+Label = Annotated[str, AfterValidator(_label), _says("a DNS label, or nothing")]
+ReadableFile = Annotated[str, AfterValidator(_readable), _says("the path of a file, or nothing")]
+Directory = Annotated[str, AfterValidator(_directory), _says("the path of a directory, or nothing")]
+Certificates = Annotated[str, AfterValidator(_certificates), _says("the path of a PEM file, or nothing")]
+Database = Annotated[
+    str,
+    AfterValidator(_database),
+    _says("sqlite:///file.db or postgresql://user:password@host/name", pattern="^(sqlite|postgres)"),
+]
+Argon2Options = Annotated[
+    Table, AfterValidator(_argon2), _says("memory in KiB, rounds and parallelism, at least as OWASP advises")
+]
+BreachCheck = Annotated[Literal[False, "best-effort", "strict"], BeforeValidator(_breach_check)]
+Rates = Annotated[str, AfterValidator(_rates), _says('rates, such as "30 per minute; 300 per hour"')]
+Storage = Annotated[
+    str, AfterValidator(_storage), _says("memory:// or redis://host:6379/0", pattern="^(memory|redis)")
+]
+Counts = Annotated[
+    dict[str, Any],
+    BeforeValidator(parse_json_text),
+    AfterValidator(_counts),
+    _says(f"a whole number for kinds of events: {', '.join(COUNTED)}"),
+]
+ClientUrl = Annotated[
+    str, AfterValidator(_client_url), _says("a whole https URL, or one of your app's own scheme")
+]
+Origin = Annotated[
+    str, AfterValidator(_origin), _says("scheme, host and port alone", pattern="^https?://[^/]+$")
+]
 
 
 class ClientTable(BaseModel):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import humanize
 from flask import (
     Blueprint,
     Flask,
@@ -74,8 +72,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.register_error_handler(CSRFError, lambda error: _refuse(CsrfFailed()))
     app.register_error_handler(HTTPException, _http_error)
     got_request_exception.connect(_roll_back, app)
-    app.jinja_env.globals["settings"] = settings
-    app.jinja_env.filters["duration"] = partial(humanize.precisedelta, format="%0.0f")
 
 
 @pages.get("/")

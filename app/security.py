@@ -39,15 +39,22 @@ MESSAGES = {
     **passwords.MESSAGES,
 }
 
+# Of the mails that Flask-Security writes; the others have a template.
+SUBJECTS = {
+    "EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE": "Your {site} password was changed",
+    "CHANGE_EMAIL_SUBJECT": "Confirm your new address for {site}",
+    "EMAIL_SUBJECT_TWO_FACTOR": "Your code for {site}",
+}
+
 
 def init_app(app: Flask, settings: Settings) -> None:
     for name, text in MESSAGES.items():
         app.config[f"SECURITY_MSG_{name}"] = (text, "error")
     app.config["SECURITY_MSG_UNAUTHENTICATED"] = ("Please sign in first.", "info")
     app.config["SECURITY_MSG_PASSWORD_CHANGE"] = ("Your password is changed.", "success")
-    app.config["SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE"] = (
-        f"Your {settings.RECOVERY_SITE_NAME} password was changed"
-    )
+    for name, text in SUBJECTS.items():  # whoever sets one of these has it
+        if f"SECURITY_{name}" not in settings.handed_on:
+            app.config[f"SECURITY_{name}"] = text.format(site=settings.RECOVERY_SITE_NAME)
     sessions.prepare(app, settings)
     identities.init_app(app, settings)
     clients.init_app(app, settings)

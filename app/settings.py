@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -73,7 +73,7 @@ FIXED: dict[str, tuple[Any, str]] = {
 HANDED_ON: dict[str, Any] = {
     "MAIL_SSL_CERTFILE": kinds.ReadableFile,
     "MAIL_SSL_KEYFILE": kinds.ReadableFile,
-    "PERMANENT_SESSION_LIFETIME": Annotated[kinds.Pause, kinds.at_most(30 * 24, "NIST SP 800-63B-4")],
+    "PERMANENT_SESSION_LIFETIME": Annotated[kinds.Pause, kinds.AtMost("30 days", "NIST SP 800-63B-4")],
     "SQLALCHEMY_ECHO": bool,
     "SQLALCHEMY_ENGINE_OPTIONS": kinds.Table,
     "TESTING": bool,
@@ -94,11 +94,12 @@ class Settings(BaseModel):
     RECOVERY_PUBLIC_URL: kinds.PublicUrl
     RECOVERY_SUPPORT_CONTACT: kinds.Line
     RECOVERY_TRUSTED_PROXIES: Annotated[int, Field(ge=0)]
+    RECOVERY_TEMPLATE_DIR: kinds.Directory
     RECOVERY_CLIENTS: kinds.Clients
     SECRET_KEY: kinds.Secret
     SECRET_KEY_FALLBACKS: kinds.Secrets
     SECURITY_PASSWORD_SALT: kinds.Secret
-    SECURITY_RESET_PASSWORD_WITHIN: Annotated[kinds.Duration, kinds.at_most(24, "NIST SP 800-63B-4")]
+    SECURITY_RESET_PASSWORD_WITHIN: Annotated[kinds.Duration, kinds.AtMost("24 hours", "NIST SP 800-63B-4")]
     SECURITY_USER_IDENTITY_ATTRIBUTES: Annotated[kinds.Words, Field(min_length=1)]
     SECURITY_PHONE_REGION_DEFAULT: kinds.Region
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[kinds.Words, Field(min_length=1)]
@@ -112,6 +113,7 @@ class Settings(BaseModel):
     RECOVERY_MAIL_CA: kinds.Certificates
     RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: kinds.Sender
+    RECOVERY_DKIM_SELECTOR: kinds.Label
     MAIL_TIMEOUT: kinds.Pause
     RECOVERY_MAIL_COOLDOWN: kinds.Duration
     RECOVERY_MAIL_DAILY_CAP: Annotated[int, Field(ge=1)]
@@ -127,9 +129,11 @@ class Settings(BaseModel):
     RECOVERY_HASHES_AT_ONCE: Annotated[int, Field(ge=0)]
     SECURITY_CHANGEABLE: bool
     SECURITY_CONFIRMABLE: bool
-    SECURITY_FRESHNESS: Annotated[kinds.Duration, kinds.at_most(24, "or the password is asked for too late")]
-    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[kinds.Duration, kinds.at_most(1, "likewise")]
-    REMEMBER_COOKIE_DURATION: Annotated[kinds.Duration, kinds.at_most(30 * 24, "NIST SP 800-63B-4")]
+    SECURITY_FRESHNESS: Annotated[
+        kinds.Duration, kinds.AtMost("24 hours", "or the password is asked for too late")
+    ]
+    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[kinds.Duration, kinds.AtMost("1 hour", "likewise")]
+    REMEMBER_COOKIE_DURATION: Annotated[kinds.Duration, kinds.AtMost("30 days", "NIST SP 800-63B-4")]
     RATELIMIT_ENABLED: bool
     RATELIMIT_STORAGE_URI: kinds.Storage
     RECOVERY_LIMIT_SOURCE: kinds.Rates
@@ -139,15 +143,19 @@ class Settings(BaseModel):
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: kinds.Database
     RECOVERY_MACHINES: Annotated[int, Field(ge=1)]
-    RECOVERY_WORKER_POLL: Annotated[kinds.Duration, kinds.at_most(30 / 3600, "or /readyz takes it for gone")]
+    RECOVERY_WORKER_POLL: Annotated[
+        kinds.Duration, kinds.AtMost("30 seconds", "or /readyz takes it for gone")
+    ]
     RECOVERY_READY_MAIL_AGE: kinds.Pause
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
     RECOVERY_OPERATOR: kinds.Address
     RECOVERY_BURSTS: kinds.Counts
     RECOVERY_SECURITY_TXT: kinds.ReadableFile
+    RECOVERY_SILENCED: kinds.Words
     RECOVERY_INBOX: bool
 
     handed_on: dict[str, Any] = Field(default_factory=dict)  # other libraries' settings, by name
+    origins: dict[str, str] = Field(default_factory=dict)  # where each value came from
 
     def as_config(self) -> dict[str, Any]:
         """What Flask and its extensions read: our names, the handed-on ones and the fixed ones."""
@@ -176,6 +184,11 @@ def declared() -> list[str]:
     return [name for name in Settings.model_fields if name.isupper()]
 
 
+def of_flask_security() -> dict[str, Any]:
+    """Flask-Security's own settings, with its defaults."""
+    return {f"SECURITY_{key}": default for key, default in flask_security.core._default_config.items()}
+
+
 def current() -> Settings:
     """The settings of the app whose context is active."""
     settings: Settings = current_app.extensions["recovery_settings"]
@@ -190,10 +203,11 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     return reading.settings
 
 
-def load_or_exit(code: int = EXIT_REFUSED) -> Settings:
-    """For command lines and WSGI servers: a refused configuration is a few plain lines."""
+@contextmanager
+def in_plain_words(code: int = EXIT_REFUSED) -> Iterator[None]:
+    """For command lines and WSGI servers: a refused configuration is a few plain lines, and an exit code."""
     try:
-        return load()
+        yield
     except SettingsError as error:
         print("Sparekey can not start:", file=sys.stderr)
         for problem in error.problems:
@@ -216,7 +230,7 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Readin
             problems.append(Problem(name, found.origin_of(name), str(error)))
     settings = None
     try:
-        settings = Settings(**ours, handed_on=handed_on)
+        settings = Settings(**ours, handed_on=handed_on, origins=found.origins)
         problems += [*_contradictions(settings, found), *_debugging(settings, environ)]
     except ValidationError as error:
         problems += _problems_in(error, found)
@@ -244,27 +258,43 @@ def _handed_on(name: str, value: Any) -> Any:
         return FIXED[name][0]
     if name in HANDED_ON:
         return _as(HANDED_ON[name], value)
-    of_fst = {f"SECURITY_{key}": default for key, default in flask_security.core._default_config.items()}
+    of_fst = of_flask_security()
     if name not in of_fst:
-        near = difflib.get_close_matches(name.upper(), [*declared(), *HANDED_ON, *of_fst], 1, cutoff=0.75)
-        raise ValueError("unknown setting" + (f"; did you mean {near[0]}?" if near else ""))
+        raise ValueError(unknown(name))
     if name in AS_JSON:
         value = kinds.parse_json_text(value)
     if name.endswith(("_URL", "_URL_PREFIX")) and value and not str(value).startswith("/"):
         raise ValueError("must start with a slash")
-    return _typed_like(of_fst[name], value)
-
-
-def _typed_like(default: Any, value: Any) -> Any:
-    """A value of the type that Flask-Security's own default has."""
-    if callable(default):
+    if callable(of_fst[name]):
         raise ValueError("a function of Flask-Security's: can not be set")
+    return _as(kind_like(of_fst[name]), value)
+
+
+def unknown(name: str) -> str:
+    """What to say of a setting that there is not: the nearest that there is."""
+    known = [*declared(), *HANDED_ON, *of_flask_security()]
+    near = difflib.get_close_matches(name.upper(), known, 1, cutoff=0.75)
+    return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def normal(name: str, value: Any) -> Any:
+    """The value as the app has it, whatever layer it came from; as it is, when it is a wrong one."""
+    with suppress(ValueError):
+        if name in declared():
+            return _as(Settings.model_fields[name].rebuild_annotation(), value)
+        return _handed_on(name, value)
+    return value
+
+
+def kind_like(default: Any) -> Any:
+    """The kind of value that Flask-Security's own default is of; anything where that tells nothing."""
     if isinstance(default, timedelta):
-        return kinds.parse_duration(value)
-    if isinstance(default, (list, dict, set, tuple)):
-        value = kinds.parse_json_text(value)
-        return _as(dict[Any, Any] if isinstance(default, dict) else list[Any], value)
-    return _as(type(default), value) if type(default) in (bool, int, str) else value
+        return kinds.Duration
+    if isinstance(default, dict):
+        return kinds.Table
+    if isinstance(default, (list, set, tuple)):
+        return kinds.Items
+    return type(default) if type(default) in (bool, int, str) else Any
 
 
 def _as(kind: Any, value: Any) -> Any:

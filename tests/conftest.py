@@ -371,6 +371,7 @@ def make_site(database: Callable[[], str], mailbox: Mailbox) -> Iterator[Any]:
             "SQLALCHEMY_DATABASE_URI": overrides.get("SQLALCHEMY_DATABASE_URI") or database(),
             "MAIL_SERVER": "127.0.0.1",
             "MAIL_PORT": mailbox.port,
+            "MAIL_DEFAULT_SENDER": "no-reply@example.com",
             "RECOVERY_MAIL_COOLDOWN": "0 seconds",
             "RECOVERY_MAIL_DAILY_CAP": 1000,
             "RATELIMIT_ENABLED": False,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +33,7 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             tell_the_story(browser, "light", "carol")
             tell_the_story(browser, "dark", "bob")
+            show_the_mails(browser)
             browser.close()
     finally:
         demo.terminate()
@@ -64,6 +68,24 @@ def tell_the_story(browser: Browser, scheme: str, who: str) -> None:
     page.goto(f"http://localhost:{PORT + 1}/forgot")
     page.get_by_label("Email address, username or phone number").fill(who)
     shoot("5-sample-spa")
+
+
+def show_the_mails(browser: Browser) -> None:
+    """The gallery, as an admin sees it who has set nothing but what is needed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mails.html"
+        environ = {
+            **os.environ,
+            "FLASK_SECRET_KEY": secrets.token_urlsafe(),
+            "FLASK_SECURITY_PASSWORD_SALT": secrets.token_urlsafe(),
+            "FLASK_RECOVERY_PUBLIC_URL": "https://id.example.com",
+            "FLASK_MAIL_DEFAULT_SENDER": "no-reply@example.com",
+        }
+        command = [sys.executable, "manage.py", "mail", "preview", "--output", str(path)]
+        subprocess.run(command, cwd=ROOT, env=environ, check=True)
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        page.goto(path.as_uri())
+        page.screenshot(path=PICTURES / "mail-gallery.png")
 
 
 def open_newest_mail(page: Page) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import PUBLIC_URL, ROOT, SECRETS, Site, inherited
 
-from app import create_app, layers, settings
+from app import create_app, settings
 from app.errors import SettingsError
 from app.models import RecoveryEvent
 
@@ -103,7 +103,7 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("SECURITY_TOKEN_MAX_AGE", "x", "30 minutes"),
         ("SQLALCHEMY_DATABASE_URI", "mysql://u:hunter2@h/n", "postgresql://"),
         ("SQLALCHEMY_DATABASE_URI", "not a uri", "sqlite:///"),
-        ("REMEMBER_COOKIE_DURATION", "31 days", "720 hours"),
+        ("REMEMBER_COOKIE_DURATION", "31 days", "at most 30 days"),
         ("MAIL_TIMEOUT", "0 seconds", "more than nothing"),
         ("SECURITY_TWO_FACTOR_ENABLED_METHODS", "POST", "JSON"),
         ("SECURITY_TWO_FACTOR_ENABLED_METHODS", '{"a": 1}', "list"),
@@ -196,12 +196,6 @@ def test_a_start_without_secrets_is_refused_in_plain_lines(command: list[str], c
     assert "hunter2" not in ended.stderr
 
 
-def test_every_declared_setting_stands_in_the_reference() -> None:
-    reference = layers.DEFAULTS.read_text()
-    for name in settings.Settings.model_fields:
-        assert not name.isupper() or name in reference, name
-
-
 @pytest.mark.parametrize(
     ("url", "secure"), [("https://id.example.com", True), ("http://127.0.0.1:5000", False)]
 )
@@ -269,24 +263,23 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.requirement("R63", "R65")
-def test_check_names_every_planted_mistake_in_one_run(tmp_path: Path) -> None:
+def test_every_planted_mistake_is_named_in_one_run(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, (value, _) in MISTAKES.items()))
-    for words in (["check"], ["config", "show"]):
-        ended = run(*words, RECOVERY_CONFIG=str(mine))
+    checked = run("check", "--format", "json", RECOVERY_CONFIG=str(mine))
+    shown = run("config", "show", RECOVERY_CONFIG=str(mine))
+    for ended in (checked, shown, run("check", RECOVERY_CONFIG=str(mine))):
         assert ended.returncode == 1
         assert "Traceback" not in ended.stderr
         assert "xyzzy" not in ended.stderr + ended.stdout
-        said = {line.split()[1]: line for line in ended.stderr.splitlines()}
-        assert said.keys() == MISTAKES.keys()
-        for name, (_, remedy) in MISTAKES.items():
-            assert f"({mine})" in said[name]
-            assert remedy in said[name], said[name]
-
-
-def test_check_is_content_with_a_good_configuration() -> None:
-    ended = run("check", **GOOD)
-    assert (ended.returncode, ended.stdout) == (0, "The configuration is fine.\n")
+    said = {line.split()[1]: line for line in shown.stderr.splitlines()}
+    found = {finding["setting"]: finding for finding in json.loads(checked.stdout)["findings"]}
+    assert said.keys() == found.keys() == MISTAKES.keys()
+    for name, (_, remedy) in MISTAKES.items():
+        assert f"({mine})" in said[name]
+        assert remedy in said[name], said[name]
+        assert found[name]["origin"] == str(mine)
+        assert remedy in found[name]["hint"]
 
 
 @pytest.mark.requirement("R61")

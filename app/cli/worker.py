@@ -10,6 +10,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from .. import startup
 from .. import worker as engine
 from ..errors import MailHeld
 
@@ -31,6 +32,7 @@ def worker(once: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # In a thread: the signal may come while this one holds the event's lock.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
+    startup.warn()
     log.info("worker started")
     engine.run(stop)
     log.info("worker stopped")

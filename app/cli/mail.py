@@ -1,0 +1,134 @@
+"""`manage.py mail`: how the mails look, and whether they go out."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import closing
+from email.utils import make_msgid
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from flask import current_app
+from flask.cli import ScriptInfo
+from jinja2 import StrictUndefined
+
+from .. import identities, letters, relay, samples, templating
+from ..errors import MailHeld, Undeliverable
+from ..findings import Finding
+from ..mail import mailman
+from ..settings import current
+from ..template_checks import of_templates
+
+GALLERY = Path(__file__).with_name("gallery.html")
+DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
+
+
+@click.group()
+def mail() -> None:
+    """How the mails look, and whether they go out."""
+
+
+@mail.command()
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="mail-preview.html",
+    show_default=True,
+    help="The page to write.",
+)
+@click.pass_obj
+def preview(script: ScriptInfo, output: Path) -> None:
+    """Write one page with every mail: light and dark, HTML beside text, and what its templates may use.
+
+    Works with templates that stop a start, too, and shows what is wrong with them.
+    """
+    app = unchecked_app(script)
+    with app.app_context():
+        page = _gallery()
+    try:
+        output.write_text(page)
+    except OSError as error:
+        raise click.ClickException(f"can not write {output}: {error.strerror}") from None
+    click.echo(f"Written: {output.resolve()}. Open it in a browser.")
+
+
+@mail.command("send-test")
+@click.argument("address")
+@click.option("--mail", "name", default="reset_instructions", show_default=True, help="Which one to send.")
+@click.pass_obj
+def send_test(script: ScriptInfo, address: str, name: str) -> None:
+    """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
+    with script.load_app().app_context():
+        if (recipient := identities.email(address)) is None:
+            raise click.ClickException(f"{address!r} is no mail address")
+        mails = {sample.name: sample for sample in samples.MAILS}
+        if name not in mails:
+            raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
+        letter = samples.letter(mails[name], current_app.jinja_env)
+        test = letters.Letter(recipient, f"[Test] {letter.subject}", letter.text, letter.html)
+        started = time.monotonic()
+        try:
+            _send(test)
+        except (MailHeld, Undeliverable) as error:
+            raise click.ClickException(str(error)) from None
+        except Exception as error:  # whatever the relay says to this one
+            raise click.ClickException(relay.why_final(error) or relay.cause_of(error)) from None
+        took = f"{time.monotonic() - started:.1f} s"
+        if current().RECOVERY_INBOX:
+            click.echo("It is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
+        else:
+            click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
+
+
+def _send(letter: letters.Letter) -> None:
+    host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
+    with closing(mailman.get_connection()) as connection:
+        connection.open()
+        connection.send_messages([letters.as_mail(letter, make_msgid(domain=host))])
+
+
+def unchecked_app(script: ScriptInfo) -> Any:
+    """The app, also when errors among the findings would stop its start."""
+    create: Any = script.create_app
+    script.create_app = lambda: create(checked=False)
+    return script.load_app()
+
+
+def _gallery() -> str:
+    env = current_app.jinja_env.overlay(undefined=StrictUndefined)
+    wrong = of_templates()
+    own = set(templating.replaced(current()))
+    shown = [_shown(sample, env, own) for sample in samples.MAILS]
+    page = env.from_string(GALLERY.read_text())
+    return page.render(mails=shown, findings=[finding for finding in wrong if _is_about_mail(finding)])
+
+
+def _shown(sample: samples.Mail, env: Any, own: set[str]) -> dict[str, Any]:
+    try:
+        letter, problem = samples.letter(sample, env), None
+    except Exception as error:  # a template can raise anything
+        letter, problem = None, f"{type(error).__name__}: {error}"
+    return {
+        "name": sample.name,
+        "about": sample.about,
+        "is_sent": samples.is_sent(sample, current()),
+        "only_with": sample.only_with,
+        "letter": letter,
+        "html": {scheme: _as_seen(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
+        "problem": problem,
+        "files": [(name, name in own) for name in sample.parts().values()],
+        "variables": sorted({*sample.context, "settings", "url_for"}),
+        "needs": {**sample.needs, **sample.wants},
+    }
+
+
+def _as_seen(html: str, scheme: str) -> str:
+    """As a mail program shows it that is light or dark, whatever the browser that shows the gallery is."""
+    return DARK.sub("all" if scheme == "dark" else "not all", html)
+
+
+def _is_about_mail(finding: Finding) -> bool:
+    return samples.FOLDER in finding.where

@@ -1,0 +1,48 @@
+"""What stops a start, and what it warns of: nothing that is wrong runs silently."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask
+
+from . import checks, template_checks
+from .checks import Server
+from .errors import Problem, SettingsError
+from .findings import Finding, errors
+from .settings import Settings, current
+
+log = logging.getLogger(__name__)
+
+
+def refuse_errors(app: Flask, settings: Settings) -> None:
+    """Raises SettingsError. Our own templates were looked at by our tests, so only an admin's are here."""
+    with app.app_context():
+        found = _found(settings)
+    if wrong := errors(found):
+        raise SettingsError([Problem(*_in_words(finding, settings)) for finding in wrong])
+
+
+def warn(server: Server | None = None) -> None:
+    """For a process that stays: one line in the log for each warning. `server`, where it is known, tells
+    what `check --deploy` can only guess. Needs an app context.
+    """
+    settings = current()
+    found = _found(settings)
+    if server and not checks.is_here(settings):
+        found += checks.of_deployment(settings, server)
+    for finding in found:
+        if finding.severity != "info" and finding.id not in settings.RECOVERY_SILENCED:
+            log.warning("%s (%s): %s", *_in_words(finding, settings))
+
+
+def _found(settings: Settings) -> list[Finding]:
+    of_templates = template_checks.of_templates() if template_checks.is_needed() else []
+    return [*checks.of_settings(settings), *of_templates]
+
+
+def _in_words(finding: Finding, settings: Settings) -> tuple[str, str, str]:
+    """The name, its origin, and what to do."""
+    name = finding.where or finding.setting or finding.id
+    origin = settings.origins.get(finding.setting, "not set")
+    return name, origin, f"{finding.what} {finding.hint} [{finding.id}]"
