@@ -12,7 +12,7 @@ from conftest import Site, link_in
 from flask.testing import FlaskCliRunner
 
 from app import health, outbox
-from app.cli.outbox import group
+from app.cli.outbox import PROBLEMS, group
 from app.db import db
 from app.models import OutboxMessage, User, WorkerSign
 
@@ -180,3 +180,9 @@ def test_states_and_limits(site: Site) -> None:
     assert "the account is not active" in run(site, "list", "--state", "dropped").output
     assert len(run(site, "list", "--limit", "1").output.splitlines()) == 2
     assert run(site, "list", "--state", "lost").exit_code == 2
+
+
+def test_every_problem_of_readyz_has_its_words() -> None:
+    """Or the command that is to explain it would fail on it."""
+    known = {text for name, text in vars(health).items() if name.isupper() and isinstance(text, str)}
+    assert known == set(PROBLEMS)

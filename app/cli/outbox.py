@@ -29,6 +29,7 @@ PROBLEMS = {
     health.NO_WORKER: "No worker was seen in the last minute, so no mail goes out: manage.py worker",
     health.MAIL_LATE: "Some mail waits longer than RECOVERY_READY_MAIL_AGE.",
     health.OUTBOX_FULL: "As many mails wait as RECOVERY_MAIL_WAITING_MAX allows: new requests are not kept.",
+    health.BUDGET_SPENT: "RECOVERY_MAIL_HOURLY_MAX mails went out within an hour: reset mail waits.",
 }
 
 
