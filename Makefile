@@ -7,7 +7,7 @@ BIN := .venv/bin
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test security setup check lint types audit lock bench oracle fuzz race storm screenshots clean
+.PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm screenshots clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -22,6 +22,8 @@ security: .venv/.develops  ## run the tests of docs/security.md, and print it ro
 	$(BIN)/python -m pytest $(PARALLEL) -m requirement --security-table
 
 setup: .venv/.develops  ## install what runs, tests and checks into .venv
+
+install: .venv/.runs  ## install what runs, and nothing else
 
 check: lint types audit  ## lint, types, tests and how much they cover: what CI runs
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered

@@ -10,6 +10,9 @@ from typing import Any
 # By default it takes SCRIPT_NAME and PATH_INFO from headers of whoever connects from this machine.
 forwarder_headers = ""
 
+# A way in that nobody here uses.
+control_socket_disable = True
+
 
 def post_worker_init(worker: Any) -> None:
     """Once, since all of them are alike: warn of what does not fit together."""

@@ -41,7 +41,7 @@ def times_seen(password: str) -> int:
     url = f"{current().RECOVERY_BREACHES_URL.rstrip('/')}/range/{digest[:5]}"
     try:
         # In a thread: a resolver that hangs knows no timeout.
-        lines = _threads().submit(_ask, url).result(timeout=WAIT_SECONDS)
+        lines = _threads().submit(ask, url).result(timeout=WAIT_SECONDS)
     except (OSError, HTTPException, ValueError) as error:
         _Breaker.open_until = time.monotonic() + BREAKER_SECONDS
         why = error.reason if isinstance(error, URLError) else error
@@ -60,7 +60,7 @@ class _StayHere(HTTPRedirectHandler):
 _LINE = re.compile(r"([0-9A-Fa-f]{35}):(\d+)")
 
 
-def _ask(url: str) -> dict[str, int]:
+def ask(url: str) -> dict[str, int]:
     """How often by the rest of the digest. Raises for whatever is not a whole answer."""
     request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310
     deadline, text = time.monotonic() + WAIT_SECONDS, b""

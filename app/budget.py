@@ -22,7 +22,11 @@ def why_none_for(link: ResetLink) -> str | None:
     cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
     recent, today = db.session.execute(
         select(
-            func.count().filter(ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS))),
+            # Whose link was cancelled, by themselves or by an admin, may need another at once.
+            func.count().filter(
+                ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS)),
+                ResetLink.revoked_at.is_(None),
+            ),
             func.count(),
         ).where(
             ResetLink.user_id == link.user_id,

@@ -33,7 +33,7 @@ class Server:
     threads: int = 1
     forwarded_allow_ips: str = ""
     debug: bool = False
-    open_secrets: tuple[str, ...] = ()  # secrets that stand in files which everybody can read
+    open_secrets: tuple[tuple[str, str], ...] = ()  # settings, and files of theirs that everybody can read
 
 
 Rule = tuple[Kind, Callable[[Settings, Server], Any]]
@@ -48,7 +48,7 @@ ALWAYS: list[Rule] = [
             "Set the address that your relay lets you send from.",
             "MAIL_DEFAULT_SENDER",
         ),
-        lambda it, _: not is_here(it) and "." not in parseaddr(it.MAIL_DEFAULT_SENDER)[1].rpartition("@")[2],
+        lambda it, _: not is_here(it) and kinds.is_loopback(_sender_domain(it)),
     ),
     (
         Kind(
@@ -61,7 +61,9 @@ ALWAYS: list[Rule] = [
         ),
         lambda it, _: (
             it.SECURITY_PASSWORD_LENGTH_MIN < LENGTH_ALONE
-            and not it.handed_on.get("SECURITY_TWO_FACTOR_REQUIRED")
+            and not (
+                it.handed_on.get("SECURITY_TWO_FACTOR") and it.handed_on.get("SECURITY_TWO_FACTOR_REQUIRED")
+            )
         ),
     ),
     (
@@ -233,16 +235,6 @@ DEPLOYED: list[Rule] = [
     ),
     (
         Kind(
-            "secrets-readable",
-            "warning",
-            "A secret stands in a file that everybody on this machine can read.",
-            "Whoever has it can make sessions, or send your mail.",
-            "chmod 600 the file, and give it to the user that Sparekey runs as.",
-        ),
-        lambda _, server: server.open_secrets,
-    ),
-    (
-        Kind(
             "proxies-undeclared",
             "warning",
             "The public URL is https, and no proxy is declared.",
@@ -332,7 +324,15 @@ DEPLOYED: list[Rule] = [
     ),
 ]
 
-KINDS = [kind for kind, _ in (*ALWAYS, *DEPLOYED)]
+SECRETS_READABLE = Kind(
+    "secrets-readable",
+    "warning",
+    "{name} stands in a file that everybody on this machine can read.",
+    "Whoever has it can make sessions, send your mail, or read your database.",
+    "chmod 600 {path}, and give it to the user that Sparekey runs as.",
+)
+
+KINDS = [*(kind for kind, _ in (*ALWAYS, *DEPLOYED)), SECRETS_READABLE]
 
 
 def of_settings(settings: Settings) -> list[Finding]:
@@ -342,7 +342,11 @@ def of_settings(settings: Settings) -> list[Finding]:
 
 def of_deployment(settings: Settings, server: Server) -> list[Finding]:
     """What `check --deploy` looks at besides."""
-    return [kind.found() for kind, is_so in DEPLOYED if is_so(settings, server)]
+    found = [kind.found() for kind, is_so in DEPLOYED if is_so(settings, server)]
+    return found + [
+        SECRETS_READABLE.found(where=path, setting=name, name=name, path=path)
+        for name, path in server.open_secrets
+    ]
 
 
 def is_here(settings: Settings) -> bool:
@@ -350,13 +354,17 @@ def is_here(settings: Settings) -> bool:
     return kinds.is_loopback(urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or "")
 
 
+def _sender_domain(settings: Settings) -> str:
+    return parseaddr(settings.MAIL_DEFAULT_SENDER)[1].rpartition("@")[2]
+
+
 def _is_database_in_clear(uri: str) -> bool:
     url = make_url(uri)
-    host = url.host or str(url.query.get("host", "/"))
-    is_near = host.startswith("/") or kinds.is_loopback(host)
-    return (
-        url.get_backend_name() == "postgresql" and not is_near and url.query.get("sslmode") not in TLS_MODES
-    )
+    asked = [url.host, *(url.query.get(name, "") for name in ("host", "hostaddr"))]
+    hosts = [host for text in asked if text for host in str(text).split(",")]
+    is_near = all(host.startswith("/") or kinds.is_loopback(host) for host in hosts)
+    is_by_tls = url.query.get("sslmode") in TLS_MODES
+    return url.get_backend_name() == "postgresql" and not is_near and not is_by_tls
 
 
 def _is_same_site(one: str, other: str) -> bool:

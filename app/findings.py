@@ -20,15 +20,16 @@ class Kind:
     hint: str
     setting: str = ""  # the one to change
 
-    def found(self, *, where: str = "", **facts: object) -> Finding:
+    def found(self, *, where: str = "", setting: str = "", **facts: object) -> Finding:
         """This, found; `facts` are put into the words. What they hold is never a pattern itself."""
         what, hint = self.what.format_map(facts), self.hint.format_map(facts)
-        return Finding(self.id, self.severity, what, self.why, hint, self.setting, where)
+        return Finding(self.id, self.severity, what, self.why, hint, setting or self.setting, where)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found. `where`: a file, or whatever else is not a setting."""
+    """One thing that was found. `where`: a file, or whatever else is not a setting. `origin`: where the
+    setting's value came from, when that is another place than the settings say."""
 
     id: str
     severity: Severity
@@ -37,6 +38,7 @@ class Finding:
     hint: str = ""
     setting: str = ""
     where: str = ""
+    origin: str = ""
 
 
 def errors(found: list[Finding]) -> list[Finding]:

@@ -84,7 +84,9 @@ def parse_duration(value: Any) -> timedelta:
         return value
     match = re.fullmatch(_DURATION, str(value).strip())
     if not match:
-        raise ValueError('give a number and a unit, such as "30 minutes"')
+        raise ValueError(
+            'give a number and a unit (seconds, minutes, hours, days, weeks), such as "30 minutes"'
+        )
     seconds = float(match[1]) * _UNITS[match[2]]
     if seconds > DURATION_DAYS_MAX * 86400:
         raise ValueError(f"at most {DURATION_DAYS_MAX} days")
@@ -238,9 +240,10 @@ def _readable(value: str) -> str:
 
 
 def _directory(value: str) -> str:
-    if value and not (os.path.isdir(value) and os.access(value, os.R_OK | os.X_OK)):
-        raise ValueError("no such directory, or it can not be read")
-    return os.path.abspath(value) if value else value
+    path = os.path.abspath(value) if value else ""
+    if path and not (os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)):
+        raise ValueError(f"there is no directory {path}, or it can not be read")
+    return path
 
 
 def _certificates(value: str) -> str:
@@ -269,6 +272,10 @@ def _database(value: str) -> str:
         dialect = make_url(uri).get_backend_name()
     except (ArgumentError, ValueError):
         dialect = ""
+    if uri.count("@") > 1:
+        raise ValueError("write @ in a user or password as %40")
+    if dialect == "sqlite" and make_url(uri).database in (None, "", ":memory:"):
+        raise ValueError("give a file: each process would have a database of its own")
     if dialect not in ("sqlite", "postgresql") or make_url(uri).drivername not in DRIVERS:
         raise ValueError("give sqlite:///file.db or postgresql://user:password@host/name")
     return uri
@@ -301,6 +308,8 @@ def _rates(value: str) -> str:
 
 
 def _storage(value: str) -> str:
+    if value.count("@") > 1:
+        raise ValueError("write @ in a user or password as %40")
     fits = value == "memory://" or bool(re.match(r"(redis|rediss|redis\+unix)://.", value))
     try:
         limits.storage.storage_from_string(value if fits else "memory://")  # connects to nothing yet

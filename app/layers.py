@@ -16,6 +16,7 @@ from .errors import Problem
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS = ROOT / "config" / "default.toml"
+DEFAULT_ORIGIN = "config/default.toml"  # as it is shown
 
 # FLASK_ variables that Flask reads itself.
 OF_FLASK = re.compile(r"FLASK_(APP|DEBUG|ENV_FILE|SKIP_DOTENV|RUN_\w+)")

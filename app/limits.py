@@ -66,7 +66,7 @@ BY_ACCOUNT = (
     "security.change_email",
     "security.two_factor_token_validation",
 )
-_PREFIX = "sparekey"
+PREFIX = "sparekey"
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         storage_options=_patience() if shared else {},
         in_memory_fallback_enabled=shared,
         swallow_errors=True,  # what can not be counted is served
-        key_prefix=_PREFIX,
+        key_prefix=PREFIX,
     )
     limit: Any = partial(_limit, limiter, settings)
     rules = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
@@ -125,10 +125,15 @@ def _limit(limiter: Limiter, settings: Settings, endpoint: str, view: Any) -> An
 
 def source() -> str:
     """The address that a request counts for. The settings say how many proxies are believed."""
+    return source_of(request.remote_addr or "") or "unknown"
+
+
+def source_of(text: str) -> str | None:
+    """What an address counts as; None for what is no address."""
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return "unknown"
+        return None
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
@@ -145,7 +150,7 @@ def seconds_to_wait() -> int:
 
 def know_this_browser(user: User) -> None:
     """From now on it counts apart when it signs in to this account: its owner is there."""
-    mine = [_mark(name) for name in _names_of(user)]
+    mine = [mark_of(name) for name in names_of(user)]
     browser, *others = _known_here() or [secrets.randbelow(BROWSERS)]
     others = [marks for marks in others if not set(marks) & set(mine)]
     value = _signer().dumps([browser, *others[1 - ACCOUNTS_MAX :], mine])
@@ -157,7 +162,7 @@ def may_have_bad_link() -> bool:
     limiter, rates = current_app.extensions["recovery_limiter"], current().RECOVERY_LIMIT_BAD_LINKS
     try:
         items = counting.parse_many(rates) if limiter.enabled else []
-        return all(limiter.limiter.hit(item, _PREFIX, source(), BAD_LINKS) for item in items)
+        return all(limiter.limiter.hit(item, PREFIX, source(), BAD_LINKS) for item in items)
     except Exception:  # whatever the storage raises: what can not be counted is served
         return True
 
@@ -168,9 +173,9 @@ def forget(user: User) -> None:
     if not limiter.enabled:
         return
     try:
-        for key in {key for name in _names_of(user) for key in (_mark(name), _key_of(name))}:
+        for key in {key for name in names_of(user) for key in (mark_of(name), _key_of(name))}:
             for item in counting.parse_many(rates):
-                limiter.limiter.clear(item, _PREFIX, key, SIGNING_IN)
+                limiter.limiter.clear(item, PREFIX, key, SIGNING_IN)
     except Exception as error:  # whatever the storage raises: it ends by itself
         log.warning("what was counted against an account can not be cleared: %s", type(error).__name__)
 
@@ -198,8 +203,8 @@ def _by_identity() -> str:
 
 
 def _key_of(name: str) -> str:
-    mark, known = _mark(name), _known_here()
-    ours = {_mark(name, key) for key in _keys()}
+    mark, known = mark_of(name), _known_here()
+    ours = {mark_of(name, key) for key in _keys()}
     return f"{mark} {known[0]}" if any(ours & set(marks) for marks in known[1:]) else mark
 
 
@@ -217,14 +222,14 @@ def _known_here() -> list[Any]:
 def _by_account() -> str:
     """Who is signed in, or halfway so."""
     who = session.get("tf_user_id") or getattr(current_user, "fs_uniquifier", None)
-    return _mark(who) if who else source()
+    return mark_of(who) if who else source()
 
 
 def _by_link() -> str:
     token = str((request.view_args or {}).get("token", ""))
     with suppress(LinkError):
         token = handles.token_behind(token)
-    return _mark(token)
+    return mark_of(token)
 
 
 def _typed() -> str | None:
@@ -234,21 +239,21 @@ def _typed() -> str | None:
             typed = posted_identity()
         except (InvalidRequest, BadRequest):  # what escapes here passes for a failure of the storage
             typed = ""
-        g.typed_form = _form_of(typed) if typed else None
+        g.typed_form = form_of(typed) if typed else None
     form: str | None = g.typed_form
     return form
 
 
-def _form_of(typed: str) -> str:
+def form_of(typed: str) -> str:
     return str(known_as(typed) or typed.casefold())
 
 
-def _names_of(user: User) -> Iterable[str]:
+def names_of(user: User) -> Iterable[str]:
     names = (user.email, user.username, user.us_phone_number)
-    return [_form_of(str(name)) for name in names if name]
+    return [form_of(str(name)) for name in names if name]
 
 
-def _mark(text: str, key: bytes | None = None) -> str:
+def mark_of(text: str, key: bytes | None = None) -> str:
     """What stands for an identity or a token where they must not rest."""
     return hmac.digest(key or _keys()[-1], text.encode("utf-8", "replace"), "sha256").hex()[:32]
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .models import OutboxMessage
 
 # What a link must not have been through to be usable.
-_OPEN = (
+OPEN = (
     ResetLink.redeemed_at.is_(None),
     ResetLink.superseded_at.is_(None),
     ResetLink.revoked_at.is_(None),
@@ -63,7 +63,7 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
     if link is not None:
-        if not _is_usable(link, user):
+        if not is_usable(link, user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
         link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, _hashes(token)[0]
         return
@@ -118,7 +118,7 @@ def resolve(token: str) -> tuple[ResetLink, User]:
 
 def look_again(link: ResetLink) -> None:
     """Raises the LinkError that fits if the link has ended since it was looked at. A cheap question."""
-    if db.session.scalar(select(ResetLink.id).where(ResetLink.id == link.id, *_OPEN)) is None:
+    if db.session.scalar(select(ResetLink.id).where(ResetLink.id == link.id, *OPEN)) is None:
         _refuse(link.id)
 
 
@@ -140,7 +140,7 @@ def redeem(link: ResetLink, password_before: str) -> None:
     with db.session.no_autoflush:  # the new password must not be there yet
         spent = change(
             update(ResetLink)
-            .where(ResetLink.id == link.id, *_OPEN, ResetLink.expires_at > utcnow())
+            .where(ResetLink.id == link.id, *OPEN, ResetLink.expires_at > utcnow())
             .where(ResetLink.user_id.in_(unchanged))
             .values(redeemed_at=utcnow())
         )
@@ -178,7 +178,7 @@ def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | N
         (link.revoked_at, LinkRevoked),
         (expired, LinkExpired),
         (why_not_recoverable(user), AccountUnavailable),
-        (not _is_usable(link, user), LinkRevoked),
+        (not is_usable(link, user), LinkRevoked),
     )
     refusal = next((kind().about(user.id, link.client) for reason, kind in refusals if reason), None)
     return link, user, refusal
@@ -192,10 +192,10 @@ def _refuse(link_id: int) -> NoReturn:
 
 
 def _end(*which: ColumnElement[bool], column: str) -> None:
-    change(update(ResetLink).where(*which, *_OPEN).values({column: utcnow()}))
+    change(update(ResetLink).where(*which, *OPEN).values({column: utcnow()}))
 
 
-def _is_usable(link: ResetLink, user: User) -> bool:
+def is_usable(link: ResetLink, user: User) -> bool:
     """Nothing has ended the link, and the account is as it was when the link was issued."""
     ended = link.redeemed_at or link.superseded_at or link.revoked_at
     unchanged = link.email == user.email and link.password_state == _password_state(user)

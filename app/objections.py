@@ -94,14 +94,14 @@ def _object(message: OutboxMessage, has_happened: bool) -> bool:
         db.session.rollback()
         return False
     if has_happened:
-        _end_access(user_id, with_password=message.kind != "address_notice")
+        end_access(user_id, with_password=message.kind != "address_notice")
         alerts.tell("Somebody says that a change of their account was not theirs", user_id=user_id)
     audit.record("not_me", reason=message.kind, user_id=user_id, about=message.name)
     db.session.commit()
     return True
 
 
-def _end_access(user_id: int, *, with_password: bool) -> None:
+def end_access(user_id: int, *, with_password: bool) -> None:
     """Cookies, "stay signed in", auth tokens and refresh tokens; and the password that was set. The account
     keeps one that nobody knows, so that its owner can recover it as ever."""
     datastore = current_app.extensions["security"].datastore

@@ -43,7 +43,7 @@ BAD_SENDER = "MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})"
 FINAL = "{what} is refused for good: {said}"
 SAID = "the relay said {reply}"
 TOO_LONG = "the relay took too long over this mail"
-AWAY = "the relay (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
+AWAY = "the relay {host}:{port} (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
 
 
 class _Patient(smtplib.SMTP):
@@ -221,7 +221,8 @@ def _why_no_connection(error: Exception) -> RelayAway | RelayMisconfigured:
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return RelayMisconfigured(NO_TLS.format(why=error.reason))
     is_told = isinstance(error, (OSError, smtplib.SMTPException))  # others may tell what they should not
-    return RelayAway(AWAY.format(why=cause_of(error) if is_told else type(error).__name__))
+    why = cause_of(error) if is_told else type(error).__name__
+    return RelayAway(AWAY.format(host=current().MAIL_SERVER, port=current().MAIL_PORT, why=why))
 
 
 def cause_of(error: Exception) -> str:

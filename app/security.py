@@ -16,7 +16,7 @@ from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message
 from sqlalchemy.exc import DataError, IntegrityError
 
-from . import clients, hashing, identities, outbox, passwords, recovery, sessions, signals
+from . import clients, foreign, hashing, identities, outbox, passwords, recovery, sessions, signals
 from .askings import ASKINGS
 from .db import db
 from .errors import IdentityError
@@ -56,6 +56,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         if f"SECURITY_{name}" not in settings.handed_on:
             app.config[f"SECURITY_{name}"] = text.format(site=settings.RECOVERY_SITE_NAME)
     sessions.prepare(app, settings)
+    foreign.init()
     identities.init_app(app, settings)
     clients.init_app(app, settings)
     security = Security(

@@ -11,6 +11,7 @@ import difflib
 import hmac
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,11 +40,11 @@ FIXED: dict[str, tuple[Any, str]] = {
     "SECURITY_CSRF_PROTECT_MECHANISMS": (("basic", "session", "token"), "forms need a token"),
     "SECURITY_PASSWORD_HASH": ("argon2", "it is the one scheme new hashes are made with"),
     "SECURITY_PASSWORD_SINGLE_HASH": (
-        flask_security.core._default_config["PASSWORD_SINGLE_HASH"],
+        {*flask_security.core._default_config["PASSWORD_SINGLE_HASH"], "foreign"},
         "every new hash is made with SECURITY_PASSWORD_SALT, which is not in the database",
     ),
     "SECURITY_PASSWORD_SCHEMES": (
-        ["argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt"],
+        ["argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt", "foreign"],
         "no scheme that a stored mark or a plain text could pass for",
     ),
     "SECURITY_HASHING_SCHEMES": (["hex_sha512"], "it stands in signed tokens only; others cost 200 ms"),
@@ -82,6 +83,7 @@ HANDED_ON: dict[str, Any] = {
 # Tables and lists that Flask-Security has no default for.
 AS_JSON = ("SECURITY_TOTP_SECRETS", "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS")
 
+_TEMPLATE = re.compile(r"_TEMPLATE(_|$)")
 IDENTITIES = ("email", "username", "us_phone_number")
 
 
@@ -211,7 +213,8 @@ def in_plain_words(code: int = EXIT_REFUSED) -> Iterator[None]:
     except SettingsError as error:
         print("Sparekey can not start:", file=sys.stderr)
         for problem in error.problems:
-            print(f"  {problem}", file=sys.stderr)
+            # Some of it was written by others, and may move a terminal's cursor.
+            print("  " + "".join(c if c.isprintable() else "�" for c in str(problem)), file=sys.stderr)
         sys.exit(code)
 
 
@@ -231,7 +234,9 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Readin
     settings = None
     try:
         settings = Settings(**ours, handed_on=handed_on, origins=found.origins)
-        problems += [*_contradictions(settings, found), *_debugging(settings, environ)]
+        if not found.problems:  # or half of a pair may be what could not be read
+            problems += _contradictions(settings, found)
+        problems += _debugging(settings, environ)
     except ValidationError as error:
         problems += _problems_in(error, found)
     problems.sort(key=lambda problem: problem.name)
@@ -247,7 +252,15 @@ def _problems_in(error: ValidationError, found: layers.Layers) -> Iterator[Probl
         elif detail["type"] != "missing":
             yield Problem(name, found.origin_of(name), kinds.in_words(detail))
         elif not found.problems:  # or it may stand in the file that could not be read
-            yield Problem(name, "not set", f"needed; set it in your file or as FLASK_{name}")
+            yield Problem(name, "not set", _needed(name))
+
+
+def _needed(name: str) -> str:
+    if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT"):
+        return (
+            f"needed: name a file with it in FLASK_{name}_FILE, or give it as FLASK_{name}; {kinds.MAKE_ONE}"
+        )
+    return f"needed: set it in your file, or as FLASK_{name}"
 
 
 def _handed_on(name: str, value: Any) -> Any:
@@ -260,14 +273,21 @@ def _handed_on(name: str, value: Any) -> Any:
         return _as(HANDED_ON[name], value)
     of_fst = of_flask_security()
     if name not in of_fst:
-        raise ValueError(unknown(name))
+        aside = "; settings stand outside of [sections]" if isinstance(value, dict) else ""
+        raise ValueError(unknown(name) + aside)
     if name in AS_JSON:
         value = kinds.parse_json_text(value)
+    return _of_flask_security(name, of_fst[name], value)
+
+
+def _of_flask_security(name: str, default: Any, value: Any) -> Any:
+    if _TEMPLATE.search(name):
+        raise ValueError("can not be set: put a file into RECOVERY_TEMPLATE_DIR instead")
     if name.endswith(("_URL", "_URL_PREFIX")) and value and not str(value).startswith("/"):
         raise ValueError("must start with a slash")
-    if callable(of_fst[name]):
+    if callable(default):
         raise ValueError("a function of Flask-Security's: can not be set")
-    return _as(kind_like(of_fst[name]), value)
+    return _as(kind_like(default), value)
 
 
 def unknown(name: str) -> str:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def refuse_errors(app: Flask, settings: Settings) -> None:
     """Raises SettingsError. Our own templates were looked at by our tests, so only an admin's are here."""
     with app.app_context():
-        found = _found(settings)
+        found = [*checks.of_settings(settings), *template_checks.of_own_templates()]
     if wrong := errors(found):
         raise SettingsError([Problem(*_in_words(finding, settings)) for finding in wrong])
 
@@ -28,17 +28,12 @@ def warn(server: Server | None = None) -> None:
     what `check --deploy` can only guess. Needs an app context.
     """
     settings = current()
-    found = _found(settings)
+    found = [*checks.of_settings(settings), *template_checks.of_own_templates()]
     if server and not checks.is_here(settings):
         found += checks.of_deployment(settings, server)
     for finding in found:
         if finding.severity != "info" and finding.id not in settings.RECOVERY_SILENCED:
             log.warning("%s (%s): %s", *_in_words(finding, settings))
-
-
-def _found(settings: Settings) -> list[Finding]:
-    of_templates = template_checks.of_templates() if template_checks.is_needed() else []
-    return [*checks.of_settings(settings), *of_templates]
 
 
 def _in_words(finding: Finding, settings: Settings) -> tuple[str, str, str]:

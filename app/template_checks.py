@@ -6,16 +6,18 @@ import difflib
 import html
 import traceback
 from collections.abc import Iterator
-from html.parser import HTMLParser
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 from flask import current_app
-from jinja2 import Environment, StrictUndefined, TemplateNotFound, TemplateSyntaxError, meta, nodes
 
 from . import samples, templating
+from .elements import elements_of, loaded_from_elsewhere
 from .findings import Finding, Kind
-from .settings import current
+from .settings import current, declared
+from .trees import Trees, short
 
 DIRECTORY = "RECOVERY_TEMPLATE_DIR"
 TAKE_AWAY = "Correct the file, or take it away: ours is used then."
@@ -100,6 +102,22 @@ REPLACES_NOTHING = Kind(
     "Give it the name of the template that it is to replace.",
     DIRECTORY,
 )
+UNKNOWN_SETTING = Kind(
+    "template-setting",
+    "error",
+    "It uses settings.{name}, and there is no such setting{near}.",
+    "There would be a hole in the text.",
+    "manage.py config show lists what there is.",
+    DIRECTORY,
+)
+UNUSED_BLOCK = Kind(
+    "template-block-unused",
+    "warning",
+    "It fills {names}, which the template that it extends does not have.",
+    "What stands there is shown to nobody.",
+    "There are: {known}.",
+    DIRECTORY,
+)
 KINDS = [
     BROKEN,
     UNKNOWN_VARIABLE,
@@ -111,227 +129,150 @@ KINDS = [
     BLOCKED,
     REMOTE,
     REPLACES_NOTHING,
+    UNKNOWN_SETTING,
+    UNUSED_BLOCK,
 ]
 PARTS = {samples.SUBJECT: "subject", samples.TEXT: "plain text", samples.HTML: "HTML"}
 
 
 def of_templates() -> list[Finding]:
     """All that is wrong with templates, the admin's and ours. Needs an app context, and no database."""
-    env = current_app.jinja_env.overlay(undefined=StrictUndefined)
-    found = list(_of_mails(env))
-    with current_app.test_request_context():
-        found += _of_pages(env)
-        found += _of_others(env, found)
+    trees = Trees(current_app.jinja_env)
+    found = list(_of_mails(trees))
+    with samples.a_request():
+        found += _of_pages(trees)
+        found += _of_own_files(trees)
     return list(dict.fromkeys(found))  # several states of a page, one finding
 
 
-def is_needed() -> bool:
-    """Whether there is anything that Sparekey's own tests did not look at."""
-    return any(templating.replaced(current()))
-
-
-def _of_mails(env: Environment) -> Iterator[Finding]:
-    for mail in samples.MAILS:
-        wrong = [
-            finding for name in mail.parts().values() for finding in _of_template(env, name, mail.context)
-        ]
-        yield from wrong or _of_letter(env, mail)
-
-
-def _of_letter(env: Environment, mail: samples.Mail) -> Iterator[Finding]:
-    """A mail whose templates render: whether it holds what it must."""
-    letter, parts = samples.letter(mail, env), mail.parts()
-    said = {
-        samples.SUBJECT: letter.subject,
-        samples.TEXT: letter.text,
-        samples.HTML: html.unescape(letter.html),
-    }
-    for ending, name in parts.items():
-        if not said[ending].strip():
-            yield EMPTY.found(where=_path(env, name), part=PARTS[ending])
-        elif ending == samples.SUBJECT and len(letter.subject.splitlines()) > 1:
-            yield SUBJECT_LINES.found(where=_path(env, name))
-        elif ending != samples.SUBJECT:
-            for kind, what, expression in _missing(env, mail, said[ending]):
-                yield kind.found(where=_path(env, name), part=PARTS[ending], what=what, expression=expression)
-    if remote := [element for element in _elements(letter.html) if element.loads_from_elsewhere()]:
-        yield REMOTE.found(where=_path(env, parts[samples.HTML]), what=remote[0])
-
-
-def _missing(env: Environment, mail: samples.Mail, text: str) -> Iterator[tuple[Kind, str, str]]:
-    for kind, needed in ((WITHOUT_LINK, mail.needs), (WITHOUT_OBJECTION, mail.wants)):
-        for what, expression in needed.items():
-            if str(env.compile_expression(expression)(**mail.context)) not in text:
-                yield kind, what, expression
-
-
-def _of_pages(env: Environment) -> Iterator[Finding]:
-    for page in samples.pages():
-        name = f"security/{page.template}.html"
-        if wrong := list(_of_template(env, name, page.context)):
-            yield from wrong
-            continue
-        elements = _elements(samples.render(env, name, page.context))
-        sent = {element.attributes.get("name") for element in elements}
-        if missing := [field for field in page.fields if field not in sent]:
-            yield WITHOUT_FIELD.found(where=_path(env, name), names=", ".join(missing), template=name)
-        if blocked := [element for element in elements if element.is_blocked()]:
-            yield BLOCKED.found(where=_path(env, name), what=blocked[0])
-
-
-def _of_others(env: Environment, found: list[Finding]) -> Iterator[Finding]:
-    """The admin's files that no sample has rendered: other pages of Flask-Security's, or nothing at all."""
-    known = {*templating.shipped(), *_of_flask_security()}
-    used = {name for own in templating.replaced(current()) for name in _reached(env, own) if name != own}
-    for name in templating.replaced(current()):
-        if error := _syntax_error(env, name):
-            broken = BROKEN.found(where=_path(env, name), said=error)
-            if broken not in found:
-                yield broken
-        elif name not in known | used:
-            near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
-            yield REPLACES_NOTHING.found(
-                where=_path(env, name), near=f"; did you mean {near[0]}?" if near else ""
-            )
-
-
-def _of_template(env: Environment, name: str, context: dict[str, Any]) -> Iterator[Finding]:
-    """Whether one template can be rendered with this context, whatever branch is taken."""
-    for reached in _reached(env, name):
-        if error := _syntax_error(env, reached):
-            at_fault = _path(env, reached)
-            yield BROKEN.found(where=_path(env, name) if at_fault == reached else at_fault, said=error)
-            return
-    if unknown := _unknown_names(env, name, context):
-        names, known = ", ".join(sorted(unknown)), ", ".join(sorted({*context, "settings", "url_for"}))
-        yield UNKNOWN_VARIABLE.found(where=_path(env, name), names=names, known=known)
-        return
-    try:
-        samples.render(env, name, context)
-    except Exception as error:  # a template can raise anything
-        where, line = _place(env, name, error)
-        yield BROKEN.found(where=where, said=f"{line}{type(error).__name__}: {_one_line(error)}")
-
-
-def _syntax_error(env: Environment, name: str) -> str | None:
-    try:
-        _source(env, name)
-    except TemplateSyntaxError as error:
-        return f"Line {error.lineno}: {error.message}"
-    except TemplateNotFound:
-        return f"There is no {name}, which it needs."
-    except UnicodeDecodeError:
-        return "The file is not UTF-8."
-    return None
-
-
-def _source(env: Environment, name: str) -> nodes.Template:
-    assert env.loader is not None
-    return env.parse(env.loader.get_source(env, name)[0])
-
-
-def _reached(env: Environment, name: str, before: frozenset[str] = frozenset()) -> list[str]:
-    """The template, and all that it extends, includes or imports, themselves and by way of others."""
-    try:
-        names = [ref for ref in meta.find_referenced_templates(_source(env, name)) if ref]
-    except (TemplateSyntaxError, TemplateNotFound, UnicodeDecodeError):
-        names = []
-    found = [name]
-    for ref in names:
-        if ref not in before and ref not in found:
-            found += _reached(env, ref, before | set(found))
+def of_own_templates() -> list[Finding]:
+    """The same, unless the admin has none: ours were looked at by our tests. Looks once in an app's life."""
+    known: dict[str, Any] = current_app.extensions
+    if "template_findings" not in known:
+        known["template_findings"] = of_templates() if any(templating.replaced(current())) else []
+    found: list[Finding] = known["template_findings"]
     return found
 
 
-def _unknown_names(env: Environment, name: str, context: dict[str, Any]) -> set[str]:
-    """Variables that nothing gives, in any branch."""
-    trees = [_source(env, reached) for reached in _reached(env, name)]
-    given: dict[str, Any] = {**env.globals, **context}
+def _of_mails(trees: Trees) -> Iterator[Finding]:
+    for mail in samples.MAILS:
+        # What Flask-Security mails, it writes within a request.
+        with samples.a_request() if mail.subject else nullcontext():
+            wrong = [
+                finding for name in mail.parts().values() for finding in _of_one(trees, name, mail.context)
+            ]
+            found = wrong or list(_of_letter(trees, mail))
+        for finding in found:  # what is never sent stops nothing
+            is_sent = samples.is_sent(mail, current())
+            yield finding if is_sent or finding.severity == "info" else replace(finding, severity="warning")
+
+
+def _of_letter(trees: Trees, mail: samples.Mail) -> Iterator[Finding]:
+    """A mail whose templates render: whether it holds what it must."""
+    letter, parts = samples.letter(mail), mail.parts()
+    yield from _of_subject(trees, mail, letter.subject)
+    for ending, text in ((samples.TEXT, letter.text), (samples.HTML, html.unescape(letter.html))):
+        where = trees.path(parts[ending])
+        if not text.strip():
+            yield EMPTY.found(where=where, part=PARTS[ending])
+            continue
+        for kind, need in [
+            *((WITHOUT_LINK, n) for n in mail.needs),
+            *((WITHOUT_OBJECTION, n) for n in mail.wants),
+        ]:
+            if _bare(str(mail.context[need.variable])) not in _bare(text):
+                yield kind.found(
+                    where=where,
+                    part=PARTS[ending],
+                    what=need.what,
+                    expression=need.expression or need.variable,
+                )
+    if loaded := loaded_from_elsewhere(letter.html):
+        yield REMOTE.found(where=trees.path(parts[samples.HTML]), what=loaded)
+
+
+def _of_subject(trees: Trees, mail: samples.Mail, subject: str) -> Iterator[Finding]:
+    where = "" if mail.subject else trees.path(mail.parts()[samples.SUBJECT])
+    setting = mail.subject or DIRECTORY
+    if not subject.strip():
+        yield EMPTY.found(where=where, setting=setting, part=PARTS[samples.SUBJECT])
+    elif len(subject.splitlines()) > 1:
+        yield SUBJECT_LINES.found(where=where, setting=setting)
+
+
+def _bare(text: str) -> str:
+    """However it is wrapped, spaced or quoted for a URL."""
+    return "".join(unquote(text).split()).casefold()
+
+
+def _of_pages(trees: Trees) -> Iterator[Finding]:
+    for page in samples.pages():
+        name = f"security/{page.template}.html"
+        if wrong := list(_of_one(trees, name, page.context)):
+            yield from wrong
+            continue
+        elements = elements_of(samples.render(name, page.context))
+        sent = {element.attributes.get("name") for element in elements}
+        if missing := [field for field in page.fields if field not in sent]:
+            yield WITHOUT_FIELD.found(where=trees.path(name), names=", ".join(missing), template=name)
+        if blocked := [element for element in elements if element.is_blocked()]:
+            yield BLOCKED.found(where=trees.path(name), what=blocked[0])
+
+
+def _of_own_files(trees: Trees) -> Iterator[Finding]:
+    """What can be seen without rendering: of other pages of Flask-Security's, and of what has no effect."""
+    known = {*templating.shipped(), *_of_flask_security()}
+    own = list(templating.replaced(current()))
+    used = {name for one in own if one in known for name in trees.reached(one)}
+    for name in own:
+        where = trees.path(name)
+        if name not in known | used:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
+            yield REPLACES_NOTHING.found(where=where, near=f" (did you mean {near[0]}?)" if near else "")
+        elif said := trees.problem(name):
+            yield BROKEN.found(where=where, said=said)
+        else:
+            unused, there = trees.unused_blocks(name)
+            if unused:
+                yield UNUSED_BLOCK.found(where=where, names=", ".join(unused), known=", ".join(there))
+            for setting in trees.unknown_settings(name):
+                like = difflib.get_close_matches(setting, declared(), 1, cutoff=0.6)
+                near_by = f" (did you mean {like[0]}?)" if like else ""
+                yield UNKNOWN_SETTING.found(where=where, name=setting, near=near_by)
+
+
+def _of_one(trees: Trees, name: str, context: dict[str, Any]) -> Iterator[Finding]:
+    """Whether one template can be rendered with this context, whatever branch is taken."""
+    for reached in trees.reached(name):
+        if said := trees.problem(reached):
+            at_fault = trees.path(reached)
+            yield BROKEN.found(where=trees.path(name) if at_fault == reached else at_fault, said=said)
+            return
+    given: dict[str, Any] = {**current_app.jinja_env.globals, **context}
     current_app.update_template_context(given)
-    used = set().union(*(meta.find_undeclared_variables(tree) for tree in trees))
-    made = set().union(*(_made_in(tree) for tree in trees))
-    return used - made - given.keys()
-
-
-def _made_in(tree: nodes.Template) -> set[str]:
-    """What a template sets or imports itself, for its blocks and its parents."""
-    names = {node.name for node in tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
-    for node in tree.find_all(nodes.FromImport):
-        names |= {name if isinstance(name, str) else name[1] for name in node.names}
-    return (
-        names | {node.target for node in tree.find_all(nodes.Import)} | {"title"}
-    )  # base.html has a default
-
-
-def _place(env: Environment, name: str, error: Exception) -> tuple[str, str]:
-    """The file and line that an error came from: Jinja puts them into the traceback."""
-    paths = {_path(env, reached) for reached in _reached(env, name)}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _short(frame.filename) in paths:
-            return _short(frame.filename), f"Line {frame.lineno}: "
-    return _path(env, name), ""
-
-
-def _path(env: Environment, name: str) -> str:
-    """The file behind a name, for people."""
+    if unknown := trees.unknown_names(name, given):
+        names, known = ", ".join(unknown), ", ".join(samples.known_in(context))
+        yield UNKNOWN_VARIABLE.found(where=trees.path(next(iter(unknown.values()))), names=names, known=known)
+        return
     try:
-        assert env.loader is not None
-        return _short(env.loader.get_source(env, name)[1] or name)
-    except UnicodeDecodeError:
-        return _short(str(Path(current().RECOVERY_TEMPLATE_DIR, name)))
-    except TemplateNotFound:
-        return name
+        samples.render(name, context)
+    except Exception as error:  # a template can raise anything
+        where, line = _place(trees, name, error)
+        said = f"{line}{type(error).__name__}: {' '.join(str(error).split())}"
+        if isinstance(error, RecursionError):
+            said = f"It extends or includes itself. Ours is shipped/{name}."
+        yield BROKEN.found(where=where, said=said)
 
 
-def _short(path: str) -> str:
-    return path.removeprefix(f"{templating.SHIPPED.parent}/")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _place(trees: Trees, name: str, error: Exception) -> tuple[str, str]:
+    """The file and line that an error came from: Jinja puts them into the traceback."""
+    paths = {trees.path(reached) for reached in trees.reached(name)}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if short(frame.filename) in paths:
+            return short(frame.filename), f"Line {frame.lineno}: "
+    return trees.path(name), ""
 
 
 def _of_flask_security() -> set[str]:
     loader = current_app.blueprints["security"].jinja_loader
     return set(loader.list_templates()) if loader else set()
-
-
-class Element:
-    """One element of a page or mail, as far as it matters."""
-
-    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
-        self.tag, self.attributes = tag, attributes
-
-    def __str__(self) -> str:
-        shown = next(
-            (f' {key}="{self.attributes[key][:60]}"' for key in ("src", "style") if self.attributes.get(key)),
-            "",
-        )
-        return f"<{self.tag}{shown}>"
-
-    def loads_from_elsewhere(self) -> bool:
-        source = self.attributes.get("src") or (self.tag == "link" and self.attributes.get("href")) or ""
-        return self.tag != "a" and str(source).startswith(("http:", "https:", "//"))
-
-    def is_blocked(self) -> bool:
-        """By the policy of headers.py."""
-        is_script = self.tag == "script" and not self.attributes.get("nonce")
-        handlers = any(name.startswith("on") for name in self.attributes)
-        return (
-            is_script
-            or handlers
-            or self.tag in ("style", "iframe")
-            or "style" in self.attributes
-            or self.loads_from_elsewhere()
-        )
-
-
-def _elements(text: str) -> list[Element]:
-    found: list[Element] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-            found.append(Element(tag, {name: value or "" for name, value in attributes}))
-
-    Reader().feed(text)
-    return found

@@ -393,6 +393,17 @@ def site(make_site: Any) -> Site:
     return built
 
 
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[servers.Redis]:
+    program = servers.find_redis()
+    if program is None:
+        skip_or_fail("Redis is not installed (Debian: apt-get install redis-server)")
+    server = servers.Redis(program, tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
 def closed_at_once(app: Any) -> Any:
     """Answers whole: Werkzeug's server leaves a static file open when the browser resets the connection."""
 

@@ -23,6 +23,7 @@ import dns.message
 import dns.rcode
 import dns.resolver
 import dns.rrset
+import flask_security
 import pytest
 import servers
 from click.testing import CliRunner
@@ -230,7 +231,7 @@ MISTAKES = [
         "link-life-short", "SECURITY_RESET_PASSWORD_WITHIN", "15", SECURITY_RESET_PASSWORD_WITHIN="6 minutes"
     ),
     # templates
-    wrong("RECOVERY_TEMPLATE_DIR", "/nowhere", "no such directory"),
+    wrong("RECOVERY_TEMPLATE_DIR", "/nowhere", "there is no directory /nowhere"),
     spoilt("an open block", "template-broken", "take it away", html=INSTRUCTIONS[".html"] + "{% if x %}"),
     spoilt(
         "a foreign variable", "template-variable", "reset_token", txt=INSTRUCTIONS[".txt"] + "{{ user.name }}"
@@ -243,8 +244,8 @@ MISTAKES = [
     ),
     spoilt(
         "a setting that is none",
-        "template-broken",
-        "take it away",
+        "template-setting",
+        "config show",
         html=INSTRUCTIONS[".html"].replace("</h1>", "{{ settings.SITE }}</h1>"),
     ),
     spoilt(
@@ -267,9 +268,24 @@ MISTAKES = [
         html='{% extends "security/mine.html" %}',
     ),
     spoilt(
-        "what Python can not do", "template-broken", "take it away", txt=INSTRUCTIONS[".txt"] + "{{ 1 / 0 }}"
+        "what Python can not do",
+        "template-broken",
+        "take it away",
+        txt=INSTRUCTIONS[".txt"].replace("Hello", "") + "{% block footer %}{{ 1 / 0 }}{% endblock %}",
     ),
     spoilt("another encoding", "template-broken", "take it away", txt="Grüße".encode("latin-1")),
+    spoilt(
+        "a block that is not there",
+        "template-block-unused",
+        "content",
+        txt='{% extends "shipped/security/email/reset_instructions.txt" %}{% block contents %}x{% endblock %}',
+    ),
+    spoilt(
+        "a page that extends itself",
+        "template-broken",
+        "shipped/security/forgot_password.html",
+        forgot='{% extends "security/forgot_password.html" %}',
+    ),
     spoilt("a typo in the file's name", "template-replaces-nothing", "Give it the name", typo="Hello"),
     spoilt(
         "a form without its token",
@@ -405,7 +421,15 @@ def test_there_are_enough_mistakes_and_of_every_kind() -> None:
     planted = {mistake.id for mistake in MISTAKES}
     assert len(MISTAKES) >= 40
     of_others = {kind.id for module in (cli_check.deployed, cli_check.live) for kind in module.KINDS}
-    elsewhere = {"old-keys", "client-on-another-site", "inbox-on", "secrets-readable", "no-security-txt"}
+    elsewhere = {
+        "not-bootable",
+        "gunicorn-variables",
+        "old-keys",
+        "client-on-another-site",
+        "inbox-on",
+        "secrets-readable",
+        "no-security-txt",
+    }
     assert {kind.id for kind in cli_check.KINDS} - planted == of_others | elsewhere
     assert len(cli_check.KINDS) == len({kind.id for kind in cli_check.KINDS})
 
@@ -423,6 +447,7 @@ def test_people_read_it_in_lines(place: Place) -> None:
         "    Within the cool-down an account gets one mail, and its link has ended before that is over.",
         "    → Set it shorter than SECURITY_RESET_PASSWORD_WITHIN.",
         "",
+        "1 error, 1 warning.",
     ]
 
 
@@ -476,6 +501,36 @@ def test_a_secret_that_everybody_can_read_is_told(place: Place) -> None:
     for mode, is_open in ((0o600, False), (0o644, True)):
         secret.chmod(mode)
         assert ("secrets-readable" in place.finds("--deploy", FLASK_SECRET_KEY_FILE=str(secret))) is is_open
+
+
+def test_a_password_in_an_address_is_a_secret_too(place: Place) -> None:
+    place.write(
+        {
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{place.folder}/x.db",
+            "SECRET_KEY": None,
+            "SECURITY_PASSWORD_SALT": None,
+        }
+    )
+    (place.folder / "mine.toml").chmod(0o644)
+    secrets = SECRETS
+    assert "secrets-readable" not in place.finds("--deploy", **secrets)
+    uri = "postgresql://me:xyzzy@127.0.0.1:1/x"
+    place.write({"SQLALCHEMY_DATABASE_URI": uri, "SECRET_KEY": None, "SECURITY_PASSWORD_SALT": None})
+    (place.folder / "mine.toml").chmod(0o644)
+    found = place.finds("--deploy", **secrets)["secrets-readable"]
+    assert found["setting"] == "SQLALCHEMY_DATABASE_URI"
+    assert str(place.folder / "mine.toml") in found["hint"]
+
+
+def test_a_file_that_can_not_be_read_is_named_where_it_is(place: Place) -> None:
+    place.write({"MAIL_USERNAME": "me", "MAIL_USE_TLS": True})
+    nowhere = str(place.folder / "nowhere")
+    ended = place.types("check", "--format", "json", FLASK_MAIL_PASSWORD_FILE=nowhere)
+    [found] = json.loads(ended.stdout)["findings"]  # and not that the pair is not whole
+    assert (found["setting"], found["origin"]) == ("MAIL_PASSWORD", "FLASK_MAIL_PASSWORD_FILE")
+    (place.folder / "mine.toml").write_text("MAIL_PORT = [")
+    [found, *_] = json.loads(place.types("check", "--format", "json", **SECRETS).stdout)["findings"]
+    assert found["origin"] == str(place.folder / "mine.toml")
 
 
 def test_the_demo_is_not_a_deployment(place: Place) -> None:
@@ -613,7 +668,7 @@ WELL_KNOWN = {
     [
         ({}, set()),
         ({"mail.example.com": ["unrelated"]}, {"spf-missing"}),
-        ({"mail.example.com": None}, {"spf-missing"}),
+        ({"mail.example.com": None}, {"sender-domain-missing"}),
         ({"mail.example.com": []}, {"spf-missing"}),
         ({"mail.example.com": ["v=spf1 -all", "v=spf1 mx -all"]}, {"spf-twice"}),
         ({"mail.example.com": ["v=spf1 +all"]}, {"spf-open"}),
@@ -729,3 +784,180 @@ def test_every_finding_stands_in_the_docs() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", (ROOT / "docs/configure.md").read_text(), re.MULTILINE)
     known = [(kind.id, kind.severity) for kind in cli_check.KINDS]
     assert sorted(rows) == sorted([*known, (cli_check.INVALID, "error")])
+
+
+REAL = "{{ reset_token }}"
+GOOD_OVERRIDES = {
+    "an include that may be missing": ("check_mail.html", '{% include "brand.html" ignore missing %}Look.'),
+    "a choice of includes": ("check_mail.html", '{% include ["a.html", "security/_menu.html"] %}'),
+    "a default": ("check_mail.html", '{{ note|default("") }}{% if note is defined %}{{ note }}{% endif %}'),
+    "what the request may hold": (
+        "check_mail.html",
+        '{% if request.args.embed %}x{% endif %}{{ session.lang or "" }}{{ g.x or "" }}{{ request.cookies.theme }}',
+    ),
+    "a loop": (
+        "check_mail.html",
+        "{% for x in [1, 2] %}{% if loop.previtem %}{{ x }}{% endif %}{% endfor %}",
+    ),
+    "a macro": (
+        "check_mail.html",
+        "{% macro m(a, b) %}{{ a }}{% if b %}{{ b }}{% endif %}{% endmacro %}{{ m(1) }}",
+    ),
+    "a set": (
+        "check_mail.html",
+        '{% set x = 1 %}{% with y = x %}{{ y }}{% endwith %}{{ _fsdomain("Login") }}',
+    ),
+    "a base with a name that one page sets": (
+        "base.html",
+        (ROOT / "templates/security/base.html")
+        .read_text()
+        .replace(
+            "<body>", '<body class="{{ section|default("a") }}">{% if request_id is defined %}{% endif %}'
+        ),
+    ),
+    "a home that leads on": ("home.html", '<a href="https://app.example.com/">Go on</a>'),
+    "an app's own scheme": (
+        "email/reset_instructions.txt",
+        f"myapp://reset?token={REAL} {{{{ objection }}}}",
+    ),
+    "a link in a link": (
+        "email/reset_instructions.txt",
+        'https://go.example/?u={{ ("https://id.example.com/reset/" ~ reset_token)|urlencode }} {{ objection }}',
+    ),
+    "a code in two halves": ("email/two_factor_instructions.txt", "{{ token[:3] }} {{ token[3:] }}"),
+    "who asked, in a mail of Flask-Security's": ("email/change_notice.txt", "From {{ request.remote_addr }}"),
+    "whose account": (
+        "email/change_notice.txt",
+        '{{ user.create_datetime.strftime("%Y") }} {{ user.id + 0 }}',
+    ),
+    "notes": ("README.txt", "Mine. {{ not a template"),
+}
+
+
+@pytest.mark.parametrize("what", GOOD_OVERRIDES)
+def test_a_good_file_of_ones_own_stops_nothing(place: Place, what: str) -> None:
+    name, content = GOOD_OVERRIDES[what]
+    place.write({"SECURITY_TWO_FACTOR": False}, {f"security/{name}": content})
+    found = place.finds()
+    assert found.keys() <= {"template-replaces-nothing"}, found
+    assert (what == "notes") == bool(found)
+
+
+def test_every_template_of_flask_security_may_be_copied(place: Place) -> None:
+    """As its documentation tells; those that mail links are another matter: Sparekey's links are its own."""
+    folder = Path(flask_security.__file__).parent / "templates"
+    ours = ("base.html", "reset_instructions", "reset_notice", "confirmation_", "forgot_password", "_m")
+    copied = {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*.*")
+        if not path.name.startswith(ours)
+    }
+    assert len(copied) > 30
+    place.write({}, copied)
+    assert [one for one in place.finds().values() if one["severity"] == "error"] == []
+
+
+GOOD_SETTINGS = [
+    {"SECURITY_PASSWORD_LENGTH_MIN": 8, "SECURITY_TWO_FACTOR": True, "SECURITY_TWO_FACTOR_REQUIRED": True}
+    | {"SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"], "SECURITY_TOTP_ISSUER": "Us"}
+    | {"SECURITY_TOTP_SECRETS": {"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFzMKLxXYiZu9B"}},
+    {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "127.0.0.1"},
+    {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "smtp.example.com", "MAIL_USE_TLS": True},
+    {"SQLALCHEMY_DATABASE_URI": "postgresql://me:xyzzy@127.0.0.1/x"},
+    {"SQLALCHEMY_DATABASE_URI": "postgresql:///x?host=/run/postgresql"},
+    {"SQLALCHEMY_DATABASE_URI": "postgresql://me:xyzzy@db.example.com/x?sslmode=verify-full"},
+    {"RATELIMIT_STORAGE_URI": "rediss://:xyzzy@cache.example.com/0"},
+    {"RATELIMIT_STORAGE_URI": "redis://localhost:6379/0"},
+    {"MAIL_DEFAULT_SENDER": "sparekey@mailhost"},
+    {"RECOVERY_USERNAME_ASCII": False, "SECURITY_USER_IDENTITY_ATTRIBUTES": ["email"]},
+]
+
+
+@pytest.mark.parametrize("good", GOOD_SETTINGS, ids=str)
+def test_a_good_setting_is_not_complained_of(place: Place, good: dict[str, Any]) -> None:
+    place.write(good)
+    assert place.finds() == {}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql:///x?hostaddr=10.0.0.5",
+        "postgresql:///x?host=/tmp,db.example.com",
+        "postgresql://db.example.com/x",
+    ],
+)
+def test_a_database_far_away_is_seen_however_it_is_written(place: Place, uri: str) -> None:
+    place.write({"SQLALCHEMY_DATABASE_URI": uri})
+    assert place.finds().keys() == {"database-in-clear"}
+
+
+def test_a_broken_template_stops_who_shows_it_and_nobody_else(place: Place) -> None:
+    """An admin's other tools work while a mail is broken."""
+    place.write({}, {f"{EMAIL}reset_notice.txt": "{{ oops }}"})
+    assert place.types("db", "upgrade").exit_code == 0
+    assert (
+        place.types("users", "create", "email:a@example.com", "--password", "a long password it is").exit_code
+        == 0
+    )
+    assert place.types("outbox", "list").exit_code == 0
+    for words in (["worker", "--once"], ["run"], ["mail", "send-test", "me@example.com"]):
+        ended = place.types(*words)
+        assert (ended.exit_code, "reset_notice.txt" in ended.output) == (1, True), words
+
+
+def test_links_into_other_folders_are_followed(place: Place) -> None:
+    elsewhere = place.folder / "elsewhere" / "email"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "reset_instructions.txt").write_text("no link")
+    (place.folder / "templates").mkdir()
+    (place.folder / "templates/security").symlink_to(place.folder / "elsewhere")
+    (elsewhere / "loop").symlink_to(elsewhere)
+    place.write({"RECOVERY_TEMPLATE_DIR": str(place.folder / "templates")})
+    assert "template-without-link" in place.finds()
+
+
+@pytest.mark.parametrize(
+    ("settings", "environ", "id"),
+    [
+        ({"SQLALCHEMY_ENGINE_OPTIONS": {"foo": "xyzzy"}}, {}, "not-bootable"),
+        ({}, {"GUNICORN_CMD_ARGS": "--workers 'x"}, "gunicorn-variables"),
+        ({}, {"GUNICORN_CMD_ARGS": "--help"}, "gunicorn-variables"),
+        ({}, {"WEB_CONCURRENCY": "auto"}, "gunicorn-variables"),
+        ({"SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE": "a\nb"}, {}, "template-subject"),
+        ({"SECURITY_CHANGE_EMAIL": True, "SECURITY_CHANGE_EMAIL_SUBJECT": ""}, {}, "template-empty"),
+        ({"SECURITY_LOGIN_USER_TEMPLATE": "mine.html"}, {}, "invalid-setting"),
+        ({"SQLALCHEMY_DATABASE_URI": "sqlite://"}, {}, "invalid-setting"),
+        ({"SQLALCHEMY_DATABASE_URI": "postgresql://me:a@xyzzy@127.0.0.1/x"}, {}, "invalid-setting"),
+        ({"RATELIMIT_STORAGE_URI": "redis://me:a@xyzzy@127.0.0.1/0"}, {}, "invalid-setting"),
+    ],
+    ids=str,
+)
+def test_what_would_fail_later_is_found(
+    place: Place, settings: dict[str, Any], environ: dict[str, str], id: str
+) -> None:
+    place.write(settings)
+    place.environ.update(environ)
+    assert id in place.finds("--deploy")
+
+
+def test_looking_makes_no_database(place: Place) -> None:
+    place.write({})
+    assert "migrations-missing" in place.finds("--deploy")
+    assert not (place.folder / "check.db").exists()
+
+
+def test_a_redis_that_drips_is_not_waited_for(
+    place: Place, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_check.live, "LOOK_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place.write(
+            {
+                "MAIL_PORT": mailbox.port,
+                "MAIL_DEFAULT_SENDER": "me@localhost",
+                "RECOVERY_PUBLIC_URL": "http://localhost:5000",
+                "RATELIMIT_STORAGE_URI": f"redis://127.0.0.1:{silent.getsockname()[1]}/0",
+            }
+        )
+        assert place.finds("--live").keys() == {"redis-away"}

@@ -12,7 +12,8 @@ from conftest import Site, link_in
 from flask.testing import FlaskCliRunner
 
 from app import health, outbox
-from app.cli.outbox import PROBLEMS, group
+from app.cli.mails import PROBLEMS
+from app.cli.outbox import group
 from app.db import db
 from app.models import OutboxMessage, User, WorkerSign
 

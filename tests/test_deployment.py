@@ -6,6 +6,7 @@ import os
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,18 @@ import httpx
 import pytest
 import trustme
 from aiosmtpd.controller import Controller
-from conftest import BOTH, NEW_PASSWORD, OLD_PASSWORD, ROOT, Admin, Mailbox, link_in, skip_or_fail
+from conftest import (
+    BOTH,
+    NEW_PASSWORD,
+    OLD_PASSWORD,
+    ROOT,
+    SECRETS,
+    Admin,
+    Mailbox,
+    inherited,
+    link_in,
+    skip_or_fail,
+)
 from playwright.sync_api import Page
 from servers import free_port, wait_until
 from sqlalchemy import NullPool, create_engine, text
@@ -216,3 +228,23 @@ def _race(link: str, number: int) -> dict[str, str]:
         thread.join()
     assert OLD_PASSWORD not in codes
     return codes
+
+
+def test_the_admins_command_runs_with_the_units_settings(tmp_path: Path) -> None:
+    """docs/deploy/sparekey, with other places and without changing the user."""
+    script = (ROOT / "docs/deploy/sparekey").read_text()
+    for is_there, here in (
+        ("/opt/sparekey", str(ROOT)),
+        ("/etc/sparekey", str(tmp_path)),
+        ("runuser -u sparekey -- .venv/bin/python", sys.executable),
+    ):
+        assert is_there in script
+        script = script.replace(is_there, here)
+    shutil.copy(ROOT / "config/production.toml", tmp_path / "sparekey.toml")
+    for name, secret in zip(("secret-key", "password-salt"), SECRETS.values(), strict=True):
+        (tmp_path / name).write_text(f"{secret}\n")
+    (tmp_path / "mail-password").write_text("a password\n")
+    command = ["sh", "-c", script, "sparekey", "check"]
+    ended = subprocess.run(command, env=inherited(), capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "The configuration is fine." in ended.stdout

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from conftest import (
     Visitor,
     at_work,
     load_settings,
-    skip_or_fail,
     wait_for,
 )
 from werkzeug.test import TestResponse
@@ -377,17 +374,6 @@ def test_over_the_budget_of_all_mail_waits_for_everybody_alike(make_site: Any) -
 
 
 # --- Redis ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[servers.Redis]:
-    program = servers.find_redis()
-    if program is None:
-        skip_or_fail("Redis is not installed (Debian: apt-get install redis-server)")
-    server = servers.Redis(program, tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 def asked_until_refused(site: Site, identity: str) -> int:

@@ -279,7 +279,7 @@ def test_every_planted_mistake_is_named_in_one_run(tmp_path: Path) -> None:
         assert f"({mine})" in said[name]
         assert remedy in said[name], said[name]
         assert found[name]["origin"] == str(mine)
-        assert remedy in found[name]["hint"]
+        assert remedy in found[name]["what"]
 
 
 @pytest.mark.requirement("R61")

@@ -32,8 +32,9 @@ class Commands(FlaskGroup):
         try:
             return super().invoke(ctx)
         except (OperationalError, ProgrammingError) as error:
-            hint = "Is it set up? manage.py db upgrade"
-            raise click.ClickException(f"the database can not be used: {first_line(error)}. {hint}") from None
+            is_there = error.statement is not None  # it was reached, and asked for something
+            hint = ". Is it set up? manage.py db upgrade" if is_there else " (SQLALCHEMY_DATABASE_URI)"
+            raise click.ClickException(f"the database can not be used: {first_line(error)}{hint}") from None
         except DBAPIError as error:
             raise click.ClickException(f"the database refuses it: {first_line(error)}") from None
 

@@ -12,20 +12,21 @@ import stat
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import click
 from flask.cli import ScriptInfo
-from gunicorn.config import Config
 
 from .. import checks, settings, template_checks
 from ..findings import SEVERITIES, Finding, Kind, errors
 from . import deployed, live
-from .config import SECRET
+from .config import SECRET, is_secret
 from .listing import format_option, plain, write_json
-from .mail import unchecked_app
 
 COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 WIDTH = 100
@@ -39,7 +40,21 @@ IN_VAIN = Kind(
     "Take it out.{near}",
     "RECOVERY_SILENCED",
 )
-KINDS = [*checks.KINDS, *template_checks.KINDS, *deployed.KINDS, *live.KINDS, IN_VAIN]
+NOT_BOOTABLE = Kind(
+    "not-bootable",
+    "error",
+    "A library refuses its settings: {error} {said}",
+    "Nothing can start.",
+    "Look at what you have set of Flask-Security's and SQLAlchemy's (manage.py config diff).",
+)
+GUNICORN = Kind(
+    "gunicorn-variables",
+    "error",
+    "gunicorn does not take what stands in WEB_CONCURRENCY or GUNICORN_CMD_ARGS.",
+    "It will not start, or not serve.",
+    "Correct the variable: a number of processes, and gunicorn's options.",
+)
+KINDS = [*checks.KINDS, *template_checks.KINDS, *deployed.KINDS, *live.KINDS, NOT_BOOTABLE, GUNICORN, IN_VAIN]
 
 
 @click.command()
@@ -72,7 +87,7 @@ def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form:
 def _invalid(reading: settings.Reading) -> list[Finding]:
     """What stops the start before anything else is looked at."""
     return [
-        Finding(INVALID, "error", f"{problem.name} is refused.", hint=problem.message, setting=problem.name)
+        Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
         for problem in reading.problems
     ]
 
@@ -80,8 +95,11 @@ def _invalid(reading: settings.Reading) -> list[Finding]:
 def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: bool) -> list[Finding]:
     found = checks.of_settings(given)
     if deploy:
-        found += checks.of_deployment(given, server_around(given))
-    app = unchecked_app(script)
+        found += _around(given)
+    try:
+        app = script.load_app()
+    except Exception as error:  # whatever a library thinks of its settings
+        return [*found, NOT_BOOTABLE.found(error=type(error).__name__, said=_without_secrets(error, given))]
     app.logger.setLevel(logging.CRITICAL)  # what is wrong is said below
     with app.app_context():
         found += template_checks.of_templates()
@@ -90,11 +108,41 @@ def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: b
     return found
 
 
+def _without_secrets(error: Exception, given: settings.Settings) -> str:
+    """What a library says, unless it says what it should not."""
+    text = " ".join(str(error).split())
+    values = [value for name, value in given.as_config().items() if value and SECRET.search(name)]
+    return "" if any(str(leaf) in text for value in values for leaf in _leaves(value)) else text[:200]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _around(given: settings.Settings) -> list[Finding]:
+    try:
+        return checks.of_deployment(given, server_around(given))
+    except (ValueError, SystemExit):
+        return [*checks.of_deployment(given, checks.Server()), GUNICORN.found()]
+
+
 def server_around(given: settings.Settings) -> checks.Server:
-    """What this environment tells of the processes that serve pages; a unit file may say more."""
+    """What this environment tells of the processes that serve pages; a unit file may say more.
+
+    Raises ValueError or SystemExit for variables that gunicorn does not take.
+    """
+    from gunicorn.config import Config  # reads WEB_CONCURRENCY, and fails on a bad one
+
     gunicorn = Config()
     words = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
-    said, _ = gunicorn.parser().parse_known_args(words)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        said, _ = gunicorn.parser().parse_known_args(words)
     for name in ("workers", "threads", "forwarded_allow_ips"):
         if (value := getattr(said, name)) is not None:
             gunicorn.set(name, value)
@@ -107,13 +155,13 @@ def server_around(given: settings.Settings) -> checks.Server:
     )
 
 
-def _open_secrets(given: settings.Settings) -> Iterator[str]:
+def _open_secrets(given: settings.Settings) -> Iterator[tuple[str, str]]:
     """Secrets in files that everybody on this machine can read."""
     for name, origin in given.origins.items():
         path = Path(os.environ.get(origin, "") if origin.endswith("_FILE") else origin)
-        is_secret = SECRET.search(name) and given.as_config().get(name)
-        if is_secret and path.is_file() and path.stat().st_mode & stat.S_IROTH:
-            yield name
+        is_open = path.is_file() and path.stat().st_mode & stat.S_IROTH
+        if is_open and is_secret(name, given.as_config().get(name)):
+            yield name, str(path)
 
 
 def _silenced_in_vain(silenced: list[str], found: list[Finding]) -> Iterator[Finding]:
@@ -128,29 +176,32 @@ def _silenced_in_vain(silenced: list[str], found: list[Finding]) -> Iterator[Fin
 
 
 def _origin(finding: Finding, reading: settings.Reading) -> str:
-    return reading.found.origin_of(finding.setting.partition(".")[0]) if finding.setting else ""
+    """Where the value came from; nothing for what is about no setting."""
+    return finding.origin or (reading.found.origin_of(finding.setting) if finding.setting else "")
 
 
 def _write(shown: list[Finding], hidden: list[str], reading: settings.Reading, deploy: bool) -> None:
     for finding in shown:
         origin = _origin(finding, reading)
-        places = filter(None, (finding.where, finding.setting + (f" ({origin})" if origin else "")))
+        setting = f"{finding.setting} ({origin})" if origin else finding.setting
+        places = plain(", ".join(filter(None, (finding.where, setting))))
         head = click.style(finding.severity, fg=COLOURS[finding.severity], bold=True)
-        click.echo(f"{head}  {click.style(finding.id, bold=True)}  {plain(', '.join(places))}")
+        click.echo(f"{head}  {click.style(finding.id, bold=True)}  {places}".rstrip())
         for text in (finding.what, finding.why, finding.hint and f"→ {finding.hint}"):
             if text:
                 click.echo(textwrap.fill(plain(text), WIDTH, initial_indent="    ", subsequent_indent="    "))
         click.echo()
     if hidden:
         click.echo(f"Silenced: {', '.join(hidden)}")
-    counts = [f"{number} {severity}s" for severity in SEVERITIES if (number := _count(shown, severity))]
+    counts = [_count(shown, severity) for severity in SEVERITIES]
     if reading.settings is None:
         click.echo("Correct this first: nothing else was looked at.")
-    elif not errors(shown):
-        click.echo("The configuration is fine." if not counts else f"No errors; {', '.join(counts)}.")
+    else:
+        click.echo(f"{', '.join(filter(None, counts))}." if any(counts) else "The configuration is fine.")
     if not deploy and not errors(shown):
         click.echo("For a deployment, look closer: manage.py check --deploy --live")
 
 
-def _count(shown: list[Finding], severity: str) -> int:
-    return sum(finding.severity == severity for finding in shown)
+def _count(shown: list[Finding], severity: str) -> str:
+    number = sum(finding.severity == severity for finding in shown)
+    return f"{number} {'note' if severity == 'info' else severity}{'s' * (number != 1)}" if number else ""

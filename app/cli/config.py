@@ -17,9 +17,10 @@ from . import reference
 from .listing import Row, format_option, write_fields, write_json
 
 HIDDEN = "(hidden)"
-SECRET = re.compile(r"SECRET|SALT|PASSWORD$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$")
+SECRET = re.compile(r"SECRET|SALT|PASSWORD$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$|HASH_OPTIONS$")
 WIDTH = 100  # of text for people, in characters
 
+_URIS = ("SQLALCHEMY_DATABASE_URI", "RATELIMIT_STORAGE_URI")
 _SECONDS = {"week": 7 * 86_400, "day": 86_400, "hour": 3_600, "minute": 60}
 
 
@@ -65,13 +66,16 @@ def explain(name: str) -> None:
         value, why = settings.FIXED[name]
         click.echo(f"{name} can not be set.\n\nIt is {in_toml(value)}: {why}.")
         return
+    if not name.strip("_"):
+        raise click.UsageError("name a setting; manage.py config show lists them")
     if not reference.takes(name) and name not in settings.of_flask_security():
         words = name.split("_")
         near = [known for known in reference.entries() if all(word in known for word in words)]
         also = f"; there is {', '.join(near)}" if near else ""
         raise click.ClickException(f"{name}: {settings.unknown(name)}{also}")
     entry = reference.entries().get(name)
-    meaning = entry.meaning if entry else f"Flask-Security's own: {reference.FST_DOCS}"
+    theirs = f"Flask-Security's own: {reference.FST_DOCS}"
+    meaning = entry.meaning if entry else "Flask's own." if name in settings.HANDED_ON else theirs
     click.echo(f"{click.style(name, bold=True)}\n\n{textwrap.indent(meaning, '  ')}\n")
     write_fields(_facts(name, entry))
 
@@ -111,18 +115,27 @@ def _shown(name: str, value: Any, suspicious: set[str]) -> Any:
         return value
     if SECRET.search(name) or name in suspicious:
         return HIDDEN
-    return _without_password(value) if name.endswith(("DATABASE_URI", "STORAGE_URI")) else value
+    return _without_password(value) if name in _URIS else value
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Whether whoever reads the value has something in hand."""
+    has_password = name in _URIS and make_url(str(value)).password is not None
+    return bool(value) and (SECRET.search(name) is not None or has_password)
 
 
 def _without_password(uri: str) -> str:
-    """The URI is a good one, or it would be hidden. A query may hold a password, too."""
-    return make_url(uri).set(query={}).render_as_string(hide_password=True)
+    """The URI is a good one, or it would be hidden. A query may hold a password, too, and with Redis what
+    stands before @ alone."""
+    user = r"(?<=://)([^@/:]*:)[^@/]*@" if not uri.startswith("redis") else r"(?<=://)()[^@/]*@"
+    return re.sub(user, r"\1***@", uri.partition("?")[0])
 
 
 def _defaults() -> dict[str, Any]:
     """The default of every setting that has one."""
-    of_fst = {name: value for name, value in settings.of_flask_security().items() if not callable(value)}
-    return {**of_fst, **layers.read({}, {}).values}
+    of_fst = settings.of_flask_security().items()
+    theirs = {name: value for name, value in of_fst if value is not None and not callable(value)}
+    return {**theirs, **layers.read({}, {}).values}
 
 
 def _same(name: str, value: Any, defaults: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from ..layers import ROOT
 
 HOST = "127.0.0.1"
 START_SECONDS_MAX = 30
-GUNICORN = ("--threads", "8", "--log-level", "warning", "--no-control-socket")
+GUNICORN = ("--threads", "8", "--log-level", "warning")
 
 # Created by the demo and nowhere else.
 ACCOUNTS = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import select
@@ -19,7 +21,8 @@ AWAY = Kind(
     "error",
     "The database does not answer: {why}.",
     "Nothing works without it.",
-    "Start it, or correct the address.",
+    "Start it, make what is missing, or correct the address. By socket, PostgreSQL knows you by the user that"
+    " runs this.",
     DATABASE,
 )
 NOT_SET_UP = Kind(
@@ -96,6 +99,9 @@ def look() -> list[Finding]:
 
 def _of_tables() -> list[Finding]:
     script = ScriptDirectory(str(migrations.migrate.directory))
+    path = db.engine.url.database if db.engine.dialect.name == "sqlite" else None
+    if path and not Path(path).exists():  # to look would make it, for whoever looks
+        return [NOT_SET_UP.found(state="not there yet")]
     with db.engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     if current == script.get_current_head():

@@ -63,7 +63,7 @@ def events(
     if since:
         which.append(RecoveryEvent.at >= utcnow(-since.total_seconds()))
     newest = select(RecoveryEvent).where(*which).order_by(RecoveryEvent.id.desc()).limit(limit)
-    rows = [_row(event) for event in reversed(db.session.scalars(newest).all())]
+    rows = [row(event) for event in reversed(db.session.scalars(newest).all())]
     if form == "json":
         write_json(rows)
     elif rows:
@@ -79,7 +79,7 @@ def _number_of(identity: str) -> int:
     return user.id
 
 
-def _row(event: RecoveryEvent) -> Row:
+def row(event: RecoveryEvent) -> Row:
     return {
         "at": event.at,
         "kind": event.kind,

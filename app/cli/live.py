@@ -5,23 +5,27 @@ What is asked for in DNS: SPF (RFC 7208), DKIM (RFC 6376), DMARC (RFC 7489).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, suppress
 from email.utils import parseaddr
+from typing import Any
 
 import dns.exception
 import dns.resolver
 from flask import current_app
 
 from .. import breaches
-from ..errors import BreachesUnknown, MailHeld
+from ..errors import MailHeld
 from ..findings import Finding, Kind
+from ..layers import DEFAULT_ORIGIN
 from ..letters import in_ascii
 from ..mail import mailman
-from ..settings import Settings, declared
+from ..settings import Settings, current, declared
 
 DNS_SECONDS = 5  # for each record
+LOOK_SECONDS = 5  # for Redis, and for the breach service
+LABELS_MAX = 4  # of a domain, that are looked at for DMARC
 
 SENDER = "MAIL_DEFAULT_SENDER"
 
@@ -39,6 +43,14 @@ DNS_AWAY = Kind(
     "DNS does not answer ({why}): whether {domain} lets your relay send is not known.",
     "Mail without these records is often taken for spam.",
     "Try again where DNS works, or look them up by hand (docs/deploy.md).",
+    SENDER,
+)
+NO_DOMAIN = Kind(
+    "sender-domain-missing",
+    "error",
+    "There is no domain {domain} in DNS.",
+    "Relays refuse mail from there.",
+    "Correct the address.",
     SENDER,
 )
 NO_SPF = Kind(
@@ -116,6 +128,7 @@ BREACHES_AWAY = Kind(
 KINDS = [
     RELAY,
     DNS_AWAY,
+    NO_DOMAIN,
     NO_SPF,
     SPF_TWICE,
     SPF_OPEN,
@@ -129,7 +142,7 @@ KINDS = [
 
 
 def look(settings: Settings) -> list[Finding]:
-    """Needs an app context. Nobody is waited for longer than some seconds."""
+    """Needs an app context. DNS, Redis and the breach service get seconds; a relay that drips, a minute."""
     return [*_of_relay(), *_of_dns(settings), *_of_redis(), *_of_breaches(settings)]
 
 
@@ -138,8 +151,14 @@ def _of_relay() -> Iterator[Finding]:
         with closing(mailman.get_connection()) as relay:
             relay.open()
     except MailHeld as error:
-        named = str(error).partition(":")[0].partition(",")[0]
-        yield replace(RELAY.found(said=error), setting=named if named in declared() else RELAY.setting)
+        yield RELAY.found(said=error, setting=_at_fault(str(error)))
+
+
+def _at_fault(said: str) -> str:
+    """Of the settings that a text names first, the one that somebody has set."""
+    named = [name.strip() for name in said.partition(":")[0].split(",") if name.strip() in declared()]
+    own = [name for name in named if current().origins.get(name) != DEFAULT_ORIGIN]
+    return next(iter(own or named), RELAY.setting)
 
 
 def _of_dns(settings: Settings) -> list[Finding]:
@@ -147,6 +166,12 @@ def _of_dns(settings: Settings) -> list[Finding]:
     if settings.RECOVERY_INBOX or "." not in domain:
         return []
     found: list[Finding] = []
+    try:
+        dns.resolver.get_default_resolver().resolve(domain, "TXT", lifetime=DNS_SECONDS)
+    except dns.resolver.NXDOMAIN:
+        return [NO_DOMAIN.found(domain=domain)]
+    except dns.exception.DNSException:
+        pass  # it is asked for again below
     looks: tuple[Callable[[str, Settings], Iterator[Finding]], ...] = (_of_spf, _of_dkim, _of_dmarc)
     try:
         for look in looks:
@@ -178,11 +203,11 @@ def _of_dkim(domain: str, settings: Settings) -> Iterator[Finding]:
 def _of_dmarc(domain: str, _: Settings) -> Iterator[Finding]:
     """The domain's own record, or that of a domain above it."""
     labels = domain.split(".")
-    for start in range(len(labels) - 1):
+    for start in range(max(0, len(labels) - LABELS_MAX), len(labels) - 1):
         above = ".".join(labels[start:])
         policies = [tags for text in _texts(f"_dmarc.{above}") if (tags := _tags(text)).get("v") == "DMARC1"]
         if policies:
-            if policies[0].get("p") == "none":
+            if policies[0].get("p", "").lower() == "none":
                 yield DMARC_NONE.found(domain=above)
             return
     yield NO_DMARC.found(domain=domain)
@@ -204,15 +229,26 @@ def _tags(text: str) -> dict[str, str]:
 
 
 def _of_redis() -> Iterator[Finding]:
-    if not current_app.extensions["recovery_limiter"].storage.check():
+    if not _in_time(current_app.extensions["recovery_limiter"].storage.check):
         yield REDIS_AWAY.found()
 
 
 def _of_breaches(settings: Settings) -> Iterator[Finding]:
     if settings.SECURITY_PASSWORD_CHECK_BREACHED:
-        try:
-            is_known = breaches.times_seen("password") > 0
-        except BreachesUnknown:
-            is_known = False
-        if not is_known:
+        url = f"{settings.RECOVERY_BREACHES_URL.rstrip('/')}/range/00000"
+        if _in_time(lambda: breaches.ask(url)) is None:
             yield BREACHES_AWAY.found()
+
+
+def _in_time(look: Callable[[], Any]) -> Any:
+    """What a look says; None when it fails, or takes too long: a timeout does not end what drips."""
+    said: list[Any] = []
+
+    def do() -> None:
+        with suppress(Exception):  # whatever its library raises
+            said.append(look())
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(LOOK_SECONDS)
+    return said[0] if said else None

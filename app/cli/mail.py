@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 import click
 from flask import current_app
 from flask.cli import ScriptInfo
-from jinja2 import StrictUndefined
 
-from .. import identities, letters, relay, samples, templating
+from .. import identities, letters, relay, samples, settings, startup, templating
 from ..errors import MailHeld, Undeliverable
 from ..findings import Finding
 from ..mail import mailman
@@ -45,13 +44,16 @@ def preview(script: ScriptInfo, output: Path) -> None:
 
     Works with templates that stop a start, too, and shows what is wrong with them.
     """
-    app = unchecked_app(script)
-    with app.app_context():
-        page = _gallery()
+    with script.load_app().app_context():
+        wrong = of_templates()
+        page = _gallery(wrong)
     try:
-        output.write_text(page)
+        output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise click.ClickException(f"can not write {output}: {error.strerror}") from None
+    if wrong:
+        files = ", ".join(sorted({finding.where for finding in wrong}))
+        click.echo(f"Something is wrong with {files}: see the page, or manage.py check.")
     click.echo(f"Written: {output.resolve()}. Open it in a browser.")
 
 
@@ -61,13 +63,16 @@ def preview(script: ScriptInfo, output: Path) -> None:
 @click.pass_obj
 def send_test(script: ScriptInfo, address: str, name: str) -> None:
     """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
-    with script.load_app().app_context():
+    app = script.load_app()
+    with settings.in_plain_words(code=1):
+        startup.refuse_errors(app, app.extensions["recovery_settings"])
+    with app.app_context(), samples.a_request():
         if (recipient := identities.email(address)) is None:
             raise click.ClickException(f"{address!r} is no mail address")
         mails = {sample.name: sample for sample in samples.MAILS}
         if name not in mails:
             raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
-        letter = samples.letter(mails[name], current_app.jinja_env)
+        letter = samples.letter(mails[name])
         test = letters.Letter(recipient, f"[Test] {letter.subject}", letter.text, letter.html)
         started = time.monotonic()
         try:
@@ -90,25 +95,17 @@ def _send(letter: letters.Letter) -> None:
         connection.send_messages([letters.as_mail(letter, make_msgid(domain=host))])
 
 
-def unchecked_app(script: ScriptInfo) -> Any:
-    """The app, also when errors among the findings would stop its start."""
-    create: Any = script.create_app
-    script.create_app = lambda: create(checked=False)
-    return script.load_app()
-
-
-def _gallery() -> str:
-    env = current_app.jinja_env.overlay(undefined=StrictUndefined)
-    wrong = of_templates()
+def _gallery(wrong: list[Finding]) -> str:
     own = set(templating.replaced(current()))
-    shown = [_shown(sample, env, own) for sample in samples.MAILS]
-    page = env.from_string(GALLERY.read_text())
+    with samples.a_request():
+        shown = [_shown(sample, own) for sample in samples.MAILS]
+    page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     return page.render(mails=shown, findings=[finding for finding in wrong if _is_about_mail(finding)])
 
 
-def _shown(sample: samples.Mail, env: Any, own: set[str]) -> dict[str, Any]:
+def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
     try:
-        letter, problem = samples.letter(sample, env), None
+        letter, problem = samples.letter(sample), None
     except Exception as error:  # a template can raise anything
         letter, problem = None, f"{type(error).__name__}: {error}"
     return {
@@ -120,8 +117,8 @@ def _shown(sample: samples.Mail, env: Any, own: set[str]) -> dict[str, Any]:
         "html": {scheme: _as_seen(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
         "problem": problem,
         "files": [(name, name in own) for name in sample.parts().values()],
-        "variables": sorted({*sample.context, "settings", "url_for"}),
-        "needs": {**sample.needs, **sample.wants},
+        "variables": samples.known_in(sample.context),
+        "needs": {need.what: need.expression or need.variable for need in (*sample.needs, *sample.wants)},
     }
 
 

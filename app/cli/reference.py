@@ -112,7 +112,7 @@ def _kinds() -> dict[str, dict[str, Any]]:
     others = {name: settings.kind_like(default) for name, default in settings.of_flask_security().items()}
     callables = {name for name, default in settings.of_flask_security().items() if callable(default)}
     for name, kind in {**others, **settings.HANDED_ON}.items():
-        if name not in known and name not in settings.FIXED and name not in callables:
+        if name not in {*known, *settings.FIXED, *callables} and "_TEMPLATE" not in name:
             known[name] = TypeAdapter(kind).json_schema()
     return known
 

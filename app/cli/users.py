@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import wraps
 from typing import Any
 
@@ -9,10 +10,13 @@ import click
 from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
 
-from .. import audit, clients, outbox
+from .. import audit, clients, links, objections, outbox
 from ..askings import same_as
 from ..db import db
 from ..identities import find_account
+from ..models import ResetLink, User
+from . import account, imports
+from .listing import format_option, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
 
@@ -22,12 +26,56 @@ users, roles = flask_security_cli.users, flask_security_cli.roles
 @with_appcontext
 def send_reset(identity: str) -> None:
     """Mail somebody a link, as if they had asked. Whoever helps never sees the link or the password."""
-    if find_account(identity) is None:
+    _found(identity)
+    _enqueue_reset(identity)
+    db.session.commit()
+    click.echo(
+        f"A link is asked for. Whether its mail goes out: manage.py users show {shlex.quote(identity)}"
+    )
+
+
+@users.command()
+@click.argument("identity")
+@format_option
+@with_appcontext
+def show(identity: str, form: str) -> None:
+    """Why did they not get the mail? Account, links, mails, limits and events, and what follows from them."""
+    story = account.story_of(identity)
+    if form == "json":
+        write_json(story)
+    else:
+        account.write(story)
+
+
+@users.command("force-reset")
+@click.argument("identity")
+@with_appcontext
+def force_reset(identity: str) -> None:
+    """End the password, every session and every link of an account, and mail its owner a new link."""
+    user = _found(identity)
+    links.revoke(ResetLink.user_id == user.id)
+    objections.end_access(user.id, with_password=True)
+    _enqueue_reset(identity)
+    db.session.commit()
+    click.echo("The password works no longer, and the account is signed out everywhere.")
+    click.echo(
+        f"A link is asked for. Whether its mail goes out: manage.py users show {shlex.quote(identity)}"
+    )
+
+
+def _found(identity: str) -> User:
+    user = find_account(identity)
+    if user is None:
         raise click.ClickException("no account has this identity")
+    return user
+
+
+def _enqueue_reset(identity: str) -> None:
     mail = "reset_instructions"
     outbox.enqueue(mail, same=same_as(mail, identity), identity=identity, client=clients.BROWSER)
-    db.session.commit()
-    click.echo("A mail with a link is on its way; `outbox list --identity` tells what becomes of it.")
+
+
+users.add_command(imports.import_users)
 
 
 def _recorded(group: str, command: click.Command) -> None:
@@ -38,6 +86,8 @@ def _recorded(group: str, command: click.Command) -> None:
     @with_appcontext
     def act_and_record(**given: Any) -> Any:
         done = act(**given)
+        if given.get("dry_run"):
+            return done
         names = [given.get("user"), given.get("identity"), *(given.get("attributes") or ())]
         found = (find_account(str(name).partition(":")[2] or str(name)) for name in names if name)
         user = next((account for account in found if account), None)
@@ -51,4 +101,5 @@ def _recorded(group: str, command: click.Command) -> None:
 
 for _group in (users, roles):
     for _command in _group.commands.values():
-        _recorded(str(_group.name), _command)
+        if _command is not show:  # it changes nothing
+            _recorded(str(_group.name), _command)

@@ -202,7 +202,7 @@ class Storm:
         self.ports = [free_port() for _ in range(self.webs)]
         self.processes: dict[str, Process] = {}
         for number, port in enumerate(self.ports):
-            bind = ["--bind", f"127.0.0.1:{port}", "--threads", "8", "--no-control-socket"]
+            bind = ["--bind", f"127.0.0.1:{port}", "--threads", "8"]
             self._add(f"web {number + 1}", ["-m", "gunicorn", *bind, "app:create_app()"], 25)
         for name in names:
             self._add(name, ["manage.py", "worker"], self.relay.ports[name])

@@ -1,0 +1,112 @@
+"""`manage.py limits`: what is counted against somebody right now, and clearing it.
+
+Counts in the memory of web processes can not be seen from here: they are there only with a Redis.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import click
+import limits as counting
+from flask import current_app
+from flask.cli import with_appcontext
+
+from .. import audit, limits
+from ..db import db
+from ..identities import find_account
+from ..settings import current
+from .listing import Row, format_option, write_json, write_table
+
+IN_MEMORY = (
+    "Limits are counted in the memory of each web process (RATELIMIT_STORAGE_URI): they can not be seen from"
+    " here. They end by themselves, and when the web processes start again."
+)
+Key = tuple[str, str, str]  # what is counted, whose, and at which rates
+
+
+@click.group("limits")
+def group() -> None:
+    """Who is slowed down right now."""
+
+
+@group.command()
+@click.argument("who")
+@format_option
+@with_appcontext
+def show(who: str, form: str) -> None:
+    """What is counted against WHO: an identity, or an address that requests come from."""
+    rows = counts(who)
+    if form == "json":
+        write_json(rows)
+    elif rows:
+        write_table(rows)
+    else:
+        click.echo("nothing is counted")
+
+
+@group.command()
+@click.argument("who")
+@with_appcontext
+def clear(who: str) -> None:
+    """Forget what is counted against WHO: an identity, or an address that requests come from."""
+    cleared = len(counts(who))
+    for scope, key, rates in _keys_of(who):
+        for item in counting.parse_many(rates):
+            _strategy().clear(item, limits.PREFIX, key, scope)
+    user = find_account(who)
+    audit.record("admin", reason=f"limits clear {audit.whoever()}"[:255], user_id=user.id if user else None)
+    db.session.commit()
+    click.echo(f"{cleared} cleared")
+
+
+class NotSeen(click.ClickException):
+    """What is counted can not be seen from here; the text says why."""
+
+
+def counts(who: str) -> list[Row]:
+    """What is not nothing. Raises NotSeen."""
+    if current().RATELIMIT_STORAGE_URI == "memory://":
+        raise NotSeen(IN_MEMORY)
+    try:
+        return list(_counts(who))
+    except Exception as error:  # whatever the storage raises
+        raise NotSeen(f"Limits can not be seen: Redis does not answer ({type(error).__name__}).") from None
+
+
+def _counts(who: str) -> Iterator[Row]:
+    for scope, key, rates in _keys_of(who):
+        for item in counting.parse_many(rates):
+            reset_at, remaining = _strategy().get_window_stats(item, limits.PREFIX, key, scope)
+            if used := item.amount - remaining:
+                seconds = max(0, round(reset_at - time.time()))
+                yield {
+                    "what": scope,
+                    "used": used,
+                    "of": str(item),
+                    "is_over": remaining <= 0,
+                    "ends_in_seconds": seconds,
+                }
+
+
+def _keys_of(who: str) -> Iterator[Key]:
+    """Everything that may be counted against somebody, and at which rates."""
+    settings, user = current(), find_account(who)
+    names = limits.names_of(user) if user else [limits.form_of(who)]
+    for name in names:
+        mark = limits.mark_of(name)
+        browsers = [f"{mark} {number}" for number in range(limits.BROWSERS)]
+        for scope in (limits.ASKING, limits.SIGNING_IN):
+            for key in (mark, *browsers):
+                yield scope, key, settings.RECOVERY_LIMIT_IDENTITY
+    if user:
+        yield "account", limits.mark_of(user.fs_uniquifier), settings.RECOVERY_LIMIT_IDENTITY
+    elif source := limits.source_of(who):
+        yield "posts", source, settings.RECOVERY_LIMIT_SOURCE
+        yield limits.BAD_LINKS, source, settings.RECOVERY_LIMIT_BAD_LINKS
+
+
+def _strategy() -> counting.strategies.RateLimiter:
+    strategy: counting.strategies.RateLimiter = current_app.extensions["recovery_limiter"].limiter
+    return strategy

@@ -1,0 +1,37 @@
+"""`manage.py links`: cancel links that were mailed, without signing anybody out."""
+
+from __future__ import annotations
+
+import click
+from flask.cli import with_appcontext
+from sqlalchemy import func, select, true
+
+from .. import audit, links
+from ..db import db, utcnow
+from ..identities import find_account
+from ..models import ResetLink
+
+
+@click.group("links")
+def group() -> None:
+    """Reset links that are out there."""
+
+
+@group.command()
+@click.argument("identity", required=False)
+@click.option("--all", "everybodys", is_flag=True, help="Every link of everybody.")
+@with_appcontext
+def revoke(identity: str | None, everybodys: bool) -> None:
+    """Cancel the links of the account with this IDENTITY. Passwords and sessions stay as they are."""
+    if (identity is None) == (not everybodys):
+        raise click.UsageError("give an identity, or --all")
+    user = find_account(identity) if identity else None
+    if identity and user is None:
+        raise click.ClickException("no account has this identity")
+    which = ResetLink.user_id == user.id if user else true()
+    usable = (which, *links.OPEN, ResetLink.expires_at > utcnow())
+    count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))
+    links.revoke(which)
+    audit.record("admin", reason=f"links revoke {audit.whoever()}"[:255], user_id=user.id if user else None)
+    db.session.commit()
+    click.echo(f"{count} link{'s' * (count != 1)} cancelled")
