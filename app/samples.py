@@ -234,9 +234,13 @@ def known_in(context: dict[str, Any]) -> list[str]:
 def letter(mail: Mail) -> Letter:
     """The mail with its made-up data. Raises whatever is wrong with its templates."""
     rendered = {ending: render(name, mail.context) for ending, name in mail.parts().items()}
-    of_fst = current_app.config.get(mail.subject)
-    subject = str(localize_callback(of_fst)) if mail.subject else rendered[SUBJECT].strip()
+    subject = subject_of(mail) if mail.subject else rendered[SUBJECT].strip()
     return Letter(RECIPIENT, subject, rendered[TEXT], rendered[HTML])
+
+
+def subject_of(mail: Mail) -> str:
+    """Of a mail that Flask-Security writes."""
+    return str(localize_callback(current_app.config[mail.subject]))
 
 
 def render(template: str, context: dict[str, Any]) -> str:

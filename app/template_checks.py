@@ -149,9 +149,17 @@ def of_own_templates() -> list[Finding]:
     """The same, unless the admin has none: ours were looked at by our tests. Looks once in an app's life."""
     known: dict[str, Any] = current_app.extensions
     if "template_findings" not in known:
-        known["template_findings"] = of_templates() if any(templating.replaced(current())) else []
+        of_files = of_templates() if any(templating.replaced(current())) else []
+        known["template_findings"] = [*_of_set_subjects(), *of_files]
     found: list[Finding] = known["template_findings"]
     return found
+
+
+def _of_set_subjects() -> Iterator[Finding]:
+    """Subjects that are settings: of the mails that Flask-Security writes."""
+    for mail in samples.MAILS:
+        if mail.subject and samples.is_sent(mail, current()):
+            yield from _of_subject(samples.subject_of(mail), setting=mail.subject)
 
 
 def _of_mails(trees: Trees) -> Iterator[Finding]:
@@ -170,7 +178,8 @@ def _of_mails(trees: Trees) -> Iterator[Finding]:
 def _of_letter(trees: Trees, mail: samples.Mail) -> Iterator[Finding]:
     """A mail whose templates render: whether it holds what it must."""
     letter, parts = samples.letter(mail), mail.parts()
-    yield from _of_subject(trees, mail, letter.subject)
+    if not mail.subject:
+        yield from _of_subject(letter.subject, where=trees.path(parts[samples.SUBJECT]))
     for ending, text in ((samples.TEXT, letter.text), (samples.HTML, html.unescape(letter.html))):
         where = trees.path(parts[ending])
         if not text.strip():
@@ -191,13 +200,11 @@ def _of_letter(trees: Trees, mail: samples.Mail) -> Iterator[Finding]:
         yield REMOTE.found(where=trees.path(parts[samples.HTML]), what=loaded)
 
 
-def _of_subject(trees: Trees, mail: samples.Mail, subject: str) -> Iterator[Finding]:
-    where = "" if mail.subject else trees.path(mail.parts()[samples.SUBJECT])
-    setting = mail.subject or DIRECTORY
+def _of_subject(subject: str, **place: str) -> Iterator[Finding]:
     if not subject.strip():
-        yield EMPTY.found(where=where, setting=setting, part=PARTS[samples.SUBJECT])
+        yield EMPTY.found(part=PARTS[samples.SUBJECT], **place)
     elif len(subject.splitlines()) > 1:
-        yield SUBJECT_LINES.found(where=where, setting=setting)
+        yield SUBJECT_LINES.found(**place)
 
 
 def _bare(text: str) -> str:

@@ -77,8 +77,8 @@ class Trees:
     def _get(self, name: str) -> nodes.Template | str:
         if name not in self._read:
             try:
+                self.env.get_template(name)  # finds unknown filters, too
                 source, file, _ = self._source(name)
-                self.env.compile(source, name, file)  # finds unknown filters, too
                 self._read[name] = self.env.parse(source, name, file)
             except _UNREADABLE as error:
                 self._read[name] = _in_words(error)

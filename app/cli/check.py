@@ -102,7 +102,7 @@ def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: b
         return [*found, NOT_BOOTABLE.found(error=type(error).__name__, said=_without_secrets(error, given))]
     app.logger.setLevel(logging.CRITICAL)  # what is wrong is said below
     with app.app_context():
-        found += template_checks.of_templates()
+        found += template_checks.of_own_templates()
         found += deployed.look() if deploy else []
         found += live.look(given) if lively else []
     return found

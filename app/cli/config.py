@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from .. import layers, settings
 from . import reference
-from .listing import Row, format_option, write_fields, write_json
+from .listing import Row, format_option, plain, write_fields, write_json
 
 HIDDEN = "(hidden)"
 SECRET = re.compile(r"SECRET|SALT|PASSWORD$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$|HASH_OPTIONS$")
@@ -38,7 +38,7 @@ def show(form: str) -> None:
     if form == "json":
         write_json({"settings": rows, "problems": [vars(problem) for problem in reading.problems]})
     for row in rows if form == "text" else ():
-        click.echo(f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}")
+        click.echo(plain(f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}"))
     _end(reading)
 
 
@@ -53,7 +53,7 @@ def diff(form: str) -> None:
         write_json(rows)
     for row in rows if form == "text" else ():
         default = f"default {in_toml(row['default'])}" if row["name"] in defaults else "no default"
-        click.echo(f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}; {default}")
+        click.echo(plain(f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}; {default}"))
     _end(reading)
 
 

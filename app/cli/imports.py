@@ -1,7 +1,7 @@
 """`manage.py users import`: accounts of another application, with the passwords that they have.
 
-The file is read twice: first everything is looked at, and every bad row is named; then all is written in one
-transaction, or nothing. What must be remembered between rows rests on disk, so memory stays as it is.
+First everything is looked at, and every bad row is named; then all is written in one transaction, or nothing.
+What must be remembered meanwhile rests on disk, so memory stays as it is.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool) -> N
         if dry_run:
             click.echo(f"{good} accounts can be imported{_skipped(notes)}; nothing was written (--dry-run)")
             return
-        _write(file, notes, _of_stock if is_stock else _of_others)
+        _write(notes, good)
     click.echo(f"{good} accounts imported{_skipped(notes)}")
 
 
 class Notes:
-    """What the first reading found: whose identities are where, and which lines are bad. On disk."""
+    """What was found in the file: whose identities are where, what is wrong, and what is good. On disk."""
 
     def __init__(self, folder: Path) -> None:
         self.problems: list[Problem] = []
@@ -97,18 +97,25 @@ class Notes:
         self.database.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
             "CREATE TABLE seen (kind TEXT, form TEXT, line INTEGER, PRIMARY KEY (kind, form)) WITHOUT ROWID;"
-            "CREATE TABLE bad (line INTEGER PRIMARY KEY);"
+            "CREATE TABLE good (account TEXT);"
             "BEGIN"
         )
 
     def complain(self, line: int, text: str) -> None:
         self.bad += 1
-        self.database.execute("INSERT OR IGNORE INTO bad VALUES (?)", (line,))
         if len(self.problems) < SHOWN_MAX:
             self.problems.append(Problem(line, text))
 
-    def is_bad(self, line: int) -> bool:
-        return bool(self.database.execute("SELECT 1 FROM bad WHERE line = ?", (line,)).fetchone())
+    def keep(self, account: dict[str, Any]) -> None:
+        self.database.execute("INSERT INTO good VALUES (?)", (json.dumps(account),))
+
+    def accounts(self) -> Iterator[dict[str, Any]]:
+        """What was kept, with what each row of the table needs besides."""
+        for (text,) in self.database.execute("SELECT account FROM good ORDER BY rowid"):
+            account = json.loads(text)
+            moment = account["confirmed_at"]
+            account["confirmed_at"] = datetime.fromisoformat(moment) if moment else None
+            yield {**account, "fs_uniquifier": uuid.uuid4().hex, "fs_token_uniquifier": uuid.uuid4().hex}
 
     def other_line(self, line: int, kind: str, form: str) -> int | None:
         """Where this identity stood before; notes it when it did not."""
@@ -126,9 +133,9 @@ Hashed = Callable[[str], str]
 
 
 def _look_at(file: Path, notes: Notes, hashed: Hashed) -> int:
-    """The first reading; returns how many rows are good."""
+    """Keep what is good, and say how many that are."""
     good = 0
-    for batch in _batches(_accounts(file, hashed, notes, "Looking at it")):
+    for batch in _batches(_accounts(file, hashed, notes)):
         fresh = []
         for line, account in batch:
             again = [
@@ -145,6 +152,7 @@ def _look_at(file: Path, notes: Notes, hashed: Hashed) -> int:
             if clash:
                 notes.complain(line, f"there is an account with this {_words(clash[0])} already")
             else:
+                notes.keep(account)
                 good += 1
     return good
 
@@ -167,12 +175,12 @@ def _taken(accounts: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return found
 
 
-def _write(file: Path, notes: Notes, hashed: Hashed) -> None:
+def _write(notes: Notes, count: int) -> None:
     try:
-        for batch in _batches(_accounts(file, hashed, None, "Writing")):
-            rows = [account for line, account in batch if not notes.is_bad(line)]
-            if rows:
-                db.session.execute(insert(User.__table__), rows)  # type: ignore[arg-type]  # a table
+        with _bar(count, "Writing") as bar:
+            for batch in _batches(notes.accounts()):
+                db.session.execute(insert(User.__table__), batch)  # type: ignore[arg-type]  # a table
+                bar.update(len(batch))
         db.session.commit()
     except IntegrityError:
         db.session.rollback()
@@ -181,13 +189,9 @@ def _write(file: Path, notes: Notes, hashed: Hashed) -> None:
         ) from None
 
 
-def _accounts(
-    file: Path, hashed: Hashed, notes: Notes | None, label: str
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each good row with its line. Bad ones go into `notes`, at the first reading."""
-    size, is_seen = file.stat().st_size, sys.stderr.isatty()
-    bars = click.progressbar(length=size, label=label, file=sys.stderr, hidden=not is_seen)
-    with file.open("rb") as raw, bars as bar:
+def _accounts(file: Path, hashed: Hashed, notes: Notes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each good row with its line. Bad ones go into `notes`."""
+    with file.open("rb") as raw, _bar(file.stat().st_size, "Looking at it") as bar:
         lines = _lines(raw, bar)
         rows = _json_rows(lines) if file.suffix in (".jsonl", ".ndjson", ".json") else _csv_rows(lines)
         for line, row in rows:
@@ -196,8 +200,11 @@ def _accounts(
                     raise row
                 yield line, _account(row, hashed)
             except BadRow as bad:
-                if notes is not None:
-                    notes.complain(line, str(bad))
+                notes.complain(line, str(bad))
+
+
+def _bar(length: int, label: str) -> Any:
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
 
 def _lines(raw: Iterable[bytes], bar: Any) -> Iterator[str]:
@@ -274,8 +281,6 @@ def _account(row: Row, hashed: Hashed) -> dict[str, Any]:
         "password": None if not password or password.startswith(UNUSABLE) else hashed(password),
         "active": _yes_or_no(values["active"]),
         "confirmed_at": _moment(values["confirmed_at"]),
-        "fs_uniquifier": uuid.uuid4().hex,
-        "fs_token_uniquifier": uuid.uuid4().hex,
     }
 
 
@@ -316,15 +321,16 @@ def _yes_or_no(value: str) -> bool:
     return word not in NO
 
 
-def _moment(value: str) -> datetime | None:
+def _moment(value: str) -> str | None:
+    """In ISO 8601, as the database keeps it: UTC, without saying so."""
     if not value:
         return None
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
         raise BadRow("confirmed_at: give a time such as 2026-01-31T12:00:00Z") from None
-    # UTC when it does not say otherwise, as the database keeps it.
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def _batches(rows: Iterator[Any]) -> Iterator[list[Any]]:
