@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parseaddr
@@ -191,12 +191,7 @@ ALWAYS: list[Rule] = [
             "Let it sign in with Flask-Security's auth token (docs/spa.md), or serve both under one domain.",
             "RECOVERY_CLIENTS",
         ),
-        lambda it, _: any(
-            not _is_same_site(origin, it.RECOVERY_PUBLIC_URL)
-            for client in it.RECOVERY_CLIENTS.values()
-            for origin in (*client.origins, *filter(None, [client.reset_view]))
-            if origin.startswith("http")
-        ),
+        lambda it, _: any(not _is_same_site(url, it.RECOVERY_PUBLIC_URL) for url in _urls_of_clients(it)),
     ),
 ]
 
@@ -365,6 +360,14 @@ def _is_database_in_clear(uri: str) -> bool:
     is_near = all(host.startswith("/") or kinds.is_loopback(host) for host in hosts)
     is_by_tls = url.query.get("sslmode") in TLS_MODES
     return url.get_backend_name() == "postgresql" and not is_near and not is_by_tls
+
+
+def _urls_of_clients(settings: Settings) -> Iterator[str]:
+    """Where single-page clients are, as far as browsers go there."""
+    for client in settings.RECOVERY_CLIENTS.values():
+        yield from (url for url in (*client.origins, client.reset_view) if url and url.startswith("http"))
+    if host := settings.handed_on.get("SECURITY_REDIRECT_HOST"):
+        yield f"{urlsplit(settings.RECOVERY_PUBLIC_URL).scheme}://{host}"
 
 
 def _is_same_site(one: str, other: str) -> bool:

@@ -488,6 +488,14 @@ def test_notes_for_who_knows_already(place: Place) -> None:
     assert {finding["severity"] for finding in found.values()} == {"info"}
     place.write({"RECOVERY_CLIENTS": {"near": {"origins": ["https://app.example.com"]}}})
     assert place.finds() == {}
+    spa = {
+        "SECURITY_REDIRECT_BEHAVIOR": "spa",
+        "SECURITY_RESET_VIEW": "/a",
+        "SECURITY_RESET_ERROR_VIEW": "/b",
+    }
+    for host, found in (("app.example.com", set()), ("app.example.org", {"client-on-another-site"})):
+        place.write({**spa, "SECURITY_REDIRECT_HOST": host})
+        assert place.finds().keys() == found
 
 
 def test_a_secret_that_everybody_can_read_is_told(place: Place) -> None:
