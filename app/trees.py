@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, TemplateNotFound, TemplateSyntaxError, meta, nodes
@@ -14,12 +15,25 @@ _GUARDS = ("default", "d", "defined", "undefined")  # who asks with these knows 
 _UNREADABLE = (TemplateSyntaxError, TemplateNotFound, UnicodeDecodeError, OSError)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What one template is, and what it uses."""
+
+    tree: nodes.Template
+    used: frozenset[str] = frozenset()  # variables
+    made: frozenset[str] = frozenset()
+    needed: tuple[str, ...] = ()  # other templates
+
+
+NOTHING = Facts(nodes.Template([]))
+
+
 class Trees:
     """Templates as Jinja reads them, each of them once."""
 
     def __init__(self, env: Environment) -> None:
         self.env = env
-        self._read: dict[str, nodes.Template | str] = {}
+        self._read: dict[str, Facts | str] = {}
 
     def problem(self, name: str) -> str | None:
         """Why Jinja does not take it; None when it does."""
@@ -29,24 +43,20 @@ class Trees:
     def reached(self, name: str, before: frozenset[str] = frozenset()) -> list[str]:
         """The template, and all that it needs, by way of others, too. What it can do without is left out."""
         found = [name]
-        for other in self._needed(name):
+        for other in self._facts(name).needed:
             if other not in before and other not in found:
                 found += [one for one in self.reached(other, before | set(found)) if one not in found]
         return found
 
     def unknown_names(self, name: str, given: Iterable[str]) -> dict[str, str]:
         """Variables that nothing gives, in whatever branch, and the template that uses each."""
-        trees = {reached: self._tree(reached) for reached in self.reached(name)}
-        made = set(given).union(*(_made_in(tree) for tree in trees.values()))
-        return {
-            used: reached
-            for reached, tree in trees.items()
-            for used in sorted(meta.find_undeclared_variables(tree) - made)
-        }
+        facts = {reached: self._facts(reached) for reached in self.reached(name)}
+        made = set(given).union(*(one.made for one in facts.values()))
+        return {used: reached for reached, one in facts.items() for used in sorted(one.used - made)}
 
     def unknown_settings(self, name: str) -> list[str]:
         """What it takes for settings and is none."""
-        reads = self._tree(name).find_all(nodes.Getattr)
+        reads = self._facts(name).tree.find_all(nodes.Getattr)
         asked = {
             node.attr for node in reads if isinstance(node.node, nodes.Name) and node.node.name == "settings"
         }
@@ -54,11 +64,11 @@ class Trees:
 
     def unused_blocks(self, name: str) -> tuple[list[str], list[str]]:
         """Blocks that it fills and what it extends does not have; and those that there are."""
-        tree = self._tree(name)
+        tree = self._facts(name).tree
         if not any(tree.find_all(nodes.Extends)):
             return [], []
         filled = [node.name for node in tree.body if isinstance(node, nodes.Block)]
-        others = [self._tree(other) for other in self.reached(name) if other != name]
+        others = [self._facts(other).tree for other in self.reached(name) if other != name]
         known = {node.name for other in others for node in other.find_all(nodes.Block)}
         return [block for block in filled if block not in known], sorted(known)
 
@@ -69,17 +79,17 @@ class Trees:
             return str(own)
         return name if self._is_missing(name) else short(self._source(name)[1] or name)
 
-    def _tree(self, name: str) -> nodes.Template:
-        """Nothing, of one that Jinja does not take."""
+    def _facts(self, name: str) -> Facts:
+        """Of one that Jinja does not take: nothing."""
         read = self._get(name)
-        return read if isinstance(read, nodes.Template) else nodes.Template([])
+        return read if isinstance(read, Facts) else NOTHING
 
-    def _get(self, name: str) -> nodes.Template | str:
+    def _get(self, name: str) -> Facts | str:
         if name not in self._read:
             try:
                 self.env.get_template(name)  # finds unknown filters, too
                 source, file, _ = self._source(name)
-                self._read[name] = self.env.parse(source, name, file)
+                self._read[name] = self._facts_of(self.env.parse(source, name, file))
             except _UNREADABLE as error:
                 self._read[name] = _in_words(error)
         return self._read[name]
@@ -97,8 +107,11 @@ class Trees:
             pass
         return False
 
-    def _needed(self, name: str) -> Iterator[str]:
-        tree = self._tree(name)
+    def _facts_of(self, tree: nodes.Template) -> Facts:
+        used = frozenset(meta.find_undeclared_variables(tree))
+        return Facts(tree, used, frozenset(_made_in(tree)), tuple(self._needed(tree)))
+
+    def _needed(self, tree: nodes.Template) -> Iterator[str]:
         optional = {
             found
             for node in tree.find_all(nodes.Include)
