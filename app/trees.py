@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, TemplateNotFound, TemplateSyntaxError, meta, nodes
 
 from . import templating
-from .settings import current, declared
+from .settings import Settings, current, declared
 
 _GUARDS = ("default", "d", "defined", "undefined")  # who asks with these knows that it may not be there
 _UNREADABLE = (TemplateSyntaxError, TemplateNotFound, UnicodeDecodeError, OSError)
@@ -60,7 +60,7 @@ class Trees:
         asked = {
             node.attr for node in reads if isinstance(node.node, nodes.Name) and node.node.name == "settings"
         }
-        return sorted(asked - set(declared()))
+        return sorted(asked - {*declared(), *dir(Settings)})
 
     def unused_blocks(self, name: str) -> tuple[list[str], list[str]]:
         """Blocks that it fills and what it extends does not have; and those that there are."""
