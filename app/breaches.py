@@ -62,7 +62,7 @@ _LINE = re.compile(r"([0-9A-Fa-f]{35}):(\d+)")
 
 def ask(url: str) -> dict[str, int]:
     """How often by the rest of the digest. Raises for whatever is not a whole answer."""
-    request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310
+    request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # https, or this machine, by its kind
     deadline, text = time.monotonic() + WAIT_SECONDS, b""
     with build_opener(_StayHere).open(request, timeout=WAIT_SECONDS) as answer:
         while piece := answer.read1(65_536):

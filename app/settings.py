@@ -332,10 +332,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def is_debugging(environ: Mapping[str, str] = os.environ) -> bool:
+    """As Flask reads it."""
+    return environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no")
+
+
 def _debugging(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Flask's own variable, which is no setting."""
-    is_on = environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no")
-    if is_on and not kinds.is_loopback(urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""):
+    if is_debugging(environ) and not kinds.is_loopback(urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""):
         message = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
         yield Problem("FLASK_DEBUG", "FLASK_DEBUG", message)
 

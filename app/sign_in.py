@@ -86,7 +86,8 @@ def _credentials(identity: str) -> tuple[int | None, str | None]:
         return None, None
     column, form = known
     attribute = getattr(User, column)
-    is_it = attribute == form if column == "us_phone_number" else func.lower(attribute) == form
+    # Lowered on both sides by the database, whose rule is its own; compared below by ours.
+    is_it = attribute == form if column == "us_phone_number" else func.lower(attribute) == func.lower(form)
     always_one = select(literal(1)).subquery("one_row").outerjoin(User, is_it)
     found = db.session.execute(select(User.id, User.password, attribute).select_from(always_one))
     number, password, stored = found.one()

@@ -39,5 +39,5 @@ def warn(server: Server | None = None) -> None:
 def _in_words(finding: Finding, settings: Settings) -> tuple[str, str, str]:
     """The name, its origin, and what to do."""
     name = finding.where or finding.setting or finding.id
-    origin = settings.origins.get(finding.setting, "not set")
+    origin = settings.origins.get(finding.setting, "not set") if finding.setting else "no setting"
     return name, origin, f"{finding.what} {finding.hint} [{finding.id}]"

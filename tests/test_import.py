@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import OLD_PASSWORD, Site
-from conftest import SECRETS as SECRETS
+from conftest import BOTH, OLD_PASSWORD, Site
 from flask.testing import FlaskCliRunner
 from flask_security.utils import hash_password
 
@@ -245,3 +244,15 @@ def test_a_hash_of_no_known_format_in_the_table_lets_nobody_in(site: Site) -> No
         site.change(User, password=stored)
         assert not site.password_works(OLD_PASSWORD)
         assert not site.password_works(PASSWORD)
+
+
+@BOTH
+def test_letters_that_databases_lower_each_in_its_way(site: Site, tmp_path: Path) -> None:
+    """PostgreSQL lowers É, SQLite does not: who has one signs in, and is found when imported again."""
+    rows = {"email": "Élise@example.com", "password_hash": HASHES["laravel"]}
+    imports(site, written(tmp_path, rows))
+    assert site.password_works(PASSWORD, "Élise@EXAMPLE.com")
+    assert (
+        "there is an account with this address already"
+        in imports(site, written(tmp_path, rows), fails=True).output
+    )

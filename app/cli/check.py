@@ -150,7 +150,7 @@ def server_around(given: settings.Settings) -> checks.Server:
         processes=gunicorn.workers,
         threads=gunicorn.threads,
         forwarded_allow_ips=",".join(gunicorn.forwarded_allow_ips),
-        debug=os.environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no"),
+        debug=settings.is_debugging(),
         open_secrets=tuple(_open_secrets(given)),
     )
 

@@ -14,7 +14,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -46,15 +45,6 @@ class BadRow(ValueError):
     """What is wrong with one row, for people."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    line: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.text}"
-
-
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Only look at it.")
@@ -75,7 +65,7 @@ def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool) -> N
     with tempfile.TemporaryDirectory() as folder, closing(Notes(Path(folder))) as notes:
         good = _look_at(file, notes, _of_stock if is_stock else _of_others)
         for problem in notes.problems:
-            click.echo(str(problem), err=True)
+            click.echo(problem, err=True)
         if notes.bad > len(notes.problems):
             click.echo(f"and {notes.bad - len(notes.problems)} more", err=True)
         if notes.bad and not skip_bad:
@@ -91,7 +81,7 @@ class Notes:
     """What was found in the file: whose identities are where, what is wrong, and what is good. On disk."""
 
     def __init__(self, folder: Path) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[str] = []
         self.bad = 0
         self.database = sqlite3.connect(folder / "notes.db", isolation_level=None)
         self.database.executescript(
@@ -104,7 +94,7 @@ class Notes:
     def complain(self, line: int, text: str) -> None:
         self.bad += 1
         if len(self.problems) < SHOWN_MAX:
-            self.problems.append(Problem(line, text))
+            self.problems.append(f"line {line}: {text}")
 
     def keep(self, account: dict[str, Any]) -> None:
         self.database.execute("INSERT INTO good VALUES (?)", (json.dumps(account),))
@@ -138,17 +128,13 @@ def _look_at(file: Path, notes: Notes, hashed: Hashed) -> int:
     for batch in _batches(_accounts(file, hashed, notes)):
         fresh = []
         for line, account in batch:
-            again = [
-                (kind, notes.other_line(line, kind, account[kind])) for kind in IDENTITIES if account[kind]
-            ]
-            twice = [f"the same {_words(kind)} as in line {other}" for kind, other in again if other]
-            if twice:
-                notes.complain(line, twice[0])
+            if twice := _seen_before(line, account, notes):
+                notes.complain(line, twice)
             else:
                 fresh.append((line, account))
         taken = _taken([account for _, account in fresh])
         for line, account in fresh:
-            clash = [kind for kind in IDENTITIES if account[kind] and (kind, account[kind]) in taken]
+            clash = [kind for kind in IDENTITIES if taken[kind] & _spellings(account[kind])]
             if clash:
                 notes.complain(line, f"there is an account with this {_words(clash[0])} already")
             else:
@@ -164,15 +150,20 @@ def _seen_before(line: int, account: dict[str, Any], notes: Notes) -> str | None
     return None
 
 
-def _taken(accounts: list[dict[str, Any]]) -> set[tuple[str, str]]:
-    """Identities of these that accounts in the database have."""
-    found: set[tuple[str, str]] = set()
+def _taken(accounts: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Identities of these that accounts in the database have, by kind."""
+    found = {}
     for kind in IDENTITIES:
-        forms = [account[kind] for account in accounts if account[kind]]
+        forms = {spelling for account in accounts for spelling in _spellings(account[kind])}
         column = getattr(User, kind)
         stored = column if kind == "us_phone_number" else func.lower(column)
-        found |= {(kind, form) for form in db.session.scalars(select(stored).where(stored.in_(forms)))}
+        found[kind] = set(db.session.scalars(select(stored).where(stored.in_(forms))))
     return found
+
+
+def _spellings(form: str | None) -> set[str]:
+    """What the database may make of it in lower case: SQLite folds ASCII only, PostgreSQL all letters."""
+    return {form, form.lower()} if form else set()
 
 
 def _write(notes: Notes, count: int) -> None:
@@ -185,7 +176,7 @@ def _write(notes: Notes, count: int) -> None:
     except IntegrityError:
         db.session.rollback()
         raise click.ClickException(
-            "the accounts have changed meanwhile; nothing was imported, try again"
+            "an account was added meanwhile, or two identities are one to this database; nothing was imported"
         ) from None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 import limits as counting
@@ -52,9 +53,11 @@ def show(who: str, form: str) -> None:
 def clear(who: str) -> None:
     """Forget what is counted against WHO: an identity, or an address that requests come from."""
     cleared = len(counts(who))
-    for scope, key, rates in _keys_of(who):
-        for item in counting.parse_many(rates):
-            _strategy().clear(item, limits.PREFIX, key, scope)
+    keys = list(_keys_of(who))
+    with _redis_answers():
+        for scope, key, rates in keys:
+            for item in counting.parse_many(rates):
+                _strategy().clear(item, limits.PREFIX, key, scope)
     user = find_account(who)
     audit.record("admin", reason=f"limits clear {audit.whoever()}"[:255], user_id=user.id if user else None)
     db.session.commit()
@@ -69,14 +72,21 @@ def counts(who: str) -> list[Row]:
     """What is not nothing. Raises NotSeen."""
     if current().RATELIMIT_STORAGE_URI == "memory://":
         raise NotSeen(IN_MEMORY)
+    keys = list(_keys_of(who))
+    with _redis_answers():
+        return list(_counts(keys))
+
+
+@contextmanager
+def _redis_answers() -> Iterator[None]:
     try:
-        return list(_counts(who))
+        yield
     except Exception as error:  # whatever the storage raises
         raise NotSeen(f"Limits can not be seen: Redis does not answer ({type(error).__name__}).") from None
 
 
-def _counts(who: str) -> Iterator[Row]:
-    for scope, key, rates in _keys_of(who):
+def _counts(keys: list[Key]) -> Iterator[Row]:
+    for scope, key, rates in keys:
         for item in counting.parse_many(rates):
             reset_at, remaining = _strategy().get_window_stats(item, limits.PREFIX, key, scope)
             if used := item.amount - remaining:
