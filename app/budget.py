@@ -31,6 +31,7 @@ def why_none_for(link: ResetLink) -> str | None:
         ).where(
             ResetLink.user_id == link.user_id,
             ResetLink.id != link.id,
+            ResetLink.message_id.is_not(None),  # one that was handed over is no mail
             ResetLink.undelivered_at.is_(None),
             ResetLink.issued_at > utcnow(-max(DAY_SECONDS, cooldown)),
         )

@@ -41,6 +41,28 @@ Rule = tuple[Kind, Callable[[Settings, Server], Any]]
 ALWAYS: list[Rule] = [
     (
         Kind(
+            "no-mail",
+            "warning",
+            "No mail is sent (MAIL_SERVER is empty).",
+            "Nobody can recover an account alone: you hand each link out (manage.py users reset-link).",
+            "Name a relay; or silence this.",
+            "MAIL_SERVER",
+        ),
+        lambda it, _: not it.sends_mail,
+    ),
+    (
+        Kind(
+            "nobody-to-ask",
+            "error",
+            "No mail is sent, and the page for a forgotten password does not know whom to ask for a link.",
+            "Whoever has forgotten a password can do nothing.",
+            "Set a mail address, a telephone number or a URL; or name a relay (MAIL_SERVER).",
+            "RECOVERY_SUPPORT_CONTACT",
+        ),
+        lambda it, _: not it.sends_mail and not it.RECOVERY_SUPPORT_CONTACT,
+    ),
+    (
+        Kind(
             "sender-unreal",
             "error",
             "Mail is sent from an address that no mail can go to.",
@@ -48,7 +70,7 @@ ALWAYS: list[Rule] = [
             "Set the address that your relay lets you send from.",
             "MAIL_DEFAULT_SENDER",
         ),
-        lambda it, _: not is_here(it) and kinds.is_loopback(_sender_domain(it)),
+        lambda it, _: it.sends_mail and not is_here(it) and kinds.is_loopback(_sender_domain(it)),
     ),
     (
         Kind(
@@ -143,6 +165,7 @@ ALWAYS: list[Rule] = [
         ),
         lambda it, _: (
             it.RECOVERY_MAIL_IN_CLEAR
+            and it.sends_mail
             and not (it.MAIL_USE_TLS or it.MAIL_USE_SSL or kinds.is_loopback(it.MAIL_SERVER))
         ),
     ),
@@ -293,7 +316,7 @@ DEPLOYED: list[Rule] = [
             "Set an address that somebody reads.",
             "RECOVERY_OPERATOR",
         ),
-        lambda it, _: not it.RECOVERY_OPERATOR,
+        lambda it, _: it.sends_mail and not it.RECOVERY_OPERATOR,
     ),
     (
         Kind(
@@ -304,7 +327,7 @@ DEPLOYED: list[Rule] = [
             "Set a mail address, a telephone number or a URL.",
             "RECOVERY_SUPPORT_CONTACT",
         ),
-        lambda it, _: not it.RECOVERY_SUPPORT_CONTACT,
+        lambda it, _: it.sends_mail and not it.RECOVERY_SUPPORT_CONTACT,
     ),
     (
         Kind(

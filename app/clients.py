@@ -115,6 +115,8 @@ def what_to_know() -> dict[str, Any]:
         "password_length_min": settings.SECURITY_PASSWORD_LENGTH_MIN,
         "password_length_max": settings.RECOVERY_PASSWORD_LENGTH_MAX,
         "password_blocklist": True,
+        "sends_mail": settings.sends_mail,
+        "support_contact": settings.RECOVERY_SUPPORT_CONTACT,
     }
 
 

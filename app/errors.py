@@ -11,6 +11,7 @@ RecoveryError
 │   └── RelayMisconfigured    before a setting is corrected; says which
 └── RequestError          answered with `status` and `code`
     ├── Busy
+    ├── NoMail
     ├── InvalidRequest
     ├── OriginNotAllowed
     └── LinkError         a reset link that can not be used
@@ -116,6 +117,17 @@ class Busy(RequestError):
     retry_after = 30
 
 
+class NoMail(RequestError):
+    """Somebody asks for a mail, and MAIL_SERVER is empty. The message says whom to ask."""
+
+    status = 503
+    code = "mail_not_configured"
+    title = "Please ask for help"
+
+    def __init__(self, contact: str) -> None:
+        super().__init__(f"This site sends no mail. Please ask {contact} for a link to a new password.")
+
+
 class InvalidRequest(RequestError):
     """Malformed input: wrong type, missing, repeated or too long."""
 
@@ -160,7 +172,7 @@ class LinkUsed(LinkError):
 class LinkSuperseded(LinkError):
     code = "link_superseded"
     title = "There is a newer link"
-    message = "We sent you a newer mail, and only its link works. Look for the latest one, or ask again."
+    message = "Only the newest link works. Look for the latest mail, or ask again."
 
 
 class LinkRevoked(LinkError):

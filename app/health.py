@@ -53,7 +53,7 @@ def look() -> Health:
     try:
         troubles = workers()
         wrong = {
-            NO_WORKER: not troubles,
+            NO_WORKER: not troubles and current().sends_mail,
             MAIL_HELD: any(troubles),
             MAIL_LATE: is_mail_late(),
             OUTBOX_FULL: is_full(),
@@ -63,7 +63,7 @@ def look() -> Health:
         db.session.rollback()
         return Health(database=False, worker=None, mail=None, problems=[NO_DATABASE])
     problems = [problem for problem, is_so in wrong.items() if is_so]
-    mail = not {MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT} & set(problems)
+    mail = current().sends_mail and not {MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT} & set(problems)
     return Health(database=True, worker=bool(troubles), mail=mail, problems=problems)
 
 

@@ -379,6 +379,11 @@ PublicUrl = Annotated[
     _says("a whole https URL; http on this machine only", pattern="^https?://"),
 ]
 Host = Annotated[Name, AfterValidator(_host), _says("a host name or an IP address")]
+MailServer = Annotated[
+    str,
+    AfterValidator(lambda value: value and _host(value)),
+    _says("a host name or an IP address, or nothing"),
+]
 Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(_not_bool)]
 Sender = Annotated[Line, AfterValidator(_sender), _says('an address, or "Name <address>"')]
 Address = Annotated[

@@ -1,7 +1,7 @@
 """Reset links: a link's whole life.
 
-    issue -> (mailed) -> redeem
-                      -> expired | superseded by a newer mail | revoked by a change of the account
+    issue -> (mailed, or handed over by an admin) -> redeem
+                      -> expired | superseded by a newer one | revoked by a change of the account
 
 A token is HMAC-SHA256 over the random nonce of its message, so every attempt to send one message
 carries the same link; the row here keeps only an HMAC of the token, so who can only write here can make no
@@ -16,7 +16,6 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, NoReturn
 
-from flask_security.confirmable import requires_confirmation
 from sqlalchemy import ColumnElement, select, update
 
 from . import budget
@@ -48,7 +47,7 @@ OPEN = (
 def token_of(message: OutboxMessage) -> str:
     """The token of this message's link: the same at each attempt, also under a key that was rotated."""
     issued = db.session.scalar(select(ResetLink.token_hash).where(ResetLink.message_id == message.id))
-    tokens = _tokens(message.nonce)
+    tokens = tokens_of(message.nonce)
     return next((token for token in tokens if issued in _hashes(token)), tokens[0])
 
 
@@ -67,20 +66,26 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
             raise Undeliverable("its link has ended before it could be sent", user.id)
         link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, _hashes(token)[0]
         return
+    link = add(user, client, token, message.id)
+    if reason := budget.why_none_for(link):
+        db.session.rollback()
+        raise Undeliverable(reason, link.user_id)
+
+
+def add(user: User, client: str, token: str, message_id: int | None = None) -> ResetLink:
+    """A new link for the account as it is now. Without a message, it is one that an admin hands over."""
     link = ResetLink(
         user_id=user.id,
-        message_id=message.id,
+        message_id=message_id,
         token_hash=_hashes(token)[0],
         email=user.email,
         password_state=_password_state(user),
         client=client,
-        expires_at=utcnow(life),
+        expires_at=utcnow(current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()),
     )
     db.session.add(link)
     db.session.flush()  # takes SQLite's write lock: what is counted next can not change
-    if reason := budget.why_none_for(link):
-        db.session.rollback()
-        raise Undeliverable(reason, link.user_id)
+    return link
 
 
 def delivered(message: OutboxMessage) -> None:
@@ -92,6 +97,11 @@ def delivered(message: OutboxMessage) -> None:
 def revoke(*which: ColumnElement[bool]) -> None:
     """End those links that still work."""
     _end(*which, column="revoked_at")
+
+
+def supersede_others(link: ResetLink) -> None:
+    """From now on only this link of its account works."""
+    _end(ResetLink.user_id == link.user_id, ResetLink.id != link.id, column="superseded_at")
 
 
 def open_first(link: ResetLink) -> bool:
@@ -146,20 +156,7 @@ def redeem(link: ResetLink, password_before: str) -> None:
         )
     if not spent:
         _refuse(link_id)
-    _end(ResetLink.user_id == link.user_id, ResetLink.id != link.id, column="superseded_at")
-
-
-def why_not_recoverable(user: User) -> str | None:
-    """Why this account can not be recovered by mail now; None when it can."""
-    if not user.is_active:
-        return "the account is not active"
-    if user.is_locked():
-        return "the account is locked"
-    if requires_confirmation(user):
-        return "the address is not confirmed"
-    if not user.password:
-        return "the account has no password: it signs in another way"
-    return None
+    supersede_others(link)
 
 
 def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | None]:
@@ -177,7 +174,7 @@ def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | N
         (link.superseded_at, LinkSuperseded),
         (link.revoked_at, LinkRevoked),
         (expired, LinkExpired),
-        (why_not_recoverable(user), AccountUnavailable),
+        (user.why_not_recoverable(), AccountUnavailable),
         (not is_usable(link, user), LinkRevoked),
     )
     refusal = next((kind().about(user.id, link.client) for reason, kind in refusals if reason), None)
@@ -202,7 +199,7 @@ def is_usable(link: ResetLink, user: User) -> bool:
     return unchanged and not ended
 
 
-def _tokens(nonce: bytes) -> list[str]:
+def tokens_of(nonce: bytes) -> list[str]:
     """The token of a nonce under each valid key, the newest key first."""
     digests = (hmac.digest(key, nonce, "sha256") for key in current().keys("reset link"))
     return [base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]

@@ -53,7 +53,7 @@ def _reset_instructions(message: OutboxMessage) -> EmailMessage:
     if user is None:
         raise Undeliverable("no account has this identity")
     message.user_id = user.id
-    if reason := links.why_not_recoverable(user):
+    if reason := user.why_not_recoverable():
         raise Undeliverable(reason, user.id)
     token = links.token_of(message)
     objection = objections.token_for(message)

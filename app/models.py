@@ -7,6 +7,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from flask_security.confirmable import requires_confirmation
 from flask_security.models import fsqla, fsqla_v4
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Text, func, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, validates
@@ -62,6 +63,18 @@ class User(Model, fsqla_v4.FsUserMixin):
     def get_id(self) -> str:
         """What Flask-Login's cookies keep."""
         return sessions.stamped(self.fs_uniquifier)
+
+    def why_not_recoverable(self) -> str | None:
+        """Why this account can not be recovered by a link now; None when it can."""
+        if not self.is_active:
+            return "the account is not active"
+        if self.is_locked():
+            return "the account is locked"
+        if requires_confirmation(self):
+            return "the address is not confirmed"
+        if not self.password:
+            return "the account has no password: it signs in another way"
+        return None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, User) and self.fs_uniquifier == other.fs_uniquifier

@@ -11,7 +11,7 @@ Json = dict[str, Any]
 TEXT: Json = {"type": "string"}
 CODES = """
     account_unavailable conflict csrf_failed internal_error invalid_request link_expired link_invalid
-    link_revoked link_superseded link_used not_found not_signed_in origin_not_allowed
+    link_revoked link_superseded link_used mail_not_configured not_found not_signed_in origin_not_allowed
     password_breached password_common password_mismatch password_too_long password_too_short
     password_unchanged rate_limited sign_in_failed unavailable
 """.split()  # noqa: SIM905  # reads as a list
@@ -25,7 +25,7 @@ ALWAYS = {
     "411": "The length of the body is not said.",
     "413": "The body is too long.",
     "429": "Asked too often; `Retry-After` says for how many seconds.",
-    "503": "The database can not be used now; `Retry-After` says for how many seconds.",
+    "503": "The database can not be used now (`Retry-After`: for how many seconds), or no mail is sent.",
 }
 
 
@@ -92,6 +92,8 @@ def _answers() -> Json:
                     "password_length_min": {"type": "integer"},
                     "password_length_max": {"type": "integer"},
                     "password_blocklist": {"type": "boolean"},
+                    "sends_mail": {"type": "boolean"},
+                    "support_contact": TEXT,
                 },
                 "identity_attributes",
                 "password_length_min",

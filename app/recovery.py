@@ -22,9 +22,10 @@ from sqlalchemy import inspect
 from . import audit, clients, handles, health, limits, links, outbox, signals
 from .askings import ASKINGS, same_as
 from .db import DATABASE_AWAY, db
-from .errors import InvalidRequest
+from .errors import InvalidRequest, NoMail
 from .forms import AskForm, NewPasswordForm, posted_identity
 from .identities import masked
+from .settings import current
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 def ask() -> ResponseReturnValue:
     """The view behind ASKINGS: somebody forgot a password, ..."""
     asking = ASKINGS[request.endpoint or ""]
+    if request.method == "POST" and not current().sends_mail:
+        raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
     if request.method != "POST":
         return clients.json_answer(clients.what_to_know()) if clients.wants_json(request) else _ask_page()
     try:

@@ -32,6 +32,7 @@ TIMEOUTS_MAX = 6  # as many waits of MAIL_TIMEOUT as a conversation may take, wi
 # §4.5.3.2.6 says 10 minutes, which is longer than anybody waits for a link.
 DATA_SECONDS = 120
 
+NO_RELAY = "MAIL_SERVER: it is empty, so no mail is sent"
 NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
 NO_LOGIN = "MAIL_USERNAME: the relay takes no login on this connection"
 BAD_LOGIN = "MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login ({code})"
@@ -89,6 +90,8 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         """
         if self.connection:
             return False
+        if not self.host:
+            raise RelayMisconfigured(NO_RELAY)
         try:
             with self._limited(TIMEOUTS_MAX * self.timeout):
                 self._connect()

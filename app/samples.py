@@ -194,7 +194,11 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
             },
             ("csrf_token", "identity", "password"),
         ),
-        Page("forgot_password", {"forgot_password_form": AskForm(formdata=None)}, ("csrf_token", "identity")),
+        Page(
+            "forgot_password",
+            {"forgot_password_form": AskForm(formdata=None)},
+            ("csrf_token", "identity") if current().sends_mail else (),
+        ),
         Page(
             "reset_password",
             {"reset_password_form": new, "other": "b•••@example.com" if with_errors else None, **resetting},

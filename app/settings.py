@@ -83,6 +83,16 @@ HANDED_ON: dict[str, Any] = {
 # Tables and lists that Flask-Security has no default for.
 AS_JSON = ("SECURITY_TOTP_SECRETS", "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS")
 
+# What is of no use where no mail is sent.
+NEED_MAIL = (
+    "MAIL_USERNAME",
+    "RECOVERY_OPERATOR",
+    "SECURITY_CHANGE_EMAIL",
+    "SECURITY_CONFIRMABLE",
+    "SECURITY_TWO_FACTOR",
+    "SECURITY_USERNAME_RECOVERY",
+)
+
 _TEMPLATE = re.compile(r"_TEMPLATE(_|$)")
 IDENTITIES = ("email", "username", "us_phone_number")
 
@@ -106,7 +116,7 @@ class Settings(BaseModel):
     SECURITY_PHONE_REGION_DEFAULT: kinds.Region
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[kinds.Words, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
-    MAIL_SERVER: kinds.Host
+    MAIL_SERVER: kinds.MailServer
     MAIL_PORT: kinds.Port
     MAIL_USE_TLS: bool
     MAIL_USE_SSL: bool
@@ -164,6 +174,11 @@ class Settings(BaseModel):
         ours = {name: getattr(self, name) for name in declared()}
         fixed = {name: value for name, (value, _) in FIXED.items()}
         return {**ours, **self.handed_on, **fixed}
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether there is anywhere to send it: an admin may hand links out instead."""
+        return bool(self.MAIL_SERVER or self.RECOVERY_INBOX)
 
     def keys(self, purpose: str) -> list[bytes]:
         """One key for one purpose from each valid secret, the newest first: 32 bytes each."""
@@ -384,7 +399,8 @@ def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Proble
 
 def _broken_for_mail(settings: Settings) -> dict[tuple[str, str], Any]:
     tls = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL
-    in_clear = not (tls or settings.RECOVERY_INBOX or kinds.is_loopback(settings.MAIL_SERVER))
+    is_here = settings.RECOVERY_INBOX or kinds.is_loopback(settings.MAIL_SERVER)
+    in_clear = settings.sends_mail and not (tls or is_here)
     return {
         ("MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL"): (
             settings.MAIL_USE_TLS and settings.MAIL_USE_SSL
@@ -399,6 +415,11 @@ def _broken_for_mail(settings: Settings) -> dict[tuple[str, str], Any]:
             "MAIL_USE_TLS",
             "needed, or MAIL_USE_SSL: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)",
         ): (in_clear and not settings.MAIL_USERNAME and not settings.RECOVERY_MAIL_IN_CLEAR),
+        **{
+            (name, "needs mail, and MAIL_SERVER is empty"): settings.as_config().get(name)
+            for name in NEED_MAIL
+            if not settings.sends_mail
+        },
     }
 
 

@@ -230,6 +230,26 @@ MISTAKES = [
     unwise(
         "link-life-short", "SECURITY_RESET_PASSWORD_WITHIN", "15", SECURITY_RESET_PASSWORD_WITHIN="6 minutes"
     ),
+    unwise(
+        "no-mail",
+        "MAIL_SERVER",
+        "relay",
+        MAIL_SERVER="",
+        MAIL_USERNAME=None,
+        MAIL_PASSWORD=None,
+        RECOVERY_OPERATOR="",
+        RECOVERY_SUPPORT_CONTACT="help@example.com",
+    ),
+    unwise(
+        "nobody-to-ask",
+        "RECOVERY_SUPPORT_CONTACT",
+        "telephone",
+        MAIL_SERVER="",
+        MAIL_USERNAME=None,
+        MAIL_PASSWORD=None,
+        RECOVERY_OPERATOR="",
+        RECOVERY_SUPPORT_CONTACT="",
+    ),
     # templates
     wrong("RECOVERY_TEMPLATE_DIR", "/nowhere", "there is no directory /nowhere"),
     spoilt("an open block", "template-broken", "take it away", html=INSTRUCTIONS[".html"] + "{% if x %}"),

@@ -30,6 +30,7 @@ ENDS = {
     "expired": "The newest link expired at {at}.",
     "void": "The newest link works no longer: the account's address or password has changed since.",
     "open": "The newest link works until {at}. Earlier ones ended when its mail was sent.",
+    "handed over": "The newest link was handed over by an admin, and works until {at}. Earlier ones do not.",
 }
 
 
@@ -83,10 +84,12 @@ def _why_nobody(identity: str) -> str:
 
 def _answers(user: User, found: dict[str, list[Row]], counted: list[Row] | None) -> Iterator[str]:
     """What to tell the person who asks, in the order in which it matters."""
-    if why_not := links.why_not_recoverable(user):
+    if why_not := user.why_not_recoverable():
         yield f"No reset mail goes to this account: {why_not}."
     else:
         yield from _of_budget(user)
+    if not current().sends_mail:
+        yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
     instructions = [mail for mail in found["mails"] if mail["mail"] == "reset_instructions"]
     if instructions:
         yield _of_mail(instructions[0])
@@ -120,7 +123,7 @@ def _of_budget(user: User) -> Iterator[str]:
     settings = current()
     now = db.session.scalars(select(utcnow())).one()
     since = now - max(timedelta(seconds=DAY_SECONDS), settings.RECOVERY_MAIL_COOLDOWN)
-    counted = (*_mailed_to(user), ResetLink.issued_at > since)
+    counted = (*_mailed_to(user), ResetLink.issued_at > since, ResetLink.message_id.is_not(None))
     issued = db.session.execute(
         select(ResetLink.issued_at, ResetLink.revoked_at).where(*counted).order_by(ResetLink.issued_at)
     ).all()
@@ -178,7 +181,9 @@ def _state_of(link: ResetLink, user: User) -> tuple[str, datetime]:
     is_over = db.session.scalar(select(ResetLink.expires_at <= utcnow()).where(ResetLink.id == link.id))
     if is_over:
         return "expired", link.expires_at
-    return ("open" if links.is_usable(link, user) else "void"), link.expires_at
+    if not links.is_usable(link, user):
+        return "void", link.expires_at
+    return ("open" if link.message_id else "handed over"), link.expires_at
 
 
 def _mailed_to(user: User) -> tuple[Any, ...]:

@@ -11,9 +11,9 @@ from sqlalchemy import select
 
 from .. import audit, kinds
 from ..db import db, utcnow
-from ..identities import find_account
 from ..models import RecoveryEvent
 from .listing import Row, format_option, write_json, write_table
+from .lookup import account_of
 
 KINDS = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
 
@@ -53,7 +53,7 @@ def events(
     """What happened: who asked, what was mailed, opened, refused, redeemed, and from where."""
     which: list[Any] = []
     if identity is not None:
-        which.append(RecoveryEvent.user_id == _number_of(identity))
+        which.append(RecoveryEvent.user_id == account_of(identity).id)
     if kind:
         which.append(RecoveryEvent.kind.in_(kind))
     if source:
@@ -70,13 +70,6 @@ def events(
         write_table(rows)
     else:
         click.echo("nothing that fits")
-
-
-def _number_of(identity: str) -> int:
-    user = find_account(identity)
-    if user is None:
-        raise click.ClickException("no account has this identity")
-    return user.id
 
 
 def row(event: RecoveryEvent) -> Row:

@@ -8,8 +8,8 @@ from sqlalchemy import func, select, true
 
 from .. import audit, links
 from ..db import db, utcnow
-from ..identities import find_account
 from ..models import ResetLink
+from .lookup import account_of
 
 
 @click.group("links")
@@ -25,9 +25,7 @@ def revoke(identity: str | None, everybodys: bool) -> None:
     """Cancel the links of the account with this IDENTITY. Passwords and sessions stay as they are."""
     if (identity is None) == (not everybodys):
         raise click.UsageError("give an identity, or --all")
-    user = find_account(identity) if identity else None
-    if identity and user is None:
-        raise click.ClickException("no account has this identity")
+    user = account_of(identity) if identity else None
     which = ResetLink.user_id == user.id if user else true()
     usable = (which, *links.OPEN, ResetLink.expires_at > utcnow())
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))

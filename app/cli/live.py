@@ -147,6 +147,8 @@ def look(settings: Settings) -> list[Finding]:
 
 
 def _of_relay() -> Iterator[Finding]:
+    if not current().sends_mail:
+        return
     try:
         with closing(mailman.get_connection()) as relay:
             relay.open()
@@ -163,7 +165,7 @@ def _at_fault(said: str) -> str:
 
 def _of_dns(settings: Settings) -> list[Finding]:
     domain = in_ascii(parseaddr(settings.MAIL_DEFAULT_SENDER)[1]).rpartition("@")[2]
-    if settings.RECOVERY_INBOX or "." not in domain:
+    if settings.RECOVERY_INBOX or not settings.MAIL_SERVER or "." not in domain:
         return []
     found: list[Finding] = []
     try:
@@ -229,7 +231,8 @@ def _tags(text: str) -> dict[str, str]:
 
 
 def _of_redis() -> Iterator[Finding]:
-    if not _in_time(current_app.extensions["recovery_limiter"].storage.check):
+    limiter = current_app.extensions["recovery_limiter"]
+    if current().RATELIMIT_ENABLED and not _in_time(limiter.storage.check):
         yield REDIS_AWAY.found()
 
 

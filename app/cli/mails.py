@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, false, or_, select
 
-from .. import health, links, outbox
+from .. import health, outbox
 from ..askings import ASKINGS, same_as
 from ..db import db, utcnow
 from ..models import OutboxMessage, ResetLink, User
@@ -27,7 +27,7 @@ def about(user: User | None) -> tuple[list[str], list[ColumnElement[bool]]]:
     if user is None:
         said = "No account has this identity: requests for it get the usual answer, and no mail."
         return [said], [false()]
-    why_not = links.why_not_recoverable(user)
+    why_not = user.why_not_recoverable()
     answers = [f"It stands for account {user.id}, {user.email}."]
     if why_not:
         answers.append(f"No reset mail goes to it: {why_not}.")

@@ -14,9 +14,11 @@ from .. import audit, clients, links, objections, outbox
 from ..askings import same_as
 from ..db import db
 from ..identities import find_account
-from ..models import ResetLink, User
-from . import account, imports
+from ..models import ResetLink
+from ..settings import current
+from . import account, handover, imports
 from .listing import format_option, write_json
+from .lookup import account_of
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
 
@@ -26,12 +28,12 @@ users, roles = flask_security_cli.users, flask_security_cli.roles
 @with_appcontext
 def send_reset(identity: str) -> None:
     """Mail somebody a link, as if they had asked. Whoever helps never sees the link or the password."""
-    _found(identity)
+    account_of(identity)
+    if not current().sends_mail:
+        raise click.ClickException(f"no mail is sent (MAIL_SERVER is empty). {_hand_over(identity)}")
     _enqueue_reset(identity)
     db.session.commit()
-    click.echo(
-        f"A link is asked for. Whether its mail goes out: manage.py users show {shlex.quote(identity)}"
-    )
+    click.echo(_what_follows(identity))
 
 
 @users.command()
@@ -52,22 +54,21 @@ def show(identity: str, form: str) -> None:
 @with_appcontext
 def force_reset(identity: str) -> None:
     """End the password, every session and every link of an account, and mail its owner a new link."""
-    user = _found(identity)
+    user = account_of(identity)
     links.revoke(ResetLink.user_id == user.id)
     objections.end_access(user.id, with_password=True)
     _enqueue_reset(identity)
     db.session.commit()
     click.echo("The password works no longer, and the account is signed out everywhere.")
-    click.echo(
-        f"A link is asked for. Whether its mail goes out: manage.py users show {shlex.quote(identity)}"
-    )
+    click.echo(_what_follows(identity) if current().sends_mail else _hand_over(identity))
 
 
-def _found(identity: str) -> User:
-    user = find_account(identity)
-    if user is None:
-        raise click.ClickException("no account has this identity")
-    return user
+def _what_follows(identity: str) -> str:
+    return f"A link is asked for. Whether its mail goes out: manage.py users show {shlex.quote(identity)}"
+
+
+def _hand_over(identity: str) -> str:
+    return f'To hand over a link: manage.py users reset-link {shlex.quote(identity)} --reason "..."'
 
 
 def _enqueue_reset(identity: str) -> None:
@@ -76,6 +77,7 @@ def _enqueue_reset(identity: str) -> None:
 
 
 users.add_command(imports.import_users)
+users.add_command(handover.reset_link)
 
 
 def _recorded(group: str, command: click.Command) -> None:
@@ -101,5 +103,5 @@ def _recorded(group: str, command: click.Command) -> None:
 
 for _group in (users, roles):
     for _command in _group.commands.values():
-        if _command is not show:  # it changes nothing
+        if _command not in (show, handover.reset_link):  # changes nothing; says why in an event of its own
             _recorded(str(_group.name), _command)
