@@ -93,7 +93,7 @@ def _answers(user: User, found: dict[str, list[Row]], counted: list[Row] | None)
     instructions = [mail for mail in found["mails"] if mail["mail"] == "reset_instructions"]
     if instructions:
         yield _of_mail(instructions[0])
-    else:
+    elif current().sends_mail:
         yield "Nobody asked for a link for this account, or it is long ago."
     for link in found["links"][:1]:
         yield ENDS[link["state"]].format(at=_time(link["until"]))
