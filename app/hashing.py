@@ -64,7 +64,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     places = settings.RECOVERY_HASHES_AT_ONCE or cores
     security.pwd_context = Gate(security.pwd_context, places)
-    app.extensions["dummy_hash"] = _of_nobody(settings.SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
+    app.extensions["dummy_hash"] = of_nobody(settings.SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
 
 
 def verify_nothing(password: str) -> None:
@@ -72,7 +72,7 @@ def verify_nothing(password: str) -> None:
     verify_password(password, current_app.extensions["dummy_hash"])
 
 
-def _of_nobody(options: dict[str, Any]) -> str:
+def of_nobody(options: dict[str, Any]) -> str:
     """A hash with these parameters that no password has: as dear to verify as a real one."""
     salt, digest = (_encoded(secrets.token_bytes(size)) for size in (_SALT_BYTES, _DIGEST_BYTES))
     memory, rounds, lanes = (options[f"argon2__{name}"] for name in ("memory_cost", "rounds", "parallelism"))

@@ -47,7 +47,8 @@ def email(typed: str) -> str | None:
 
 def username(typed: str, *, allowed: tuple[str, ...] = ("L", "N"), ascii_only: bool = True) -> str | None:
     """The name without markup, in NFKC and case-folded. It holds a letter, or it is a number."""
-    cleaned = bleach.clean(typed.strip(), strip=True)
+    typed = typed.strip()
+    cleaned = typed if typed.isalnum() else bleach.clean(typed, strip=True)  # which takes 0.3 ms
     name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cleaned).casefold())
     if ascii_only and not name.isascii():
         return None

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import BOTH, OLD_PASSWORD, Site
+from conftest import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 from flask.testing import FlaskCliRunner
-from flask_security.utils import hash_password
 
 import manage
 from app import foreign
+from app.cli import import_notes
 from app.db import db
 from app.models import User
 
@@ -80,13 +80,72 @@ def test_a_reset_works_at_once(site: Site, tmp_path: Path) -> None:
     assert not site.password_works(PASSWORD, "dora@example.com")
 
 
-def test_stock_flask_security_comes_along_with_its_salt(site: Site, tmp_path: Path) -> None:
-    with site.app.app_context():
-        hashed = hash_password(PASSWORD)
+# What Flask-Security-Too 5.9.2, as it comes, makes with the tests' salt of PASSWORD, and of one beyond ASCII.
+OF_STOCK = {
+    "argon2": (
+        "$argon2id$v=19$m=65536,t=3,p=4$BOA8xxjDeI8RAiAEoPT+fw$EVyaZ8ztmyxILHuPsv7U/lVKx7czK7U+BTOc6uIFMwA",
+        PASSWORD,
+    ),
+    "argon2 ü": (
+        "$argon2id$v=19$m=65536,t=3,p=4$Y+x9L4XQeo+x9j7n3Nvb+w$4JInX16VTlt0/yY8pLcAn/ZDPAr94aV9Kygpkr8/Gro",
+        "zoës pässwörd",
+    ),
+    "bcrypt": ("$2b$12$ukn98KdW7qe5Suk/rvTSGOROnMdyxuLb7APqJK.ebqwrTE5zYlQ2y", PASSWORD),
+    "pbkdf2": (
+        "$pbkdf2-sha512$25000$0tq7N0YoJUQoRYhRipHSmg$jWW4XulhFY4vEO.WW8V4O.CBEplWYZL5ySOFGHRCyaqthaOwrIHMEHBVgoDsVpS1/cSqRL1v85IsnGKToEwNfw",
+        "zoës pässwörd",
+    ),
+    "sha512_crypt": (
+        "$6$rounds=656000$69wkdHWlqPKyoZmI$lNBybkzvaPCT0nFNbJLdV2NmL6FAvPKs3TefTRbg4M2.FgHTM2pCG./RZ49tcqKx6PwWBHy5El8GQOtHqmujq1",
+        PASSWORD,
+    ),
+}
+
+
+@pytest.mark.parametrize("scheme", OF_STOCK)
+def test_stock_flask_security_comes_along_with_its_salt(site: Site, tmp_path: Path, scheme: str) -> None:
+    """Also where it normalizes what was typed in another way than we do."""
+    hashed, password = OF_STOCK[scheme]
     file = written(tmp_path, {"email": "dora@example.com", "password_hash": hashed})
     imports(site, file, "--from-flask-security")
-    assert password_of(site, "dora@example.com") == hashed
+    assert not site.password_works(password + "!", "dora@example.com")
+    assert site.password_works(password, "dora@example.com")
+    assert str(password_of(site, "dora@example.com")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert site.password_works(password, "dora@example.com")
+
+
+@pytest.mark.parametrize("hashed", ["x", HASHES["werkzeug scrypt"], foreign.STOCK + HASHES["laravel"]])
+def test_a_hash_that_is_none_of_flask_securitys_is_refused(site: Site, tmp_path: Path, hashed: str) -> None:
+    file = written(tmp_path, {"email": "dora@example.com", "password_hash": hashed})
+    said = imports(site, file, "--from-flask-security", fails=True).output
+    assert "password_hash: none of Flask-Security's" in said
+
+
+def test_whose_hash_can_not_be_verified_resets(site: Site, tmp_path: Path) -> None:
+    """An account without a password gets no reset mail, so it is given one that nobody knows."""
+    old = "sha256$salt$" + "0" * 64  # Werkzeug's, before 3
+    rows = [
+        {"email": "dora@example.com", "password_hash": old},
+        {"email": "eve@example.com", "password_hash": ""},
+        {"email": "fay@example.com", "password_hash": HASHES["laravel"]},
+    ]
+    file = written(tmp_path, *rows)
+    assert "line 1: password_hash: of no known format" in imports(site, file, fails=True).output
+    said = imports(site, file, "--reset-unknown").output
+    assert said == "3 accounts imported, 1 of them must reset\n"
+    assert not site.password_works(PASSWORD, "dora@example.com")
+    assert site.visitor().set_password(site.new_link("dora@example.com")).status_code == 302
+    assert site.password_works(NEW_PASSWORD, "dora@example.com")
+    assert password_of(site, "eve@example.com") is None
+    assert site.password_works(PASSWORD, "fay@example.com")
+
+
+def test_an_admin_sees_whose_hash_it_is(site: Site, tmp_path: Path) -> None:
+    imports(site, written(tmp_path, {"email": "dora@example.com", "password_hash": HASHES["laravel"]}))
+    show = ["users", "show", "dora@example.com"]
+    assert "bcrypt, until the next sign-in" in FlaskCliRunner(site.app).invoke(manage.cli, show).output
     assert site.password_works(PASSWORD, "dora@example.com")
+    assert "until the next" not in FlaskCliRunner(site.app).invoke(manage.cli, show).output
 
 
 def test_a_long_password_of_bcrypt_is_cut_as_it_was(site: Site, tmp_path: Path) -> None:
@@ -244,6 +303,40 @@ def test_a_hash_of_no_known_format_in_the_table_lets_nobody_in(site: Site) -> No
         site.change(User, password=stored)
         assert not site.password_works(OLD_PASSWORD)
         assert not site.password_works(PASSWORD)
+
+
+def test_names_of_django_come_along_when_the_settings_let_them(make_site: Any, tmp_path: Path) -> None:
+    rows = [
+        {"email": f"dora{number}@example.com", "username": name, "password_hash": HASHES["laravel"]}
+        for number, name in enumerate(("john.doe", "Me@home+x", "under_score", "zoë"))
+    ]
+    said = imports(make_site(), written(tmp_path, *rows), fails=True).output
+    for line in range(1, 5):
+        assert (
+            f"line {line}: username: that can be nobody's username (SECURITY_USERNAME_ALLOWED_CHARS" in said
+        )
+    kinds = {"SECURITY_USERNAME_ALLOWED_CHARS": ["L", "N", "P", "S"], "RECOVERY_USERNAME_ASCII": False}
+    site = make_site(**kinds)
+    assert "4 accounts imported" in imports(site, written(tmp_path, *rows)).output
+    for row in rows:
+        assert site.password_works(PASSWORD, row["username"])
+
+
+@BOTH
+def test_no_transaction_is_open_while_the_file_is_read(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL may end one that does nothing for long, and can not clean up behind it."""
+    seen = []
+    keep = import_notes.Notes.keep
+
+    def watch(notes: import_notes.Notes, account: dict[str, Any]) -> None:
+        seen.append(db.session().in_transaction())
+        keep(notes, account)
+
+    monkeypatch.setattr(import_notes.Notes, "keep", watch)
+    imports(site, written(tmp_path, FIRST))
+    assert seen == [False]
 
 
 @BOTH

@@ -11,7 +11,7 @@ import humanize
 from flask import current_app
 from sqlalchemy import select
 
-from .. import identities, links
+from .. import foreign, identities, links
 from ..budget import DAY_SECONDS
 from ..db import db, utcnow
 from ..identities import find_account
@@ -143,6 +143,8 @@ def _account(user: User) -> Row:
     security = current_app.extensions["security"]
     names = (user.email, user.username, user.us_phone_number)
     scheme = security.pwd_context.identify(user.password) if user.password else None
+    if scheme and (source := foreign.source_of(user.password or "")):
+        scheme = f"{source}, until the next sign-in"
     return {
         "account": user.id,
         "identities": ", ".join(str(name) for name in names if name),
