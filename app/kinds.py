@@ -10,9 +10,11 @@ import json
 import os
 import re
 import ssl
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import getaddresses
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -248,7 +250,8 @@ def _directory(value: str) -> str:
 
 def _certificates(value: str) -> str:
     try:
-        ssl.create_default_context(cafile=_readable(value) or None)
+        if _readable(value):  # the machine's own take a moment to read, and are not asked about
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
     except ssl.SSLError:
         raise ValueError("the file holds no certificates (PEM)") from None
     return value
@@ -291,10 +294,18 @@ def _argon2(options: dict[str, Any]) -> dict[str, Any]:
         sets = ", ".join(f"{least} with {passes}" for least, passes in ARGON2_LEAST)
         raise ValueError(f"weaker than OWASP allows; at least one of (memory in KiB with rounds): {sets}")
     try:
-        CryptContext(schemes=["argon2"], **options).hash("tried once")
-    except (TypeError, ValueError, KeyError) as error:
+        _try_argon2(memory, rounds, options["argon2__parallelism"])
+    except (TypeError, ValueError, KeyError, Warning) as error:
         raise ValueError(f"argon2 does not take this: {error}") from None
     return options
+
+
+@cache  # it costs a hash, and what worked once works again
+def _try_argon2(memory: int, rounds: int, lanes: int) -> None:
+    options = {"argon2__memory_cost": memory, "argon2__rounds": rounds, "argon2__parallelism": lanes}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # passlib mends what is out of bounds, and the dummy hash is not
+        CryptContext(schemes=["argon2"], **options).hash("tried once")
 
 
 def _rates(value: str) -> str:

@@ -34,10 +34,12 @@ from aiosmtpd.controller import Controller
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_security.utils import hash_password
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from playwright.sync_api import Browser, Page, sync_playwright
 from security_table import pytest_addoption as pytest_addoption  # `make security`
 from security_table import pytest_terminal_summary as pytest_terminal_summary
-from servers import free_port
+from servers import NO_TLS, free_port
 from sqlalchemy import select, update
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
@@ -46,6 +48,7 @@ from werkzeug.wsgi import ClosingIterator
 from app import create_app, settings, worker
 from app.db import db
 from app.models import OutboxMessage, RecoveryEvent, ResetLink, User
+from app.urls import Application
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD_PASSWORD = "the old password of alice"
@@ -66,6 +69,22 @@ NOBODYS = {
     "without password": "sso@example.com",
     "no identity at all": "!!! what is this ???",
 }
+
+
+class CompiledTemplates(BytecodeCache):
+    """Each template is compiled once in a run, not once by each app. A changed one has another checksum."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self.kept.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.kept[bucket.key, bucket.checksum] = bucket.code
+
+
+Application.jinja_options = {"bytecode_cache": CompiledTemplates()}
 
 
 def skip_or_fail(reason: str) -> NoReturn:
@@ -511,7 +530,7 @@ class Admin:
         self.starts("-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", *size, "app:create_app()")
         for _ in range(200):
             with suppress(httpx.TransportError):
-                if httpx.get(f"{self.base}/healthz").status_code == 200:
+                if httpx.get(f"{self.base}/healthz", verify=NO_TLS).status_code == 200:
                     return
             time.sleep(0.05)
         pytest.fail("gunicorn did not answer")

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT, free_port
+from servers import NO_TLS
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def start(tree: Path) -> Iterator[Any]:
 
 def newest_mail(base: str, count: int) -> str:
     for _ in range(100):
-        numbers = re.findall(r'href="/inbox/(\d+)"', httpx.get(f"{base}/inbox/").text)
+        numbers = re.findall(r'href="/inbox/(\d+)"', httpx.get(f"{base}/inbox/", verify=NO_TLS).text)
         if len(numbers) >= count:
             return httpx.get(f"{base}/inbox/{numbers[0]}").text
         time.sleep(0.1)

@@ -190,10 +190,10 @@ def test_an_admin_sets_it_up_and_a_user_recovers(admin: Admin, mailbox: Mailbox)
     assert "another account has one of these identities" in same_name.stderr
 
     admin.serves()
-    for count, identity in enumerate(("carol@example.com", "carol", "+14155550123"), start=1):
+    for identity in ("carol@example.com", "carol", "+14155550123"):
         assert httpx.post(f"{admin.base}/reset", json={"identity": identity}).status_code == 200
-        assert admin.types("worker", "--once").stdout == "1 tried\n"
-        assert mailbox.wait_for(count)["To"] == "carol@example.com"
+    assert admin.types("worker", "--once").stdout == "3 tried\n"
+    assert [mail["To"] for mail in mailbox.mails] == ["carol@example.com"] * 3
 
     worker = admin.starts("manage.py", "worker")
     body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}

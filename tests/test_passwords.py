@@ -338,6 +338,8 @@ def test_hashes_of_older_kinds_are_made_anew_at_sign_in(site: Site) -> None:
         ({"argon2__memory_cost": "19456", "argon2__rounds": 2, "argon2__parallelism": 1}, "whole numbers"),
         ({"argon2__memory_cost": 19456}, "argon2__rounds"),
         ({"bcrypt__rounds": 4}, "nothing else"),
+        ({"argon2__memory_cost": 19456, "argon2__rounds": 2, "argon2__parallelism": 0}, "does not take this"),
+        ({"argon2__memory_cost": 19456, "argon2__rounds": 2, "argon2__parallelism": 5000}, "not take this"),
     ],
 )
 @pytest.mark.requirement("R33")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from conftest import PUBLIC_URL, ROOT, SECRETS, Site, inherited
 
+import manage
 from app import create_app, settings
 from app.errors import SettingsError
 from app.models import RecoveryEvent
@@ -257,9 +259,10 @@ MISTAKES = {
 }
 
 
-def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "manage.py", *words]
-    return subprocess.run(command, cwd=ROOT, env={**inherited(), **environ}, capture_output=True, text=True)
+def run(*words: str, **environ: str) -> Result:
+    ended = CliRunner().invoke(manage.cli, words, env=environ)
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return ended
 
 
 @pytest.mark.requirement("R63", "R65")
@@ -269,7 +272,7 @@ def test_every_planted_mistake_is_named_in_one_run(tmp_path: Path) -> None:
     checked = run("check", "--format", "json", RECOVERY_CONFIG=str(mine))
     shown = run("config", "show", RECOVERY_CONFIG=str(mine))
     for ended in (checked, shown, run("check", RECOVERY_CONFIG=str(mine))):
-        assert ended.returncode == 1
+        assert ended.exit_code == 1
         assert "Traceback" not in ended.stderr
         assert "xyzzy" not in ended.stderr + ended.stdout
     said = {line.split()[1]: line for line in shown.stderr.splitlines()}
@@ -292,7 +295,7 @@ def test_config_show_tells_values_and_origins_and_hides_secrets() -> None:
         "FLASK_SECURITY_TOTP_SECRETS": '{"1": "hunter2"}',
     }
     ended = run("config", "show", **secrets)
-    assert ended.returncode == 0
+    assert ended.exit_code == 0
     assert "hunter2" not in ended.stdout
     assert SECRETS["FLASK_SECRET_KEY"] not in ended.stdout
     assert "MAIL_PORT = 25  # config/default.toml" in ended.stdout

@@ -13,11 +13,17 @@ from typing import Any
 
 from sqlalchemy import event
 
-from app import create_app, worker
+from app import blocklist, create_app, templating, worker
 from app.db import db
 from app.settings import load
 
 app = create_app(load())
+
+# What every child would do again: the list is read, and the templates are compiled.
+blocklist.is_common("")
+for template in templating.shipped():
+    app.jinja_env.get_template(template)
+app.test_client().get("/healthz", base_url=app.config["RECOVERY_PUBLIC_URL"])
 
 
 def ask(identity: str) -> None:
