@@ -5,7 +5,7 @@ import click
 from flask import Flask
 
 from app import create_app, logs
-from app.cli import Commands, check, config, demo, events, limits, links, mail, outbox, worker
+from app.cli import Commands, check, config, demo, doctor, events, limits, links, mail, outbox, worker
 from app.settings import in_plain_words, load
 
 STAY = ("run", "worker")  # an admin's other tools must work while something is wrong
@@ -29,6 +29,7 @@ cli.add_command(check.check)
 cli.add_command(config.config)
 cli.add_command(mail.mail)
 cli.add_command(demo.demo)
+cli.add_command(doctor.doctor)
 
 if __name__ == "__main__":
     cli()

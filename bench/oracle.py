@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 import random
 import re
 import shutil
@@ -27,7 +26,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout, suppress
@@ -41,6 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from aiosmtpd.controller import Controller
 from conftest import Admin, Mailbox, fill, wait_for
 from servers import free_port
+
+from app.cli.doctor import chance
 
 CLASSES = ("live", "absent", "inactive", "unconfirmed", "throttled", "passwordless")
 RELAYS = ("up", "slow", "hanging", "down")
@@ -72,9 +72,7 @@ class Measured:
 
     @property
     def error(self) -> float:
-        """The standard error of an AUC when both classes take the same time."""
-        n = m = self.count
-        return math.sqrt((n + m + 1) / (12 * n * m))
+        return chance.error(self.count, self.count)
 
     def told_by_time(self, name: str) -> bool:
         return abs(self.auc(name) - 0.5) > max(TOLERANCE, 3 * self.error)
@@ -83,7 +81,7 @@ class Measured:
         return self.said[name] != self.said["live"]
 
     def auc(self, name: str) -> float:
-        return auc(self.times["live"], self.times[name])
+        return chance.auc(self.times["live"], self.times[name])
 
 
 def main() -> int:
@@ -281,13 +279,6 @@ def timed(client: HTTPConnection, path: str, address: str) -> tuple[int, tuple[i
     text = answer.read()
     took = time.perf_counter_ns() - start
     return took, (answer.status, CSRF_TOKEN.sub(b"", text))  # stock's answers hold one, never the same
-
-
-def auc(live: list[int], other: list[int]) -> float:
-    """How often one of `other` takes longer than one of `live` (Mann-Whitney's U); ties count half."""
-    ordered = sorted(live)
-    shorter = sum(bisect_left(ordered, took) + bisect_right(ordered, took) for took in other) / 2
-    return shorter / (len(live) * len(other))
 
 
 def report(rows: list[Measured]) -> int:

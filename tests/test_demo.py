@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ROOT, free_port
-from servers import NO_TLS
+from conftest import ROOT
+from servers import NO_TLS, two_free_ports
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def newest_mail(base: str, count: int) -> str:
 
 
 def test_the_demo_runs_the_whole_story_and_stops(start: Any, tree: Path) -> None:
-    demo = start(free_port())
+    demo = start(two_free_ports())
     printed = demo.wait_for("Ctrl-C stops everything")
     for account in ("alice@example.com", "+14155550124", "carol keeps forgetting"):
         assert account in printed

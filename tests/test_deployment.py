@@ -26,25 +26,14 @@ from conftest import (
     Mailbox,
     inherited,
     link_in,
-    skip_or_fail,
 )
 from playwright.sync_api import Page
-from servers import NO_TLS, free_port, wait_until
+from servers import NO_TLS, free_port
 from sqlalchemy import NullPool, create_engine, text
 from test_relay import RIGHT, log_in
 
 RACERS = 64
 RACE_ROUNDS = int(os.environ.get("RACE_ROUNDS", "1"))  # `make race` takes 20, `make storm` 200
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> trustme.CA:
-    made = trustme.CA()
-    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    made.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        str(tmp_path / "tls.pem")
-    )
-    return made
 
 
 @pytest.fixture
@@ -65,55 +54,6 @@ def relay(authority: trustme.CA, tmp_path: Path) -> Iterator[Mailbox]:
     controller.start()
     yield box
     controller.stop()
-
-
-@pytest.fixture
-def nginx(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
-    """The documented nginx configuration, with this test's ports and certificate in it."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        skip_or_fail("nginx is not installed (Debian: apt-get install nginx-light)")
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(port: int, behind: int) -> Path:
-        log = tmp_path / "access.log"
-        site = (ROOT / "docs" / "deploy" / "nginx.conf").read_text()
-        for documented, ours in {
-            "listen 443": f"listen 127.0.0.1:{port}",
-            "server_name id.example.com": "server_name localhost",
-            "/etc/ssl/certs/id.example.com.pem": str(tmp_path / "tls.pem"),
-            "/etc/ssl/private/id.example.com.key": str(tmp_path / "tls.pem"),
-            "/var/log/nginx/sparekey.log": str(log),
-            "127.0.0.1:8000": f"127.0.0.1:{behind}",
-        }.items():
-            assert documented in site
-            site = site.replace(documented, ours)
-        places = "".join(
-            f"{kind}_temp_path {tmp_path}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        whole = (
-            f"events {{}} pid {tmp_path}/pid; error_log {tmp_path}/error.log; http {{ {places}\n{site}\n}}"
-        )
-        (tmp_path / "nginx.conf").write_text(whole)
-        command = [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-g", "daemon off;"]
-        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        with httpx.Client(verify=False) as client:  # noqa: S501  # its certificate is made here
-            url = f"https://localhost:{port}/"
-            wait_until(lambda: _answers(client, url), running[-1], "nginx")
-        return log
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _answers(client: httpx.Client, url: str) -> bool:
-    try:
-        return client.get(url).status_code > 0
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -10,7 +10,6 @@ import os
 import shlex
 import stat
 import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
@@ -23,13 +22,11 @@ import click
 from flask.cli import ScriptInfo
 
 from .. import checks, settings, template_checks
-from ..findings import SEVERITIES, Finding, Kind, errors
+from ..findings import Finding, Kind, errors
 from . import deployed, live
 from .config import SECRET, is_secret
-from .listing import format_option, plain, write_json
-
-COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
-WIDTH = 100
+from .listing import format_option, write_json
+from .report import by_severity, counted, exit_code, fail_level_option, write_finding
 
 INVALID = "invalid-setting"
 IN_VAIN = Kind(
@@ -60,7 +57,7 @@ KINDS = [*checks.KINDS, *template_checks.KINDS, *deployed.KINDS, *live.KINDS, NO
 @click.command()
 @click.option("--deploy", is_flag=True, help="Also what a deployment must have, in the database, too.")
 @click.option("--live", "lively", is_flag=True, help="Also ask the relay, DNS, Redis and the breach service.")
-@click.option("--fail-level", type=click.Choice(SEVERITIES), default="error", show_default=True)
+@fail_level_option
 @format_option
 @click.pass_obj
 def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form: str) -> None:
@@ -72,16 +69,14 @@ def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form:
     ]
     silenced = reading.settings.RECOVERY_SILENCED if reading.settings else []
     shown = [one for one in found if one.severity == "error" or one.id not in silenced]
-    shown += [*_silenced_in_vain(silenced, found)]
-    shown.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    shown = by_severity([*shown, *_silenced_in_vain(silenced, found)])
     hidden = sorted({finding.id for finding in found} - {finding.id for finding in shown})
     if form == "json":
         findings = [{**asdict(one), "origin": _origin(one, reading)} for one in shown]
         write_json({"findings": findings, "silenced": hidden})
     else:
         _write(shown, hidden, reading, deploy)
-    worst = SEVERITIES[: SEVERITIES.index(fail_level) + 1]
-    sys.exit(1 if any(finding.severity in worst for finding in shown) else 0)
+    sys.exit(exit_code(shown, fail_level))
 
 
 def _invalid(reading: settings.Reading) -> list[Finding]:
@@ -184,24 +179,12 @@ def _write(shown: list[Finding], hidden: list[str], reading: settings.Reading, d
     for finding in shown:
         origin = _origin(finding, reading)
         setting = f"{finding.setting} ({origin})" if origin else finding.setting
-        places = plain(", ".join(filter(None, (finding.where, setting))))
-        head = click.style(finding.severity, fg=COLOURS[finding.severity], bold=True)
-        click.echo(f"{head}  {click.style(finding.id, bold=True)}  {places}".rstrip())
-        for text in (finding.what, finding.why, finding.hint and f"→ {finding.hint}"):
-            if text:
-                click.echo(textwrap.fill(plain(text), WIDTH, initial_indent="    ", subsequent_indent="    "))
-        click.echo()
+        write_finding(finding, ", ".join(filter(None, (finding.where, setting))))
     if hidden:
         click.echo(f"Silenced: {', '.join(hidden)}")
-    counts = [_count(shown, severity) for severity in SEVERITIES]
     if reading.settings is None:
         click.echo("Correct this first: nothing else was looked at.")
     else:
-        click.echo(f"{', '.join(filter(None, counts))}." if any(counts) else "The configuration is fine.")
+        click.echo(f"{counts}." if (counts := counted(shown)) else "The configuration is fine.")
     if not deploy and not errors(shown):
         click.echo("For a deployment, look closer: manage.py check --deploy --live")
-
-
-def _count(shown: list[Finding], severity: str) -> str:
-    number = sum(finding.severity == severity for finding in shown)
-    return f"{number} {'note' if severity == 'info' else severity}{'s' * (number != 1)}" if number else ""

@@ -88,6 +88,14 @@ NO_ACCOUNTS = Kind(
 )
 KINDS = [AWAY, NOT_SET_UP, TOO_NEW, NO_WORKER, HELD, LATE, FULL, SPENT, NO_ACCOUNTS]
 
+# What `health` calls them; what holds a worker's mail, or keeps the database away, is known better here.
+OF_PROBLEM = {
+    health.NO_WORKER: NO_WORKER,
+    health.MAIL_LATE: LATE,
+    health.OUTBOX_FULL: FULL,
+    health.BUDGET_SPENT: SPENT,
+}
+
 
 def look() -> list[Finding]:
     """Needs an app context."""
@@ -115,13 +123,7 @@ def _of_tables() -> list[Finding]:
 
 
 def _of_health() -> list[Finding]:
-    kinds = {
-        health.NO_WORKER: NO_WORKER,
-        health.MAIL_LATE: LATE,
-        health.OUTBOX_FULL: FULL,
-        health.BUDGET_SPENT: SPENT,
-    }
-    found = [kinds[problem].found() for problem in health.look().problems if problem in kinds]
+    found = [OF_PROBLEM[problem].found() for problem in health.look().problems if problem in OF_PROBLEM]
     return found + [HELD.found(why=trouble) for trouble in sorted({*filter(None, health.workers())})]
 
 

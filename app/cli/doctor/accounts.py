@@ -1,0 +1,171 @@
+"""Do answers, or their time, tell who has an account? With one that the admin names."""
+
+from __future__ import annotations
+
+import random
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ...findings import Finding, Kind
+from . import chance
+from .visit import Check, Passed, Result, Skipped, Visit, made_up
+from .wire import Answer
+
+KNOWN, UNKNOWN = "known", "unknown"
+SAMPLES_MIN = 8  # fewer can show nothing at chance.ALPHA
+SAMPLES_MAX = 45  # twice as many are below RECOVERY_LIMIT_IDENTITY, as it comes, of an hour
+WHAT = "whether answers tell who has an account"
+VARIES = ("date", "set-cookie", "content-length", "age", "expires", "etag", "last-modified")
+
+BY_WORDS = Kind(
+    "told-by-answer",
+    "error",
+    "The answer to somebody who has an account is another one: {what}.",
+    "Anybody can find out who has an account.",
+    "Sparekey answers all alike: look at what stands in front, and at templates of your own.",
+)
+BY_TIME = Kind(
+    "told-by-time",
+    "error",
+    "The time of the answer tells who has an account: in {share:.0%} of all pairs the known one takes"
+    " {longer} (medians {known:.1f} and {unknown:.1f} ms).",
+    "Anybody can find out who has an account.",
+    "Sparekey looks nobody up while anybody waits: look at what stands in front, and at code of your own.",
+)
+KINDS = [BY_WORDS, BY_TIME]
+
+Said = dict[str, dict[str, set[str]]]
+
+
+@dataclass
+class Round:
+    """Milliseconds, and why there are not more of them."""
+
+    known: list[float] = field(default_factory=list)
+    unknown: list[float] = field(default_factory=list)
+    stopped: str = ""
+
+    def is_enough(self) -> bool:
+        return min(len(self.known), len(self.unknown)) >= SAMPLES_MIN
+
+    def tells(self) -> bool:
+        return self.is_enough() and chance.is_told(self.known, self.unknown)
+
+    def share(self) -> float:
+        """Of all pairs, in how many the known one takes longer."""
+        return chance.auc(self.unknown, self.known)
+
+
+def of_accounts(visit: Visit) -> Iterator[Result]:
+    why = _why_not(visit.identity)
+    if visit.identity is None or why:
+        yield Skipped(WHAT, why)
+        return
+    yield from _of_form(visit, visit.identity)
+    yield from _of_json(visit, visit.identity)
+
+
+def _why_not(identity: str | None) -> str:
+    if identity is None:
+        return "name an account of yours: --identity you@example.com"
+    if not re.search(r"[^\W\d_]", identity):
+        return "an unknown telephone number may be somebody's: name the account's address or username"
+    return ""
+
+
+def _of_form(visit: Visit, identity: str) -> Iterator[Result]:
+    said: Said = defaultdict(lambda: defaultdict(set))
+    for name, typed in ((UNKNOWN, made_up(identity)), (KNOWN, identity)):
+        answer = visit.submit("/reset", identity=typed)
+        if answer.status == 429:
+            yield Skipped("whether the form tells who has an account", _refused(answer))
+            return
+        _keep(said[name], answer, typed, by_names=True)
+    yield from _told(said, "POST /reset, as a form")
+
+
+def _of_json(visit: Visit, identity: str) -> Iterator[Result]:
+    said: Said = defaultdict(lambda: defaultdict(set))
+    rounds = [_ask(visit, identity, said)]
+    if rounds[0].tells():  # by chance, perhaps: nobody is accused for that
+        rounds.append(_ask(visit, identity, said))
+    if len(said) == 2:
+        yield from _told(said, "POST /reset, as JSON")
+    yield from _of_times(*rounds)
+
+
+def _ask(visit: Visit, identity: str, said: Said) -> Round:
+    times = Round()
+    for name in _order(visit.samples):
+        typed = identity if name == KNOWN else made_up(identity)
+        answer = visit.post_json("/reset", {"identity": typed, "client": "browser"})
+        if answer.status == 429 or answer.status >= 500:
+            times.stopped = _refused(answer)
+            break
+        (times.known if name == KNOWN else times.unknown).append(answer.seconds * 1000)
+        _keep(said[name], answer, typed)
+    return times
+
+
+def _order(samples: int) -> list[str]:
+    """Pairs, so that whatever else the machine does meets both alike; first one, then the other."""
+    order: list[str] = []
+    for _ in range(samples):
+        order += random.sample((KNOWN, UNKNOWN), 2)  # an order, not a secret
+    return order
+
+
+def _keep(said: dict[str, set[str]], answer: Answer, typed: str, *, by_names: bool = False) -> None:
+    """What may differ; what was typed may come back."""
+    said["status"].add(str(answer.status))
+    body = re.sub(r'"csrf_token":\s*"[^"]*"|name="csrf_token"[^>]*', "", answer.text)
+    said["body"].add(body.replace(typed, "…"))
+    said["Location"].add(answer.header("Location"))
+    said["names of headers"].add(" ".join(sorted({name.lower() for name, _ in answer.headers})))
+    for name, value in answer.headers:
+        if name.lower() not in VARIES and not by_names:  # a single answer does not show what varies by itself
+            said[f"header {name}"].add(value)
+
+
+def _told(said: Said, where: str) -> Iterator[Finding]:
+    """What is always the same for the unknown, and not so for the known. What varies is left out."""
+    unknown, known = said[UNKNOWN], said[KNOWN]
+    differs = [what for what, values in unknown.items() if len(values) == 1 and known.get(what) != values]
+    if differs:
+        yield BY_WORDS.found(what=", ".join(differs), where=where)
+
+
+def _of_times(first: Round, second: Round | None = None) -> Iterator[Result]:
+    what, n, m = "whether time tells who has an account", len(first.known), len(first.unknown)
+    if not first.is_enough():
+        why = f"only {n + m} answers were had, and {2 * SAMPLES_MIN} are the least: {first.stopped}"
+        yield Skipped(what, why)
+    elif second and not second.is_enough():
+        yield Skipped(what, f"it seems so, but could not be looked at again: {second.stopped}")
+    elif second and second.tells() and (first.share() > 0.5) == (second.share() > 0.5):
+        yield BY_TIME.found(
+            share=max(second.share(), 1 - second.share()),
+            longer="longer" if second.share() > 0.5 else "less",
+            known=statistics.median(second.known),
+            unknown=statistics.median(second.unknown),
+        )
+    else:
+        least = f"{chance.seen_from(n, m):.0%}"
+        yield Passed(
+            f"Time does not tell who has an account, as far as {n} and {m} answers show. They show what makes"
+            f" one take longer in {least} of all pairs, and nothing smaller; more --samples do"
+            f"{f' ({first.stopped})' if first.stopped else ''}."
+        )
+
+
+def _refused(answer: Answer) -> str:
+    wait = answer.header("Retry-After")
+    if answer.status == 429:
+        return f"the limits refused more{f'; try again in {wait} seconds' if wait else ''} (429)"
+    return f"it answered {answer.status}"
+
+
+CHECKS = [Check("Answers do not tell who has an account.", of_accounts)]
