@@ -427,7 +427,7 @@ def led_elsewhere(said: Said) -> None:
 
 
 def slow(said: Said) -> None:
-    time.sleep(0.03)
+    time.sleep(0.1)  # more than a busy machine takes
 
 
 def swallowed(ask: Ask, environ: dict[str, Any]) -> Said:
