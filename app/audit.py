@@ -33,6 +33,7 @@ OUTCOMES = {
     "refused": "failure",  # a link, when a password came with it: why
     "password_refused": "failure",  # why
     "redeemed": "success",
+    "registered": "success",  # an account was made by somebody who signed up
     "password_changed": "success",  # by somebody who knew the old one
     "address_changed": "success",
     "revoked": "success",  # a link

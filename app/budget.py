@@ -6,6 +6,8 @@ Over the budget of all, mail waits; nobody is looked up for it, so known and unk
 
 from __future__ import annotations
 
+import math
+
 from sqlalchemy import func, select
 
 from .db import CLOCK_SLACK_SECONDS, db, utcnow
@@ -43,10 +45,13 @@ def why_none_for(link: ResetLink) -> str | None:
     return None
 
 
-def why_no_other(kind: str, user: User) -> str | None:
-    """The same for mail that holds no reset link, counted by its kind."""
+def why_no_other(kind: str, user: User, pause: float = math.inf) -> str | None:
+    """The same for mail that holds no reset link, counted by its kind.
+
+    `pause`: the longest cool-down that makes sense for it, in seconds.
+    """
     settings = current()
-    cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
+    cooldown = min(pause, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())
     # On PostgreSQL two workers with two requests of one account take turns here.
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     since, lately, until = (

@@ -83,9 +83,7 @@ ALWAYS: list[Rule] = [
         ),
         lambda it, _: (
             it.SECURITY_PASSWORD_LENGTH_MIN < LENGTH_ALONE
-            and not (
-                it.handed_on.get("SECURITY_TWO_FACTOR") and it.handed_on.get("SECURITY_TWO_FACTOR_REQUIRED")
-            )
+            and not (it.SECURITY_TWO_FACTOR and it.SECURITY_TWO_FACTOR_REQUIRED)
         ),
     ),
     (
@@ -204,6 +202,17 @@ ALWAYS: list[Rule] = [
             "SECRET_KEY_FALLBACKS",
         ),
         lambda it, _: it.SECRET_KEY_FALLBACKS,
+    ),
+    (
+        Kind(
+            "second-factor-by-mail",
+            "warning",
+            "The second factor may be a code by mail, which goes where the link for a new password goes.",
+            "Whoever reads somebody's mailbox has both.",
+            'Take "email" out.',
+            "SECURITY_TWO_FACTOR_ENABLED_METHODS",
+        ),
+        lambda it, _: it.SECURITY_TWO_FACTOR and "email" in it.SECURITY_TWO_FACTOR_ENABLED_METHODS,
     ),
     (
         Kind(

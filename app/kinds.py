@@ -130,6 +130,14 @@ def parse_json_text(value: Any) -> Any:
     return value
 
 
+def is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -384,6 +392,11 @@ Secret = Annotated[
     str, AfterValidator(_strong), _says(f"at least {SECRET_LENGTH_MIN} random characters; {MAKE_ONE}")
 ]
 Secrets = Annotated[list[Secret], BeforeValidator(parse_json_text), _says("a list of secrets")]
+NumberedSecrets = Annotated[
+    dict[Annotated[str, Field(pattern="^[0-9]+$")], Secret],
+    BeforeValidator(parse_json_text),
+    _says('numbered secrets, such as { "1" = "..." }'),
+]
 PublicUrl = Annotated[
     str,
     AfterValidator(_public_url),

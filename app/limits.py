@@ -57,7 +57,10 @@ _BY_IDENTITY = {
     "security.forgot_password": ASKING,
     "security.send_confirmation": ASKING,
     "security.recover_username": ASKING,
+    "security.register": ASKING,
+    "security.us_signin_send_code": ASKING,
     "security.login": SIGNING_IN,
+    "security.us_signin": SIGNING_IN,
 }
 # Where somebody who is in, or half in, could guess on, or send mail: counted by their account.
 BY_ACCOUNT = (
@@ -65,6 +68,14 @@ BY_ACCOUNT = (
     "security.verify",
     "security.change_email",
     "security.two_factor_token_validation",
+    "security.two_factor_setup",
+    "security.two_factor_setup_validate",
+    "security.two_factor_rescue",
+    "security.mf_recovery",
+    "security.us_setup",
+    "security.us_setup_validate",
+    "security.us_verify",
+    "security.us_verify_send_code",
 )
 PREFIX = "sparekey"
 
@@ -163,6 +174,16 @@ def may_have_bad_link() -> bool:
     try:
         items = counting.parse_many(rates) if limiter.enabled else []
         return all(limiter.limiter.hit(item, PREFIX, source(), BAD_LINKS) for item in items)
+    except Exception:  # whatever the storage raises: what can not be counted is served
+        return True
+
+
+def is_first(secret: str, seconds: int) -> bool:
+    """Whether this one-time secret was not seen within so many seconds. It is now."""
+    limiter = current_app.extensions["recovery_limiter"]
+    try:
+        once = counting.RateLimitItemPerSecond(1, seconds)
+        return not limiter.enabled or bool(limiter.limiter.hit(once, PREFIX, "once", mark_of(secret)))
     except Exception:  # whatever the storage raises: what can not be counted is served
         return True
 

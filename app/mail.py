@@ -13,7 +13,7 @@ from flask import Flask
 from flask_mailman import Mail
 from flask_mailman.backends.base import BaseEmailBackend
 
-from . import lease, letters, links, objections, other_mails, outbox
+from . import lease, letters, links, objections, other_mails, outbox, registration, unified
 from .db import db
 from .errors import LeaseLost, Undeliverable
 from .identities import find_account
@@ -65,4 +65,6 @@ def _reset_instructions(message: OutboxMessage) -> EmailMessage:
 COMPOSERS: dict[str, Callable[[OutboxMessage], EmailMessage]] = {
     "reset_instructions": _reset_instructions,
     **other_mails.COMPOSERS,
+    registration.MAIL: registration.compose,
+    unified.MAIL: unified.compose,
 }

@@ -52,6 +52,11 @@ def document(settings: Settings) -> Json:
         },
         "/verify": {"post": _call("Type the password again", body="Verify", answer="Anything", inside=True)},
     }
+    if settings.SECURITY_REGISTERABLE:
+        paths["/register"] = {
+            "get": _call("How long a password must be", answer="Policy"),
+            "post": _call("Sign up. The answer is the same whoever has an account", body="SignUp"),
+        }
     return {
         "openapi": "3.1.0",
         "info": {"title": f"{settings.RECOVERY_SITE_NAME}: password recovery", "version": "1"},
@@ -70,9 +75,11 @@ def _schemas(settings: Settings) -> Json:
     client = {"enum": [*settings.RECOVERY_CLIENTS, "browser", "default"]}
     sign_in = {"identity": TEXT, "password": TEXT, "remember": {"type": "boolean"}}
     change = {"password": TEXT, "new_password": password, "new_password_confirm": password}
+    new = {"password": password, "password_confirm": password}
     requests = {
         "Ask": _object({"identity": TEXT, "client": client}, "identity"),
-        "NewPassword": _object({"password": password, "password_confirm": password}, "password"),
+        "NewPassword": _object(new, "password"),
+        "SignUp": _object({"email": TEXT, "username": TEXT, **new}, "email", "password"),
         "SignIn": _object(sign_in, "identity", "password"),
         "Change": _object(change, *change),
         "Verify": _object({"password": TEXT}, "password"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from email.message import EmailMessage
@@ -16,7 +17,7 @@ from .models import OutboxMessage, User
 
 
 def _confirmation(message: OutboxMessage) -> EmailMessage:
-    user = _who_asked(message)
+    user = who_asked(message)
     if user.confirmed_at:
         raise Undeliverable("the address is confirmed already", user.id)
     link = url_for("security.confirm_email", token=generate_confirmation_token(user), _external=True)
@@ -24,7 +25,7 @@ def _confirmation(message: OutboxMessage) -> EmailMessage:
 
 
 def _username(message: OutboxMessage) -> EmailMessage:
-    user = _who_asked(message)
+    user = who_asked(message)
     if not user.username:
         raise Undeliverable("the account has no username", user.id)
     if requires_confirmation(user):
@@ -45,14 +46,15 @@ def _by_flask_security(message: OutboxMessage) -> EmailMessage:
     return letters.as_mail(letters.Letter(**outbox.content_of(message)), message.message_id)
 
 
-def _who_asked(message: OutboxMessage) -> User:
-    """The account. Raises Undeliverable when there is none that may have this mail now."""
+def who_asked(message: OutboxMessage, pause: float = math.inf) -> User:
+    """The account. Raises Undeliverable when there is none that may have this mail now; `pause`: see
+    `budget.why_no_other`."""
     user = find_account(outbox.content_of(message)["identity"])
     if user is None:
         raise Undeliverable("no account has this identity")
     message.user_id = user.id
     reason = "the account is not active" if not user.is_active or user.is_locked() else None
-    if reason := reason or budget.why_no_other(message.kind, user):
+    if reason := reason or budget.why_no_other(message.kind, user, pause):
         raise Undeliverable(reason, user.id)
     return user
 

@@ -39,8 +39,7 @@ REASON_LENGTH_MAX = 255
 def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
     """Add a message to the current transaction. It is sent if and only if that commits.
 
-    Messages that are the `same` become one, as long as it was not tried yet. Where no mail is sent, none is
-    added: it would wait for ever.
+    Messages that are the `same` become one, as long as it was not tried yet. Where no mail is sent: none.
     """
     if not current().sends_mail:
         return

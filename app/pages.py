@@ -81,8 +81,8 @@ def home() -> ResponseReturnValue:
 
 @pages.get("/check-mail")
 def check_mail() -> ResponseReturnValue:
-    """Where everybody ends who has asked for a link."""
-    return render_template("security/check_mail.html")
+    """Where everybody ends who has asked for a link, or signed up."""
+    return render_template("security/check_mail.html", to_confirm=request.args.get("to") == "confirm")
 
 
 @pages.get("/reset-done")

@@ -12,17 +12,39 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import current_app, flash
+from flask_security import (
+    ChangeEmailForm,
+    MfRecoveryCodesForm,
+    MfRecoveryForm,
+    TwoFactorSelectForm,
+    TwoFactorSetupForm,
+    TwoFactorVerifyCodeForm,
+    UnifiedSigninSetupForm,
+    UnifiedSigninSetupValidateForm,
+    UnifiedVerifyForm,
+    VerifyForm,
+    WebAuthnDeleteForm,
+    WebAuthnRegisterForm,
+    WebAuthnRegisterResponseForm,
+    WebAuthnSigninForm,
+    WebAuthnSigninResponseForm,
+    WebAuthnVerifyForm,
+)
 from flask_security.forms import Form
 from flask_security.utils import localize_callback
 
+from .codes import RescueForm
 from .forms import AskForm, ChangeForm, NewPasswordForm
 from .letters import Letter
 from .models import User
+from .registration import RegistrationForm
 from .settings import Settings, current
 from .sign_in import SignInForm
+from .unified import UnifiedForm
 
 FOLDER = "security/email/"
 SUBJECT, TEXT, HTML = ".subject.txt", ".txt", ".html"
+METHODS = ["authenticator", "email"]
 RECIPIENT = "alice@example.com"
 LINK = "https://id.example.com/sample/a-link-that-opens-nothing"
 TOKEN = "A-sample-token-that-opens-nothing-at-all-00"  # noqa: S105  # as long as a true one
@@ -117,6 +139,26 @@ MAILS = (
         only_with="SECURITY_USERNAME_RECOVERY",
     ),
     Mail(
+        "registration",
+        "to whoever signs up",
+        {"confirmation_link": LINK, "missed": None},
+        (Need("the link", "confirmation_link"),),
+        only_with="SECURITY_REGISTERABLE",
+    ),
+    Mail(
+        "registration_existing",
+        "to whoever has an account, and signs up again",
+        {},
+        only_with="SECURITY_REGISTERABLE",
+    ),
+    Mail(
+        "us_instructions",
+        "with a code to sign in with",
+        {"login_token": "123456", "within": "2 minutes"},
+        (Need("the code", "login_token"),),
+        only_with="SECURITY_UNIFIED_SIGNIN",
+    ),
+    Mail(
         "change_email_instructions",
         "to a new address, which is to be confirmed",
         {"link": LINK, "token": TOKEN, "within": "2 hours"},
@@ -159,7 +201,8 @@ def pages() -> list[Page]:
     found = [
         Page("home", {}),
         Page("home", {"current_user": _alice()}),
-        Page("check_mail", {}),
+        Page("check_mail", {"to_confirm": False}),
+        Page("check_mail", {"to_confirm": True}),
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": "https://app.example.com/"}),
         *(
@@ -205,14 +248,129 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
             ("csrf_token", "password", "password_confirm"),
         ),
     ]
+    if current().SECURITY_REGISTERABLE:
+        signing_up = {"register_user_form": RegistrationForm(formdata=None)}
+        fields = ("csrf_token", "email", "password", "password_confirm")
+        found.append(Page("register_user", signing_up, fields))
     if current().SECURITY_CHANGEABLE:
         change = {"change_password_form": ChangeForm(formdata=None), "active_password": True}
         fields = ("csrf_token", "password", "new_password", "new_password_confirm")
         found.append(Page("change_password", {**change, "current_user": _alice()}, fields))
+    found += _of_sign_in() + _of_second_factors() + _of_recovery_codes() + _of_passkeys() + _of_accounts()
     if with_errors:
         for page in found:
             _refuse(next(value for value in page.context.values() if isinstance(value, Form)))
     return found
+
+
+def _if(setting: str, *pages: Page) -> list[Page]:
+    """Pages of something that may be off."""
+    return list(pages) if getattr(current(), setting) else []
+
+
+def _of_accounts() -> list[Page]:
+    me = {"current_user": _alice(), "current_email": RECIPIENT}
+    again = {
+        "verify_form": VerifyForm(formdata=None, user=_alice()),
+        "wan_verify_form": WebAuthnVerifyForm(formdata=None),
+        "has_webauthn_verify_credential": False,
+    }
+    return [
+        Page("verify", {**again, **me}, ("csrf_token", "password")),
+        *_if(
+            "SECURITY_CHANGE_EMAIL",
+            Page("change_email", {"change_email_form": ChangeEmailForm(formdata=None), **me}, ("email",)),
+        ),
+        *_if(
+            "SECURITY_USERNAME_RECOVERY",
+            Page("recover_username", {"username_recovery_form": AskForm(formdata=None)}, ("identity",)),
+        ),
+        *_if(
+            "SECURITY_CONFIRMABLE",
+            Page("send_confirmation", {"send_confirmation_form": AskForm(formdata=None)}, ("identity",)),
+        ),
+    ]
+
+
+def _of_sign_in() -> list[Page]:
+    """By code."""
+    if not current().SECURITY_UNIFIED_SIGNIN:
+        return []
+    me, setting_up = {"current_user": _alice()}, UnifiedSigninSetupForm(formdata=None)
+    setting_up.chosen_method.choices = setting_up.setup_choices[:2]
+    setting_up.delete_method.choices = setting_up.delete_choices[:2]
+    signing_in, again = UnifiedForm(formdata=None), UnifiedVerifyForm(formdata=None)
+    proving = {"us_setup_validate_form": UnifiedSigninSetupValidateForm(formdata=None)}
+    key: dict[str, Any] = {"authr_qrcode": "data:,", "authr_key": "AAAA-BBBB", "state": TOKEN}
+    offered = {"available_methods": METHODS, "setup_methods": METHODS, "active_methods": METHODS}
+    key |= {"chosen_method": "authenticator", "current_methods_msg": "", **offered}
+    mailed = {"code_methods": ["email"], "code_sent": False}
+    passkey = {"has_webauthn_verify_credential": True, "wan_verify_form": WebAuthnVerifyForm(formdata=None)}
+    return [
+        Page("us_signin", {"us_signin_form": signing_in, **mailed}, ("csrf_token", "identity", "passcode")),
+        Page("us_verify", {"us_verify_form": again, **mailed, **passkey, **me}, ("csrf_token", "passcode")),
+        Page(
+            "us_setup",
+            {"us_setup_form": setting_up, **proving, **key, "state": ""},
+            ("csrf_token", "chosen_method", "delete_method"),
+        ),
+        Page("us_setup", {"us_setup_form": setting_up, **proving, **key}, ("csrf_token", "passcode")),
+    ]
+
+
+def _of_second_factors() -> list[Page]:
+    if not current().SECURITY_TWO_FACTOR:
+        return []
+    choosing, rescue = TwoFactorSelectForm(formdata=None), RescueForm(formdata=None)
+    choosing.which.choices = [("authenticator", "authenticator"), ("webauthn", "passkey")]
+    code = {"two_factor_verify_code_form": TwoFactorVerifyCodeForm(formdata=None)}
+    key = {
+        "authr_qrcode": "data:,",
+        "authr_key": "AAAA-BBBB",
+        "state_token": TOKEN,
+        "two_factor_required": False,
+    }
+    setting_up = TwoFactorSetupForm(formdata=None)
+    setting_up.user = _alice()
+    known = {"two_factor_setup_form": setting_up, "changing": True, "current_user": _alice(), **code, **key}
+    offered = {"choices": current().SECURITY_TWO_FACTOR_ENABLED_METHODS, "primary_method": "none"}
+    asked = {"chosen_method": "authenticator", "two_factor_rescue_form": rescue, "problem": None}
+    return [
+        Page("two_factor_setup", {**known, **offered, "chosen_method": None}, ("csrf_token", "setup")),
+        Page("two_factor_verify_code", {**code, **asked}, ("csrf_token", "code")),
+        Page("two_factor_select", {"two_factor_select_form": choosing}, ("csrf_token", "which")),
+    ]
+
+
+def _of_recovery_codes() -> list[Page]:
+    lost = {"mf_recovery_form": MfRecoveryForm(formdata=None)}
+    making = {"mf_recovery_codes_form": MfRecoveryCodesForm(formdata=None), "recovery_codes": []}
+    return _if(
+        "SECURITY_MULTI_FACTOR_RECOVERY_CODES",
+        Page("mf_recovery", lost, ("csrf_token", "code")),
+        Page("mf_recovery_codes", {**making, "current_user": _alice()}, ("csrf_token",)),
+    )
+
+
+def _of_passkeys() -> list[Page]:
+    if not current().SECURITY_WEBAUTHN:
+        return []
+    new = {"wan_register_form": WebAuthnRegisterForm(formdata=None), "registered_credentials": []}
+    new |= {"wan_delete_form": WebAuthnDeleteForm(formdata=None)}
+    made = {"wan_register_response_form": WebAuthnRegisterResponseForm(formdata=None)}
+    signing_in = {"wan_signin_form": WebAuthnSigninForm(formdata=None), "is_secondary": False}
+    shown = {"wan_signin_response_form": WebAuthnSigninResponseForm(formdata=None)}
+    again = {"wan_verify_form": WebAuthnVerifyForm(formdata=None)}
+    first, asked = (dict.fromkeys(("credential_options", "wan_state"), text) for text in ("", "{}"))
+    sent = ("csrf_token", "credential")
+    return [
+        Page("wan_register", {**new, **made, **first}, ("csrf_token", "name")),
+        Page("wan_register", {**made, **new, **asked}, sent),
+        Page("wan_signin", {**signing_in, **shown, **first}, ("csrf_token",)),
+        Page("wan_signin", {**signing_in, **shown, **asked}, sent),
+        Page("wan_verify", {**again, **shown, **first}, ("csrf_token",)),
+        Page("wan_verify", {**again, **shown, **asked}, sent),
+    ]
 
 
 def _refuse(form: Any) -> None:
@@ -225,7 +383,12 @@ def _refuse(form: Any) -> None:
 def a_request() -> Iterator[None]:
     """Somebody asks, with a message from the page before."""
     headers = {"User-Agent": _WHO["user_agent"]}
-    with current_app.test_request_context(environ_base={"REMOTE_ADDR": _WHO["source"]}, headers=headers):
+    path = current_app.config[
+        "SECURITY_LOGIN_URL"
+    ]  # Flask-Security's pages name their files by where they are
+    with current_app.test_request_context(
+        path, environ_base={"REMOTE_ADDR": _WHO["source"]}, headers=headers
+    ):
         flash("Please sign in first.", "info")
         yield
 

@@ -10,13 +10,27 @@ from flask_security import (
     MailUtil,
     Security,
     SQLAlchemyUserDatastore,
+    WebauthnUtil,
     password_reset,
 )
 from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message
 from sqlalchemy.exc import DataError, IntegrityError
 
-from . import clients, foreign, hashing, identities, outbox, passwords, recovery, sessions, signals
+from . import (
+    clients,
+    codes,
+    foreign,
+    hashing,
+    identities,
+    outbox,
+    passwords,
+    recovery,
+    registration,
+    sessions,
+    signals,
+    unified,
+)
 from .askings import ASKINGS
 from .db import db
 from .errors import IdentityError
@@ -24,6 +38,7 @@ from .forms import ChangeForm, NewPasswordForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
 from .settings import Settings
 from .sign_in import SignInForm
+from .unified import UnifiedForm
 
 if TYPE_CHECKING:
     from itsdangerous import URLSafeTimedSerializer
@@ -33,41 +48,96 @@ MESSAGES = {
     "RETYPE_PASSWORD_MISMATCH": "The two passwords are not the same.",
     "PASSWORD_NOT_PROVIDED": "Type a password.",
     "INVALID_PASSWORD": "That is not your current password.",
-    "CONFIRMATION_REQUEST": "If there is an account to be confirmed, a mail is on its way.",
-    "USERNAME_RECOVERY_REQUEST": "If there is an account with a username, a mail is on its way.",
     "INVALID_REDIRECT": "After signing in you can only go on to a page of this site.",
+    "PHONE_INVALID": "That is no phone number. Begin with + and the country code.",
+    "INVALID_EMAIL_ADDRESS": "That is no email address.",
+    "INVALID_CODE": "That code does not work. Codes are soon too old, and each works once.",
+    "TWO_FACTOR_INVALID_TOKEN": "That code does not work. Codes are soon too old, and each works once.",
+    "INVALID_PASSWORD_CODE": "That did not match. Codes are soon too old, and each works once.",
+    "INVALID_RECOVERY_CODE": "That is none of your recovery codes, or it was used already.",
+    "TWO_FACTOR_PERMISSION_DENIED": "Please sign in again.",
+    "TWO_FACTOR_METHOD_NOT_AVAILABLE": "Choose one of these.",
+    "US_METHOD_NOT_AVAILABLE": "Choose one of these.",
+    "TWO_FACTOR_SETUP_EXPIRED": "That took too long. Please start again.",
+    "US_SETUP_EXPIRED": "That took too long. Please start again.",
+    "WEBAUTHN_EXPIRED": "That took too long. Please start again.",
+    "WEBAUTHN_NAME_REQUIRED": "Give the passkey a name.",
+    "WEBAUTHN_NAME_INUSE": "You have a passkey of that name already.",
+    "WEBAUTHN_NAME_DISALLOWED_CHARACTERS": "Use only letters, digits, spaces, - and _.",
+    "WEBAUTHN_UNKNOWN_CREDENTIAL_ID": "That passkey is not known here. Perhaps it was removed.",
+    "WEBAUTHN_CREDENTIAL_WRONG_USAGE": "That passkey is not for this. Sign in with your password.",
+    "WEBAUTHN_NO_VERIFY": "That passkey did not work.",
+    "CHANGE_EMAIL_EXPIRED": "That link is too old. Please start again.",
+    "API_ERROR": "That did not work. Please start again.",
     **passwords.MESSAGES,
 }
+# Said when all is well.
+NOTICES = {
+    "CONFIRMATION_REQUEST": "If there is an account to be confirmed, a mail is on its way.",
+    "USERNAME_RECOVERY_REQUEST": "If there is an account with a username, a mail is on its way.",
+    "REAUTHENTICATION_SUCCESSFUL": "Thank you. You can go on.",
+    "PASSWORD_CHANGE": "Your password is changed.",
+    "USERNAME_CHANGE": "Your username is changed.",
+    "CHANGE_EMAIL_SENT": "A mail is on its way to %(email)s.",
+    "CHANGE_EMAIL_CONFIRMED": "Your email address is changed.",
+    "EMAIL_CONFIRMED": "Your address is confirmed. You can sign in now.",
+    "CODE_HAS_BEEN_SENT": "A code is on its way to you.",
+    "GENERIC_US_SIGNIN": "If the account has chosen codes by mail, one is on its way.",
+    "TWO_FACTOR_LOGIN_SUCCESSFUL": "You are signed in.",
+    "TWO_FACTOR_CHANGE_METHOD_SUCCESSFUL": "Your second factor is set up.",
+    "TWO_FACTOR_DISABLED": "Your second factor is removed.",
+    "US_SETUP_SUCCESSFUL": "It is set up. You can sign in with a code.",
+    "WEBAUTHN_REGISTER_SUCCESSFUL": "The passkey is added.",
+    "WEBAUTHN_CREDENTIAL_DELETED": "The passkey is removed.",
+    "USE_CODE": "Your code: %(code)s",
+}
+FIRST = {
+    "UNAUTHENTICATED": "Please sign in first.",
+    "REAUTHENTICATION_REQUIRED": "Please confirm first that it is you.",
+}
+SAID = {"error": MESSAGES, "success": NOTICES, "info": FIRST}
 
 # Of the mails that Flask-Security writes; the others have a template.
 SUBJECTS = {
     "EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE": "Your {site} password was changed",
     "CHANGE_EMAIL_SUBJECT": "Confirm your new address for {site}",
     "EMAIL_SUBJECT_TWO_FACTOR": "Your code for {site}",
+    "US_EMAIL_SUBJECT": "Your code for {site}",
+    "EMAIL_SUBJECT_TWO_FACTOR_RESCUE": "Somebody has lost a second factor at {site}",
 }
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    for name, text in MESSAGES.items():
-        app.config[f"SECURITY_MSG_{name}"] = (text, "error")
-    app.config["SECURITY_MSG_UNAUTHENTICATED"] = ("Please sign in first.", "info")
-    app.config["SECURITY_MSG_PASSWORD_CHANGE"] = ("Your password is changed.", "success")
+    for kind, texts in SAID.items():
+        app.config.update({f"SECURITY_MSG_{name}": (text, kind) for name, text in texts.items()})
     for name, text in SUBJECTS.items():  # whoever sets one of these has it
         if f"SECURITY_{name}" not in settings.handed_on:
             app.config[f"SECURITY_{name}"] = text.format(site=settings.RECOVERY_SITE_NAME)
+    name, operator = settings.RECOVERY_SITE_NAME, settings.RECOVERY_OPERATOR
+    app.config["SECURITY_TOTP_ISSUER"] = settings.SECURITY_TOTP_ISSUER or name
+    app.config["SECURITY_TWO_FACTOR_RESCUE_MAIL"] = operator
+    if "SECURITY_WAN_RP_NAME" not in settings.handed_on:
+        app.config["SECURITY_WAN_RP_NAME"] = name
     sessions.prepare(app, settings)
     foreign.init()
+    codes.init_app(app, settings)
     identities.init_app(app, settings)
     clients.init_app(app, settings)
     security = Security(
         app,
         Accounts(db, User, Role, WebAuthn, FsRefreshTracker),
         login_form=SignInForm,
+        us_signin_form=UnifiedForm,
+        two_factor_rescue_form=codes.RescueForm,
         reset_password_form=NewPasswordForm,
         change_password_form=ChangeForm,
         mail_util_cls=QueuedMailUtil,
         password_util_cls=passwords.RecoveryPasswordUtil,
+        totp_cls=codes.OnceOnly,
+        webauthn_util_cls=AnyPasskey,
     )
+    if settings.SECURITY_TOTP_SECRETS:
+        app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
     hashing.init_app(app, settings)
     sessions.init_app(app, settings)
     security.reset_serializer = cast("URLSafeTimedSerializer", recovery.LinkSerializer())
@@ -130,6 +200,15 @@ class QueuedMailUtil(MailUtil):
             after_this_request(_commit)
 
 
+class AnyPasskey(WebauthnUtil):
+    """Flask-Security's passkeys. To sign in with, it takes those to plug in, but no device's own."""
+
+    def authenticator_selection(self, user: Any, usage: str) -> Any:
+        criteria = super().authenticator_selection(user, usage)
+        criteria.authenticator_attachment = None
+        return criteria
+
+
 def _commit(response: Response) -> Response:
     db.session.commit()
     return response
@@ -145,6 +224,11 @@ def _mount_views(app: Flask) -> None:
             return answer
         return recovery.land(token)
 
-    for endpoint in ASKINGS.keys() & app.view_functions.keys():
-        app.view_functions[endpoint] = recovery.ask
-    app.view_functions["security.reset_password"] = reset_password
+    ours = {
+        **dict.fromkeys(ASKINGS, recovery.ask),
+        "security.register": registration.register,
+        "security.us_signin_send_code": unified.send_code,
+        "security.us_verify_link": unified.no_link,
+        "security.reset_password": reset_password,
+    }
+    app.view_functions.update({name: view for name, view in ours.items() if name in app.view_functions})

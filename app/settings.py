@@ -24,7 +24,7 @@ import flask_security.core
 from flask import current_app
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from . import kinds, layers
+from . import contradictions, kinds, layers
 from .errors import Problem, SettingsError
 
 EXIT_REFUSED = 3  # gunicorn stops at this code; at any other it would start the worker again
@@ -53,14 +53,19 @@ FIXED: dict[str, tuple[Any, str]] = {
     "SECURITY_LOGOUT_METHODS": (["POST"], "no other site may sign anybody out"),
     "SECURITY_AUTO_LOGIN_AFTER_CONFIRM": (False, "a mailed link must not sign anybody in"),
     "SECURITY_PASSWORD_COMPLEXITY_CHECKER": (None, "no composition rules (NIST SP 800-63B-4)"),
-    "SECURITY_REGISTERABLE": (False, "not supported yet: its answers would tell who has an account"),
-    "SECURITY_PASSWORDLESS": (False, "not supported yet"),
-    "SECURITY_UNIFIED_SIGNIN": (False, "not supported yet"),
-    "SECURITY_WEBAUTHN": (False, "not supported yet"),
-    "SECURITY_OAUTH_ENABLE": (False, "not supported yet"),
+    "SECURITY_PASSWORDLESS": (False, "a mailed link must not sign anybody in"),
+    "SECURITY_OAUTH_ENABLE": (False, "not supported"),
+    "SECURITY_LOGIN_WITHOUT_CONFIRMATION": (False, "an address that nobody confirmed may be anybody's"),
+    "SECURITY_PASSWORD_REQUIRED": (True, "an account without a password can not recover one"),
+    "SECURITY_USERNAME_REQUIRED": (False, "an address is enough: that a name is taken is told by mail only"),
+    "SECURITY_US_SIGNIN_REPLACES_LOGIN": (False, "/login stays; /us-signin is beside it"),
+    "SECURITY_TWO_FACTOR_RESCUE_EMAIL": (
+        False,
+        "whoever reads the mailbox would get around the other factor",
+    ),
+    "SECURITY_WAN_ALLOW_USER_HINTS": (False, "hints tell who has an account"),
     "SECURITY_API_ENABLED_METHODS": (["session", "token"], "basic would tell by time who has an account"),
     "SECURITY_SUBDOMAIN": (None, "RECOVERY_PUBLIC_URL says where the service is"),
-    "SECURITY_MULTI_FACTOR_RECOVERY_CODES": (False, "not supported yet"),
     "SECURITY_BLUEPRINT_NAME": ("security", "other parts ask for its pages by this name"),
     "SECURITY_PASSWORD_NORMALIZE_FORM": ("NFC", "NIST SP 800-63B-4 §3.1.1.2"),
     "SECURITY_EMAIL_VALIDATOR_ARGS": ({"check_deliverability": False}, "no DNS in a request"),
@@ -80,18 +85,8 @@ HANDED_ON: dict[str, Any] = {
     "TESTING": bool,
 }
 
-# Tables and lists that Flask-Security has no default for.
-AS_JSON = ("SECURITY_TOTP_SECRETS", "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS")
-
-# What is of no use where no mail is sent.
-NEED_MAIL = (
-    "MAIL_USERNAME",
-    "RECOVERY_OPERATOR",
-    "SECURITY_CHANGE_EMAIL",
-    "SECURITY_CONFIRMABLE",
-    "SECURITY_TWO_FACTOR",
-    "SECURITY_USERNAME_RECOVERY",
-)
+# A list that Flask-Security has no default for.
+AS_JSON = ("SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS",)
 
 _TEMPLATE = re.compile(r"_TEMPLATE(_|$)")
 IDENTITIES = ("email", "username", "us_phone_number")
@@ -140,7 +135,21 @@ class Settings(BaseModel):
     SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS: kinds.Argon2Options
     RECOVERY_HASHES_AT_ONCE: Annotated[int, Field(ge=0)]
     SECURITY_CHANGEABLE: bool
+    SECURITY_CHANGE_EMAIL: bool
     SECURITY_CONFIRMABLE: bool
+    SECURITY_REGISTERABLE: bool
+    SECURITY_USERNAME_RECOVERY: bool
+    SECURITY_TRACKABLE: bool
+    SECURITY_TWO_FACTOR: bool
+    SECURITY_TWO_FACTOR_REQUIRED: bool
+    SECURITY_TWO_FACTOR_ENABLED_METHODS: kinds.Words
+    SECURITY_SMS_SERVICE: str
+    SECURITY_MULTI_FACTOR_RECOVERY_CODES: bool
+    SECURITY_UNIFIED_SIGNIN: bool
+    SECURITY_US_ENABLED_METHODS: kinds.Words
+    SECURITY_WEBAUTHN: bool
+    SECURITY_TOTP_SECRETS: kinds.NumberedSecrets
+    SECURITY_TOTP_ISSUER: str
     SECURITY_FRESHNESS: Annotated[
         kinds.Duration, kinds.AtMost("24 hours", "or the password is asked for too late")
     ]
@@ -360,91 +369,6 @@ def _debugging(settings: Settings, environ: Mapping[str, str]) -> Iterator[Probl
 
 
 def _contradictions(settings: Settings, found: layers.Layers) -> Iterator[Problem]:
-    """What is wrong only together."""
-    host = urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""
-    asked = settings.SECURITY_USER_IDENTITY_ATTRIBUTES
-    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    rules = {
-        **_broken_for_mail(settings),
-        **_broken_for_flask_security(settings),
-        ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(IDENTITIES)} at most once"): (
-            set(asked) - set(IDENTITIES) or len(asked) != len(set(asked))
-        ),
-        ("SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY"): (
-            settings.SECURITY_PASSWORD_SALT in secrets
-        ),
-        **{
-            (name, "not longer than REMEMBER_COOKIE_DURATION"): (
-                (age := settings.handed_on.get(name)) and age > settings.REMEMBER_COOKIE_DURATION
-            )
-            for name in ("SECURITY_REFRESH_TOKEN_MAX_AGE", "SECURITY_TOKEN_MAX_AGE")
-        },
-        ("MAX_CONTENT_LENGTH", "too small for a form with passwords of RECOVERY_PASSWORD_LENGTH_MAX"): (
-            settings.MAX_CONTENT_LENGTH < 4096 + 24 * settings.RECOVERY_PASSWORD_LENGTH_MAX
-        ),
-        ("TESTING", "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"): (
-            settings.handed_on.get("TESTING") and not kinds.is_loopback(host)
-        ),
-        ("SQLALCHEMY_DATABASE_URI", "SQLite serves one machine; for RECOVERY_MACHINES take PostgreSQL"): (
-            settings.RECOVERY_MACHINES > 1 and settings.SQLALCHEMY_DATABASE_URI.startswith("sqlite")
-        ),
-        ("RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"): (
-            settings.RECOVERY_INBOX and not kinds.is_loopback(host)
-        ),
-    }
-    for (name, message), is_broken in rules.items():
+    for (name, message), is_broken in contradictions.among(settings).items():
         if is_broken:
             yield Problem(name, found.origin_of(name), message)
-
-
-def _broken_for_mail(settings: Settings) -> dict[tuple[str, str], Any]:
-    tls = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL
-    is_here = settings.RECOVERY_INBOX or kinds.is_loopback(settings.MAIL_SERVER)
-    in_clear = settings.sends_mail and not (tls or is_here)
-    return {
-        ("MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL"): (
-            settings.MAIL_USE_TLS and settings.MAIL_USE_SSL
-        ),
-        ("MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither"): (
-            bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD)
-        ),
-        ("MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"): (
-            settings.MAIL_USERNAME and in_clear
-        ),
-        (
-            "MAIL_USE_TLS",
-            "needed, or MAIL_USE_SSL: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)",
-        ): (in_clear and not settings.MAIL_USERNAME and not settings.RECOVERY_MAIL_IN_CLEAR),
-        **{
-            (name, "needs mail, and MAIL_SERVER is empty"): settings.as_config().get(name)
-            for name in NEED_MAIL
-            if not settings.sends_mail
-        },
-    }
-
-
-def _broken_for_flask_security(settings: Settings) -> dict[tuple[str, str], Any]:
-    of_fst = settings.handed_on.get
-    spa = of_fst("SECURITY_REDIRECT_BEHAVIOR") == "spa"
-    return {
-        ("RECOVERY_CLIENTS", "the names browser and default are taken"): (
-            {"browser", "default"} & settings.RECOVERY_CLIENTS.keys()
-        ),
-        ("SECURITY_RESET_VIEW", 'where links land: needed with SECURITY_REDIRECT_BEHAVIOR = "spa"'): (
-            spa and not of_fst("SECURITY_RESET_VIEW")
-        ),
-        (
-            "SECURITY_RESET_ERROR_VIEW",
-            'where bad links land: needed with SECURITY_REDIRECT_BEHAVIOR = "spa"',
-        ): (spa and not of_fst("SECURITY_RESET_ERROR_VIEW")),
-        ("SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS and SECURITY_TOTP_ISSUER"): (
-            of_fst("SECURITY_TWO_FACTOR")
-            and not (of_fst("SECURITY_TOTP_SECRETS") and of_fst("SECURITY_TOTP_ISSUER"))
-        ),
-        ("SECURITY_TWO_FACTOR", 'supported with SECURITY_TWO_FACTOR_ENABLED_METHODS = ["email"] so far'): (
-            of_fst("SECURITY_TWO_FACTOR") and of_fst("SECURITY_TWO_FACTOR_ENABLED_METHODS") != ["email"]
-        ),
-        ("SECURITY_REDIRECT_BEHAVIOR", 'give "spa", or leave it out'): (
-            of_fst("SECURITY_REDIRECT_BEHAVIOR") not in (None, "spa")
-        ),
-    }

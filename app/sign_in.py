@@ -65,21 +65,25 @@ class SignInForm(Form, NextFormMixin):
         return self.user is not None
 
     def _authenticated(self, identity: str, password: str) -> User | None:
-        self.number, stored = _credentials(identity)
-        if not _verified(password, stored):
+        self.number, stored = credentials(identity)
+        if not verified(password, stored):
             return None
         user = db.session.get(User, self.number)
         if user is None or user.password != stored:  # a reset was faster
             return None
         if _security.pwd_context.needs_update(stored):
             user.password = hash_password(password)
-        usable = user.is_active and not user.is_locked() and not requires_confirmation(user)
-        return user if usable else None
+        return user if may_come_in(user) else None
 
 
-def _credentials(identity: str) -> tuple[int | None, str | None]:
-    """Number and password hash of the account. No more is read before the password is verified, and an
-    empty row for nobody: building the account takes 0.1 ms, which would tell (`make oracle`).
+def may_come_in(user: User) -> bool:
+    """Whoever knows the password."""
+    return user.is_active and not user.is_locked() and not requires_confirmation(user)
+
+
+def credentials(identity: str, secret: Any = User.password) -> tuple[int | None, Any]:
+    """Number of the account and its password hash, or another secret. No more is read before the password
+    is verified, and an empty row for nobody: building the account takes 0.1 ms, which would tell.
     """
     known = known_as(identity)
     if known is None:
@@ -89,12 +93,12 @@ def _credentials(identity: str) -> tuple[int | None, str | None]:
     # Lowered on both sides by the database, whose rule is its own; compared below by ours.
     is_it = attribute == form if column == "us_phone_number" else func.lower(attribute) == func.lower(form)
     always_one = select(literal(1)).subquery("one_row").outerjoin(User, is_it)
-    found = db.session.execute(select(User.id, User.password, attribute).select_from(always_one))
-    number, password, stored = found.one()
-    return (number, password) if canonical(column, stored or form) == form else (None, None)
+    found = db.session.execute(select(User.id, secret, attribute).select_from(always_one))
+    number, value, stored = found.one()
+    return (number, value) if canonical(column, stored or form) == form else (None, None)
 
 
-def _verified(password: str, stored: str | None) -> bool:
+def verified(password: str, stored: str | None) -> bool:
     """One verification, whoever it is for."""
     with suppress(ValueError, RuntimeError):  # a stored hash of no scheme that we can read
         if stored:

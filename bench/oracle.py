@@ -16,6 +16,7 @@ import gc
 import json
 import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -52,6 +53,20 @@ SLOW_SECONDS = 1.0
 SLOW_SAMPLES = 20  # stock lets its askers wait for the relay
 WARM_UP = 10  # of each class: the first ones load, compile and hash what is kept
 CSRF_TOKEN = re.compile(rb'"csrf_token":"[^"]*"')
+
+# What is sent; stock Flask-Security understands the first two as well.
+BODIES = {
+    "/reset": {"email": "{address}"},
+    "/login": {"email": "{address}", "password": "not the password"},
+    "/register": {"email": "{address}", "password": "nobody knows this one yet"},
+    "/us-signin": {"identity": "{address}", "passcode": "123456"},
+    "/us-signin/send-code": {"identity": "{address}", "chosen_method": "email"},
+}
+FEATURES = {
+    "FLASK_SECURITY_REGISTERABLE": "true",
+    "FLASK_SECURITY_UNIFIED_SIGNIN": "true",
+    "FLASK_SECURITY_TOTP_SECRETS": json.dumps({"1": secrets.token_urlsafe(24)}),
+}
 
 People = dict[str, list[str]]
 
@@ -94,6 +109,7 @@ def main() -> int:
         hashed = fill_sparekey(folder / "fresh.db", people)
         for state in RELAYS:
             rows += ask_sparekey(folder, state, people, options)
+        rows += ask_features(folder, people, options)
         for state in RELAYS if options.stock else ():
             rows += ask_stock(folder, state, people, hashed, options)
     return report(rows)
@@ -128,13 +144,18 @@ def fill_sparekey(path: Path, people: People) -> str:
         [[hashed]] = database.execute("SELECT password FROM user WHERE username = 'alice'")
         add_accounts(database, people, hashed)
         for address in people["throttled"] * DAILY_CAP:  # what it had today already
+            sent = database.execute(
+                "INSERT INTO outbox_message (kind, nonce, message_id, state, attempts, created_at, due_at)"
+                " VALUES ('reset_instructions', randomblob(32), hex(randomblob(16)), 'sent', 1,"
+                "  strftime('%Y-%m-%d %H:%M:%f000', 'now'), strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
+            )
             database.execute(
                 "INSERT INTO reset_link"
-                " (user_id, token_hash, email, password_state, client, issued_at, expires_at)"
-                " SELECT id, lower(hex(randomblob(32))), email, '', 'browser',"
+                " (user_id, message_id, token_hash, email, password_state, client, issued_at, expires_at)"
+                " SELECT id, ?, lower(hex(randomblob(32))), email, '', 'browser',"
                 "  strftime('%Y-%m-%d %H:%M:%f000', 'now'), strftime('%Y-%m-%d %H:%M:%f000', 'now', '1 hour')"
                 " FROM user WHERE email = ?",
-                (address,),
+                (sent.lastrowid, address),
             )
     return str(hashed)
 
@@ -177,9 +198,9 @@ def relay(state: str) -> Iterator[Mailbox]:
 
 
 @contextmanager
-def running(database: Path, mail_port: int) -> Iterator[Admin]:
+def running(database: Path, mail_port: int, **environ: str) -> Iterator[Admin]:
     """Whoever starts processes with it leaves none behind."""
-    admin = Admin(f"sqlite:///{database}", mail_port, FLASK_SECURITY_CONFIRMABLE="true")
+    admin = Admin(f"sqlite:///{database}", mail_port, FLASK_SECURITY_CONFIRMABLE="true", **environ)
     try:
         yield admin
     finally:
@@ -205,6 +226,20 @@ def ask_sparekey(folder: Path, state: str, people: People, options: argparse.Nam
         if state == "up":
             check_mails(path, box, people)
     return rows
+
+
+def ask_features(folder: Path, people: People, options: argparse.Namespace) -> list[Measured]:
+    """What is open to everybody only where it is switched on."""
+    path = folder / "features.db"
+    shutil.copy(folder / "fresh.db", path)
+    with relay("up") as box, running(path, box.port, **FEATURES) as admin:
+        admin.serves(threads=THREADS)
+        admin.starts("manage.py", "worker")
+        return [
+            ask(admin, Measured("Sparekey", path, "up"), people, options.samples, options.seed)
+            for path in BODIES
+            if path not in ("/reset", "/login")
+        ]
 
 
 def check_mails(path: Path, box: Mailbox, people: People) -> None:
@@ -262,6 +297,8 @@ def ask(admin: Admin, result: Measured, people: People, samples: int, seed: int)
     with closing(HTTPConnection("127.0.0.1", admin.port, timeout=60)) as client:
         for number, kind in enumerate((*first, *then)):
             turns[kind].append(address := turns[kind].pop(0))
+            if (result.path, kind) == ("/register", "absent"):  # who has signed up is not absent any more
+                address = f"{rng.getrandbits(60):012x}"[-12:] + "@example.com"
             took, said = timed(client, result.path, address)
             if number >= len(first):
                 result.times[kind].append(took)
@@ -271,7 +308,7 @@ def ask(admin: Admin, result: Measured, people: People, samples: int, seed: int)
 
 
 def timed(client: HTTPConnection, path: str, address: str) -> tuple[int, tuple[int, bytes]]:
-    words = {"email": address} if path == "/reset" else {"email": address, "password": "not the password"}
+    words = {name: value.format(address=address) for name, value in BODIES[path].items()}
     body, headers = json.dumps(words), {"Content-Type": "application/json"}
     start = time.perf_counter_ns()
     client.request("POST", path, body, headers)

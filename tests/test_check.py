@@ -231,6 +231,51 @@ MISTAKES = [
         "link-life-short", "SECURITY_RESET_PASSWORD_WITHIN", "15", SECURITY_RESET_PASSWORD_WITHIN="6 minutes"
     ),
     unwise(
+        "second-factor-by-mail",
+        "SECURITY_TWO_FACTOR_ENABLED_METHODS",
+        "out",
+        SECURITY_TWO_FACTOR=True,
+        SECURITY_TWO_FACTOR_ENABLED_METHODS=["email"],
+        SECURITY_TOTP_SECRETS={"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
+    ),
+    wrong("SECURITY_REGISTERABLE", True, "needs SECURITY_CONFIRMABLE"),
+    wrong("SECURITY_TWO_FACTOR", True, "needs SECURITY_TOTP_SECRETS"),
+    wrong("SECURITY_UNIFIED_SIGNIN", True, "needs SECURITY_TOTP_SECRETS"),
+    wrong("SECURITY_TOTP_SECRETS", {"1": "short"}, "at least 22"),
+    wrong(
+        "SECURITY_TWO_FACTOR_ENABLED_METHODS",
+        ["pigeon"],
+        "one or more of authenticator, email, sms",
+        SECURITY_TWO_FACTOR=True,
+        SECURITY_TOTP_SECRETS={"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
+    ),
+    wrong(
+        "SECURITY_US_ENABLED_METHODS",
+        ["password", "sms"],
+        "password, and of authenticator, email",
+        SECURITY_UNIFIED_SIGNIN=True,
+        SECURITY_TOTP_SECRETS={"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
+    ),
+    wrong(
+        "SECURITY_SMS_SERVICE",
+        "",
+        "docs/features.md",
+        SECURITY_TWO_FACTOR=True,
+        SECURITY_TWO_FACTOR_ENABLED_METHODS=["sms"],
+        SECURITY_TOTP_SECRETS={"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
+    ),
+    wrong(
+        "SECURITY_SMS_SERVICE",
+        "file",
+        "on this machine",
+        SECURITY_TWO_FACTOR=True,
+        SECURITY_TWO_FACTOR_ENABLED_METHODS=["sms"],
+        SECURITY_TOTP_SECRETS={"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
+    ),
+    wrong("SECURITY_MULTI_FACTOR_RECOVERY_CODES", True, "RECOVERY_CODES_KEYS", SECURITY_WEBAUTHN=True),
+    wrong("SECURITY_WEBAUTHN", True, "needs a name", RECOVERY_PUBLIC_URL="https://203.0.113.7"),
+    wrong("SECURITY_TWO_FACTOR_RESCUE_EMAIL", True, "get around"),
+    unwise(
         "no-mail",
         "MAIL_SERVER",
         "relay",
@@ -891,7 +936,7 @@ def test_every_template_of_flask_security_may_be_copied(place: Place) -> None:
 
 GOOD_SETTINGS = [
     {"SECURITY_PASSWORD_LENGTH_MIN": 8, "SECURITY_TWO_FACTOR": True, "SECURITY_TWO_FACTOR_REQUIRED": True}
-    | {"SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"], "SECURITY_TOTP_ISSUER": "Us"}
+    | {"SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"], "SECURITY_TOTP_ISSUER": "Us"}
     | {"SECURITY_TOTP_SECRETS": {"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFzMKLxXYiZu9B"}},
     {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "127.0.0.1"},
     {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "smtp.example.com", "MAIL_USE_TLS": True},

@@ -79,7 +79,7 @@ def test_every_setting_can_be_asked_for(name: str) -> None:
         ("FLASK_SECRET_KEY_FILE", ["at least 22 random characters", "FLASK_SECRET_KEY_FILE", "(hidden)"]),
         ("security_reset_password_within", ["at most 24 hours", '"1 hour"', "RECOVERY_MAIL_COOLDOWN"]),
         ("SECURITY_RECOVERABLE", ["can not be set", "what Sparekey is for"]),
-        ("SECURITY_TRACKABLE", ["Flask-Security's own", "true or false", "false"]),
+        ("SECURITY_ANONYMOUS_USER_DISABLED", ["Flask-Security's own", "true or false", "false"]),
         ("MAIL_PORT", ["at least 1, at most 65535", "25", "MAIL_SERVER"]),
         ("RECOVERY_LOG_FORMAT", ['"text"', '"json"']),
         ("MAIL_TIMEOUT", ['"7 seconds", from FLASK_MAIL_TIMEOUT', '"10 seconds"']),

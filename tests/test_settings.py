@@ -292,7 +292,7 @@ def test_config_show_tells_values_and_origins_and_hides_secrets() -> None:
         "FLASK_MAIL_USERNAME": "me",
         "FLASK_MAIL_PASSWORD": "hunter2",
         "FLASK_SQLALCHEMY_DATABASE_URI": "postgresql://me:hunter2@db/sparekey",
-        "FLASK_SECURITY_TOTP_SECRETS": '{"1": "hunter2"}',
+        "FLASK_SECURITY_TOTP_SECRETS": '{"1": "hunter2 and twenty more"}',
     }
     ended = run("config", "show", **secrets)
     assert ended.exit_code == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT, SECRETS, Mailbox, Site
+from conftest import NEW_PASSWORD, ROOT, SECRETS, Mailbox, Site
 from playwright.sync_api import Page
 
 import manage
@@ -172,7 +172,12 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
 ) -> None:
     """What `check` and the gallery promise about variables is what the worker gives."""
     site: Site = make_site(
-        SECURITY_CONFIRMABLE=True, SECURITY_USERNAME_RECOVERY=True, RECOVERY_OPERATOR="op@example.com"
+        SECURITY_CONFIRMABLE=True,
+        SECURITY_REGISTERABLE=True,
+        SECURITY_USERNAME_RECOVERY=True,
+        SECURITY_UNIFIED_SIGNIN=True,
+        SECURITY_TOTP_SECRETS={"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
+        RECOVERY_OPERATOR="op@example.com",
     )
     made = {sample.name: sample for sample in samples.MAILS}
     assert set(mail.COMPOSERS) - {"flask_security"} <= made.keys()
@@ -198,7 +203,17 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
     site.change(User, confirmed_at=None)
     site.visitor().post_json("/confirm", json={"email": "alice@example.com"})
     site.work()
-    assert given.keys() == set(mail.COMPOSERS) - {"flask_security"}
+    site.change(User, confirmed_at=datetime.now(UTC))
+    for email in ("alice@example.com", "dora@example.com"):
+        site.visitor().post_json("/register", json={"email": email, "password": NEW_PASSWORD})
+    with site.app.app_context():
+        security = site.app.extensions["security"]
+        secret = security.totp_factory.generate_totp_secret()
+        security.datastore.us_set(db.session.query(User).filter_by(username="alice").one(), "email", secret)
+        db.session.commit()
+    site.visitor().post_json("/us-signin/send-code", json={"identity": "alice@example.com"})
+    site.work()
+    assert given.keys() == set(mail.COMPOSERS) - {"flask_security"} | {"registration_existing"}
     for name, names in given.items():
         assert names == set(made[name].given), name
 

@@ -1,0 +1,64 @@
+"""One-time codes: each works once, and how they reach a telephone."""
+
+from __future__ import annotations
+
+import importlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, current_app
+from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm
+from wtforms import RadioField
+from wtforms.fields.choices import SelectChoice
+
+from . import limits
+from .errors import Problem, SettingsError
+from .settings import Settings, current
+
+FILE = "file"
+SETTING = "SECURITY_SMS_SERVICE"
+
+
+class OnceOnly(Totp):
+    """Flask-Security's codes. It would take one again as long as it is valid, which RFC 6238 §5.2 forbids."""
+
+    def verify_totp(self, token: str, totp_secret: str, user: Any, window: int = 0) -> bool:
+        if not super().verify_totp(token, totp_secret, user, window):
+            return False
+        token = self._totp.normalize_token(token)  # however it was typed
+        return limits.is_first(f"{totp_secret} {token}", 2 * window + 2 * self._totp.period)
+
+
+class RescueForm(TwoFactorRescueForm):
+    """Whoever has lost the second factor may tell the operator, if there is one, or use a recovery code."""
+
+    help_setup = RadioField("Your code does not come, or the device is lost?", choices=[])
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if current().RECOVERY_OPERATOR and current().sends_mail:
+            self.help_setup.choices = [SelectChoice("help", "Tell whoever runs this site")]
+
+
+class FileSender(SmsSenderBaseClass):
+    """Writes what would be sent to `sms.txt` in the instance folder: for tests, and for trying it out."""
+
+    def send_sms(self, from_number: str, to_number: str, msg: str) -> None:
+        line = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {from_number} {to_number} {msg}\n"
+        with Path(current_app.instance_path, "sms.txt").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Name our sender, or the admin's, to Flask-Security. Raises SettingsError."""
+    SmsSenderFactory.senders[FILE] = FileSender
+    service = str(app.config.get(SETTING) or "")
+    if ":" in service:
+        module, _, name = service.partition(":")
+        try:
+            sender = getattr(importlib.import_module(module), name)
+        except Exception as error:  # whatever their module raises
+            said = f"can not be imported: {type(error).__name__}: {error}"
+            raise SettingsError([Problem(SETTING, settings.origins.get(SETTING, ""), said)]) from None
+        SmsSenderFactory.senders[service] = sender

@@ -1,0 +1,124 @@
+"""Flask-Security's unified sign-in, where it is switched on: a password or a code, in one box.
+
+As with the password alone, nothing tells who has an account: the same statements and the same verifications
+run for everybody, and who wants a code by mail only leaves a message; the worker finds out for whom.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from email.message import EmailMessage
+from typing import Any
+
+from flask import abort, current_app, flash, g, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_security import UnifiedSigninForm, unauth_csrf
+from flask_security.forms import Form
+from flask_security.proxies import _security
+from flask_security.utils import _td_format, get_message
+from wtforms import PasswordField, RadioField, StringField
+from wtforms.fields.choices import SelectChoice
+from wtforms.validators import Optional
+
+from . import audit, clients, health, letters, outbox
+from .askings import same_as
+from .db import db
+from .errors import InvalidRequest, NoMail, Undeliverable
+from .forms import IDENTITY_LABEL, posted_identity
+from .models import OutboxMessage, User
+from .other_mails import who_asked
+from .settings import current
+from .sign_in import credentials, may_come_in, verified
+
+MAIL = "us_instructions"
+
+
+class UnifiedForm(UnifiedSigninForm):
+    """Flask-Security's form, which would stop at the first thing that does not fit."""
+
+    identity = StringField(IDENTITY_LABEL, render_kw={"autocomplete": "username"})
+    chosen_method = RadioField("Send a code", [Optional()], choices=[SelectChoice("email", "By mail")])
+    passcode = PasswordField("Password or code", render_kw={"autocomplete": "current-password"})
+
+    user: User | None  # type: ignore[assignment]  # Flask-Security fills it in before it is asked for
+    authn_via: str
+
+    def validate(self, **kwargs: Any) -> bool:
+        if not Form.validate(self, **kwargs):
+            return False
+        try:
+            identity = posted_identity()
+        except InvalidRequest as error:
+            self.identity.errors = [error.message]
+            return False
+        if not self.passcode.data:
+            self.passcode.errors = ["Type your password, or a code."]
+            return False
+        number, self.user, self.authn_via = _who(identity, str(self.passcode.data))
+        if self.user is None:
+            self.form_errors.append(get_message("GENERIC_AUTHN_FAILED")[0])
+            g.error_code = "sign_in_failed"
+            audit.record("sign_in_refused", user_id=number)
+        return self.user is not None
+
+
+def _who(identity: str, passcode: str) -> tuple[int | None, User | None, str]:
+    """The account's number, the account if it may come in, and by which method. Each method is tried, whoever
+    it is, and whatever the one before said."""
+    methods = current().SECURITY_US_ENABLED_METHODS
+    number, stored = credentials(identity)
+    _, codes = credentials(identity, User.us_totp_secrets)
+    secrets = json.loads(codes or "{}")
+    proofs = {"password": verified(_security.password_util.normalize(passcode), stored)}
+    for method in methods:
+        if method != "password":
+            secret = secrets.get(method) or current_app.extensions["dummy_totp"]
+            proofs[method] = _security.totp_factory.verify_totp(
+                passcode, secret, User(), current_app.config["SECURITY_US_TOKEN_VALIDITY"]
+            )
+    via = next((method for method in methods if proofs[method]), "")
+    user = db.session.get(User, number) if via and number else None
+    if user is None or not may_come_in(user) or (via == "password" and user.password != stored):
+        return number, None, via
+    return number, user, via
+
+
+@unauth_csrf()
+def send_code() -> ResponseReturnValue:
+    """The view behind `security.us_signin_send_code`: the same answer for everybody."""
+    is_json = clients.wants_json(request)
+    if not current().sends_mail:
+        raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
+    identity = posted_identity()
+    if not health.is_full():
+        outbox.enqueue(MAIL, same=same_as(MAIL, identity), identity=identity)
+    audit.record("requested", reason=MAIL, client=clients.name_in_request())
+    db.session.commit()
+    if is_json:
+        return clients.json_answer({})
+    form = UnifiedForm(formdata=None)
+    form.identity.data = identity
+    flash(*get_message("GENERIC_US_SIGNIN"))
+    return render_template("security/us_signin.html", us_signin_form=form, code_methods=["email"])
+
+
+def no_link(**_: Any) -> ResponseReturnValue:
+    """Flask-Security's link that signs in: a mailed link must not."""
+    abort(404)
+
+
+def compose(message: OutboxMessage) -> EmailMessage:
+    """The mail with a code, for the worker. Raises Undeliverable."""
+    valid = current_app.config["SECURITY_US_TOKEN_VALIDITY"]
+    if outbox.age_of(message) > timedelta(seconds=valid):
+        raise Undeliverable("a code was asked for longer ago than one works (SECURITY_US_TOKEN_VALIDITY)")
+    user = who_asked(message, pause=valid)
+    secret = _security.datastore.us_get_totp_secrets(user).get("email")
+    if secret is None:
+        raise Undeliverable("the account has not chosen to sign in with codes by mail", user.id)
+    if not may_come_in(user):
+        raise Undeliverable("the address is not confirmed", user.id)
+    within = _td_format(timedelta(seconds=valid))
+    code = _security.totp_factory.generate_totp_password(secret)
+    return letters.write(message, MAIL, user.email, login_token=code, within=within)
