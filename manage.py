@@ -5,7 +5,21 @@ import click
 from flask import Flask
 
 from app import create_app, logs
-from app.cli import Commands, check, config, demo, doctor, events, limits, links, mail, outbox, worker
+from app.cli import (
+    Commands,
+    check,
+    config,
+    demo,
+    doctor,
+    events,
+    limits,
+    links,
+    mail,
+    outbox,
+    purge,
+    restore,
+    worker,
+)
 from app.settings import in_plain_words, load
 
 STAY = ("run", "worker")  # an admin's other tools must work while something is wrong
@@ -25,6 +39,8 @@ cli.add_command(outbox.group)
 cli.add_command(events.events)
 cli.add_command(links.group)
 cli.add_command(limits.group)
+cli.add_command(purge.purge)
+cli.add_command(restore.after_restore)
 cli.add_command(check.check)
 cli.add_command(config.config)
 cli.add_command(mail.mail)

@@ -9,6 +9,7 @@ from . import (
     limits,
     logs,
     mail,
+    metrics,
     migrations,
     objections,
     pages,
@@ -46,6 +47,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> url
     logs.init_app(app, settings)
     audit.init_app(app)
     pages.init_app(app, settings)
+    metrics.init_app(app)
     inbox.init_app(app, settings)
     if checked:
         startup.refuse_errors(app, settings)

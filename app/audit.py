@@ -2,7 +2,8 @@
 log; and a log filter that keeps reset tokens out of every line.
 
 An event is a fact: what, when (UTC), how it ended, whose account, from where, through which client, in which
-request. No address of a person, no token, nothing that was typed. Rows are added here and never changed.
+request. No address of a person, no token, nothing that was typed. Rows are added here and never changed, and
+deleted by age alone (purge.py).
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def record(
     user_id: int | None = None,
     client: str | None = None,
     about: str | None = None,
+    seconds: float | None = None,
 ) -> None:
     """Add an event to the current transaction. It is kept, and logged, if and only if that commits. (Those
     that stand in the log alone are written at once.)
@@ -78,6 +80,7 @@ def record(
         "source": request.remote_addr if here else None,
         "client": client,
         "request_id": about or (request_id() if here else None),
+        "seconds": seconds,
     }
     if kind in LOG_ONLY:
         _write(kind, outcome, values)

@@ -44,6 +44,9 @@ def among(settings: Settings) -> dict[tuple[str, str], Any]:
         ("SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY"): (
             settings.SECURITY_PASSWORD_SALT in secrets
         ),
+        ("RECOVERY_METRICS_TOKEN", "must not be the same as another secret"): (
+            settings.RECOVERY_METRICS_TOKEN in (settings.SECURITY_PASSWORD_SALT, *secrets)
+        ),
         **{
             (name, "not longer than REMEMBER_COOKIE_DURATION"): (
                 (age := settings.handed_on.get(name)) and age > settings.REMEMBER_COOKIE_DURATION

@@ -16,7 +16,7 @@ from flask import current_app
 from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import alerts, budget, outbox
+from . import alerts, budget, outbox, tally
 from .db import CLOCK_SLACK_SECONDS, change, db, utcnow
 from .models import OutboxMessage, WorkerSign
 from .settings import current
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 NO_DATABASE, NO_WORKER = "database_away", "no_worker"
 MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
 BUDGET_SPENT = "mail_budget_spent"
+PROBLEMS = (NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT)
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ class Presence:
         if mended := mend_clock():
             log.warning("the database's clock was set back: %s mails are due again", mended)
         db.session.commit()
+        tally.fold()
         self.signed = time.monotonic()
 
     def __exit__(self, *_: object) -> None:

@@ -95,15 +95,8 @@ def parse_duration(value: Any) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-@dataclass(frozen=True)
-class AtMost:
-    """The longest that a duration may be, as text, and why."""
-
-    longest: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"more than nothing, at most {self.longest} ({self.why})"
+class _Limit:
+    """What a duration must be, in words and as a check."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
@@ -115,9 +108,40 @@ class AtMost:
         return {**schema, "description": f"{schema['description']}; {self}"}
 
     def check(self, value: timedelta) -> timedelta:
-        if not timedelta(0) < value <= parse_duration(self.longest):
+        if not self.is_met_by(value):
             raise ValueError(str(self))
         return value
+
+    def is_met_by(self, value: timedelta) -> bool:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class AtMost(_Limit):
+    """The longest that a duration may be, as text, and why."""
+
+    longest: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"more than nothing, at most {self.longest} ({self.why})"
+
+    def is_met_by(self, value: timedelta) -> bool:
+        return timedelta(0) < value <= parse_duration(self.longest)
+
+
+@dataclass(frozen=True)
+class AtLeast(_Limit):
+    """The shortest that a duration may be, as text, and why."""
+
+    shortest: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"at least {self.shortest} ({self.why})"
+
+    def is_met_by(self, value: timedelta) -> bool:
+        return value >= parse_duration(self.shortest)
 
 
 def parse_json_text(value: Any) -> Any:
@@ -390,6 +414,11 @@ Items = Annotated[list[Any], BeforeValidator(parse_json_text), _says("a list")]
 Table = Annotated[dict[str, Any], BeforeValidator(parse_json_text), _says("a table")]
 Secret = Annotated[
     str, AfterValidator(_strong), _says(f"at least {SECRET_LENGTH_MIN} random characters; {MAKE_ONE}")
+]
+SecretOrNothing = Annotated[
+    str,
+    AfterValidator(lambda value: value and _strong(value)),
+    _says(f"at least {SECRET_LENGTH_MIN} random characters, or nothing; {MAKE_ONE}"),
 ]
 Secrets = Annotated[list[Secret], BeforeValidator(parse_json_text), _says("a list of secrets")]
 NumberedSecrets = Annotated[

@@ -180,5 +180,16 @@ class RecoveryEvent(Model):
     source: Mapped[str | None] = mapped_column(String(45))  # the address the request came from
     client: Mapped[str | None] = mapped_column(String(40))
     request_id: Mapped[str | None] = mapped_column(String(32))
+    seconds: Mapped[float | None]  # of a mail: from when it was asked for until the relay accepted it
 
     __table_args__ = (Index("ix_recovery_event_kind_at", "kind", "at"),)
+
+
+class EventTotal(Model):
+    """How many events there were, whatever was purged since; `tally.py` adds them up."""
+
+    kind: Mapped[str] = mapped_column(String(40), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(255), primary_key=True)
+    within: Mapped[float] = mapped_column(primary_key=True)  # a bound of the time that a mail took
+    count: Mapped[int]
+    seconds: Mapped[float]

@@ -91,6 +91,8 @@ AS_JSON = ("SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS",)
 _TEMPLATE = re.compile(r"_TEMPLATE(_|$)")
 IDENTITIES = ("email", "username", "us_phone_number")
 
+_Kept = Annotated[kinds.Duration, kinds.AtLeast("31 days", "so long people may say that it was not them")]
+
 
 class Settings(BaseModel):
     """Every setting with its kind and limits. Meanings and defaults are in `config/default.toml`."""
@@ -168,6 +170,11 @@ class Settings(BaseModel):
         kinds.Duration, kinds.AtMost("30 seconds", "or /readyz takes it for gone")
     ]
     RECOVERY_READY_MAIL_AGE: kinds.Pause
+    RECOVERY_KEEP_LINKS: _Kept
+    RECOVERY_KEEP_MAILS: _Kept
+    RECOVERY_KEEP_DEAD_LETTERS: _Kept
+    RECOVERY_KEEP_EVENTS: _Kept
+    RECOVERY_METRICS_TOKEN: kinds.SecretOrNothing
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
     RECOVERY_OPERATOR: kinds.Address
     RECOVERY_BURSTS: kinds.Counts

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # Load balancers ask for these by whatever name or number they know.
-ANY_HOST = ("pages.alive", "pages.ready", "static")
+ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
 
 # What was asked for, in the WSGI environment: the Host that was sent, and the scheme that our proxy says.
 ASKED_HOST = "sparekey.asked_host"

@@ -21,7 +21,7 @@ from contextlib import closing, suppress
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from . import audit, budget, health, links, mail, outbox
+from . import audit, budget, health, links, mail, outbox, tally
 from .db import DATABASE_AWAY, db
 from .errors import LeaseLost, MailHeld, Undeliverable
 from .models import OutboxMessage
@@ -151,7 +151,9 @@ def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
     if not outbox.settle(message, state, reason):
         return LOST
     (links.delivered if state == "sent" else links.undelivered)(message)
-    audit.record(f"mail_{state}", reason=reason and reason[:255], user_id=message.user_id, about=message.name)
+    seconds = tally.seconds_taken(message) if state == "sent" else None
+    why, about = (reason or message.kind)[:255], message.name
+    audit.record(f"mail_{state}", reason=why, user_id=message.user_id, about=about, seconds=seconds)
     return f"fate={state}" + (f" cause={json.dumps(reason)}" if reason else "")
 
 

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import dashboard
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -34,6 +35,7 @@ def main() -> None:
             tell_the_story(browser, "light", "carol")
             tell_the_story(browser, "dark", "bob")
             show_the_mails(browser)
+            dashboard.draw(browser, PICTURES / "dashboard.png")
             browser.close()
     finally:
         demo.terminate()

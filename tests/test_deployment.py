@@ -183,7 +183,12 @@ def test_the_admins_command_runs_with_the_units_settings(tmp_path: Path) -> None
     shutil.copy(ROOT / "config/production.toml", tmp_path / "sparekey.toml")
     for name, secret in zip(("secret-key", "password-salt"), SECRETS.values(), strict=True):
         (tmp_path / name).write_text(f"{secret}\n")
-    (tmp_path / "mail-password").write_text("a password\n")
+    for name, content in (
+        ("secret-key-fallbacks", "[]"),
+        ("mail-password", "a password"),
+        ("metrics-token", ""),
+    ):
+        (tmp_path / name).write_text(f"{content}\n")
     command = ["sh", "-c", script, "sparekey", "check"]
     ended = subprocess.run(command, env=inherited(), capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")

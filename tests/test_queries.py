@@ -99,6 +99,7 @@ def schema_of(engine: Engine) -> dict[str, Any]:
 
 def kind_of(column: Any) -> str:
     text = str(column).upper().replace("TIMESTAMP", "DATETIME").replace("BYTEA", "BLOB")
+    text = text.replace("DOUBLE PRECISION", "DOUBLE")
     return text.split("(")[0] if text.startswith("BLOB") else text
 
 

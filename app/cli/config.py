@@ -17,7 +17,7 @@ from . import reference
 from .listing import Row, format_option, plain, write_fields, write_json
 
 HIDDEN = "(hidden)"
-SECRET = re.compile(r"SECRET|SALT|PASSWORD$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$|HASH_OPTIONS$")
+SECRET = re.compile(r"SECRET|SALT|PASSWORD$|METRICS_TOKEN$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$|HASH_OPTIONS$")
 WIDTH = 100  # of text for people, in characters
 
 _URIS = ("SQLALCHEMY_DATABASE_URI", "RATELIMIT_STORAGE_URI")

@@ -1,0 +1,307 @@
+"""/metrics: right with several processes and whatever was purged, about nobody, and for nobody who has no token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from conftest import BOTH, NEW_PASSWORD, Admin, Mailbox, Site, at_work, link_in, load_settings, wait_for
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event, insert, select
+
+from app import health, metrics, purge, tally
+from app.db import db
+from app.errors import SettingsError
+from app.models import EventTotal, OutboxMessage, RecoveryEvent
+
+TOKEN = "wR7tY2uI9oP4aS6dF1gH8jK3lZ5xC0vB"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+Numbers = dict[tuple[str, ...], float]
+
+
+def parsed(exposition: str) -> Numbers:
+    """By name and the values of the labels, in the order of their names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+def numbers(site: Site) -> Numbers:
+    answer = site.visitor().open("/metrics", headers=BEARER)
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain; version=")
+    return parsed(answer.text)
+
+
+def events(found: Numbers) -> dict[str, float]:
+    """Those that happened."""
+    return {
+        " ".join(label[1:]).strip(): value
+        for label, value in found.items()
+        if label[0] == "sparekey_events_total" and value
+    }
+
+
+@pytest.fixture
+def site(make_site: Any) -> Site:
+    made: Site = make_site(RECOVERY_METRICS_TOKEN=TOKEN)
+    return made
+
+
+def test_without_a_token_there_is_no_such_page(make_site: Any) -> None:
+    without: Site = make_site()
+    for headers in ({}, BEARER, {"Authorization": "Bearer "}):
+        answer = without.visitor().open("/metrics", headers=headers)
+        assert answer.status_code == 404
+        assert answer.text == without.visitor().open("/nowhere", headers=headers).text
+
+
+@pytest.mark.parametrize(
+    "given", ["", "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"]
+)
+def test_whoever_has_another_token_sees_nothing(site: Site, given: str) -> None:
+    answer = site.visitor().open("/metrics", headers={"Authorization": given} if given else {})
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert "sparekey_" not in answer.text
+
+
+def test_it_answers_to_any_host_and_keeps_nothing(site: Site) -> None:
+    answer = site.visitor().open("/metrics", headers={**BEARER, "Host": "10.0.0.7:8000"})
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Set-Cookie" not in answer.headers
+
+
+def test_a_weak_token_stops_the_start() -> None:
+    with pytest.raises(SettingsError, match=r"RECOVERY_METRICS_TOKEN.*at least 22"):
+        load_settings(RECOVERY_METRICS_TOKEN="short")
+    with pytest.raises(SettingsError, match="must not be the same as another secret"):
+        load_settings(RECOVERY_METRICS_TOKEN=load_settings().SECRET_KEY)
+
+
+@BOTH
+def test_the_funnel_and_the_refusals(site: Site) -> None:
+    site.ask("nobody")
+    link = site.new_link()
+    site.visitor().open(link)
+    site.visitor().open(link)
+    visitor = site.visitor()
+    for password in ("too short", NEW_PASSWORD, NEW_PASSWORD):
+        visitor.post_json(link, json={"password": password})
+    site.work()
+    found = numbers(site)
+    assert events(found) == {
+        "requested reset_instructions": 2,
+        "mail_sent reset_instructions": 1,
+        "mail_dropped": 1,
+        "opened": 1,
+        "password_refused password_too_short": 1,
+        "redeemed": 1,
+        "refused link_used": 1,
+        "mail_sent reset_notice": 1,
+    }
+    # What did not happen yet is told as well, or its first time would be no increase.
+    assert found["sparekey_events_total", "refused", "link_expired"] == 0
+    assert found["sparekey_events_total", "burst", ""] == 0
+
+
+@BOTH
+def test_how_long_mail_takes(site: Site) -> None:
+    for waited in (0, 20):
+        site.ask()
+        site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=ago(waited))
+        site.work()
+    with site.app.app_context():
+        late = {"kind": "mail_sent", "reason": "reset_instructions", "seconds": 10_000}
+        db.session.execute(insert(RecoveryEvent), [late])
+        db.session.commit()
+    found = numbers(site)
+
+    def within(bound: str) -> float:
+        return found["sparekey_delivery_seconds_bucket", bound, "reset_instructions"]
+
+    assert [within(bound) for bound in ("1.0", "10.0", "30.0", "3600.0", "+Inf")] == [1, 1, 2, 2, 3]
+    assert found["sparekey_delivery_seconds_count", "reset_instructions"] == 3
+    assert 10_020 < found["sparekey_delivery_seconds_sum", "reset_instructions"] < 10_030
+
+
+def ago(seconds: float) -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=seconds)
+
+
+@BOTH
+def test_what_waits_and_for_how_long(site: Site) -> None:
+    found = numbers(site)
+    assert {found["sparekey_mails", state] for state in metrics.WAITING} == {0}
+    site.mailbox.refuse_only["alice@example.com"] = "451 later"
+    site.ask("alice")
+    site.work()
+    site.ask("bob")
+    site.change(OutboxMessage, OutboxMessage.id == 1, created_at=ago(100))
+    found = numbers(site)
+    assert [found["sparekey_mails", state] for state in metrics.WAITING] == [1, 1, 0]
+    assert found["sparekey_oldest_mail_seconds", "untried"] < 5
+    assert 100 <= found["sparekey_oldest_mail_seconds", "retried"] < 105
+    site.change(OutboxMessage, OutboxMessage.id == 1, state="given_up")
+    found = numbers(site)
+    assert [found["sparekey_mails", state] for state in metrics.WAITING] == [1, 0, 1]
+
+
+def test_workers_and_what_is_wrong(site: Site) -> None:
+    found = numbers(site)
+    assert (found["sparekey_workers",], found["sparekey_database_up",]) == (0, 1)
+    problems = {label[1]: value for label, value in found.items() if label[0] == "sparekey_problem"}
+    assert problems == {problem: problem == health.NO_WORKER for problem in health.PROBLEMS}
+    with at_work(site):
+        wait_for(lambda: numbers(site)["sparekey_workers",] == 1)
+        assert numbers(site)["sparekey_problem", health.NO_WORKER] == 0
+
+
+def test_while_the_database_is_away_it_says_that(make_site: Any, tmp_path: Any) -> None:
+    away: Site = make_site(
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/nowhere/x.db", RECOVERY_METRICS_TOKEN=TOKEN
+    )
+    assert numbers(away) == {("sparekey_database_up",): 0}
+
+
+@pytest.mark.requirement("R61")
+def test_it_holds_nothing_of_anybody(site: Site) -> None:
+    link = site.new_link()
+    site.visitor().set_password(link)
+    site.mailbox.refuse["RCPT"] = "550 alice@example.com is unknown here"
+    site.ask("bob")
+    site.work()
+    shown = site.visitor().open("/metrics", headers=BEARER).text
+    for secret in ("alice", "bob", "example.com", "127.0.0.1", "unknown here", link[-43:], TOKEN):
+        assert secret not in shown, secret
+    labels = {part for label in parsed(shown) for part in label[1:]}
+    assert not [
+        label
+        for label in labels
+        if not label.replace("_", "").replace(".", "").replace("+", "").isalnum() and label
+    ]
+
+
+# --- counting ------------------------------------------------------------------------------------------------
+
+
+def add(site: Site, many: int, seconds_ago: float = 3600) -> None:
+    row = {"kind": "refused", "reason": "link_used", "at": ago(seconds_ago)}
+    with site.app.app_context():
+        db.session.execute(insert(RecoveryEvent), [row] * many)
+        db.session.commit()
+
+
+def mark(site: Site) -> int:
+    with site.app.app_context():
+        return tally.mark()
+
+
+@BOTH
+def test_no_count_ever_goes_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "BATCH", 7)
+    add(site, 30, seconds_ago=200 * 86_400)
+    site.ask("nobody")
+    before = events(numbers(site))
+    with site.app.app_context():
+        while tally.fold(least=1):
+            assert events(numbers(site)) == before
+        assert purge.run()["events"] == 30
+    assert mark(site) == 30
+    assert events(numbers(site)) == before
+    assert len(site.events()) == 1
+
+
+@BOTH
+def test_what_may_not_be_committed_yet_is_not_added(site: Site) -> None:
+    """A lower number may appear after a higher one: only what is older than any transaction is added."""
+    add(site, 5)
+    add(site, 5, seconds_ago=60)
+    with site.app.app_context():
+        while tally.fold(least=1):
+            pass
+    assert mark(site) == 5
+    assert events(numbers(site)) == {"refused link_used": 10}
+
+
+@BOTH
+def test_two_who_add_at_once_add_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(site, 50)
+    look = tally._newest_settled
+
+    def while_another_adds() -> int:
+        settled = look()
+        monkeypatch.setattr(tally, "_newest_settled", look)
+        with site.app.app_context():
+            assert tally.fold(least=1)
+        return settled
+
+    monkeypatch.setattr(tally, "_newest_settled", while_another_adds)
+    with site.app.app_context():
+        assert tally.fold(least=1)
+        assert not tally.fold(least=1)
+    assert events(numbers(site)) == {"refused link_used": 50}
+
+
+def test_a_worker_adds_when_it_is_worth_it(site: Site) -> None:
+    add(site, tally.WORTH_IT - 1)
+    with site.app.app_context():
+        health.Presence().renew()
+        assert tally.mark() == 0
+    add(site, 1)
+    with site.app.app_context():
+        health.Presence().renew()
+        assert tally.mark() == tally.WORTH_IT
+
+
+def test_a_look_costs_no_more_than_what_is_new(site: Site) -> None:
+    """However many events there are: a range of the key is read, and the totals."""
+    add(site, 5_000)
+    with site.app.app_context():
+        while tally.fold(least=1):
+            pass
+        statement, plan = [], []
+
+        def note(_c: Any, _cursor: Any, words: str, parameters: Any, *_: Any) -> None:
+            statement.append((words, parameters))
+
+        event.listen(db.engine, "before_cursor_execute", note)
+        tally.counts()
+        event.remove(db.engine, "before_cursor_execute", note)
+        with db.engine.connect() as connection:
+            for words, parameters in statement:
+                found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}", parameters)
+                plan += [str(row[-1]) for row in found]
+        assert [line for line in plan if "recovery_event USING INTEGER PRIMARY KEY (rowid>?)" in line], plan
+        assert not [line for line in plan if line == "SCAN recovery_event"]
+        assert db.session.scalar(select(EventTotal.count).where(EventTotal.kind == "refused")) == 5_000
+
+
+@BOTH
+def test_several_processes_tell_the_same(database: Callable[[], str], mailbox: Mailbox) -> None:
+    admin = Admin(database(), mailbox.port, FLASK_RECOVERY_METRICS_TOKEN=TOKEN)
+    try:
+        admin.serves(workers=2, threads=2)
+        for _ in range(2):
+            admin.starts("manage.py", "worker")
+        for number in range(6):
+            httpx.post(f"{admin.base}/reset", json={"identity": "alice" if number % 2 else "bob"})
+            mailbox.wait_for(number + 1)
+        httpx.get(link_in(mailbox.mails[-1]))
+        time.sleep(0.5)  # the last mail's end is written down
+        seen = []
+        for _ in range(12):
+            with httpx.Client() as client:  # a connection each: whichever process takes it
+                seen.append(parsed(client.get(f"{admin.base}/metrics", headers=BEARER).text))
+        told = {"requested reset_instructions": 6, "mail_sent reset_instructions": 6, "opened": 1}
+        assert [events(each) for each in seen] == [told] * 12
+        assert {each["sparekey_workers",] for each in seen} == {2}
+        assert {each["sparekey_delivery_seconds_count", "reset_instructions"] for each in seen} == {6}
+    finally:
+        admin.stops()
