@@ -372,7 +372,7 @@ def _breach_check(value: Any) -> Any:
 # The events that may come in bursts (audit.py has them all).
 COUNTED = """
     requested mail_sent mail_dropped mail_given_up mail_retried mail_discarded opened refused password_refused
-    redeemed password_changed address_changed revoked not_me admin
+    redeemed registered password_changed address_changed revoked not_me admin
 """.split()  # noqa: SIM905  # reads as a list
 
 
