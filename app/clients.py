@@ -44,7 +44,11 @@ ONE_TEXT = (
     "new_password",
     "new_password_confirm",
     "next",
+    "username",
+    "name",
+    "phone",
 )
+PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm", "passcode")
 
 csrf = CSRFProtect()
 
@@ -129,6 +133,8 @@ def json_answer(
     payload: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None, _user: Any = None
 ) -> Response:
     """Flask-Security's envelope. Every refusal in it carries an error_code."""
+    if status == 500 and "error_code" not in payload:  # Flask-Security's, for codes that could not be sent
+        status, payload = 503, {"error_code": "unavailable", **payload}
     if status >= 400:
         code = g.get("error_code") or CODES.get(status, "invalid_request")
         payload = {"error_code": code, "errors": [], "field_errors": {}, **payload}
@@ -182,6 +188,8 @@ def _require_once(body: dict[str, Any]) -> None:
     for name, value in body.items():
         if name in ONE_TEXT and isinstance(value, list):
             raise InvalidRequest("Give one value.", field=name)
+        if isinstance(value, str) and name not in PASSWORDS and any("\ud800" <= c <= "\udfff" for c in value):
+            raise InvalidRequest("That is no text.", field=name)
     for name in ONE_TEXT:
         if len(request.form.getlist(name)) > 1:
             raise InvalidRequest("Give one value.", field=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .errors import Problem, SettingsError
 from .settings import Settings, current
 
 FILE = "file"
+CODE_LENGTH = 6  # RFC 6238, and what apps show
 SETTING = "SECURITY_SMS_SERVICE"
 
 
@@ -28,6 +30,11 @@ class OnceOnly(Totp):
             return False
         token = self._totp.normalize_token(token)  # however it was typed
         return limits.is_first(f"{totp_secret} {token}", 2 * window + 2 * self._totp.period)
+
+
+def is_code(typed: str) -> bool:
+    """Whether it has the shape of one, however it is written."""
+    return len(re.sub(r"\D", "", typed)) == CODE_LENGTH and not re.search(r"[^\W\d]", typed)
 
 
 class RescueForm(TwoFactorRescueForm):
@@ -58,6 +65,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         module, _, name = service.partition(":")
         try:
             sender = getattr(importlib.import_module(module), name)
+            if not callable(getattr(sender, "send_sms", None)):
+                raise TypeError(f"{name} has no send_sms")
         except Exception as error:  # whatever their module raises
             said = f"can not be imported: {type(error).__name__}: {error}"
             raise SettingsError([Problem(SETTING, settings.origins.get(SETTING, ""), said)]) from None

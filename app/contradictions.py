@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cryptography.fernet import Fernet
+
 from . import kinds
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ NEED_MAIL = (
     "SECURITY_REGISTERABLE",
     "SECURITY_USERNAME_RECOVERY",
 )
+# Where Flask-Security's own links lead single-page clients.
+CONFIRM_VIEWS = ("SECURITY_POST_CONFIRM_VIEW", "SECURITY_CONFIRM_ERROR_VIEW")
+CHANGE_VIEWS = ("SECURITY_POST_CHANGE_EMAIL_VIEW", "SECURITY_CHANGE_EMAIL_ERROR_VIEW")
 CODES_BY_MAIL = {
     "SECURITY_TWO_FACTOR": "SECURITY_TWO_FACTOR_ENABLED_METHODS",
     "SECURITY_UNIFIED_SIGNIN": "SECURITY_US_ENABLED_METHODS",
@@ -100,39 +105,28 @@ def _broken_for_mail(settings: Settings) -> dict[tuple[str, str], Any]:
     }
 
 
+def _is_fernet_key(key: Any) -> bool:
+    try:
+        Fernet(key)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _broken_for_features(settings: Settings) -> dict[tuple[str, str], Any]:
-    methods = settings.SECURITY_TWO_FACTOR_ENABLED_METHODS
-    by_sms, service = settings.SECURITY_TWO_FACTOR and "sms" in methods, settings.SECURITY_SMS_SERVICE
-    codes, kept = settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES, "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS"
-    two, unified, passkeys = (
-        settings.SECURITY_TWO_FACTOR,
-        settings.SECURITY_UNIFIED_SIGNIN,
-        settings.SECURITY_WEBAUTHN,
-    )
-    by_unified = set(settings.SECURITY_US_ENABLED_METHODS)
-    url = urlsplit(settings.RECOVERY_PUBLIC_URL)
-    host, sealed = url.hostname or "", settings.SECURITY_TOTP_SECRETS
+    asked = settings.SECURITY_USER_IDENTITY_ATTRIBUTES
+    url, passkeys = urlsplit(settings.RECOVERY_PUBLIC_URL), settings.SECURITY_WEBAUTHN
+    host = url.hostname or ""
     return {
+        **_broken_for_codes(settings),
         ("SECURITY_REGISTERABLE", "needs SECURITY_CONFIRMABLE, or anybody signs up anybody's address"): (
             settings.SECURITY_REGISTERABLE and not settings.SECURITY_CONFIRMABLE
         ),
-        ("SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS"): two and not sealed,
-        ("SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS"): unified and not sealed,
-        ("SECURITY_TWO_FACTOR_ENABLED_METHODS", f"one or more of {', '.join(SECOND_FACTORS)}"): (
-            two and not (methods and set(methods) <= set(SECOND_FACTORS))
+        ("SECURITY_REGISTERABLE", "needs email in SECURITY_USER_IDENTITY_ATTRIBUTES"): (
+            settings.SECURITY_REGISTERABLE and "email" not in asked
         ),
-        ("SECURITY_US_ENABLED_METHODS", f"password, and of {', '.join(US_CODES)} what you like"): (
-            unified and not {"password"} <= by_unified <= {"password", *US_CODES}
-        ),
-        ("SECURITY_SMS_SERVICE", "says who sends SMS: needed with the method sms (docs/features.md)"): (
-            by_sms and not service
-        ),
-        ("SECURITY_SMS_SERVICE", '"file" is for a RECOVERY_PUBLIC_URL on this machine'): (
-            by_sms and service == "file" and not kinds.is_loopback(host)
-        ),
-        ("SECURITY_MULTI_FACTOR_RECOVERY_CODES", f"needs {kept}"): codes and not settings.handed_on.get(kept),
-        ("SECURITY_MULTI_FACTOR_RECOVERY_CODES", "needs SECURITY_TWO_FACTOR or SECURITY_WEBAUTHN"): (
-            codes and not (two or passkeys)
+        ("SECURITY_USERNAME_ENABLE", "needs username in SECURITY_USER_IDENTITY_ATTRIBUTES"): (
+            settings.handed_on.get("SECURITY_USERNAME_ENABLE") and "username" not in asked
         ),
         ("SECURITY_WEBAUTHN", "needs a name in RECOVERY_PUBLIC_URL: browsers have no passkeys for numbers"): (
             passkeys and kinds.is_ip_address(host)
@@ -143,9 +137,63 @@ def _broken_for_features(settings: Settings) -> dict[tuple[str, str], Any]:
     }
 
 
+def _broken_for_codes(settings: Settings) -> dict[tuple[str, str], Any]:
+    two, unified = settings.SECURITY_TWO_FACTOR, settings.SECURITY_UNIFIED_SIGNIN
+    methods, by_unified = (
+        settings.SECURITY_TWO_FACTOR_ENABLED_METHODS,
+        {*settings.SECURITY_US_ENABLED_METHODS},
+    )
+    no_secrets = not settings.SECURITY_TOTP_SECRETS
+    return {
+        **_broken_for_sms(settings),
+        **_broken_for_recovery_codes(settings),
+        ("SECURITY_TWO_FACTOR_REQUIRED", "needs SECURITY_TWO_FACTOR"): (
+            settings.SECURITY_TWO_FACTOR_REQUIRED and not two
+        ),
+        ("SECURITY_US_TOKEN_VALIDITY", "in seconds, from 30 to 600"): (
+            not 30 <= settings.handed_on.get("SECURITY_US_TOKEN_VALIDITY", 120) <= 600
+        ),
+        ("SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS"): two and no_secrets,
+        ("SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS"): unified and no_secrets,
+        ("SECURITY_TWO_FACTOR_ENABLED_METHODS", f"one or more of {', '.join(SECOND_FACTORS)}"): (
+            two and not (methods and {*methods} <= {*SECOND_FACTORS})
+        ),
+        ("SECURITY_US_ENABLED_METHODS", f"password, and of {', '.join(US_CODES)} what you like"): (
+            unified and not {"password"} <= by_unified <= {"password", *US_CODES}
+        ),
+    }
+
+
+def _broken_for_sms(settings: Settings) -> dict[tuple[str, str], Any]:
+    service, host = settings.SECURITY_SMS_SERVICE, urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""
+    is_used = settings.SECURITY_TWO_FACTOR and "sms" in settings.SECURITY_TWO_FACTOR_ENABLED_METHODS
+    rules = {
+        "says who sends SMS: needed with the method sms (docs/features.md)": is_used and not service,
+        'nothing, "file", or "module:Class" (docs/features.md)': (
+            service not in ("", "file") and ":" not in service
+        ),
+        '"file" is for a RECOVERY_PUBLIC_URL on this machine': (
+            is_used and service == "file" and not kinds.is_loopback(host)
+        ),
+    }
+    return {("SECURITY_SMS_SERVICE", message): is_broken for message, is_broken in rules.items()}
+
+
+def _broken_for_recovery_codes(settings: Settings) -> dict[tuple[str, str], Any]:
+    name = "SECURITY_MULTI_FACTOR_RECOVERY_CODES"
+    is_on, keys = settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES, settings.handed_on.get(f"{name}_KEYS") or ()
+    factors = settings.SECURITY_TWO_FACTOR or settings.SECURITY_WEBAUTHN
+    return {
+        (name, f"needs {name}_KEYS"): is_on and not keys,
+        (name, "needs SECURITY_TWO_FACTOR or SECURITY_WEBAUTHN"): is_on and not factors,
+        (f"{name}_KEYS", "each must be a Fernet key (docs/features.md)"): not all(map(_is_fernet_key, keys)),
+    }
+
+
 def _broken_for_flask_security(settings: Settings) -> dict[tuple[str, str], Any]:
     of_fst = settings.handed_on.get
     spa = of_fst("SECURITY_REDIRECT_BEHAVIOR") == "spa"
+    confirms, changes = settings.SECURITY_CONFIRMABLE, settings.SECURITY_CHANGE_EMAIL
     return {
         ("RECOVERY_CLIENTS", "the names browser and default are taken"): (
             {"browser", "default"} & settings.RECOVERY_CLIENTS.keys()
@@ -158,6 +206,11 @@ def _broken_for_flask_security(settings: Settings) -> dict[tuple[str, str], Any]
             'where bad links land: needed with SECURITY_REDIRECT_BEHAVIOR = "spa"',
         ): (spa and not of_fst("SECURITY_RESET_ERROR_VIEW")),
         **_broken_for_features(settings),
+        **{
+            (name, 'needed with SECURITY_REDIRECT_BEHAVIOR = "spa"'): spa and is_on and not of_fst(name)
+            for is_on, names in ((confirms, CONFIRM_VIEWS), (changes, CHANGE_VIEWS))
+            for name in names
+        },
         ("SECURITY_REDIRECT_BEHAVIOR", 'give "spa", or leave it out'): (
             of_fst("SECURITY_REDIRECT_BEHAVIOR") not in (None, "spa")
         ),

@@ -24,7 +24,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import limits as counting
@@ -32,22 +32,26 @@ from flask import Flask, after_this_request, current_app, g, request, session
 from flask_limiter import Limiter
 from flask_security import current_user, user_authenticated
 from itsdangerous import BadSignature, URLSafeSerializer
+from sqlalchemy import select
 from werkzeug.exceptions import BadRequest
 
 from . import handles
+from .db import db
 from .errors import InvalidRequest, LinkError
 from .forms import posted_identity
 from .identities import known_as
+from .models import User
 from .settings import Settings, current
 
 if TYPE_CHECKING:
     from flask import Response
 
-    from .models import User
-
 REDIS_SECONDS = 0.2  # how long a request waits for Redis before it counts without
 UNLIMITED = ("security.logout",)  # whoever wants out gets out
 LIMITED = ("security.", "objections.")
+# A code has six digits, and up to nine are valid at once for each way to get one: who guesses for a year hits
+# an account with a chance of 1 in 5. Over it only codes fail, so nobody is shut out of their password.
+CODES = "10 per hour; 30 per day"
 BROWSERS = 8  # whoever was in once can not collect counts of their own without end
 ACCOUNTS_MAX = 4  # that one browser is known for
 KNOWN_SECONDS = 365 * 86_400  # how long a browser that has signed in is known
@@ -121,7 +125,7 @@ def _limit(limiter: Limiter, settings: Settings, endpoint: str, view: Any) -> An
         options.setdefault("exempt_when", lambda: request.method != "POST")
         return limiter.shared_limit(rates, scope=scope, key_func=key, **options)
 
-    view = limited(settings.RECOVERY_LIMIT_SOURCE, "posts")(view)
+    view = limited(settings.RECOVERY_LIMIT_SOURCE, "posts")(_named(endpoint, view))
     if endpoint in _BY_IDENTITY:
         no_identity = lambda: request.method != "POST" or _typed() is None  # noqa: E731  # a line is enough
         view = limited(
@@ -132,6 +136,18 @@ def _limit(limiter: Limiter, settings: Settings, endpoint: str, view: Any) -> An
     if endpoint == "security.reset_password":
         view = limited(settings.RECOVERY_LIMIT_LINK, TRYING, _by_link)(view)
     return view
+
+
+def _named(endpoint: str, view: Any) -> Any:
+    """The view under a name of its own: Flask-Limiter finds limits by that, and would count a request of one
+    function as often as it serves endpoints."""
+
+    @wraps(view)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        return view(*args, **kwargs)
+
+    named.__qualname__ = endpoint
+    return named
 
 
 def source() -> str:
@@ -174,6 +190,16 @@ def may_have_bad_link() -> bool:
     try:
         items = counting.parse_many(rates) if limiter.enabled else []
         return all(limiter.limiter.hit(item, PREFIX, source(), BAD_LINKS) for item in items)
+    except Exception:  # whatever the storage raises: what can not be counted is served
+        return True
+
+
+def may_try_code(who: str) -> bool:
+    """Count somebody's one-time code that comes without a password: there are few enough to guess."""
+    limiter = current_app.extensions["recovery_limiter"]
+    try:
+        items = counting.parse_many(CODES) if limiter.enabled else []
+        return all(limiter.limiter.hit(item, PREFIX, "codes", mark_of(who)) for item in items)
     except Exception:  # whatever the storage raises: what can not be counted is served
         return True
 
@@ -241,9 +267,11 @@ def _known_here() -> list[Any]:
 
 
 def _by_account() -> str:
-    """Who is signed in, or halfway so."""
-    who = session.get("tf_user_id") or getattr(current_user, "fs_uniquifier", None)
-    return mark_of(who) if who else source()
+    """Who is signed in, or halfway so, by number: a reset changes the uniquifier, and begins no new count."""
+    half_in = session.get("tf_user_id")
+    which = select(User.id).where(User.fs_uniquifier == half_in)
+    number = db.session.scalar(which) if half_in else getattr(current_user, "id", None)
+    return mark_of(f"account {number}") if number else source()
 
 
 def _by_link() -> str:

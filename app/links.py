@@ -174,7 +174,7 @@ def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | N
         (link.superseded_at, LinkSuperseded),
         (link.revoked_at, LinkRevoked),
         (expired, LinkExpired),
-        (user.why_not_recoverable(), AccountUnavailable),
+        (user.why_not_recoverable(confirmed=True), AccountUnavailable),
         (not is_usable(link, user), LinkRevoked),
     )
     refusal = next((kind().about(user.id, link.client) for reason, kind in refusals if reason), None)

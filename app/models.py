@@ -64,13 +64,13 @@ class User(Model, fsqla_v4.FsUserMixin):
         """What Flask-Login's cookies keep."""
         return sessions.stamped(self.fs_uniquifier)
 
-    def why_not_recoverable(self) -> str | None:
-        """Why this account can not be recovered by a link now; None when it can."""
+    def why_not_recoverable(self, confirmed: bool = False) -> str | None:
+        """Why this account can not be recovered by a link now; None when it can. `confirmed`: by it."""
         if not self.is_active:
             return "the account is not active"
         if self.is_locked():
             return "the account is locked"
-        if requires_confirmation(self):
+        if not confirmed and requires_confirmation(self):
             return "the address is not confirmed"
         if not self.password:
             return "the account has no password: it signs in another way"

@@ -79,7 +79,7 @@ def _schemas(settings: Settings) -> Json:
     requests = {
         "Ask": _object({"identity": TEXT, "client": client}, "identity"),
         "NewPassword": _object(new, "password"),
-        "SignUp": _object({"email": TEXT, "username": TEXT, **new}, "email", "password"),
+        "SignUp": _object({"email": TEXT, "username": TEXT}, "email"),
         "SignIn": _object(sign_in, "identity", "password"),
         "Change": _object(change, *change),
         "Verify": _object({"password": TEXT}, "password"),

@@ -80,15 +80,15 @@ def content_of(message: OutboxMessage) -> dict[str, Any]:
 _DUE = (OutboxMessage.state == "waiting", OutboxMessage.due_at <= utcnow())
 
 
-def is_due(without: str = "") -> bool:
-    """Whether any message is due; of the kind `without`, only those that were tried. Takes no lock."""
+def is_due(without: tuple[str, ...] = ()) -> bool:
+    """Whether any message is due; of the kinds `without`, only those that were tried. Takes no lock."""
     found = db.session.scalar(select(OutboxMessage.id).where(*_DUE, _is_wanted(without)).limit(1))
     db.session.rollback()
     return found is not None
 
 
-def claim(without: str = "") -> OutboxMessage | None:
-    """Take the message that is due longest, for one lease; of the kind `without`, only one that was tried.
+def claim(without: tuple[str, ...] = ()) -> OutboxMessage | None:
+    """Take the message that is due longest, for one lease; of the kinds `without`, only one that was tried.
     It comes detached; None when none is due."""
     if db.engine.dialect.name == "sqlite":
         return _take(without)
@@ -102,11 +102,11 @@ def claim(without: str = "") -> OutboxMessage | None:
         return _take(without, skip_locked=True)
 
 
-def _is_wanted(without: str) -> ColumnElement[bool]:
-    return or_(OutboxMessage.kind != without, OutboxMessage.attempts > 0)
+def _is_wanted(without: tuple[str, ...]) -> ColumnElement[bool]:
+    return or_(OutboxMessage.kind.not_in(without), OutboxMessage.attempts > 0)
 
 
-def _take(without: str, skip_locked: bool = False) -> OutboxMessage | None:
+def _take(without: tuple[str, ...], skip_locked: bool = False) -> OutboxMessage | None:
     due = select(OutboxMessage.id).where(*_DUE, _is_wanted(without))
     oldest = due.order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
     taken = {

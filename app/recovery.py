@@ -19,13 +19,12 @@ from flask_security import current_user, logout_user, unauth_csrf
 from flask_security.utils import get_message
 from sqlalchemy import inspect
 
-from . import audit, clients, handles, health, limits, links, outbox, signals
-from .askings import ASKINGS, same_as
+from . import audit, clients, handles, intents, limits, links, outbox, signals
+from .askings import ASKINGS
 from .db import DATABASE_AWAY, db
-from .errors import InvalidRequest, NoMail
+from .errors import InvalidRequest
 from .forms import AskForm, NewPasswordForm, posted_identity
 from .identities import masked
-from .settings import current
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 def ask() -> ResponseReturnValue:
     """The view behind ASKINGS: somebody forgot a password, ..."""
     asking = ASKINGS[request.endpoint or ""]
-    if request.method == "POST" and not current().sends_mail:
-        raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
     if request.method != "POST":
         return clients.json_answer(clients.what_to_know()) if clients.wants_json(request) else _ask_page()
     try:
@@ -48,11 +45,8 @@ def ask() -> ResponseReturnValue:
         if clients.wants_json(request):
             raise
         return _ask_page(error.message), error.status
-    if not health.is_full():
-        what = {"identity": identity, "client": client, **signals.who_asks()}
-        outbox.enqueue(asking.mail, same=same_as(asking.mail, identity), **what)
-    audit.record("requested", reason=asking.mail, client=client)
-    db.session.commit()
+    what = {"identity": identity, "client": client, **signals.who_asks()}
+    intents.leave(asking.mail, what)
     if clients.wants_json(request):
         return clients.json_answer({})
     if asking.said is None:

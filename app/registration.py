@@ -1,9 +1,11 @@
 """Signing up, where it is switched on. Nobody is looked up while anybody waits.
 
     POST /register   what was typed is checked as far as it tells nothing, and rests sealed in the outbox
-    the worker       makes the account and mails the link to confirm it; or tells its owner that there is one
+    the worker       makes the account and mails a link to set its password; or tells its owner of the old one
 
-So whoever signs up somebody else's address hears the same, after the same time, as for a new one.
+So whoever signs up somebody else's address hears the same, after the same time, as for a new one. And they
+have nothing of that account: its password is set behind the link, which is a reset link like any other, and
+whoever used it has shown that the address is theirs.
 """
 
 from __future__ import annotations
@@ -11,29 +13,28 @@ from __future__ import annotations
 from email.message import EmailMessage
 from typing import Any, cast
 
-from flask import current_app, redirect, render_template, request, url_for
+from flask import Flask, current_app, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_security import anonymous_user_required, unauth_csrf, user_registered
-from flask_security.confirmable import generate_confirmation_link, requires_confirmation
+from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, IsString
 from flask_security.proxies import _security
-from flask_security.utils import base_render_json, hash_password
+from flask_security.utils import base_render_json
 from sqlalchemy import func, select
 from werkzeug.datastructures import MultiDict
 from wtforms import EmailField, Field, StringField, SubmitField
 
-from . import audit, budget, clients, health, letters, outbox
-from .askings import same_as
+from . import audit, budget, clients, intents, letters, links, outbox
 from .db import db
-from .errors import NoMail, Undeliverable
-from .forms import NewPasswordForm
-from .identities import canonical
+from .errors import InvalidRequest, Undeliverable
+from .hashing import of_nobody
+from .identities import IDENTITY_LENGTH_MAX, canonical
 from .models import OutboxMessage, User
-from .passwords import repeat_for_programs
 from .settings import current
 
 MAIL = "registration"
 TAKEN = "registration_existing"
+LENGTH_MAX = {"email": IDENTITY_LENGTH_MAX, "username": 64}
 
 
 class RegistrationForm(Form):
@@ -41,8 +42,6 @@ class RegistrationForm(Form):
 
     email = EmailField("Email address", [IsString()], render_kw={"autocomplete": "email"})
     username = StringField("Username (optional)", [IsString()], render_kw={"autocomplete": "username"})
-    password = NewPasswordForm.password
-    password_confirm = NewPasswordForm.password_confirm
     submit = SubmitField("Sign up")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -51,25 +50,21 @@ class RegistrationForm(Form):
             del self.username
 
     def validate(self, **kwargs: Any) -> bool:
-        repeat_for_programs(self)
         if not super().validate(**kwargs):
             return False
-        names = {"email": _normal(self.email, "Type your email address.")}
+        _normal(self.email, "Type your email address.")
         if self.username and self.username.data:
-            names["username"] = _normal(self.username, "Take another username.")
-        bad, self.password.data = _security.password_util.validate(self.password.data, True, **names)
-        self.password.errors = [*self.password.errors, *(bad or [])]
+            _normal(self.username, "Take another username.")
         return not self.errors
 
 
-def _normal(field: Field, otherwise: str) -> str | None:
+def _normal(field: Field, otherwise: str) -> None:
     """What is stored of it, in place of what was typed; an error at the field when that is nothing."""
     stored = canonical(field.name, field.data or "")
-    if stored is None:
+    if stored is None or len(stored) > LENGTH_MAX[field.name]:
         field.errors = [*field.errors, otherwise]
     else:
         field.data = stored
-    return stored
 
 
 @unauth_csrf()
@@ -79,17 +74,14 @@ def register() -> ResponseReturnValue:
     is_json = clients.wants_json(request)
     if request.method != "POST":
         return clients.json_answer(clients.what_to_know()) if is_json else _page(RegistrationForm())
-    if not current().sends_mail:
-        raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
+    if "identity" in (request.get_json() if request.is_json else request.form):
+        raise InvalidRequest("Give one identity.", field="identity")  # or another would be counted
     form = RegistrationForm(MultiDict(request.get_json()) if request.is_json else request.form)
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_page(form), 400)
-    typed = {"email": form.email.data, "username": form.username.data if form.username else None}
-    password = hash_password(form.password.data)
-    if not health.is_full():
-        outbox.enqueue(MAIL, same=same_as(MAIL, str(form.email.data)), password=password, **typed)
-    audit.record("requested", reason=MAIL, client=clients.name_in_request())
-    db.session.commit()
+    name = form.username.data if form.username else None
+    typed = {"email": form.email.data, "username": name, "client": clients.name_in_request()}
+    intents.leave(MAIL, typed, about="email")
     return clients.json_answer({}) if is_json else redirect(url_for("pages.check_mail", to="confirm"), 303)
 
 
@@ -101,37 +93,46 @@ def compose(message: OutboxMessage) -> EmailMessage:
     """For the worker. Raises Undeliverable."""
     typed = outbox.content_of(message)
     if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
-        raise Undeliverable("it was asked for too long ago (SECURITY_RESET_PASSWORD_WITHIN)")
-    user = db.session.scalar(select(User).where(func.lower(User.email) == func.lower(typed["email"])))
-    if user is None:
-        user = _new_account(typed)
+        raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
+    user = _account_of(typed["email"])
     message.user_id = user.id
-    if reason := budget.why_no_other(MAIL, user):
+    if reason := user.why_not_recoverable(confirmed=True):
         raise Undeliverable(reason, user.id)
     if not requires_confirmation(user):
+        if reason := budget.why_no_other(MAIL, user):
+            raise Undeliverable(reason, user.id)
         return letters.write(message, TAKEN, user.email)
-    if user.password != typed["password"]:
-        # Somebody, perhaps another, signs up again before it is confirmed: only the newest mail's link works.
-        user.password = typed["password"]
-        _security.datastore.set_uniquifier(user)
-    link, _ = generate_confirmation_link(user)
-    missed = _missed(typed["username"], user)
-    return letters.write(message, MAIL, user.email, confirmation_link=link, missed=missed)
-
-
-def _new_account(typed: dict[str, Any]) -> User:
-    """Without the username if somebody else has it: that is told to the owner of the address, by mail."""
     name = typed["username"]
-    if name and db.session.scalar(select(User.id).where(User.username == name)) is not None:
-        name = None
-    password = typed["password"]
-    user = _security.datastore.create_user(email=typed["email"], username=name, password=password)
+    is_taken = bool(name) and _is_anothers(name, user)
+    if name and not is_taken:
+        user.username = name
+    token = links.token_of(message)
+    letter = letters.write(message, MAIL, user.email, reset_token=token, missed=name if is_taken else None)
+    links.issue(message, user, typed["client"], token)
+    return letter
+
+
+def _account_of(email: str) -> User:
+    """The one that is there, or a new one. Its password is nobody's until the owner sets one by the link."""
+    user = db.session.scalar(select(User).where(func.lower(User.email) == func.lower(email)))
+    if user is not None:
+        if canonical("email", user.email) != email:
+            raise Undeliverable("an account has nearly this address")
+        return user
+    password = of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
+    user = cast("User", _security.datastore.create_user(email=email, password=password))
     audit.record("registered", user_id=user.id)
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's
     user_registered.send(app, user=user, confirm_token=None, confirmation_token=None, form_data={})
-    return cast("User", user)
+    return user
 
 
-def _missed(name: str | None, user: User) -> str | None:
-    """The username that was asked for, if the account did not get it."""
-    return name if name and user.username != name else None
+def _is_anothers(name: str, user: User) -> bool:
+    has_it = func.lower(User.username) == func.lower(name)
+    return db.session.scalar(select(User.id).where(has_it, User.id != user.id)) is not None
+
+
+def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
+    """A link that came by mail shows whose address it is. In the transaction that spends it."""
+    if g.reset_link.message_id and requires_confirmation(user):
+        user.confirmed_at = _security.datetime_factory()  # type: ignore[assignment]  # as Flask-Security does

@@ -141,8 +141,8 @@ MAILS = (
     Mail(
         "registration",
         "to whoever signs up",
-        {"confirmation_link": LINK, "missed": None},
-        (Need("the link", "confirmation_link"),),
+        {"reset_token": TOKEN, "missed": None},
+        (_RESET,),
         only_with="SECURITY_REGISTERABLE",
     ),
     Mail(
@@ -250,8 +250,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
     ]
     if current().SECURITY_REGISTERABLE:
         signing_up = {"register_user_form": RegistrationForm(formdata=None)}
-        fields = ("csrf_token", "email", "password", "password_confirm")
-        found.append(Page("register_user", signing_up, fields))
+        found.append(Page("register_user", signing_up, ("csrf_token", "email")))
     if current().SECURITY_CHANGEABLE:
         change = {"change_password_form": ChangeForm(formdata=None), "active_password": True}
         fields = ("csrf_token", "password", "new_password", "new_password_confirm")

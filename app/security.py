@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask, Response, after_this_request, g, has_request_context, request
+from flask import Flask, Response, after_this_request, g, has_request_context, request, session
 from flask.typing import ResponseReturnValue
 from flask_security import (
     MailUtil,
     Security,
     SQLAlchemyUserDatastore,
     WebauthnUtil,
+    current_user,
     password_reset,
 )
 from flask_security.mail_util import EmailValidateException
+from flask_security.proxies import _security
+from flask_security.tf_plugin import tf_clean_session
 from flask_security.utils import get_message
+from sqlalchemy import Integer, Text, column, table, update
 from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.orm.exc import StaleDataError
 
 from . import (
     clients,
@@ -32,7 +37,7 @@ from . import (
     unified,
 )
 from .askings import ASKINGS
-from .db import db
+from .db import change, db
 from .errors import IdentityError
 from .forms import ChangeForm, NewPasswordForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
@@ -114,7 +119,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         if f"SECURITY_{name}" not in settings.handed_on:
             app.config[f"SECURITY_{name}"] = text.format(site=settings.RECOVERY_SITE_NAME)
     name, operator = settings.RECOVERY_SITE_NAME, settings.RECOVERY_OPERATOR
-    app.config["SECURITY_TOTP_ISSUER"] = settings.SECURITY_TOTP_ISSUER or name
+    app.config["SECURITY_TOTP_ISSUER"] = (settings.SECURITY_TOTP_ISSUER or name).replace(":", " ")
     app.config["SECURITY_TWO_FACTOR_RESCUE_MAIL"] = operator
     if "SECURITY_WAN_RP_NAME" not in settings.handed_on:
         app.config["SECURITY_WAN_RP_NAME"] = name
@@ -145,8 +150,13 @@ def init_app(app: Flask, settings: Settings) -> None:
     security.want_json(clients.wants_json)
     security.reset_password_context_processor(recovery.account_on_the_page)
     password_reset.connect(recovery.on_password_reset, app)
+    password_reset.connect(registration.on_password_reset, app)
     signals.init_app(app)
     _mount_views(app)
+
+
+# Recovery codes as the database holds them: Flask-Security's type for them can not be compared.
+_CODES = table("user", column("id", Integer), column("mf_recovery_codes", Text))
 
 
 class Accounts(SQLAlchemyUserDatastore):
@@ -170,6 +180,17 @@ class Accounts(SQLAlchemyUserDatastore):
             db.session.rollback()
             raise IdentityError("another account has one of these identities, or one is too long") from None
         return user
+
+    def mf_delete_recovery_code(self, user: Any, idx: int) -> bool:
+        """As Flask-Security's; of two who type one code at once, one comes in, and the other gets 409."""
+        codes = list(user.mf_recovery_codes or ())
+        if idx >= len(codes):
+            return False
+        left = ",".join(codes[:idx] + codes[idx + 1 :])
+        mine = (_CODES.c.id == user.id, _CODES.c.mf_recovery_codes == ",".join(codes))
+        if not change(update(_CODES).where(*mine).values(mf_recovery_codes=left)):
+            raise StaleDataError
+        return True
 
 
 class QueuedMailUtil(MailUtil):
@@ -214,6 +235,20 @@ def _commit(response: Response) -> Response:
     return response
 
 
+def _only_the_first_factor(view: Any) -> Any:
+    """Who is half in sets up a factor only where there is none: no old session replaces the owner's."""
+
+    def guarded(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+        if not current_user.is_authenticated and session.get("tf_state") != "ready":
+            user = _security.datastore.find_user(fs_uniquifier=session.get("tf_user_id", ""))
+            if user is not None and user.tf_primary_method:
+                tf_clean_session()
+        answer: ResponseReturnValue = view(*args, **kwargs)
+        return answer
+
+    return guarded
+
+
 def _mount_views(app: Flask) -> None:
     """Ours for asking and landing; the POST of the reset view stays Flask-Security's."""
     redeem: Any = app.view_functions["security.reset_password"]
@@ -230,5 +265,9 @@ def _mount_views(app: Flask) -> None:
         "security.us_signin_send_code": unified.send_code,
         "security.us_verify_link": unified.no_link,
         "security.reset_password": reset_password,
+        **{
+            name: _only_the_first_factor(app.view_functions.get(name))
+            for name in ("security.two_factor_setup", "security.two_factor_token_validation")
+        },
     }
     app.view_functions.update({name: view for name, view in ours.items() if name in app.view_functions})

@@ -58,6 +58,11 @@ FIXED: dict[str, tuple[Any, str]] = {
     "SECURITY_LOGIN_WITHOUT_CONFIRMATION": (False, "an address that nobody confirmed may be anybody's"),
     "SECURITY_PASSWORD_REQUIRED": (True, "an account without a password can not recover one"),
     "SECURITY_USERNAME_REQUIRED": (False, "an address is enough: that a name is taken is told by mail only"),
+    "SECURITY_US_MFA_REQUIRED": (
+        ["password", "email", "authenticator"],
+        "whatever one signs in with, the second factor comes after it",
+    ),
+    "SECURITY_CHANGE_USERNAME": (False, "it tells which usernames are taken"),
     "SECURITY_US_SIGNIN_REPLACES_LOGIN": (False, "/login stays; /us-signin is beside it"),
     "SECURITY_TWO_FACTOR_RESCUE_EMAIL": (
         False,

@@ -21,10 +21,10 @@ from wtforms import PasswordField, RadioField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Optional
 
-from . import audit, clients, health, letters, outbox
-from .askings import same_as
+from . import audit, clients, intents, letters, limits, outbox
+from .codes import is_code
 from .db import db
-from .errors import InvalidRequest, NoMail, Undeliverable
+from .errors import InvalidRequest, Undeliverable
 from .forms import IDENTITY_LABEL, posted_identity
 from .models import OutboxMessage, User
 from .other_mails import who_asked
@@ -66,18 +66,17 @@ class UnifiedForm(UnifiedSigninForm):
 def _who(identity: str, passcode: str) -> tuple[int | None, User | None, str]:
     """The account's number, the account if it may come in, and by which method. Each method is tried, whoever
     it is, and whatever the one before said."""
-    methods = current().SECURITY_US_ENABLED_METHODS
-    number, stored = credentials(identity)
-    _, codes = credentials(identity, User.us_totp_secrets)
+    number, stored, codes = credentials(identity, User.password, User.us_totp_secrets)
     secrets = json.loads(codes or "{}")
     proofs = {"password": verified(_security.password_util.normalize(passcode), stored)}
-    for method in methods:
+    may_be_code = limits.may_try_code(str(number or identity)) if is_code(passcode) else False
+    for method in current().SECURITY_US_ENABLED_METHODS:
         if method != "password":
             secret = secrets.get(method) or current_app.extensions["dummy_totp"]
-            proofs[method] = _security.totp_factory.verify_totp(
-                passcode, secret, User(), current_app.config["SECURITY_US_TOKEN_VALIDITY"]
-            )
-    via = next((method for method in methods if proofs[method]), "")
+            window = current_app.config["SECURITY_US_TOKEN_VALIDITY"]
+            is_right = _security.totp_factory.verify_totp(passcode, secret, User(), window)
+            proofs[method] = is_right and may_be_code and method in secrets  # nobody comes in by the dummy
+    via = next((method for method, is_proven in proofs.items() if is_proven), "")
     user = db.session.get(User, number) if via and number else None
     if user is None or not may_come_in(user) or (via == "password" and user.password != stored):
         return number, None, via
@@ -88,13 +87,8 @@ def _who(identity: str, passcode: str) -> tuple[int | None, User | None, str]:
 def send_code() -> ResponseReturnValue:
     """The view behind `security.us_signin_send_code`: the same answer for everybody."""
     is_json = clients.wants_json(request)
-    if not current().sends_mail:
-        raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
     identity = posted_identity()
-    if not health.is_full():
-        outbox.enqueue(MAIL, same=same_as(MAIL, identity), identity=identity)
-    audit.record("requested", reason=MAIL, client=clients.name_in_request())
-    db.session.commit()
+    intents.leave(MAIL, {"identity": identity, "client": clients.name_in_request()})
     if is_json:
         return clients.json_answer({})
     form = UnifiedForm(formdata=None)

@@ -73,7 +73,7 @@ def work_until_done(stop: threading.Event | None = None, presence: health.Presen
     with closing(mail.mailman.get_connection()) as relay:
         while not stop.is_set():
             # Before anybody is looked up: over the budget of all, known and unknown wait alike.
-            held = "reset_instructions" if budget.is_spent() else ""
+            held = budget.COUNTED if budget.is_spent() else ()
             if not outbox.is_due(held) and not (presence and presence.trouble):
                 break
             # Before anybody is looked up: while the relay is away, every request waits alike.

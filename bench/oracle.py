@@ -58,7 +58,7 @@ CSRF_TOKEN = re.compile(rb'"csrf_token":"[^"]*"')
 BODIES = {
     "/reset": {"email": "{address}"},
     "/login": {"email": "{address}", "password": "not the password"},
-    "/register": {"email": "{address}", "password": "nobody knows this one yet"},
+    "/register": {"email": "{address}"},
     "/us-signin": {"identity": "{address}", "passcode": "123456"},
     "/us-signin/send-code": {"identity": "{address}", "chosen_method": "email"},
 }

@@ -63,7 +63,7 @@ def test_a_browser_user_resets_a_forgotten_password(running: Site, page: Page, i
     page.get_by_role("link", name="Forgot your password?").click()
     page.get_by_label("Email address, username or phone number").fill(identity)
     page.get_by_role("button", name="Send me a link").click()
-    assert page.get_by_role("heading").inner_text() == "Check your mail"
+    assert page.get_by_role("heading", level=1).inner_text() == "Check your mail"
 
     page.goto(link_in(running.mailbox.wait_for(1)))
     assert re.fullmatch(rf"{base}/reset/~[\w-]+", page.url)
@@ -77,7 +77,7 @@ def test_a_browser_user_resets_a_forgotten_password(running: Site, page: Page, i
     field.fill(NEW_PASSWORD)
     page.get_by_label("New password again").fill(NEW_PASSWORD)
     page.get_by_role("button", name="Set new password").click()
-    assert page.get_by_role("heading").inner_text() == "Your password is changed"
+    assert page.get_by_role("heading", level=1).inner_text() == "Your password is changed"
 
     page.get_by_role("link", name="Sign in").click()
     page.get_by_label("Email address, username or phone number").fill(identity)
@@ -85,12 +85,12 @@ def test_a_browser_user_resets_a_forgotten_password(running: Site, page: Page, i
     page.get_by_role("button", name="Sign in").click()
     assert "That did not match." in page.inner_text("main")
     sign_in(page, base, identity, NEW_PASSWORD)
-    assert page.get_by_role("heading").inner_text() == "You are signed in"
+    assert page.get_by_role("heading", level=1).inner_text() == "You are signed in"
 
     assert "was changed" in running.mailbox.wait_for(2)["Subject"]
     page.go_back()
     page.goto(link_in(running.mailbox.mails[0]))
-    assert page.get_by_role("heading").inner_text() == "This link was already used"
+    assert page.get_by_role("heading", level=1).inner_text() == "This link was already used"
     page.get_by_role("link", name="Ask for a new link").click()
     assert page.url == f"{base}/reset"
 
@@ -105,7 +105,7 @@ def test_a_link_opened_from_webmail_lands(running: Site, page: Page) -> None:
     page.route("http://webmail.example/", lambda route: route.fulfill(body=webmail, content_type="text/html"))
     page.goto("http://webmail.example/")
     page.get_by_role("link").click()
-    assert page.get_by_role("heading").inner_text() == "Choose a new password"
+    assert page.get_by_role("heading", level=1).inner_text() == "Choose a new password"
     assert page.url.startswith(f"{base}/reset/~")
 
 
@@ -138,7 +138,7 @@ def test_two_tabs_of_one_browser_keep_two_accounts_apart(running: Site, page: Pa
         tab.get_by_label("New password", exact=True).fill(f"{name} has a new password")
         tab.get_by_label("New password again").fill(f"{name} has a new password")
         tab.get_by_role("button", name="Set new password").click()
-        assert tab.get_by_role("heading").inner_text() == "Your password is changed"
+        assert tab.get_by_role("heading", level=1).inner_text() == "Your password is changed"
     for name in tabs:
         page.context.clear_cookies()
         sign_in(page, base, name, f"{name} has a new password")

@@ -16,7 +16,7 @@ import manage
 from app import checks, settings
 from app.cli import live
 from app.errors import MailHeld, SettingsError
-from app.models import RecoveryEvent
+from app.models import RecoveryEvent, User
 
 CONTACT = "help@example.com"
 
@@ -92,6 +92,16 @@ def test_it_is_refused_in_words_for_whom_it_can_not_help(site: Site) -> None:
         assert result.exit_code == 1
         assert why in result.output
     assert site.links() == []
+
+
+def test_a_link_that_is_handed_over_confirms_no_address(make_site: Any) -> None:
+    """Whoever has it got it from the admin, and not by mail."""
+    site: Site = make_site()
+    link = handed_over(site)
+    site.app.config["SECURITY_CONFIRMABLE"] = True
+    site.app.extensions["security"].confirmable = True
+    assert site.visitor().set_password(link).status_code == 302
+    assert site.rows(User)[0]["confirmed_at"] is None
 
 
 def test_earlier_links_end_and_a_mail_that_comes_later_ends_it(make_site: Any) -> None:

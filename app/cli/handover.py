@@ -10,6 +10,7 @@ import click
 import qrcode
 from flask import url_for
 from flask.cli import with_appcontext
+from sqlalchemy import select
 
 from .. import audit, clients, links
 from ..db import db
@@ -56,6 +57,8 @@ def reset_link(identity: str, reason: str, form: str) -> None:
 
 def _new_link(user: User, reason: str) -> tuple[str, ResetLink]:
     """Committed together with the event that says why."""
+    # Two admins take turns here (PostgreSQL).
+    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     token = links.tokens_of(secrets.token_bytes(32))[0]
     link = links.add(user, clients.BROWSER, token)
     links.supersede_others(link)
