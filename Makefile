@@ -67,8 +67,9 @@ race: .venv/.develops  ## 64 who redeem one link, 20 rounds on each database
 	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k 64 tests/test_deployment.py
 
 storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 minutes; prints the books
-	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 \
-		$(BIN)/python -m pytest -v -s tests/faults tests/test_deployment.py -k "storm or 64 or while_the_relay"
+	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \
+		$(BIN)/python -m pytest -v -s tests/faults tests/test_deployment.py tests/test_operations.py \
+		-k "storm or 64 or while_the_relay or keys_change"
 
 screenshots: .venv/.develops  ## take the README's pictures again (needs Chromium)
 	$(BIN)/python tests/screenshots.py

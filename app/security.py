@@ -82,7 +82,6 @@ NOTICES = {
     "USERNAME_RECOVERY_REQUEST": "If there is an account with a username, a mail is on its way.",
     "REAUTHENTICATION_SUCCESSFUL": "Thank you. You can go on.",
     "PASSWORD_CHANGE": "Your password is changed.",
-    "USERNAME_CHANGE": "Your username is changed.",
     "CHANGE_EMAIL_SENT": "A mail is on its way to %(email)s.",
     "CHANGE_EMAIL_CONFIRMED": "Your email address is changed.",
     "EMAIL_CONFIRMED": "Your address is confirmed. You can sign in now.",

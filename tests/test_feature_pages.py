@@ -40,7 +40,6 @@ PAGES: dict[str, tuple[list[str], list[str]]] = {
 }
 SMALL = {
     **SIGN_UP,
-    "SECURITY_CHANGE_USERNAME": True,
     "SECURITY_CHANGE_EMAIL": True,
     "SECURITY_USERNAME_RECOVERY": True,
 }

@@ -152,7 +152,7 @@ def of_bob(mailbox: Mailbox) -> list[str]:
     return [link_in(mail) for to, mail in pairs if to == ["bob@example.com"] and "/reset/" in text_of(mail)]
 
 
-@BOTH
+@pytest.mark.parametrize("database", os.environ.get("ROTATIONS", "sqlite").split(), indirect=True)
 @pytest.mark.requirement("R64")
 def test_keys_change_under_load_and_nobody_notices(
     database: Callable[[], str], mailbox: Mailbox, capsys: Any
