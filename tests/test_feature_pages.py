@@ -30,7 +30,7 @@ AUTHENTICATOR = {
 PAGES: dict[str, tuple[list[str], list[str]]] = {
     "small ones": (
         ["/login", "/confirm", "/register", "/recover-username"],
-        ["/verify", "/change", "/change-email", "/change-username"],
+        ["/verify", "/change", "/change-email"],
     ),
     "second factor": ([], ["/tf-setup"]),
     "recovery codes": ([], ["/mf-recovery-codes"]),
