@@ -548,6 +548,10 @@ def test_an_admin_takes_the_factor_off_for_whoever_lost_it(made: Any) -> None:
     assert "admin" in site.events()
 
 
+def test_a_site_whose_name_apps_could_not_show(made: Any) -> None:
+    made(**FACTORS, RECOVERY_SITE_NAME="Acme: Mail")  # a colon ends the name in what the picture holds
+
+
 def test_somebodys_own_sms_service(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
 
