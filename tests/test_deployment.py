@@ -89,7 +89,7 @@ def test_the_journey_as_an_operator_runs_it(
         assert link.startswith(f"{base}/reset/")
         page.goto(link)
         page.get_by_label("New password", exact=True).fill(NEW_PASSWORD)
-        page.get_by_label("New password again").fill(NEW_PASSWORD)
+        page.get_by_label("New password again", exact=True).fill(NEW_PASSWORD)
         page.get_by_role("button").click()
         assert page.url == f"{base}/reset-done"
         page.get_by_role("link", name="Sign in").click()

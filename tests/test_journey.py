@@ -69,13 +69,13 @@ def test_a_browser_user_resets_a_forgotten_password(running: Site, page: Page, i
     assert re.fullmatch(rf"{base}/reset/~[\w-]+", page.url)
     assert "a•••@example.com" in page.inner_text("main")
     page.get_by_label("New password", exact=True).fill("short")
-    page.get_by_label("New password again").fill("short")
+    page.get_by_label("New password again", exact=True).fill("short")
     page.get_by_role("button", name="Set new password").click()
     field = page.get_by_label("New password", exact=True)
     assert field.get_attribute("aria-invalid") == "true"
     assert "at least 15 characters" in page.inner_text("main")
     field.fill(NEW_PASSWORD)
-    page.get_by_label("New password again").fill(NEW_PASSWORD)
+    page.get_by_label("New password again", exact=True).fill(NEW_PASSWORD)
     page.get_by_role("button", name="Set new password").click()
     assert page.get_by_role("heading", level=1).inner_text() == "Your password is changed"
 
@@ -136,7 +136,7 @@ def test_two_tabs_of_one_browser_keep_two_accounts_apart(running: Site, page: Pa
     for name, tab in tabs.items():
         assert f"{name[0]}•••@example.com" in tab.inner_text("main")
         tab.get_by_label("New password", exact=True).fill(f"{name} has a new password")
-        tab.get_by_label("New password again").fill(f"{name} has a new password")
+        tab.get_by_label("New password again", exact=True).fill(f"{name} has a new password")
         tab.get_by_role("button", name="Set new password").click()
         assert tab.get_by_role("heading", level=1).inner_text() == "Your password is changed"
     for name in tabs:

@@ -87,7 +87,7 @@ def test_the_journey_in_the_browser(made: Any, page: Page, feature: str) -> None
         assert page.get_by_role("heading", level=1).inner_text() == "Check your mail"
         page.goto(link_in(site.mailbox.wait_for(1)))
         page.get_by_label("New password", exact=True).fill(NEW_PASSWORD)
-        page.get_by_label("New password again").fill(NEW_PASSWORD)
+        page.get_by_label("New password again", exact=True).fill(NEW_PASSWORD)
         page.get_by_role("button", name="Set new password").click()
         assert page.get_by_role("heading", level=1).inner_text() == "Your password is changed"
         page.goto(f"{base}/login")
