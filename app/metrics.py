@@ -24,7 +24,7 @@ from prometheus_client.utils import floatToGoString
 from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import audit, errors, health, tally
+from . import audit, errors, health, objections, openapi, tally
 from .askings import ASKINGS
 from .db import db, utcnow
 from .models import OutboxMessage
@@ -104,6 +104,8 @@ def _expected() -> Iterator[tuple[str, str]]:
     for kind in ("requested", "mail_sent"):
         yield from ((kind, asking.mail) for asking in ASKINGS.values())
     yield from (("refused", kind.code) for kind in errors.LinkError.__subclasses__())
+    yield from (("password_refused", code) for code in openapi.CODES if code.startswith("password_"))
+    yield from (("not_me", mail) for mail in objections.KINDS)
 
 
 def _of_what_waits() -> Iterator[Metric]:

@@ -30,7 +30,7 @@ VALID_SECONDS = 30 * 86_400
 
 _ID_BYTES, _MAC_BYTES = 8, 24  # 32 together: as long as a reset token, so whatever hides those hides these
 
-_KINDS = ("reset_instructions", "reset_notice", "address_notice")  # the mails that may be objected to
+KINDS = ("reset_instructions", "reset_notice", "address_notice")  # the mails that may be objected to
 
 objections = Blueprint("objections", __name__)
 
@@ -127,7 +127,7 @@ def _message_behind(token: str) -> OutboxMessage:
     """Raises LinkInvalid, and LinkExpired for a mail of long ago."""
     number = _number_in(token)
     message = db.session.get(OutboxMessage, number) if number is not None else None
-    if message is None or message.kind not in _KINDS or not _is_token_of(message, token):
+    if message is None or message.kind not in KINDS or not _is_token_of(message, token):
         raise LinkInvalid().about(None, clients.BROWSER)
     oldest = select(utcnow(-VALID_SECONDS - CLOCK_SLACK_SECONDS))
     if message.created_at < db.session.scalars(oldest).one():

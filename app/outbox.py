@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import ColumnElement, or_, select, text, update
+from sqlalchemy import ColumnElement, or_, select, text, true, update
 from sqlalchemy.exc import OperationalError
 
 from .db import change, db, inserts, utcnow
@@ -103,7 +103,7 @@ def claim(without: tuple[str, ...] = ()) -> OutboxMessage | None:
 
 
 def _is_wanted(without: tuple[str, ...]) -> ColumnElement[bool]:
-    return or_(OutboxMessage.kind.not_in(without), OutboxMessage.attempts > 0)
+    return or_(OutboxMessage.kind.not_in(without), OutboxMessage.attempts > 0) if without else true()
 
 
 def _take(without: tuple[str, ...], skip_locked: bool = False) -> OutboxMessage | None:

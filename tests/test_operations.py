@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -89,12 +90,12 @@ class Machines:
     def end(self, name: str) -> None:
         process = self.running.pop(name)
         process.terminate()
-        assert process.wait(timeout=40) == 0
+        assert process.wait(timeout=40) in (0, -signal.SIGTERM)  # the latter: it had not begun yet
 
     def stop(self) -> None:
+        self.socket.close()
         for name in list(self.running):
             self.end(name)
-        self.socket.close()
 
 
 class Browser:
@@ -279,7 +280,7 @@ def back_up(uri: str, to: Path) -> None:
         words = command_in_the_docs("VACUUM INTO")
         path = uri.removeprefix("sqlite:///")
         words = words.replace("/opt/sparekey/instance/sparekey.db", path).replace(
-            "/var/backups/sparekey.db", str(to)
+            "/var/backups/sparekey/sparekey.db", str(to)
         )
         words = words.replace("runuser -u sparekey -- ", "")
         subprocess.run(words, shell=True, check=True)  # noqa: S602  # as it is printed

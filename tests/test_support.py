@@ -60,6 +60,14 @@ def test_an_address_that_is_not_confirmed(make_site: Any) -> None:
     assert "No reset mail goes to this account: the address is not confirmed." in told(site)
 
 
+def test_an_account_by_the_number_that_events_and_the_log_give(site: Site) -> None:
+    assert "alice@example.com" in told(site, "#1")
+    run(site, "users", "force-reset", "#1")
+    site.work()
+    assert site.mailbox.mails[-1]["To"] == "alice@example.com"
+    run(site, "users", "force-reset", "#99999999999999", fails=True)
+
+
 def test_nobody_asked(site: Site) -> None:
     for identity in ("alice", "ALICE@example.com", "(415) 555-0123"):
         assert "Nobody asked for a link for this account" in told(site, identity)

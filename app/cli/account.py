@@ -14,11 +14,11 @@ from sqlalchemy import select
 from .. import foreign, identities, links
 from ..budget import DAY_SECONDS
 from ..db import db, utcnow
-from ..identities import find_account
 from ..models import OutboxMessage, RecoveryEvent, ResetLink, User
 from ..settings import current
 from . import events, limits, mails
 from .listing import Row, write_fields, write_table
+from .lookup import find
 
 SHOWN = 10  # of links, mails and events each, the newest
 
@@ -36,10 +36,10 @@ ENDS = {
 
 def story_of(identity: str) -> dict[str, Any]:
     """All that is known about what somebody typed: the answers first."""
-    user, held = find_account(identity), mails.held()
+    user, held = find(identity), mails.held()
     story: dict[str, Any] = {"problems": mails.problems(held), "answers": [], "account": None}
     try:
-        story["limits"] = limits.counts(identity)
+        story["limits"] = limits.counts(user.email if user else identity)
     except limits.NotSeen as error:
         story |= {"limits": None, "why_no_limits": str(error)}
     if user is None:

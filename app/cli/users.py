@@ -13,12 +13,11 @@ from flask_security import cli as flask_security_cli
 from .. import audit, clients, links, objections, outbox
 from ..askings import same_as
 from ..db import db
-from ..identities import find_account
 from ..models import ResetLink
 from ..settings import current
 from . import account, handover, imports
 from .listing import format_option, write_json
-from .lookup import account_of
+from .lookup import account_of, find
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
 
@@ -28,10 +27,10 @@ users, roles = flask_security_cli.users, flask_security_cli.roles
 @with_appcontext
 def send_reset(identity: str) -> None:
     """Mail somebody a link, as if they had asked. Whoever helps never sees the link or the password."""
-    account_of(identity)
+    user = account_of(identity)
     if not current().sends_mail:
         raise click.ClickException(f"no mail is sent (MAIL_SERVER is empty). {_hand_over(identity)}")
-    _enqueue_reset(identity)
+    _enqueue_reset(user.email)
     db.session.commit()
     click.echo(_what_follows(identity))
 
@@ -57,7 +56,7 @@ def force_reset(identity: str) -> None:
     user = account_of(identity)
     links.revoke(ResetLink.user_id == user.id)
     objections.end_access(user.id, with_password=True)
-    _enqueue_reset(identity)
+    _enqueue_reset(user.email)
     db.session.commit()
     click.echo("The password works no longer, and the account is signed out everywhere.")
     click.echo(_what_follows(identity) if current().sends_mail else _hand_over(identity))
@@ -91,7 +90,7 @@ def _recorded(group: str, command: click.Command) -> None:
         if given.get("dry_run"):
             return done
         names = [given.get("user"), given.get("identity"), *(given.get("attributes") or ())]
-        found = (find_account(str(name).partition(":")[2] or str(name)) for name in names if name)
+        found = (find(str(name).partition(":")[2] or str(name)) for name in names if name)
         user = next((account for account in found if account), None)
         what = f"{group} {command.name} {audit.whoever()}"
         audit.record("admin", reason=what[:255], user_id=user.id if user else None)
