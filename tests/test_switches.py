@@ -437,6 +437,27 @@ def test_no_reset_gets_around_a_second_factor(instance: Any, method: str) -> Non
     assert alice.is_signed_in()
 
 
+@pytest.mark.requirement("R37")
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")
+def test_no_reset_gets_around_a_passkey_as_second_factor(made: Any) -> None:
+    site: Site = made(**FEATURES["passkeys"], RECOVERY_PUBLIC_URL="http://localhost:5000")
+    with site.app.app_context():
+        site.app.extensions["security"].datastore.create_webauthn(
+            find_account("alice"),
+            credential_id=b"key",
+            public_key=b"public",
+            name="My phone",
+            sign_count=0,
+            usage="secondary",
+            device_type="single_device",
+            backup_state=False,
+        )
+        db.session.commit()
+    site.visitor().set_password(site.new_link())
+    answer = half_in(site, NEW_PASSWORD).open("/")
+    assert "You are not signed in" in answer.text
+
+
 @pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")
 def test_a_code_works_once(made: Any) -> None:
     site: Site = made(**FACTORS, RATELIMIT_ENABLED=True)
