@@ -12,7 +12,6 @@ from . import kinds
 if TYPE_CHECKING:
     from .settings import Settings
 
-IDENTITIES = ("email", "username", "us_phone_number")
 
 # Ways to a code. SMS is none to sign in with: sending it at once would tell who has an account.
 SECOND_FACTORS, US_CODES = ("authenticator", "email", "sms"), ("authenticator", "email")
@@ -43,8 +42,8 @@ def among(settings: Settings) -> dict[tuple[str, str], Any]:
     return {
         **_broken_for_mail(settings),
         **_broken_for_flask_security(settings),
-        ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(IDENTITIES)} at most once"): (
-            set(asked) - set(IDENTITIES) or len(asked) != len(set(asked))
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(kinds.IDENTITIES)} at most once"): (
+            set(asked) - set(kinds.IDENTITIES) or len(asked) != len(set(asked))
         ),
         ("SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY"): (
             settings.SECURITY_PASSWORD_SALT in secrets

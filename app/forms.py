@@ -18,7 +18,6 @@ from flask_security.proxies import _security
 from werkzeug.datastructures import MultiDict
 from wtforms import PasswordField, StringField, SubmitField
 
-from . import passwords
 from .errors import InvalidRequest
 from .identities import IDENTITY_LENGTH_MAX
 
@@ -87,7 +86,8 @@ class NewPasswordForm(ResetPasswordForm):
     submit = SubmitField("Set new password")
 
     def validate(self, **kwargs: Any) -> bool:
-        passwords.repeat_for_programs(self)
+        if request and request.is_json and "password_confirm" not in request.get_json():
+            self.password_confirm.data = self.password.data  # a program does not mistype
         valid = super().validate(**kwargs)
         if self.password_confirm.errors and not self.password.errors:
             g.error_code = "password_mismatch"

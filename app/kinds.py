@@ -11,6 +11,7 @@ import os
 import re
 import ssl
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import getaddresses
@@ -38,6 +39,7 @@ from pydantic_core import CoreSchema, core_schema
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+IDENTITIES = ("email", "username", "us_phone_number")  # what an account may be asked for by
 SECRET_LENGTH_MIN = 22  # random URL-safe characters that hold 128 bits (ASVS 11.5.1)
 MAKE_ONE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
 
@@ -95,7 +97,7 @@ def parse_duration(value: Any) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-class _Limit:
+class _Limit(ABC):
     """What a duration must be, in words and as a check."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -112,8 +114,8 @@ class _Limit:
             raise ValueError(str(self))
         return value
 
-    def is_met_by(self, value: timedelta) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_met_by(self, value: timedelta) -> bool: ...
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,13 @@ UNLIMITED = ("security.logout",)  # whoever wants out gets out
 LIMITED = ("security.", "objections.")
 # A code has six digits, and up to nine are valid at once for each way to get one: who guesses for a year hits
 # an account with a chance of 1 in 5. Over it only codes fail, so nobody is shut out of their password.
-CODES = "10 per hour; 30 per day"
+CODES_MAX = "10 per hour; 30 per day"
 BROWSERS = 8  # whoever was in once can not collect counts of their own without end
 ACCOUNTS_MAX = 4  # that one browser is known for
 KNOWN_SECONDS = 365 * 86_400  # how long a browser that has signed in is known
 
 ASKING, SIGNING_IN, TRYING, BAD_LINKS = "asking", "signing in", "trying a link", "bad links"
+ACCOUNT, CODES = "account", "codes"
 _BY_IDENTITY = {
     "security.forgot_password": ASKING,
     "security.send_confirmation": ASKING,
@@ -132,7 +133,7 @@ def _limit(limiter: Limiter, settings: Settings, endpoint: str, view: Any) -> An
             settings.RECOVERY_LIMIT_IDENTITY, _BY_IDENTITY[endpoint], _by_identity, exempt_when=no_identity
         )(view)
     if endpoint in BY_ACCOUNT:
-        view = limited(settings.RECOVERY_LIMIT_IDENTITY, "account", _by_account)(view)
+        view = limited(settings.RECOVERY_LIMIT_IDENTITY, ACCOUNT, _by_account)(view)
     if endpoint == "security.reset_password":
         view = limited(settings.RECOVERY_LIMIT_LINK, TRYING, _by_link)(view)
     return view
@@ -194,12 +195,14 @@ def may_have_bad_link() -> bool:
         return True
 
 
-def may_try_code(who: str) -> bool:
-    """Count somebody's one-time code that comes without a password: there are few enough to guess."""
+def may_try_code(number: int | None, typed: str) -> bool:
+    """Count a one-time code that comes without a password, since there are few enough to guess: against the
+    account, or, where there is none, against what was typed."""
     limiter = current_app.extensions["recovery_limiter"]
     try:
-        items = counting.parse_many(CODES) if limiter.enabled else []
-        return all(limiter.limiter.hit(item, PREFIX, "codes", mark_of(who)) for item in items)
+        items = counting.parse_many(CODES_MAX) if limiter.enabled else []
+        who = mark_of_account(number) if number else mark_of(form_of(typed))
+        return all(limiter.limiter.hit(item, PREFIX, who, CODES) for item in items)
     except Exception:  # whatever the storage raises: what can not be counted is served
         return True
 
@@ -271,7 +274,7 @@ def _by_account() -> str:
     half_in = session.get("tf_user_id")
     which = select(User.id).where(User.fs_uniquifier == half_in)
     number = db.session.scalar(which) if half_in else getattr(current_user, "id", None)
-    return mark_of(f"account {number}") if number else source()
+    return mark_of_account(number) if number else source()
 
 
 def _by_link() -> str:
@@ -305,6 +308,10 @@ def names_of(user: User) -> Iterable[str]:
 def mark_of(text: str, key: bytes | None = None) -> str:
     """What stands for an identity or a token where they must not rest."""
     return hmac.digest(key or _keys()[-1], text.encode("utf-8", "replace"), "sha256").hex()[:32]
+
+
+def mark_of_account(number: int) -> str:
+    return mark_of(f"account {number}")
 
 
 def _signer() -> URLSafeSerializer:

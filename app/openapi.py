@@ -75,10 +75,9 @@ def _schemas(settings: Settings) -> Json:
     client = {"enum": [*settings.RECOVERY_CLIENTS, "browser", "default"]}
     sign_in = {"identity": TEXT, "password": TEXT, "remember": {"type": "boolean"}}
     change = {"password": TEXT, "new_password": password, "new_password_confirm": password}
-    new = {"password": password, "password_confirm": password}
     requests = {
         "Ask": _object({"identity": TEXT, "client": client}, "identity"),
-        "NewPassword": _object(new, "password"),
+        "NewPassword": _object({"password": password, "password_confirm": password}, "password"),
         "SignUp": _object({"email": TEXT, "username": TEXT}, "email"),
         "SignIn": _object(sign_in, "identity", "password"),
         "Change": _object(change, *change),

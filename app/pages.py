@@ -82,7 +82,7 @@ def home() -> ResponseReturnValue:
 @pages.get("/check-mail")
 def check_mail() -> ResponseReturnValue:
     """Where everybody ends who has asked for a link, or signed up."""
-    return render_template("security/check_mail.html", to_confirm=request.args.get("to") == "confirm")
+    return render_template("security/check_mail.html", is_new=request.args.get("after") == "sign-up")
 
 
 @pages.get("/reset-done")

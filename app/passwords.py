@@ -70,12 +70,6 @@ class RecoveryPasswordUtil(PasswordUtil):
         return None, normal
 
 
-def repeat_for_programs(form: Any) -> None:
-    """A program does not mistype: it may leave `password_confirm` out."""
-    if request and request.is_json and "password_confirm" not in request.get_json():
-        form.password_confirm.data = form.password.data
-
-
 Reason = tuple[str, str, dict[str, Any]]  # the code for programs, the message's name, what it mentions
 
 

@@ -82,7 +82,7 @@ def register() -> ResponseReturnValue:
     name = form.username.data if form.username else None
     typed = {"email": form.email.data, "username": name, "client": clients.name_in_request()}
     intents.leave(MAIL, typed, about="email")
-    return clients.json_answer({}) if is_json else redirect(url_for("pages.check_mail", to="confirm"), 303)
+    return clients.json_answer({}) if is_json else redirect(url_for("pages.check_mail", after="sign-up"), 303)
 
 
 def _page(form: RegistrationForm) -> str:

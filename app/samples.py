@@ -201,8 +201,8 @@ def pages() -> list[Page]:
     found = [
         Page("home", {}),
         Page("home", {"current_user": _alice()}),
-        Page("check_mail", {"to_confirm": False}),
-        Page("check_mail", {"to_confirm": True}),
+        Page("check_mail", {"is_new": False}),
+        Page("check_mail", {"is_new": True}),
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": "https://app.example.com/"}),
         *(
@@ -382,9 +382,8 @@ def _refuse(form: Any) -> None:
 def a_request() -> Iterator[None]:
     """Somebody asks, with a message from the page before."""
     headers = {"User-Agent": _WHO["user_agent"]}
-    path = current_app.config[
-        "SECURITY_LOGIN_URL"
-    ]  # Flask-Security's pages name their files by where they are
+    # One of Flask-Security's: its pages name their files by where they are.
+    path = current_app.config["SECURITY_LOGIN_URL"]
     with current_app.test_request_context(
         path, environ_base={"REMOTE_ADDR": _WHO["source"]}, headers=headers
     ):

@@ -264,9 +264,8 @@ def _mount_views(app: Flask) -> None:
         "security.us_signin_send_code": unified.send_code,
         "security.us_verify_link": unified.no_link,
         "security.reset_password": reset_password,
-        **{
-            name: _only_the_first_factor(app.view_functions.get(name))
-            for name in ("security.two_factor_setup", "security.two_factor_token_validation")
-        },
     }
-    app.view_functions.update({name: view for name, view in ours.items() if name in app.view_functions})
+    views = app.view_functions
+    views.update({name: view for name, view in ours.items() if name in views})
+    for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
+        views[name] = _only_the_first_factor(views[name])

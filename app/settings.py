@@ -94,7 +94,6 @@ HANDED_ON: dict[str, Any] = {
 AS_JSON = ("SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS",)
 
 _TEMPLATE = re.compile(r"_TEMPLATE(_|$)")
-IDENTITIES = ("email", "username", "us_phone_number")
 
 _Kept = Annotated[kinds.Duration, kinds.AtLeast("31 days", "so long people may say that it was not them")]
 

@@ -45,7 +45,7 @@ def note_refused_password(response: Response) -> Response:
     if code.startswith("password_") and code != "password_mismatch":  # that is a slip
         try:
             link = g.get("reset_link")
-            user_id = link.user_id if link else getattr(current_user, "id", None)  # nobody yet: signs up
+            user_id = link.user_id if link else current_user.id
             client = link.client if link else None
             db.session.rollback()
             audit.record("password_refused", reason=code, user_id=user_id, client=client)

@@ -69,7 +69,7 @@ def _who(identity: str, passcode: str) -> tuple[int | None, User | None, str]:
     number, stored, codes = credentials(identity, User.password, User.us_totp_secrets)
     secrets = json.loads(codes or "{}")
     proofs = {"password": verified(_security.password_util.normalize(passcode), stored)}
-    may_be_code = limits.may_try_code(str(number or identity)) if is_code(passcode) else False
+    may_be_code = is_code(passcode) and limits.may_try_code(number, identity)
     for method in current().SECURITY_US_ENABLED_METHODS:
         if method != "password":
             secret = secrets.get(method) or current_app.extensions["dummy_totp"]

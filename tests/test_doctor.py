@@ -37,7 +37,7 @@ from werkzeug.test import run_wsgi_app
 
 import manage
 from app import create_app, health
-from app.cli import deployed
+from app.cli import check, deployed
 from app.cli import doctor as cli
 from app.cli.doctor import accounts, chance, letter, reach, visit, wire
 from app.findings import Finding
@@ -463,7 +463,7 @@ MAILED: list[tuple[str, str, Defect]] = [
     ("told-by-answer", "header", of_known(marked)),
     ("told-by-answer", "form", of_known(led_elsewhere, "form")),
     ("told-by-time", "slow", of_known(slow)),
-    ("no-mail", "swallowed", swallowed),
+    ("mail-not-there", "swallowed", swallowed),
     ("link-elsewhere", "host", body(r"http://[\d.:]+/reset/", "https://evil.example/reset/", at="^/inbox/")),
     ("link-elsewhere", "objection", body(r"http://[\d.:]+/not-me/", "https://evil.example/not-me/", at=TEXT)),
     ("mail-without-link", "HTML", body("/reset/", "/other/", at=HTML)),
@@ -490,7 +490,7 @@ def test_each_defect_of_the_mail_and_of_answers_is_named(
     wait_for(place.is_idle)
     for mail in place.inbox.glob("*.eml"):
         mail.unlink()
-    if id == "no-mail":
+    if id == "mail-not-there":
         monkeypatch.setattr(letter, "MAIL_SECONDS", 0.3)
     with place.breaks(defect):
         assert place.found("--identity", ALICE) == {id}
@@ -957,6 +957,11 @@ def test_nobody_is_accused_for_what_is_seen_once(second: accounts.Round, said: s
     assert first.tells()
     [result] = accounts._of_times(first, second)
     assert said in " ".join(map(str, vars(result).values()))
+
+
+def test_no_id_means_one_thing_to_the_doctor_and_another_to_check() -> None:
+    mine, others = ({kind.id: kind for kind in found} for found in (cli.KINDS, check.KINDS))
+    assert all(mine[id] is others[id] for id in mine.keys() & others.keys())
 
 
 def test_every_finding_of_the_doctor_stands_in_the_docs_and_is_planted() -> None:

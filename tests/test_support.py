@@ -267,6 +267,30 @@ def test_limits_are_shown_and_cleared(make_site: Any, redis: servers.Redis) -> N
     assert run(site, "limits", "show", "nobody@example.com").output == "nothing is counted\n"
 
 
+def test_what_is_counted_by_account_is_shown_and_cleared_too(make_site: Any, redis: servers.Redis) -> None:
+    site: Site = with_a_worker(
+        make_site(
+            RATELIMIT_ENABLED=True,
+            RATELIMIT_STORAGE_URI=redis.url,
+            SECURITY_UNIFIED_SIGNIN=True,
+            SECURITY_TOTP_SECRETS={"1": "uRk8Wq3nV5bXz1cYt7sLp0Mf"},
+        )
+    )
+    alice = site.visitor()
+    assert alice.sign_in()
+    alice.post_json("/verify", json={"password": "a guess"})
+    for identity in ("alice", "1"):  # the second is nobody's, and no number of an account
+        site.visitor().post_json("/us-signin", json={"identity": identity, "passcode": "123456"})
+
+    def counted() -> dict[str, int]:
+        rows = json.loads(run(site, "limits", "show", "alice", "--format", "json").stdout)
+        return {row["what"]: row["used"] for row in rows if row["what"] in ("account", "codes")}
+
+    assert counted() == {"account": 1, "codes": 1}
+    run(site, "limits", "clear", "#1")
+    assert counted() == {}
+
+
 def test_limits_while_redis_is_away(make_site: Any) -> None:
     site: Site = with_a_worker(make_site(RATELIMIT_STORAGE_URI=f"redis://127.0.0.1:{servers.free_port()}/0"))
     assert "Redis does not answer" in run(site, "limits", "show", "alice", fails=True).output

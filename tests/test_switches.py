@@ -169,7 +169,7 @@ def sign_up(site: Site, email: str = "dora@example.com", **more: str) -> Any:
 def test_signing_up(made: Any) -> None:
     site: Site = made(**SIGN_UP)
     answer = sign_up(site, "Dora@Example.com", username="Dora")
-    assert answer.location.endswith("/check-mail?to=confirm")
+    assert answer.location.endswith("/check-mail?after=sign-up")
     assert find(site, "dora@example.com") is None
     site.work()
     assert "Finish signing up" in site.mailbox.mails[-1]["Subject"]
@@ -186,7 +186,7 @@ def test_signing_up_with_an_address_that_has_an_account_changes_nothing(made: An
     site: Site = made(**SIGN_UP)
     before = site.rows(User)
     answer = sign_up(site, "alice@example.com", username="dora")
-    assert answer.location.endswith("/check-mail?to=confirm")
+    assert answer.location.endswith("/check-mail?after=sign-up")
     site.work()
     assert "has an account there already" in text_of(site.mailbox.mails[-1])
     assert "/reset/" not in text_of(site.mailbox.mails[-1])

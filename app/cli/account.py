@@ -39,7 +39,7 @@ def story_of(identity: str) -> dict[str, Any]:
     user, held = find(identity), mails.held()
     story: dict[str, Any] = {"problems": mails.problems(held), "answers": [], "account": None}
     try:
-        story["limits"] = limits.counts(user.email if user else identity)
+        story["limits"] = limits.counts(identity)
     except limits.NotSeen as error:
         story |= {"limits": None, "why_no_limits": str(error)}
     if user is None:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from .. import foreign, hashing
 from ..identities import canonical
+from ..kinds import IDENTITIES
 from ..settings import current
 from .import_files import COLUMNS, BadRow, Row
 
-IDENTITIES = ("email", "username", "us_phone_number")
 LENGTH_MAX = 255  # of any value: what the columns hold
 YES, NO = ("yes", "true", "t", "1", "y"), ("no", "false", "f", "0", "n")
 UNUSABLE = "!"  # how Django writes that there is no password

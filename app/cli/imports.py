@@ -18,11 +18,12 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from ..db import db
+from ..kinds import IDENTITIES
 from ..models import User
 from . import import_files, import_rows
 from .import_files import BadRow, bar
 from .import_notes import Notes
-from .import_rows import IDENTITIES, Hashes, words
+from .import_rows import Hashes, words
 
 BATCH = 1_000  # rows at once
 

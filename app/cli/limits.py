@@ -16,9 +16,9 @@ from flask.cli import with_appcontext
 
 from .. import audit, limits
 from ..db import db
-from ..identities import find_account
 from ..settings import current
 from .listing import Row, format_option, write_json, write_table
+from .lookup import find
 
 IN_MEMORY = (
     "Limits are counted in the memory of each web process (RATELIMIT_STORAGE_URI): they can not be seen from"
@@ -58,7 +58,7 @@ def clear(who: str) -> None:
         for scope, key, rates in keys:
             for item in counting.parse_many(rates):
                 _strategy().clear(item, limits.PREFIX, key, scope)
-    user = find_account(who)
+    user = find(who)
     audit.record("admin", reason=f"limits clear {audit.whoever()}"[:255], user_id=user.id if user else None)
     db.session.commit()
     click.echo(f"{cleared} cleared")
@@ -102,7 +102,7 @@ def _counts(keys: list[Key]) -> Iterator[Row]:
 
 def _keys_of(who: str) -> Iterator[Key]:
     """Everything that may be counted against somebody, and at which rates."""
-    settings, user = current(), find_account(who)
+    settings, user = current(), find(who)
     names = limits.names_of(user) if user else [limits.form_of(who)]
     for name in names:
         mark = limits.mark_of(name)
@@ -111,7 +111,9 @@ def _keys_of(who: str) -> Iterator[Key]:
             for key in (mark, *browsers):
                 yield scope, key, settings.RECOVERY_LIMIT_IDENTITY
     if user:
-        yield "account", limits.mark_of(user.fs_uniquifier), settings.RECOVERY_LIMIT_IDENTITY
+        mark = limits.mark_of_account(user.id)
+        yield limits.ACCOUNT, mark, settings.RECOVERY_LIMIT_IDENTITY
+        yield limits.CODES, mark, limits.CODES_MAX
     elif source := limits.source_of(who):
         yield "posts", source, settings.RECOVERY_LIMIT_SOURCE
         yield limits.BAD_LINKS, source, settings.RECOVERY_LIMIT_BAD_LINKS

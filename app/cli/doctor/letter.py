@@ -22,7 +22,7 @@ LINK = re.compile(r"https?://[^\s\"<>]{1,300}/reset/[\w~-]{20,}")
 OURS = re.compile(r"https?://[^\s\"<>]{1,300}/(?:reset|not-me)/[\w~-]{20,}")
 
 NO_MAIL = Kind(
-    "no-mail",
+    "mail-not-there",
     "warning",
     "No mail came within {seconds} seconds.",
     "From outside one can not tell why. Within the cool-down of an earlier mail there is no second one"
