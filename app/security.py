@@ -142,6 +142,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     if settings.SECURITY_TOTP_SECRETS:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
+    security.i18n_domain = app.extensions["recovery_words"]
+    app.jinja_env.globals["_fsdomain"] = security.i18n_domain.gettext
     hashing.init_app(app, settings)
     sessions.init_app(app, settings)
     security.reset_serializer = cast("URLSafeTimedSerializer", recovery.LinkSerializer())
