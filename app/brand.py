@@ -1,11 +1,12 @@
 """The admin's brand: a logo, and one colour, from which every shade of it is made that can be read.
 
-Contrast is that of WCAG 2.2: 4.5:1 for text (SC 1.4.3). A colour too pale for that is a button's ground as it is;
-as text it is darkened, and lightened on dark ground.
+Contrast is that of WCAG 2.2: 4.5:1 for text (SC 1.4.3). A colour too pale for that is a button's ground as it
+is; as text it is darkened, and lightened on dark ground.
 """
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -22,6 +23,7 @@ STEPS = 50  # from a colour to black or white
 STRONGER = 0.25  # what is pointed at, towards black or white
 # The ground that text stands on, light and dark: the palest and the darkest of sparekey.css.
 LIGHT, DARK = "#f3f5f8", "#1a212b"
+PALER = 0.6  # of white, how much it takes of a colour
 BLACK, WHITE = "#000000", "#ffffff"
 
 brand = Blueprint("brand", __name__)
@@ -46,7 +48,9 @@ class Palette:
 
 def init_app(app: Flask, settings: Settings) -> None:
     app.register_blueprint(brand)
-    sheet = Path(app.static_folder or "", "sparekey.css").read_text() + _properties(palette(settings.RECOVERY_ACCENT))
+    sheet = Path(app.static_folder or "", "sparekey.css").read_text() + _properties(
+        palette(settings.RECOVERY_ACCENT)
+    )
     app.extensions["recovery_style"] = sheet
     app.jinja_env.globals.update(
         palette=palette(settings.RECOVERY_ACCENT), style_version=sha256(sheet.encode()).hexdigest()[:8]
@@ -95,8 +99,12 @@ def _readable(colour: str, ground: str, towards: str, least: float = TEXT_CONTRA
 
 
 def _mixed(one: str, other: str, share: float) -> str:
-    parts = (round(a + (b - a) * share) for a, b in zip(_rgb(one), _rgb(other), strict=True))
-    return "#" + "".join(f"{part:02x}" for part in parts)
+    """Of one hue all the way: mixed as light is, colours turn grey. A little paler where it is bright."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(part / 255 for part in _rgb(one)))
+    towards = 1.0 if other == WHITE else 0.0
+    less = 1 - PALER * share * towards
+    mixed = colorsys.hls_to_rgb(hue, lightness + (towards - lightness) * share, saturation * less)
+    return "#" + "".join(f"{round(part * 255):02x}" for part in mixed)
 
 
 def _luminance(colour: str) -> float:

@@ -483,7 +483,9 @@ Colour = Annotated[
     _says('a colour as HTML writes it, such as "#0b6e66"'),
 ]
 Language = Annotated[str, AfterValidator(_language), _says("a language, such as de or pt_BR")]
-Languages = Annotated[list[Language], BeforeValidator(parse_json_text), Field(min_length=1), _says("a list of languages")]
+Languages = Annotated[
+    list[Language], BeforeValidator(parse_json_text), Field(min_length=1), _says("a list of languages")
+]
 TimeZone = Annotated[str, AfterValidator(_time_zone), _says("a time zone, such as Europe/Berlin")]
 Certificates = Annotated[str, AfterValidator(_certificates), _says("the path of a PEM file, or nothing")]
 Database = Annotated[

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import current_app, flash
+from flask_babel import gettext as _
 from flask_security import (
     ChangeEmailForm,
     MfRecoveryCodesForm,
@@ -31,7 +32,8 @@ from flask_security import (
     WebAuthnVerifyForm,
 )
 from flask_security.forms import Form
-from flask_security.utils import localize_callback
+from flask_security.utils import get_message, localize_callback
+from wtforms import HiddenField, SubmitField
 
 from .codes import RescueForm
 from .forms import AskForm, ChangeForm, NewPasswordForm
@@ -373,9 +375,12 @@ def _of_passkeys() -> list[Page]:
 
 
 def _refuse(form: Any) -> None:
-    form.form_errors = ["That did not match."]
+    form.form_errors = [_("That did not match. Check what you typed and try again.")]
     for field_ in form:
-        field_.errors = ["That is too short."]
+        if not isinstance(field_, HiddenField | SubmitField):
+            field_.errors = [
+                _("Use at least %(length)s characters. A few words in a row do well.", length=15)
+            ]
 
 
 @contextmanager
@@ -387,7 +392,7 @@ def a_request() -> Iterator[None]:
     with current_app.test_request_context(
         path, environ_base={"REMOTE_ADDR": _WHO["source"]}, headers=headers
     ):
-        flash("Please sign in first.", "info")
+        flash(get_message("UNAUTHENTICATED")[0], "info")
         yield
 
 

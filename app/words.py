@@ -1,9 +1,9 @@
 """Words: in which language something is said, and how times are said in it.
 
-A page speaks the language that was chosen on it (`?language=de`, kept in a cookie), or else what the browser asks
-for. A mail speaks the account's language, or else that of whoever asked for it. The code says everything in
-English; other languages stand in app/translations/<language>.po, Flask-Security's own words come with it, and an
-admin's RECOVERY_TRANSLATION_DIR goes before both.
+A page speaks the language that was chosen on it (`?language=de`, kept in a cookie), or else what the browser
+asks for. A mail speaks the account's language, or else that of whoever asked for it. The code says everything
+in English; other languages stand in app/translations/<language>.po, Flask-Security brings its own words, and
+an admin's RECOVERY_TRANSLATION_DIR goes before both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from babel.lists import format_list
 from babel.support import NullTranslations, Translations
 from babel.units import format_unit
 from flask import Flask, Response, current_app, has_request_context, request
-from flask_babel import Babel, Domain, force_locale, format_datetime, get_locale
+from flask_babel import Babel, Domain, force_locale, format_date, format_datetime, get_locale
 from flask_security.babel import FsDomain
 
 from .layers import TRANSLATIONS
@@ -35,7 +35,7 @@ UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 OF_FLASK_SECURITY = Path(flask_security.__file__).parent / "translations"
 
 
-def N_(text: str) -> str:  # gettext's own name for it
+def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it
     """Marks a text that is translated later, where it is said."""
     return text
 
@@ -78,7 +78,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     _Babel(app, locale_selector=_language_of_the_request)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # a text may be wrapped where it stands
     app.jinja_env.globals.update(language=spoken, languages=switch)
-    app.jinja_env.filters.update(duration=duration, moment=moment)
+    app.jinja_env.filters.update(duration=duration, moment=moment, day=day)
     app.after_request(_remember_choice)
 
 
@@ -91,11 +91,14 @@ def spoken() -> Language:
 def speaking(language: str | None) -> AbstractContextManager[None]:
     """Within this, it is spoken; None, and one that is offered no longer, leave the default."""
     is_offered = language in current().RECOVERY_LANGUAGES
-    return force_locale(language if is_offered else current().BABEL_DEFAULT_LOCALE)  # type: ignore[no-any-return]
+    within: AbstractContextManager[None] = force_locale(
+        language if is_offered else current().BABEL_DEFAULT_LOCALE
+    )
+    return within
 
 
 def switch() -> Iterator[Language]:
-    """What this page can be had in. Nothing where there is no choice, or the page can not be asked for again."""
+    """What this page can be had in; nothing where there is no choice, or only a POST makes the page."""
     names = current().RECOVERY_LANGUAGES
     rule = request.url_rule
     if len(names) > 1 and (request.method == "GET" or rule is None or "GET" in (rule.methods or ())):
@@ -104,7 +107,8 @@ def switch() -> Iterator[Language]:
 
 def duration(span: timedelta) -> str:
     """1 hour and 30 minutes; no more exact than a second."""
-    rest, parts, locale = round(span.total_seconds()), [], spoken().locale
+    parts: list[str] = []
+    rest, locale = round(span.total_seconds()), spoken().locale
     for unit, seconds in UNITS:
         number, rest = divmod(rest, seconds)
         if number or (unit == "second" and not parts):
@@ -113,11 +117,16 @@ def duration(span: timedelta) -> str:
 
 
 def moment(when: datetime) -> str:
-    """28 February 2026 at 14:05:00 UTC: in BABEL_DEFAULT_TIMEZONE, which it names (NIST SP 800-63B-4 §4.6)."""
+    """28 February 2026, 14:05:00 UTC: in BABEL_DEFAULT_TIMEZONE, and it says so."""
     return str(format_datetime(when, "long"))
 
 
-class Catalogues(FsDomain):  # type: ignore[misc]  # Flask-Babel has no types
+def day(moment_: str) -> str:
+    """28 February 2026, of a moment as ISO 8601."""
+    return str(format_date(datetime.fromisoformat(moment_), "long"))
+
+
+class Catalogues(FsDomain):
     """All words in one place, read once for each language. Flask-Security asks here, too."""
 
     def __init__(self, settings: Settings) -> None:
@@ -167,7 +176,7 @@ def _compiled(path: Path, name: str) -> Translations:
     return Translations(compiled)
 
 
-class _Babel(Babel):  # type: ignore[misc]  # as above
+class _Babel(Babel):  # type: ignore[misc]  # Flask-Babel has no types
     """Flask-Babel, asking our catalogues."""
 
     @property
@@ -182,7 +191,10 @@ def _language_of_the_request() -> str:
     if not has_request_context():
         return settings.BABEL_DEFAULT_LOCALE
     names = settings.RECOVERY_LANGUAGES
-    for chosen in (request.args.get(CHOICE), request.cookies.get(current_app.config["RECOVERY_LANGUAGE_COOKIE"])):
+    for chosen in (
+        request.args.get(CHOICE),
+        request.cookies.get(current_app.config["RECOVERY_LANGUAGE_COOKIE"]),
+    ):
         if chosen in names:
             return chosen
     tags = {Language(name).tag: name for name in names}
