@@ -14,7 +14,9 @@ from babel.messages.pofile import write_po
 from conftest import NEW_PASSWORD, ROOT, Site, load_settings
 
 from app import create_app, word_checks, words
+from app.cli import mail
 from app.layers import TRANSLATIONS
+from app.models import User
 
 SHIPPED = sorted(path.stem for path in TRANSLATIONS.glob("*.po"))
 WORDS_OF_PROGRAMMERS = re.compile(r"\b(token|jeton|ficha|hash|cookies? jar)s?\b", re.IGNORECASE)
@@ -197,3 +199,45 @@ def test_times_name_their_zone() -> None:
     berlin = create_app(load_settings(BABEL_DEFAULT_TIMEZONE="Europe/Berlin"))
     with berlin.app_context(), words.speaking("de"):
         assert words.moment(when.replace(tzinfo=None)) == "28. Februar 2026, 15:05:00 MEZ"
+
+
+def test_an_account_has_its_mails_in_the_language_that_its_owner_chose(
+    make_site: Any, tmp_path: Path
+) -> None:
+    site: Site = make_site(RECOVERY_TRANSLATION_DIR=write_words(tmp_path / "words", "es", Hello="Hola"))
+    owner = site.visitor()
+    assert owner.sign_in()
+    assert owner.submit("/", "/language", language="es").location == "/"
+    assert '<option value="es" lang="es" selected>Español</option>' in owner.open("/").text
+    site.new_link()  # which a program asks for, in English
+    assert '<html lang="es"' in html_of(site)
+    assert owner.submit("/", "/language", language="").location == "/"
+    site.new_link()
+    assert '<html lang="en"' in html_of(site)
+
+
+def html_of(site: Site) -> str:
+    return str(site.mailbox.mails[-1].get_body(("html",)).get_content())  # type: ignore[union-attr]
+
+
+def test_a_language_that_is_not_offered_is_refused(site: Site) -> None:
+    owner = site.visitor()
+    assert owner.post_json("/language", json={"language": "de"}).status_code == 401
+    assert owner.sign_in()
+    for wrong in ("nl", "../de", None, ["de"], {"a": 1}, 7):
+        answer = owner.post_json("/language", json={"language": wrong})
+        assert answer.json["response"]["field_errors"] == {"language": ["That language is not offered here."]}
+    assert owner.post_json("/language", json={"language": "de"}).json["response"] == {}
+    assert site.rows(User)[0]["language"] == "de"
+
+
+@pytest.mark.parametrize("chosen", ["de", "nl"])
+def test_the_gallery_of_mails_speaks_every_language(site: Site, tmp_path: Path, chosen: str) -> None:
+    page = tmp_path / "mails.html"
+    command = ["preview", "--output", str(page), "--language", chosen]
+    result = site.app.test_cli_runner().invoke(mail.mail, command)
+    if chosen == "nl":
+        assert result.exit_code == 1
+        assert "is none of en, de, fr, es, ar (RECOVERY_LANGUAGES)" in result.output
+    else:
+        assert "lang=&#34;de&#34;" in page.read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from email.utils import make_msgid
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import click
 from flask import current_app
 from flask.cli import ScriptInfo
 
-from .. import identities, letters, relay, samples, settings, startup, templating
+from .. import identities, letters, relay, samples, settings, startup, templating, words
 from ..errors import MailHeld, Undeliverable
 from ..findings import Finding
 from ..mail import mailman
@@ -23,6 +23,11 @@ from ..template_checks import of_templates
 
 GALLERY = Path(__file__).with_name("gallery.html")
 DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
+
+
+language_option = click.option(
+    "--language", help="One of RECOVERY_LANGUAGES; BABEL_DEFAULT_LOCALE when left out."
+)
 
 
 @click.group()
@@ -38,15 +43,17 @@ def mail() -> None:
     show_default=True,
     help="The page to write.",
 )
+@language_option
 @click.pass_obj
-def preview(script: ScriptInfo, output: Path) -> None:
+def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
     """Write one page with every mail: light and dark, HTML beside text, and what its templates may use.
 
     Works with templates that stop a start, too, and shows what is wrong with them.
     """
     with script.load_app().app_context():
         wrong = of_templates()
-        page = _gallery(wrong)
+        with speaking(language):
+            page = _gallery(wrong)
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -60,13 +67,14 @@ def preview(script: ScriptInfo, output: Path) -> None:
 @mail.command("send-test")
 @click.argument("address")
 @click.option("--mail", "name", default="reset_instructions", show_default=True, help="Which one to send.")
+@language_option
 @click.pass_obj
-def send_test(script: ScriptInfo, address: str, name: str) -> None:
+def send_test(script: ScriptInfo, address: str, name: str, language: str | None) -> None:
     """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
     app = script.load_app()
     with settings.in_plain_words(code=1):
         startup.refuse_errors(app, app.extensions["recovery_settings"])
-    with app.app_context(), samples.a_request():
+    with app.app_context(), samples.a_request(), speaking(language):
         if (recipient := identities.email(address)) is None:
             raise click.ClickException(f"{address!r} is no mail address")
         mails = {sample.name: sample for sample in samples.MAILS}
@@ -86,6 +94,13 @@ def send_test(script: ScriptInfo, address: str, name: str) -> None:
             click.echo("It is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
         else:
             click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
+
+
+def speaking(language: str | None) -> AbstractContextManager[None]:
+    offered = current().RECOVERY_LANGUAGES
+    if language not in (None, *offered):
+        raise click.ClickException(f"{language!r} is none of {', '.join(offered)} (RECOVERY_LANGUAGES)")
+    return words.speaking(language)
 
 
 def _send(letter: letters.Letter) -> None:
