@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from email.utils import make_msgid
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,7 @@ from ..template_checks import of_templates
 GALLERY = Path(__file__).with_name("gallery.html")
 DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
 
-
-language_option = click.option(
-    "--language", help="One of RECOVERY_LANGUAGES; BABEL_DEFAULT_LOCALE when left out."
-)
+language_option = click.option("--language", help="One of RECOVERY_LANGUAGES; the default when left out.")
 
 
 @click.group()
@@ -52,8 +49,7 @@ def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
     """
     with script.load_app().app_context():
         wrong = of_templates()
-        with speaking(language):
-            page = _gallery(wrong)
+        page = _gallery(wrong, _offered(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -74,13 +70,14 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
     app = script.load_app()
     with settings.in_plain_words(code=1):
         startup.refuse_errors(app, app.extensions["recovery_settings"])
-    with app.app_context(), samples.a_request(), speaking(language):
+    with app.app_context(), samples.a_request():
         if (recipient := identities.email(address)) is None:
             raise click.ClickException(f"{address!r} is no mail address")
         mails = {sample.name: sample for sample in samples.MAILS}
         if name not in mails:
             raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
-        letter = samples.letter(mails[name])
+        with words.speaking(_offered(language)):
+            letter = samples.letter(mails[name])
         test = letters.Letter(recipient, f"[Test] {letter.subject}", letter.text, letter.html)
         started = time.monotonic()
         try:
@@ -96,13 +93,6 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
             click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
 
 
-def speaking(language: str | None) -> AbstractContextManager[None]:
-    offered = current().RECOVERY_LANGUAGES
-    if language not in (None, *offered):
-        raise click.ClickException(f"{language!r} is none of {', '.join(offered)} (RECOVERY_LANGUAGES)")
-    return words.speaking(language)
-
-
 def _send(letter: letters.Letter) -> None:
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     with closing(mailman.get_connection()) as connection:
@@ -110,9 +100,16 @@ def _send(letter: letters.Letter) -> None:
         connection.send_messages([letters.as_mail(letter, make_msgid(domain=host))])
 
 
-def _gallery(wrong: list[Finding]) -> str:
+def _offered(language: str | None) -> str:
+    offered = current().RECOVERY_LANGUAGES
+    if language and language not in offered:
+        raise click.ClickException(f"RECOVERY_LANGUAGES has no {language!r}; there are {', '.join(offered)}")
+    return language or current().BABEL_DEFAULT_LOCALE
+
+
+def _gallery(wrong: list[Finding], language: str) -> str:
     own = set(templating.replaced(current()))
-    with samples.a_request():
+    with samples.a_request(), words.speaking(language):
         shown = [_shown(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     return page.render(mails=shown, findings=[finding for finding in wrong if _is_about_mail(finding)])
