@@ -134,7 +134,9 @@ def test_with_one_language_there_is_no_switch(make_site: Any) -> None:
 
 
 def test_programs_are_answered_in_their_users_language(make_site: Any, tmp_path: Path) -> None:
-    folder = write_words(tmp_path / "words", "de", **{"Give one identity.": "Nur eine Angabe."})
+    folder = write_words(
+        tmp_path / "words", "de", **{"Give one email address, username or phone number.": "Nur eine Angabe."}
+    )
     site: Site = make_site(RECOVERY_TRANSLATION_DIR=folder)
     body = {"identity": "alice", "email": "bob"}
     answer = site.visitor().post_json("/reset", json=body, headers={"Accept-Language": "de"})
