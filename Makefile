@@ -9,9 +9,12 @@ TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs
 # What looks at pages and mails, for Node.js. Nothing else needs it; its tests are skipped where it is missing, but not in CI.
 LOOKS := tests/looks/node_modules/.installed
 
+WORDS := app/translations
+PO := --no-wrap --add-location=file
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm screenshots clean
+.PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm screenshots words clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -75,6 +78,10 @@ storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 min
 
 screenshots: .venv/.develops  ## take the README's pictures again (needs Chromium)
 	$(BIN)/python tests/screenshots.py
+
+words: .venv/.develops  ## collect what is said for translation, after texts have changed
+	$(BIN)/pybabel --quiet extract -F pyproject.toml -k _l -k N_ $(PO) --omit-header --sort-by-file -o $(WORDS)/messages.pot .
+	for po in $(WORDS)/*.po; do $(BIN)/pybabel --quiet update --no-wrap --ignore-pot-creation-date --no-fuzzy-matching --ignore-obsolete -D messages -i $(WORDS)/messages.pot -l $$(basename $$po .po) -o $$po; done
 
 clean:  ## remove what was set up and the demo's data
 	rm -rf .venv instance .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     audit,
+    brand,
     headers,
     inbox,
     limits,
@@ -17,6 +18,7 @@ from . import (
     startup,
     templating,
     urls,
+    words,
 )
 from .db import db
 from .layers import ROOT
@@ -36,6 +38,8 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> url
     app.extensions["recovery_settings"] = settings
 
     templating.init_app(app, settings)
+    words.init_app(app, settings)
+    brand.init_app(app, settings)
     urls.init_app(app, settings)
     db.init_app(app)
     migrations.init_app(app)

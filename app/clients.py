@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from flask import Flask, Request, Response, abort, current_app, g, jsonify, request
+from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import BadRequest
 
@@ -107,7 +108,7 @@ def name_in_request() -> str:
         return BROWSER
     name = request.get_json().get("client", DEFAULT)
     if not isinstance(name, str) or name not in current_app.extensions["recovery_clients"]:
-        raise InvalidRequest("There is no such client.", field="client")
+        raise InvalidRequest(_("There is no such client."), field="client")
     return name
 
 
@@ -146,8 +147,9 @@ def json_answer(
 
 def json_refusal(error: RequestError, headers: dict[str, str] | None = None) -> Response:
     """A refusal in that envelope."""
-    fields = {error.field: [error.message]} if error.field else {}
-    payload = {"errors": [error.message], "field_errors": fields, "error_code": error.code}
+    said = [str(error.message)]
+    fields = {error.field: said} if error.field else {}
+    payload = {"errors": said, "field_errors": fields, "error_code": error.code}
     return json_answer(payload, error.status, headers)
 
 
@@ -179,7 +181,7 @@ def _json_object() -> dict[str, Any]:
     except (BadRequest, RecursionError):
         body = None
     if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.")
+        raise InvalidRequest(_("The body must be a JSON object."))
     return body
 
 
@@ -187,12 +189,12 @@ def _require_once(body: dict[str, Any]) -> None:
     """No field of ours is a list: who sends several values means to have one read here and another there."""
     for name, value in body.items():
         if name in ONE_TEXT and isinstance(value, list):
-            raise InvalidRequest("Give one value.", field=name)
+            raise InvalidRequest(_("Give one value."), field=name)
         if isinstance(value, str) and name not in PASSWORDS and any("\ud800" <= c <= "\udfff" for c in value):
-            raise InvalidRequest("That is no text.", field=name)
+            raise InvalidRequest(_("That is no text."), field=name)
     for name in ONE_TEXT:
         if len(request.form.getlist(name)) > 1:
-            raise InvalidRequest("Give one value.", field=name)
+            raise InvalidRequest(_("Give one value."), field=name)
 
 
 def _require_url(target: Any) -> None:
@@ -201,7 +203,7 @@ def _require_url(target: Any) -> None:
             parts, public = urlsplit(target), urlsplit(current().RECOVERY_PUBLIC_URL)
             if (parts.scheme, public.scheme) != ("http", "https"):
                 return
-    raise InvalidRequest("That is no address to go on to.", field="next")
+    raise InvalidRequest(_("That is no address to go on to."), field="next")
 
 
 def _allow_origin(response: Response) -> Response:

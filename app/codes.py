@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app
+from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm
 from wtforms import RadioField
 from wtforms.fields.choices import SelectChoice
@@ -40,12 +41,12 @@ def is_code(typed: str) -> bool:
 class RescueForm(TwoFactorRescueForm):
     """Whoever has lost the second factor may tell the operator, if there is one, or use a recovery code."""
 
-    help_setup = RadioField("Your code does not come, or the device is lost?", choices=[])
+    help_setup = RadioField(_l("No code, or the device is lost?"), choices=[])
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if current().RECOVERY_OPERATOR and current().sends_mail:
-            self.help_setup.choices = [SelectChoice("help", "Tell whoever runs this site")]
+            self.help_setup.choices = [SelectChoice("help", _l("Tell whoever runs this site"))]
 
 
 class FileSender(SmsSenderBaseClass):

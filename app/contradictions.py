@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 
-from . import kinds
+from . import kinds, layers
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -40,6 +41,7 @@ def among(settings: Settings) -> dict[tuple[str, str], Any]:
     asked = settings.SECURITY_USER_IDENTITY_ATTRIBUTES
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     return {
+        **_broken_for_languages(settings),
         **_broken_for_mail(settings),
         **_broken_for_flask_security(settings),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", f"each of {', '.join(kinds.IDENTITIES)} at most once"): (
@@ -68,6 +70,25 @@ def among(settings: Settings) -> dict[tuple[str, str], Any]:
         ),
         ("RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"): (
             settings.RECOVERY_INBOX and not kinds.is_loopback(host)
+        ),
+    }
+
+
+def _broken_for_languages(settings: Settings) -> dict[tuple[str, str], Any]:
+    folders = [layers.TRANSLATIONS, *map(Path, filter(None, [settings.RECOVERY_TRANSLATION_DIR]))]
+    there = {"en", *(path.stem for folder in folders for path in folder.glob("*.po"))}
+    unknown = [name for name in settings.RECOVERY_LANGUAGES if name not in there]
+    return {
+        (
+            "RECOVERY_LANGUAGES",
+            f"no file {' and no '.join(f'{name}.po' for name in unknown)} in RECOVERY_TRANSLATION_DIR;"
+            f" there is {', '.join(sorted(there))}",
+        ): unknown,
+        ("RECOVERY_LANGUAGES", "each at most once"): (
+            len(settings.RECOVERY_LANGUAGES) != len(set(settings.RECOVERY_LANGUAGES))
+        ),
+        ("BABEL_DEFAULT_LOCALE", "must be one of RECOVERY_LANGUAGES"): (
+            settings.BABEL_DEFAULT_LOCALE not in settings.RECOVERY_LANGUAGES
         ),
     }
 

@@ -29,6 +29,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flask_babel import lazy_gettext as _l
+
 
 class RecoveryError(Exception):
     """The root of the tree."""
@@ -93,12 +95,13 @@ class RelayMisconfigured(MailHeld):
 
 
 class RequestError(RecoveryError):
-    """A request that is refused. `status` is the HTTP status, `code` the machine's word for it."""
+    """A request that is refused. `status` is the HTTP status, `code` the machine's word for it; `title` and
+    `message` are said in the language of whoever reads them."""
 
     status = 400
     code = "invalid_request"
-    title = "That did not work"
-    message = "The request could not be understood."
+    title = _l("That did not work")
+    message = _l("The request could not be understood.")
     retry_after: int | None = None  # seconds
 
     def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
@@ -112,8 +115,8 @@ class Busy(RequestError):
 
     status = 503
     code = "unavailable"
-    title = "Too much is going on right now"
-    message = "Nothing was changed. Please try again in a minute."
+    title = _l("Too much is going on right now")
+    message = _l("Nothing was changed. Please try again in a minute.")
     retry_after = 30
 
 
@@ -122,10 +125,13 @@ class NoMail(RequestError):
 
     status = 503
     code = "mail_not_configured"
-    title = "Please ask for help"
+    title = _l("Please ask for help")
 
     def __init__(self, contact: str) -> None:
-        super().__init__(f"This site sends no mail. Please ask {contact} for a link to a new password.")
+        said = _l(
+            "This site sends no mail. Please ask %(contact)s for a link to a new password.", contact=contact
+        )
+        super().__init__(said)
 
 
 class InvalidRequest(RequestError):
@@ -135,13 +141,13 @@ class InvalidRequest(RequestError):
 class OriginNotAllowed(RequestError):
     status = 403
     code = "origin_not_allowed"
-    message = "Requests from that origin are not allowed."
+    message = _l("Requests from that origin are not allowed.")
 
 
 class LinkError(RequestError):
     """A reset link that can not be used."""
 
-    title = "This link does not work"
+    title = _l("This link does not work")
     user_id: int | None = None  # whose link it was, for the audit trail only
     client: str = "default"  # the front end that hears of it
 
@@ -152,39 +158,39 @@ class LinkError(RequestError):
 
 class LinkInvalid(LinkError):
     code = "link_invalid"
-    message = (
+    message = _l(
         "This link is incomplete or was not made here. Copy it whole from the mail, or ask for a new one."
     )
 
 
 class LinkExpired(LinkError):
     code = "link_expired"
-    title = "This link has expired"
-    message = "Links only work for a short time, to keep your account safe. Ask for a new one."
+    title = _l("This link has expired")
+    message = _l("Links only work for a short time, to keep your account safe. Ask for a new one.")
 
 
 class LinkUsed(LinkError):
     code = "link_used"
-    title = "This link was already used"
-    message = "A link works once. If you still need to change your password, ask for a new one."
+    title = _l("This link was already used")
+    message = _l("A link works once. If you still need to change your password, ask for a new one.")
 
 
 class LinkSuperseded(LinkError):
     code = "link_superseded"
-    title = "There is a newer link"
-    message = "Only the newest link works. Look for the latest mail, or ask again."
+    title = _l("There is a newer link")
+    message = _l("Only the newest link works. Look for the latest mail, or ask again.")
 
 
 class LinkRevoked(LinkError):
     code = "link_revoked"
-    title = "This link was cancelled"
-    message = "Something about your account has changed since this link was sent. Ask for a new one."
+    title = _l("This link was cancelled")
+    message = _l("Something about your account has changed since this link was sent. Ask for a new one.")
 
 
 class AccountUnavailable(LinkError):
     code = "account_unavailable"
-    title = "This account can not be recovered here"
-    message = "The account is not active at the moment. Please contact whoever runs this site."
+    title = _l("This account can not be recovered here")
+    message = _l("The account is not active at the moment. Please contact whoever runs this site.")
 
 
 class IdentityError(ValueError):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import g, request
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
 from flask_security.forms import (
     ChangePasswordForm,
     EqualToLocalize,
@@ -21,7 +23,7 @@ from wtforms import PasswordField, StringField, SubmitField
 from .errors import InvalidRequest
 from .identities import IDENTITY_LENGTH_MAX
 
-IDENTITY_LABEL = "Email address, username or phone number"
+IDENTITY_LABEL = _l("Email address, username or phone number")
 
 
 def posted_identity() -> str:
@@ -33,15 +35,15 @@ def posted_identity() -> str:
     body = request.get_json() if request.is_json else request.form
     given = [value for name in ("identity", "email") for value in _all_values(body, name)]
     if len(given) > 1:
-        raise InvalidRequest("Give one identity.", field="identity")
+        raise InvalidRequest(_("Give one identity."), field="identity")
     identity = given[0] if given else ""
     if not isinstance(identity, str):
-        raise InvalidRequest("The identity must be text.", field="identity")
+        raise InvalidRequest(_("The identity must be text."), field="identity")
     identity = identity.strip()
     if not identity:
-        raise InvalidRequest("Type your email address, username or phone number.", field="identity")
+        raise InvalidRequest(_("Type your email address, username or phone number."), field="identity")
     if len(identity) > IDENTITY_LENGTH_MAX or not identity.isprintable():
-        raise InvalidRequest("That is no email address, username or phone number.", field="identity")
+        raise InvalidRequest(_("That is no email address, username or phone number."), field="identity")
     return identity
 
 
@@ -55,13 +57,15 @@ class AskForm(Form):
     """Forgot: one box. The view reads the body through `posted_identity`."""
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
-    submit = SubmitField("Send me a link")
+    submit = SubmitField(_l("Send me a link"))
 
 
 class ChangeForm(ChangePasswordForm):
     """Flask-Security's change form; it forgets to look what kind the current password is of."""
 
-    password = PasswordField("Current password", [IsString()], render_kw={"autocomplete": "current-password"})
+    password = PasswordField(
+        _l("Current password"), [IsString()], render_kw={"autocomplete": "current-password"}
+    )
 
     def validate(self, **kwargs: Any) -> bool:
         if isinstance(self.new_password.data, str):  # or it compares two forms of one password
@@ -76,14 +80,14 @@ class NewPasswordForm(ResetPasswordForm):
     """Flask-Security's reset form, in our words."""
 
     password = PasswordField(
-        "New password", [IsString(), password_required], render_kw={"autocomplete": "new-password"}
+        _l("New password"), [IsString(), password_required], render_kw={"autocomplete": "new-password"}
     )
     password_confirm = PasswordField(
-        "New password again",
+        _l("New password again"),
         [IsString(), EqualToLocalize("password", message="RETYPE_PASSWORD_MISMATCH"), password_required],
         render_kw={"autocomplete": "new-password"},
     )
-    submit = SubmitField("Set new password")
+    submit = SubmitField(_l("Set new password"))
 
     def validate(self, **kwargs: Any) -> bool:
         if request and request.is_json and "password_confirm" not in request.get_json():

@@ -26,6 +26,7 @@ CSP_OF = {
     "security.two_factor_setup": {"img-src": "'self' data:"},  # a QR code
     "security.us_setup": {"img-src": "'self' data:"},
 }
+KEPT = ("static", "brand.style", "brand.logo")  # by browsers, for an hour
 FEATURES = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
@@ -41,7 +42,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         headers["Permissions-Policy"] = FEATURES
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        headers["Cache-Control"] = "max-age=3600" if request.endpoint == "static" else "no-store"
+        headers["Cache-Control"] = "max-age=3600" if request.endpoint in KEPT else "no-store"
         # no-referrer only where the URL holds a token: with it, browsers send "Origin: null" with
         # our own forms, and Flask-WTF refuses those on https.
         headers["Referrer-Policy"] = "no-referrer" if _token_in_url() else "same-origin"

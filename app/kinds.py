@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 import idna
 import limits
 import phonenumbers
+from babel import Locale, UnknownLocaleError
+from babel.dates import get_timezone
 from passlib.context import CryptContext
 from pydantic import (
     AfterValidator,
@@ -42,6 +44,8 @@ from sqlalchemy.exc import ArgumentError
 IDENTITIES = ("email", "username", "us_phone_number")  # what an account may be asked for by
 SECRET_LENGTH_MIN = 22  # random URL-safe characters that hold 128 bits (ASVS 11.5.1)
 MAKE_ONE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
+
+PICTURES = ("svg", "png", "webp", "jpg", "jpeg")  # by their endings
 
 # What pydantic finds, in plain words.
 WORDS = {
@@ -384,6 +388,28 @@ def _label(value: str) -> str:
     return value
 
 
+def _language(value: str) -> str:
+    """As Babel names it: pt-br is pt_BR."""
+    try:
+        return str(Locale.parse(value, sep="-" if "-" in value else "_"))
+    except (UnknownLocaleError, ValueError):
+        raise ValueError("give a language such as de, or one of a country, such as pt_BR") from None
+
+
+def _time_zone(value: str) -> str:
+    try:
+        get_timezone(value)
+    except LookupError:
+        raise ValueError("give a time zone such as UTC or Europe/Berlin") from None
+    return value
+
+
+def _picture(value: str) -> str:
+    if _readable(value) and value.rpartition(".")[2].lower() not in PICTURES:
+        raise ValueError(f"give a picture that browsers show: one of {', '.join(PICTURES)}")
+    return value
+
+
 def _counts(value: dict[str, Any]) -> dict[str, int]:
     if unknown := value.keys() - set(COUNTED):
         raise ValueError(f"no such events: {', '.join(sorted(unknown))}; there are {', '.join(COUNTED)}")
@@ -450,6 +476,17 @@ Region = Annotated[
 Label = Annotated[str, AfterValidator(_label), _says("a DNS label, or nothing")]
 ReadableFile = Annotated[str, AfterValidator(_readable), _says("the path of a file, or nothing")]
 Directory = Annotated[str, AfterValidator(_directory), _says("the path of a directory, or nothing")]
+Picture = Annotated[str, AfterValidator(_picture), _says("the path of a picture, or nothing")]
+Colour = Annotated[
+    str,
+    Field(pattern="^#[0-9a-fA-F]{6}$"),
+    _says('a colour as HTML writes it, such as "#0b6e66"'),
+]
+Language = Annotated[str, AfterValidator(_language), _says("a language, such as de or pt_BR")]
+Languages = Annotated[
+    list[Language], BeforeValidator(parse_json_text), Field(min_length=1), _says("a list of languages")
+]
+TimeZone = Annotated[str, AfterValidator(_time_zone), _says("a time zone, such as Europe/Berlin")]
 Certificates = Annotated[str, AfterValidator(_certificates), _says("the path of a PEM file, or nothing")]
 Database = Annotated[
     str,

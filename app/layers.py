@@ -17,6 +17,7 @@ from .errors import Problem
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS = ROOT / "config" / "default.toml"
 DEFAULT_ORIGIN = "config/default.toml"  # as it is shown
+TRANSLATIONS = ROOT / "app" / "translations"  # of ours: a file for each language
 
 # FLASK_ variables that Flask reads itself.
 OF_FLASK = re.compile(r"FLASK_(APP|DEBUG|ENV_FILE|SKIP_DOTENV|RUN_\w+)")

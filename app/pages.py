@@ -22,6 +22,7 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _l
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException, TooManyRequests
@@ -34,17 +35,29 @@ from .settings import Settings, current
 pages = Blueprint("pages", __name__)
 
 # What a plain HTTP error is called: code for machines, title and words for people.
-WORDS: dict[int, tuple[str, str, str]] = {
-    404: ("not_found", "There is nothing here", "The address may be incomplete, or the page is gone."),
-    405: ("invalid_request", "That can not be done here", "This address does not take that kind of request."),
-    409: ("conflict", "The account has changed meanwhile", "Nothing was saved. Please start again."),
-    413: ("invalid_request", "That was too much", "What was sent is longer than anything we expect."),
-    429: ("rate_limited", "Too many tries", "Please wait a minute, then try again."),
-    500: ("internal_error", "Something went wrong here", "It is our fault, not yours. Nothing was changed."),
+WORDS: dict[int, tuple[str, Any, Any]] = {
+    404: (
+        "not_found",
+        _l("There is nothing here"),
+        _l("The address may be incomplete, or the page is gone."),
+    ),
+    405: (
+        "invalid_request",
+        _l("That can not be done here"),
+        _l("This address does not take that kind of request."),
+    ),
+    409: ("conflict", _l("The account has changed meanwhile"), _l("Nothing was saved. Please start again.")),
+    413: ("invalid_request", _l("That was too much"), _l("What was sent is longer than anything we expect.")),
+    429: ("rate_limited", _l("Too many tries"), _l("Please wait a minute, then try again.")),
+    500: (
+        "internal_error",
+        _l("Something went wrong here"),
+        _l("It is our fault, not yours. Nothing was changed."),
+    ),
     503: (
         "unavailable",
-        "This does not work right now",
-        "Nothing was changed. Please try again in a minute.",
+        _l("This does not work right now"),
+        _l("Nothing was changed. Please try again in a minute."),
     ),
 }
 # What is no error of ours: another request was faster, or the database is away.
@@ -52,15 +65,15 @@ STATUS_OF: dict[type[Exception] | tuple[type[Exception], ...], int] = {
     StaleDataError: 409,
     DATABASE_AWAY: 503,
 }
-BAD_REQUEST = ("invalid_request", "That did not work", "The request could not be understood.")
+BAD_REQUEST = ("invalid_request", RequestError.title, RequestError.message)
 
 
 class CsrfFailed(RequestError):
     """A form without a valid token (Flask-WTF's CSRFError, in our words)."""
 
     code = "csrf_failed"
-    title = "Please try that again"
-    message = (
+    title = _l("Please try that again")
+    message = _l(
         "For your safety a form works only in the browser that opened it, with cookies allowed. "
         "Open the page again, then send it."
     )
@@ -163,7 +176,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "60"
     if clients.wants_json(request):
-        return clients.json_answer({"errors": [text], "error_code": code}, status, headers)
+        return clients.json_answer({"errors": [str(text)], "error_code": code}, status, headers)
     name = audit.request_id() if status == HTTPStatus.INTERNAL_SERVER_ERROR else None
     page = render_template("security/problem.html", title=title, text=text, code=code, request_id=name)
     return page, status, headers

@@ -18,28 +18,29 @@ from flask_security.utils import get_message, verify_password
 from . import blocklist, breaches
 from .errors import BreachesUnknown
 from .settings import current
+from .words import N_
 
 MESSAGES = {
-    "PASSWORD_INVALID_LENGTH": "Use at least %(length)s characters. A few words in a row do well.",
-    "PASSWORD_TOO_LONG": "Use at most %(length)s characters.",
-    "PASSWORD_NOT_TEXT": "This holds a character that no keyboard makes. Please type the password.",
-    "PASSWORD_COMMON": (
+    "PASSWORD_INVALID_LENGTH": N_("Use at least %(length)s characters. A few words in a row do well."),
+    "PASSWORD_TOO_LONG": N_("Use at most %(length)s characters."),
+    "PASSWORD_NOT_TEXT": N_("This holds a character that no keyboard makes. Please type the password."),
+    "PASSWORD_COMMON": N_(
         "This is one of the first passwords that anybody would try. "
         "Take a few words that have nothing to do with each other."
     ),
-    "PASSWORD_ABOUT_YOU": (
+    "PASSWORD_ABOUT_YOU": N_(
         "This is too close to your name, your address or the name of this site. "
         "Take a few words that have nothing to do with them."
     ),
-    "PASSWORD_BREACHED": (
+    "PASSWORD_BREACHED": N_(
         "This password was in a data breach of some site, so it is on the lists of those who guess. "
         "Take one that you use nowhere else."
     ),
-    "PASSWORD_UNCHECKED": (
+    "PASSWORD_UNCHECKED": N_(
         "We can not find out right now whether this password was in a data breach. "
         "Nothing was changed. Please try again in a minute."
     ),
-    "PASSWORD_IS_THE_SAME": "The new password must be another one than the current.",
+    "PASSWORD_IS_THE_SAME": N_("The new password must be another one than the current."),
 }
 
 # NFC joins a few code points into one, never this many: longer input is too long unread.

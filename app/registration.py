@@ -15,6 +15,8 @@ from typing import Any, cast
 
 from flask import Flask, current_app, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
 from flask_security import anonymous_user_required, unauth_csrf, user_registered
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, IsString
@@ -40,9 +42,9 @@ LENGTH_MAX = {"email": IDENTITY_LENGTH_MAX, "username": 64}
 class RegistrationForm(Form):
     """It does not derive from Flask-Security's, which looks up whether there is such an account."""
 
-    email = EmailField("Email address", [IsString()], render_kw={"autocomplete": "email"})
-    username = StringField("Username (optional)", [IsString()], render_kw={"autocomplete": "username"})
-    submit = SubmitField("Sign up")
+    email = EmailField(_l("Email address"), [IsString()], render_kw={"autocomplete": "email"})
+    username = StringField(_l("Username (optional)"), [IsString()], render_kw={"autocomplete": "username"})
+    submit = SubmitField(_l("Sign up"))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,9 +54,9 @@ class RegistrationForm(Form):
     def validate(self, **kwargs: Any) -> bool:
         if not super().validate(**kwargs):
             return False
-        _normal(self.email, "Type your email address.")
+        _normal(self.email, _("Type your email address."))
         if self.username and self.username.data:
-            _normal(self.username, "Take another username.")
+            _normal(self.username, _("Take another username."))
         return not self.errors
 
 
@@ -75,7 +77,7 @@ def register() -> ResponseReturnValue:
     if request.method != "POST":
         return clients.json_answer(clients.what_to_know()) if is_json else _page(RegistrationForm())
     if "identity" in (request.get_json() if request.is_json else request.form):
-        raise InvalidRequest("Give one identity.", field="identity")  # or another would be counted
+        raise InvalidRequest(_("Give one identity."), field="identity")  # or another would be counted
     form = RegistrationForm(MultiDict(request.get_json()) if request.is_json else request.form)
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_page(form), 400)

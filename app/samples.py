@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import current_app, flash
+from flask_babel import gettext as _
 from flask_security import (
     ChangeEmailForm,
     MfRecoveryCodesForm,
@@ -32,7 +33,8 @@ from flask_security import (
 )
 from flask_security.forms import Form
 from flask_security.proxies import _security
-from flask_security.utils import localize_callback
+from flask_security.utils import get_message, localize_callback
+from wtforms import HiddenField, SubmitField
 
 from .codes import RescueForm
 from .forms import AskForm, ChangeForm, NewPasswordForm
@@ -43,7 +45,6 @@ from .settings import Settings, current
 from .sign_in import SignInForm
 from .unified import UnifiedForm
 
-Messages = Sequence[tuple[str, str]]
 FOLDER = "security/email/"
 SUBJECT, TEXT, HTML = ".subject.txt", ".txt", ".html"
 METHODS = ["authenticator", "email"]
@@ -478,22 +479,25 @@ def _of_passkeys() -> list[Page]:
 
 
 def _refuse(form: Any) -> None:
-    form.form_errors = ["That did not match."]
+    form.form_errors = [_("That did not match. Check what you typed and try again.")]
     for field_ in form:
-        field_.errors = ["That is too short."]
+        if not isinstance(field_, HiddenField | SubmitField):
+            field_.errors = [
+                _("Use at least %(length)s characters. A few words in a row do well.", length=15)
+            ]
 
 
 @contextmanager
-def a_request(messages: Messages = (("info", "Please sign in first."),)) -> Iterator[None]:
-    """Somebody asks, with messages from the page before: their kinds and texts."""
+def a_request(messages: Sequence[str] = ("UNAUTHENTICATED",)) -> Iterator[None]:
+    """Somebody asks, with messages from the page before, by Flask-Security's names for them."""
     headers = {"User-Agent": _WHO["user_agent"]}
     # One of Flask-Security's: its pages name their files by where they are.
     path = current_app.config["SECURITY_LOGIN_URL"]
     with current_app.test_request_context(
         path, environ_base={"REMOTE_ADDR": _WHO["source"]}, headers=headers
     ):
-        for kind, message in messages:
-            flash(message, kind)
+        for name in messages:
+            flash(*get_message(name))
         yield
 
 

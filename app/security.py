@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response, after_this_request, g, has_request_context, request, session
 from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _l
 from flask_security import (
     MailUtil,
     Security,
@@ -44,60 +45,68 @@ from .models import FsRefreshTracker, Role, User, WebAuthn
 from .settings import Settings
 from .sign_in import SignInForm
 from .unified import UnifiedForm
+from .words import N_
 
 if TYPE_CHECKING:
     from itsdangerous import URLSafeTimedSerializer
 
 MESSAGES = {
-    "GENERIC_AUTHN_FAILED": "That did not match. Check what you typed and try again.",
-    "RETYPE_PASSWORD_MISMATCH": "The two passwords are not the same.",
-    "PASSWORD_NOT_PROVIDED": "Type a password.",
-    "INVALID_PASSWORD": "That is not your current password.",
-    "INVALID_REDIRECT": "After signing in you can only go on to a page of this site.",
-    "PHONE_INVALID": "That is no phone number. Begin with + and the country code.",
-    "INVALID_EMAIL_ADDRESS": "That is no email address.",
-    "INVALID_CODE": "That code does not work. Codes are soon too old, and each works once.",
-    "TWO_FACTOR_INVALID_TOKEN": "That code does not work. Codes are soon too old, and each works once.",
-    "INVALID_PASSWORD_CODE": "That did not match. Codes are soon too old, and each works once.",
-    "INVALID_RECOVERY_CODE": "That is none of your recovery codes, or it was used already.",
-    "TWO_FACTOR_PERMISSION_DENIED": "Please sign in again.",
-    "TWO_FACTOR_METHOD_NOT_AVAILABLE": "Choose one of these.",
-    "US_METHOD_NOT_AVAILABLE": "Choose one of these.",
-    "TWO_FACTOR_SETUP_EXPIRED": "That took too long. Please start again.",
-    "US_SETUP_EXPIRED": "That took too long. Please start again.",
-    "WEBAUTHN_EXPIRED": "That took too long. Please start again.",
-    "WEBAUTHN_NAME_REQUIRED": "Give the passkey a name.",
-    "WEBAUTHN_NAME_INUSE": "You have a passkey of that name already.",
-    "WEBAUTHN_NAME_DISALLOWED_CHARACTERS": "Use only letters, digits, spaces, - and _.",
-    "WEBAUTHN_UNKNOWN_CREDENTIAL_ID": "That passkey is not known here. Perhaps it was removed.",
-    "WEBAUTHN_CREDENTIAL_WRONG_USAGE": "That passkey is not for this. Sign in with your password.",
-    "WEBAUTHN_NO_VERIFY": "That passkey did not work.",
-    "CHANGE_EMAIL_EXPIRED": "That link is too old. Please start again.",
-    "API_ERROR": "That did not work. Please start again.",
+    "GENERIC_AUTHN_FAILED": N_("That did not match. Check what you typed and try again."),
+    "RETYPE_PASSWORD_MISMATCH": N_("The two passwords are not the same."),
+    "PASSWORD_NOT_PROVIDED": N_("Type a password."),
+    "INVALID_PASSWORD": N_("That is not your current password."),
+    "INVALID_REDIRECT": N_("After signing in you can only go on to a page of this site."),
+    "PHONE_INVALID": N_("That is no phone number. Begin with + and the country code."),
+    "INVALID_EMAIL_ADDRESS": N_("That is no email address."),
+    "INVALID_CODE": N_("That code does not work. Codes are soon too old, and each works once."),
+    "TWO_FACTOR_INVALID_TOKEN": N_("That code does not work. Codes are soon too old, and each works once."),
+    "INVALID_PASSWORD_CODE": N_("That did not match. Codes are soon too old, and each works once."),
+    "INVALID_RECOVERY_CODE": N_("That is none of your recovery codes, or it was used already."),
+    "TWO_FACTOR_PERMISSION_DENIED": N_("Please sign in again."),
+    "TWO_FACTOR_METHOD_NOT_AVAILABLE": N_("Choose one of these."),
+    "US_METHOD_NOT_AVAILABLE": N_("Choose one of these."),
+    "TWO_FACTOR_SETUP_EXPIRED": N_("That took too long. Please start again."),
+    "US_SETUP_EXPIRED": N_("That took too long. Please start again."),
+    "WEBAUTHN_EXPIRED": N_("That took too long. Please start again."),
+    "WEBAUTHN_NAME_REQUIRED": N_("Give the passkey a name."),
+    "WEBAUTHN_NAME_INUSE": N_("You have a passkey of that name already."),
+    "WEBAUTHN_NAME_DISALLOWED_CHARACTERS": N_("Use only letters, digits, spaces, - and _."),
+    "WEBAUTHN_UNKNOWN_CREDENTIAL_ID": N_("That passkey is not known here. Perhaps it was removed."),
+    "WEBAUTHN_CREDENTIAL_WRONG_USAGE": N_("That passkey is not for this. Sign in with your password."),
+    "WEBAUTHN_NO_VERIFY": N_("That passkey did not work."),
+    "CHANGE_EMAIL_EXPIRED": N_("That link is too old. Please start again."),
+    "API_ERROR": N_("That did not work. Please start again."),
     **passwords.MESSAGES,
 }
 # Said when all is well.
 NOTICES = {
-    "CONFIRMATION_REQUEST": "If there is an account to be confirmed, a mail is on its way.",
-    "USERNAME_RECOVERY_REQUEST": "If there is an account with a username, a mail is on its way.",
-    "REAUTHENTICATION_SUCCESSFUL": "Thank you. You can go on.",
-    "PASSWORD_CHANGE": "Your password is changed.",
-    "CHANGE_EMAIL_SENT": "A mail is on its way to %(email)s.",
-    "CHANGE_EMAIL_CONFIRMED": "Your email address is changed.",
-    "EMAIL_CONFIRMED": "Your address is confirmed. You can sign in now.",
-    "CODE_HAS_BEEN_SENT": "A code is on its way to you.",
-    "GENERIC_US_SIGNIN": "If the account has chosen codes by mail, one is on its way.",
-    "TWO_FACTOR_LOGIN_SUCCESSFUL": "You are signed in.",
-    "TWO_FACTOR_CHANGE_METHOD_SUCCESSFUL": "Your second factor is set up.",
-    "TWO_FACTOR_DISABLED": "Your second factor is removed.",
-    "US_SETUP_SUCCESSFUL": "It is set up. You can sign in with a code.",
-    "WEBAUTHN_REGISTER_SUCCESSFUL": "The passkey is added.",
-    "WEBAUTHN_CREDENTIAL_DELETED": "The passkey is removed.",
-    "USE_CODE": "Your code: %(code)s",
+    "CONFIRMATION_REQUEST": N_("If there is an account to be confirmed, a mail is on its way."),
+    "USERNAME_RECOVERY_REQUEST": N_("If there is an account with a username, a mail is on its way."),
+    "REAUTHENTICATION_SUCCESSFUL": N_("Thank you. You can go on."),
+    "PASSWORD_CHANGE": N_("Your password is changed."),
+    "CHANGE_EMAIL_SENT": N_("A mail is on its way to %(email)s."),
+    "CHANGE_EMAIL_CONFIRMED": N_("Your email address is changed."),
+    "EMAIL_CONFIRMED": N_("Your address is confirmed. You can sign in now."),
+    "CODE_HAS_BEEN_SENT": N_("A code is on its way to you."),
+    "GENERIC_US_SIGNIN": N_("If the account has chosen codes by mail, one is on its way."),
+    "TWO_FACTOR_LOGIN_SUCCESSFUL": N_("You are signed in."),
+    "TWO_FACTOR_CHANGE_METHOD_SUCCESSFUL": N_("Your second factor is set up."),
+    "TWO_FACTOR_DISABLED": N_("Your second factor is removed."),
+    "US_SETUP_SUCCESSFUL": N_("It is set up. You can sign in with a code."),
+    "WEBAUTHN_REGISTER_SUCCESSFUL": N_("The passkey is added."),
+    "WEBAUTHN_CREDENTIAL_DELETED": N_("The passkey is removed."),
+    "USE_CODE": N_("Your code: %(code)s"),
 }
 FIRST = {
-    "UNAUTHENTICATED": "Please sign in first.",
-    "REAUTHENTICATION_REQUIRED": "Please confirm first that it is you.",
+    "UNAUTHENTICATED": N_("Please sign in first."),
+    "REAUTHENTICATION_REQUIRED": N_("Please confirm first that it is you."),
+}
+# Ways to a code, by Flask-Security's names for them.
+METHODS = {
+    "authenticator": _l("An app that shows codes"),
+    "email": _l("Codes by mail"),
+    "sms": _l("Codes by text message"),
+    "webauthn": _l("A passkey"),
 }
 SAID = {"error": MESSAGES, "success": NOTICES, "info": FIRST}
 
@@ -142,6 +151,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     if settings.SECURITY_TOTP_SECRETS:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
+    security.i18n_domain = app.extensions["recovery_words"]
+    app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=METHODS)
     hashing.init_app(app, settings)
     sessions.init_app(app, settings)
     security.reset_serializer = cast("URLSafeTimedSerializer", recovery.LinkSerializer())

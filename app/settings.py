@@ -106,6 +106,12 @@ class Settings(BaseModel):
     RECOVERY_SITE_NAME: kinds.Name
     RECOVERY_PUBLIC_URL: kinds.PublicUrl
     RECOVERY_SUPPORT_CONTACT: kinds.Line
+    RECOVERY_LOGO: kinds.Picture
+    RECOVERY_ACCENT: kinds.Colour
+    BABEL_DEFAULT_LOCALE: kinds.Language
+    RECOVERY_LANGUAGES: kinds.Languages
+    RECOVERY_TRANSLATION_DIR: kinds.Directory
+    BABEL_DEFAULT_TIMEZONE: kinds.TimeZone
     RECOVERY_TRUSTED_PROXIES: Annotated[int, Field(ge=0)]
     RECOVERY_TEMPLATE_DIR: kinds.Directory
     RECOVERY_CLIENTS: kinds.Clients

@@ -6,6 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import g, request
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, NextFormMixin
 from flask_security.proxies import _security
@@ -34,9 +36,9 @@ class SignInForm(Form, NextFormMixin):
     """
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
-    password = PasswordField("Password", render_kw={"autocomplete": "current-password"})
-    remember = BooleanField("Stay signed in on this device")
-    submit = SubmitField("Sign in")
+    password = PasswordField(_l("Password"), render_kw={"autocomplete": "current-password"})
+    remember = BooleanField(_l("Stay signed in on this device"))
+    submit = SubmitField(_l("Sign in"))
 
     requires_confirmation = False  # Flask-Security's view asks
 
@@ -56,7 +58,7 @@ class SignInForm(Form, NextFormMixin):
             return _refuse(self.email, error.message)
         password = self.password.data
         if not isinstance(password, str) or not password:
-            return _refuse(self.password, "Type your password.")
+            return _refuse(self.password, _("Type your password."))
         self.user = self._authenticated(identity, _security.password_util.normalize(password))
         if self.user is None:
             self.form_errors.append(get_message("GENERIC_AUTHN_FAILED")[0])

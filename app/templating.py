@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-import humanize
 from flask import Flask
 from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PrefixLoader
 
@@ -28,7 +26,6 @@ def init_app(app: Flask, settings: Settings) -> None:
         loaders.insert(0, FileSystemLoader(settings.RECOVERY_TEMPLATE_DIR))
     app.jinja_loader = ChoiceLoader(loaders)
     app.jinja_env.globals["settings"] = settings
-    app.jinja_env.filters["duration"] = partial(humanize.precisedelta, format="%0.0f")
 
 
 def replaced(settings: Settings) -> Iterator[str]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from flask import abort, current_app, flash, g, render_template, request
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
 from flask_security import UnifiedSigninForm, unauth_csrf
 from flask_security.forms import Form
 from flask_security.proxies import _security
@@ -38,8 +40,10 @@ class UnifiedForm(UnifiedSigninForm):
     """Flask-Security's form, which would stop at the first thing that does not fit."""
 
     identity = StringField(IDENTITY_LABEL, render_kw={"autocomplete": "username"})
-    chosen_method = RadioField("Send a code", [Optional()], choices=[SelectChoice("email", "By mail")])
-    passcode = PasswordField("Password or code", render_kw={"autocomplete": "current-password"})
+    chosen_method = RadioField(
+        _l("Send a code"), [Optional()], choices=[SelectChoice("email", _l("By mail"))]
+    )
+    passcode = PasswordField(_l("Password or code"), render_kw={"autocomplete": "current-password"})
 
     user: User | None  # type: ignore[assignment]  # Flask-Security fills it in before it is asked for
     authn_via: str
@@ -53,7 +57,7 @@ class UnifiedForm(UnifiedSigninForm):
             self.identity.errors = [error.message]
             return False
         if not self.passcode.data:
-            self.passcode.errors = ["Type your password, or a code."]
+            self.passcode.errors = [_("Type your password, or a code.")]
             return False
         number, self.user, self.authn_via = _who(identity, str(self.passcode.data))
         if self.user is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Flask, has_request_context, request
+from flask_babel import gettext as _
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .errors import InvalidRequest
@@ -97,7 +98,7 @@ def _refuse_unknown_host() -> None:
         request.endpoint not in ANY_HOST
         and _host_in(request.environ[ASKED_HOST]) != urlsplit(public_url).hostname
     ):
-        raise InvalidRequest(f"This service is reached at {public_url}")
+        raise InvalidRequest(_("This service is reached at %(url)s", url=public_url))
 
 
 def _refuse_plain_http() -> None:
@@ -106,7 +107,8 @@ def _refuse_plain_http() -> None:
     public_url = current().RECOVERY_PUBLIC_URL
     asked = request.environ[ASKED_SCHEME]
     if request.endpoint not in ANY_HOST and asked == "http" and urlsplit(public_url).scheme == "https":
-        raise InvalidRequest(f"This service is reached at {public_url}, and not by http (X-Forwarded-Proto).")
+        said = _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
+        raise InvalidRequest(said)
 
 
 def _host_in(header: str) -> str | None:

@@ -5,8 +5,8 @@ Names are stable and say what is shown, such as `reset_password-with-errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -17,11 +17,11 @@ from flask import Flask
 from test_switches import ALL
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from app import create_app, pages, samples
+from app import create_app, pages, samples, words
 from app.errors import LinkError, NoMail, RequestError
 from app.letters import Letter
 
-LOCALES = ("en",)
+LOCALES = ("en", "de", "fr", "es", "ar")
 HELP = "help@example.com"
 
 MAILING = {
@@ -57,22 +57,17 @@ SAID_OTHERWISE = {
     "operator_alert-of-no-account": ("operator_alert", {"account": None}),
 }
 
-MESSAGES = (
-    ("info", "Please sign in first."),
-    ("success", "Thank you. You can go on."),
-    ("error", "That took too long. Please start again."),
-    ("message", "Something was said without a kind."),
-)
+# One of each kind.
+MESSAGES = {
+    "info": "UNAUTHENTICATED",
+    "success": "REAUTHENTICATION_SUCCESSFUL",
+    "error": "TWO_FACTOR_SETUP_EXPIRED",
+}
 
 
 @cache
 def deployment(name: str) -> Flask:
     return create_app(load_settings(**DEPLOYMENTS[name]))
-
-
-def speaking(locale: str) -> AbstractContextManager[object]:
-    assert locale in LOCALES, f"nothing here speaks {locale}"
-    return nullcontext()
 
 
 def pages_in(locale: str = "en") -> dict[str, str]:
@@ -105,9 +100,9 @@ def mails_in(locale: str = "en") -> dict[str, Letter]:
 
 
 @contextmanager
-def _asked(deployed: str, locale: str, messages: samples.Messages = ()) -> Iterator[Flask]:
+def _asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
     app = deployment(deployed)
-    with app.app_context(), samples.a_request(messages), speaking(locale):
+    with app.app_context(), samples.a_request(messages), words.speaking(locale):
         yield app
 
 
@@ -147,10 +142,10 @@ def _kinds_of(root: type[RequestError]) -> Iterator[type[RequestError]]:
 
 
 def _with_messages(locale: str) -> Iterator[tuple[str, str]]:
-    for kind, message in MESSAGES:
-        with _asked("full", locale, [(kind, message)]):
+    for kind, message in MESSAGES.items():
+        with _asked("full", locale, [message]):
             yield f"home-told-{kind}", _render(samples.Page("home", {}))
-    with _asked("full", locale, MESSAGES):
+    with _asked("full", locale, [*MESSAGES.values()]):
         login = next(page for page in samples.pages() if page.template == "login_user")
         yield "login_user-told-everything", _render(login)
 

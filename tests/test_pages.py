@@ -138,7 +138,7 @@ def test_no_page_holds_inline_style_or_script(site: Site) -> None:
         assert (
             page.count("<script") == page.count('<script nonce="') == page.count('src="/static/password.js"')
         )
-        assert '<html lang="en">' in page
+        assert '<html lang="en" dir="ltr">' in page
     visitor.sign_in()
     assert "Change your password" in visitor.open("/change").text
     assert "<style" not in visitor.open("/verify").text  # a page of Flask-Security's in our frame

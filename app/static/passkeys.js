@@ -1,12 +1,13 @@
 // Asks for a passkey and sends it. How browsers are asked is Flask-Security's (its webauthn.js); what the server wants
 // stands in an attribute of the form, and what goes wrong is shown as text: neither is ever read as code.
 const form = document.querySelector("form[data-passkey]");
-const [asking, problem] = form.querySelectorAll("p");
+const asking = form.querySelector("p");
+const problem = form.querySelector("[role=alert]");
 const again = form.querySelector("button");
 const words = {
-  NotAllowedError: "That was cancelled, or it took too long.",
-  InvalidStateError: "That device has a passkey for this account already.",
-  SecurityError: "This browser allows no passkeys at this address.",
+  NotAllowedError: form.dataset.cancelled,
+  InvalidStateError: form.dataset.known,
+  SecurityError: form.dataset.elsewhere,
 };
 
 function show(isAsking) {
@@ -15,7 +16,7 @@ function show(isAsking) {
 }
 
 async function answer() {
-  if (!window.PublicKeyCredential) return { error_msg: "This browser has no passkeys." };
+  if (!window.PublicKeyCredential) return { error_msg: form.dataset.none };
   try {
     return await (form.dataset.passkey === "create" ? handleRegister : handleSignin)(form.dataset.options);
   } catch (error) {

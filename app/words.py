@@ -1,0 +1,216 @@
+"""Words: in which language something is said, and how times are said in it.
+
+A page speaks the language that was chosen on it (`?language=de`, kept in a cookie), or else what the browser
+asks for. A mail speaks the account's language, or else that of whoever asked for it. The code says everything
+in English; other languages stand in app/translations/<language>.po, Flask-Security brings its own words, and
+an admin's RECOVERY_TRANSLATION_DIR goes before both.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import flask_security
+from babel import Locale
+from babel.lists import format_list
+from babel.support import NullTranslations, Translations
+from babel.units import format_unit
+from flask import Flask, Response, current_app, has_request_context, request
+from flask_babel import Babel, Domain, force_locale, format_date, format_datetime, get_locale
+from flask_security.babel import FsDomain
+
+from .layers import TRANSLATIONS
+from .settings import Settings, current
+
+CHOICE = "language"  # the query parameter
+COOKIE_SECONDS = 365 * 86_400
+UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+OF_FLASK_SECURITY = Path(flask_security.__file__).parent / "translations"
+
+
+def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it
+    """Marks a text that is translated later, where it is said."""
+    return text
+
+
+@dataclass(frozen=True)
+class Language:
+    """One that is offered."""
+
+    name: str  # as in RECOVERY_LANGUAGES: de, pt_BR
+
+    @property
+    def locale(self) -> Locale:
+        return Locale.parse(self.name)
+
+    @property
+    def tag(self) -> str:
+        """As HTML says it."""
+        return self.name.replace("_", "-")
+
+    @property
+    def direction(self) -> str:
+        return self.locale.text_direction
+
+    @property
+    def title(self) -> str:
+        """As its speakers call it."""
+        title = self.locale.get_display_name() or self.name
+        return title[:1].upper() + title[1:]
+
+    @property
+    def href(self) -> str:
+        """This very page in it."""
+        return "?" + urlencode({**request.args.to_dict(), CHOICE: self.name})
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.extensions["recovery_words"] = Catalogues(settings)
+    by_tls = urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https"
+    app.config["RECOVERY_LANGUAGE_COOKIE"] = f"{'__Host-' if by_tls else ''}sparekey_language"
+    _Babel(app, locale_selector=_language_of_the_request)
+    app.jinja_env.policies["ext.i18n.trimmed"] = True  # a text may be wrapped where it stands
+    app.jinja_env.globals.update(language=spoken, languages=switch)
+    app.jinja_env.filters.update(duration=duration, moment=moment, day=day)
+    app.after_request(_remember_choice)
+
+
+def spoken() -> Language:
+    """What is spoken right now."""
+    locale = get_locale()
+    return Language(str(locale) if locale else current().BABEL_DEFAULT_LOCALE)
+
+
+def speaking(language: str | None) -> AbstractContextManager[None]:
+    """Within this, it is spoken; None, and one that is offered no longer, leave the default."""
+    is_offered = language in current().RECOVERY_LANGUAGES
+    within: AbstractContextManager[None] = force_locale(
+        language if is_offered else current().BABEL_DEFAULT_LOCALE
+    )
+    return within
+
+
+def switch() -> Iterator[Language]:
+    """What this page can be had in; nothing where there is no choice, or only a POST makes the page."""
+    names = current().RECOVERY_LANGUAGES
+    rule = request.url_rule
+    if len(names) > 1 and (request.method == "GET" or rule is None or "GET" in (rule.methods or ())):
+        yield from map(Language, names)
+
+
+def duration(span: timedelta) -> str:
+    """1 hour and 30 minutes; no more exact than a second."""
+    parts: list[str] = []
+    rest, locale = round(span.total_seconds()), spoken().locale
+    for unit, seconds in UNITS:
+        number, rest = divmod(rest, seconds)
+        if number or (unit == "second" and not parts):
+            parts.append(format_unit(number, f"duration-{unit}", locale=locale))
+    return format_list(parts, locale=locale)
+
+
+def moment(when: datetime) -> str:
+    """28 February 2026, 14:05:00 UTC: in BABEL_DEFAULT_TIMEZONE, and it says so."""
+    return str(format_datetime(when, "long"))
+
+
+def day(moment_: str) -> str:
+    """28 February 2026, of a moment as ISO 8601."""
+    return str(format_date(datetime.fromisoformat(moment_), "long"))
+
+
+class Catalogues(FsDomain):
+    """All words in one place, read once for each language. Flask-Security asks here, too."""
+
+    def __init__(self, settings: Settings) -> None:
+        Domain.__init__(self)
+        own = settings.RECOVERY_TRANSLATION_DIR
+        self.folders = [TRANSLATIONS, *([Path(own)] if own else [])]
+        self._read: dict[str, NullTranslations] = {}
+
+    def get_translations(self) -> NullTranslations:
+        """Of the language that is spoken."""
+        locale = get_locale()
+        if locale is None:
+            return NullTranslations()
+        name = str(locale)
+        if name not in self._read:
+            self._read[name] = self._all(name)
+        return self._read[name]
+
+    def _all(self, name: str) -> NullTranslations:
+        texts = _of_flask_security(name)
+        for folder in self.folders:
+            if (path := folder / f"{name}.po").is_file():
+                more = _compiled(path, name)
+                texts.merge(more)
+                texts.plural = more.plural  # which merging forgets
+        return texts
+
+
+def _of_flask_security(name: str) -> Translations:
+    """Its catalogue; for a language without a country, of whatever country it has one."""
+    for folder in (name, f"{name}_{name.upper()}", f"{name}_*"):
+        if found := sorted(OF_FLASK_SECURITY.glob(f"{folder}/LC_MESSAGES/flask_security.mo")):
+            with found[0].open("rb") as file:
+                return Translations(file)
+    return Translations()
+
+
+def _compiled(path: Path, name: str) -> Translations:
+    """What msgfmt would make of it. Nobody has to run anything after changing a word."""
+    from babel.messages import mofile, pofile  # a language is read once; most processes read none
+
+    with path.open("rb") as file:
+        catalogue = pofile.read_po(file, locale=name)
+    compiled = io.BytesIO()
+    mofile.write_mo(compiled, catalogue)
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+class _Babel(Babel):  # type: ignore[misc]  # Flask-Babel has no types
+    """Flask-Babel, asking our catalogues."""
+
+    @property
+    def domain_instance(self) -> Catalogues:
+        words: Catalogues = current_app.extensions["recovery_words"]
+        return words
+
+
+def _language_of_the_request() -> str:
+    """What was chosen, or else the first that the browser asks for and we have."""
+    settings = current()
+    if not has_request_context():
+        return settings.BABEL_DEFAULT_LOCALE
+    names = settings.RECOVERY_LANGUAGES
+    for chosen in (
+        request.args.get(CHOICE),
+        request.cookies.get(current_app.config["RECOVERY_LANGUAGE_COOKIE"]),
+    ):
+        if chosen in names:
+            return chosen
+    tags = {Language(name).tag: name for name in names}
+    best = request.accept_languages.best_match(tags)
+    return tags[best] if best else settings.BABEL_DEFAULT_LOCALE
+
+
+def _remember_choice(response: Response) -> Response:
+    chosen = request.args.get(CHOICE)
+    if chosen in current().RECOVERY_LANGUAGES:
+        response.set_cookie(
+            current_app.config["RECOVERY_LANGUAGE_COOKIE"],
+            chosen,
+            max_age=COOKIE_SECONDS,
+            secure=current_app.config["SESSION_COOKIE_SECURE"],
+            httponly=True,
+            samesite="Lax",
+        )
+    return response
