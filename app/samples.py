@@ -56,6 +56,12 @@ KEY = "MFRG-GZDF-MZTW-Q2LK-NNWG-23TP-OBYX-E43U"
 CODES = [
     f"{number:04d}-{number * 7919 % 10000:04d}-{number * 104729 % 10000:04d}" for number in range(1234, 1239)
 ]
+# What a browser is told to make a passkey, or to ask for one.
+PASSKEY = """{
+  "challenge": "c2FtcGxl", "allowCredentials": [], "excludeCredentials": [], "rp": {"name": "Sample"},
+  "user": {"id": "c2FtcGxl", "name": "alice", "displayName": "alice"},
+  "pubKeyCredParams": [{"type": "public-key", "alg": -7}]
+}"""
 PASSKEYS = [
     {"name": "My phone", "usage": "first", "lastuse": "2026-02-28T14:05:00+00:00"},
     {
@@ -458,7 +464,7 @@ def _of_passkeys() -> list[Page]:
     signing_in = {"wan_signin_form": WebAuthnSigninForm(formdata=None), "is_secondary": False}
     shown = {"wan_signin_response_form": WebAuthnSigninResponseForm(formdata=None)}
     again = {"wan_verify_form": WebAuthnVerifyForm(formdata=None)}
-    first, asked = (dict.fromkeys(("credential_options", "wan_state"), text) for text in ("", "{}"))
+    first, asked = ({"credential_options": text, "wan_state": text and TOKEN} for text in ("", PASSKEY))
     second, sent = {"is_secondary": True}, ("csrf_token", "credential")
     return [
         Page("wan_register", {**new, **made, **first}, ("csrf_token", "name")),

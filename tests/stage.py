@@ -96,15 +96,18 @@ class Stage:
     """A tab. `elsewhere` are the addresses on other sites that were asked for; none of them gets an answer."""
 
     def __init__(self, tab: Page) -> None:
-        self.tab, self.html = tab, ""
-        self.elsewhere: list[str] = []
-        tab.set_default_timeout(15_000)
+        self.tab, self.html, self.elsewhere = tab, "", list[str]()
+        self.session = tab.context.new_cdp_session(tab)
+        tab.set_default_timeout(30_000)
         tab.route("**/*", self._answer)
+        tab.goto(f"{BASE}/shown")
 
     def show(self, html: str) -> None:
-        """Where nothing runs, the document before is written over: that takes a tenth of the time."""
+        """Over what was shown before, since to go to a new document takes ten times as long. But the scripts for
+        passkeys declare names that a window takes once.
+        """
         self.html = html
-        if "<script" in html or self.tab.url == "about:blank":
+        if "webauthn.js" in html:
             self.tab.goto(f"{BASE}/shown")
         else:
             self.tab.set_content(html)
@@ -130,8 +133,9 @@ class Stage:
         return found
 
     def _widen(self, width: int) -> None:
-        if self.tab.viewport_size != {"width": width, "height": 800}:
-            self.tab.set_viewport_size({"width": width, "height": 800})
+        """As Playwright does it, in half the time."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self.session.send("Emulation.setDeviceMetricsOverride", size)
 
     def _answer(self, route: Route) -> None:
         url = urlsplit(route.request.url)
@@ -144,6 +148,8 @@ class Stage:
             route.fulfill(body=gallery.mails_in()["reset_instructions"].html, content_type="text/html")
         else:
             body, kind = file_of(url.path)
+            if url.path.endswith("/password.js"):  # its names are its own, as on a page of its own
+                body = b"{\n" + body + b"\n}"
             route.fulfill(body=body, content_type=kind)
 
 

@@ -78,10 +78,9 @@ def test_every_mail_is_for_everybody(chromium: Browser, tools: None, locale: str
         assert on.elsewhere == []
 
 
-@BOTH_WAYS
-def test_all_can_be_read_in_the_dark(chromium: Browser, tools: None, locale: str) -> None:
+def test_all_can_be_read_in_the_dark(chromium: Browser, tools: None) -> None:
     """Only colours are other ones."""
-    shown = {**gallery.pages_in(locale), **html_of_mails(locale)}
+    shown = {**gallery.pages_in("en"), **html_of_mails("en")}
     with stage(chromium, with_axe=True, color_scheme="dark") as on:
         assert not (wrong := seen(on, shown, lambda: on.broken_rules(RULES_OF_COLOURS))), wrong
 
@@ -111,7 +110,11 @@ PLANTED: dict[str, tuple[str, Callable[[Stage], list[str]], str]] = {
         "target-size",
     ),
     "a heading that is left out": ("<h4>Too deep</h4>", Stage.broken_rules, "heading-order"),
-    "a word that does not break": (f"<p>{'m' * 60}</p>", lambda on: on.sideways_at(320), "wide: p “mmm"),
+    "a word that does not break": (
+        f'<p style="white-space: nowrap">{"m" * 60}</p>',
+        lambda on: on.sideways_at(320),
+        "wide: p “mmm",
+    ),
     "a picture that is too wide": (
         '<div style="width: 700px">wide</div>',
         lambda on: on.sideways_at(360),
