@@ -5,24 +5,35 @@ from __future__ import annotations
 import math
 import time
 from datetime import UTC, datetime
+from typing import Any
 
+from flask_babel import gettext
 from sqlalchemy import select
 
-from . import audit, outbox
+from . import audit, outbox, words
 from .db import CLOCK_SLACK_SECONDS, db, utcnow
 from .models import RecoveryEvent
 from .settings import current
+from .words import N_
 
 BURST_SECONDS = 600  # more than so many of a kind in this time: RECOVERY_BURSTS
 LOOK_SECONDS = 30
 QUIET_SECONDS = 3_600  # a burst that goes on is told of once in this time
+BURST = N_(
+    "There are more events of the kind “%(kind)s” than usual (RECOVERY_BURSTS):"
+    " more than %(limit)s in %(minutes)s minutes."
+)
 
 
-def tell(what: str, *, user_id: int | None = None) -> None:
-    """Mail it, in the current transaction. `what` is a sentence without personal data."""
+def tell(what: str, *, user_id: int | None = None, **values: Any) -> None:
+    """Mail it, in the current transaction. `what` is a sentence without personal data, with %(places)s for
+    values. It is said in BABEL_DEFAULT_LOCALE, whatever the person speaks who brought it about.
+    """
     if to := current().RECOVERY_OPERATOR:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        outbox.enqueue("operator_alert", address=to, what=what, changed_at=at, account=user_id)
+        with words.speaking(None):
+            said = gettext(what, **values)
+            outbox.enqueue("operator_alert", address=to, what=said, changed_at=at, account=user_id)
 
 
 class Watch:
@@ -41,9 +52,9 @@ def watch() -> None:
     """Look for bursts. Commits."""
     for kind, limit in current().RECOVERY_BURSTS.items():
         if _is_more_than(limit, kind) and not _is_told(kind):
-            many = f"more than {limit} in {BURST_SECONDS // 60} minutes"
-            audit.record("burst", reason=f"{kind}: {many}")
-            tell(f"There are more events of the kind {kind!r} than usual (RECOVERY_BURSTS): {many}")
+            minutes = BURST_SECONDS // 60
+            audit.record("burst", reason=f"{kind}: more than {limit} in {minutes} minutes")
+            tell(BURST, kind=kind, limit=limit, minutes=minutes)
     db.session.commit()
 
 

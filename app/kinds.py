@@ -388,8 +388,8 @@ def _label(value: str) -> str:
     return value
 
 
-def _language(value: str) -> str:
-    """As Babel names it: pt-br is pt_BR."""
+def language(value: str) -> str:
+    """As Babel names it: pt-br is pt_BR. Raises ValueError."""
     try:
         return str(Locale.parse(value, sep="-" if "-" in value else "_"))
     except (UnknownLocaleError, ValueError):
@@ -482,7 +482,7 @@ Colour = Annotated[
     Field(pattern="^#[0-9a-fA-F]{6}$"),
     _says('a colour as HTML writes it, such as "#0b6e66"'),
 ]
-Language = Annotated[str, AfterValidator(_language), _says("a language, such as de or pt_BR")]
+Language = Annotated[str, AfterValidator(language), _says("a language, such as de or pt_BR")]
 Languages = Annotated[
     list[Language], BeforeValidator(parse_json_text), Field(min_length=1), _says("a list of languages")
 ]

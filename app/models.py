@@ -12,7 +12,7 @@ from flask_security.models import fsqla, fsqla_v4
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Text, func, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, validates
 
-from . import sessions
+from . import kinds, sessions
 from .db import db, utcnow
 from .errors import IdentityError
 from .identities import canonical
@@ -48,6 +48,8 @@ class User(Model, fsqla_v4.FsUserMixin):
         password: Mapped[str | None]  # type: ignore[assignment]
         active: Mapped[bool]
         fs_uniquifier: Mapped[str]  # type: ignore[assignment]
+
+    language: Mapped[str | None] = mapped_column(String(20))  # of its mails; none: that of whoever asks
 
     __table_args__ = (
         Index("uq_user_email_lower", func.lower(text("email")), unique=True),
@@ -89,6 +91,10 @@ class User(Model, fsqla_v4.FsUserMixin):
         if stored is None:
             raise IdentityError(f"{value!r} can not be stored as {column}")
         return stored
+
+    @validates("language")
+    def _store_as_babel_does(self, _column: str, value: Any) -> str | None:
+        return kinds.language(str(value)) if value else None
 
 
 class WebAuthn(Model, fsqla_v4.FsWebAuthnMixin):

@@ -25,6 +25,7 @@ from .db import CLOCK_SLACK_SECONDS, db, utcnow
 from .errors import LinkExpired, LinkInvalid
 from .models import OutboxMessage, RecoveryEvent, ResetLink, User
 from .settings import current
+from .words import N_
 
 VALID_SECONDS = 30 * 86_400
 
@@ -95,7 +96,7 @@ def _object(message: OutboxMessage, has_happened: bool) -> bool:
         return False
     if has_happened:
         end_access(user_id, with_password=message.kind != "address_notice")
-        alerts.tell("Somebody says that a change of their account was not theirs", user_id=user_id)
+        alerts.tell(N_("Somebody says that a change of their account was not theirs."), user_id=user_id)
     audit.record("not_me", reason=message.kind, user_id=user_id, about=message.name)
     db.session.commit()
     return True

@@ -28,6 +28,7 @@ from .db import change, db, inserts, utcnow
 from .errors import Unreadable
 from .models import UNTRIED, OutboxMessage
 from .settings import current
+from .words import spoken
 
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MAX = timedelta(hours=1)
@@ -48,9 +49,8 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
         "kind": kind,
         "user_id": user_id,
         "nonce": secrets.token_bytes(32),
-        "sealed": _sealer().encrypt(json.dumps(content).encode()).decode(),
-        # The same in every attempt, so that a mail program recognises a repeat.
-        "message_id": f"<{secrets.token_hex(16)}@{host}>",
+        "sealed": _sealer().encrypt(json.dumps({"language": spoken().name, **content}).encode()).decode(),
+        "message_id": f"<{secrets.token_hex(16)}@{host}>",  # of every attempt: a repeat can be recognised
         "same": same and fingerprint(same),
     }
     db.session.execute(_insert_or_refresh(db.engine.dialect.name), message)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import current_app, flash
+from flask_babel import LazyString
 from flask_babel import gettext as _
 from flask_security import (
     ChangeEmailForm,
@@ -33,17 +34,19 @@ from flask_security import (
 )
 from flask_security.forms import Form
 from flask_security.proxies import _security
-from flask_security.utils import get_message, localize_callback
+from flask_security.utils import get_message
 from wtforms import HiddenField, SubmitField
 
 from .codes import RescueForm
 from .forms import AskForm, ChangeForm, NewPasswordForm
-from .letters import Letter
+from .letters import Letter, finished
 from .models import User
 from .registration import RegistrationForm
 from .settings import Settings, current
 from .sign_in import SignInForm
+from .stock_mails import subject_of
 from .unified import UnifiedForm
+from .words import duration
 
 FOLDER = "security/email/"
 SUBJECT, TEXT, HTML = ".subject.txt", ".txt", ".html"
@@ -134,6 +137,8 @@ _HAPPENED = {
     "objection": OBJECTION,
 }
 
+_TWO_MINUTES = LazyString(duration, timedelta(minutes=2))  # in the language in which it is shown
+
 # Every mail that Sparekey sends, whatever is switched on.
 MAILS = (
     Mail(
@@ -181,14 +186,14 @@ MAILS = (
     Mail(
         "us_instructions",
         "with a code to sign in with",
-        {"login_token": "123456", "within": "2 minutes"},
+        {"login_token": "123456", "within": _TWO_MINUTES},
         (Need("the code", "login_token"),),
         only_with="SECURITY_UNIFIED_SIGNIN",
     ),
     Mail(
         "change_email_instructions",
         "to a new address, which is to be confirmed",
-        {"link": LINK, "token": TOKEN, "within": "2 hours"},
+        {"link": LINK, "token": TOKEN, "within": LazyString(duration, timedelta(hours=2))},
         (Need("the link", "link"),),
         only_with="SECURITY_CHANGE_EMAIL",
         subject="SECURITY_CHANGE_EMAIL_SUBJECT",
@@ -204,7 +209,7 @@ MAILS = (
     Mail(
         "two_factor_instructions",
         "with a code, when somebody signs in",
-        {"token": "123456", "username": "alice", "within": "2 minutes"},
+        {"token": "123456", "username": "alice", "within": _TWO_MINUTES},
         (Need("the code", "token"),),
         only_with="SECURITY_TWO_FACTOR",
         subject="SECURITY_EMAIL_SUBJECT_TWO_FACTOR",
@@ -212,7 +217,7 @@ MAILS = (
     Mail(
         "operator_alert",
         "to the operator",
-        {"what": "There are more events of the kind 'refused' than usual", "account": 42, **_HAPPENED},
+        {"what": "There are more events of the kind “refused” than usual.", "account": 42, **_HAPPENED},
         only_with="RECOVERY_OPERATOR",
     ),
 )
@@ -515,13 +520,8 @@ def known_in(context: dict[str, Any]) -> list[str]:
 def letter(mail: Mail) -> Letter:
     """The mail with its made-up data. Raises whatever is wrong with its templates."""
     rendered = {ending: render(name, mail.context) for ending, name in mail.parts().items()}
-    subject = subject_of(mail) if mail.subject else rendered[SUBJECT].strip()
-    return Letter(RECIPIENT, subject, rendered[TEXT], rendered[HTML])
-
-
-def subject_of(mail: Mail) -> str:
-    """Of a mail that Flask-Security writes."""
-    return str(localize_callback(current_app.config[mail.subject]))
+    subject = subject_of(mail.subject) if mail.subject else rendered[SUBJECT]
+    return finished(RECIPIENT, subject, rendered[TEXT], rendered[HTML])
 
 
 def render(template: str, context: dict[str, Any]) -> str:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask, Response, after_this_request, g, has_request_context, request, session
+from flask import Flask, g, request, session
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_security import (
-    MailUtil,
     Security,
     SQLAlchemyUserDatastore,
     WebauthnUtil,
     current_user,
     password_reset,
 )
-from flask_security.mail_util import EmailValidateException
 from flask_security.proxies import _security
 from flask_security.tf_plugin import tf_clean_session
-from flask_security.utils import get_message
 from sqlalchemy import Integer, Text, column, table, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
@@ -29,12 +26,12 @@ from . import (
     foreign,
     hashing,
     identities,
-    outbox,
     passwords,
     recovery,
     registration,
     sessions,
     signals,
+    stock_mails,
     unified,
 )
 from .askings import ASKINGS
@@ -110,22 +107,11 @@ METHODS = {
 }
 SAID = {"error": MESSAGES, "success": NOTICES, "info": FIRST}
 
-# Of the mails that Flask-Security writes; the others have a template.
-SUBJECTS = {
-    "EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE": "Your {site} password was changed",
-    "CHANGE_EMAIL_SUBJECT": "Confirm your new address for {site}",
-    "EMAIL_SUBJECT_TWO_FACTOR": "Your code for {site}",
-    "US_EMAIL_SUBJECT": "Your code for {site}",
-    "EMAIL_SUBJECT_TWO_FACTOR_RESCUE": "Somebody has lost a second factor at {site}",
-}
-
 
 def init_app(app: Flask, settings: Settings) -> None:
     for kind, texts in SAID.items():
         app.config.update({f"SECURITY_MSG_{name}": (text, kind) for name, text in texts.items()})
-    for name, text in SUBJECTS.items():  # whoever sets one of these has it
-        if f"SECURITY_{name}" not in settings.handed_on:
-            app.config[f"SECURITY_{name}"] = text.format(site=settings.RECOVERY_SITE_NAME)
+    app.config.update(stock_mails.subjects(settings))
     name, operator = settings.RECOVERY_SITE_NAME, settings.RECOVERY_OPERATOR
     app.config["SECURITY_TOTP_ISSUER"] = (settings.SECURITY_TOTP_ISSUER or name).replace(":", " ")
     app.config["SECURITY_TWO_FACTOR_RESCUE_MAIL"] = operator
@@ -144,7 +130,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         two_factor_rescue_form=codes.RescueForm,
         reset_password_form=NewPasswordForm,
         change_password_form=ChangeForm,
-        mail_util_cls=QueuedMailUtil,
+        mail_util_cls=stock_mails.QueuedMailUtil,
         password_util_cls=passwords.RecoveryPasswordUtil,
         totp_cls=codes.OnceOnly,
         webauthn_util_cls=AnyPasskey,
@@ -203,34 +189,6 @@ class Accounts(SQLAlchemyUserDatastore):
         return True
 
 
-class QueuedMailUtil(MailUtil):
-    """Flask-Security's seam for mail: what it writes goes through our outbox, sealed until it is sent."""
-
-    def normalize(self, email: str) -> str:
-        """The one normal form of an address. Raises EmailValidateException."""
-        if (normal := identities.email(email)) is None:
-            raise EmailValidateException(get_message("INVALID_EMAIL_ADDRESS")[0])
-        return normal
-
-    validate = normalize  # no DNS in a request
-
-    def send_mail(
-        self, template: str, subject: str, recipient: Any, sender: Any, body: Any, html: Any, **context: Any
-    ) -> None:
-        """Queue it. Some of Flask-Security's views commit nothing, so this sees to that itself."""
-        user = context.get("user")
-        outbox.enqueue(
-            "flask_security",
-            user_id=user.id if user else None,
-            recipient=recipient,
-            subject=str(subject),
-            text=body or "",
-            html=html or "",
-        )
-        if has_request_context():
-            after_this_request(_commit)
-
-
 class AnyPasskey(WebauthnUtil):
     """Flask-Security's passkeys. To sign in with, it takes those to plug in, but no device's own."""
 
@@ -238,11 +196,6 @@ class AnyPasskey(WebauthnUtil):
         criteria = super().authenticator_selection(user, usage)
         criteria.authenticator_attachment = None
         return criteria
-
-
-def _commit(response: Response) -> Response:
-    db.session.commit()
-    return response
 
 
 def _only_the_first_factor(view: Any) -> Any:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from flask import current_app
 
-from . import samples, templating
+from . import samples, stock_mails, templating
 from .elements import elements_of, loaded_from_elsewhere
 from .findings import Finding, Kind
 from .settings import current, declared
@@ -159,7 +159,7 @@ def _of_set_subjects() -> Iterator[Finding]:
     """Subjects that are settings: of the mails that Flask-Security writes."""
     for mail in samples.MAILS:
         if mail.subject and samples.is_sent(mail, current()):
-            yield from _of_subject(samples.subject_of(mail), setting=mail.subject)
+            yield from _of_subject(stock_mails.subject_of(mail.subject), setting=mail.subject)
 
 
 def _of_mails(trees: Trees) -> Iterator[Finding]:

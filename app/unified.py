@@ -13,12 +13,13 @@ from typing import Any
 
 from flask import abort, current_app, flash, g, render_template, request
 from flask.typing import ResponseReturnValue
+from flask_babel import LazyString
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_security import UnifiedSigninForm, unauth_csrf
 from flask_security.forms import Form
 from flask_security.proxies import _security
-from flask_security.utils import _td_format, get_message
+from flask_security.utils import get_message
 from wtforms import PasswordField, RadioField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Optional
@@ -32,6 +33,7 @@ from .models import OutboxMessage, User
 from .other_mails import who_asked
 from .settings import current
 from .sign_in import credentials, may_come_in, verified
+from .words import duration
 
 MAIL = "us_instructions"
 
@@ -117,6 +119,6 @@ def compose(message: OutboxMessage) -> EmailMessage:
         raise Undeliverable("the account has not chosen to sign in with codes by mail", user.id)
     if not may_come_in(user):
         raise Undeliverable("the address is not confirmed", user.id)
-    within = _td_format(timedelta(seconds=valid))
+    within = LazyString(duration, timedelta(seconds=valid))  # in the language of the mail
     code = _security.totp_factory.generate_totp_password(secret)
     return letters.write(message, MAIL, user.email, login_token=code, within=within)

@@ -86,7 +86,7 @@ def _found() -> Iterator[Finding]:
 
 
 def _compared(path: Path, catalogue: Catalog, said: set[str]) -> Iterator[Finding]:
-    ours = _texts_in(TRANSLATIONS / "messages.pot")
+    ours = texts_in(TRANSLATIONS / "messages.pot")
     there = {_text(message) for message in catalogue if is_translated(message)}
     if path.stem in current().RECOVERY_LANGUAGES and path.stem != "en":
         shipped = TRANSLATIONS / path.name
@@ -140,8 +140,8 @@ def _said() -> set[str]:
     templates = [("**", "jinja2")]
     own = current().RECOVERY_TEMPLATE_DIR
     return {
-        *_texts_in(TRANSLATIONS / "messages.pot"),
-        *_texts_in(OF_FLASK_SECURITY / "flask_security.pot"),
+        *texts_in(TRANSLATIONS / "messages.pot"),
+        *texts_in(OF_FLASK_SECURITY / "flask_security.pot"),
         *(
             found[2][0] if isinstance(found[2], tuple) else found[2]
             for found in (
@@ -151,7 +151,7 @@ def _said() -> set[str]:
     }
 
 
-def _texts_in(path: Path) -> set[str]:
+def texts_in(path: Path) -> set[str]:
     return {_text(message) for message in read(path) if message.id}  # without an id: the head
 
 

@@ -197,9 +197,12 @@ def _language_of_the_request() -> str:
     ):
         if chosen in names:
             return chosen
-    tags = {Language(name).tag: name for name in names}
-    best = request.accept_languages.best_match(tags)
-    return tags[best] if best else settings.BABEL_DEFAULT_LOCALE
+    there = {Language(name).tag.lower(): name for name in names}
+    for tag in (tag for tag, weight in request.accept_languages if weight):  # the dearest first
+        for wanted in (tag.lower(), tag.lower().partition("-")[0]):  # de-AT is content with de
+            if wanted in there:
+                return there[wanted]
+    return settings.BABEL_DEFAULT_LOCALE
 
 
 def _remember_choice(response: Response) -> Response:

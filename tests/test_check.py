@@ -339,7 +339,7 @@ MISTAKES = [
         "a setting that is none",
         "template-setting",
         "config show",
-        html=INSTRUCTIONS[".html"].replace("</h1>", "{{ settings.SITE }}</h1>"),
+        html=INSTRUCTIONS[".html"].replace("<p>", "<p>{{ settings.SITE }}", 1),
     ),
     spoilt(
         "no link in the text", "template-without-link", "token=reset_token", txt="Hello, see the other part."
@@ -348,7 +348,7 @@ MISTAKES = [
         "no link in the HTML",
         "template-without-link",
         "token=reset_token",
-        html=INSTRUCTIONS[".html"].replace("{{ link }}", ""),
+        html=INSTRUCTIONS[".html"].replace("token=reset_token", "token=objection"),
     ),
     spoilt("no way to object", "template-without-objection", "objections.land", txt=f"Hello, {LINK}"),
     spoilt("no text at all", "template-empty", "take it away", txt="{# later #}"),
@@ -402,7 +402,7 @@ MISTAKES = [
         "an image from elsewhere",
         "template-remote",
         "Leave it out",
-        html=INSTRUCTIONS[".html"].replace("<h1", '<img src="https://t.example.com/p.png" alt=""><h1'),
+        html=INSTRUCTIONS[".html"].replace("<p>", '<p><img src="https://t.example.com/p.png" alt="">', 1),
     ),
     spoilt("a page of Flask-Security's", "template-broken", "take it away", verify="{% block content %}"),
     # what only a deployment must not do

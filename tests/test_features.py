@@ -171,7 +171,7 @@ def test_a_changed_password_is_told(full: Site) -> None:
     alice.submit(
         "/change", password=OLD_PASSWORD, new_password=NEW_PASSWORD, new_password_confirm=NEW_PASSWORD
     )
-    next_mail(full, "was changed\\s+by somebody who was signed in")
+    next_mail(full, "was changed\\s+by\\s+somebody\\s+who\\s+was\\s+signed\\s+in")
 
 
 @pytest.mark.requirement("R17")

@@ -217,6 +217,7 @@ BAD_ROWS = [
     ({"email": "b@example.com", "password_hash": "scrypt:32768:8:1$salt$" + "0" * 300}, "longer than 246"),
     ({"email": "b@example.com", "active": "perhaps"}, "active: give yes or no"),
     ({"email": "b@example.com", "confirmed_at": "yesterday"}, "confirmed_at: give a time"),
+    ({"email": "b@example.com", "language": "elvish"}, "language: give a language such as de"),
     ({"email": "b@example.com", "confirmed_at": "31.01.2026"}, "confirmed_at: give a time"),
     ({"email": "ALICE@example.com"}, "there is an account with this address already"),
     ({"email": "b@example.com", "username": "Alice"}, "there is an account with this username already"),

@@ -48,7 +48,7 @@ def test_the_notice_says_when_from_where_and_what_to_do(site: Site) -> None:
     mail = notice(site, **{"User-Agent": "Netscape <b>4</b>\x7f"})
     assert mail["To"] == "alice@example.com"
     assert mail["Subject"] == "Your Sparekey password was changed"
-    assert re.search(r"\d\d \w+ 20\d\d, \d\d:\d\d UTC", text_of(mail))
+    assert re.search(r"\w+ \d+, 20\d\d, \d+:\d\d:\d\d\s[AP]M UTC", text_of(mail))
     assert "127.0.0.1" in text_of(mail)
     assert "Netscape <b>4</b>" in text_of(mail)
     assert "Netscape &lt;b&gt;4&lt;/b&gt;" in html_of(mail)

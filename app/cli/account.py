@@ -150,6 +150,7 @@ def _account(user: User) -> Row:
         "identities": ", ".join(str(name) for name in names if name),
         "state": "active" if user.is_active else "not active",
         "confirmed_at": user.confirmed_at,
+        "language": user.language,
         "password": scheme or ("of an unknown kind" if user.password else "none"),
         "second_factor": user.tf_primary_method,
         "roles": ", ".join(str(role.name) for role in user.roles),

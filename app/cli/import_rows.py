@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .. import foreign, hashing
 from ..identities import canonical
-from ..kinds import IDENTITIES
+from ..kinds import IDENTITIES, language
 from ..settings import current
 from .import_files import COLUMNS, BadRow, Row
 
@@ -54,6 +54,7 @@ def account(row: Row, hashes: Hashes) -> dict[str, Any]:
         "password": hashes.stored(values["password_hash"]),
         "active": _yes_or_no(values["active"]),
         "confirmed_at": _moment(values["confirmed_at"]),
+        "language": _language(values["language"]),
     }
 
 
@@ -91,6 +92,13 @@ def _moment(value: str) -> str | None:
         raise BadRow("confirmed_at: give a time such as 2026-01-31T12:00:00Z") from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return aware.astimezone(UTC).replace(tzinfo=None).isoformat()
+
+
+def _language(value: str) -> str | None:
+    try:
+        return language(value) if value else None
+    except ValueError as error:
+        raise BadRow(f"language: {error}") from None
 
 
 def words(kind: str) -> str:

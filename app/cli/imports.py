@@ -47,8 +47,8 @@ BATCH = 1_000  # rows at once
 def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, reset_unknown: bool) -> None:
     """Take over accounts from FILE: CSV with a header, or JSON lines.
 
-    Columns: email, password_hash, username, us_phone_number, active (yes), confirmed_at. Passwords hashed
-    by Werkzeug, bcrypt, argon2, Django or Flask-Security go on to work, and are hashed anew at sign-in.
+    Columns: email, password_hash, username, us_phone_number, active (yes), confirmed_at, language. Passwords
+    hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security go on to work; signing in hashes them anew.
     """
     with tempfile.TemporaryDirectory() as folder, closing(Notes(Path(folder))) as notes:
         good = _look_at(file, notes, Hashes(is_stock, reset_unknown))

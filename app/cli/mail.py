@@ -14,7 +14,7 @@ import click
 from flask import current_app
 from flask.cli import ScriptInfo
 
-from .. import identities, letters, relay, samples, settings, startup, templating
+from .. import identities, letters, relay, samples, settings, startup, templating, words
 from ..errors import MailHeld, Undeliverable
 from ..findings import Finding
 from ..mail import mailman
@@ -23,6 +23,8 @@ from ..template_checks import of_templates
 
 GALLERY = Path(__file__).with_name("gallery.html")
 DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
+
+language_option = click.option("--language", help="One of RECOVERY_LANGUAGES; the default when left out.")
 
 
 @click.group()
@@ -38,15 +40,16 @@ def mail() -> None:
     show_default=True,
     help="The page to write.",
 )
+@language_option
 @click.pass_obj
-def preview(script: ScriptInfo, output: Path) -> None:
+def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
     """Write one page with every mail: light and dark, HTML beside text, and what its templates may use.
 
     Works with templates that stop a start, too, and shows what is wrong with them.
     """
     with script.load_app().app_context():
         wrong = of_templates()
-        page = _gallery(wrong)
+        page = _gallery(wrong, _offered(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -60,8 +63,9 @@ def preview(script: ScriptInfo, output: Path) -> None:
 @mail.command("send-test")
 @click.argument("address")
 @click.option("--mail", "name", default="reset_instructions", show_default=True, help="Which one to send.")
+@language_option
 @click.pass_obj
-def send_test(script: ScriptInfo, address: str, name: str) -> None:
+def send_test(script: ScriptInfo, address: str, name: str, language: str | None) -> None:
     """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
     app = script.load_app()
     with settings.in_plain_words(code=1):
@@ -72,7 +76,8 @@ def send_test(script: ScriptInfo, address: str, name: str) -> None:
         mails = {sample.name: sample for sample in samples.MAILS}
         if name not in mails:
             raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
-        letter = samples.letter(mails[name])
+        with words.speaking(_offered(language)):
+            letter = samples.letter(mails[name])
         test = letters.Letter(recipient, f"[Test] {letter.subject}", letter.text, letter.html)
         started = time.monotonic()
         try:
@@ -95,9 +100,16 @@ def _send(letter: letters.Letter) -> None:
         connection.send_messages([letters.as_mail(letter, make_msgid(domain=host))])
 
 
-def _gallery(wrong: list[Finding]) -> str:
+def _offered(language: str | None) -> str:
+    offered = current().RECOVERY_LANGUAGES
+    if language and language not in offered:
+        raise click.ClickException(f"RECOVERY_LANGUAGES has no {language!r}; there are {', '.join(offered)}")
+    return language or current().BABEL_DEFAULT_LOCALE
+
+
+def _gallery(wrong: list[Finding], language: str) -> str:
     own = set(templating.replaced(current()))
-    with samples.a_request():
+    with samples.a_request(), words.speaking(language):
         shown = [_shown(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     return page.render(mails=shown, findings=[finding for finding in wrong if _is_about_mail(finding)])

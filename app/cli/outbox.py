@@ -121,7 +121,7 @@ def _details(message: OutboxMessage) -> Row:
             said = outbox.content_of(message)
         except Unreadable as error:
             said = {"sealed": str(error)}
-        shown = ("identity", "client", "source", "user_agent", "address", "recipient", "sealed")
+        shown = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
         details |= {name: said[name] for name in shown if name in said}
     link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
     if link is not None:
