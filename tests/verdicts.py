@@ -25,12 +25,13 @@ import stage
 from conftest import CHROMIUM, ROOT
 from servers import NO_TLS, two_free_ports
 
-from app import letters
+from app import letters, samples
 
 SPAM_SCORE_MAX = 0.5
 GTUBE = (
     "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"  # every filter takes it for spam
 )
+PLANTED = "(planted)"
 SPAMASSASSIN = ("spamassassin", "--local", "--nocreate-prefs", "--prefs-file=/dev/null", "--cf=use_bayes 0")
 
 PATHS = ("/", "/login", "/reset", "/check-mail")
@@ -106,29 +107,23 @@ def of_all(mails: list[str], shown: dict[str, str]) -> str:
 
 def spam_filter() -> Table:
     """The scores of the mails as they travel, in every language; and of one that must be found."""
-    mails = dict(raw_mails())
-    name, some = next(iter(mails.items()))
-    mails["(planted)"] = some.replace(b"\r\n\r\n", b"\r\n\r\n" + GTUBE.encode() + b"\r\n", 1)
     rows, failed = [], False
-    for name, score, rules in scores_of(mails):
-        is_well = score > 100 if name == "(planted)" else score <= SPAM_SCORE_MAX
+    for name, score, rules in scores_of(dict(raw_mails())):
+        is_well = score > SPAM_SCORE_MAX if name == PLANTED else score <= SPAM_SCORE_MAX
         failed |= not is_well
         rows.append(("well" if is_well else "FAILS", f"{score:.1f}", name, rules))
     return Table("SpamAssassin", ("verdict", "score", "mail", "rules"), rows, failed)
 
 
 def raw_mails() -> Iterator[tuple[str, bytes]]:
-    """As the relay of a recipient hands them to the filter."""
-    received = (
-        "Received: from mail.example.com (mail.example.com [203.0.113.25])\r\n"
-        "\tby mx.example.net with ESMTPS id 4F2xYz1kQ3z9s for <alice@example.com>;\r\n"
-        f"\t{time.strftime('%a, %d %b %Y %H:%M:%S +0000', time.gmtime())}\r\n"
-    ).encode()
-    for locale in gallery.LOCALES:
-        for name, letter in gallery.mails_in(locale).items():
-            with gallery.deployment("full").app_context():
+    """As they go to the relay."""
+    with gallery.deployment("full").app_context():
+        for locale in gallery.LOCALES:
+            for name, letter in gallery.mails_in(locale).items():
                 mail = letters.as_mail(letter, f"<{name}.{locale}@id.example.com>")
-            yield f"{name} ({locale})", received + mail.as_bytes()
+                yield f"{name} ({locale})", mail.as_bytes()
+        spam = letters.Letter(samples.RECIPIENT, "Spam", GTUBE, "")
+        yield PLANTED, letters.as_mail(spam, "<planted@id.example.com>").as_bytes()
 
 
 def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:
@@ -140,7 +135,7 @@ def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:
         environ = {**os.environ, "HOME": name}
         done = subprocess.run([*SPAMASSASSIN, *files], capture_output=True, env=environ, check=True)
     statuses = re.findall(
-        rb"^X-Spam-Status: \w+, score=(-?[\d.]+).*?tests=(.*?) autolearn", done.stdout, re.M | re.S
+        rb"^X-Spam-Status: \w+, score=(-?[\d.]+).*?tests=(.*?)\s+autolearn", done.stdout, re.M | re.S
     )
     for name, (score, rules) in zip(mails, statuses, strict=True):
         yield name, float(score), "".join(rules.decode().split())
