@@ -80,13 +80,13 @@ storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 min
 tools: $(LOOKS)  ## install what looks at pages and mails (needs Node.js)
 
 looks: .venv/.develops $(LOOKS)  ## what mail programs, a spam filter and Lighthouse say (needs Chromium, SpamAssassin)
-	$(BIN)/python tests/verdicts.py
+	PYTHONPATH=. $(BIN)/python tests/verdicts.py
 
 screenshots: .venv/.develops  ## take the README's pictures again (needs Chromium)
-	$(BIN)/python tests/screenshots.py
+	PYTHONPATH=. $(BIN)/python tests/screenshots.py
 
 sheets: .venv/.develops  ## every page and mail in large pictures, into SHEETS= (needs Chromium)
-	$(BIN)/python tests/contact_sheets.py $(SHEETS)
+	PYTHONPATH=. $(BIN)/python tests/contact_sheets.py $(SHEETS)
 
 words: .venv/.develops  ## collect what is said for translation, after texts have changed
 	$(BIN)/pybabel --quiet extract -F pyproject.toml -k _l -k N_ $(PO) --omit-header --sort-by-file -o $(WORDS)/messages.pot .

@@ -191,3 +191,14 @@ def test_html_that_is_not_valid_is_seen(tools: None) -> None:
     mails = {"mail": mail.replace("</h1>", "</h2>"), "title": mail.replace("<title>", "<title hidden=no>")}
     found: Any = stages.run_node("validate.mjs", {"pages": pages, "mails": mails})
     assert set(found) == {*pages, *mails}
+
+
+def test_what_a_mail_program_does_not_know_is_seen(tools: None) -> None:
+    """`make looks` asks all of them; here it is only seen that they answer."""
+    mail = gallery.mails_in()["reset_instructions"].html
+    known, unknown = (
+        stages.run_node("mail_clients.mjs", {"mail": html})["errors"]
+        for html in (mail, mail.replace("</h1>", '</h1><p style="position: sticky">Stays</p>'))
+    )
+    assert [feature for feature, *_ in known] == []
+    assert [feature for feature, *_ in unknown] == ["position"]
