@@ -333,6 +333,6 @@ def test_nothing_is_said_that_can_not_be_translated(marked: str, monkeypatch: py
     for name, html in shown.items():
         joined = "\n".join(texts_of(html))
         rest = re.sub(r"⟦[^⟦⟧]*(⟦[^⟦⟧]*⟧[^⟦⟧]*)*⟧", "", joined)
-        if left := [text for text in rest.splitlines() if not NO_WORDS.fullmatch(text.strip(' ·:'))]:
+        if left := [text for text in rest.splitlines() if not NO_WORDS.fullmatch(text.strip(" ·:"))]:
             bare[name] = left
     assert not bare, json.dumps(bare, indent=1, ensure_ascii=False)
