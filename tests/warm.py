@@ -76,7 +76,7 @@ def start(
     listening: socket.socket | None = None,
 ) -> Running:
     """`python` with these words; as the leader of a group of its own, so that all it starts can be killed;
-    with a socket that systemd would have opened for it.
+    with a socket that systemd would have opened for it. Only where `can_start`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     descriptors = [theirs.fileno(), stdout.fileno() if stdout else 1]
