@@ -7,6 +7,9 @@ BIN := .venv/bin
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs examples templates tests -type f ! -name '*.pyc')
 
+# Compiled once, not once by each process of the tests, whatever the machine is set to.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm screenshots clean
