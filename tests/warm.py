@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -113,17 +114,23 @@ def _forker() -> socket.socket:
 
 def fork_as_asked(asks: socket.socket) -> list[str] | None:
     """Returns in each new process, with what it is to run; and None when nobody can ask any more."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever waits is in between, below
     while True:
         request, descriptors, *_ = socket.recv_fds(asks, REQUEST_BYTES_MAX, 4)
+        _reap()
         if not request:
             return None
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             asks.close()
             return _new_process(descriptors, *json.loads(request))
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _reap() -> None:
+    """Those who have waited for a process, below: not ignored, so that what it took is counted as ours."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _new_process(
