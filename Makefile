@@ -13,6 +13,9 @@ LOOKS := tests/looks/node_modules/.installed
 WORDS := app/translations
 PO := --no-wrap --add-location=file
 
+# Compiled once, not once by each process of the tests, whatever the machine is set to.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm tools looks screenshots sheets words clean
