@@ -266,9 +266,9 @@ DEFECTS: list[tuple[str, str, Defect]] = [
     ("open-redirect", "next", next_followed),
     ("open-redirect", "backslashes", next_linked),
     ("open-redirect", "path", path_followed),
-    ("debug-on", "console", on("/console", "<h1>Werkzeug Debugger</h1>")),
+    ("debug-shown", "console", on("/console", "<h1>Werkzeug Debugger</h1>")),
     (
-        "debug-on",
+        "debug-shown",
         "traceback",
         body("There is nothing here", "Traceback (most recent call last)", at="doctor"),
     ),

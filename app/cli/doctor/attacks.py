@@ -76,7 +76,7 @@ OPEN_REDIRECT = Kind(
     "Sparekey only leads to configured places: look at the proxy's rewrites and at templates of your own.",
 )
 DEBUG = Kind(
-    "debug-on",
+    "debug-shown",
     "error",
     "Errors are shown with their code, or a debugger answers.",
     "Whoever gets there can read secrets, or run commands.",
