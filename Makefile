@@ -1,18 +1,24 @@
 # Everything a developer or a curious visitor types. `make` alone lists it.
 PORT ?= 5000
+SHEETS ?= instance/sheets
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 # Each has its own servers; whoever is done takes from the others.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
-TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs examples templates tests -type f ! -name '*.pyc')
+TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs examples templates tests -name node_modules -prune -o -type f ! -name '*.pyc' -print)
+# What looks at pages and mails, for Node.js. Nothing else needs it; its tests are skipped where it is missing, but not in CI.
+LOOKS := tests/looks/node_modules/.installed
 
 WORDS := app/translations
 PO := --no-wrap --add-location=file
 
+# Compiled once, not once by each process of the tests, whatever the machine is set to.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm screenshots words clean
+.PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm tools looks screenshots sheets words clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -28,7 +34,7 @@ else
 endif
 
 # Measuring makes the tests a third slower, so only CI and `make check` do it, and once: a failure leaves no file.
-.coverage: .venv/.develops $(TESTED)
+.coverage: .venv/.develops $(LOOKS) $(TESTED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report= --cov-fail-under=0
 
 security: .venv/.develops  ## run the tests of docs/security.md, and print it row by row
@@ -74,15 +80,23 @@ storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 min
 		$(BIN)/python -m pytest -v -s tests/faults tests/test_deployment.py tests/test_operations.py \
 		-k "storm or 64 or while_the_relay or keys_change"
 
+tools: $(LOOKS)  ## install what looks at pages and mails (needs Node.js)
+
+looks: .venv/.develops $(LOOKS)  ## what mail programs, a spam filter and Lighthouse say (needs Chromium, SpamAssassin)
+	PYTHONPATH=. $(BIN)/python tests/verdicts.py
+
 screenshots: .venv/.develops  ## take the README's pictures again (needs Chromium)
-	$(BIN)/python tests/screenshots.py
+	PYTHONPATH=. $(BIN)/python tests/screenshots.py
+
+sheets: .venv/.develops  ## every page and mail in large pictures, into SHEETS= (needs Chromium)
+	PYTHONPATH=. $(BIN)/python tests/contact_sheets.py $(SHEETS)
 
 words: .venv/.develops  ## collect what is said for translation, after texts have changed
 	$(BIN)/pybabel --quiet extract -F pyproject.toml -k _l -k N_ $(PO) --omit-header --sort-by-file -o $(WORDS)/messages.pot .
 	for po in $(WORDS)/*.po; do $(BIN)/pybabel --quiet update --no-wrap --ignore-pot-creation-date --no-fuzzy-matching --ignore-obsolete -D messages -i $(WORDS)/messages.pot -l $$(basename $$po .po) -o $$po; done
 
 clean:  ## remove what was set up and the demo's data
-	rm -rf .venv instance .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv tests/looks/node_modules instance .coverage .pytest_cache .mypy_cache .ruff_cache
 
 .venv/.runs: requirements.txt
 	$(call install,requirements.txt)
@@ -91,6 +105,10 @@ clean:  ## remove what was set up and the demo's data
 .venv/.develops: requirements-dev.txt
 	$(call install,requirements-dev.txt)
 	@touch $@ .venv/.runs
+
+$(LOOKS): tests/looks/package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix tests/looks
+	@touch $@
 
 ifdef UV
 define install

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
-from . import kinds
+from . import brand, kinds
 from .findings import Finding, Kind
 from .settings import Settings
 
@@ -118,6 +118,17 @@ ALWAYS: list[Rule] = [
             "RECOVERY_MAIL_COOLDOWN",
         ),
         lambda it, _: not it.RECOVERY_MAIL_COOLDOWN,
+    ),
+    (
+        Kind(
+            "accent-pale",
+            "warning",
+            "Text in RECOVERY_ACCENT would be too pale to be read.",
+            "Links are drawn in a darker shade of it, maybe none of your brand's (WCAG 2.2 SC 1.4.3).",
+            f"Take a darker one: with a contrast of {brand.TEXT_CONTRAST}:1 to {brand.LIGHT}.",
+            "RECOVERY_ACCENT",
+        ),
+        lambda it, _: brand.contrast(it.RECOVERY_ACCENT, brand.LIGHT) < brand.TEXT_CONTRAST,
     ),
     (
         Kind(

@@ -184,7 +184,9 @@ class LinkSuperseded(LinkError):
 class LinkRevoked(LinkError):
     code = "link_revoked"
     title = _l("This link was cancelled")
-    message = _l("Something about your account has changed since this link was sent. Ask for a new one.")
+    message = _l(
+        "It was cancelled, or something about your account has changed since it was sent. Ask for a new one."
+    )
 
 
 class AccountUnavailable(LinkError):

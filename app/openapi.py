@@ -50,6 +50,9 @@ def document(settings: Settings) -> Json:
             "get": _call("Whether somebody is signed in", answer="Anything", inside=True),
             "post": _call("Change the password", body="Change", answer="Anything", inside=True),
         },
+        "/language": {
+            "post": _call("Choose the language of one's mails", body="Language", inside=True),
+        },
         "/verify": {"post": _call("Type the password again", body="Verify", answer="Anything", inside=True)},
     }
     if settings.SECURITY_REGISTERABLE:
@@ -82,6 +85,7 @@ def _schemas(settings: Settings) -> Json:
         "SignIn": _object(sign_in, "identity", "password"),
         "Change": _object(change, *change),
         "Verify": _object({"password": TEXT}, "password"),
+        "Language": _object({"language": {"enum": ["", *settings.RECOVERY_LANGUAGES]}}, "language"),
         "Nothing": {"type": "object"},
     }
     return {**requests, **_answers()}

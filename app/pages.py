@@ -13,6 +13,7 @@ from flask import (
     Response,
     abort,
     current_app,
+    flash,
     get_flashed_messages,
     got_request_exception,
     redirect,
@@ -22,14 +23,16 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
+from flask_security import auth_required, current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from . import audit, clients, health, limits, openapi
 from .db import DATABASE_AWAY, db
-from .errors import LinkError, LinkInvalid, RequestError
+from .errors import InvalidRequest, LinkError, LinkInvalid, RequestError
 from .settings import Settings, current
 
 pages = Blueprint("pages", __name__)
@@ -47,7 +50,11 @@ WORDS: dict[int, tuple[str, Any, Any]] = {
         _l("This address does not take that kind of request."),
     ),
     409: ("conflict", _l("The account has changed meanwhile"), _l("Nothing was saved. Please start again.")),
-    413: ("invalid_request", _l("That was too much"), _l("What was sent is longer than anything we expect.")),
+    413: (
+        "invalid_request",
+        _l("That is too long"),
+        _l("What was sent is longer than anything we expect. Please go back and shorten it."),
+    ),
     429: ("rate_limited", _l("Too many tries"), _l("Please wait a minute, then try again.")),
     500: (
         "internal_error",
@@ -90,6 +97,21 @@ def init_app(app: Flask, settings: Settings) -> None:
 @pages.get("/")
 def home() -> ResponseReturnValue:
     return render_template("security/home.html")
+
+
+@pages.post("/language")
+@auth_required("session", "token")
+def choose_language() -> ResponseReturnValue:
+    """In which language an account has its mails; none: in that of the page or program that asks for them."""
+    language = (request.get_json() if request.is_json else request.form).get("language")
+    if language not in ("", *current().RECOVERY_LANGUAGES):
+        raise InvalidRequest(_("That language is not offered here."), field="language")
+    current_user.language = language
+    db.session.commit()
+    if clients.wants_json(request):
+        return clients.json_answer({})
+    flash(_("Saved."), "success")
+    return redirect(url_for("pages.home"), 303)
 
 
 @pages.get("/check-mail")

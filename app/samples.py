@@ -5,9 +5,9 @@ A mail that is added to `mail.py` or `other_mails.py` gets its sample here; a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from flask_security import (
     WebAuthnVerifyForm,
 )
 from flask_security.forms import Form
+from flask_security.proxies import _security
 from flask_security.utils import get_message
 from wtforms import HiddenField, SubmitField
 
@@ -54,6 +55,24 @@ RECIPIENT = "alice@example.com"
 LINK = "https://id.example.com/sample/a-link-that-opens-nothing"
 TOKEN = "A-sample-token-that-opens-nothing-at-all-00"  # noqa: S105  # as long as a true one
 OBJECTION = "A-sample-objection-that-ends-nothing-at-all"
+KEY = "MFRG-GZDF-MZTW-Q2LK-NNWG-23TP-OBYX-E43U"
+CODES = [
+    f"{number:04d}-{number * 7919 % 10000:04d}-{number * 104729 % 10000:04d}" for number in range(1234, 1239)
+]
+# What a browser is told to make a passkey, or to ask for one.
+PASSKEY = """{
+  "challenge": "c2FtcGxl", "allowCredentials": [], "excludeCredentials": [], "rp": {"name": "Sample"},
+  "user": {"id": "c2FtcGxl", "name": "alice", "displayName": "alice"},
+  "pubKeyCredParams": [{"type": "public-key", "alg": -7}]
+}"""
+PASSKEYS = [
+    {"name": "My phone", "usage": "first", "lastuse": "2026-02-28T14:05:00+00:00"},
+    {
+        "name": "The security key on the ring of the office keys, beside the blue one",
+        "usage": "secondary",
+        "lastuse": "2026-02-27T09:30:00+00:00",
+    },
+]
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,12 @@ class Page:
     template: str
     context: dict[str, Any]
     fields: tuple[str, ...] = ()
+    state: str = ""
+
+    @property
+    def name(self) -> str:
+        """No other sample has it."""
+        return f"{self.template}-{self.state}" if self.state else self.template
 
 
 _OBJECTION = Need(
@@ -207,14 +232,16 @@ def pages() -> list[Page]:
     """Our pages, in their states. Needs a request context (`a_request`), and no database."""
     found = [
         Page("home", {}),
-        Page("home", {"current_user": _alice()}),
+        Page("home", {"current_user": _alice()}, state="signed-in"),
         Page("check_mail", {"is_new": False}),
-        Page("check_mail", {"is_new": True}),
+        Page("check_mail", {"is_new": True}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
-        Page("reset_done", {"onward": "https://app.example.com/"}),
+        Page("reset_done", {"onward": "https://app.example.com/"}, state="onward"),
         *(
             Page(
-                "problem", {"title": "Sorry", "text": "That did not work.", "code": code, "request_id": name}
+                "problem",
+                {"title": "Sorry", "text": "That did not work.", "code": code, "request_id": name},
+                state=code,
             )
             for code, name in (("not_found", None), ("link_expired", None), ("internal_error", "sample"))
         ),
@@ -223,6 +250,7 @@ def pages() -> list[Page]:
                 "not_me",
                 {"kind": kind, "objection": OBJECTION, "has_happened": has_happened, "state": state},
                 ("csrf_token", "objection") if state == "asked" else (),
+                f"{kind}-{'late-' if kind == 'reset_instructions' and has_happened else ''}{state}",
             )
             for kind in ("reset_instructions", "reset_notice", "address_notice")
             for has_happened in ((False, True) if kind == "reset_instructions" else (True,))
@@ -259,14 +287,31 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
         signing_up = {"register_user_form": RegistrationForm(formdata=None)}
         found.append(Page("register_user", signing_up, ("csrf_token", "email")))
     if current().SECURITY_CHANGEABLE:
-        change = {"change_password_form": ChangeForm(formdata=None), "active_password": True}
-        fields = ("csrf_token", "password", "new_password", "new_password_confirm")
-        found.append(Page("change_password", {**change, "current_user": _alice()}, fields))
+        change = {"change_password_form": ChangeForm(formdata=None), "current_user": _alice()}
+        fields = ("csrf_token", "new_password", "new_password_confirm")
+        found.append(Page("change_password", {**change, "active_password": True}, (*fields, "password")))
+        found.append(Page("change_password", {**change, "active_password": False}, fields, "first"))
     found += _of_sign_in() + _of_second_factors() + _of_recovery_codes() + _of_passkeys() + _of_accounts()
-    if with_errors:
-        for page in found:
-            _refuse(next(value for value in page.context.values() if isinstance(value, Form)))
-    return found
+    if not with_errors:
+        return [*found, *_after_posts()]
+    for page in found:
+        _refuse(next(value for value in page.context.values() if isinstance(value, Form)))
+    return [replace(page, state=f"{page.state}-with-errors".lstrip("-")) for page in found]
+
+
+def _after_posts() -> list[Page]:
+    """What a form's own page shows when all was well."""
+    posted = current_app.request_class({"REQUEST_METHOD": "POST"})
+    known = {"request": posted, "current_user": _alice()}
+    sent = {"change_email_form": ChangeEmailForm(formdata=None), "current_email": RECIPIENT}
+    made = {"mf_recovery_codes_form": MfRecoveryCodesForm(formdata=None), "recovery_codes": CODES}
+    return [
+        *_if("SECURITY_CHANGE_EMAIL", Page("change_email", {**sent, **known}, state="sent")),
+        *_if(
+            "SECURITY_MULTI_FACTOR_RECOVERY_CODES",
+            Page("mf_recovery_codes", {**made, **known}, state="made"),
+        ),
+    ]
 
 
 def _if(setting: str, *pages: Page) -> list[Page]:
@@ -283,6 +328,15 @@ def _of_accounts() -> list[Page]:
     }
     return [
         Page("verify", {**again, **me}, ("csrf_token", "password")),
+        *_if(
+            "SECURITY_WEBAUTHN",
+            Page(
+                "verify",
+                {**again, **me, "has_webauthn_verify_credential": True},
+                ("csrf_token", "password"),
+                "or-passkey",
+            ),
+        ),
         *_if(
             "SECURITY_CHANGE_EMAIL",
             Page("change_email", {"change_email_form": ChangeEmailForm(formdata=None), **me}, ("email",)),
@@ -307,54 +361,102 @@ def _of_sign_in() -> list[Page]:
     setting_up.delete_method.choices = setting_up.delete_choices[:2]
     signing_in, again = UnifiedForm(formdata=None), UnifiedVerifyForm(formdata=None)
     proving = {"us_setup_validate_form": UnifiedSigninSetupValidateForm(formdata=None)}
-    key: dict[str, Any] = {"authr_qrcode": "data:,", "authr_key": "AAAA-BBBB", "state": TOKEN}
+    key: dict[str, Any] = {"authr_qrcode": _qr_code(), "authr_key": KEY, "state": TOKEN}
     offered = {"available_methods": METHODS, "setup_methods": METHODS, "active_methods": METHODS}
     key |= {"chosen_method": "authenticator", "current_methods_msg": "", **offered}
     mailed = {"code_methods": ["email"], "code_sent": False}
     passkey = {"has_webauthn_verify_credential": True, "wan_verify_form": WebAuthnVerifyForm(formdata=None)}
+    asked = UnifiedForm(formdata=None)
+    asked.identity.data = RECIPIENT
+    sent = ("csrf_token", "identity", "passcode")
+    by_mail = {"authr_qrcode": "", "chosen_method": "email"}
     return [
-        Page("us_signin", {"us_signin_form": signing_in, **mailed}, ("csrf_token", "identity", "passcode")),
+        Page("us_signin", {"us_signin_form": signing_in, **mailed}, sent),
+        Page("us_signin", {"us_signin_form": asked, **mailed}, sent, "code-sent"),
+        Page("us_signin", {"us_signin_form": signing_in, "code_methods": []}, sent, "by-app"),
         Page("us_verify", {"us_verify_form": again, **mailed, **passkey, **me}, ("csrf_token", "passcode")),
         Page(
             "us_setup",
             {"us_setup_form": setting_up, **proving, **key, "state": ""},
             ("csrf_token", "chosen_method", "delete_method"),
         ),
-        Page("us_setup", {"us_setup_form": setting_up, **proving, **key}, ("csrf_token", "passcode")),
+        Page("us_setup", {**proving, "us_setup_form": setting_up, **key}, ("csrf_token", "passcode"), "key"),
+        Page(
+            "us_setup",
+            {**proving, "us_setup_form": setting_up, **key, **by_mail},
+            ("csrf_token", "passcode"),
+            "code-by-mail",
+        ),
     ]
 
 
 def _of_second_factors() -> list[Page]:
     if not current().SECURITY_TWO_FACTOR:
         return []
-    choosing, rescue = TwoFactorSelectForm(formdata=None), RescueForm(formdata=None)
+    choosing = TwoFactorSelectForm(formdata=None)
     choosing.which.choices = [("authenticator", "authenticator"), ("webauthn", "passkey")]
-    code = {"two_factor_verify_code_form": TwoFactorVerifyCodeForm(formdata=None)}
-    key = {
-        "authr_qrcode": "data:,",
-        "authr_key": "AAAA-BBBB",
-        "state_token": TOKEN,
-        "two_factor_required": False,
-    }
-    setting_up = TwoFactorSetupForm(formdata=None)
-    setting_up.user = _alice()
-    known = {"two_factor_setup_form": setting_up, "changing": True, "current_user": _alice(), **code, **key}
-    offered = {"choices": current().SECURITY_TWO_FACTOR_ENABLED_METHODS, "primary_method": "none"}
-    asked = {"chosen_method": "authenticator", "two_factor_rescue_form": rescue, "problem": None}
     return [
-        Page("two_factor_setup", {**known, **offered, "chosen_method": None}, ("csrf_token", "setup")),
-        Page("two_factor_verify_code", {**code, **asked}, ("csrf_token", "code")),
+        *_of_second_factor_setup(),
+        *_of_second_factor_codes(),
         Page("two_factor_select", {"two_factor_select_form": choosing}, ("csrf_token", "which")),
     ]
+
+
+def _of_second_factor_setup() -> list[Page]:
+    setting_up, replacing, chosen = (TwoFactorSetupForm(formdata=None) for _ in range(3))
+    setting_up.user, replacing.user = _alice(), _alice(tf_primary_method="authenticator")
+    chosen.phone.data = "+14155550123"
+    code = {"two_factor_verify_code_form": TwoFactorVerifyCodeForm(formdata=None)}
+    key = {"authr_qrcode": _qr_code(), "authr_key": KEY, "state_token": TOKEN}
+    offered = [*current().SECURITY_TWO_FACTOR_ENABLED_METHODS]
+    known = {"changing": True, "current_user": _alice(), "two_factor_required": False, **key}
+    known |= {"choices": offered, "primary_method": "none", "chosen_method": None}
+    first = {"two_factor_setup_form": setting_up, **code, **known}
+    asked = {**code, "two_factor_setup_form": chosen, **known}
+    other = {"two_factor_setup_form": replacing, **code, **known, "choices": [*offered, "disable"]}
+    sent = ("csrf_token", "setup")
+    return [
+        Page("two_factor_setup", first, sent),
+        Page("two_factor_setup", {**first, "changing": False, "two_factor_required": True}, sent, "required"),
+        Page("two_factor_setup", other, sent, "in-use"),
+        *(
+            Page("two_factor_setup", {**asked, "chosen_method": method}, ("csrf_token", "code"), state)
+            for method, state in (("authenticator", "key"), ("sms", "code-by-sms"), ("email", "code-by-mail"))
+        ),
+    ]
+
+
+def _of_second_factor_codes() -> list[Page]:
+    code = {"two_factor_verify_code_form": TwoFactorVerifyCodeForm(formdata=None), "problem": None}
+    rescue, rescued = RescueForm(formdata=None), RescueForm(formdata=None)
+    rescue.help_setup.choices = []
+    rescued.help_setup.choices = [("help", "Tell whoever runs this site"), ("recovery_code", "")]
+    alone, lost = {**code, "two_factor_rescue_form": rescue}, {**code, "two_factor_rescue_form": rescued}
+    sent = ("csrf_token", "code")
+    return [
+        Page("two_factor_verify_code", {**alone, "chosen_method": "authenticator"}, sent),
+        Page("two_factor_verify_code", {**lost, "chosen_method": "email"}, sent, "code-by-mail"),
+        Page(
+            "two_factor_verify_code", {**lost, "chosen_method": "SMS", "problem": "help"}, sent, "help-told"
+        ),
+    ]
+
+
+def _qr_code() -> str:
+    known = f"otpauth://totp/Sample:alice?issuer=Sample&secret={KEY.replace('-', '')}"
+    drawn: str = _security.totp_factory.generate_qrcode("alice", known)
+    return drawn
 
 
 def _of_recovery_codes() -> list[Page]:
     lost = {"mf_recovery_form": MfRecoveryForm(formdata=None)}
     making = {"mf_recovery_codes_form": MfRecoveryCodesForm(formdata=None), "recovery_codes": []}
+    owner = _alice(mf_recovery_codes=CODES)
     return _if(
         "SECURITY_MULTI_FACTOR_RECOVERY_CODES",
         Page("mf_recovery", lost, ("csrf_token", "code")),
         Page("mf_recovery_codes", {**making, "current_user": _alice()}, ("csrf_token",)),
+        Page("mf_recovery_codes", {**making, "current_user": owner}, ("csrf_token",), "some-left"),
     )
 
 
@@ -367,15 +469,23 @@ def _of_passkeys() -> list[Page]:
     signing_in = {"wan_signin_form": WebAuthnSigninForm(formdata=None), "is_secondary": False}
     shown = {"wan_signin_response_form": WebAuthnSigninResponseForm(formdata=None)}
     again = {"wan_verify_form": WebAuthnVerifyForm(formdata=None)}
-    first, asked = (dict.fromkeys(("credential_options", "wan_state"), text) for text in ("", "{}"))
-    sent = ("csrf_token", "credential")
+    first, asked = ({"credential_options": text, "wan_state": text and TOKEN} for text in ("", PASSKEY))
+    second, sent = {"is_secondary": True}, ("csrf_token", "credential")
     return [
         Page("wan_register", {**new, **made, **first}, ("csrf_token", "name")),
-        Page("wan_register", {**made, **new, **asked}, sent),
+        Page(
+            "wan_register",
+            {**new, **made, **first, "registered_credentials": PASSKEYS},
+            ("csrf_token", "name"),
+            "some",
+        ),
+        Page("wan_register", {**made, **new, **asked}, sent, "asked"),
         Page("wan_signin", {**signing_in, **shown, **first}, ("csrf_token",)),
-        Page("wan_signin", {**signing_in, **shown, **asked}, sent),
+        Page("wan_signin", {**signing_in, **shown, **asked}, sent, "asked"),
+        Page("wan_signin", {**signing_in, **shown, **first, **second}, ("csrf_token",), "second-factor"),
+        Page("wan_signin", {**signing_in, **shown, **asked, **second}, sent, "second-factor-asked"),
         Page("wan_verify", {**again, **shown, **first}, ("csrf_token",)),
-        Page("wan_verify", {**again, **shown, **asked}, sent),
+        Page("wan_verify", {**again, **shown, **asked}, sent, "asked"),
     ]
 
 
@@ -389,15 +499,16 @@ def _refuse(form: Any) -> None:
 
 
 @contextmanager
-def a_request() -> Iterator[None]:
-    """Somebody asks, with a message from the page before."""
+def a_request(messages: Sequence[str] = ("UNAUTHENTICATED",)) -> Iterator[None]:
+    """Somebody asks, with messages from the page before, by Flask-Security's names for them."""
     headers = {"User-Agent": _WHO["user_agent"]}
     # One of Flask-Security's: its pages name their files by where they are.
     path = current_app.config["SECURITY_LOGIN_URL"]
     with current_app.test_request_context(
         path, environ_base={"REMOTE_ADDR": _WHO["source"]}, headers=headers
     ):
-        flash(get_message("UNAUTHENTICATED")[0], "info")
+        for name in messages:
+            flash(*get_message(name))
         yield
 
 
@@ -420,7 +531,7 @@ def render(template: str, context: dict[str, Any]) -> str:
     return current_app.jinja_env.get_template(template).render(known)
 
 
-def _alice() -> User:
+def _alice(**more: Any) -> User:
     now = datetime(2026, 2, 28, 14, 5)  # as the database keeps it: UTC, and does not say so
     return User(
         id=1,
@@ -431,4 +542,5 @@ def _alice() -> User:
         confirmed_at=now,
         create_datetime=now,
         update_datetime=now,
+        **more,
     )

@@ -77,19 +77,23 @@ MESSAGES = {
 }
 # Said when all is well.
 NOTICES = {
-    "CONFIRMATION_REQUEST": N_("If there is an account to be confirmed, a mail is on its way."),
-    "USERNAME_RECOVERY_REQUEST": N_("If there is an account with a username, a mail is on its way."),
+    "CONFIRMATION_REQUEST": N_(
+        "If there is an account to be confirmed for what you typed, a mail is on its way."
+    ),
+    "USERNAME_RECOVERY_REQUEST": N_(
+        "If there is an account with a username for what you typed, a mail is on its way."
+    ),
     "REAUTHENTICATION_SUCCESSFUL": N_("Thank you. You can go on."),
     "PASSWORD_CHANGE": N_("Your password is changed."),
     "CHANGE_EMAIL_SENT": N_("A mail is on its way to %(email)s."),
     "CHANGE_EMAIL_CONFIRMED": N_("Your email address is changed."),
     "EMAIL_CONFIRMED": N_("Your address is confirmed. You can sign in now."),
     "CODE_HAS_BEEN_SENT": N_("A code is on its way to you."),
-    "GENERIC_US_SIGNIN": N_("If the account has chosen codes by mail, one is on its way."),
+    "GENERIC_US_SIGNIN": N_("If the account that you typed has codes by mail, one is on its way."),
     "TWO_FACTOR_LOGIN_SUCCESSFUL": N_("You are signed in."),
     "TWO_FACTOR_CHANGE_METHOD_SUCCESSFUL": N_("Your second factor is set up."),
     "TWO_FACTOR_DISABLED": N_("Your second factor is removed."),
-    "US_SETUP_SUCCESSFUL": N_("It is set up. You can sign in with a code."),
+    "US_SETUP_SUCCESSFUL": N_("You can sign in with a code now."),
     "WEBAUTHN_REGISTER_SUCCESSFUL": N_("The passkey is added."),
     "WEBAUTHN_CREDENTIAL_DELETED": N_("The passkey is removed."),
     "USE_CODE": N_("Your code: %(code)s"),
@@ -100,7 +104,7 @@ FIRST = {
 }
 # Ways to a code, by Flask-Security's names for them.
 METHODS = {
-    "authenticator": _l("An app that shows codes"),
+    "authenticator": _l("Codes from an app"),
     "email": _l("Codes by mail"),
     "sms": _l("Codes by text message"),
     "webauthn": _l("A passkey"),

@@ -6,7 +6,7 @@ import logging
 
 from flask import Flask
 
-from . import checks, template_checks
+from . import checks, template_checks, word_checks
 from .checks import Server
 from .errors import Problem, SettingsError
 from .findings import Finding, errors
@@ -18,9 +18,14 @@ log = logging.getLogger(__name__)
 def refuse_errors(app: Flask, settings: Settings) -> None:
     """Raises SettingsError. Our own templates were looked at by our tests, so only an admin's are here."""
     with app.app_context():
-        found = [*checks.of_settings(settings), *template_checks.of_own_templates()]
+        found = of_files(settings)
     if wrong := errors(found):
         raise SettingsError([Problem(*_in_words(finding, settings)) for finding in wrong])
+
+
+def of_files(settings: Settings) -> list[Finding]:
+    """What is wrong or unwise in settings, templates and translations. Needs an app context."""
+    return [*checks.of_settings(settings), *template_checks.of_own_templates(), *word_checks.of_own_words()]
 
 
 def warn(server: Server | None = None) -> None:
@@ -28,7 +33,7 @@ def warn(server: Server | None = None) -> None:
     what `check --deploy` can only guess. Needs an app context.
     """
     settings = current()
-    found = [*checks.of_settings(settings), *template_checks.of_own_templates()]
+    found = of_files(settings)
     if server and not checks.is_here(settings):
         found += checks.of_deployment(settings, server)
     for finding in found:

@@ -24,6 +24,8 @@ from babel.units import format_unit
 from flask import Flask, Response, current_app, has_request_context, request
 from flask_babel import Babel, Domain, force_locale, format_date, format_datetime, get_locale
 from flask_security.babel import FsDomain
+from jinja2.utils import urlize
+from markupsafe import Markup
 
 from .layers import TRANSLATIONS
 from .settings import Settings, current
@@ -78,7 +80,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     _Babel(app, locale_selector=_language_of_the_request)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # a text may be wrapped where it stands
     app.jinja_env.globals.update(language=spoken, languages=switch)
-    app.jinja_env.filters.update(duration=duration, moment=moment, day=day)
+    app.jinja_env.filters.update(duration=duration, moment=moment, day=day, contact=contact)
     app.after_request(_remember_choice)
 
 
@@ -119,6 +121,11 @@ def duration(span: timedelta) -> str:
 def moment(when: datetime) -> str:
     """28 February 2026, 14:05:00 UTC: in BABEL_DEFAULT_TIMEZONE, and it says so."""
     return str(format_datetime(when, "long"))
+
+
+def contact(text: str) -> Markup:
+    """An address, a number or a URL, as a link where it can be one. It keeps its own direction."""
+    return Markup('<span dir="auto">{}</span>').format(Markup(urlize(text)))  # noqa: S704  # which escapes
 
 
 def day(moment_: str) -> str:
@@ -197,9 +204,12 @@ def _language_of_the_request() -> str:
     ):
         if chosen in names:
             return chosen
-    tags = {Language(name).tag: name for name in names}
-    best = request.accept_languages.best_match(tags)
-    return tags[best] if best else settings.BABEL_DEFAULT_LOCALE
+    there = {Language(name).tag.lower(): name for name in names}
+    for tag in (tag for tag, weight in request.accept_languages if weight):  # the dearest first
+        for wanted in (tag.lower(), tag.lower().partition("-")[0]):  # de-AT is content with de
+            if wanted in there:
+                return there[wanted]
+    return settings.BABEL_DEFAULT_LOCALE
 
 
 def _remember_choice(response: Response) -> Response:

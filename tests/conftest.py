@@ -31,6 +31,7 @@ import httpx
 import pytest
 import servers
 import trustme
+import warm
 from aiosmtpd.controller import Controller
 from flask import Flask
 from flask.testing import FlaskClient
@@ -542,13 +543,17 @@ def wait_for(condition: Any, seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
-class Admin:
-    """Runs the commands that the README promises, in processes of their own."""
+Process = subprocess.Popen[str] | warm.Running
 
-    def __init__(self, database_uri: str, mail_port: int, **environ: str) -> None:
+
+class Admin:
+    """Runs the commands that the README promises, in processes of their own: cold ones import everything."""
+
+    def __init__(self, database_uri: str, mail_port: int, is_cold: bool = False, **environ: str) -> None:
+        self.is_cold = is_cold
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        self.running: dict[subprocess.Popen[str], TextIO] = {}
+        self.running: dict[Process, TextIO] = {}
         self.environ = {
             **inherited(),
             **SECRETS,
@@ -563,20 +568,31 @@ class Admin:
 
     def types(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of manage.py that ends by itself."""
-        command = [sys.executable, "manage.py", *words]
-        return subprocess.run(command, cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=60)
+        with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
+            process = self._starts(("manage.py", *words), said, complained)
+            try:
+                process.wait(timeout=60)
+            finally:
+                process.kill()
+            said.seek(0)
+            complained.seek(0)
+            return subprocess.CompletedProcess(words, process.wait(), said.read(), complained.read())
 
-    def starts(self, *words: str) -> subprocess.Popen[str]:
+    def starts(self, *words: str) -> Process:
         """A process that stays."""
         # A file, not a pipe: a pipe that nobody reads fills up and stops its writer.
         log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the process is gone
-        process = subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, env=self.environ, text=True, stderr=log
-        )
+        process = self._starts(words, None, log)
         self.running[process] = log
         return process
 
-    def ends(self, process: subprocess.Popen[str]) -> str:
+    def _starts(self, words: tuple[str, ...], stdout: TextIO | None, stderr: TextIO) -> Process:
+        if not self.is_cold and warm.can_start(words, self.environ):
+            return warm.start(words, self.environ, stdout, stderr)
+        command = [sys.executable, *words]
+        return subprocess.Popen(command, cwd=ROOT, env=self.environ, text=True, stdout=stdout, stderr=stderr)
+
+    def ends(self, process: Process) -> str:
         """Ask it to end, and return what it wrote to stderr."""
         log = self.running.pop(process)
         process.send_signal(signal.SIGTERM)

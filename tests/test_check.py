@@ -26,6 +26,7 @@ import dns.rrset
 import flask_security
 import pytest
 import servers
+import warm
 from click.testing import CliRunner
 from conftest import ROOT, SECRETS, Mailbox, inherited, uncounted, wait_for
 from sqlalchemy import text
@@ -79,6 +80,12 @@ class Place:
         if READ_AT_IMPORT & env.keys():
             return _in_a_process(*words, **env)
         return CliRunner().invoke(manage.cli, list(words), env=env)
+
+    def starts(self, *words: str) -> warm.Running:
+        """A process that stays. It writes its log into the folder."""
+        environ = {**uncounted(), "RECOVERY_CONFIG": str(self.folder / "mine.toml")}
+        with (self.folder / "log").open("w") as log:
+            return warm.start(words, environ, None, log)
 
     def finds(self, *words: str, **environ: str) -> dict[str, dict[str, Any]]:
         """The findings by id, as JSON; the exit code must fit them."""
@@ -655,12 +662,7 @@ def test_a_deployment_grows_until_nothing_is_missing(place: Place, mailbox: Mail
     )
     assert made.exit_code == 0, made.output
     assert place.finds("--deploy").keys() == {"worker-not-seen"}
-    worker = subprocess.Popen(
-        [sys.executable, "manage.py", "worker"],
-        cwd=ROOT,
-        env={**uncounted(), "RECOVERY_CONFIG": str(place.folder / "mine.toml")},
-        stderr=subprocess.DEVNULL,
-    )
+    worker = place.starts("manage.py", "worker")
     try:
         wait_for(lambda: "worker-not-seen" not in place.finds("--deploy"), seconds=20)
         shown = place.types("check", "--deploy", "--fail-level", "info")
@@ -866,14 +868,8 @@ def test_gunicorn_warns_of_what_only_it_knows(place: Place) -> None:
     place.write({})
     assert place.types("db", "upgrade").exit_code == 0
     log = place.folder / "log"
-    gunicorn = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{servers.free_port()}"]
-    with log.open("w") as file:
-        server = subprocess.Popen(
-            [*gunicorn, "--workers", "2", "--threads", "20", "app:create_app()"],
-            cwd=ROOT,
-            env={**uncounted(), "RECOVERY_CONFIG": str(place.folder / "mine.toml")},
-            stderr=file,
-        )
+    sizes = ("--workers", "2", "--threads", "20", "--bind", f"127.0.0.1:{servers.free_port()}")
+    server = place.starts("-m", "gunicorn", *sizes, "app:create_app()")
     try:
         wait_for(lambda: "[threads-many]" in log.read_text(), seconds=30)
     finally:

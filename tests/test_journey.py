@@ -168,7 +168,7 @@ def test_a_single_page_client_does_it_in_json(running: Site) -> None:
 
 @pytest.fixture
 def admin(tmp_path: Path, mailbox: Mailbox) -> Iterator[Admin]:
-    somebody = Admin(f"sqlite:///{tmp_path}/admin.db", mailbox.port)
+    somebody = Admin(f"sqlite:///{tmp_path}/admin.db", mailbox.port, is_cold=True)
     yield somebody
     somebody.stops()
 

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 import servers
+import warm
 from conftest import (
     BOTH,
     NEW_PASSWORD,
@@ -39,15 +40,8 @@ from sqlalchemy import NullPool, create_engine, text
 OLD_KEY = SECRETS["FLASK_SECRET_KEY"]
 NEW_KEY = "Qm3vX8rT1wY6zA0bN5cK9dL2eJ7fH4gS"
 PAUSE_SECONDS = 0.1  # of each who makes load: the restarts shall take no minutes
+GUNICORN = ("-m", "gunicorn", "--workers", "2", "--threads", "4", "app:create_app()")
 ALONE = {"Connection": "close"}  # as nginx asks: a connection that is kept would be closed by a restart
-
-# gunicorn as systemd starts it behind sparekey-web.socket: the socket is there already, and stays.
-INHERIT = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "--workers", "2", "--threads", "4", "app:create_app()"])
-"""
 
 
 class Machines:
@@ -56,7 +50,7 @@ class Machines:
     def __init__(self, uri: str, mail_port: int) -> None:
         self.admin = Admin(uri, mail_port, FLASK_RECOVERY_MAIL_DAILY_CAP="1000")
         self.socket = socket.create_server(("127.0.0.1", self.admin.port), backlog=512)
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, warm.Running] = {}
 
     def settle(self, key: str, *fallbacks: str) -> None:
         self.admin.environ |= {
@@ -66,26 +60,21 @@ class Machines:
         for name in ("one", "two", "worker"):
             if name in self.running:
                 self.end(name)
-            words = (
-                ["manage.py", "worker"] if name == "worker" else ["-c", INHERIT, str(self.socket.fileno())]
-            )
-            self.running[name] = subprocess.Popen(
-                [sys.executable, *words],
-                cwd=ROOT,
-                env=self.admin.environ,
-                pass_fds=[self.socket.fileno()],
-                stderr=subprocess.DEVNULL,
-            )
+            # gunicorn as systemd starts it behind sparekey-web.socket: the socket is there already, and stays.
+            words = ("manage.py", "worker") if name == "worker" else GUNICORN
+            opened = None if name == "worker" else self.socket
+            with Path(os.devnull).open("w") as nowhere:
+                self.running[name] = warm.start(words, self.admin.environ, None, nowhere, listening=opened)
             if name != "worker":
                 self.wait_until_it_serves(self.running[name])
 
-    def wait_until_it_serves(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_until_it_serves(self, process: warm.Running) -> None:
         """Its two processes are there, and have had the time to load."""
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         wait_for(lambda: len(children.read_text().split()) == 2, 20)
         for _ in range(20):
             httpx.get(f"{self.admin.base}/healthz", headers=ALONE, timeout=30, verify=NO_TLS)
-        time.sleep(1)
+        time.sleep(0.4)
 
     def end(self, name: str) -> None:
         process = self.running.pop(name)

@@ -21,7 +21,7 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo
 
-from .. import checks, settings, template_checks
+from .. import checks, settings, template_checks, word_checks
 from ..findings import Finding, Kind, errors
 from . import deployed, live
 from .config import SECRET, is_secret
@@ -51,7 +51,16 @@ GUNICORN = Kind(
     "It will not start, or not serve.",
     "Correct the variable: a number of processes, and gunicorn's options.",
 )
-KINDS = [*checks.KINDS, *template_checks.KINDS, *deployed.KINDS, *live.KINDS, NOT_BOOTABLE, GUNICORN, IN_VAIN]
+KINDS = [
+    *checks.KINDS,
+    *template_checks.KINDS,
+    *word_checks.KINDS,
+    *deployed.KINDS,
+    *live.KINDS,
+    NOT_BOOTABLE,
+    GUNICORN,
+    IN_VAIN,
+]
 
 
 @click.command()
@@ -97,7 +106,7 @@ def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: b
         return [*found, NOT_BOOTABLE.found(error=type(error).__name__, said=_without_secrets(error, given))]
     app.logger.setLevel(logging.CRITICAL)  # what is wrong is said below
     with app.app_context():
-        found += template_checks.of_own_templates()
+        found += template_checks.of_own_templates() + word_checks.of_own_words()
         found += deployed.look() if deploy else []
         found += live.look(given) if lively else []
     return found

@@ -14,8 +14,6 @@ import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -28,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import warm
 from aiosmtpd.controller import Controller
-from conftest import ROOT, SECRETS, link_in, uncounted
+from conftest import SECRETS, link_in, uncounted
 from flask import Flask
 from flask_security.utils import verify_password
 from servers import NO_TLS, free_port
@@ -64,20 +63,14 @@ class Kill:
 class Process:
     """A process of ours, with all that it starts; kill it and start it as often as you like."""
 
-    def __init__(self, name: str, command: list[str], environ: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: tuple[str, ...], environ: dict[str, str], log: Path) -> None:
         self.name, self.command, self.environ, self.log = name, command, environ, log
         self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.running = subprocess.Popen(
-                [sys.executable, *self.command],
-                cwd=ROOT,
-                env=self.environ,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a group of its own: gunicorn dies with its children
-            )
+            # A group of its own: gunicorn dies with its children.
+            self.running = warm.start(self.command, self.environ, log, log, is_leader=True)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -203,11 +196,11 @@ class Storm:
         self.processes: dict[str, Process] = {}
         for number, port in enumerate(self.ports):
             bind = ["--bind", f"127.0.0.1:{port}", "--threads", "8"]
-            self._add(f"web {number + 1}", ["-m", "gunicorn", *bind, "app:create_app()"], 25)
+            self._add(f"web {number + 1}", ("-m", "gunicorn", *bind, "app:create_app()"), 25)
         for name in names:
-            self._add(name, ["manage.py", "worker"], self.relay.ports[name])
+            self._add(name, ("manage.py", "worker"), self.relay.ports[name])
 
-    def _add(self, name: str, command: list[str], mail_port: int) -> None:
+    def _add(self, name: str, command: tuple[str, ...], mail_port: int) -> None:
         environ = {
             **uncounted(),
             **SECRETS,

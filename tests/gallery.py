@@ -1,0 +1,183 @@
+"""Every page in its states, and every mail, as they are sent: what the checks of looks look at, and the pictures.
+
+Names are stable and say what is shown, such as `reset_password-with-errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from conftest import load_settings
+from flask import Flask
+from test_switches import ALL
+from werkzeug.exceptions import HTTPException, default_exceptions
+
+from app import create_app, pages, samples, words
+from app.errors import LinkError, NoMail, RequestError
+from app.letters import Letter
+
+LOCALES = ("en", "de", "fr", "es", "ar")
+HELP = "help@example.com"
+
+MAILING = {
+    "RECOVERY_PUBLIC_URL": "https://id.example.com",
+    "MAIL_SERVER": "mail.example.com",
+    "MAIL_USE_TLS": True,
+    "MAIL_DEFAULT_SENDER": "no-reply@example.com",
+}
+# Deployments that show what others do not.
+DEPLOYMENTS: dict[str, dict[str, Any]] = {
+    "full": {
+        **ALL,
+        **MAILING,
+        "SECURITY_SMS_SERVICE": "app.codes:FileSender",
+        "RECOVERY_SUPPORT_CONTACT": HELP,
+        "RECOVERY_OPERATOR": "operator@example.com",
+    },
+    "plain": MAILING,
+    "without-mail": {**MAILING, "MAIL_SERVER": "", "RECOVERY_SUPPORT_CONTACT": HELP},
+    "demo": {"RECOVERY_INBOX": True, "RECOVERY_SITE_NAME": "Sparekey demo"},
+}
+
+ELSEWHERE = {
+    "plain": {"home", "home-signed-in", "login_user", "verify", "check_mail", "not_me-address_notice-done"},
+    "without-mail": {"forgot_password"},
+}
+
+# One kind of mail may say several things.
+SAID_OTHERWISE = {
+    "registration-username-taken": ("registration", {"missed": "alice"}),
+    "reset_notice-nothing-known": ("reset_notice", {"source": None, "user_agent": None}),
+    "address_notice-nothing-known": ("address_notice", {"source": None, "user_agent": None}),
+    "operator_alert-of-no-account": ("operator_alert", {"account": None}),
+}
+
+# One of each kind.
+MESSAGES = {
+    "info": "UNAUTHENTICATED",
+    "success": "REAUTHENTICATION_SUCCESSFUL",
+    "error": "TWO_FACTOR_SETUP_EXPIRED",
+}
+
+
+@cache
+def deployment(name: str) -> Flask:
+    return create_app(load_settings(**DEPLOYMENTS[name]))
+
+
+def pages_in(locale: str = "en") -> dict[str, str]:
+    """The HTML of every page, by name."""
+    found = [
+        *_samples("full", locale),
+        *_problems(locale),
+        *_with_messages(locale),
+        *_without_features(locale),
+        *_of_the_demo(locale),
+    ]
+    named = dict(found)
+    assert len(named) == len(found), "two states of a page have one name"
+    first = {html: name for name, html in reversed(found)}  # what looks the same is looked at once
+    return {name: html for name, html in found if first[html] == name}
+
+
+def mails_in(locale: str = "en") -> dict[str, Letter]:
+    """Every mail, by name; and those that say something else where less is known or set."""
+    kinds = {mail.name: mail for mail in samples.MAILS}
+    otherwise = {
+        name: replace(kinds[kind], given={**kinds[kind].given, **given})
+        for name, (kind, given) in SAID_OTHERWISE.items()
+    }
+    with _asked("full", locale):
+        found = {name: samples.letter(mail) for name, mail in {**kinds, **otherwise}.items()}
+    with _asked("plain", locale):
+        found |= {f"{name}-without-contact": samples.letter(mail) for name, mail in kinds.items()}
+    return found
+
+
+@contextmanager
+def _asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
+    app = deployment(deployed)
+    with app.app_context(), samples.a_request(messages), words.speaking(locale):
+        yield app
+
+
+def _render(page: samples.Page) -> str:
+    return samples.render(f"security/{page.template}.html", page.context)
+
+
+def _samples(deployed: str, locale: str) -> Iterator[tuple[str, str]]:
+    with _asked(deployed, locale):
+        for page in samples.pages():
+            if page.template != "problem":
+                yield page.name, _render(page)
+
+
+def _problems(locale: str) -> Iterator[tuple[str, str]]:
+    """As the app itself answers them."""
+    for name, error in _refusals():
+        with _asked("full", locale) as app:
+            answer = app.make_response(app.handle_user_exception(error))
+        yield f"problem-{name}", answer.get_data(as_text=True)
+
+
+def _refusals() -> Iterator[tuple[str, Exception]]:
+    for kind in (pages.CsrfFailed, *_kinds_of(RequestError)):
+        error = kind(HELP) if kind is NoMail else kind()
+        yield error.code, error
+    for status, (code, _, _) in pages.WORDS.items():
+        kind_of: type[HTTPException] = default_exceptions[status]
+        yield f"{code}-{status}", kind_of()
+
+
+def _kinds_of(root: type[RequestError]) -> Iterator[type[RequestError]]:
+    for kind in root.__subclasses__():
+        if kind not in (LinkError, pages.CsrfFailed):
+            yield kind
+        yield from _kinds_of(kind)
+
+
+def _with_messages(locale: str) -> Iterator[tuple[str, str]]:
+    for kind, message in MESSAGES.items():
+        with _asked("full", locale, [message]):
+            yield f"home-told-{kind}", _render(samples.Page("home", {}))
+    with _asked("full", locale, [*MESSAGES.values()]):
+        login = next(page for page in samples.pages() if page.template == "login_user")
+        yield "login_user-told-everything", _render(login)
+
+
+def _without_features(locale: str) -> Iterator[tuple[str, str]]:
+    """What looks different where nothing is switched on, and where no mail is sent."""
+    for deployed, names in ELSEWHERE.items():
+        with _asked(deployed, locale):
+            for page in samples.pages():
+                if page.name in names:
+                    yield f"{page.name}-{deployed}", _render(page)
+
+
+def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
+    with _asked("demo", locale):
+        mail = _in_the_inbox(samples.letter(samples.MAILS[0]))
+        long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
+        for name, page in {
+            "inbox-empty": samples.Page("inbox", {"mails": []}),
+            "inbox": samples.Page("inbox", {"mails": [mail, long]}),
+            "inbox_mail": samples.Page("inbox_mail", {"mail": mail}),
+        }.items():
+            yield name, _render(page)
+
+
+def _in_the_inbox(letter: Letter) -> dict[str, Any]:
+    return {
+        "number": "1",
+        "subject": letter.subject,
+        "sender": "no-reply@example.com",
+        "recipient": letter.recipient,
+        "at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),
+        "text": letter.text,
+        "html": letter.html,
+    }
