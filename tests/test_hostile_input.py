@@ -10,6 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -304,7 +305,6 @@ def test_mail_goes_to_the_address_that_is_stored_and_not_to_what_it_decodes_to(
 # --- text that would like to be a template, or markup -----------------------------------------------------
 
 MARKUP = "{{7*7}}<b>x</b>${7*7}{% raw %}#{7*7}<%= 7*7 %>'\"&{{config}}"
-ESCAPED = "{{7*7}}&lt;b&gt;x&lt;/b&gt;${7*7}{% raw %}#{7*7}&lt;%= 7*7 %&gt;&#39;&#34;&amp;{{config}}"
 ADDRESS = "{{7*7}}${7*7}'&|`x`@example.com"  # a mailbox may be called that
 
 
@@ -317,14 +317,14 @@ def test_text_of_others_stands_in_both_parts_of_a_mail_as_it_is(make_site: Any) 
     site.work()
     for mail in site.mailbox.mails:
         assert MARKUP in mail["Subject"]
-        assert MARKUP in text_of(mail)
-        assert ESCAPED in html_of(mail)
+        assert MARKUP in " ".join(text_of(mail).split())  # it may be wrapped
+        assert MARKUP in " ".join(unescape(html_of(mail)).split())
         assert (
             "49"
             not in re.sub(r"https?://\S+", "", text_of(mail)).replace(f"{mail['Date']}", "").split("When:")[0]
         )
         assert "<b>" not in html_of(mail)
-    assert f"Browser:  {MARKUP}" in text_of(site.mailbox.mails[1])
+    assert f"Browser: {MARKUP}" in " ".join(text_of(site.mailbox.mails[1]).split())
 
 
 @pytest.mark.requirement("R53")
