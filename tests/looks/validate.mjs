@@ -23,6 +23,10 @@ const MAILS = {
     "no-inline-style": "off",
     // Outlook on Windows lays out by tables, and needs their old attributes.
     "no-deprecated-attr": "off",
+    // Outlook on Windows is told what only it needs in conditional comments.
+    "no-conditional-comment": "off",
+    // What moves the styles to their elements writes it large.
+    "doctype-style": "off",
     // Tables that only lay out have no parts; whatever parses them adds the one.
     "prefer-tbody": "off",
   },
