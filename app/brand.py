@@ -73,8 +73,11 @@ def logo() -> ResponseReturnValue:
 @cache
 def palette(accent: str) -> Palette:
     """The shades of a colour such as #0b6e66."""
-    bright = _readable(accent, DARK, WHITE, DARK_TEXT_CONTRAST)
-    return Palette(_shades(accent, LIGHT, BLACK), _shades(bright, DARK, WHITE))
+    fill = _readable(accent, DARK, WHITE)
+    return Palette(
+        _shades(accent, _readable(accent, LIGHT, BLACK), BLACK),
+        _shades(fill, _readable(fill, DARK, WHITE, DARK_TEXT_CONTRAST), WHITE),
+    )
 
 
 def contrast(one: str, other: str) -> float:
@@ -83,9 +86,9 @@ def contrast(one: str, other: str) -> float:
     return (paler + 0.05) / (darker + 0.05)
 
 
-def _shades(fill: str, ground: str, towards: str) -> Shades:
+def _shades(fill: str, text: str, towards: str) -> Shades:
     strong = _mixed(fill, towards, STRONGER)
-    return Shades(fill, _on(fill), strong, _on(strong), _readable(fill, ground, towards))
+    return Shades(fill, _on(fill), strong, _on(strong), text)
 
 
 def _on(fill: str) -> str:

@@ -35,10 +35,10 @@ def posted_identity() -> str:
     body = request.get_json() if request.is_json else request.form
     given = [value for name in ("identity", "email") for value in _all_values(body, name)]
     if len(given) > 1:
-        raise InvalidRequest(_("Give one identity."), field="identity")
+        raise InvalidRequest(_("Give one email address, username or phone number."), field="identity")
     identity = given[0] if given else ""
     if not isinstance(identity, str):
-        raise InvalidRequest(_("The identity must be text."), field="identity")
+        raise InvalidRequest(_("That is no email address, username or phone number."), field="identity")
     identity = identity.strip()
     if not identity:
         raise InvalidRequest(_("Type your email address, username or phone number."), field="identity")

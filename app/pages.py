@@ -50,7 +50,7 @@ WORDS: dict[int, tuple[str, Any, Any]] = {
         _l("This address does not take that kind of request."),
     ),
     409: ("conflict", _l("The account has changed meanwhile"), _l("Nothing was saved. Please start again.")),
-    413: ("invalid_request", _l("That was too much"), _l("What was sent is longer than anything we expect.")),
+    413: ("invalid_request", _l("That is too long"), _l("What was sent is longer than anything we expect.")),
     429: ("rate_limited", _l("Too many tries"), _l("Please wait a minute, then try again.")),
     500: (
         "internal_error",

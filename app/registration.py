@@ -77,7 +77,7 @@ def register() -> ResponseReturnValue:
     if request.method != "POST":
         return clients.json_answer(clients.what_to_know()) if is_json else _page(RegistrationForm())
     if "identity" in (request.get_json() if request.is_json else request.form):
-        raise InvalidRequest(_("Give one identity."), field="identity")  # or another would be counted
+        raise InvalidRequest(_("Give one value."), field="identity")  # or another would be counted
     form = RegistrationForm(MultiDict(request.get_json()) if request.is_json else request.form)
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_page(form), 400)

@@ -89,7 +89,7 @@ NOTICES = {
     "TWO_FACTOR_LOGIN_SUCCESSFUL": N_("You are signed in."),
     "TWO_FACTOR_CHANGE_METHOD_SUCCESSFUL": N_("Your second factor is set up."),
     "TWO_FACTOR_DISABLED": N_("Your second factor is removed."),
-    "US_SETUP_SUCCESSFUL": N_("It is set up. You can sign in with a code."),
+    "US_SETUP_SUCCESSFUL": N_("You can sign in with a code now."),
     "WEBAUTHN_REGISTER_SUCCESSFUL": N_("The passkey is added."),
     "WEBAUTHN_CREDENTIAL_DELETED": N_("The passkey is removed."),
     "USE_CODE": N_("Your code: %(code)s"),
@@ -100,7 +100,7 @@ FIRST = {
 }
 # Ways to a code, by Flask-Security's names for them.
 METHODS = {
-    "authenticator": _l("An app that shows codes"),
+    "authenticator": _l("Codes from an app"),
     "email": _l("Codes by mail"),
     "sms": _l("Codes by text message"),
     "webauthn": _l("A passkey"),

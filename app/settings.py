@@ -108,10 +108,6 @@ class Settings(BaseModel):
     RECOVERY_SUPPORT_CONTACT: kinds.Line
     RECOVERY_LOGO: kinds.Picture
     RECOVERY_ACCENT: kinds.Colour
-    BABEL_DEFAULT_LOCALE: kinds.Language
-    RECOVERY_LANGUAGES: kinds.Languages
-    RECOVERY_TRANSLATION_DIR: kinds.Directory
-    BABEL_DEFAULT_TIMEZONE: kinds.TimeZone
     RECOVERY_TRUSTED_PROXIES: Annotated[int, Field(ge=0)]
     RECOVERY_TEMPLATE_DIR: kinds.Directory
     RECOVERY_CLIENTS: kinds.Clients
@@ -123,6 +119,10 @@ class Settings(BaseModel):
     SECURITY_PHONE_REGION_DEFAULT: kinds.Region
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[kinds.Words, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
+    BABEL_DEFAULT_LOCALE: kinds.Language
+    RECOVERY_LANGUAGES: kinds.Languages
+    RECOVERY_TRANSLATION_DIR: kinds.Directory
+    BABEL_DEFAULT_TIMEZONE: kinds.TimeZone
     MAIL_SERVER: kinds.MailServer
     MAIL_PORT: kinds.Port
     MAIL_USE_TLS: bool

@@ -24,6 +24,8 @@ from babel.units import format_unit
 from flask import Flask, Response, current_app, has_request_context, request
 from flask_babel import Babel, Domain, force_locale, format_date, format_datetime, get_locale
 from flask_security.babel import FsDomain
+from jinja2.utils import urlize
+from markupsafe import Markup
 
 from .layers import TRANSLATIONS
 from .settings import Settings, current
@@ -78,7 +80,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     _Babel(app, locale_selector=_language_of_the_request)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # a text may be wrapped where it stands
     app.jinja_env.globals.update(language=spoken, languages=switch)
-    app.jinja_env.filters.update(duration=duration, moment=moment, day=day)
+    app.jinja_env.filters.update(duration=duration, moment=moment, day=day, contact=contact)
     app.after_request(_remember_choice)
 
 
@@ -119,6 +121,11 @@ def duration(span: timedelta) -> str:
 def moment(when: datetime) -> str:
     """28 February 2026, 14:05:00 UTC: in BABEL_DEFAULT_TIMEZONE, and it says so."""
     return str(format_datetime(when, "long"))
+
+
+def contact(text: str) -> Markup:
+    """An address, a number or a URL, as a link where it can be one. It keeps its own direction."""
+    return Markup('<span dir="auto">{}</span>').format(Markup(urlize(text)))  # noqa: S704  # which escapes
 
 
 def day(moment_: str) -> str:

@@ -31,7 +31,7 @@ HELP = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_OPERATOR": "op
 
 def objection_in(mail: Any) -> str:
     [text], [html] = (
-        re.findall(r'https?://[^\s"]+/not-me/[^\s"]+', part(mail)) for part in (text_of, html_of)
+        set(re.findall(r'https?://[^\s"<]+/not-me/[^\s"<]+', part(mail))) for part in (text_of, html_of)
     )
     assert text == html
     return str(text)
@@ -52,7 +52,7 @@ def test_whoever_is_signed_in_is_named_and_then_signed_out(site: Site) -> None:
     link, mallory = site.new_link(), site.visitor()
     mallory.submit("/login", identity="bob", password=OLD_PASSWORD, remember="y")
     form = mallory.open(link, follow_redirects=True)
-    assert "for <strong>a•••@example.com</strong>" in form.text
+    assert "for <strong><bdi>a•••@example.com</bdi></strong>" in form.text
     assert "In this browser b•••@example.com is signed in" in form.text
     done = mallory.set_password(link)
     assert done.location == "/reset-done"
@@ -314,7 +314,6 @@ def test_password_managers_and_eyes_are_helped(make_site: Any, chromium: Browser
         assert boxes.nth(0).get_attribute("type") == "text"
         assert boxes.nth(0).input_value() == NEW_PASSWORD
         show = page.get_by_role("button", name="Hide: New password", exact=True)
-        assert show.get_attribute("aria-pressed") == "true"
         show.click()
         assert boxes.nth(0).get_attribute("type") == "password"
         boxes.nth(1).fill("something else")

@@ -124,7 +124,7 @@ def code_for(key: str) -> str:
 def set_up_app(page: Page, base: str) -> str:
     """A second factor. Returns the key that the page shows."""
     page.goto(f"{base}/tf-setup")
-    if (app := page.get_by_label("An app that shows codes")).count():
+    if (app := page.get_by_label("Codes from an app")).count():
         app.check()
     press(page, "Set up")
     picture = page.get_by_role("img", name="QR code")
@@ -225,7 +225,7 @@ def test_one_of_two_second_factors(run: Any, tab: Page) -> None:
         is_in(tab)
         sign_out(tab, base)
         sign_in(tab, base)
-        press(tab, "An app that shows codes")
+        press(tab, "Codes from an app")
         answer(tab, code_for(key))
         is_in(tab)
 
@@ -272,7 +272,7 @@ def test_an_app_that_shows_codes(run: Any, page: Page) -> None:
         answer(page, f"{code[:3]} {code[3:]}")  # as the app shows it
         is_in(page)
         page.goto(f"{base}/tf-setup")
-        press(page, "Remove: An app that shows codes")
+        press(page, "Remove: Codes from an app")
         sign_out(page, base)
         sign_in(page, base)
         is_in(page)
@@ -285,7 +285,7 @@ def test_a_code_in_place_of_the_password(run: Any, page: Page) -> None:
         press(page, "Set up")
         key = page.locator(".key").inner_text().replace("-", "")
         answer(page, code_for(key))
-        assert "An app that shows codes" in page.locator(".rows").inner_text()
+        assert "Codes from an app" in page.locator(".rows").inner_text()
         sign_out(page, base)
         page.goto(f"{base}/us-signin")
         page.fill("[name=identity]", OBRIEN)
@@ -300,7 +300,7 @@ def test_recovery_codes_are_shown_once_and_each_works_once(run: Any, page: Page)
     with run(**FACTORS, **RECOVERY_CODES) as base, watched(page):
         sign_in(page, base)
         set_up_app(page, base)
-        page.get_by_role("link", name="make some").click()
+        page.get_by_role("link", name="Make recovery codes").click()
         press(page, "Make recovery codes")
         codes = [code.inner_text() for code in page.locator(".codes code").all()]
         assert len(set(codes)) == 5

@@ -76,7 +76,7 @@ def changes(site: Site, language: str) -> Any:
 def test_a_mail_is_in_the_language_in_which_it_was_asked_for(speaks: Callable[..., Site]) -> None:
     mail = asks(speaks(), "de-AT, de;q=0.9, en;q=0.5")
     assert mail["Subject"] == "Neues Passwort für Sparekey"
-    assert text_of(mail).split()[:6] == "Guten Tag, Für Ihr Konto bei".split()
+    assert text_of(mail).split()[:6] == ["Guten", "Tag,", "Für", "Ihr", "Konto", "bei"]
     assert "für 1 Stunde." in " ".join(text_of(mail).split())
     assert '<html lang="de" dir="ltr">' in html_of(mail)
     assert "für 1 Stunde." in html_of(mail)

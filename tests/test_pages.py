@@ -21,7 +21,7 @@ def test_home_says_where_one_is_and_where_to_go(site: Site) -> None:
     assert "You are not signed in" in visitor.open("/").text
     visitor.sign_in()
     assert "alice@example.com" in visitor.open("/").text
-    visitor.submit("/")  # the first form on it signs out
+    visitor.submit("/", "/logout")
     assert "You are not signed in" in visitor.open("/").text
 
 
@@ -162,7 +162,7 @@ def test_the_inbox_shows_mail_as_a_mail_program_would(make_site: Any, tmp_path: 
     listing = visitor.open("/inbox/").text
     assert "Reset your Sparekey password" in listing
     number = listing.split('href="/inbox/')[2].split('"')[0]
-    assert "somebody, most likely you" in visitor.open(f"/inbox/{number}").text
+    assert "Somebody, most likely you" in visitor.open(f"/inbox/{number}").text
     framed = visitor.open(f"/inbox/{number}/html")
     assert "Choose a new password</a>" in framed.text
     assert "sandbox" in framed.headers["Content-Security-Policy"]

@@ -17,7 +17,7 @@ from app import layers, settings
 from app.cli import reference
 
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
-SECTIONS = """The site, Links, Identities, Pages or single-page clients, Mail, Passwords, Limits, Sign-in features,
+SECTIONS = """The site, Links, Identities, Pages or single-page clients, Languages, Mail, Passwords, Limits, Sign-in features,
     Database, Operations"""
 SCHEMA = reference.schema()
 

@@ -180,6 +180,7 @@ POSTS = {
     "security.change_password",
     "objections.land",
     "objections.not_me",
+    "pages.choose_language",
 }
 POSTS_OF_FEATURES = {
     "security.change_email",
@@ -193,7 +194,10 @@ POSTS_OF_FEATURES = {
     "security.two_factor_token_validation",
     "security.tf_select",
 }
-UNLIMITED = {"security.logout"}  # whoever wants out gets out
+UNLIMITED = {
+    "security.logout",
+    "pages.choose_language",
+}  # whoever wants out gets out; or is in, and changes a word
 
 
 def posts(site: Site) -> dict[str, str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gallery
 import pytest
 from babel.messages import extract
 from babel.messages.catalog import Catalog
-from babel.messages.pofile import write_po
+from babel.messages.pofile import read_po, write_po
 from conftest import NEW_PASSWORD, ROOT, Site, load_settings
 
 from app import create_app, word_checks, words
@@ -134,7 +137,9 @@ def test_with_one_language_there_is_no_switch(make_site: Any) -> None:
 
 
 def test_programs_are_answered_in_their_users_language(make_site: Any, tmp_path: Path) -> None:
-    folder = write_words(tmp_path / "words", "de", **{"Give one identity.": "Nur eine Angabe."})
+    folder = write_words(
+        tmp_path / "words", "de", **{"Give one email address, username or phone number.": "Nur eine Angabe."}
+    )
     site: Site = make_site(RECOVERY_TRANSLATION_DIR=folder)
     body = {"identity": "alice", "email": "bob"}
     answer = site.visitor().post_json("/reset", json=body, headers={"Accept-Language": "de"})
@@ -241,3 +246,93 @@ def test_the_gallery_of_mails_speaks_every_language(site: Site, tmp_path: Path, 
         assert "RECOVERY_LANGUAGES has no 'nl'; there are en, de, fr, es, ar" in result.output
     else:
         assert "lang=&#34;de&#34;" in page.read_text()
+
+
+def texts_of(html: str) -> list[str]:
+    """All that a person reads or hears of a page."""
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        inside: ClassVar[list[str]] = []
+
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            self.inside.append(tag)
+            given = {name: value or "" for name, value in attributes}
+            found.extend(given.get(name, "") for name in ("alt", "title", "aria-label", "placeholder"))
+            said = [name for name in given if name.startswith("data-") and name not in NOT_SAID]
+            found.extend(given[name] for name in said)
+            if tag == "input" and given.get("type") == "submit":
+                found.append(given.get("value", ""))
+
+        def handle_endtag(self, tag: str) -> None:
+            while self.inside and self.inside.pop() != tag:
+                pass
+
+        def handle_data(self, data: str) -> None:
+            if not {"style", "script", "pre"} & set(self.inside):
+                found.append(data)
+
+    Reader.inside = []
+    Reader().feed(html)
+    return [text.strip() for text in found if text.strip()]
+
+
+NOT_SAID = {
+    "data-code",
+    "data-passkey",
+    "data-options",
+    "data-least",
+    "data-most",
+}  # other data- is, by scripts
+# What stands in no catalogue: names, addresses, made-up data, what mail programs are told.
+NO_WORDS = re.compile(
+    r"""Sparekey(\ demo)? | (https?://|mailto:)?[\w.+•%/~-]+@?[\w./~-]* | Alice's\ telephone | My\ key | [\W\d_]*
+        | .*Mozilla/.* | manage\.py\ events | \d+\ Februaro\ .*\ UTC | There\ are\ more\ events.* | My\ phone
+        | The\ security\ key\ on\ .* | (A\ subject\ that\ goes\ on\ and\ on,\ as\ some\ do,\ ?)+""",
+    re.VERBOSE,
+)
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory with a translation of everything into a language that puts each text between marks."""
+    with (TRANSLATIONS / "messages.pot").open("rb") as file:
+        source = read_po(file)
+    catalogue = Catalog(locale="eo")
+    for message in source:
+        if message.id:
+            ids = message.id if isinstance(message.id, tuple) else (message.id,)
+            texts = tuple(f"⟦{text}⟧" for text in ids)
+            catalogue.add(message.id, texts if message.pluralizable else texts[0])
+    folder = tmp_path_factory.mktemp("marked")
+    with (folder / "eo.po").open("wb") as file:
+        write_po(file, catalogue)
+    return str(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's own
+def test_nothing_is_said_that_can_not_be_translated(marked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a page or mail says comes from a catalogue: in a language that marks every text, nothing is bare."""
+    own = {
+        "RECOVERY_TRANSLATION_DIR": marked,
+        "RECOVERY_LANGUAGES": ["en", "eo"],
+        "BABEL_DEFAULT_LOCALE": "eo",
+    }
+    apps = {
+        name: create_app(load_settings(**{**given, **own})) for name, given in gallery.DEPLOYMENTS.items()
+    }
+    monkeypatch.setattr(gallery, "deployment", apps.__getitem__)
+    shown = gallery.pages_in("eo")
+    for name, letter in gallery.mails_in("eo").items():
+        shown |= {
+            f"mail {name}": letter.html,
+            f"text {name}": f"<p>{letter.text}</p>",
+            f"subject {name}": letter.subject,
+        }
+    bare = {}
+    for name, html in shown.items():
+        joined = "\n".join(texts_of(html))
+        rest = re.sub(r"⟦[^⟦⟧]*(⟦[^⟦⟧]*⟧[^⟦⟧]*)*⟧", "", joined)
+        if left := [text for text in rest.splitlines() if not NO_WORDS.fullmatch(text.strip(' ·:'))]:
+            bare[name] = left
+    assert not bare, json.dumps(bare, indent=1, ensure_ascii=False)

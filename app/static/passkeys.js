@@ -37,5 +37,5 @@ async function ask() {
   }
 }
 
-again.addEventListener("click", ask);
+again.addEventListener("click", (event) => { event.preventDefault(); ask(); });
 ask();

@@ -12,7 +12,7 @@ function addShow(box) {
   const say = () => {
     const isShown = box.type === "text";
     button.textContent = isShown ? words.hide : words.show;
-    button.setAttribute("aria-label", `${button.textContent}: ${label}`);
+    button.setAttribute("aria-label", (isShown ? words.hideWhat : words.showWhat).replace("{what}", label));
     box.style.paddingInlineEnd = `${button.offsetWidth + 12}px`;
   };
   button.addEventListener("click", () => {
