@@ -181,7 +181,7 @@ def test_a_new_password_is_counted_aloud_and_nothing_is_blocked(running: Site, s
         "e\u0301" * 9: "9 of 15 characters",  # as the server counts
         "correct horse battery": "Long enough.",
         "1" * 20: "Long enough. Digits alone are easy to guess: add a few words.",
-        "ababababababababab": "Long enough. It repeats itself, and that is easy to guess: add a few words.",
+        "ababababababababab": "Long enough. Repetitions are easy to guess: add a few words.",
         "x" * 129: "Use at most 128 characters.",
         "": "",
     }

@@ -159,7 +159,7 @@ def test_back_after_signing_out_shows_nobodys_page(running: Site, page: Page) ->
     page.goto(f"{base_of(running)}/login")
     fill_in(page, identity="alice", password=OLD_PASSWORD)
     assert "alice@example.com" in page.inner_text("main")
-    page.get_by_role("link", name="Change password").click()
+    page.get_by_role("link", name="Change your password").click()
     page.go_back()
     page.get_by_role("button", name="Sign out").click()
     page.go_back()

@@ -997,9 +997,11 @@ def test_two_passwords_that_differ_are_told_at_the_field(site: Site) -> None:
     described = re.search(r'aria-describedby="([\w -]+)"', field)
     assert described
     error = described[1].split()[-1]
-    assert f'id="{error}" role="alert">The two passwords are not the same.' in page
-    assert '<html lang="en">' in page
-    assert re.search(r"<title>Choose a new password · \w+</title>", page)
+    assert f'id="{error}">The two passwords are not the same.' in page
+    summary = page[page.index('role="alert"') :]
+    assert '<a href="#password_confirm">The two passwords are not the same.</a>' in summary
+    assert '<html lang="en" dir="ltr">' in page
+    assert re.search(r"<title>Problem: Choose a new password · \w+</title>", page)
     for name in ("password", "password_confirm"):
         assert f'<label for="{name}">' in page
 

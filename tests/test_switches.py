@@ -188,7 +188,7 @@ def test_signing_up_with_an_address_that_has_an_account_changes_nothing(made: An
     answer = sign_up(site, "alice@example.com", username="dora")
     assert answer.location.endswith("/check-mail?after=sign-up")
     site.work()
-    assert "has an account there already" in text_of(site.mailbox.mails[-1])
+    assert "There is an account with this address already" in text_of(site.mailbox.mails[-1])
     assert "/reset/" not in text_of(site.mailbox.mails[-1])
     assert site.rows(User) == before
 
