@@ -10,9 +10,10 @@ import colorsys
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from mimetypes import guess_type
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, abort, current_app, send_file
+from flask import Blueprint, Flask, Response, abort, current_app
 from flask.typing import ResponseReturnValue
 
 from .settings import Settings, current
@@ -52,6 +53,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         palette(settings.RECOVERY_ACCENT)
     )
     app.extensions["recovery_style"] = sheet
+    logo = settings.RECOVERY_LOGO
+    app.extensions["recovery_logo"] = Path(logo).read_bytes() if logo else None
     app.jinja_env.globals.update(
         palette=palette(settings.RECOVERY_ACCENT), style_version=sha256(sheet.encode()).hexdigest()[:8]
     )
@@ -64,10 +67,10 @@ def style() -> ResponseReturnValue:
 
 @brand.get("/logo")
 def logo() -> ResponseReturnValue:
-    path = current().RECOVERY_LOGO
-    if not path:
+    """An SVG can hold a script; the policy of every page lets none run."""
+    if not (picture := current_app.extensions["recovery_logo"]):
         abort(404)
-    return send_file(Path(path).resolve())
+    return Response(picture, content_type=guess_type(current().RECOVERY_LOGO)[0])
 
 
 @cache

@@ -57,6 +57,7 @@ UNUSED = Kind(
 KINDS = [UNREADABLE, BROKEN, MISSING, UNUSED]
 
 _NAME = re.compile(r"%\((\w+)\)")
+_ALONE = re.compile(r"(?<!%)(?:%%)*%(?![(%])")
 
 
 def of_own_words() -> list[Finding]:
@@ -124,6 +125,8 @@ def why_broken(message: Message) -> str | None:
     originals = message.id if isinstance(message.id, tuple | list) else [message.id]
     values = {name: 1 for original in originals for name in _NAME.findall(original)}
     for text in message.string if isinstance(message.string, tuple | list) else [message.string]:
+        if _ALONE.search(str(text)):
+            return "a percent sign stands alone"
         try:
             str(text) % values
         except KeyError as error:

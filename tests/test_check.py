@@ -32,7 +32,7 @@ from conftest import ROOT, SECRETS, Mailbox, inherited, uncounted, wait_for
 from sqlalchemy import text
 
 import manage
-from app import breaches, create_app, health, links, outbox, settings, startup
+from app import breaches, create_app, health, links, outbox, settings, startup, word_checks
 from app.cli import check as cli_check
 from app.db import db
 from app.models import OutboxMessage, User
@@ -237,6 +237,7 @@ MISTAKES = [
     unwise(
         "link-life-short", "SECURITY_RESET_PASSWORD_WITHIN", "15", SECURITY_RESET_PASSWORD_WITHIN="6 minutes"
     ),
+    unwise("accent-pale", "RECOVERY_ACCENT", "4.5:1", RECOVERY_ACCENT="#ffd400"),
     unwise(
         "second-factor-by-mail",
         "SECURITY_TWO_FACTOR_ENABLED_METHODS",
@@ -533,6 +534,7 @@ def test_there_are_enough_mistakes_and_of_every_kind() -> None:
         "inbox-on",
         "secrets-readable",
         "no-security-txt",
+        *(kind.id for kind in word_checks.KINDS),  # in test_words
     }
     assert {kind.id for kind in cli_check.KINDS} - planted == of_others | elsewhere
     assert len(cli_check.KINDS) == len({kind.id for kind in cli_check.KINDS})

@@ -467,7 +467,7 @@ MAILED: list[tuple[str, str, Defect]] = [
     ("link-elsewhere", "host", body(r"http://[\d.:]+/reset/", "https://evil.example/reset/", at="^/inbox/")),
     ("link-elsewhere", "objection", body(r"http://[\d.:]+/not-me/", "https://evil.example/not-me/", at=TEXT)),
     ("mail-without-link", "HTML", body("/reset/", "/other/", at=HTML)),
-    ("mail-link-repeated", "text", body(r"(?s)<pre>(.*)</pre>", r"<pre>\1 \1</pre>", at=TEXT)),
+    ("mail-link-repeated", "text", body(r"(?s)<pre([^>]*)>(.*)</pre>", r"<pre\1>\2 \2</pre>", at=TEXT)),
     ("link-broken", "404", header("Set-Cookie", None, at=TOKEN.pattern)),
     ("link-spent-by-opening", "HEAD", works_once()),
     ("link-stays", "form", form_at_once),

@@ -18,6 +18,7 @@ from conftest import NEW_PASSWORD, ROOT, Site, load_settings
 
 from app import create_app, word_checks, words
 from app.cli import mail
+from app.errors import SettingsError
 from app.layers import TRANSLATIONS
 from app.models import User
 
@@ -336,3 +337,75 @@ def test_nothing_is_said_that_can_not_be_translated(marked: str, monkeypatch: py
         if left := [text for text in rest.splitlines() if not NO_WORDS.fullmatch(text.strip(" ·:"))]:
             bare[name] = left
     assert not bare, json.dumps(bare, indent=1, ensure_ascii=False)
+
+
+GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
+
+
+@pytest.mark.parametrize(
+    ("file", "id", "said"),
+    [
+        (
+            'msgid "Need help? %(contact)s"\nmsgstr "Hilfe? %(kontakt)s"',
+            "translation-broken",
+            "there is no kontakt",
+        ),
+        ('msgid "Sign in"\nmsgstr "100 % sicher"', "translation-broken", "“Sign in”"),
+        ('msgid "Sign in"\nmsgstr "Gr\udcfc\udcdf"', "translation-unreadable", "can not be read"),
+        ('msgid "Sign in"\nAnmelden', "translation-unreadable", "can not be read"),
+        ('msgid "Sign inn"\nmsgstr "Anmelden"', "translation-unused", "Nothing says “Sign inn”"),
+    ],
+)
+def test_what_is_wrong_with_an_admins_words_is_found(
+    make_site: Any, tmp_path: Path, file: str, id: str, said: str
+) -> None:
+    (tmp_path / "de.po").write_text(GOOD_PO + file + "\n", errors="surrogateescape")
+    settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path))
+    with create_app(settings, checked=False).app_context():
+        [finding] = word_checks.of_own_words()
+    assert finding.id == id
+    assert said in f"{finding.what} {finding.hint}"
+    if finding.severity == "error":
+        with pytest.raises(SettingsError, match=re.escape(str(tmp_path / "de.po"))):
+            create_app(settings)
+    else:
+        create_app(settings)
+
+
+def test_a_language_of_the_admins_that_lacks_texts_is_named(tmp_path: Path) -> None:
+    folder = write_words(
+        tmp_path / "words", "nl", **{"Sign in": "Inloggen", "Lost? Call %(number)s": "Kwijt?"}
+    )
+    templates = tmp_path / "templates" / "security"
+    templates.mkdir(parents=True)
+    (templates / "check_mail.html").write_text(
+        '{% extends "shipped/security/check_mail.html" %}{{ _("Lost? Call %(number)s") }}'
+    )
+    own = {"RECOVERY_TRANSLATION_DIR": folder, "RECOVERY_TEMPLATE_DIR": str(tmp_path / "templates")}
+    with create_app(load_settings(RECOVERY_LANGUAGES=["en", "nl"], **own)).app_context():
+        [finding] = word_checks.of_own_words()
+    assert finding.id == "translation-missing"
+    assert re.match(r"3\d\d of 3\d\d texts are missing, such as “", finding.what)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"RECOVERY_LANGUAGES": ["en", "nl"]},
+            "no file nl.po in RECOVERY_TRANSLATION_DIR; there is ar, de, en, es, fr",
+        ),
+        ({"RECOVERY_LANGUAGES": ["en", "de", "de"]}, "each at most once"),
+        ({"RECOVERY_LANGUAGES": ["de"]}, "BABEL_DEFAULT_LOCALE"),
+        ({"RECOVERY_LANGUAGES": []}, "give at least 1"),
+        ({"RECOVERY_LANGUAGES": ["../../etc"]}, "give a language such as de"),
+        ({"BABEL_DEFAULT_LOCALE": "klingon"}, "give a language such as de"),
+        ({"BABEL_DEFAULT_TIMEZONE": "Mars/Olympus"}, "give a time zone such as UTC or Europe/Berlin"),
+        ({"RECOVERY_ACCENT": "teal"}, "RECOVERY_ACCENT"),
+        ({"RECOVERY_LOGO": "/nowhere/logo.svg"}, "no such file"),
+        ({"RECOVERY_LOGO": __file__}, "give a picture that browsers show"),
+    ],
+)
+def test_languages_and_looks_that_can_not_be_had_stop_the_start(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load_settings(**given)

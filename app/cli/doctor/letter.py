@@ -138,7 +138,7 @@ def _wait_for_mail(visit: Visit, before: list[str]) -> tuple[str, str] | None:
     while time.monotonic() < deadline:
         new = [number for number in _numbers(visit.get("/inbox/")) if number not in before]
         for number in new:
-            found = re.search(r"<pre>(.*?)</pre>", visit.get(f"/inbox/{number}").text, re.DOTALL)
+            found = re.search(r"<pre[^>]*>(.*?)</pre>", visit.get(f"/inbox/{number}").text, re.DOTALL)
             text = unescape(re.sub(r"<[^<>]+>", "", found[1] if found else ""))
             html = unescape(visit.get(f"/inbox/{number}/html").text)
             if LINK.search(text) or LINK.search(html):
