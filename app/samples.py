@@ -37,6 +37,7 @@ from flask_security.proxies import _security
 from flask_security.utils import get_message
 from wtforms import HiddenField, SubmitField
 
+from . import alerts
 from .codes import RescueForm
 from .forms import AskForm, ChangeForm, NewPasswordForm
 from .letters import Letter, finished
@@ -217,7 +218,11 @@ MAILS = (
     Mail(
         "operator_alert",
         "to the operator",
-        {"what": "There are more events of the kind “refused” than usual.", "account": 42, **_HAPPENED},
+        {
+            "what": LazyString(_, alerts.BURST, kind="refused", limit=100, minutes=10),
+            "account": 42,
+            **_HAPPENED,
+        },
         only_with="RECOVERY_OPERATOR",
     ),
 )

@@ -102,7 +102,7 @@ def mails_in(locale: str = "en") -> dict[str, Letter]:
 @contextmanager
 def _asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
     app = deployment(deployed)
-    with app.app_context(), samples.a_request(messages), words.speaking(locale):
+    with app.app_context(), words.speaking(locale), samples.a_request(messages):
         yield app
 
 
