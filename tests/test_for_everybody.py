@@ -225,3 +225,35 @@ def test_a_page_does_not_move_while_it_loads(running: Site, scripted: Page) -> N
         page.goto(url)
         page.wait_for_load_state("networkidle")
         assert page.evaluate(moved) == []
+
+
+def test_a_screen_reader_meets_things_in_the_order_in_which_they_are_needed(
+    running: Site, scripted: Page
+) -> None:
+    page = scripted
+    page.goto(link_for_alice(running))
+    page.locator("[name=password]").fill("short")
+    page.locator("[name=password_confirm]").fill("short")
+    page.locator("main [type=submit]").click()
+    page.get_by_role("alert").wait_for()
+    met = re.findall(r"^\s*- '?(\w+)(?: \"([^\"]+)\")?", page.locator("body").aria_snapshot(), re.MULTILINE)
+    first_words = [f"{role} {' '.join(name.split()[:3])}".strip() for role, name in met]
+    expected = [
+        "link To the content",
+        "banner",
+        "main",
+        "heading Choose a new",
+        "alert",
+        "link Use at least",
+        "textbox New password",
+        "button Show: New password",
+        "textbox New password again",
+        "button Show: New password",
+        "button Set new password",
+        "contentinfo",
+        "navigation Language",
+    ]
+    places = []
+    for one in expected:
+        places.append(first_words.index(one, places[-1] + 1 if places else 0))
+    assert places == sorted(places)

@@ -78,6 +78,13 @@ def test_every_mail_is_for_everybody(chromium: Browser, tools: None, locale: str
         assert on.elsewhere == []
 
 
+def test_long_words_break(chromium: Browser) -> None:
+    """German has the longest; at 320 px each must find its place."""
+    with stage(chromium) as on:
+        shown = {**gallery.pages_in("de"), **html_of_mails("de")}
+        assert not (wrong := seen(on, shown, lambda: on.sideways_at(320))), wrong
+
+
 def test_all_can_be_read_in_the_dark(chromium: Browser, tools: None) -> None:
     """Only colours are other ones."""
     shown = {**gallery.pages_in("en"), **html_of_mails("en")}

@@ -409,3 +409,30 @@ def test_a_language_of_the_admins_that_lacks_texts_is_named(tmp_path: Path) -> N
 def test_languages_and_looks_that_can_not_be_had_stop_the_start(given: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(said)):
         load_settings(**given)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/login?language=%00",
+        "/login?language=de&language=fr",
+        "/login?language=" + "x" * 5000,
+        "/login?language[]=de",
+    ],
+)
+def test_whatever_is_asked_for_as_language_gets_a_page(site: Site, path: str) -> None:
+    for asked in ("de" * 3000, "de;q=1e400", "de;q=nan", "de;q=-1", ",".join(["xx"] * 3000)):
+        page = site.visitor().open(path, headers={"Accept-Language": asked})
+        assert page.status_code == 200
+        assert language_of(page) in ("en", "de")
+        assert "xxx" not in page.headers.get("Set-Cookie", "")
+
+
+def test_a_page_that_only_a_post_makes_has_no_switch(make_site: Any) -> None:
+    """Whoever followed it would be told that this can not be done."""
+    site: Site = make_site(
+        SECURITY_UNIFIED_SIGNIN=True, SECURITY_TOTP_SECRETS={"1": "uRk8Wq3nV5bXz1cYt7sLp0Mf"}
+    )
+    page = site.visitor().submit("/us-signin", "/us-signin/send-code", identity="alice")
+    assert page.status_code == 200
+    assert "hreflang" not in page.text
