@@ -123,6 +123,7 @@ def test_the_switch_keeps_what_the_page_was_asked_for(site: Site) -> None:
     assert 'lang="en" dir="ltr" aria-current="true">English</a>' in page
 
 
+@pytest.mark.requirement("R44")
 def test_the_cookie_says_nothing_but_the_language(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com")
     kept = site.visitor().open("/login?language=de").headers["Set-Cookie"]
