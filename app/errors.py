@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
 
@@ -128,7 +129,7 @@ class NoMail(RequestError):
     title = _l("Please ask for help")
 
     def __init__(self, contact: str) -> None:
-        said = _l(
+        said = _(
             "This site sends no mail. Please ask %(contact)s for a link to a new password.", contact=contact
         )
         super().__init__(said)

@@ -37,9 +37,7 @@ def posted_identity() -> str:
     if len(given) > 1:
         raise InvalidRequest(_("Give one email address, username or phone number."), field="identity")
     identity = given[0] if given else ""
-    if not isinstance(identity, str):
-        raise InvalidRequest(_("That is no email address, username or phone number."), field="identity")
-    identity = identity.strip()
+    identity = identity.strip() if isinstance(identity, str) else "\0"  # refused below
     if not identity:
         raise InvalidRequest(_("Type your email address, username or phone number."), field="identity")
     if len(identity) > IDENTITY_LENGTH_MAX or not identity.isprintable():

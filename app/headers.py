@@ -42,7 +42,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         headers["Permissions-Policy"] = FEATURES
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        headers["Cache-Control"] = "max-age=3600" if request.endpoint in KEPT else "no-store"
+        is_kept = request.endpoint in KEPT and response.status_code < 400
+        headers["Cache-Control"] = "max-age=3600" if is_kept else "no-store"
         # no-referrer only where the URL holds a token: with it, browsers send "Origin: null" with
         # our own forms, and Flask-WTF refuses those on https.
         headers["Referrer-Policy"] = "no-referrer" if _token_in_url() else "same-origin"

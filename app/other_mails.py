@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 from email.message import EmailMessage
-from typing import Any
 
 from flask import url_for
 from flask_security.confirmable import generate_confirmation_token, requires_confirmation
@@ -36,7 +35,8 @@ def _username(message: OutboxMessage) -> EmailMessage:
 
 def _notice(message: OutboxMessage) -> EmailMessage:
     """That something has happened. Where it goes, and what its template says, rest in the message."""
-    said = _content_of(message)
+    said = outbox.content_of(message)
+    said.pop("language", None)  # in a template it is the one that is spoken
     said["changed_at"] = datetime.fromisoformat(said["changed_at"])
     objection = objections.token_for(message)
     return letters.write(message, message.kind, said["address"], objection=objection, **said)
@@ -44,12 +44,7 @@ def _notice(message: OutboxMessage) -> EmailMessage:
 
 def _by_flask_security(message: OutboxMessage) -> EmailMessage:
     """A mail that Flask-Security has written itself: change of address, a code, ..."""
-    return letters.as_mail(letters.finished(**_content_of(message)), message.message_id)
-
-
-def _content_of(message: OutboxMessage) -> dict[str, Any]:
-    """Without the language: `language` in a template is the one that is spoken."""
-    return {name: value for name, value in outbox.content_of(message).items() if name != "language"}
+    return letters.as_mail(letters.finished(**outbox.content_of(message)), message.message_id)
 
 
 def who_asked(message: OutboxMessage, pause: float = math.inf) -> User:
@@ -71,5 +66,5 @@ COMPOSERS: dict[str, Callable[[OutboxMessage], EmailMessage]] = {
     "reset_notice": _notice,
     "address_notice": _notice,
     "operator_alert": _notice,
-    "flask_security": _by_flask_security,
+    outbox.WRITTEN: _by_flask_security,
 }

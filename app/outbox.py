@@ -35,6 +35,7 @@ RETRY_MAX = timedelta(hours=1)
 RETRY_JITTER = 0.25  # a pause is up to this much longer: retries must not march in step
 CLAIM_WAIT_MS = 2_000
 REASON_LENGTH_MAX = 255
+WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
 
 
 def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
@@ -45,11 +46,12 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
     if not current().sends_mail:
         return
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
+    content = content if kind == WRITTEN else {"language": spoken().name, **content}
     message = {
         "kind": kind,
         "user_id": user_id,
         "nonce": secrets.token_bytes(32),
-        "sealed": _sealer().encrypt(json.dumps({"language": spoken().name, **content}).encode()).decode(),
+        "sealed": _sealer().encrypt(json.dumps(content).encode()).decode(),
         "message_id": f"<{secrets.token_hex(16)}@{host}>",  # of every attempt: a repeat can be recognised
         "same": same and fingerprint(same),
     }

@@ -117,7 +117,7 @@ def choose_language() -> ResponseReturnValue:
 @pages.get("/check-mail")
 def check_mail() -> ResponseReturnValue:
     """Where everybody ends who has asked for a link, or signed up."""
-    return render_template("security/check_mail.html", is_new=request.args.get("after") == "sign-up")
+    return render_template("security/check_mail.html", to_confirm=request.args.get("after") == "sign-up")
 
 
 @pages.get("/reset-done")

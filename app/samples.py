@@ -238,8 +238,8 @@ def pages() -> list[Page]:
     found = [
         Page("home", {}),
         Page("home", {"current_user": _alice()}, state="signed-in"),
-        Page("check_mail", {"is_new": False}),
-        Page("check_mail", {"is_new": True}, state="after-sign-up"),
+        Page("check_mail", {"to_confirm": False}),
+        Page("check_mail", {"to_confirm": True}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": "https://app.example.com/"}, state="onward"),
         *(

@@ -77,7 +77,7 @@ class QueuedMailUtil(MailUtil):
         with words.speaking(language):
             if words.spoken() != spoken:
                 said = _said_again(template, said, context)
-        outbox.enqueue("flask_security", user_id=user.id if user else None, recipient=recipient, **said)
+        outbox.enqueue(outbox.WRITTEN, user_id=user.id if user else None, recipient=recipient, **said)
         if has_request_context():
             after_this_request(_commit)
 

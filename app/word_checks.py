@@ -13,7 +13,8 @@ from flask import current_app
 from .findings import Finding, Kind
 from .layers import TRANSLATIONS
 from .settings import current
-from .words import OF_FLASK_SECURITY
+from .templating import SUFFIXES
+from .words import OF_FLASK_SECURITY, compiled
 
 if TYPE_CHECKING:
     from babel.messages.catalog import Catalog, Message
@@ -56,7 +57,7 @@ UNUSED = Kind(
 )
 KINDS = [UNREADABLE, BROKEN, MISSING, UNUSED]
 
-_NAME = re.compile(r"%\((\w+)\)")
+_NAME = re.compile(r"%\((\w+)\)(\w)")
 _ALONE = re.compile(r"(?<!%)(?:%%)*%(?![(%])")
 
 
@@ -77,7 +78,8 @@ def _found() -> Iterator[Finding]:
     for path in sorted(Path(folder).glob("*.po")):
         try:
             catalogue = read(path)
-        except ValueError as error:
+            compiled(path, path.stem)  # which reads the rule for plural forms
+        except (ValueError, LookupError) as error:  # an encoding or a language that there is not
             yield UNREADABLE.found(where=str(path), said=" ".join(str(error).split()))
             continue
         for message in catalogue:
@@ -104,12 +106,12 @@ def read(path: Path) -> Catalog:
     """Raises ValueError."""
     from babel.messages import pofile  # takes 30 ms, and few need it
 
-    with path.open("rb") as file:
-        try:
-            language = None if path.suffix == ".pot" else path.stem
+    language = None if path.suffix == ".pot" else path.stem
+    try:
+        with path.open("rb") as file:
             return pofile.read_po(file, locale=language, abort_invalid=True)
-        except (pofile.PoFileError, UnknownLocaleError) as error:
-            raise ValueError(str(error)) from None
+    except (OSError, pofile.PoFileError, UnknownLocaleError) as error:
+        raise ValueError(str(error)) from None
 
 
 def is_translated(message: Message) -> bool:
@@ -120,13 +122,17 @@ def is_translated(message: Message) -> bool:
 
 def why_broken(message: Message) -> str | None:
     """Why a translation fails when it is said; None when it does not."""
-    if not is_translated(message):
+    if not message.id or message.fuzzy:
         return None
     originals = message.id if isinstance(message.id, tuple | list) else [message.id]
-    values = {name: 1 for original in originals for name in _NAME.findall(original)}
+    values = {name: 1 if kind == "d" else "1" for text in originals for name, kind in _NAME.findall(text)}
     for text in message.string if isinstance(message.string, tuple | list) else [message.string]:
         if _ALONE.search(str(text)):
             return "a percent sign stands alone"
+        if not any("\n" in original for original in originals) and "\n" in str(text):
+            return "a line ends within it"
+        if {*'"<>'} & set(str(text)) - set("".join(originals)):
+            return 'it holds ", < or >, which HTML reads as its own: write “ and ”'
         try:
             str(text) % values
         except KeyError as error:
@@ -138,20 +144,21 @@ def why_broken(message: Message) -> str | None:
 
 def _said() -> set[str]:
     """All that is said: by us, by Flask-Security, and by the admin's own templates."""
+    found = texts_in(TRANSLATIONS / "messages.pot") | texts_in(OF_FLASK_SECURITY / "flask_security.pot")
+    return found | _said_by_templates(current().RECOVERY_TEMPLATE_DIR)
+
+
+def _said_by_templates(folder: str) -> set[str]:
     from babel.messages import extract  # as above
 
-    templates = [("**", "jinja2")]
-    own = current().RECOVERY_TEMPLATE_DIR
-    return {
-        *texts_in(TRANSLATIONS / "messages.pot"),
-        *texts_in(OF_FLASK_SECURITY / "flask_security.pot"),
-        *(
-            found[2][0] if isinstance(found[2], tuple) else found[2]
-            for found in (
-                extract.extract_from_dir(own, templates, {"**": {"trimmed": "true"}}) if own else ()
-            )
-        ),
-    }
+    if not folder:
+        return set()
+    templates = [(f"**{ending}", "jinja2") for ending in SUFFIXES]
+    try:
+        found = list(extract.extract_from_dir(folder, templates, {"**": {"trimmed": "true"}}))
+    except UnicodeDecodeError:  # of which the checks of templates tell
+        return set()
+    return {text[0] if isinstance(text, tuple) else text for _, _, text, *_ in found}
 
 
 def texts_in(path: Path) -> set[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -100,10 +101,9 @@ def speaking(language: str | None) -> AbstractContextManager[None]:
 
 
 def switch() -> Iterator[Language]:
-    """What this page can be had in; nothing where there is no choice, or only a POST makes the page."""
+    """What this page can be had in; nothing where there is no choice, or a POST's answer would be lost."""
     names = current().RECOVERY_LANGUAGES
-    rule = request.url_rule
-    if len(names) > 1 and (request.method == "GET" or rule is None or "GET" in (rule.methods or ())):
+    if len(names) > 1 and request.method == "GET":
         yield from map(Language, names)
 
 
@@ -156,7 +156,7 @@ class Catalogues(FsDomain):
         texts = _of_flask_security(name)
         for folder in self.folders:
             if (path := folder / f"{name}.po").is_file():
-                more = _compiled(path, name)
+                more = compiled(path, name)
                 texts.merge(more)
                 texts.plural = more.plural  # which merging forgets
         return texts
@@ -171,8 +171,8 @@ def _of_flask_security(name: str) -> Translations:
     return Translations()
 
 
-def _compiled(path: Path, name: str) -> Translations:
-    """What msgfmt would make of it. Nobody has to run anything after changing a word."""
+def compiled(path: Path, name: str) -> Translations:
+    """What msgfmt would make of it: nobody has to run anything after changing a word. Raises ValueError."""
     from babel.messages import mofile, pofile  # a language is read once; most processes read none
 
     with path.open("rb") as file:
@@ -204,7 +204,7 @@ def _language_of_the_request() -> str:
     ):
         if chosen in names:
             return chosen
-    there = {Language(name).tag.lower(): name for name in names}
+    there = _tags(tuple(names))
     for tag in (tag for tag, weight in request.accept_languages if weight):  # the dearest first
         for wanted in (tag.lower(), tag.lower().partition("-")[0]):  # de-AT is content with de
             if wanted in there:
@@ -212,9 +212,20 @@ def _language_of_the_request() -> str:
     return settings.BABEL_DEFAULT_LOCALE
 
 
+@cache
+def _tags(names: tuple[str, ...]) -> dict[str, str]:
+    """What browsers call these. They leave scripts out, and another country's is better than none."""
+    there = {Language(name).tag.lower(): name for name in names}
+    for name in names:
+        locale = Language(name).locale
+        for tag in (f"{locale.language}-{locale.territory}", locale.language):
+            there.setdefault(tag.lower(), name)
+    return there
+
+
 def _remember_choice(response: Response) -> Response:
     chosen = request.args.get(CHOICE)
-    if chosen in current().RECOVERY_LANGUAGES:
+    if chosen in current().RECOVERY_LANGUAGES and response.mimetype == "text/html":
         response.set_cookie(
             current_app.config["RECOVERY_LANGUAGE_COOKIE"],
             chosen,

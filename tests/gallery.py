@@ -5,17 +5,17 @@ Names are stable and say what is shown, such as `reset_password-with-errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from conftest import load_settings
 from flask import Flask
 from test_switches import ALL
-from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.exceptions import default_exceptions
 
 from app import create_app, pages, samples, words
 from app.errors import LinkError, NoMail, RequestError
@@ -119,19 +119,17 @@ def _samples(deployed: str, locale: str) -> Iterator[tuple[str, str]]:
 
 def _problems(locale: str) -> Iterator[tuple[str, str]]:
     """As the app itself answers them."""
-    for name, error in _refusals():
+    for name, refuse in _refusals():
         with _asked("full", locale) as app:
-            answer = app.make_response(app.handle_user_exception(error))
+            answer = app.make_response(app.handle_user_exception(refuse()))
         yield f"problem-{name}", answer.get_data(as_text=True)
 
 
-def _refusals() -> Iterator[tuple[str, Exception]]:
+def _refusals() -> Iterator[tuple[str, Callable[[], Exception]]]:
     for kind in (pages.CsrfFailed, *_kinds_of(RequestError)):
-        error = kind(HELP) if kind is NoMail else kind()
-        yield error.code, error
+        yield kind.code, partial(kind, HELP) if kind is NoMail else kind
     for status, (code, _, _) in pages.WORDS.items():
-        kind_of: type[HTTPException] = default_exceptions[status]
-        yield f"{code}-{status}", kind_of()
+        yield f"{code}-{status}", default_exceptions[status]
 
 
 def _kinds_of(root: type[RequestError]) -> Iterator[type[RequestError]]:

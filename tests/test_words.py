@@ -15,12 +15,14 @@ from babel.messages import extract
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 from conftest import NEW_PASSWORD, ROOT, Site, load_settings
+from sqlalchemy import select
 
-from app import create_app, word_checks, words
+from app import create_app, outbox, word_checks, words
 from app.cli import mail
+from app.db import db
 from app.errors import SettingsError
 from app.layers import TRANSLATIONS
-from app.models import User
+from app.models import OutboxMessage, User
 
 SHIPPED = sorted(path.stem for path in TRANSLATIONS.glob("*.po"))
 WORDS_OF_PROGRAMMERS = re.compile(r"\b(token|jeton|ficha|hash|cookies? jar)s?\b", re.IGNORECASE)
@@ -354,13 +356,38 @@ GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
         ('msgid "Sign in"\nmsgstr "100 % sicher"', "translation-broken", "“Sign in”"),
         ('msgid "Sign in"\nmsgstr "Gr\udcfc\udcdf"', "translation-unreadable", "can not be read"),
         ('msgid "Sign in"\nAnmelden', "translation-unreadable", "can not be read"),
+        (
+            'msgid "Reset your %(site)s password"\nmsgstr "%(site)d"',
+            "translation-broken",
+            "a real number is required",
+        ),
+        ('msgid "Sign in"\nmsgstr "An\\nmelden"', "translation-broken", "a line ends within it"),
+        ('msgid "Show"\nmsgstr "\\"Zeigen\\" onfocus"', "translation-broken", "write “ and ”"),
+        (
+            'msgid "You have %(num)d left. New ones replace it."\n'
+            'msgid_plural "You have %(num)d left. New ones replace them."\n'
+            'msgstr[0] ""\nmsgstr[1] "%(nummer)d"',
+            "translation-broken",
+            "there is no nummer",
+        ),
+        (
+            'msgid ""\nmsgstr "Plural-Forms: nplurals=2; plural=(n ? import);\\n"',
+            "translation-unreadable",
+            "can not",
+        ),
+        (
+            'msgid ""\nmsgstr "Content-Type: text/plain; charset=nonsense\\n"',
+            "translation-unreadable",
+            "can not",
+        ),
         ('msgid "Sign inn"\nmsgstr "Anmelden"', "translation-unused", "Nothing says “Sign inn”"),
     ],
 )
 def test_what_is_wrong_with_an_admins_words_is_found(
     make_site: Any, tmp_path: Path, file: str, id: str, said: str
 ) -> None:
-    (tmp_path / "de.po").write_text(GOOD_PO + file + "\n", errors="surrogateescape")
+    head = "" if file.startswith('msgid ""') else GOOD_PO
+    (tmp_path / "de.po").write_text(head + file + "\n", errors="surrogateescape")
     settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path))
     with create_app(settings, checked=False).app_context():
         [finding] = word_checks.of_own_words()
@@ -437,3 +464,69 @@ def test_a_page_that_only_a_post_makes_has_no_switch(make_site: Any) -> None:
     page = site.visitor().submit("/us-signin", "/us-signin/send-code", identity="alice")
     assert page.status_code == 200
     assert "hreflang" not in page.text
+
+
+def test_other_files_beside_templates_and_words_keep_nothing_from_starting(tmp_path: Path) -> None:
+    folder = write_words(tmp_path / "words", "de", **{"Sign in": "Anmelden"})
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "logo.png").write_bytes(b"\x89PNG\r\n")
+    (templates / "note").write_bytes("Grüße".encode("latin-1"))
+    create_app(load_settings(RECOVERY_TRANSLATION_DIR=folder, RECOVERY_TEMPLATE_DIR=str(templates)))
+    (Path(folder) / "fr.po").mkdir()
+    with pytest.raises(SettingsError, match=r"fr\.po.*can not be read"):
+        create_app(load_settings(RECOVERY_TRANSLATION_DIR=folder))
+
+
+@pytest.mark.parametrize(
+    ("asked", "spoken"),
+    [
+        ("zh-CN", "zh-Hans-CN"),
+        ("zh", "zh-Hans-CN"),
+        ("pt", "pt-BR"),
+        ("pt-PT", "pt-BR"),
+        ("de-CH-1996", "de"),
+    ],
+)
+def test_browsers_leave_scripts_and_countries_out(
+    make_site: Any, tmp_path: Path, asked: str, spoken: str
+) -> None:
+    for language in ("pt_BR", "zh_Hans_CN"):
+        folder = write_words(tmp_path / "words", language, **{"Sign in": language})
+    site: Site = make_site(
+        RECOVERY_TRANSLATION_DIR=folder, RECOVERY_LANGUAGES=["en", "pt_BR", "zh_Hans_CN", "de"]
+    )
+    assert language_of(site.visitor().open("/login", headers={"Accept-Language": asked})) == spoken
+
+
+def test_what_is_seen_once_is_not_lost_by_the_switch(site: Site) -> None:
+    visitor = site.visitor()
+    link = site.new_link()
+    assert "hreflang" in visitor.open(link, follow_redirects=True).text
+    visitor.set_password(link)
+    done = visitor.open("/reset-done")
+    assert "Your password is changed" in done.text
+    assert "hreflang" not in done.text
+
+
+def test_only_pages_keep_a_choice(site: Site) -> None:
+    for path in ("/style.css?language=de", "/healthz?language=de"):
+        assert "Set-Cookie" not in site.visitor().open(path).headers
+    missing = site.visitor().open("/logo?language=de")
+    assert missing.headers["Cache-Control"] == "no-store"
+
+
+def test_what_a_setting_holds_is_no_html_in_a_refusal(make_site: Any) -> None:
+    site: Site = make_site(MAIL_SERVER="", RECOVERY_SUPPORT_CONTACT="Help Desk <help@example.com>")
+    page = site.visitor().submit("/login", "/reset", identity="alice")
+    assert page.status_code == 503
+    assert "Help Desk &lt;help@example.com&gt;" in page.text
+
+
+def test_a_worker_of_the_version_before_sends_what_is_written(site: Site) -> None:
+    """It knows of no language: a mail that Flask-Security has written rests as it always did."""
+    with site.app.app_context():
+        outbox.enqueue(outbox.WRITTEN, recipient="alice@example.com", subject="A", text="B", html="")
+        db.session.commit()
+        message = db.session.scalars(select(OutboxMessage)).one()
+        assert outbox.content_of(message).keys() == {"recipient", "subject", "text", "html"}
