@@ -17,7 +17,7 @@ import httpx
 import pytest
 import servers
 from aiosmtpd.controller import Controller
-from conftest import Admin, Mailbox, fill, free_port, skip_or_fail
+from conftest import Admin, Mailbox, fill, free_port, skip_or_fail, wait_for
 from servers import NO_TLS
 
 OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "3"))  # `make storm` takes 60
@@ -25,6 +25,7 @@ OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "3"))  # `make storm` take
 ENGINES = ["sqlite", "postgresql"] if OUTAGE_SECONDS > 10 else ["sqlite"]
 BACK_SECONDS_MAX = 15  # after the relay's return everything has arrived
 
+ALICE, BOB = "alice@example.com", "bob@example.com"
 NAMES = ("alice", "bob", "alice@example.com", "bob@example.com", "+14155550123", "+14155550124")
 
 
@@ -61,6 +62,10 @@ def test_while_the_relay_is_down_requests_answer_as_always_and_mails_come_after(
 ) -> None:
     box = Mailbox(free_port())
     admin = Admin(database(), box.port)
+
+    def came() -> list[str]:
+        return sorted(recipient for [recipient] in box.envelopes[1:])
+
     try:
         admin.serves(workers=2)
         for _ in range(2):
@@ -79,12 +84,12 @@ def test_while_the_relay_is_down_requests_answer_as_always_and_mails_come_after(
         assert "mail_held" in httpx.get(f"{admin.base}/readyz").json()["problems"]
         with listening(box):
             back_at = time.monotonic()
-            box.wait_for(1 + len(NAMES), seconds=BACK_SECONDS_MAX)
+            wait_for(lambda: len(came()) >= len(NAMES) and came().count(BOB) == 3, seconds=BACK_SECONDS_MAX)
             took = time.monotonic() - back_at
     finally:
         log = admin.stops()
-    came = [recipient for [recipient] in box.envelopes[1:]]
-    assert sorted(came) == ["alice@example.com"] * 3 + ["bob@example.com"] * 3
+    # Whoever asks again and again during the outage gets one mail more, if the relay hung up on the first.
+    assert came() in (sorted([ALICE] * alices + [BOB] * 3) for alices in (3, 4))
     assert 2 <= log.count("all mail is held") <= 4  # each says it once for each cause, not at each look
     assert len({mail["Message-ID"] for mail in box.mails}) == len(box.mails)
     with capsys.disabled():
