@@ -52,11 +52,13 @@ def wait_until(is_up: Callable[[], object], process: subprocess.Popen[bytes], wh
 class PostgreSQL:
     """A server of its own. `kill` and `start` again as often as a test needs."""
 
-    def __init__(self, programs: Path, folder: Path, environ: dict[str, str]) -> None:
+    def __init__(self, programs: Path, folder: Path, environ: dict[str, str], durable: bool = False) -> None:
         self.programs, self.folder, self.port = programs, folder, free_port()
         self.environ = {**os.environ, **environ}
         self.process: subprocess.Popen[bytes] | None = None
         self.made = 0
+        # Durability costs time and proves nothing in a test: the machine does not lose its power.
+        self.fsync = "on" if durable else "off"
         self.run("initdb", "-D", str(folder / "data"), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
 
     # PostgreSQL refuses to run as root.
@@ -67,8 +69,7 @@ class PostgreSQL:
         subprocess.run(command, check=True, capture_output=True, user=self.user, cwd=self.folder)
 
     def start(self) -> None:
-        # Durability costs time and proves nothing here: the machine does not lose its power.
-        options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]
+        options = ["-c", f"fsync={self.fsync}", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]
         command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "-k", str(self.folder), *options],
@@ -108,12 +109,14 @@ def find_postgresql() -> Path | None:
 
 
 @contextmanager
-def postgresql(programs: Path, environ: dict[str, str] | None = None) -> Iterator[PostgreSQL]:
+def postgresql(
+    programs: Path, environ: dict[str, str] | None = None, durable: bool = False
+) -> Iterator[PostgreSQL]:
     with tempfile.TemporaryDirectory(prefix="sparekey-pg-") as name:
         folder = Path(name)
         if PostgreSQL.user:
             shutil.chown(folder, PostgreSQL.user)
-        server = PostgreSQL(programs, folder, environ or {})
+        server = PostgreSQL(programs, folder, environ or {}, durable)
         try:
             server.start()
             yield server
