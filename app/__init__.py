@@ -17,6 +17,7 @@ from . import (
     security,
     startup,
     templating,
+    together,
     urls,
     words,
 )
@@ -42,6 +43,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> url
     brand.init_app(app, settings)
     urls.init_app(app, settings)
     db.init_app(app)
+    together.init_app(app)
     migrations.init_app(app)
     mail.init_app(app, settings)
     security.init_app(app, settings)

@@ -28,6 +28,7 @@ from .db import change, db, inserts, utcnow
 from .errors import Unreadable
 from .models import UNTRIED, OutboxMessage
 from .settings import current
+from .together import Write
 from .words import spoken
 
 RETRY_FIRST = timedelta(seconds=10)
@@ -38,13 +39,14 @@ REASON_LENGTH_MAX = 255
 WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
 
 
-def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
-    """Add a message to the current transaction. It is sent if and only if that commits.
+def enqueue(kind: str, **what: Any) -> None:
+    """Add a message to the current transaction: sent if and only if that commits. Where no mail is: none."""
+    if current().sends_mail:
+        db.session.execute(*written(kind, **what))
 
-    Messages that are the `same` become one, as long as it was not tried yet. Where no mail is sent: none.
-    """
-    if not current().sends_mail:
-        return
+
+def written(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> Write:
+    """A message, to be written. Messages that are the `same` become one, as long as it was not tried yet."""
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     content = content if kind == WRITTEN else {"language": spoken().name, **content}
     message = {
@@ -55,7 +57,7 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
         "message_id": f"<{secrets.token_hex(16)}@{host}>",  # of every attempt: a repeat can be recognised
         "same": same and fingerprint(same),
     }
-    db.session.execute(_insert_or_refresh(db.engine.dialect.name), message)
+    return _insert_or_refresh(db.engine.dialect.name), message
 
 
 @cache  # built once: it takes longer than running it
