@@ -7,13 +7,14 @@ know no others, and text is wrapped, since some wrap none.
 from __future__ import annotations
 
 import re
+import secrets
 import textwrap
+from binascii import b2a_qp
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import parseaddr
+from email.header import Header
+from email.utils import format_datetime, formataddr, parseaddr
+from functools import lru_cache
 from typing import Any
 
 import css_inline
@@ -26,8 +27,6 @@ from .errors import Undeliverable
 from .models import OutboxMessage, User
 from .settings import current
 
-# Every relay takes seven bits; with eight, some break the mail.
-POLICY = SMTP.clone(cte_type="7bit")
 COLUMNS_MAX = 72
 
 # Media queries stay in the head. A style sheet from elsewhere is left alone, for `check` to find.
@@ -46,7 +45,7 @@ class Letter:
     html: str
 
 
-def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> EmailMessage:
+def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """The mail that three templates make, .subject.txt, .txt and .html, in the language of its reader."""
 
     def rendered(ending: str) -> str:
@@ -86,22 +85,72 @@ def _wrapped_line(line: str) -> str:
     )
 
 
-def as_mail(letter: Letter, message_id: str) -> EmailMessage:
-    """Text and HTML, from our sender, marked as automatic."""
-    if "=?" in letter.recipient:  # email decodes such a word, and mail would go to another address
+@dataclass(frozen=True)
+class Mail:
+    """One mail as it travels, and from and to whom."""
+
+    sender: str
+    recipient: str
+    data: bytes
+
+    def as_bytes(self) -> bytes:
+        """As Python's own messages say it."""
+        return self.data
+
+
+def as_mail(letter: Letter, message_id: str) -> Mail:
+    """Text and HTML, from our sender, marked as automatic. Raises Undeliverable for an address that is none.
+
+    Put together here, since Python's email package takes 2.9 ms for what takes 0.1 (`bench/deliveries.py`).
+    """
+    if (
+        "=?" in letter.recipient
+    ):  # mail programs decode such a word, and an answer would go to another address
         raise Undeliverable("its address holds an encoded word (RFC 2047)")
-    mail = EmailMessage(policy=POLICY)
+    recipient = in_ascii(letter.recipient)
+    if not recipient.isprintable():
+        raise Undeliverable("its address holds what moves a cursor")
     name, sender = parseaddr(current().MAIL_DEFAULT_SENDER)
-    mail["From"] = Address(name, addr_spec=in_ascii(sender)) if name else in_ascii(sender)
-    mail["To"] = in_ascii(letter.recipient)
-    mail["Subject"] = letter.subject
-    mail["Date"] = datetime.now(UTC)
-    mail["Message-ID"] = message_id
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: no out-of-office reply comes back
-    mail.set_content(letter.text)
-    if letter.html:
-        mail.add_alternative(letter.html, subtype="html")
-    return mail
+    headers = {
+        "From": _from(name, in_ascii(sender)),
+        "To": recipient,
+        "Subject": _subject(letter.subject),
+        "Date": format_datetime(datetime.now(UTC)),
+        "Message-ID": message_id,
+        "Auto-Submitted": "auto-generated",  # RFC 3834 §5: no out-of-office reply comes back
+        "MIME-Version": "1.0",
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+    parts = [_part("plain", letter.text), *([_part("html", letter.html)] if letter.html else [])]
+    body = parts[0] if len(parts) == 1 else _alternatives(parts)
+    return Mail(sender, recipient, head + body)
+
+
+@lru_cache(maxsize=16)
+def _from(name: str, address: str) -> str:
+    return formataddr((name, address)) if name else address
+
+
+@lru_cache(maxsize=256)
+def _subject(text: str) -> str:
+    """In one line, or folded where words have to be encoded."""
+    return Header(" ".join(text.split()), header_name="Subject").encode(linesep="\r\n")
+
+
+def _part(kind: str, text: str) -> bytes:
+    """Every relay takes seven bits; with eight, or longer lines, some break the mail."""
+    lines = re.split(r"\r\n|\r|\n", text.rstrip("\r\n"))
+    return (
+        f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n'
+    ).encode() + b2a_qp("\r\n".join([*lines, ""]).encode(), istext=True)
+
+
+def _alternatives(parts: list[bytes]) -> bytes:
+    """The last one is shown where it can be."""
+    mark = f"=_{secrets.token_hex(16)}"  # which stands in no quoted-printable text (RFC 2045 §6.7)
+    head = f'Content-Type: multipart/alternative; boundary="{mark}"\r\n\r\n'.encode()
+    bodies = [b"--%s\r\n%s\r\n" % (mark.encode(), part) for part in parts]
+    return b"".join([head, *bodies, f"--{mark}--\r\n".encode()])
 
 
 def in_ascii(address: str) -> str:

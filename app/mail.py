@@ -7,7 +7,6 @@ Only the worker calls this module.
 from __future__ import annotations
 
 from collections.abc import Callable
-from email.message import EmailMessage
 
 from flask import Flask
 from flask_mailman import Mail
@@ -45,7 +44,7 @@ def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
         relay.send_messages([mail])
 
 
-def _reset_instructions(message: OutboxMessage) -> EmailMessage:
+def _reset_instructions(message: OutboxMessage) -> letters.Mail:
     asked = outbox.content_of(message)
     if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
         raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
@@ -62,7 +61,7 @@ def _reset_instructions(message: OutboxMessage) -> EmailMessage:
     return mail
 
 
-COMPOSERS: dict[str, Callable[[OutboxMessage], EmailMessage]] = {
+COMPOSERS: dict[str, Callable[[OutboxMessage], letters.Mail]] = {
     "reset_instructions": _reset_instructions,
     **other_mails.COMPOSERS,
     registration.MAIL: registration.compose,
