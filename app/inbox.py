@@ -33,6 +33,8 @@ FRAME_CSP = (
 class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
     """Flask-Mailman's seam: writes each mail to a file instead of sending it."""
 
+    connection = None
+
     def send_messages(self, email_messages: list[Mail]) -> int:
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -29,17 +29,21 @@ def kept(message: OutboxMessage, abandon: Callable[[], None]) -> Iterator[None]:
     Hold no transaction inside: on SQLite the renewal would wait for it.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
-    pause = current().RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
 
     def keep() -> float | None:
         with app.app_context():
             if _is_held(message):
-                return pause
+                return pause()
         abandon()
         return None
 
-    with _watch.after(pause, keep):
+    with _watch.after(pause(), keep):
         yield
+
+
+def pause() -> float:
+    """For how many seconds a lease is good without a look."""
+    return current().RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
 
 
 def _is_held(message: OutboxMessage) -> bool:

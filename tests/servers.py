@@ -69,7 +69,14 @@ class PostgreSQL:
         subprocess.run(command, check=True, capture_output=True, user=self.user, cwd=self.folder)
 
     def start(self) -> None:
-        options = ["-c", f"fsync={self.fsync}", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]
+        options = [
+            "-c",
+            f"fsync={self.fsync}",
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "max_connections=300",
+        ]
         command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "-k", str(self.folder), *options],
