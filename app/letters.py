@@ -14,9 +14,9 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import parseaddr
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import css_inline
 import idna
 from flask import render_template
 
@@ -26,14 +26,12 @@ from .errors import Undeliverable
 from .models import OutboxMessage, User
 from .settings import current
 
+if TYPE_CHECKING:
+    from css_inline import CSSInliner
+
 # Every relay takes seven bits; with eight, some break the mail.
 POLICY = SMTP.clone(cte_type="7bit")
 COLUMNS_MAX = 72
-
-# Media queries stay in the head. A style sheet from elsewhere is left alone, for `check` to find.
-_inliner = css_inline.CSSInliner(
-    keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False
-)
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,15 @@ def language_of(user: User | None, asked_in: str | None) -> str | None:
 
 def finished(recipient: str, subject: str, text: str, html: str) -> Letter:
     """What templates have made, as mail programs need it."""
-    return Letter(recipient, subject.strip(), wrapped(text), _inliner.inline(html) if html.strip() else "")
+    return Letter(recipient, subject.strip(), wrapped(text), _inliner().inline(html) if html.strip() else "")
+
+
+@cache
+def _inliner() -> CSSInliner:
+    """Media queries stay in the head. A style sheet from elsewhere is left alone, for `check` to find."""
+    from css_inline import CSSInliner  # only whoever writes mails needs it
+
+    return CSSInliner(keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False)
 
 
 def wrapped(text: str) -> str:
