@@ -1,6 +1,6 @@
 """Hashing passwords: at most one hash a core at a time, and none for nothing.
 
-A hash takes a core for some 30 ms and 19 MiB by default. Without a gate a flood of sign-ins takes all memory.
+A hash takes a core for some 35 ms and 19 MiB by default. Without a gate a flood of sign-ins takes all memory.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def _give_memory_back() -> None:
     """glibc would keep what a hash took, for each thread that has ever hashed: 150 MiB with eight. Mapped, it
-    goes back at once, for a few milliseconds more a hash. Other C libraries have no such switch.
+    goes back at once, for some 8 ms more a hash. Other C libraries have no such switch.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
