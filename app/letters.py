@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
-import css_inline
 import idna
 from flask import render_template
 
@@ -27,12 +26,10 @@ from .errors import Undeliverable
 from .models import OutboxMessage, User
 from .settings import current
 
-COLUMNS_MAX = 72
+if TYPE_CHECKING:
+    from css_inline import CSSInliner
 
-# Media queries stay in the head. A style sheet from elsewhere is left alone, for `check` to find.
-_inliner = css_inline.CSSInliner(
-    keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False
-)
+COLUMNS_MAX = 72
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,15 @@ def language_of(user: User | None, asked_in: str | None) -> str | None:
 
 def finished(recipient: str, subject: str, text: str, html: str) -> Letter:
     """What templates have made, as mail programs need it."""
-    return Letter(recipient, subject.strip(), wrapped(text), _inliner.inline(html) if html.strip() else "")
+    return Letter(recipient, subject.strip(), wrapped(text), _inliner().inline(html) if html.strip() else "")
+
+
+@cache
+def _inliner() -> CSSInliner:
+    """Media queries stay in the head. A style sheet from elsewhere is left alone, for `check` to find."""
+    from css_inline import CSSInliner  # only whoever writes mails needs it
+
+    return CSSInliner(keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False)
 
 
 def wrapped(text: str) -> str:
@@ -75,6 +80,8 @@ def wrapped(text: str) -> str:
 
 
 def _wrapped_line(line: str) -> str:
+    if len(line) <= COLUMNS_MAX and "\t" not in line:
+        return line.rstrip()
     indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # it matches nothing, too
     return textwrap.fill(
         line,
@@ -110,9 +117,9 @@ def as_mail(letter: Letter, message_id: str) -> Mail:
     recipient = in_ascii(letter.recipient)
     if not recipient.isprintable():
         raise Undeliverable("its address holds what moves a cursor")
-    name, sender = parseaddr(current().MAIL_DEFAULT_SENDER)
+    sender, shown = _sender(current().MAIL_DEFAULT_SENDER)
     headers = {
-        "From": _from(name, in_ascii(sender)),
+        "From": shown,
         "To": recipient,
         "Subject": _subject(letter.subject),
         "Date": format_datetime(datetime.now(UTC)),
@@ -127,8 +134,11 @@ def as_mail(letter: Letter, message_id: str) -> Mail:
 
 
 @lru_cache(maxsize=16)
-def _from(name: str, address: str) -> str:
-    return formataddr((name, address)) if name else address
+def _sender(text: str) -> tuple[str, str]:
+    """Its address; and with the name."""
+    name, address = parseaddr(text)
+    address = in_ascii(address)
+    return address, formataddr((name, address)) if name else address
 
 
 @lru_cache(maxsize=256)
@@ -156,4 +166,6 @@ def _alternatives(parts: list[bytes]) -> bytes:
 def in_ascii(address: str) -> str:
     """An internationalised domain in its ASCII form, which every relay takes."""
     local, _, domain = address.rpartition("@")
+    if domain.isascii():
+        return address
     return f"{local}@{idna.encode(domain, uts46=True).decode()}"

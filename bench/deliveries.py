@@ -1,8 +1,8 @@
 """How many mails a second leave the outbox: one worker and four, on SQLite and on PostgreSQL.
 
 The requests lie there already when the workers start, each of an account of its own; the sink takes mail at
-once. Counting starts when each worker has its connection, since starting up is not sending. Every account must
-get its mail, and none twice.
+once. Counting starts when each worker has its connection, since starting up is not sending. Every account
+must get its mail, and none twice.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from io import StringIO
 from typing import Any
 
 import click
-import qrcode
 from flask import url_for
 from flask.cli import with_appcontext
 from sqlalchemy import select
@@ -69,6 +68,8 @@ def _new_link(user: User, reason: str) -> tuple[str, ResetLink]:
 
 
 def _as_qr_code(text: str) -> str:
+    import qrcode  # of all that `users` does, only this needs it
+
     code, drawn = qrcode.QRCode(border=2), StringIO()
     code.add_data(text)
     code.print_ascii(out=drawn, invert=True)
