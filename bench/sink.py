@@ -126,9 +126,9 @@ async def _serve_until_told(listener: socket.socket, pipe: Connection, pause: fl
 
 
 @contextmanager
-def running(state: str = "up", pause: float = 0.0) -> Iterator[Box]:
-    """`up`, with a pause in seconds before each mail is accepted; `hanging`; `down`."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+def running(state: str = "up", pause: float = 0.0, port: int = 0) -> Iterator[Box]:
+    """`up`, with a pause in seconds before each mail is accepted; `hanging`; `down`. At a port, if given."""
+    with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
         port = listener.getsockname()[1]
         if state == "hanging":
             yield Box(port)
