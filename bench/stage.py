@@ -134,7 +134,7 @@ class Running:
     start_seconds: float
 
     def memory(self) -> float:
-        """MB of the process that answers: its share (PSS) where that is known, else all it holds (RSS)."""
+        """MiB of the process that answers: its share (PSS) where that is known, else all it holds (RSS)."""
         [worker] = _children(self.server.pid)
         with suppress(OSError):
             lines = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()

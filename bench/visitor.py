@@ -22,16 +22,13 @@ HIDDEN = re.compile(r'<input[^>]*name="(csrf\w+)"[^>]*value="([^"]+)"')
 
 @dataclass(frozen=True)
 class Message:
-    """A request that can be sent, once or by many at once."""
+    """A request to be sent."""
 
     method: str
     path: str
     body: bytes = b""
     kind: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-
-    def raw(self) -> bytes:
-        return load.request(self.method, self.path, self.body, self.kind, **self.headers)
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ class Visitor:
         self.cookies: dict[str, str] = {}
 
     def __enter__(self) -> Visitor:
+        self.line.connect()  # now, so that no request's time holds it
         return self
 
     def __exit__(
@@ -85,9 +83,11 @@ class Visitor:
         self._keep_cookies(answer)
         return Answer(answer.status, text, answer.getheader("Location", ""), took)
 
-    def signed(self, message: Message) -> Message:
-        """The same with this visitor's cookies in it, for others to send."""
-        return Message(message.method, message.path, message.body, message.kind, self._with_cookies(message))
+    def raw(self, message: Message) -> bytes:
+        """As it travels, with this visitor's cookies, for others to send."""
+        return load.request(
+            message.method, message.path, message.body, message.kind, **self._with_cookies(message)
+        )
 
     def open(self, path: str) -> tuple[str, Answer]:
         """GET, and wherever it leads. Where that is, and the last answer, with the time of them all."""

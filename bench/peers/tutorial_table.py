@@ -1,4 +1,4 @@
-"""The tutorial with a table: a link holds a random token; its row says whose it is, and whether it is over."""
+"""The tutorial with a table: a link holds a random token; its row says whose it is, and if it is over."""
 
 from __future__ import annotations
 
