@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -31,18 +30,19 @@ import report
 import sink
 import stage
 from measure import Place
-from peer import FLOOR, OTHERS, PEERS, SPAREKEY, SPAREKEY_JSON
+from peer import FLOOR, PEERS, SPAREKEY
 
 QUICK = {
     "rounds": 1,
     "seconds": 0.6,
+    "connections": 2,
     "steps": 2,
     "samples": 20,
-    "oracle_seconds": 2.0,
+    "oracle_seconds": 1.0,
     "accounts": 1000,
     "races": 1,
     "askers": 5,
-    "up_seconds": 4.0,
+    "up_seconds": 2.0,
 }
 SPAREKEY_UP_SECONDS = 60.0  # its worker looks for a relay that is away every 5 seconds, and may be late
 WRITES = 200
@@ -58,7 +58,8 @@ def main() -> int:
         results = compare(Path(name), python, options)
     say(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
     (stage.KEPT / "results.json").write_text(json.dumps(results, indent=1))
-    for path, text in ((options.out, report.text(results)), (options.chart, chart.svg(results))):
+    picture = Path(os.path.relpath(options.chart, options.out.parent)).as_posix()
+    for path, text in ((options.out, report.text(results, picture)), (options.chart, chart.svg(results))):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         say(f"{path} is written")
@@ -68,10 +69,13 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Sparekey beside what people would pick instead.")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of load with a relay that is up; else half")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of load with a relay that is up; else half"
+    )
+    parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10, help="links redeemed in a round")
-    parser.add_argument("--samples", type=int, default=200, help="answers timed of each kind in a round")
-    parser.add_argument("--oracle-seconds", type=float, default=10.0, help="and for no longer than this")
+    parser.add_argument("--samples", type=int, default=150, help="answers timed of each kind in a round")
+    parser.add_argument("--oracle-seconds", type=float, default=6.0, help="and for no longer than this")
     parser.add_argument("--accounts", type=int, default=10_000)
     parser.add_argument("--races", type=int, default=10, help="links that 32 redeem at once")
     parser.add_argument("--askers", type=int, default=20, help="who ask while the relay is down")
@@ -133,7 +137,7 @@ def one_round(place: Place, results: dict[str, Any], number: int, options: argpa
     """Two starts: one under load, one for what is looked at one by one."""
     name = place.peer.name
     first = measure.KINDS[number % 2]
-    results["ask"][name].append(measure.asking(place, options.seconds, first))
+    results["ask"][name].append(measure.asking(place, options.connections, options.seconds, first))
     if place.peer is FLOOR:
         return
     with sink.running() as box, place.run(box.port) as site:

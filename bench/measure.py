@@ -1,4 +1,4 @@
-"""What is measured of a peer. Each function starts from a peer that runs, and returns numbers, nothing else."""
+"""What is measured of a peer: functions that return numbers, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from visitor import Message, Visitor
 
 from app.cli.doctor import chance
 
-CONNECTIONS = 8
 # By name: what the relay is, how long it takes over a mail, and the share of the time that it is looked at.
 RELAYS = {
     "up, 0 ms": ("up", 0.0, 1.0),
@@ -71,7 +70,7 @@ def crowd(place: Place, port: int) -> dict[str, Iterator[bytes]]:
     return asked
 
 
-def asking(place: Place, seconds: float, first: str) -> dict[str, dict[str, Numbers]]:
+def asking(place: Place, connections: int, seconds: float, first: str) -> dict[str, dict[str, Numbers]]:
     """`POST /reset` under load, by relay and kind. One start; the relay changes meanwhile."""
     found: dict[str, dict[str, Numbers]] = {}
     kinds = sorted(KINDS, reverse=first == "unknown")
@@ -81,14 +80,17 @@ def asking(place: Place, seconds: float, first: str) -> dict[str, dict[str, Numb
         box = relay.enter_context(sink.running(port=mail_port))
         with place.run(mail_port) as site:
             people = crowd(place, site.port)
-            load.send(site.port, _some(people["known"], WARM_UP), seconds=WARM_UP_SECONDS)
+            warm_up = min(WARM_UP_SECONDS, seconds)
+            load.send(site.port, _some(people["known"], WARM_UP), connections=connections, seconds=warm_up)
             for name, (state, pause, share) in states.items():
                 if state == "up":
                     box.slow_down(pause)
                 else:
                     relay.close()
                     box = relay.enter_context(sink.running(state, port=mail_port))
-                found[name] = {kind: _load(site, people[kind], seconds * share, box) for kind in kinds}
+                found[name] = {
+                    kind: _load(site, people[kind], connections, seconds * share, box) for kind in kinds
+                }
     return found
 
 
@@ -96,9 +98,11 @@ def _some(requests: Iterator[bytes], number: int) -> Iterator[bytes]:
     return (next(requests) for _ in range(number))
 
 
-def _load(site: Running, requests: Iterator[bytes], seconds: float, box: sink.Box) -> Numbers:
+def _load(
+    site: Running, requests: Iterator[bytes], connections: int, seconds: float, box: sink.Box
+) -> Numbers:
     before = box.count()
-    came = load.send(site.port, requests, connections=CONNECTIONS, seconds=seconds)
+    came = load.send(site.port, requests, connections=connections, seconds=seconds)
     well = sum(number for status, number in came.statuses.items() if status in site.peer.accepted)
     return {
         "per_second": came.per_second,

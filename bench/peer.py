@@ -22,6 +22,7 @@ class Peer:
     """One that is compared. It talks like stock Flask-Security with JSON; those below talk otherwise."""
 
     name: str
+    short: str  # for the chart
     module: str  # in peers/
     package: str  # whose version is told; "" for our own
     mails: str  # how its mail goes out
@@ -182,15 +183,23 @@ UNLIMITED = {
 }
 INLINE, THREAD, QUEUE = "while one waits", "in a thread", "by a worker"
 
-SPAREKEY = SparekeyPages("Sparekey, pages", "sparekey", "", QUEUE, True, UNLIMITED)
-SPAREKEY_JSON = SparekeyJson("Sparekey, JSON", "sparekey", "", QUEUE, True, UNLIMITED)
-FLOOR = Floor("the floor: one durable INSERT", "floor", "Flask-SQLAlchemy", "none")
+SPAREKEY = SparekeyPages("Sparekey, pages", "Sparekey, pages", "sparekey", "", QUEUE, True, UNLIMITED)
+SPAREKEY_JSON = SparekeyJson("Sparekey, JSON", "Sparekey, JSON", "sparekey", "", QUEUE, True, UNLIMITED)
+FLOOR = Floor("the floor: one durable INSERT", "floor", "floor", "Flask-SQLAlchemy", "none")
 OTHERS = (
-    Tutorial("tutorial: JWT in the link", "tutorial_jwt", "PyJWT", INLINE),
-    Tutorial("tutorial: table of tokens", "tutorial_table", "Flask", INLINE),
-    DjangoPages("Django contrib.auth", "django_auth", "Django", INLINE),
-    Headless("django-allauth, headless", "django_allauth", "django-allauth", INLINE),
-    Peer("Flask-Security-Too, mail in a thread", "threaded", "Flask-Security-Too", THREAD),
-    Peer("Flask-Security-Too", "stock", "Flask-Security-Too", INLINE),
+    Tutorial("tutorial: JWT in the link", "Tutorial: JWT in the link", "tutorial_jwt", "PyJWT", INLINE),
+    Tutorial("tutorial: table of tokens", "Tutorial: table of tokens", "tutorial_table", "Flask", INLINE),
+    DjangoPages("Django contrib.auth", "Django contrib.auth", "django_auth", "Django", INLINE),
+    Headless(
+        "django-allauth, headless", "django-allauth, headless", "django_allauth", "django-allauth", INLINE
+    ),
+    Peer(
+        "Flask-Security-Too, mail in a thread",
+        "Flask-Security, mail thread",
+        "threaded",
+        "Flask-Security-Too",
+        THREAD,
+    ),
+    Peer("Flask-Security-Too", "Flask-Security, stock", "stock", "Flask-Security-Too", INLINE),
 )
 PEERS = (SPAREKEY, SPAREKEY_JSON, *OTHERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -170,6 +171,8 @@ def running(peer: Peer, python: Path, database: Path, mail_port: int) -> Iterato
             processes.append(_start(setting, words, log))
             if len(processes) == 1:  # alone, since the time counts
                 took = _answers_after(processes[0], setting, start, log)
+        if peer.sparekey:
+            _wait_for_worker(setting)
         yield Running(peer, setting.port, processes[0], took)
     finally:
         _end(processes)
@@ -200,6 +203,17 @@ def _answers_after(process: subprocess.Popen[bytes], setting: Setting, start: fl
                 return time.perf_counter() - start
         time.sleep(0.01)
     raise RuntimeError(f"{setting.peer.name} did not start:\n{log.read_text()[-2000:]}")
+
+
+def _wait_for_worker(setting: Setting) -> None:
+    """Until Sparekey sees it: what is measured before would be without."""
+    for _ in range(START_SECONDS_MAX * 20):
+        with closing(HTTPConnection("127.0.0.1", setting.port, timeout=START_SECONDS_MAX)) as line:
+            line.request("GET", "/readyz")
+            if json.loads(line.getresponse().read())["worker"]:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("Sparekey's worker did not start")
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:
