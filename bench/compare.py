@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import chart
 import measure
 import report
-import sink
 import stage
 from measure import Place
 from peer import FLOOR, PEERS, SPAREKEY
@@ -46,17 +45,17 @@ QUICK = {
 }
 SPAREKEY_UP_SECONDS = 60.0  # its worker looks for a relay that is away every 5 seconds, and may be late
 WRITES = 200
+STARTED = time.monotonic()
 
 
 def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is below in `finally` is done then, too
-    start = time.monotonic()
     stage.KEPT.mkdir(parents=True, exist_ok=True)
     python = stage.python_of_peers()
     with tempfile.TemporaryDirectory(dir=stage.KEPT) as name:  # on the disk: /tmp may be none
         results = compare(Path(name), python, options)
-    say(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
+    say("done")
     (stage.KEPT / "results.json").write_text(json.dumps(results, indent=1))
     picture = Path(os.path.relpath(options.chart, options.out.parent)).as_posix()
     for path, text in ((options.out, report.text(results, picture)), (options.chart, chart.svg(results))):
@@ -92,7 +91,7 @@ def arguments() -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - STARTED:5.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 def compare(folder: Path, python: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -134,19 +133,20 @@ def make_places(folder: Path, python: Path, options: argparse.Namespace) -> list
 
 
 def one_round(place: Place, results: dict[str, Any], number: int, options: argparse.Namespace) -> None:
-    """Two starts: one under load, one for what is looked at one by one."""
+    """One start: what is looked at one by one, then the load."""
     name = place.peer.name
-    first = measure.KINDS[number % 2]
-    results["ask"][name].append(measure.asking(place, options.connections, options.seconds, first))
-    if place.peer is FLOOR:
-        return
-    with sink.running() as box, place.run(box.port) as site:
-        results["start"][name].append(site.start_seconds)
-        results["memory"][name].append(measure.memory(site, min(1.0, options.seconds)))
-        results["steps"][name].append(measure.steps(site, box, options.steps))
-        results["oracle"][name].append(
-            measure.oracle(site, options.accounts, options.samples, options.oracle_seconds)
-        )
+    with measure.Relay() as relay, place.run(relay.port) as site:
+        if place.peer is not FLOOR:
+            results["start"][name].append(site.start_seconds)
+            results["memory"][name].append(measure.memory(site, min(1.0, options.seconds)))
+            results["steps"][name].append(measure.steps(site, relay.box, options.steps))
+            results["oracle"][name].append(
+                measure.oracle(site, options.accounts, options.samples, options.oracle_seconds)
+            )
+        people = measure.crowd(site, options.accounts)
+        if number % 2:  # who comes second may meet what the first has left to do
+            people = dict(reversed(people.items()))
+        results["ask"][name].append(measure.asking(site, relay, people, options.connections, options.seconds))
 
 
 def machine(folder: Path) -> dict[str, Any]:

@@ -133,5 +133,7 @@ def _take(
     load.waits.append((now - line.since) * 1000)
     load.statuses[status] += 1
     load.unanswered -= 1
-    if now < until:
-        load.unanswered += line.asks_next(selector, requests)
+    if now < until and line.asks_next(selector, requests):
+        load.unanswered += 1
+    else:
+        line.close(selector)  # or the server's hanging up would be read as one more answer

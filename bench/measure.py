@@ -57,40 +57,54 @@ class Place:
         return stage.running(self.peer, self.python, database, mail_port)
 
 
-def crowd(place: Place, port: int) -> dict[str, Iterator[bytes]]:
+class Relay:
+    """Where a peer sends its mail: one port, and whatever is behind it at the time."""
+
+    def __init__(self, state: str = "up") -> None:
+        self.port, self.behind = stage.free_port(), ExitStack()
+        self.box = self.behind.enter_context(sink.running(state, port=self.port))
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.behind.close()
+
+    def becomes(self, state: str, pause: float = 0.0) -> None:
+        if state == "up" and self.box.pipe:
+            self.box.slow_down(pause)  # connections stay, or Sparekey's worker would wait a while
+        else:
+            self.behind.close()
+            self.box = self.behind.enter_context(sink.running(state, pause, self.port))
+
+
+def crowd(site: Running, accounts: int) -> dict[str, Iterator[bytes]]:
     """Requests without end for a link, of everybody in turn, mixed: known, and as many unknown."""
     rng = random.Random(1)  # noqa: S311  # an order, not a secret
-    with Visitor(port) as visitor:
-        hidden = place.peer.prepare(visitor)
+    with Visitor(site.port) as visitor:
+        hidden = site.peer.prepare(visitor)
         asked = {}
         for kind, names in zip(KINDS, (alike.known, alike.unknown), strict=True):
-            addresses = names(place.accounts)
+            addresses = names(accounts)
             rng.shuffle(addresses)
-            asked[kind] = cycle([visitor.raw(place.peer.ask(address, hidden)) for address in addresses])
+            asked[kind] = cycle([visitor.raw(site.peer.ask(address, hidden)) for address in addresses])
     return asked
 
 
-def asking(place: Place, connections: int, seconds: float, first: str) -> dict[str, dict[str, Numbers]]:
-    """`POST /reset` under load, by relay and kind. One start; the relay changes meanwhile."""
+def asking(
+    site: Running, relay: Relay, people: dict[str, Iterator[bytes]], connections: int, seconds: float
+) -> dict[str, dict[str, Numbers]]:
+    """`POST /reset` under load, by relay and kind: for as long as told where all is well, else shorter."""
     found: dict[str, dict[str, Numbers]] = {}
-    kinds = sorted(KINDS, reverse=first == "unknown")
-    states = dict(list(RELAYS.items())[:1]) if place.peer is FLOOR else RELAYS
-    mail_port = stage.free_port()
-    with ExitStack() as relay:
-        box = relay.enter_context(sink.running(port=mail_port))
-        with place.run(mail_port) as site:
-            people = crowd(place, site.port)
-            warm_up = min(WARM_UP_SECONDS, seconds)
-            load.send(site.port, _some(people["known"], WARM_UP), connections=connections, seconds=warm_up)
-            for name, (state, pause, share) in states.items():
-                if state == "up":
-                    box.slow_down(pause)
-                else:
-                    relay.close()
-                    box = relay.enter_context(sink.running(state, port=mail_port))
-                found[name] = {
-                    kind: _load(site, people[kind], connections, seconds * share, box) for kind in kinds
-                }
+    warm_up = min(WARM_UP_SECONDS, seconds)
+    load.send(site.port, _some(people["known"], WARM_UP), connections=connections, seconds=warm_up)
+    states = dict(list(RELAYS.items())[:1]) if site.peer is FLOOR else RELAYS
+    for name, (state, pause, share) in states.items():
+        relay.becomes(state, pause)
+        found[name] = {
+            kind: _load(site, requests, connections, seconds * share, relay.box)
+            for kind, requests in people.items()
+        }
     return found
 
 
@@ -209,22 +223,21 @@ def oracle(site: Running, accounts: int, samples: int, seconds: float) -> Number
 
 def lost(place: Place, askers: int, seconds: float) -> Numbers:
     """Mails that never come: so many ask while the relay is down, and then it is up for so long."""
-    mail_port = stage.free_port()
-    with place.run(mail_port) as site:
-        people = crowd(place, site.port)
+    with Relay("down") as relay, place.run(relay.port) as site:
+        people = crowd(site, place.accounts)
         came = load.send(site.port, _some(people["known"], askers), connections=4, seconds=120)
         well = sum(number for status, number in came.statuses.items() if status in site.peer.accepted)
-        with sink.running(port=mail_port) as box:
-            took = wait_for(lambda: box.count() >= askers, seconds)
-            return {"asked": askers, "told well": well, "came": box.count(), "seconds": took}
+        relay.becomes("up")
+        took = wait_for(lambda: relay.box.count() >= askers, seconds)
+        return {"asked": askers, "told well": well, "came": relay.box.count(), "seconds": took}
 
 
 def races(place: Place, rounds: int, runners: int) -> Numbers:
     """How often one link changes a password, when so many come with it at once."""
     successes = []
-    with sink.running() as box, place.run(box.port) as site:
+    with Relay() as relay, place.run(relay.port) as site:
         for address in alike.known(rounds):
-            link = links(site, box, [address])[address]
+            link = links(site, relay.box, [address])[address]
             posts = [_runner(site, link, f"what runner {number} wants") for number in range(runners)]
             came = load.send(site.port, iter(posts), connections=runners, seconds=60)
             successes.append(sum(came.statuses[status] for status in site.peer.redeemed))

@@ -44,9 +44,8 @@ CARE = """\
 - Rates for *unknown* are of requests that do next to nothing (Django, the tutorials). That they are so much
   higher is what tells who has an account.
 - The rate of a peer whose relay is down is that of failing at once.
-- Flask-Security-Too hashes the password's hash once more for each link (sha256_crypt, 535,000 rounds, in Python
-  where the system's `crypt` can not be had): there its time goes when an address is known. Against an unknown
-  address it hashes with argon2.
+- Flask-Security-Too hashes the password's hash once more for each link (sha256_crypt, 535,000 rounds, by its
+  library in Python): there its time goes when an address is known. For an unknown one it hashes with argon2.
 """
 
 
