@@ -143,12 +143,13 @@ def _floor(x: float, value: float, bottom: int) -> str:
 
 def _foot(results: Results, bottom: int) -> str:
     options, asked = results["options"], results["options"]["askers"]
+    database = results["machine"]["database"]
     rounds = "1 round" if options["rounds"] == 1 else f"{options['rounds']} rounds"
     lines = (
         "Time tells: AUC of the answers' times, known against unknown; 0.5 is nothing, 1 is everything.",
         f"Mails lost: of {asked} asked for while the relay was down."
         f" Link used: how often, at most, when {report.RUNNERS} came at once.",
-        f"Same server, SQLite, cost of a hash and relay for all; medians of {rounds}.",
+        f"Same server, {database}, cost of a hash and relay for all; medians of {rounds}.",
     )
     return "\n".join(_text(24, bottom + 34 + 15 * number, line, "faint") for number, line in enumerate(lines))
 

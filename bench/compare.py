@@ -28,6 +28,7 @@ import chart
 import measure
 import report
 import stage
+from databases import Databases, Postgresql, Sqlite
 from measure import Place
 from peer import FLOOR, PEERS, SPAREKEY
 
@@ -54,7 +55,11 @@ def main() -> int:
     stage.KEPT.mkdir(parents=True, exist_ok=True)
     python = stage.python_of_peers()
     with tempfile.TemporaryDirectory(dir=stage.KEPT) as name:  # on the disk: /tmp may be none
-        results = compare(Path(name), python, options)
+        databases = Postgresql(options.postgresql) if options.postgresql else Sqlite(Path(name))
+        try:
+            results = compare(databases, Path(name), python, options)
+        finally:
+            databases.drop()
     say("done")
     (stage.KEPT / "results.json").write_text(json.dumps(results, indent=1))
     picture = Path(os.path.relpath(options.chart, options.out.parent)).as_posix()
@@ -79,6 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--races", type=int, default=10, help="links that 32 redeem at once")
     parser.add_argument("--askers", type=int, default=20, help="who ask while the relay is down")
     parser.add_argument("--up-seconds", type=float, default=15.0, help="how long it is up then")
+    parser.add_argument("--postgresql", metavar="URI", help="on that server, in databases of our own")
     parser.add_argument("--only", nargs="*", default=[], help="modules of peers/, to try them")
     parser.add_argument("--quick", action="store_true", help="very little of everything: does it run?")
     parser.add_argument("--out", type=Path, default=stage.KEPT / "bench.md")
@@ -94,10 +100,10 @@ def say(text: str) -> None:
     print(f"{time.monotonic() - STARTED:5.0f} s  {text}", file=sys.stderr, flush=True)
 
 
-def compare(folder: Path, python: Path, options: argparse.Namespace) -> dict[str, Any]:
-    places = make_places(folder, python, options)
+def compare(databases: Databases, folder: Path, python: Path, options: argparse.Namespace) -> dict[str, Any]:
+    places = make_places(databases, folder / "log", python, options)
     results: dict[str, Any] = {
-        "machine": machine(folder),
+        "machine": {**machine(folder), "database": databases.name},
         "versions": stage.versions_of_peers(python),
         "options": {name: value for name, value in vars(options).items() if isinstance(value, (int, float))},
         "peers": [place.peer.name for place in places],
@@ -117,19 +123,19 @@ def compare(folder: Path, python: Path, options: argparse.Namespace) -> dict[str
     return results
 
 
-def make_places(folder: Path, python: Path, options: argparse.Namespace) -> list[Place]:
+def make_places(databases: Databases, log: Path, python: Path, options: argparse.Namespace) -> list[Place]:
     """Everybody with a database to copy from."""
-    places = []
+    places: dict[str, list[Place]] = {}
     for peer in (*PEERS, FLOOR):
         if options.only and peer.module not in options.only:
             continue
         own = Path(sys.executable) if peer.sparekey else python
-        fresh = folder / f"{peer.module}.db"
-        if not fresh.exists():
+        place = Place(peer, own, databases, options.accounts, log)
+        if peer.module not in places:
             say(f"{options.accounts} accounts: {peer.name}")
-            stage.fill(peer, own, fresh, options.accounts)
-        places.append(Place(peer, own, fresh, options.accounts))
-    return places
+            place.fill()
+        places.setdefault(peer.module, []).append(place)
+    return [place for several in places.values() for place in several]
 
 
 def one_round(place: Place, results: dict[str, Any], number: int, options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import load
 import sink
 import stage
+from databases import Databases
 from peer import FLOOR, Peer, PeerError
 from peers import alike
 from stage import Running
@@ -48,13 +49,17 @@ class Place:
 
     peer: Peer
     python: Path
-    fresh: Path
+    databases: Databases
     accounts: int
+    log: Path
 
-    def run(self, mail_port: int) -> Any:
-        """Start it on a database of its own. A context manager."""
-        database = stage.copy(self.fresh, self.fresh.with_name("run.db"))
-        return stage.running(self.peer, self.python, database, mail_port)
+    def fill(self) -> None:
+        stage.fill(self.peer, self.python, self.databases.make(self.peer.module), self.accounts)
+
+    def run(self, mail_port: int) -> AbstractContextManager[Running]:
+        """Start it on a database of its own."""
+        database = self.databases.copy(self.peer.module)
+        return stage.running(self.peer, self.python, database, mail_port, self.log)
 
 
 class Relay:

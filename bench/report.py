@@ -15,6 +15,12 @@ from peer import FLOOR, PEERS, SPAREKEY, SPAREKEY_JSON, Peer
 
 PARTS = ("ask", "start", "memory", "steps", "oracle", "lost", "races")
 RUNNERS = 32
+SET_UP = {
+    "SQLite": """WAL and `synchronous=FULL` for all, as Sparekey sets it. What
+  they have by default, a rollback journal, syncs more often. Django has persistent connections and
+  `transaction_mode` IMMEDIATE besides, as its documentation advises.""",
+    "PostgreSQL": "Django has persistent connections, as its documentation advises.",
+}
 TELLING = 0.6  # an AUC from here on is of use to a stranger (app/cli/doctor/chance.py)
 
 Results = dict[str, Any]
@@ -165,9 +171,7 @@ def _how(results: Results) -> str:
   {machine["durable_write_ms"]:.2f} ms.
 - **Versions**: {told}; Sparekey of this tree.
 - **Server**: gunicorn, 1 process with 8 threads, as the demo; Sparekey's worker is one process more.
-- **Database**: SQLite, {options["accounts"]:,} accounts, WAL and `synchronous=FULL` for all, as Sparekey
-  sets it. What they have by default, a rollback journal, syncs more often. Django has persistent connections
-  and `transaction_mode` IMMEDIATE besides, as its documentation advises.
+- **Database**: {machine["database"]}, {options["accounts"]:,} accounts. {SET_UP[machine["database"]]}
 - **Hash**: argon2id, 19 MiB, 2 passes, 1 lane, for all.
 - **Mail**: text and HTML, through the library that each recommends (Flask-Mailman, `django.core.mail`), to a
   relay on this machine; a new connection for each mail, as they do. They wait for the relay for 3 seconds,

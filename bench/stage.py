@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -74,7 +73,7 @@ class Setting:
 
     peer: Peer
     python: Path
-    database: Path
+    database: str  # as a URI
     port: int = 0
     mail_port: int = 1
 
@@ -86,7 +85,7 @@ class Setting:
             "PYTHONPATH": str(APPS),
             "FLASK_SECRET_KEY": SECRET,
             "FLASK_SECURITY_PASSWORD_SALT": SALT,
-            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{self.database}",
+            "FLASK_SQLALCHEMY_DATABASE_URI": self.database,
             "FLASK_MAIL_SERVER": "127.0.0.1",
             "FLASK_MAIL_PORT": str(self.mail_port),
             "FLASK_MAIL_DEFAULT_SENDER": "no-reply@example.com",
@@ -102,7 +101,7 @@ class Setting:
 SECRET, SALT = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
 
 
-def fill(peer: Peer, python: Path, database: Path, accounts: int) -> None:
+def fill(peer: Peer, python: Path, database: str, accounts: int) -> None:
     """A database with so many accounts, to copy from."""
     setting = Setting(peer, python, database)
     code = f"import {peer.module}; {peer.module}.fill({accounts})"
@@ -115,14 +114,6 @@ def fill(peer: Peer, python: Path, database: Path, accounts: int) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-
-
-def copy(database: Path, to: Path) -> Path:
-    for path in (to, Path(f"{to}-wal"), Path(f"{to}-shm")):
-        path.unlink(missing_ok=True)
-    with closing(sqlite3.connect(database)) as one, closing(sqlite3.connect(to)) as other:
-        one.backup(other)
-    return to
 
 
 @dataclass(frozen=True)
@@ -157,13 +148,12 @@ def _children(pid: int) -> list[int]:
 
 
 @contextmanager
-def running(peer: Peer, python: Path, database: Path, mail_port: int) -> Iterator[Running]:
+def running(peer: Peer, python: Path, database: str, mail_port: int, log: Path) -> Iterator[Running]:
     """The peer behind gunicorn as the demo runs Sparekey, and Sparekey's worker beside it."""
     setting = Setting(peer, python, database, free_port(), mail_port)
     bind = ("--bind", f"127.0.0.1:{setting.port}", "--no-control-socket")
     commands = [("-m", "gunicorn", *bind, *GUNICORN, f"{peer.module}:create_app()")]
     commands += [("manage.py", "worker")] if peer.sparekey else []
-    log = database.with_suffix(".log")
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for words in commands:
