@@ -94,7 +94,7 @@ class Setting:
         }
 
     def folder(self) -> Path:
-        """Sparekey's own holds its gunicorn.conf.py; no other may read that."""
+        """Where gunicorn finds the gunicorn.conf.py that is meant."""
         return ROOT if self.peer.sparekey else APPS
 
 
@@ -151,7 +151,7 @@ def _children(pid: int) -> list[int]:
 def running(peer: Peer, python: Path, database: str, mail_port: int, log: Path) -> Iterator[Running]:
     """The peer behind gunicorn as the demo runs Sparekey, and Sparekey's worker beside it."""
     setting = Setting(peer, python, database, free_port(), mail_port)
-    bind = ("--bind", f"127.0.0.1:{setting.port}", "--no-control-socket")
+    bind = ("--bind", f"127.0.0.1:{setting.port}")
     commands = [("-m", "gunicorn", *bind, *GUNICORN, f"{peer.module}:create_app()")]
     commands += [("manage.py", "worker")] if peer.sparekey else []
     processes: list[subprocess.Popen[bytes]] = []
