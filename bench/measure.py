@@ -160,8 +160,14 @@ def links(site: Running, box: sink.Box, addresses: list[str]) -> dict[str, str]:
         hidden = site.peer.prepare(visitor)
         for address in addresses:
             visitor.send(site.peer.ask(address, hidden))
-    wait_for(lambda: box.count() >= len(addresses), MAIL_SECONDS_MAX)
-    found = {mail.recipient: site.peer.link_in(mail.data) for mail in box.mails()}
+    found: dict[str, str] = {}
+
+    def all_came() -> bool:
+        came = ((mail.recipient, site.peer.link_in(mail.data)) for mail in box.mails())
+        found.update({address: link for address, link in came if link})
+        return found.keys() >= set(addresses)
+
+    wait_for(all_came, MAIL_SECONDS_MAX)
     if missing := set(addresses) - found.keys():
         raise PeerError(f"{site.peer.name}: {len(missing)} of {len(addresses)} mails did not come")
     return found

@@ -57,14 +57,12 @@ class Peer:
     def is_in(self, answer: Answer) -> bool:
         return answer.status == 200
 
-    def link_in(self, data: bytes) -> str:
-        """The path of the link in a mail, as it was received."""
+    def link_in(self, data: bytes) -> str | None:
+        """The path of the link in a mail, as it was received. None: it is another mail, such as a notice."""
         mail = message_from_bytes(data.replace(b"\r\n..", b"\r\n."), policy=policy.default)
         part = mail.get_body(("plain",))
         found = LINK.search(part.get_content()) if part else None
-        if not found:
-            raise PeerError(f"{self.name}: no link in {data!r}")
-        return urlsplit(found[0]).path
+        return urlsplit(found[0]).path if found else None
 
 
 class Floor(Peer):
