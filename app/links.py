@@ -54,8 +54,7 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
     Raises Undeliverable within the cool-down, over the daily cap, and for a link that has ended.
     """
     # On PostgreSQL two workers with two requests of one account take turns here.
-    db.session.execute(_LOCK, {"user": user.id})
-    link = db.session.scalar(_OF_MESSAGE, {"message": message.id})
+    link = db.session.scalar(_IN_TURN, {"user": user.id, "message": message.id})
     if link is not None:
         if not is_usable(link, user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
@@ -70,8 +69,8 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
 
 
 # Statements are made once: that takes longer than to run them.
-_LOCK = select(User.id).where(User.id == bindparam("user")).with_for_update()
-_OF_MESSAGE = select(ResetLink).where(ResetLink.message_id == bindparam("message"))
+_IN_TURN = select(ResetLink).select_from(User).where(User.id == bindparam("user")).with_for_update(of=User)
+_IN_TURN = _IN_TURN.outerjoin(ResetLink, ResetLink.message_id == bindparam("message"))
 _LINKS: Any = ResetLink.__table__
 _NEW = insert(_LINKS).values(expires_at=utcnow(bindparam("life", type_=Float))).returning(_LINKS.c.id)
 _NEWEST = select(_LINKS.c.id).where(_LINKS.c.message_id == bindparam("message")).scalar_subquery()

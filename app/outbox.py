@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Float, bindparam, or_, select, text, true, update
+from sqlalchemy import ColumnElement, Float, bindparam, or_, select, true, update
 from sqlalchemy.exc import OperationalError
 
 from . import pauses, seals
@@ -107,15 +107,14 @@ def claim(without: tuple[str, ...] = ()) -> OutboxMessage | None:
     # Whoever asks for the same right now holds the row for a moment. Skipped at once, a flood would starve
     # it; waited for without end, one process that froze would stop all mail.
     try:
-        db.session.execute(text(f"SET LOCAL lock_timeout = {CLAIM_WAIT_MS}"))
-        return _take(without)
+        return _take(without, patience_ms=CLAIM_WAIT_MS)
     except OperationalError:
         db.session.rollback()
         return _take(without, skip_locked=True)
 
 
-def _take(without: tuple[str, ...], skip_locked: bool = False) -> OutboxMessage | None:
-    keep_lazily()  # without it the message is due, which it was
+def _take(without: tuple[str, ...], skip_locked: bool = False, patience_ms: int = 0) -> OutboxMessage | None:
+    keep_lazily(patience_ms)  # without it the message is due, as it was
     taken = {"mark": secrets.token_hex(16), "lease": current().RECOVERY_MAIL_LEASE.total_seconds()}
     row = db.session.execute(_taking(without, skip_locked), taken).first()
     db.session.commit()
