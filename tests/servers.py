@@ -61,14 +61,16 @@ class PostgreSQL:
 
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
+    # Durability costs time and proves nothing here: the machine does not lose its power.
+    settings: tuple[str, ...] = ("fsync=off",)
 
     def run(self, program: str, *words: str) -> None:
         command = [str(self.programs / program), *words]
         subprocess.run(command, check=True, capture_output=True, user=self.user, cwd=self.folder)
 
     def start(self) -> None:
-        # Durability costs time and proves nothing here: the machine does not lose its power.
-        options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]
+        settings = (*self.settings, "listen_addresses=127.0.0.1", "max_connections=300")
+        options = [word for setting in settings for word in ("-c", setting)]
         command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "-k", str(self.folder), *options],
@@ -108,12 +110,14 @@ def find_postgresql() -> Path | None:
 
 
 @contextmanager
-def postgresql(programs: Path, environ: dict[str, str] | None = None) -> Iterator[PostgreSQL]:
+def postgresql(
+    programs: Path, environ: dict[str, str] | None = None, kind: type[PostgreSQL] = PostgreSQL
+) -> Iterator[PostgreSQL]:
     with tempfile.TemporaryDirectory(prefix="sparekey-pg-") as name:
         folder = Path(name)
         if PostgreSQL.user:
             shutil.chown(folder, PostgreSQL.user)
-        server = PostgreSQL(programs, folder, environ or {})
+        server = kind(programs, folder, environ or {})
         try:
             server.start()
             yield server
