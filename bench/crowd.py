@@ -177,7 +177,7 @@ def of_waiting(is_in: Dialect, count: int, sealed: str, is_due: bool) -> Columns
         "nonce": is_in.bytes32,
         "message_id": f"'<' || {is_in.hex32} || '@localhost>'",
         "state": "'waiting'",
-        "attempts": "0" if is_due else "6",
+        "attempts": "0" if is_due else "10",
         "same": is_in.hex64 if is_due else "NULL",
         "created_at": is_in.ago(days),
         "due_at": is_in.ago(days) if is_due else is_in.ago("-(n % 3000 + 600) / 86400.0"),

@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import sqlite3
 import statistics
 import sys
@@ -49,7 +50,6 @@ SIZES = "10000,1000000"
 WAITING, WAITING_MANY = 1_000, 1_000_000
 RECENT_LINKS = 9_000
 BULK_ROUNDS = 3
-LONG_MS = 10_000
 
 Samples = dict[str, dict[str, list[float]]]  # by name, then by size or state: milliseconds
 
@@ -86,6 +86,7 @@ class Measured:
 def main() -> None:
     options = arguments()
     logging.disable(logging.ERROR)  # thousands of lines that all is well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is large is deleted then, too
     measured = []
     with tempfile.TemporaryDirectory(prefix="sparekey-scale-") as name, sink.running() as box:
         for engine in engines(Path(name), options.engine):
@@ -210,7 +211,7 @@ def in_turns(places: dict[str, Place], measured: Sequence[Cost], options: argpar
     for number in range(options.rounds + 1):
         for cost in measured:
             took = found[cost.name]
-            if any(sum(so_far) > LONG_MS for so_far in took.values()) and number > 1:
+            if any(sum(so_far) > costs.LONG_MS for so_far in took.values()) and number > 1:
                 continue  # so slow that we know it by now
             for place, wait in costs.in_turn(cost, list(places.values()), options.each if number else 3, rng):
                 if number:
