@@ -46,6 +46,7 @@ from sqlalchemy import text
 from app import create_app
 from app.db import db
 
+KEPT = ROOT / "instance" / "bench" / "scale.json"
 SIZES = "10000,1000000"
 WAITING, WAITING_MANY = 1_000, 1_000_000
 RECENT_LINKS = 9_000
@@ -85,13 +86,17 @@ class Measured:
 
 def main() -> None:
     options = arguments()
+    if options.again:
+        write(options)
+        return
     logging.disable(logging.ERROR)  # thousands of lines that all is well
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is large is deleted then, too
     measured = []
     with tempfile.TemporaryDirectory(prefix="sparekey-scale-") as name, sink.running() as box:
         for engine in engines(Path(name), options.engine):
             measured.append(measure(engine, options, box.port))
-            write(measured, options)
+            keep(measured, options)
+            write(options)
 
 
 def arguments() -> argparse.Namespace:
@@ -105,6 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], help="this one only")
     parser.add_argument("--out", type=Path, default=ROOT / "instance/bench/scale.md", help="the tables")
     parser.add_argument("--chart", type=Path, help="the curves; beside the tables")
+    parser.add_argument("--again", action="store_true", help="only write what was measured last")
     parser.add_argument("--stay", action="store_true", help="name each database, and wait for Enter")
     options = parser.parse_args()
     options.sizes = [int(size) for size in options.sizes.split(",")]
@@ -264,7 +270,7 @@ def hash_milliseconds() -> float:
     return statistics.median(took)
 
 
-def write(measured: list[Measured], options: argparse.Namespace) -> None:
+def keep(measured: list[Measured], options: argparse.Namespace) -> None:
     """What is there so far."""
     seen = {
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
@@ -272,16 +278,18 @@ def write(measured: list[Measured], options: argparse.Namespace) -> None:
         "sizes": [str(size) for size in options.sizes],
         "engines": [as_json(found) for found in measured],
     }
-    instance = ROOT / "instance" / "bench"
-    instance.mkdir(parents=True, exist_ok=True)
-    (instance / "scale.json").write_text(json.dumps(seen, indent=1))
-    for file, made in (
-        (options.out, curves.as_markdown(seen, options.chart)),
-        (options.chart, curves.as_svg(seen)),
-    ):
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    KEPT.write_text(json.dumps(seen, indent=1))
+
+
+def write(options: argparse.Namespace) -> None:
+    """Tables and curves of what was kept."""
+    seen = json.loads(KEPT.read_text())
+    chart = os.path.relpath(options.chart, options.out.parent)
+    for file, made in ((options.out, curves.as_markdown(seen, chart)), (options.chart, curves.as_svg(seen))):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(made)
-    say(f"written to {options.out}, {options.chart} and {instance / 'scale.json'}")
+    say(f"written to {options.out} and {options.chart}")
 
 
 def as_json(found: Measured) -> dict[str, Any]:
