@@ -94,9 +94,10 @@ def main() -> None:
     measured = []
     with tempfile.TemporaryDirectory(prefix="sparekey-scale-") as name, sink.running() as box:
         for engine in engines(Path(name), options.engine):
-            measured.append(measure(engine, options, box.port))
-            keep(measured, options)
-            write(options)
+            measured.append(Measured(engine.name))
+            for _ in measure(engine, measured[-1], options, box.port):
+                keep(measured, options)
+                write(options)
 
 
 def arguments() -> argparse.Namespace:
@@ -151,8 +152,8 @@ def sqlite(folder: Path) -> Iterator[Engine]:
     shutil.rmtree(place)
 
 
-def measure(engine: Engine, options: argparse.Namespace, mail_port: int) -> Measured:
-    found = Measured(engine.name)
+def measure(engine: Engine, found: Measured, options: argparse.Namespace, mail_port: int) -> Iterator[None]:
+    """Part by part: what is there can be kept."""
     uris = {}
     for size in options.sizes:
         uris[size], start = engine.create(), time.perf_counter()
@@ -164,14 +165,16 @@ def measure(engine: Engine, options: argparse.Namespace, mail_port: int) -> Meas
     places = {str(size): Place(uri, size, mail_port) for size, uri in uris.items()}
     found.version = version_of(places[str(options.sizes[0])])
     found.users = in_turns(places, costs.COSTS, options)
+    yield
     found.bulk = bulk(places)
     found.scans = plans.whole_tables(places[str(options.sizes[-1])], costs.COSTS)
     stay(places, options)
     for place in places.values():
         place.close()
+    yield
     if options.waiting:
         found.waiting = measure_waiting(engine, smallest, options, mail_port)
-    return found
+        yield
 
 
 def measure_waiting(engine: Engine, smallest: str, options: argparse.Namespace, mail_port: int) -> Samples:
@@ -313,7 +316,7 @@ def summary(samples: Samples) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def p99(took: list[float]) -> float:
-    return statistics.quantiles(took, n=100, method="inclusive")[98]
+    return statistics.quantiles(took, n=100, method="inclusive")[98] if len(took) > 1 else took[0]
 
 
 def say(words: str) -> None:
