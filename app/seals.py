@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from functools import lru_cache
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -33,5 +34,9 @@ def fingerprint(same: str) -> str:
 
 
 def _sealer() -> MultiFernet:
-    keys = current().keys("outbox")
+    return _of(*current().keys("outbox"))
+
+
+@lru_cache(maxsize=16)
+def _of(*keys: bytes) -> MultiFernet:
     return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in keys])
