@@ -1,58 +1,16 @@
-"""Sparekey: self-hosted password recovery for web applications. Read `create_app` as the contents."""
+"""Sparekey: self-hosted password recovery for web applications. Read `factory.py` as the contents."""
 
 from __future__ import annotations
 
-from . import (
-    audit,
-    brand,
-    headers,
-    inbox,
-    limits,
-    logs,
-    mail,
-    metrics,
-    migrations,
-    objections,
-    pages,
-    security,
-    startup,
-    templating,
-    urls,
-    words,
-)
-from .db import db
-from .layers import ROOT
-from .settings import Settings, in_plain_words, load
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .settings import Settings
+    from .urls import Application
 
 
-def create_app(settings: Settings | None = None, *, checked: bool = True) -> urls.Application:
-    """The WSGI application. Without settings it reads them, and exits in plain words when they are refused.
+def create_app(settings: Settings | None = None, *, checked: bool = True) -> Application:
+    """The WSGI application: `factory.create_app`, which tells what may be given and what it raises."""
+    from . import factory  # and with it everything, which the admin's tools do not all need
 
-    Raises SettingsError for errors among the findings, unless it is not to be `checked`.
-    """
-    if settings is None:
-        with in_plain_words():
-            return create_app(load(), checked=checked)
-    app = urls.Application(__name__, template_folder=str(ROOT / "templates"))
-    app.config.update(settings.as_config())
-    app.extensions["recovery_settings"] = settings
-
-    templating.init_app(app, settings)
-    words.init_app(app, settings)
-    brand.init_app(app, settings)
-    urls.init_app(app, settings)
-    db.init_app(app)
-    migrations.init_app(app)
-    mail.init_app(app, settings)
-    security.init_app(app, settings)
-    objections.init_app(app)
-    limits.init_app(app, settings)
-    headers.init_app(app, settings)
-    logs.init_app(app, settings)
-    audit.init_app(app)
-    pages.init_app(app, settings)
-    metrics.init_app(app)
-    inbox.init_app(app, settings)
-    if checked:
-        startup.refuse_errors(app, settings)
-    return app
+    return factory.create_app(settings, checked=checked)

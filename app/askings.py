@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from flask import g, has_request_context
+
 from .identities import known_as
 
 
@@ -40,4 +42,12 @@ ASKINGS = {
 
 def same_as(mail: str, identity: str) -> str:
     """What is asked for, in one text: whoever asks for the same at once adds no mail."""
-    return f"{mail} {known_as(identity) or identity}"
+    return f"{mail} {form_of(identity)}"
+
+
+def form_of(typed: str) -> str:
+    """What is counted, and compared, of what was typed; worked out once in a request, which asks twice."""
+    forms: dict[str, str] = g.setdefault("forms_of_typed", {}) if has_request_context() else {}
+    if typed not in forms:
+        forms[typed] = str(known_as(typed) or typed.casefold())
+    return forms[typed]

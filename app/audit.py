@@ -13,10 +13,11 @@ import os
 import pwd
 import re
 import secrets
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Flask, g, has_request_context, request
-from sqlalchemy import event, insert
+from sqlalchemy import event as events
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from .db import db
@@ -52,14 +53,26 @@ _TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))
 # It starts where a word starts: tried at each letter of a long path, it would take quadratic time.
 _ADDRESS = re.compile(r"(?<![^\s<>'\"(,;:])[^\s<>'\"(,;:]+?(?:@|%40)[^\s<>'\"),;:\\]+")
 
-_INSERT = insert(RecoveryEvent.__table__)  # type: ignore[arg-type]  # a table, whatever its type says
+INSERT = insert(RecoveryEvent.__table__)  # type: ignore[arg-type]  # a table, whatever its type says
 
 _LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error", "flask.app")
 
 log = logging.getLogger(__name__)
 
 
-def record(
+class Entry(NamedTuple):
+    """An event on its way into the database and the log."""
+
+    kind: str
+    outcome: str
+    values: dict[str, Any]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return {"kind": self.kind, **self.values}
+
+
+def entry(
     kind: str,
     *,
     reason: str | None = None,
@@ -67,13 +80,10 @@ def record(
     client: str | None = None,
     about: str | None = None,
     seconds: float | None = None,
-) -> None:
-    """Add an event to the current transaction. It is kept, and logged, if and only if that commits. (Those
-    that stand in the log alone are written at once.)
-
-    `about` stands for the request where there is none: the name of the mail that it is about.
-    """
-    outcome, here = OUTCOMES[kind], has_request_context()
+) -> Entry:
+    """An event, of this request. `about` stands for that where there is none: the name of the mail that it is
+    about."""
+    here = has_request_context()
     values = {
         "reason": reason,
         "user_id": user_id,
@@ -82,11 +92,18 @@ def record(
         "request_id": about or (request_id() if here else None),
         "seconds": seconds,
     }
+    return Entry(kind, OUTCOMES[kind], values)
+
+
+def record(kind: str, **what: Any) -> None:
+    """Add an event to the current transaction. It is kept, and logged, if and only if that commits. (Those
+    that stand in the log alone are written at once.)"""
+    new = entry(kind, **what)
     if kind in LOG_ONLY:
-        _write(kind, outcome, values)
+        say(new)
         return
-    db.session.execute(_INSERT, {"kind": kind, **values})
-    db.session().info.setdefault("events", []).append((kind, outcome, values))
+    db.session.execute(INSERT, new.row)
+    db.session().info.setdefault("events", []).append(new)
 
 
 def whoever() -> str:
@@ -126,7 +143,9 @@ def without_secrets(text: str) -> str:
 
 def in_one_line(text: str) -> str:
     """The same, without what moves a cursor or what PostgreSQL can not store: a relay says what it likes."""
-    return without_secrets("".join(letter if letter.isprintable() else " " for letter in text))
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return without_secrets(text)
 
 
 def init_app(app: Flask) -> None:
@@ -139,25 +158,22 @@ def init_app(app: Flask) -> None:
             place.addFilter(SecretsFilter())
 
 
-@event.listens_for(Session, "after_commit")
+@events.listens_for(Session, "after_commit")
 def _say_what_is_kept(session: Session) -> None:
     """After the commit: a log that blocks must not hold the database's write lock."""
     if session.in_nested_transaction():
         return  # a savepoint: not kept yet
-    for kind, outcome, values in session.info.pop("events", []):
-        _write(kind, outcome, values)
+    for each in session.info.pop("events", []):
+        say(each)
 
 
-@event.listens_for(Session, "after_soft_rollback")
+@events.listens_for(Session, "after_soft_rollback")
 def _forget_what_is_not(session: Session, _previous: Any) -> None:
     session.info.pop("events", None)
 
 
-def _write(kind: str, outcome: str, values: dict[str, Any]) -> None:
-    said = {name: value for name, value in values.items() if value is not None}
-    log.log(
-        logging.WARNING if kind in LOUD else logging.INFO,
-        "%s",
-        kind,
-        extra={"audit": True, "outcome": outcome, **said},
-    )
+def say(event: Entry) -> None:
+    """To the log, once it is kept."""
+    said = {name: value for name, value in event.values.items() if value is not None}
+    level = logging.WARNING if event.kind in LOUD else logging.INFO
+    log.log(level, "%s", event.kind, extra={"audit": True, "outcome": event.outcome, **said})

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from sqlalchemy import func, select
+from flask import current_app
+from sqlalchemy import Float, bindparam, func, select
 
 from .db import CLOCK_SLACK_SECONDS, db, utcnow
 from .models import OutboxMessage, ResetLink, User
@@ -19,31 +20,35 @@ HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
 
 
-def why_none_for(link: ResetLink) -> str | None:
-    """Why this link's account gets no mail now; None when it does. Call it while others can issue no link."""
+def why_none_for(user_id: int, link_id: int) -> str | None:
+    """Why this account gets no mail now, beside the one of this link; None when it does. Call it while others
+    can issue no link."""
     settings = current()
     cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
-    recent, today = db.session.execute(
-        select(
-            # Whose link was cancelled, by themselves or by an admin, may need another at once.
-            func.count().filter(
-                ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS)),
-                ResetLink.revoked_at.is_(None),
-            ),
-            func.count(),
-        ).where(
-            ResetLink.user_id == link.user_id,
-            ResetLink.id != link.id,
-            ResetLink.message_id.is_not(None),  # one that was handed over is no mail
-            ResetLink.undelivered_at.is_(None),
-            ResetLink.issued_at > utcnow(-max(DAY_SECONDS, cooldown)),
-        )
-    ).one()
+    spans = {"lately": -cooldown, "day": -max(DAY_SECONDS, cooldown)}
+    recent, today = db.session.execute(_MAILS, {"user": user_id, "link": link_id, **spans}).one()
     if recent:
         return "a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
     if today >= settings.RECOVERY_MAIL_DAILY_CAP:
         return "the account had its mails for today (RECOVERY_MAIL_DAILY_CAP)"
     return None
+
+
+# Made once: that takes longer than to run it.
+_MAILS = select(
+    # Whose link was cancelled, by themselves or by an admin, may need another at once.
+    func.count().filter(
+        ResetLink.issued_at.between(utcnow(bindparam("lately", type_=Float)), utcnow(CLOCK_SLACK_SECONDS)),
+        ResetLink.revoked_at.is_(None),
+    ),
+    func.count(),
+).where(
+    ResetLink.user_id == bindparam("user"),
+    ResetLink.id != bindparam("link"),
+    ResetLink.message_id.is_not(None),  # one that was handed over is no mail
+    ResetLink.undelivered_at.is_(None),
+    ResetLink.issued_at > utcnow(bindparam("day", type_=Float)),
+)
 
 
 def why_no_other(kind: str, user: User, pause: float = math.inf) -> str | None:
@@ -73,9 +78,21 @@ def why_no_other(kind: str, user: User, pause: float = math.inf) -> str | None:
 
 def is_spent() -> bool:
     """Whether RECOVERY_MAIL_HOURLY_MAX links went out within an hour. With several workers that look at the
-    same moment, each may send one more."""
-    # Asked for once, not for each row: a clock that moves can not be looked up in an index (PostgreSQL).
-    since, until = (select(utcnow(at)).scalar_subquery() for at in (-HOUR_SECONDS, CLOCK_SLACK_SECONDS))
-    lately = ResetLink.issued_at.between(since, until)
-    last = select(ResetLink.id).where(lately).offset(current().RECOVERY_MAIL_HOURLY_MAX - 1).limit(1)
-    return db.session.scalar(last) is not None
+    same moment, each may send one more.
+
+    They are counted again only when those that came since the last count, whoever made them, may be too many.
+    """
+    most, kept = current().RECOVERY_MAIL_HOURLY_MAX, current_app.extensions
+    newest = db.session.scalar(_NEWEST) or 0
+    count, then = kept.get("recovery_budget", (most, 0))
+    if newest < then or count + newest - then >= most:
+        count = db.session.scalars(_COUNT).one()
+        kept["recovery_budget"] = count, newest
+        return count >= most
+    return False
+
+
+_NEWEST = select(func.max(ResetLink.id))
+# Asked for once, not for each row: a clock that moves can not be looked up in an index (PostgreSQL).
+_SINCE, _UNTIL = (select(utcnow(at)).scalar_subquery() for at in (-HOUR_SECONDS, CLOCK_SLACK_SECONDS))
+_COUNT = select(func.count()).where(ResetLink.issued_at.between(_SINCE, _UNTIL))

@@ -161,16 +161,16 @@ def _check_request() -> None:
         abort(HTTPStatus.LENGTH_REQUIRED)  # Flask-Security reads no body of unknown length
     body = _json_object() if request.is_json and request.content_length else {}
     _require_once(body)
-    for target in (*request.values.getlist("next"), body.get("next", "")):
-        _require_url(target)
+    for target in (*request.args.getlist("next"), *request.form.getlist("next"), body.get("next", "")):
+        if target != "":
+            _require_url(target)
     if request.method in SAFE_METHODS:
         return
     if not request.is_json:
         csrf.protect()
         return
-    origin = request.headers.get("Origin")
-    known = (kinds.origin_of(current().RECOVERY_PUBLIC_URL), *current_app.extensions["recovery_foreign"])
-    if origin is not None and origin not in known:
+    origin, foreign = request.headers.get("Origin"), current_app.extensions["recovery_foreign"]
+    if origin is not None and origin not in (kinds.origin_of(current().RECOVERY_PUBLIC_URL), *foreign):
         raise OriginNotAllowed
     g.csrf_valid = True  # Flask-WTF's mark for a request that was checked
 
@@ -192,8 +192,9 @@ def _require_once(body: dict[str, Any]) -> None:
             raise InvalidRequest(_("Give one value."), field=name)
         if isinstance(value, str) and name not in PASSWORDS and any("\ud800" <= c <= "\udfff" for c in value):
             raise InvalidRequest(_("That is no text."), field=name)
+    form = request.form
     for name in ONE_TEXT:
-        if len(request.form.getlist(name)) > 1:
+        if len(form.getlist(name)) > 1:
             raise InvalidRequest(_("Give one value."), field=name)
 
 

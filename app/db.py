@@ -6,14 +6,17 @@ the first write, so a request that only reads holds no lock while it hashes a pa
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from typing import Any, cast
 
+import psycopg
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ColumnElement, CursorResult, DateTime, Delete, MetaData, Update, event, literal
+from sqlalchemy import ColumnElement, CursorResult, DateTime, Delete, MetaData, Update, event, literal, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, InvalidatePoolError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -24,6 +27,8 @@ SILENCE_MS = 30_000  # and for one that has stopped to
 # What the driver raises while the database is away, full or read-only: it may come back.
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
+IMPATIENCE_MS = 3  # between two looks, at most
+IDLE_SECONDS = 0.1  # after which a connection may be gone
 
 db = SQLAlchemy(
     # Constraints need names, or a later migration can not drop them.
@@ -36,8 +41,7 @@ db = SQLAlchemy(
         }
     ),
     # Parameters are addresses and hashes: they do not belong in an error message.
-    # And a connection that the database has closed meanwhile must not fail a request.
-    engine_options={"hide_parameters": True, "pool_pre_ping": True},
+    engine_options={"hide_parameters": True},
 )
 
 
@@ -74,6 +78,76 @@ def change(statement: Update | Delete) -> int:
     """Run it in the current transaction. How many rows it changed; loaded objects stay as they are."""
     result = db.session.execute(statement.execution_options(synchronize_session=False))
     return cast(CursorResult[Any], result).rowcount
+
+
+def keep_lazily(patience_ms: int = 0) -> None:
+    """What the transaction that begins now writes survives the end of this process, but a power cut only once
+    a later one was committed as ever, which syncs all before it. For what would merely be done again; it
+    spares the disk, and on SQLite whoever waits for the write lock meanwhile. Call it before the first write.
+
+    `patience_ms`: how long it waits for a lock on PostgreSQL; 0: without end.
+    """
+    if db.engine.dialect.name != "sqlite":
+        db.session.execute(_ASYNCHRONOUSLY, {"patience": str(patience_ms)})
+        return
+    connection = db.session.connection()
+    connection.info["is_lazy"] = True
+    connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+
+
+_ASYNCHRONOUSLY = text(
+    "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', :patience, true)"
+)
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def _be_impatient(
+    _connection: Any, cursor: Any, _statement: str, _values: Any, context: Any, _several: bool
+) -> None:
+    """SQLite looks ever more rarely whether a database is still locked, up to 100 ms apart, so who waits
+    beside others who write all the time waits for long: here it looks again soon, and so gets its turn. This
+    is where the driver would begin a transaction, at the first write.
+    """
+    connection = cursor.connection
+    is_write = context and (context.isinsert or context.isupdate or context.isdelete)
+    if not isinstance(connection, sqlite3.Connection) or not is_write or connection.in_transaction:
+        return
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 2000
+    cursor.execute(f"PRAGMA busy_timeout = {IMPATIENCE_MS}")
+    while not connection.in_transaction and time.monotonic() < deadline:
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                break
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS // 2}")  # else it is for the statement to fail
+
+
+@event.listens_for(Engine, "checkin")
+def _note_the_time(_connection: Any, record: Any) -> None:
+    if record is not None:
+        record.info["idle_since"] = time.monotonic()
+
+
+@event.listens_for(Engine, "checkout")
+def _is_it_still_there(connection: Any, record: Any, _proxy: Any) -> None:
+    """A connection that the database has closed meanwhile must not fail a request. Asked only of one that was
+    idle: SQLAlchemy's pool_pre_ping would cost a round trip each time."""
+    idle = time.monotonic() - record.info.get("idle_since", math.inf)
+    if idle > IDLE_SECONDS and not isinstance(connection, sqlite3.Connection):
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except psycopg.Error:
+            raise InvalidatePoolError from None  # it takes another one
+
+
+@event.listens_for(Engine, "reset")
+def _be_prompt_again(connection: Any, record: Any, _state: Any) -> None:
+    """Before anybody else gets this connection."""
+    if record is not None and record.info.pop("is_lazy", False):
+        connection.rollback()
+        connection.execute("PRAGMA synchronous = FULL")
 
 
 @event.listens_for(Engine, "do_connect")

@@ -9,9 +9,10 @@ import base64
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Flask, current_app, g, has_app_context
 from flask_security.utils import verify_password
@@ -25,21 +26,44 @@ WAIT_SECONDS = 10  # whoever waits longer for a place is asked to come back
 _SALT_BYTES, _DIGEST_BYTES = 16, 32  # what argon2 makes by default
 
 
+class Begun(NamedTuple):
+    """A hash under way."""
+
+    secret: str | bytes
+    result: Callable[[], str]
+
+
 class Gate:
-    """Stands before Flask-Security's passlib context. Everything else of the context passes."""
+    """Stands before Flask-Security's passlib context. Everything else of the context passes.
+
+    It hashes in threads of its own: what a thread's first hash takes, glibc keeps for that thread.
+    """
 
     def __init__(self, context: CryptContext, places: int) -> None:
         self._context, self._places = context, threading.BoundedSemaphore(places)
+        self._threads = ThreadPoolExecutor(places, "hash")
 
     def hash(self, secret: str | bytes, **options: Any) -> str:
         """As passlib's. Raises Busy; and what `before_hashing` raises."""
+        begun: Begun | None = g.pop("begun_hash", None) if has_app_context() else None
+        if begun and begun.secret == secret and not options:
+            return begun.result()
         with self._place():
-            return str(self._context.hash(secret, **options))
+            return str(self._threads.submit(self._context.hash, secret, **options).result())
 
     def verify(self, secret: str | bytes, hash: str | bytes, **options: Any) -> bool:  # as passlib's
         """As passlib's. Raises Busy; and what `before_hashing` raises."""
         with self._place():
-            return bool(self._context.verify(secret, hash, **options))
+            if has_app_context() and g.pop("hash_next", False):
+                self._begin(secret)
+            return bool(self._threads.submit(self._context.verify, secret, hash, **options).result())
+
+    def _begin(self, secret: str | bytes) -> None:
+        """Hash it beside its verification, if there is a place: who waits for both waits for one."""
+        if self._places.acquire(blocking=False):
+            future = self._threads.submit(self._context.hash, secret)
+            future.add_done_callback(lambda _: self._places.release())
+            g.begun_hash = Begun(secret, future.result)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -65,6 +89,16 @@ def init_app(app: Flask, settings: Settings) -> None:
     places = settings.RECOVERY_HASHES_AT_ONCE or cores
     security.pwd_context = Gate(security.pwd_context, places)
     app.extensions["dummy_hash"] = of_nobody(settings.SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
+
+
+def verify_and_hash(password: str, stored: str) -> bool:
+    """As Flask-Security's verify_password; the password will be hashed next, and if a core is free that has
+    begun already."""
+    g.hash_next = True
+    try:
+        return bool(verify_password(password, stored))
+    finally:
+        g.pop("hash_next", None)
 
 
 def verify_nothing(password: str) -> None:

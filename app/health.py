@@ -16,7 +16,7 @@ from flask import current_app
 from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import alerts, budget, outbox, tally
+from . import alerts, budget, pauses, tally
 from .db import CLOCK_SLACK_SECONDS, change, db, utcnow
 from .models import OutboxMessage, WorkerSign
 from .settings import current
@@ -103,10 +103,10 @@ def mend_clock() -> int:
     """If the database's clock was set back, messages may wait for a time that is far away: let none
     wait longer than it ever would, and return how many did.
     """
-    pauses = {number: outbox.pause_after(number) * (1 + outbox.RETRY_JITTER) for number in range(1, 11)}
+    after = {number: pauses.after(number) * (1 + pauses.JITTER) for number in range(1, 11)}
     longest = case(
         (OutboxMessage.claim.is_not(None), current().RECOVERY_MAIL_LEASE.total_seconds()),
-        else_=case({0: 0.0, **pauses}, value=OutboxMessage.attempts, else_=max(pauses.values())),
+        else_=case({0: 0.0, **after}, value=OutboxMessage.attempts, else_=max(after.values())),
     )
     far = OutboxMessage.due_at > utcnow(CLOCK_SLACK_SECONDS)  # seldom any: an index finds them
     too_far = OutboxMessage.due_at > utcnow(longest + CLOCK_SLACK_SECONDS)

@@ -18,6 +18,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, render_templat
 from flask.typing import ResponseReturnValue
 from flask_mailman.backends.base import BaseEmailBackend
 
+from .letters import Mail
 from .settings import Settings
 
 inbox = Blueprint("inbox", __name__, url_prefix="/inbox")
@@ -32,12 +33,14 @@ FRAME_CSP = (
 class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
     """Flask-Mailman's seam: writes each mail to a file instead of sending it."""
 
-    def send_messages(self, email_messages: list[EmailMessage]) -> int:
+    connection = None
+
+    def send_messages(self, email_messages: list[Mail]) -> int:
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for message in email_messages:
             draft = folder / f"{time.time_ns()}.part"
-            draft.write_bytes(bytes(message))
+            draft.write_bytes(message.data)
             draft.rename(draft.with_suffix(".eml"))  # never seen half written
         return len(email_messages)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import audit, health, outbox
+from . import audit, health, outbox, together
 from .askings import same_as
-from .db import db
 from .errors import NoMail
 from .settings import current
 
@@ -18,7 +17,9 @@ def leave(mail: str, content: dict[str, Any], about: str = "identity") -> None:
     """
     if not current().sends_mail:
         raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
+    event = audit.entry("requested", reason=mail, client=content["client"])
+    writes: list[together.Write] = [(audit.INSERT, event.row)]
     if not health.is_full():
-        outbox.enqueue(mail, same=same_as(mail, content[about]), **content)
-    audit.record("requested", reason=mail, client=content["client"])
-    db.session.commit()
+        writes.append(outbox.written(mail, same=same_as(mail, content[about]), **content))
+    together.write(*writes)
+    audit.say(event)

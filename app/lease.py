@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -14,10 +13,13 @@ from . import health, outbox
 from .db import db
 from .models import OutboxMessage
 from .settings import current
+from .watch import Watch
 
 RENEWALS = 3  # as often in the time of one lease, so that one may fail
 
 log = logging.getLogger(__name__)
+
+_watch = Watch("lease")
 
 
 @contextmanager
@@ -27,32 +29,31 @@ def kept(message: OutboxMessage, abandon: Callable[[], None]) -> Iterator[None]:
     Hold no transaction inside: on SQLite the renewal would wait for it.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
-    over = threading.Event()
 
-    def keep() -> None:
+    def keep() -> float | None:
         with app.app_context():
-            _keep(message, over, abandon)
-
-    keeper = threading.Thread(target=keep, name="lease")
-    keeper.start()
-    try:
-        yield
-    finally:
-        over.set()
-        keeper.join()
-
-
-def _keep(message: OutboxMessage, over: threading.Event, abandon: Callable[[], None]) -> None:
-    pause = current().RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
-    is_held = True
-    while is_held and not over.wait(pause):
-        try:
-            is_held = outbox.renew(message)
-            health.sign_again()
-            db.session.commit()
-        except Exception as error:  # the next renewal may come in time
-            log.warning("the lease of mail %s could not be renewed: %s", message.id, type(error).__name__)
-            with suppress(SQLAlchemyError):
-                db.session.rollback()
-    if not is_held:
+            if _is_held(message):
+                return pause()
         abandon()
+        return None
+
+    with _watch.after(pause(), keep):
+        yield
+
+
+def pause() -> float:
+    """For how many seconds a lease is good without a look."""
+    return current().RECOVERY_MAIL_LEASE.total_seconds() / RENEWALS
+
+
+def _is_held(message: OutboxMessage) -> bool:
+    try:
+        is_held = outbox.renew(message)
+        health.sign_again()
+        db.session.commit()
+    except Exception as error:  # the next renewal may come in time
+        log.warning("the lease of mail %s could not be renewed: %s", message.id, type(error).__name__)
+        with suppress(SQLAlchemyError):
+            db.session.rollback()
+        return True
+    return is_held

@@ -10,8 +10,7 @@ Nothing here knows whether an account exists: known and unknown count alike. Not
 can shut an owner out: a browser that has signed in before counts apart from everybody else's guesses, and a
 reset clears what was counted against the account.
 
-Counts are in this process's memory, or in Redis when there are several. While Redis is away or hangs, each
-process counts for itself.
+What counts, and where, is counts.py's.
 """
 
 from __future__ import annotations
@@ -19,34 +18,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import limits as counting
 from flask import Flask, after_this_request, current_app, g, request, session
-from flask_limiter import Limiter
 from flask_security import current_user, user_authenticated
 from itsdangerous import BadSignature, URLSafeSerializer
+from limits import RateLimitItem, RateLimitItemPerSecond, parse_many
 from sqlalchemy import select
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, TooManyRequests
 
 from . import handles
+from .askings import form_of
+from .counts import Counts
 from .db import db
 from .errors import InvalidRequest, LinkError
 from .forms import posted_identity
-from .identities import known_as
 from .models import User
 from .settings import Settings, current
 
 if TYPE_CHECKING:
     from flask import Response
 
-REDIS_SECONDS = 0.2  # how long a request waits for Redis before it counts without
 UNLIMITED = ("security.logout",)  # whoever wants out gets out
 LIMITED = ("security.", "objections.")
 # A code has six digits, and up to nine are valid at once for each way to get one: who guesses for a year hits
@@ -56,8 +53,8 @@ BROWSERS = 8  # whoever was in once can not collect counts of their own without 
 ACCOUNTS_MAX = 4  # that one browser is known for
 KNOWN_SECONDS = 365 * 86_400  # how long a browser that has signed in is known
 
-ASKING, SIGNING_IN, TRYING, BAD_LINKS = "asking", "signing in", "trying a link", "bad links"
-ACCOUNT, CODES = "account", "codes"
+POSTS, ASKING, SIGNING_IN, TRYING = "posts", "asking", "signing in", "trying a link"
+BAD_LINKS, ACCOUNT, CODES = "bad links", "account", "codes"
 _BY_IDENTITY = {
     "security.forgot_password": ASKING,
     "security.send_confirmation": ASKING,
@@ -82,73 +79,62 @@ BY_ACCOUNT = (
     "security.us_verify",
     "security.us_verify_send_code",
 )
-PREFIX = "sparekey"
 
-log = logging.getLogger(__name__)
+
+class Rule(NamedTuple):
+    """What is counted, by whom. A key of None: it does not apply to this request."""
+
+    scope: str
+    items: list[RateLimitItem]
+    key: Callable[[], str | None]
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Limit every POST of Flask-Security's, whatever features are on: each takes a guess or sends mail. And
     those of objections, whose links can be guessed at like any.
-
-    A limiter of its own for each app, since it counts.
     """
-    shared = settings.RATELIMIT_STORAGE_URI != "memory://"
-    limiter = app.extensions["recovery_limiter"] = Limiter(
-        source,
-        app=app,
-        storage_uri=settings.RATELIMIT_STORAGE_URI,
-        storage_options=_patience() if shared else {},
-        in_memory_fallback_enabled=shared,
-        swallow_errors=True,  # what can not be counted is served
-        key_prefix=PREFIX,
-    )
-    limit: Any = partial(_limit, limiter, settings)
+    app.extensions["recovery_counts"] = Counts(settings)
     rules = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
     for endpoint in {rule.endpoint for rule in rules if rule.endpoint.startswith(LIMITED)}:
         if endpoint not in UNLIMITED:
-            app.view_functions[endpoint] = limit(endpoint, app.view_functions[endpoint])
+            view = app.view_functions[endpoint]
+            app.view_functions[endpoint] = _limited(view, list(_rules(settings, endpoint)))
     app.config["RECOVERY_KNOWN_COOKIE"] = app.config["SESSION_COOKIE_NAME"].replace("session", "known")
     user_authenticated.connect(_on_sign_in, app)
 
 
-def _patience() -> dict[str, Any]:
-    """One try, and a short one."""
-    from redis.backoff import NoBackoff  # a tenth of a second, for whoever has no Redis
-    from redis.retry import Retry
-
-    waits = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-    return {**waits, "retry": Retry(NoBackoff(), 0)}
-
-
-def _limit(limiter: Limiter, settings: Settings, endpoint: str, view: Any) -> Any:
-    def limited(rates: str, scope: str, key: Callable[[], str] = source, **options: Any) -> Any:
-        options.setdefault("exempt_when", lambda: request.method != "POST")
-        return limiter.shared_limit(rates, scope=scope, key_func=key, **options)
-
-    view = limited(settings.RECOVERY_LIMIT_SOURCE, "posts")(_named(endpoint, view))
+def _rules(settings: Settings, endpoint: str) -> Iterator[Rule]:
+    of_identity = parse_many(settings.RECOVERY_LIMIT_IDENTITY)
+    yield Rule(POSTS, parse_many(settings.RECOVERY_LIMIT_SOURCE), source)
     if endpoint in _BY_IDENTITY:
-        no_identity = lambda: request.method != "POST" or _typed() is None  # noqa: E731  # a line is enough
-        view = limited(
-            settings.RECOVERY_LIMIT_IDENTITY, _BY_IDENTITY[endpoint], _by_identity, exempt_when=no_identity
-        )(view)
+        yield Rule(_BY_IDENTITY[endpoint], of_identity, _by_identity)
     if endpoint in BY_ACCOUNT:
-        view = limited(settings.RECOVERY_LIMIT_IDENTITY, ACCOUNT, _by_account)(view)
+        yield Rule(ACCOUNT, of_identity, _by_account)
     if endpoint == "security.reset_password":
-        view = limited(settings.RECOVERY_LIMIT_LINK, TRYING, _by_link)(view)
-    return view
+        yield Rule(TRYING, parse_many(settings.RECOVERY_LIMIT_LINK), _by_link)
 
 
-def _named(endpoint: str, view: Any) -> Any:
-    """The view under a name of its own: Flask-Limiter finds limits by that, and would count a request of one
-    function as often as it serves endpoints."""
+def _limited(view: Any, rules: list[Rule]) -> Any:
+    """The view, behind its limits, those of the shortest time first: what they refuse counts no more."""
+    each = sorted(((item, rule) for rule in rules for item in rule.items), key=lambda pair: pair[0])
 
     @wraps(view)
-    def named(*args: Any, **kwargs: Any) -> Any:
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        if request.method == "POST":
+            keys = {rule.scope: rule.key() for rule in rules}
+            for item, rule in each:
+                if (key := keys[rule.scope]) and not counts().hit(item, key, rule.scope):
+                    g.exceeded = item, key, rule.scope
+                    raise TooManyRequests
         return view(*args, **kwargs)
 
-    named.__qualname__ = endpoint
-    return named
+    return limited
+
+
+def counts() -> Counts:
+    """This app's."""
+    ours: Counts = current_app.extensions["recovery_counts"]
+    return ours
 
 
 def source() -> str:
@@ -169,11 +155,9 @@ def source_of(text: str) -> str | None:
 
 def seconds_to_wait() -> int:
     """After a refusal: when the source may try again."""
-    try:
-        limit = current_app.extensions["recovery_limiter"].current_limit
-        return max(1, round(float(limit.reset_at) - time.time()))
-    except Exception:  # whatever the storage raises: the answer is 429 all the same
+    if "exceeded" not in g:
         return 60
+    return max(1, round(counts().window(*g.exceeded).reset_time - time.time()))
 
 
 def know_this_browser(user: User) -> None:
@@ -187,47 +171,28 @@ def know_this_browser(user: User) -> None:
 
 def may_have_bad_link() -> bool:
     """Count one that was not made here. Good links pass, whatever was opened from the same address."""
-    limiter, rates = current_app.extensions["recovery_limiter"], current().RECOVERY_LIMIT_BAD_LINKS
-    try:
-        items = counting.parse_many(rates) if limiter.enabled else []
-        return all(limiter.limiter.hit(item, PREFIX, source(), BAD_LINKS) for item in items)
-    except Exception:  # whatever the storage raises: what can not be counted is served
-        return True
+    items = parse_many(current().RECOVERY_LIMIT_BAD_LINKS)
+    return all(counts().hit(item, source(), BAD_LINKS) for item in items)
 
 
 def may_try_code(number: int | None, typed: str) -> bool:
     """Count a one-time code that comes without a password, since there are few enough to guess: against the
     account, or, where there is none, against what was typed."""
-    limiter = current_app.extensions["recovery_limiter"]
-    try:
-        items = counting.parse_many(CODES_MAX) if limiter.enabled else []
-        who = mark_of_account(number) if number else mark_of(form_of(typed))
-        return all(limiter.limiter.hit(item, PREFIX, who, CODES) for item in items)
-    except Exception:  # whatever the storage raises: what can not be counted is served
-        return True
+    who = mark_of_account(number) if number else mark_of(form_of(typed))
+    return all(counts().hit(item, who, CODES) for item in parse_many(CODES_MAX))
 
 
 def is_first(secret: str, seconds: int) -> bool:
     """Whether this one-time secret was not seen within so many seconds. It is now."""
-    limiter = current_app.extensions["recovery_limiter"]
-    try:
-        once = counting.RateLimitItemPerSecond(1, seconds)
-        return not limiter.enabled or bool(limiter.limiter.hit(once, PREFIX, "once", mark_of(secret)))
-    except Exception:  # whatever the storage raises: what can not be counted is served
-        return True
+    return counts().hit(RateLimitItemPerSecond(1, seconds), "once", mark_of(secret))
 
 
 def forget(user: User) -> None:
     """Whatever was counted against the account's identities counts no more."""
-    limiter, rates = current_app.extensions["recovery_limiter"], current().RECOVERY_LIMIT_IDENTITY
-    if not limiter.enabled:
-        return
-    try:
-        for key in {key for name in names_of(user) for key in (mark_of(name), _key_of(name))}:
-            for item in counting.parse_many(rates):
-                limiter.limiter.clear(item, PREFIX, key, SIGNING_IN)
-    except Exception as error:  # whatever the storage raises: it ends by itself
-        log.warning("what was counted against an account can not be cleared: %s", type(error).__name__)
+    items = parse_many(current().RECOVERY_LIMIT_IDENTITY)
+    for key in {key for name in names_of(user) for key in (mark_of(name), _key_of(name))}:
+        for item in items:
+            counts().clear(item, key, SIGNING_IN)
 
 
 def _on_sign_in(_app: Flask, user: User, **_: Any) -> None:
@@ -247,23 +212,25 @@ def _remember(value: str, response: Response) -> Response:
     return response
 
 
-def _by_identity() -> str:
+def _by_identity() -> str | None:
     """The identity; for a browser that has signed in with it before, that browser's own count of it."""
-    return _key_of(_typed() or "")
+    typed = _typed()
+    return _key_of(typed) if typed else None  # nothing was typed, which is refused anyway
 
 
 def _key_of(name: str) -> str:
-    mark, known = mark_of(name), _known_here()
+    mark = mark_of(name)
+    if not (known := _known_here()):
+        return mark
     ours = {mark_of(name, key) for key in _keys()}
     return f"{mark} {known[0]}" if any(ours & set(marks) for marks in known[1:]) else mark
 
 
 def _known_here() -> list[Any]:
     """What this browser's cookie says: a number, and the marks of each account that it has signed in to."""
+    cookie = request.cookies.get(current_app.config["RECOVERY_KNOWN_COOKIE"])
     try:
-        known: list[Any] = _signer().loads(
-            request.cookies.get(current_app.config["RECOVERY_KNOWN_COOKIE"], "")
-        )
+        known: list[Any] = _signer().loads(cookie) if cookie else []
     except BadSignature:
         return []
     return known
@@ -294,10 +261,6 @@ def _typed() -> str | None:
         g.typed_form = form_of(typed) if typed else None
     form: str | None = g.typed_form
     return form
-
-
-def form_of(typed: str) -> str:
-    return str(known_as(typed) or typed.casefold())
 
 
 def names_of(user: User) -> Iterable[str]:

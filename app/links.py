@@ -11,14 +11,12 @@ and the password it was issued for, and all three are looked at again when it is
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, Float, bindparam, insert, select, update
 
-from . import budget
+from . import budget, tokens
 from .db import change, db, utcnow
 from .errors import (
     AccountUnavailable,
@@ -37,18 +35,16 @@ if TYPE_CHECKING:
     from .models import OutboxMessage
 
 # What a link must not have been through to be usable.
-OPEN = (
-    ResetLink.redeemed_at.is_(None),
-    ResetLink.superseded_at.is_(None),
-    ResetLink.revoked_at.is_(None),
-)
+OPEN = tuple(at.is_(None) for at in (ResetLink.redeemed_at, ResetLink.superseded_at, ResetLink.revoked_at))
 
 
 def token_of(message: OutboxMessage) -> str:
     """The token of this message's link: the same at each attempt, also under a key that was rotated."""
+    newest, *older = tokens.of(message.nonce)
+    if not older:
+        return newest
     issued = db.session.scalar(select(ResetLink.token_hash).where(ResetLink.message_id == message.id))
-    tokens = tokens_of(message.nonce)
-    return next((token for token in tokens if issued in _hashes(token)), tokens[0])
+    return next((token for token in older if issued in tokens.hashes_of(token)), newest)
 
 
 def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
@@ -57,41 +53,51 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
 
     Raises Undeliverable within the cool-down, over the daily cap, and for a link that has ended.
     """
-    life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
     # On PostgreSQL two workers with two requests of one account take turns here.
-    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
-    link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
+    link = db.session.scalar(_IN_TURN, {"user": user.id, "message": message.id})
     if link is not None:
         if not is_usable(link, user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
-        link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, _hashes(token)[0]
+        life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
+        link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, tokens.hashes_of(token)[0]
         return
-    link = add(user, client, token, message.id)
-    if reason := budget.why_none_for(link):
+    number = add(user, client, token, message.id)
+    if reason := budget.why_none_for(user.id, number):
+        user_id = user.id
         db.session.rollback()
-        raise Undeliverable(reason, link.user_id)
+        raise Undeliverable(reason, user_id)
 
 
-def add(user: User, client: str, token: str, message_id: int | None = None) -> ResetLink:
-    """A new link for the account as it is now. Without a message, it is one that an admin hands over."""
-    link = ResetLink(
-        user_id=user.id,
-        message_id=message_id,
-        token_hash=_hashes(token)[0],
-        email=user.email,
-        password_state=_password_state(user),
-        client=client,
-        expires_at=utcnow(current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()),
-    )
-    db.session.add(link)
-    db.session.flush()  # takes SQLite's write lock: what is counted next can not change
-    return link
+# Statements are made once: that takes longer than to run them.
+_IN_TURN = select(ResetLink).select_from(User).where(User.id == bindparam("user")).with_for_update(of=User)
+_IN_TURN = _IN_TURN.outerjoin(ResetLink, ResetLink.message_id == bindparam("message"))
+_LINKS: Any = ResetLink.__table__
+_NEW = insert(_LINKS).values(expires_at=utcnow(bindparam("life", type_=Float))).returning(_LINKS.c.id)
+_NEWEST = select(_LINKS.c.id).where(_LINKS.c.message_id == bindparam("message")).scalar_subquery()
+_EARLIER = update(_LINKS).where(_LINKS.c.user_id == bindparam("user"), _LINKS.c.id < _NEWEST, *OPEN)
+_EARLIER = _EARLIER.values(superseded_at=utcnow())
+
+
+def add(user: User, client: str, token: str, message_id: int | None = None) -> int:
+    """A new link for the account as it is now, by its number. Without a message, an admin hands it over. On
+    SQLite it takes the write lock: what is counted next can not change."""
+    link = {
+        "user_id": user.id,
+        "message_id": message_id,
+        "token_hash": tokens.hashes_of(token)[0],
+        "email": user.email,
+        "password_state": _password_state(user),
+        "client": client,
+        "life": current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds(),
+    }
+    db.session.flush()  # the account may be new
+    number: int = db.session.execute(_NEW, link).scalar_one()
+    return number
 
 
 def delivered(message: OutboxMessage) -> None:
     """The relay has accepted the mail: from now on only its link works, not the earlier ones."""
-    newest = select(ResetLink.id).where(ResetLink.message_id == message.id).scalar_subquery()
-    _end(ResetLink.user_id == message.user_id, ResetLink.id < newest, column="superseded_at")
+    db.session.execute(_EARLIER, {"user": message.user_id, "message": message.id})
 
 
 def revoke(*which: ColumnElement[bool]) -> None:
@@ -120,7 +126,7 @@ def resolve(token: str) -> tuple[ResetLink, User]:
 
     Raises the LinkError that says why it can not be used.
     """
-    link, user, refusal = _look_at(ResetLink.token_hash.in_(_hashes(token)))
+    link, user, refusal = _look_at(ResetLink.token_hash.in_(tokens.hashes_of(token)))
     if refusal is not None:
         raise refusal
     return link, user
@@ -197,18 +203,6 @@ def is_usable(link: ResetLink, user: User) -> bool:
     ended = link.redeemed_at or link.superseded_at or link.revoked_at
     unchanged = link.email == user.email and link.password_state == _password_state(user)
     return unchanged and not ended
-
-
-def tokens_of(nonce: bytes) -> list[str]:
-    """The token of a nonce under each valid key, the newest key first."""
-    digests = (hmac.digest(key, nonce, "sha256") for key in current().keys("reset link"))
-    return [base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]
-
-
-def _hashes(token: str) -> list[str]:
-    """What the database keeps of it, under each valid key, the newest first."""
-    keys = current().keys("reset link look-up")
-    return [hmac.digest(key, token.encode(), "sha256").hex() for key in keys]
 
 
 def _password_state(user: User) -> str:

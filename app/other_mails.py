@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import datetime
-from email.message import EmailMessage
 
 from flask import url_for
 from flask_security.confirmable import generate_confirmation_token, requires_confirmation
@@ -16,7 +15,7 @@ from .identities import find_account
 from .models import OutboxMessage, User
 
 
-def _confirmation(message: OutboxMessage) -> EmailMessage:
+def _confirmation(message: OutboxMessage) -> letters.Mail:
     user = who_asked(message)
     if user.confirmed_at:
         raise Undeliverable("the address is confirmed already", user.id)
@@ -24,7 +23,7 @@ def _confirmation(message: OutboxMessage) -> EmailMessage:
     return letters.write(message, "confirmation_instructions", user.email, confirmation_link=link)
 
 
-def _username(message: OutboxMessage) -> EmailMessage:
+def _username(message: OutboxMessage) -> letters.Mail:
     user = who_asked(message)
     if not user.username:
         raise Undeliverable("the account has no username", user.id)
@@ -33,7 +32,7 @@ def _username(message: OutboxMessage) -> EmailMessage:
     return letters.write(message, "username_recovery", user.email, username=user.username)
 
 
-def _notice(message: OutboxMessage) -> EmailMessage:
+def _notice(message: OutboxMessage) -> letters.Mail:
     """That something has happened. Where it goes, and what its template says, rest in the message."""
     said = outbox.content_of(message)
     said.pop("language", None)  # in a template it is the one that is spoken
@@ -42,7 +41,7 @@ def _notice(message: OutboxMessage) -> EmailMessage:
     return letters.write(message, message.kind, said["address"], objection=objection, **said)
 
 
-def _by_flask_security(message: OutboxMessage) -> EmailMessage:
+def _by_flask_security(message: OutboxMessage) -> letters.Mail:
     """A mail that Flask-Security has written itself: change of address, a code, ..."""
     return letters.as_mail(letters.finished(**outbox.content_of(message)), message.message_id)
 
@@ -60,7 +59,7 @@ def who_asked(message: OutboxMessage, pause: float = math.inf) -> User:
     return user
 
 
-COMPOSERS: dict[str, Callable[[OutboxMessage], EmailMessage]] = {
+COMPOSERS: dict[str, Callable[[OutboxMessage], letters.Mail]] = {
     "confirmation_instructions": _confirmation,
     "username_recovery": _username,
     "reset_notice": _notice,

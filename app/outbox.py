@@ -11,51 +11,46 @@ What it says (what was typed, who asked) is sealed while it waits or is a dead l
 
 from __future__ import annotations
 
-import base64
-import hmac
-import json
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import ColumnElement, or_, select, text, true, update
+from sqlalchemy import ColumnElement, Float, bindparam, or_, select, true, update
 from sqlalchemy.exc import OperationalError
 
-from .db import change, db, inserts, utcnow
-from .errors import Unreadable
+from . import pauses, seals
+from .db import db, inserts, keep_lazily, utcnow
 from .models import UNTRIED, OutboxMessage
 from .settings import current
+from .together import Write
 from .words import spoken
 
-RETRY_FIRST = timedelta(seconds=10)
-RETRY_MAX = timedelta(hours=1)
-RETRY_JITTER = 0.25  # a pause is up to this much longer: retries must not march in step
 CLAIM_WAIT_MS = 2_000
 REASON_LENGTH_MAX = 255
 WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
 
 
-def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
-    """Add a message to the current transaction. It is sent if and only if that commits.
+def enqueue(kind: str, **what: Any) -> None:
+    """Add a message to the current transaction: sent if and only if that commits. Where no mail is: none."""
+    if current().sends_mail:
+        db.session.execute(*written(kind, **what))
 
-    Messages that are the `same` become one, as long as it was not tried yet. Where no mail is sent: none.
-    """
-    if not current().sends_mail:
-        return
+
+def written(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> Write:
+    """A message, to be written. Messages that are the `same` become one, as long as it was not tried yet."""
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     content = content if kind == WRITTEN else {"language": spoken().name, **content}
     message = {
         "kind": kind,
         "user_id": user_id,
         "nonce": secrets.token_bytes(32),
-        "sealed": _sealer().encrypt(json.dumps(content).encode()).decode(),
+        "sealed": seals.seal(content),
         "message_id": f"<{secrets.token_hex(16)}@{host}>",  # of every attempt: a repeat can be recognised
-        "same": same and fingerprint(same),
+        "same": same and seals.fingerprint(same),
     }
-    db.session.execute(_insert_or_refresh(db.engine.dialect.name), message)
+    return _insert_or_refresh(db.engine.dialect.name), message
 
 
 @cache  # built once: it takes longer than running it
@@ -65,26 +60,41 @@ def _insert_or_refresh(dialect: str) -> Any:
     return new.on_conflict_do_update(index_elements=["same"], index_where=UNTRIED, set_=again)
 
 
-def fingerprint(same: str) -> str:
-    """What stands for an identity where the identity itself must not rest."""
-    return hmac.digest(current().keys("outbox same")[0], same.encode(), "sha256").hex()
-
-
 def content_of(message: OutboxMessage) -> dict[str, Any]:
     """What `enqueue` was given. Raises Unreadable."""
-    try:
-        content: dict[str, Any] = json.loads(_sealer().decrypt(message.sealed or ""))
-    except InvalidToken:
-        raise Unreadable("the SECRET_KEY that it was sealed with is not known here") from None
-    return content
+    return seals.opened(message.sealed)
 
 
-_DUE = (OutboxMessage.state == "waiting", OutboxMessage.due_at <= utcnow())
+_TABLE: Any = OutboxMessage.__table__
+_DUE = (_TABLE.c.state == "waiting", _TABLE.c.due_at <= utcnow())
+
+
+@cache  # statements are made once: that takes longer than to run them
+def _any_due(without: tuple[str, ...]) -> Any:
+    return select(_TABLE.c.id).where(*_DUE, _is_wanted(without)).limit(1)
+
+
+@cache
+def _taking(without: tuple[str, ...], skip_locked: bool) -> Any:
+    due = select(_TABLE.c.id).where(*_DUE, _is_wanted(without))
+    oldest = due.order_by(_TABLE.c.due_at, _TABLE.c.id).limit(1)
+    which = _TABLE.c.id == oldest.with_for_update(skip_locked=skip_locked).scalar_subquery()
+    taken = {
+        "attempts": _TABLE.c.attempts + 1,  # here, so that a message that kills its worker ends, too
+        "claim": bindparam("mark"),
+        "same": None,  # who asks from now on wants a mail of their own
+        "due_at": utcnow(bindparam("lease", type_=Float)),
+    }
+    return update(_TABLE).where(which).values(**taken).returning(*_TABLE.c)
+
+
+def _is_wanted(without: tuple[str, ...]) -> ColumnElement[bool]:
+    return or_(_TABLE.c.kind.not_in(without), _TABLE.c.attempts > 0) if without else true()
 
 
 def is_due(without: tuple[str, ...] = ()) -> bool:
     """Whether any message is due; of the kinds `without`, only those that were tried. Takes no lock."""
-    found = db.session.scalar(select(OutboxMessage.id).where(*_DUE, _is_wanted(without)).limit(1))
+    found = db.session.scalar(_any_due(without))
     db.session.rollback()
     return found is not None
 
@@ -97,32 +107,18 @@ def claim(without: tuple[str, ...] = ()) -> OutboxMessage | None:
     # Whoever asks for the same right now holds the row for a moment. Skipped at once, a flood would starve
     # it; waited for without end, one process that froze would stop all mail.
     try:
-        db.session.execute(text(f"SET LOCAL lock_timeout = {CLAIM_WAIT_MS}"))
-        return _take(without)
+        return _take(without, patience_ms=CLAIM_WAIT_MS)
     except OperationalError:
         db.session.rollback()
         return _take(without, skip_locked=True)
 
 
-def _is_wanted(without: tuple[str, ...]) -> ColumnElement[bool]:
-    return or_(OutboxMessage.kind.not_in(without), OutboxMessage.attempts > 0) if without else true()
-
-
-def _take(without: tuple[str, ...], skip_locked: bool = False) -> OutboxMessage | None:
-    due = select(OutboxMessage.id).where(*_DUE, _is_wanted(without))
-    oldest = due.order_by(OutboxMessage.due_at, OutboxMessage.id).limit(1)
-    taken = {
-        "attempts": OutboxMessage.attempts + 1,  # here, so that a message that kills its worker ends, too
-        "claim": secrets.token_hex(16),
-        "same": None,  # who asks from now on wants a mail of their own
-        "due_at": utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
-    }
-    which = OutboxMessage.id == oldest.with_for_update(skip_locked=skip_locked).scalar_subquery()
-    message = db.session.scalar(update(OutboxMessage).where(which).values(**taken).returning(OutboxMessage))
-    if message is not None:
-        db.session.expunge(message)
+def _take(without: tuple[str, ...], skip_locked: bool = False, patience_ms: int = 0) -> OutboxMessage | None:
+    keep_lazily(patience_ms)  # without it the message is due, as it was
+    taken = {"mark": secrets.token_hex(16), "lease": current().RECOVERY_MAIL_LEASE.total_seconds()}
+    row = db.session.execute(_taking(without, skip_locked), taken).first()
     db.session.commit()
-    return message
+    return OutboxMessage(**row._mapping) if row else None
 
 
 def age_of(message: OutboxMessage) -> timedelta:
@@ -132,45 +128,49 @@ def age_of(message: OutboxMessage) -> timedelta:
 
 def renew(message: OutboxMessage) -> bool:
     """Hold it for one lease from now. False when the lease was lost."""
-    return _update(message, due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()))
+    return _change(message, due_in=current().RECOVERY_MAIL_LEASE.total_seconds()) is not None
 
 
-def settle(message: OutboxMessage, state: str, reason: str | None = None) -> bool:
-    """This is its end. False when the lease was lost meanwhile.
+def settle(message: OutboxMessage, state: str, reason: str | None = None) -> datetime | None:
+    """This is its end. When that was, by the database's clock; None when the lease was lost meanwhile.
 
     `sent`: the relay has accepted it. `dropped`: it must not be sent. `given_up`: it could not be sent,
     and is not tried again unless an admin says so: a dead letter, which keeps its content for that.
     """
     kept = message.sealed if state == "given_up" else None
-    ended = {"state": state, "reason": reason, "sealed": kept, "settled_at": utcnow(), "claim": None}
-    return _update(message, user_id=message.user_id, **ended)
+    ended = {"state": state, "reason": reason, "sealed": kept, "claim": None, "settled_in": 0.0}
+    return _change(message, user_id=message.user_id, **ended)
 
 
 def retry_later(message: OutboxMessage, reason: str) -> bool:
     """This attempt failed; the pauses double from 10 seconds to an hour."""
-    due_at = utcnow(pause_after(message.attempts) * (1 + RETRY_JITTER * secrets.randbelow(1000) / 1000))
-    return _update(message, claim=None, due_at=due_at, reason=reason, user_id=message.user_id)
+    pause = pauses.before_another(message.attempts)
+    return _change(message, claim=None, due_in=pause, reason=reason, user_id=message.user_id) is not None
 
 
-def pause_after(attempts: int) -> float:
-    """The seconds between an attempt that failed and the next one, without the jitter."""
-    return min(RETRY_FIRST.total_seconds() * 2.0 ** min(attempts - 1, 20), RETRY_MAX.total_seconds())
-
-
-def hold(message: OutboxMessage, reason: str) -> bool:
+def hold(message: OutboxMessage, reason: str) -> None:
     """No mail can go out: put it back where it was in the queue. The attempt does not count."""
     attempts = message.attempts - 1
-    return _update(message, claim=None, due_at=message.created_at, attempts=attempts, reason=reason)
+    _change(message, claim=None, due_at=message.created_at, attempts=attempts, reason=reason)
 
 
-def _update(message: OutboxMessage, **values: Any) -> bool:
-    """Change the row if this claim still holds it."""
-    held = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
+def _change(message: OutboxMessage, **values: Any) -> datetime | None:
+    """Change the row if this claim still holds it; when, by the database's clock. `…_in`: seconds to come."""
     if reason := values.get("reason"):
         values["reason"] = reason[:REASON_LENGTH_MAX]
-    return change(update(OutboxMessage).where(*held).values(**values)) == 1
+    given = {f"new_{name}": value for name, value in values.items()}
+    held = {"message": message.id, "mark": message.claim}
+    at: datetime | None = db.session.scalar(_changing(*values), {**given, **held})
+    return at
 
 
-def _sealer() -> MultiFernet:
-    keys = current().keys("outbox")
-    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in keys])
+@cache
+def _changing(*names: str) -> Any:
+    values: dict[str, Any] = {}
+    for name in names:
+        if name.endswith("_in"):
+            values[f"{name[:-3]}_at"] = utcnow(bindparam(f"new_{name}", type_=Float))
+        else:
+            values[name] = bindparam(f"new_{name}")
+    held = (_TABLE.c.id == bindparam("message"), _TABLE.c.claim == bindparam("mark"))
+    return update(_TABLE).where(*held).values(**values).returning(utcnow())

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from flask import g, request
 from flask_security import PasswordUtil
-from flask_security.utils import get_message, verify_password
+from flask_security.utils import get_message
 
-from . import blocklist, breaches
+from . import blocklist, breaches, hashing
 from .errors import BreachesUnknown
 from .settings import current
 from .words import N_
@@ -119,6 +119,6 @@ def _is_current(password: str, user: Any) -> bool:
     if user is None or not user.password or was_typed:
         return False
     try:
-        return verify_password(password, user.password)
+        return hashing.verify_and_hash(password, user.password)
     except (ValueError, RuntimeError):  # a stored hash of no scheme that we can read
         return False

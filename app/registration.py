@@ -10,7 +10,6 @@ whoever used it has shown that the address is theirs.
 
 from __future__ import annotations
 
-from email.message import EmailMessage
 from typing import Any, cast
 
 from flask import Flask, current_app, g, redirect, render_template, request, url_for
@@ -91,7 +90,7 @@ def _page(form: RegistrationForm) -> str:
     return render_template("security/register_user.html", register_user_form=form)
 
 
-def compose(message: OutboxMessage) -> EmailMessage:
+def compose(message: OutboxMessage) -> letters.Mail:
     """For the worker. Raises Undeliverable."""
     typed = outbox.content_of(message)
     if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:

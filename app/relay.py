@@ -9,10 +9,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from email.message import EmailMessage
+from contextlib import AbstractContextManager, suppress
 from email.utils import parseaddr
 from functools import cached_property
 from typing import Any
@@ -22,8 +19,9 @@ from flask_mailman.utils import DNS_NAME
 
 from . import audit
 from .errors import LeaseLost, MailHeld, RelayAway, RelayMisconfigured
-from .letters import in_ascii
+from .letters import Mail, in_ascii
 from .settings import current
+from .watch import Watch
 
 LOGIN_FIRST = 530  # RFC 4954 §6
 TOO_BIG = 552  # RFC 1870 §6.1: the only thing about MAIL that is this mail's own
@@ -45,6 +43,8 @@ FINAL = "{what} is refused for good: {said}"
 SAID = "the relay said {reply}"
 TOO_LONG = "the relay took too long over this mail"
 AWAY = "the relay {host}:{port} (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
+
+_watch = Watch("relay")
 
 
 class _Patient(smtplib.SMTP):
@@ -119,7 +119,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         self.is_abandoned = True
         self.cut()
 
-    def send_messages(self, email_messages: list[EmailMessage]) -> int:
+    def send_messages(self, email_messages: list[Mail]) -> int:
         """Send each mail, or raise; after a failure the next one gets a new connection."""
         with self._limited(self.timeout):
             stands = self.connection and self._still_stands()
@@ -131,13 +131,22 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                 for message in email_messages:
                     if self.is_abandoned:
                         raise LeaseLost
-                    self.connection.send_message(message)
+                    self._send(message)
         except Exception as error:
             self.close()
             if self.is_cut and not self.is_abandoned:
                 raise TimeoutError(TOO_LONG) from error
             raise
         return len(email_messages)
+
+    def _send(self, mail: Mail) -> None:
+        options: tuple[str, ...] = ()
+        if not mail.recipient.isascii() or not mail.sender.isascii():
+            self.connection.ehlo_or_helo_if_needed()
+            if not self.connection.has_extn("smtputf8"):
+                raise smtplib.SMTPNotSupportedError
+            options = ("SMTPUTF8", "BODY=8BITMIME")
+        self.connection.sendmail(mail.sender, [mail.recipient], mail.data, options)
 
     def close(self) -> None:
         """Never raises and waits for nothing: whatever the relay thinks of it, the connection is gone."""
@@ -147,25 +156,14 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                 connection.putcmd("quit")
             connection.close()
 
-    @contextmanager
-    def _limited(self, seconds: float) -> Iterator[None]:
+    def _limited(self, seconds: float) -> AbstractContextManager[None]:
         """A relay that sends a byte now and then would keep a conversation open for ever."""
         self.is_cut = False
-        over = threading.Event()
+        return _watch.after(seconds, self._cut_again)
 
-        def watch() -> None:
-            pause = seconds
-            while not over.wait(pause):
-                self.cut()  # and again: there may be no socket yet
-                pause = 1
-
-        watchdog = threading.Thread(target=watch, name="relay")
-        watchdog.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watchdog.join()
+    def _cut_again(self) -> float:
+        self.cut()
+        return 1.0  # there may be no socket yet
 
     def _connect(self) -> None:
         secure = {"context": self.ssl_context} if self.use_ssl else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, g, request, session
@@ -16,7 +17,7 @@ from flask_security import (
 )
 from flask_security.proxies import _security
 from flask_security.tf_plugin import tf_clean_session
-from sqlalchemy import Integer, Text, column, table, update
+from sqlalchemy import Integer, Text, bindparam, column, func, select, table, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -159,6 +160,13 @@ def init_app(app: Flask, settings: Settings) -> None:
 _CODES = table("user", column("id", Integer), column("mf_recovery_codes", Text))
 
 
+@cache  # Flask-Security's statement, made once: that takes longer than to run it
+def _account_by(column: str, case_insensitive: bool) -> Any:
+    stored, value = getattr(User, column), bindparam("value", type_=getattr(User, column).type)
+    is_it = func.lower(stored) == func.lower(value) if case_insensitive else stored == value
+    return select(User).where(is_it)
+
+
 class Accounts(SQLAlchemyUserDatastore):
     """Flask-Security's datastore; a taken identity is said at once, not at the end of the request."""
 
@@ -169,7 +177,8 @@ class Accounts(SQLAlchemyUserDatastore):
         at_hand = g.get("reset_user")
         if at_hand is not None and which == {"fs_uniquifier": at_hand.fs_uniquifier}:
             return at_hand
-        return super().find_user(case_insensitive, **which)
+        [(column, value)] = which.items()
+        return db.session.scalar(_account_by(column, case_insensitive), {"value": value})
 
     def create_user(self, **attributes: Any) -> Any:
         """As Flask-Security's. Raises IdentityError when another account has one of the identities."""

@@ -35,6 +35,9 @@ def prepare(app: Flask, settings: Settings) -> None:
     app.session_interface = SessionInterface()
     _set_cookies(app, by_tls=urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https")
     app.config["WTF_CSRF_SECRET_KEY"] = _keys(settings)  # forms that are open survive a rotation, too
+    # Flask-Login's would mark what changes its address or browser as no more fresh, which nothing here asks,
+    # and set the cookie anew for that.
+    app.config["SESSION_PROTECTION"] = None
     app.config.setdefault("SECURITY_REFRESH_TOKEN_MAX_AGE", settings.REMEMBER_COOKIE_DURATION)
 
 

@@ -7,6 +7,7 @@ each once: a mark says up to which. So a look counts only what is newer, and a p
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, select, union_all, update
@@ -96,8 +97,7 @@ def _add(dialect: str) -> Any:
     return new.on_conflict_do_update(index_elements=["kind", "reason", "within"], set_=more)
 
 
-def seconds_taken(message: OutboxMessage) -> float:
-    """From when a mail that was just settled was asked for, by the database's clock."""
-    settled_at = select(OutboxMessage.settled_at).where(OutboxMessage.id == message.id)
-    took = (db.session.scalars(settled_at).one() or message.created_at) - message.created_at
+def seconds_taken(message: OutboxMessage, settled_at: datetime) -> float:
+    """From when a mail was asked for until it was settled, by the database's clock."""
+    took = settled_at - message.created_at
     return max(took.total_seconds(), 0.001)  # a clock that was set back makes it no less than nothing

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from email.message import EmailMessage
 from typing import Any
 
 from flask import abort, current_app, flash, g, render_template, request
@@ -108,7 +107,7 @@ def no_link(**_: Any) -> ResponseReturnValue:
     abort(404)
 
 
-def compose(message: OutboxMessage) -> EmailMessage:
+def compose(message: OutboxMessage) -> letters.Mail:
     """The mail with a code, for the worker. Raises Undeliverable."""
     valid = current_app.config["SECURITY_US_TOKEN_VALIDITY"]
     if outbox.age_of(message) > timedelta(seconds=valid):

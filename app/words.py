@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -109,8 +109,12 @@ def switch() -> Iterator[Language]:
 
 def duration(span: timedelta) -> str:
     """1 hour and 30 minutes; no more exact than a second."""
+    return _duration(round(span.total_seconds()), spoken().locale)
+
+
+@lru_cache(maxsize=100)  # settings are few
+def _duration(rest: int, locale: Locale) -> str:
     parts: list[str] = []
-    rest, locale = round(span.total_seconds()), spoken().locale
     for unit, seconds in UNITS:
         number, rest = divmod(rest, seconds)
         if number or (unit == "second" and not parts):

@@ -69,12 +69,13 @@ def work_until_done(stop: threading.Event | None = None, presence: health.Presen
 
     Raises MailHeld. Whether mail can go out again is found out though nothing is due.
     """
-    stop, count = stop or threading.Event(), 0
+    stop, count, message = stop or threading.Event(), 0, None
     with closing(mail.mailman.get_connection()) as relay:
         while not stop.is_set():
             # Before anybody is looked up: over the budget of all, known and unknown wait alike.
             held = budget.COUNTED if budget.is_spent() else ()
-            if not outbox.is_due(held) and not (presence and presence.trouble):
+            is_flowing = relay.connection and message  # then the next claim finds out what is due
+            if not is_flowing and not outbox.is_due(held) and not (presence and presence.trouble):
                 break
             # Before anybody is looked up: while the relay is away, every request waits alike.
             relay.open()
@@ -148,10 +149,11 @@ def _write_down(outcome: Outcome, message: OutboxMessage) -> str | None:
 
 def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
     """Settle it, and its link with it; say so in words."""
-    if not outbox.settle(message, state, reason):
+    settled_at = outbox.settle(message, state, reason)
+    if settled_at is None:
         return LOST
     (links.delivered if state == "sent" else links.undelivered)(message)
-    seconds = tally.seconds_taken(message) if state == "sent" else None
+    seconds = tally.seconds_taken(message, settled_at) if state == "sent" else None
     why, about = (reason or message.kind)[:255], message.name
     audit.record(f"mail_{state}", reason=why, user_id=message.user_id, about=about, seconds=seconds)
     return f"fate={state}" + (f" cause={json.dumps(reason)}" if reason else "")

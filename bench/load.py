@@ -57,6 +57,13 @@ class _Connection:
         self.port, self.answer, self.since = port, b"", 0.0
         self.socket: socket.socket | None = None
 
+    def asks_next(self, selector: selectors.BaseSelector, requests: Iterator[bytes]) -> bool:
+        """Send the next one. False: there is none."""
+        what = next(requests, None)
+        if what is not None:
+            self.ask(selector, what)
+        return what is not None
+
     def ask(self, selector: selectors.BaseSelector, what: bytes) -> None:
         if self.socket is None:
             self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
@@ -99,35 +106,34 @@ def send(
     seconds: float = 5.0,
     patience: float = PATIENCE_SECONDS,
 ) -> Load:
-    """As many requests as are answered within so many seconds, or as there are. What is under way at the end is
-    waited for, and counts in the waits: or a server that hangs would look fast."""
+    """As many requests as are answered within so many seconds, or as there are. What is under way at the end
+    is waited for, and counts in the waits: or a server that hangs would look fast."""
     load, start = Load(), time.perf_counter()
     lines = [_Connection(port) for _ in range(connections)]
-    busy = 0
     with selectors.DefaultSelector() as selector:
         for line in lines:
-            if what := next(requests, None):
-                line.ask(selector, what)
-                busy += 1
-        while busy:
-            over = time.perf_counter() - start - seconds
-            if over > patience:
-                break
+            load.unanswered += line.asks_next(selector, requests)
+        while load.unanswered and time.perf_counter() - start < seconds + patience:
             for key, _ in selector.select(1.0):
-                line = key.data
-                status = line.read(selector)
-                if status is None:
-                    continue
-                now = time.perf_counter()
-                load.waits.append((now - line.since) * 1000)
-                load.statuses[status] += 1
-                busy -= 1
-                what = next(requests, None) if now - start < seconds else None
-                if what is not None:
-                    line.ask(selector, what)
-                    busy += 1
-        load.unanswered = busy
+                _take(key.data, load, selector, requests, until=start + seconds)
         load.seconds = time.perf_counter() - start
         for line in lines:
             line.close(selector)
     return load
+
+
+def _take(
+    line: _Connection, load: Load, selector: selectors.BaseSelector, requests: Iterator[bytes], until: float
+) -> None:
+    """What has come on one line; and once that is an answer, the next request."""
+    status = line.read(selector)
+    if status is None:
+        return
+    now = time.perf_counter()
+    load.waits.append((now - line.since) * 1000)
+    load.statuses[status] += 1
+    load.unanswered -= 1
+    if now < until and line.asks_next(selector, requests):
+        load.unanswered += 1
+    else:
+        line.close(selector)  # or the server's hanging up would be read as one more answer

@@ -6,7 +6,7 @@ that whatever else the machine does meets all of them alike. What counts is the 
 `live`: how often an answer of the one takes longer than an answer of the other. 0.5 tells nothing, 0 and 1
 tell everything. The relay is up, slow, hanging or down meanwhile.
 
-Stock Flask-Security-Too is measured beside it (`stock.py`), or nobody knows what this can see.
+Stock Flask-Security-Too is measured beside it (`peers/stock.py`), or nobody knows what this can see.
 """
 
 from __future__ import annotations
@@ -264,7 +264,9 @@ def ask_stock(
     path, rows = folder / f"stock-{state}.db", []
     samples = min(options.stock, SLOW_SAMPLES) if state in ("slow", "hanging") else options.stock
     with relay(state) as box, running(path, box.port) as admin:
-        size = ["--workers", "1", "--threads", str(THREADS), "--pythonpath", "bench"]
+        # Its own, or gunicorn reads Sparekey's.
+        its_own = ["--config", "bench/peers/gunicorn.conf.py", "--pythonpath", "bench/peers"]
+        size = ["--workers", "1", "--threads", str(THREADS), *its_own]
         admin.starts("-m", "gunicorn", "--bind", f"127.0.0.1:{admin.port}", *size, "stock:create_app()")
         wait_for(lambda: is_up(admin.port), seconds=20)
         with closing(sqlite3.connect(path)) as database, database:

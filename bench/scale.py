@@ -55,10 +55,8 @@ BULK_ROUNDS = 3
 Samples = dict[str, dict[str, list[float]]]  # by name, then by size or state: milliseconds
 
 
-class Durable(servers.PostgreSQL):
-    """As it comes, but for its memory."""
-
-    settings = ("shared_buffers=1GB", "max_wal_size=4GB", "max_parallel_maintenance_workers=2")
+# What PostgreSQL has besides: as it comes, its own memory is for the smallest of machines.
+MEMORY = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
 
 
 @dataclass
@@ -128,7 +126,11 @@ def engines(folder: Path, only: str | None) -> Iterator[Engine]:
     if programs is None:
         say("PostgreSQL's programs are not installed (Debian: apt-get install postgresql): SQLite only")
     elif only != "sqlite":
-        with servers.postgresql(programs, kind=Durable) as server:
+        with servers.postgresql(programs, durable=True) as server:
+            for name, value in MEMORY.items():
+                server.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            server.stop()
+            server.start()
             yield Engine(
                 "PostgreSQL", server.folder, server.create, lambda uri: server.create(uri.rsplit("/", 1)[1])
             )

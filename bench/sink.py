@@ -10,7 +10,7 @@ import multiprocessing
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -43,25 +43,39 @@ class Box:
     def connections(self) -> int:
         return int(self._ask("connections")) if self.pipe else 0
 
+    def slow_down(self, pause: float) -> None:
+        """From now on, so many seconds before a mail is accepted."""
+        if self.pipe:
+            self._ask(pause)
+
     def forget(self) -> None:
         if self.pipe:
             self._ask("forget")
 
-    def _ask(self, what: str) -> Any:
+    def _ask(self, what: str | float) -> Any:
         assert self.pipe is not None
         self.pipe.send(what)
         return self.pipe.recv()
 
 
+@dataclass
+class _Book:
+    """What all connections share."""
+
+    pause: float
+    mails: list[Mail] = field(default_factory=list)
+    connections: int = 0
+
+
 class _Session(asyncio.Protocol):
     """One connection. Commands may come in one piece (RFC 2920)."""
 
-    def __init__(self, kept: list[Mail], opened: list[None], pause: float) -> None:
-        self.kept, self.opened, self.pause = kept, opened, pause
+    def __init__(self, book: _Book) -> None:
+        self.book = book
         self.buffer, self.in_data, self.recipient = b"", False, ""
 
     def connection_made(self, transport: Any) -> None:
-        self.opened.append(None)
+        self.book.connections += 1
         self.transport = transport
         transport.write(b"220 sink ESMTP\r\n")
 
@@ -78,9 +92,10 @@ class _Session(asyncio.Protocol):
         self.buffer = rest
         if self.in_data:
             self.in_data = False
-            asyncio.get_running_loop().call_later(self.pause, self._accept, text) if self.pause else (
+            if self.book.pause:
+                asyncio.get_running_loop().call_later(self.book.pause, self._accept, text)
+            else:
                 self._accept(text)
-            )
             return True
         verb = text[:4].upper()
         if verb == b"QUIT":
@@ -95,7 +110,7 @@ class _Session(asyncio.Protocol):
         return True
 
     def _accept(self, text: bytes) -> None:
-        self.kept.append(Mail(self.recipient, text))
+        self.book.mails.append(Mail(self.recipient, text))
         self.transport.write(b"250 taken\r\n")
 
 
@@ -105,8 +120,7 @@ def _serve(listener: socket.socket, pipe: Connection, pause: float) -> None:
 
 async def _serve_until_told(listener: socket.socket, pipe: Connection, pause: float) -> None:
     loop, done = asyncio.get_running_loop(), asyncio.Event()
-    kept: list[Mail] = []
-    opened: list[None] = []
+    book = _Book(pause)
 
     def told() -> None:
         try:
@@ -115,20 +129,23 @@ async def _serve_until_told(listener: socket.socket, pipe: Connection, pause: fl
             done.set()
             return
         if what == "forget":
-            kept.clear()
-        pipe.send({"count": len(kept), "mails": kept, "connections": len(opened)}.get(what))
+            book.mails.clear()
+        if isinstance(what, float):
+            book.pause = what
+        known = {"count": len(book.mails), "mails": book.mails, "connections": book.connections}
+        pipe.send(known.get(what))
 
     loop.add_reader(pipe.fileno(), told)
-    server = await loop.create_server(lambda: _Session(kept, opened, pause), sock=listener)
+    server = await loop.create_server(lambda: _Session(book), sock=listener)
     async with server:
         await done.wait()
         loop.remove_reader(pipe.fileno())
 
 
 @contextmanager
-def running(state: str = "up", pause: float = 0.0) -> Iterator[Box]:
-    """`up`, with a pause in seconds before each mail is accepted; `hanging`; `down`."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+def running(state: str = "up", pause: float = 0.0, port: int = 0) -> Iterator[Box]:
+    """`up`, with a pause in seconds before each mail is accepted; `hanging`; `down`. At a port, if given."""
+    with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
         port = listener.getsockname()[1]
         if state == "hanging":
             yield Box(port)

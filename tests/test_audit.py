@@ -242,7 +242,7 @@ def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest
     handler = logging.StreamHandler(written)
     handler.setFormatter(logs._Formatter(as_json=True))
     logging.getLogger().addHandler(handler)
-    monkeypatch.setattr("app.outbox.enqueue", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("app.outbox.written", lambda *_, **__: 1 / 0)
     try:
         page = site.visitor().submit("/reset", identity="alice").text
     finally:

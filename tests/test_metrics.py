@@ -13,7 +13,7 @@ from conftest import BOTH, NEW_PASSWORD, Admin, Mailbox, Site, at_work, link_in,
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, select
 
-from app import health, metrics, purge, tally
+from app import health, purge, readings, tally
 from app.db import db
 from app.errors import SettingsError
 from app.models import EventTotal, OutboxMessage, RecoveryEvent
@@ -138,19 +138,19 @@ def ago(seconds: float) -> datetime:
 @BOTH
 def test_what_waits_and_for_how_long(site: Site) -> None:
     found = numbers(site)
-    assert {found["sparekey_mails", state] for state in metrics.WAITING} == {0}
+    assert {found["sparekey_mails", state] for state in readings.WAITING} == {0}
     site.mailbox.refuse_only["alice@example.com"] = "451 later"
     site.ask("alice")
     site.work()
     site.ask("bob")
     site.change(OutboxMessage, OutboxMessage.id == 1, created_at=ago(100))
     found = numbers(site)
-    assert [found["sparekey_mails", state] for state in metrics.WAITING] == [1, 1, 0]
+    assert [found["sparekey_mails", state] for state in readings.WAITING] == [1, 1, 0]
     assert found["sparekey_oldest_mail_seconds", "untried"] < 5
     assert 100 <= found["sparekey_oldest_mail_seconds", "retried"] < 105
     site.change(OutboxMessage, OutboxMessage.id == 1, state="given_up")
     found = numbers(site)
-    assert [found["sparekey_mails", state] for state in metrics.WAITING] == [1, 0, 1]
+    assert [found["sparekey_mails", state] for state in readings.WAITING] == [1, 0, 1]
 
 
 def test_workers_and_what_is_wrong(site: Site) -> None:

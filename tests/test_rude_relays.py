@@ -82,7 +82,7 @@ def test_a_renewal_that_fails_is_said_and_the_next_one_may_do(
 
     def fail_once(message: Any) -> bool:
         calls.append(message.id)
-        if len(calls) == 2:  # the first is made before the conversation
+        if len(calls) == 1:
             raise OperationalError("UPDATE", {}, Exception("gone"))
         return renew(message)
 

@@ -17,6 +17,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,8 +181,12 @@ if __name__ == "__main__":
     import gunicorn.workers.gthread  # noqa: F401
     from gunicorn.app import wsgiapp
 
+    import app.factory  # noqa: F401  # as the first app does
     import manage
+    from app.cli import COMMANDS
 
+    for place, _ in COMMANDS.values():  # as whoever types it does
+        resolve_name(place)
     gc.freeze()  # or the first collection of each would copy all of it
     if (words := fork_as_asked(socket.socket(fileno=int(sys.argv[1])))) is not None:
         run(words)

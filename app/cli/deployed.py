@@ -106,7 +106,7 @@ def look() -> list[Finding]:
 
 
 def _of_tables() -> list[Finding]:
-    script = ScriptDirectory(str(migrations.migrate.directory))
+    script = ScriptDirectory(migrations.Migrations.directory)
     path = db.engine.url.database if db.engine.dialect.name == "sqlite" else None
     if path and not Path(path).exists():  # to look would make it, for whoever looks
         return [NOT_SET_UP.found(state="not there yet")]

@@ -7,12 +7,11 @@ from io import StringIO
 from typing import Any
 
 import click
-import qrcode
 from flask import url_for
 from flask.cli import with_appcontext
 from sqlalchemy import select
 
-from .. import audit, clients, links
+from .. import audit, clients, links, tokens
 from ..db import db
 from ..models import ResetLink, User
 from .listing import format_option, write_json
@@ -59,8 +58,8 @@ def _new_link(user: User, reason: str) -> tuple[str, ResetLink]:
     """Committed together with the event that says why."""
     # Two admins take turns here (PostgreSQL).
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
-    token = links.tokens_of(secrets.token_bytes(32))[0]
-    link = links.add(user, clients.BROWSER, token)
+    token = tokens.of(secrets.token_bytes(32))[0]
+    link = db.session.get_one(ResetLink, links.add(user, clients.BROWSER, token))
     links.supersede_others(link)
     said = f"users reset-link {audit.whoever()}: {audit.in_one_line(reason)}"
     audit.record("admin", reason=said[:255], user_id=user.id)
@@ -69,6 +68,8 @@ def _new_link(user: User, reason: str) -> tuple[str, ResetLink]:
 
 
 def _as_qr_code(text: str) -> str:
+    import qrcode  # of all that `users` does, only this needs it
+
     code, drawn = qrcode.QRCode(border=2), StringIO()
     code.add_data(text)
     code.print_ascii(out=drawn, invert=True)

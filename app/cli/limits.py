@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-import limits as counting
-from flask import current_app
 from flask.cli import with_appcontext
+from limits import parse_many
+from limits.strategies import FixedWindowRateLimiter
 
 from .. import audit, limits
+from ..askings import form_of
+from ..counts import PREFIX
 from ..db import db
 from ..settings import current
 from .listing import Row, format_option, write_json, write_table
@@ -56,8 +58,8 @@ def clear(who: str) -> None:
     keys = list(_keys_of(who))
     with _redis_answers():
         for scope, key, rates in keys:
-            for item in counting.parse_many(rates):
-                _strategy().clear(item, limits.PREFIX, key, scope)
+            for item in parse_many(rates):
+                _strategy().clear(item, PREFIX, key, scope)
     user = find(who)
     audit.record("admin", reason=f"limits clear {audit.whoever()}"[:255], user_id=user.id if user else None)
     db.session.commit()
@@ -70,7 +72,7 @@ class NotSeen(click.ClickException):
 
 def counts(who: str) -> list[Row]:
     """What is not nothing. Raises NotSeen."""
-    if current().RATELIMIT_STORAGE_URI == "memory://":
+    if limits.counts().shared is None:
         raise NotSeen(IN_MEMORY)
     keys = list(_keys_of(who))
     with _redis_answers():
@@ -87,8 +89,8 @@ def _redis_answers() -> Iterator[None]:
 
 def _counts(keys: list[Key]) -> Iterator[Row]:
     for scope, key, rates in keys:
-        for item in counting.parse_many(rates):
-            reset_at, remaining = _strategy().get_window_stats(item, limits.PREFIX, key, scope)
+        for item in parse_many(rates):
+            reset_at, remaining = _strategy().get_window_stats(item, PREFIX, key, scope)
             if used := item.amount - remaining:
                 seconds = max(0, round(reset_at - time.time()))
                 yield {
@@ -103,7 +105,7 @@ def _counts(keys: list[Key]) -> Iterator[Row]:
 def _keys_of(who: str) -> Iterator[Key]:
     """Everything that may be counted against somebody, and at which rates."""
     settings, user = current(), find(who)
-    names = limits.names_of(user) if user else [limits.form_of(who)]
+    names = limits.names_of(user) if user else [form_of(who)]
     for name in names:
         mark = limits.mark_of(name)
         browsers = [f"{mark} {number}" for number in range(limits.BROWSERS)]
@@ -115,10 +117,11 @@ def _keys_of(who: str) -> Iterator[Key]:
         yield limits.ACCOUNT, mark, settings.RECOVERY_LIMIT_IDENTITY
         yield limits.CODES, mark, limits.CODES_MAX
     elif source := limits.source_of(who):
-        yield "posts", source, settings.RECOVERY_LIMIT_SOURCE
+        yield limits.POSTS, source, settings.RECOVERY_LIMIT_SOURCE
         yield limits.BAD_LINKS, source, settings.RECOVERY_LIMIT_BAD_LINKS
 
 
-def _strategy() -> counting.strategies.RateLimiter:
-    strategy: counting.strategies.RateLimiter = current_app.extensions["recovery_limiter"].limiter
-    return strategy
+def _strategy() -> FixedWindowRateLimiter:
+    shared = limits.counts().shared
+    assert shared is not None  # asked before
+    return shared

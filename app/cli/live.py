@@ -13,9 +13,8 @@ from typing import Any
 
 import dns.exception
 import dns.resolver
-from flask import current_app
 
-from .. import breaches
+from .. import breaches, limits
 from ..errors import MailHeld
 from ..findings import Finding, Kind
 from ..layers import DEFAULT_ORIGIN
@@ -231,8 +230,8 @@ def _tags(text: str) -> dict[str, str]:
 
 
 def _of_redis() -> Iterator[Finding]:
-    limiter = current_app.extensions["recovery_limiter"]
-    if current().RATELIMIT_ENABLED and not _in_time(limiter.storage.check):
+    counts = limits.counts()
+    if counts.enabled and counts.shared and not _in_time(counts.shared.storage.check):
         yield REDIS_AWAY.found()
 
 

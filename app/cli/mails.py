@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, false, or_, select
 
-from .. import health, outbox
+from .. import health, seals
 from ..askings import ASKINGS, same_as
 from ..db import db, utcnow
 from ..models import OutboxMessage, ResetLink, User
@@ -38,7 +38,7 @@ def of(user: User) -> ColumnElement[bool]:
     """Which mail is this account's: also what was asked for with its identities, and not tried yet."""
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
     kinds = [asking.mail for asking in ASKINGS.values()]
-    untried = [outbox.fingerprint(same_as(kind, name)) for kind in kinds for name in names if name]
+    untried = [seals.fingerprint(same_as(kind, name)) for kind in kinds for name in names if name]
     by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
     return or_(
         OutboxMessage.user_id == user.id, OutboxMessage.same.in_(untried), OutboxMessage.id.in_(by_link)

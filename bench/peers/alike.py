@@ -1,0 +1,49 @@
+"""What all peers have alike, so that only what they do differs: cost of a hash, SQLite, patience, accounts.
+
+Each app is a module here with `create_app()` for gunicorn and `fill(count)`, which makes the tables and the
+accounts. Settings come from FLASK_<NAME>, as Sparekey's do, so that all have the same relay and secrets.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+ARGON2 = {"memory_cost": 19456, "time_cost": 2, "parallelism": 1}  # Sparekey's, and OWASP's
+MAIL_SECONDS = 3.0  # mail libraries wait for ever for a relay that says nothing, and a bench must end
+LINK_SECONDS = 3600
+PASSWORD = "what they all had before"  # noqa: S105  # of nobody
+SENDER = "no-reply@example.com"
+
+TEXT = """Hello,
+
+somebody asked for a new password for your account. Choose one here within an hour:
+
+{{ link }}
+
+If that was not you, nothing has to be done: your password stays as it is.
+"""
+HTML = """<!doctype html><html lang="en"><body style="font-family: sans-serif">
+<p>Hello,</p>
+<p>somebody asked for a new password for your account. Choose one here within an hour:</p>
+<p><a href="{{ link }}" style="background: #0b6e66; color: #fff; padding: 12px">Choose a new password</a></p>
+<p>If that was not you, nothing has to be done: your password stays as it is.</p>
+</body></html>
+"""
+
+
+def known(count: int) -> list[str]:
+    return [f"known{number:07}@example.com" for number in range(count)]
+
+
+def unknown(count: int) -> list[str]:
+    """As long as those that are known."""
+    return [f"other{number:07}@example.com" for number in range(count)]
+
+
+def set_up_sqlite(connection: Any, _record: Any = None) -> None:
+    """As Sparekey's app/db.py does. Their own default, a rollback journal, syncs more often."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")

@@ -1,0 +1,115 @@
+"""What both peers on Django have alike: settings, as its checklist for deployment leaves them without TLS.
+
+SQLite as its notes for production say: WAL, and writes that begin as such (transaction_mode IMMEDIATE).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import alike
+import django
+from django.conf import settings
+from django.contrib.auth.hashers import Argon2PasswordHasher, make_password
+from django.core.management import call_command
+from django.http import HttpRequest, HttpResponse
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+]
+PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000"
+
+
+class Hasher(Argon2PasswordHasher):
+    """Django's, at the cost that all have here."""
+
+    time_cost = alike.ARGON2["time_cost"]
+    memory_cost = alike.ARGON2["memory_cost"]
+    parallelism = alike.ARGON2["parallelism"]
+
+
+def set_up(urls: str, templates: dict[str, str], **more: Any) -> None:
+    loaders = [
+        ("django.template.loaders.locmem.Loader", templates),
+        "django.template.loaders.app_directories.Loader",
+    ]
+    settings.configure(
+        **{
+            "ALLOWED_HOSTS": ["127.0.0.1"],
+            "SECRET_KEY": os.environ["FLASK_SECRET_KEY"],
+            "ROOT_URLCONF": urls,
+            "INSTALLED_APPS": APPS,
+            "MIDDLEWARE": MIDDLEWARE,
+            "DATABASES": {"default": {**_database(), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}},
+            "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
+            "PASSWORD_HASHERS": ["django_site.Hasher"],
+            "EMAIL_HOST": os.environ["FLASK_MAIL_SERVER"],
+            "EMAIL_PORT": int(os.environ["FLASK_MAIL_PORT"]),
+            "EMAIL_TIMEOUT": alike.MAIL_SECONDS,
+            "DEFAULT_FROM_EMAIL": alike.SENDER,
+            "TEMPLATES": [
+                {
+                    "BACKEND": "django.template.backends.django.DjangoTemplates",
+                    "OPTIONS": {
+                        "loaders": [("django.template.loaders.cached.Loader", loaders)],
+                        "context_processors": [
+                            "django.template.context_processors.request",
+                            "django.contrib.auth.context_processors.auth",
+                            "django.contrib.messages.context_processors.messages",
+                        ],
+                    },
+                }
+            ],
+            **more,
+        }
+    )
+    django.setup()
+
+
+def _database() -> dict[str, Any]:
+    uri = urlsplit(os.environ["FLASK_SQLALCHEMY_DATABASE_URI"])
+    if uri.scheme == "sqlite":
+        options = {"init_command": PRAGMAS, "transaction_mode": "IMMEDIATE"}
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": Path(uri.path.removeprefix("/")),
+            "OPTIONS": options,
+        }
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": uri.path.removeprefix("/"),
+        "USER": unquote(uri.username or ""),
+        "PASSWORD": unquote(uri.password or ""),
+        "HOST": uri.hostname or "",
+        "PORT": uri.port or "",
+    }
+
+
+def one_hash(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse(make_password(alike.PASSWORD))
+
+
+def fill(count: int) -> None:
+    from django.contrib.auth.models import User  # it can be read only after the set-up
+
+    call_command("migrate", verbosity=0)
+    password = make_password(alike.PASSWORD)
+    User.objects.bulk_create(
+        [User(username=email, email=email, password=password) for email in alike.known(count)],
+        batch_size=500,
+    )

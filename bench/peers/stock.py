@@ -1,0 +1,74 @@
+"""Flask-Security-Too on its defaults, as its quick start shows it; bench/oracle.py compares with it, too.
+
+Recovery is on, its answers are generic, and mail goes out while the asker waits (Flask-Mailman): that is
+what one gets by turning the feature on. The settings come from FLASK_<NAME>, as Sparekey's do, so that both
+have the same relay, secrets and salt.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import alike
+from flask import Flask
+from flask_mailman import Mail
+from flask_security import Security, SQLAlchemyUserDatastore, hash_password
+from flask_security.models import fsqla_v3 as fsqla
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import event, insert
+from sqlalchemy.engine import Engine
+
+db = SQLAlchemy()
+fsqla.FsModels.set_db_info(db)
+event.listen(Engine, "connect", alike.set_up_sqlite)
+
+
+class Role(db.Model, fsqla.FsRoleMixin):
+    """A named set of permissions."""
+
+
+class User(db.Model, fsqla.FsUserMixin):
+    """An account."""
+
+
+class WebAuthn(db.Model, fsqla.FsWebAuthnMixin):
+    """A passkey. Nobody has one, but an account asks for this model where that package is installed."""
+
+
+def create_app(**options: Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update(
+        SECURITY_RECOVERABLE=True,
+        SECURITY_CONFIRMABLE=True,
+        SECURITY_RETURN_GENERIC_RESPONSES=True,
+        SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS={  # the cost is Sparekey's, to be fair
+            "argon2__memory_cost": alike.ARGON2["memory_cost"],
+            "argon2__rounds": alike.ARGON2["time_cost"],
+            "argon2__parallelism": alike.ARGON2["parallelism"],
+        },
+        SECURITY_EMAIL_VALIDATOR_ARGS={"check_deliverability": False},  # it would ask the DNS of this machine
+        SECURITY_EMAIL_SENDER="no-reply@localhost",
+        WTF_CSRF_ENABLED=False,
+        MAIL_TIMEOUT=alike.MAIL_SECONDS,
+    )
+    app.config.from_prefixed_env()
+    db.init_app(app)
+    Mail(app)
+    security = Security(app, SQLAlchemyUserDatastore(db, User, Role), **options)
+    with app.app_context():
+        db.create_all()
+
+    @app.get("/bench/hash")
+    def one_hash() -> str:
+        return str(security.pwd_context.hash(alike.PASSWORD))
+
+    return app
+
+
+def fill(count: int) -> None:
+    with create_app().app_context():
+        same = {"password": hash_password(alike.PASSWORD), "active": True, "confirmed_at": datetime.now(UTC)}
+        accounts = [{"email": email, "fs_uniquifier": email, **same} for email in alike.known(count)]
+        db.session.execute(insert(User), accounts)
+        db.session.commit()
