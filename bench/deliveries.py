@@ -29,6 +29,14 @@ from app.db import db
 from app.models import User
 
 PATIENCE_SECONDS = 300
+
+
+class Durable(servers.PostgreSQL):
+    """As it comes: what is committed is on the disk."""
+
+    settings = ()
+
+
 CROWDS = (("sqlite", 1), ("sqlite", 4), ("postgresql", 1), ("postgresql", 4))
 
 
@@ -61,7 +69,7 @@ def databases() -> Iterator[dict[str, Callable[[], str]]]:
             print("PostgreSQL's server is not installed: left out", file=sys.stderr)
             yield new
             return
-        with servers.postgresql(programs, durable=True) as server:
+        with servers.postgresql(programs, kind=Durable) as server:
             yield {**new, "postgresql": lambda: fill(server.create())}
 
 

@@ -55,8 +55,10 @@ BULK_ROUNDS = 3
 Samples = dict[str, dict[str, list[float]]]  # by name, then by size or state: milliseconds
 
 
-# What PostgreSQL has besides: as it comes, its own memory is for the smallest of machines.
-MEMORY = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
+class Durable(servers.PostgreSQL):
+    """As it comes, but for its memory."""
+
+    settings = ("shared_buffers=1GB", "max_wal_size=4GB", "max_parallel_maintenance_workers=2")
 
 
 @dataclass
@@ -126,11 +128,7 @@ def engines(folder: Path, only: str | None) -> Iterator[Engine]:
     if programs is None:
         say("PostgreSQL's programs are not installed (Debian: apt-get install postgresql): SQLite only")
     elif only != "sqlite":
-        with servers.postgresql(programs, durable=True) as server:
-            for name, value in MEMORY.items():
-                server.execute(f"ALTER SYSTEM SET {name} = '{value}'")
-            server.stop()
-            server.start()
+        with servers.postgresql(programs, kind=Durable) as server:
             yield Engine(
                 "PostgreSQL", server.folder, server.create, lambda uri: server.create(uri.rsplit("/", 1)[1])
             )

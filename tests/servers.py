@@ -52,31 +52,25 @@ def wait_until(is_up: Callable[[], object], process: subprocess.Popen[bytes], wh
 class PostgreSQL:
     """A server of its own. `kill` and `start` again as often as a test needs."""
 
-    def __init__(self, programs: Path, folder: Path, environ: dict[str, str], durable: bool = False) -> None:
+    def __init__(self, programs: Path, folder: Path, environ: dict[str, str]) -> None:
         self.programs, self.folder, self.port = programs, folder, free_port()
         self.environ = {**os.environ, **environ}
         self.process: subprocess.Popen[bytes] | None = None
         self.made = 0
-        # Durability costs time and proves nothing in a test: the machine does not lose its power.
-        self.fsync = "on" if durable else "off"
         self.run("initdb", "-D", str(folder / "data"), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
 
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
+    # Durability costs time and proves nothing here: the machine does not lose its power.
+    settings: tuple[str, ...] = ("fsync=off",)
 
     def run(self, program: str, *words: str) -> None:
         command = [str(self.programs / program), *words]
         subprocess.run(command, check=True, capture_output=True, user=self.user, cwd=self.folder)
 
     def start(self) -> None:
-        options = [
-            "-c",
-            f"fsync={self.fsync}",
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "max_connections=300",
-        ]
+        settings = (*self.settings, "listen_addresses=127.0.0.1", "max_connections=300")
+        options = [word for setting in settings for word in ("-c", setting)]
         command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "-k", str(self.folder), *options],
@@ -117,13 +111,13 @@ def find_postgresql() -> Path | None:
 
 @contextmanager
 def postgresql(
-    programs: Path, environ: dict[str, str] | None = None, durable: bool = False
+    programs: Path, environ: dict[str, str] | None = None, kind: type[PostgreSQL] = PostgreSQL
 ) -> Iterator[PostgreSQL]:
     with tempfile.TemporaryDirectory(prefix="sparekey-pg-") as name:
         folder = Path(name)
         if PostgreSQL.user:
             shutil.chown(folder, PostgreSQL.user)
-        server = PostgreSQL(programs, folder, environ or {}, durable)
+        server = kind(programs, folder, environ or {})
         try:
             server.start()
             yield server

@@ -1,0 +1,116 @@
+"""Many who ask at once: one commit for all of them, and each gets the answer that is true for them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import BOTH, Site, wait_for
+from limits import parse
+from limits.strategies import FixedWindowRateLimiter
+from sqlalchemy import event, text
+from sqlalchemy.exc import DataError, OperationalError
+
+from app import counts, outbox, together
+from app.db import db, keep_lazily
+
+ASKERS = 8
+
+
+def ask_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first one is held up until all others wait for it."""
+    execute, all_wait, is_first = together._execute, threading.Event(), threading.Lock()
+
+    def hold_up(batch: Any) -> None:
+        if is_first.acquire(blocking=False):
+            assert all_wait.wait(20)
+        execute(batch)
+
+    monkeypatch.setattr(together, "_execute", hold_up)
+    site.app.extensions["outbox_full"] = math.inf, False  # which nobody looks up now
+    queue = site.app.extensions["recovery_together"]
+    with ThreadPoolExecutor(ASKERS) as threads:
+        answers = [threads.submit(site.ask, f"u{number}@example.com") for number in range(ASKERS)]
+        try:
+            wait_for(lambda: len(queue._waiting) == ASKERS - 1)
+        finally:
+            all_wait.set()
+        return sorted(answer.result().status_code for answer in answers)
+
+
+@BOTH
+def test_who_comes_at_once_is_committed_together(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[Any] = []
+    with site.app.app_context():
+        event.listen(db.engine, "commit", commits.append)
+    assert ask_at_once(site, monkeypatch) == [200] * ASKERS
+    assert len(commits) == 2  # of the first, and of all the others
+    assert len(site.messages()) == ASKERS
+    assert site.events() == ["requested"] * ASKERS
+
+
+def test_one_that_can_not_be_written_takes_no_other_along(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = outbox.written
+
+    def break_one(kind: str, **what: Any) -> Any:
+        if what["identity"].startswith("u3@"):
+            return text("INSERT INTO nowhere VALUES (1)"), {}
+        return written(kind, **what)
+
+    monkeypatch.setattr(outbox, "written", break_one)
+    monkeypatch.setattr(together, "DATABASE_AWAY", (DataError,))  # such a fault, and not an outage
+    answers = ask_at_once(site, monkeypatch)
+    assert answers == [200] * (ASKERS - 1) + [503]
+    assert len(site.messages()) == len(site.events()) == ASKERS - 1
+
+
+def test_when_the_database_goes_away_everybody_hears_of_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_away(_connection: Any) -> None:
+        raise OperationalError("COMMIT", {}, Exception("gone"))
+
+    with site.app.app_context():
+        event.listen(db.engine, "commit", go_away)
+    assert ask_at_once(site, monkeypatch) == [503] * ASKERS
+    with site.app.app_context():
+        event.remove(db.engine, "commit", go_away)
+    assert site.messages() == site.events() == []
+
+
+@BOTH
+def test_what_is_kept_lazily_leaves_the_next_transaction_as_durable_as_ever(site: Site) -> None:
+    asked, prompt = {"sqlite": ("PRAGMA synchronous", 2), "postgresql": ("SHOW synchronous_commit", "on")}[
+        site.app.extensions["recovery_settings"].SQLALCHEMY_DATABASE_URI.split(":")[0].split("+")[0]
+    ]
+    with site.app.app_context():
+        for end in (db.session.commit, db.session.rollback):
+            keep_lazily()
+            assert db.session.scalar(text(asked)) != prompt
+            outbox.enqueue("reset_instructions", identity="alice", client="browser")
+            end()
+            assert db.session.scalar(text(asked)) == prompt
+            db.session.rollback()
+
+
+# --- Counting ---------------------------------------------------------------------------------------
+
+
+def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("app.counts.time.time", lambda: now[0])
+    memory = counts.Memory()
+    strategy, limit = FixedWindowRateLimiter(memory), parse("2 per minute")
+    assert [strategy.hit(limit, "a") for _ in range(3)] == [True, True, False]
+    assert strategy.get_window_stats(limit, "a") == (1060.0, 0)
+    now[0] += 60
+    assert strategy.hit(limit, "a")
+    for number in range(5 * counts.SWEEP_LEAST):
+        now[0] += 60 / counts.SWEEP_LEAST  # as many as that are counted at any time
+        strategy.hit(limit, str(number))
+        assert len(memory._counts) <= 2 * counts.SWEEP_LEAST
