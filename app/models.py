@@ -101,12 +101,17 @@ class WebAuthn(Model, fsqla_v4.FsWebAuthnMixin):
     """A passkey."""
 
     __tablename__ = "webauthn"
+    __table_args__ = (Index("ix_webauthn_user_id", "user_id"),)
 
 
 class FsRefreshTracker(Model, fsqla_v4.FsRefreshTrackerMixin):
     """A family of refresh tokens."""
 
     __tablename__ = "fs_refresh"
+    __table_args__ = (
+        Index("ix_fs_refresh_user_id", "user_id"),
+        Index("ix_fs_refresh_expires_at", "expires_at"),
+    )
 
 
 # A message that nobody has tried to send yet: as SQL, since it is a part of an index.

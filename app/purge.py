@@ -81,6 +81,7 @@ def _kinds() -> list[Kind]:
             settings.RECOVERY_KEEP_DEAD_LETTERS,
         )
     )
+    tokens_end: Any = FsRefreshTracker.expires_at
     return [
         Kind("links", ResetLink, ResetLink.issued_at, _old_links(now, links, dead)),
         *(
@@ -92,7 +93,7 @@ def _kinds() -> list[Kind]:
             )
         ),
         Kind("events", RecoveryEvent, RecoveryEvent.at, _old_events(now - settings.RECOVERY_KEEP_EVENTS)),
-        Kind("refresh_tokens", FsRefreshTracker, FsRefreshTracker.id, (FsRefreshTracker.expires_at < mails,)),
+        Kind("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
     ]
 
 

@@ -29,7 +29,7 @@ from app.models import OutboxMessage, User
 METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"  # noqa: S105
 MANY = "1000000000 per second"
 IMPORTED_HASH = "pbkdf2:sha256:600000$Yn3wU1hZ8gTq2LdK$" + "5d" * 32  # as Werkzeug writes it
-LONG_MS = 5_000
+LONG_MS, LEAST = 5_000, 5
 IMPORTED, PURGED_LINKS, PURGED_EVENTS = 10_000, 4_000, 2_000
 
 
@@ -95,12 +95,12 @@ def in_turn(
     gc.collect()
     gc.disable()  # it would meet one of many at random
     try:
-        for _ in range(count):
+        for number in range(1, count + 1):
             for place in rng.sample(places, len(places)):
                 took = _once(cost, place)
                 spent[place] += took
                 yield place, took
-            if max(spent.values()) > LONG_MS:
+            if max(spent.values()) > LONG_MS and number >= LEAST:
                 break
     finally:
         gc.enable()
@@ -151,7 +151,7 @@ def work(_place: Place, _: Any) -> None:
 def has_link(place: Place) -> str:
     """The token of an open link of somebody."""
     user = db.session.get(User, next(place.fresh))
-    [token, *_] = links.tokens_of(secrets.token_bytes(32))
+    token = secrets.token_urlsafe(32)  # of the shape that they have
     links.add(user, "browser", token)  # type: ignore[arg-type]
     return token
 

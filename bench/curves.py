@@ -41,6 +41,10 @@ bold. A password is hashed as cheaply as can be: as it comes, each hash takes {h
 whatever the size."""
 
 
+OF_WAITING = """RECOVERY_MAIL_WAITING_MAX is set above their number here; it comes as 100,000. What takes
+long was done a few times only."""
+
+
 def as_markdown(seen: Seen, chart: str) -> str:
     words = WORDS.format(machine=seen["machine"], flat=FLAT, hash_ms=seen["hash_ms"])
     parts = [words, f"![Cost by the number of users]({chart})"]
@@ -60,7 +64,7 @@ def of_engine(engine: Seen, sizes: list[str]) -> Iterator[str]:
     yield table({**engine["users"], **engine["bulk"]}, sizes, heads)
     if engine["waiting"]:
         states = list(next(iter(engine["waiting"].values())))
-        yield f"With {short(sizes[0])} users, and mails that wait:"
+        yield f"With {short(sizes[0])} users, and mails that wait. {OF_WAITING}"
         yield table(engine["waiting"], states, states)
     yield scans(engine["scans"])
 

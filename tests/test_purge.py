@@ -286,7 +286,7 @@ def test_no_statement_of_a_purge_scans_a_table(site: Site) -> None:
         db.session.commit()
         for kind in purge._kinds():
             if kind.table is FsRefreshTracker:
-                continue  # one row a client: read through, and locked by nobody
+                continue  # there are none here: tests/test_queries.py asks
             some = select(kind.table.id).where(*kind.which).order_by(kind.by).limit(purge.BATCH)
             words = str(some.compile(db.engine, compile_kwargs={"literal_binds": True}))
             explain = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
