@@ -15,7 +15,6 @@ from .db import CLOCK_SLACK_SECONDS, db, utcnow
 from .models import OutboxMessage, ResetLink, User
 from .settings import current
 
-COUNTED = ("reset_instructions", "registration")  # mails with a link: over the budget of all, they wait
 HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
 

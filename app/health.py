@@ -10,6 +10,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 
 from flask import current_app
@@ -18,13 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from . import alerts, budget, pauses, tally
 from .db import CLOCK_SLACK_SECONDS, change, db, utcnow
-from .models import OutboxMessage, WorkerSign
+from .models import UNTRIED, OutboxMessage, WorkerSign
 from .settings import current
 
 SIGN_SECONDS = 5  # how often a worker says that it is there
 SIGN_LOST_SECONDS = 60  # longer than any pause between two signs of a worker that is well
 SIGN_KEPT_SECONDS = 86_400
 TROUBLE_LENGTH_MAX = 255
+CLOCK_STEP_SECONDS = 1  # two clocks that run apart by less between two signs run alike
 COUNT_SECONDS = 1  # how often a process counts what waits
 
 log = logging.getLogger(__name__)
@@ -80,10 +82,9 @@ def is_mail_late() -> bool:
     One that the relay refuses for now does not count: nobody who has no account has one of these.
     """
     age = current().RECOVERY_READY_MAIL_AGE.total_seconds()
-    late = select(OutboxMessage.id).where(
-        OutboxMessage.state == "waiting", OutboxMessage.attempts == 0, OutboxMessage.created_at < utcnow(-age)
-    )
-    return db.session.scalar(late.limit(1)) is not None
+    then = select(utcnow(-age)).scalar_subquery()  # once, or an index helps nothing
+    late = select(OutboxMessage.id).where(UNTRIED, OutboxMessage.created_at < then)
+    return db.session.scalar(late.order_by(OutboxMessage.created_at).limit(1)) is not None
 
 
 def is_full() -> bool:
@@ -131,6 +132,7 @@ class Presence:
     def __init__(self) -> None:
         self.name = _own_name()
         self.signed = -math.inf
+        self.clock: tuple[datetime, float] | None = None  # the database's, and ours
         self.trouble: str | None = None
         self.watch = alerts.Watch()
 
@@ -161,11 +163,20 @@ class Presence:
             WorkerSign.seen_at < utcnow(-SIGN_KEPT_SECONDS), WorkerSign.seen_at > utcnow(SIGN_LOST_SECONDS)
         )
         change(delete(WorkerSign).where(old))
-        if mended := mend_clock():
+        if self._went_back() and (mended := mend_clock()):
             log.warning("the database's clock was set back: %s mails are due again", mended)
         db.session.commit()
         tally.fold()
         self.signed = time.monotonic()
+
+    def _went_back(self) -> bool:
+        """Whether the database's clock was set back since the last sign; who has just come can not know."""
+        now, ticks = db.session.scalars(select(utcnow())).one(), time.monotonic()
+        before, self.clock = self.clock, (now, ticks)
+        if before is None:
+            return True
+        elapsed: float = (now - before[0]).total_seconds()
+        return elapsed < ticks - before[1] - CLOCK_STEP_SECONDS
 
     def __exit__(self, *_: object) -> None:
         with suppress(SQLAlchemyError):

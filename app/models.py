@@ -116,6 +116,8 @@ class FsRefreshTracker(Model, fsqla_v4.FsRefreshTrackerMixin):
 
 # A message that nobody has tried to send yet: as SQL, since it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
+# What goes out also over the budget of all: mails without a link, and what was tried already. As SQL, too.
+UNCOUNTED = text("state = 'waiting' AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
 
 
 class OutboxMessage(Model):
@@ -146,6 +148,8 @@ class OutboxMessage(Model):
         Index("ix_outbox_message_state_due_at", "state", "due_at"),
         Index("ix_outbox_message_user_id_settled_at", "user_id", "settled_at"),
         Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
+        Index("ix_outbox_message_untried", "created_at", sqlite_where=UNTRIED, postgresql_where=UNTRIED),
+        Index("ix_outbox_message_uncounted", "due_at", sqlite_where=UNCOUNTED, postgresql_where=UNCOUNTED),
     )
 
 

@@ -17,12 +17,12 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Float, bindparam, or_, select, true, update
+from sqlalchemy import Float, bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
 from . import pauses, seals
 from .db import db, inserts, keep_lazily, utcnow
-from .models import UNTRIED, OutboxMessage
+from .models import UNCOUNTED, UNTRIED, OutboxMessage
 from .settings import current
 from .together import Write
 from .words import spoken
@@ -66,19 +66,20 @@ def content_of(message: OutboxMessage) -> dict[str, Any]:
 
 
 _TABLE: Any = OutboxMessage.__table__
-_DUE = (_TABLE.c.state == "waiting", _TABLE.c.due_at <= utcnow())
+# Asked for once, not for each row: a clock that moves can not be looked up in an index (PostgreSQL).
+_NOW = select(utcnow()).scalar_subquery()
 
 
 @cache  # statements are made once: that takes longer than to run them
-def _any_due(without: tuple[str, ...]) -> Any:
-    return select(_TABLE.c.id).where(*_DUE, _is_wanted(without)).limit(1)
+def _due(held: bool) -> Any:
+    """The one that is due longest; with mails with links `held`, of those that go out all the same."""
+    of_these = UNCOUNTED if held else _TABLE.c.state == "waiting"
+    return select(_TABLE.c.id).where(of_these, _TABLE.c.due_at <= _NOW).order_by(_TABLE.c.due_at).limit(1)
 
 
 @cache
-def _taking(without: tuple[str, ...], skip_locked: bool) -> Any:
-    due = select(_TABLE.c.id).where(*_DUE, _is_wanted(without))
-    oldest = due.order_by(_TABLE.c.due_at, _TABLE.c.id).limit(1)
-    which = _TABLE.c.id == oldest.with_for_update(skip_locked=skip_locked).scalar_subquery()
+def _taking(held: bool, skip_locked: bool) -> Any:
+    which = _TABLE.c.id == _due(held).with_for_update(skip_locked=skip_locked).scalar_subquery()
     taken = {
         "attempts": _TABLE.c.attempts + 1,  # here, so that a message that kills its worker ends, too
         "claim": bindparam("mark"),
@@ -88,35 +89,31 @@ def _taking(without: tuple[str, ...], skip_locked: bool) -> Any:
     return update(_TABLE).where(which).values(**taken).returning(*_TABLE.c)
 
 
-def _is_wanted(without: tuple[str, ...]) -> ColumnElement[bool]:
-    return or_(_TABLE.c.kind.not_in(without), _TABLE.c.attempts > 0) if without else true()
-
-
-def is_due(without: tuple[str, ...] = ()) -> bool:
-    """Whether any message is due; of the kinds `without`, only those that were tried. Takes no lock."""
-    found = db.session.scalar(_any_due(without))
+def is_due(held: bool = False) -> bool:
+    """Whether any message is due; with mails with links `held`, any other. Takes no lock."""
+    found = db.session.scalar(_due(held))
     db.session.rollback()
     return found is not None
 
 
-def claim(without: tuple[str, ...] = ()) -> OutboxMessage | None:
-    """Take the message that is due longest, for one lease; of the kinds `without`, only one that was tried.
-    It comes detached; None when none is due."""
+def claim(held: bool = False) -> OutboxMessage | None:
+    """Take the message that is due longest, for one lease; with mails with links `held`, of the others. It
+    comes detached; None when none is due."""
     if db.engine.dialect.name == "sqlite":
-        return _take(without)
+        return _take(held)
     # Whoever asks for the same right now holds the row for a moment. Skipped at once, a flood would starve
     # it; waited for without end, one process that froze would stop all mail.
     try:
-        return _take(without, patience_ms=CLAIM_WAIT_MS)
+        return _take(held, patience_ms=CLAIM_WAIT_MS)
     except OperationalError:
         db.session.rollback()
-        return _take(without, skip_locked=True)
+        return _take(held, skip_locked=True)
 
 
-def _take(without: tuple[str, ...], skip_locked: bool = False, patience_ms: int = 0) -> OutboxMessage | None:
+def _take(held: bool, skip_locked: bool = False, patience_ms: int = 0) -> OutboxMessage | None:
     keep_lazily(patience_ms)  # without it the message is due, as it was
     taken = {"mark": secrets.token_hex(16), "lease": current().RECOVERY_MAIL_LEASE.total_seconds()}
-    row = db.session.execute(_taking(without, skip_locked), taken).first()
+    row = db.session.execute(_taking(held, skip_locked), taken).first()
     db.session.commit()
     return OutboxMessage(**row._mapping) if row else None
 

@@ -73,7 +73,7 @@ def work_until_done(stop: threading.Event | None = None, presence: health.Presen
     with closing(mail.mailman.get_connection()) as relay:
         while not stop.is_set():
             # Before anybody is looked up: over the budget of all, known and unknown wait alike.
-            held = budget.COUNTED if budget.is_spent() else ()
+            held = budget.is_spent()
             is_flowing = relay.connection and message  # then the next claim finds out what is due
             if not is_flowing and not outbox.is_due(held) and not (presence and presence.trouble):
                 break

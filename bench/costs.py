@@ -189,8 +189,8 @@ def enqueue(_place: Place, content: dict[str, str]) -> None:
     db.session.commit()
 
 
-def claim(place: Place, without: tuple[str, ...]) -> None:
-    if message := outbox.claim(without):
+def claim(place: Place, held: bool) -> None:
+    if message := outbox.claim(held):
         place.claimed.append(message)
 
 
@@ -244,8 +244,8 @@ WAITING_COSTS = (
     Cost("outbox.enqueue", enqueue, of_nobody, forget_asked),
     Cost("outbox.claim", claim, lambda _place: (), put_back),
     *LOOKS,
-    Cost("outbox.is_due, budget spent", lambda _place, _: outbox.is_due(budget.COUNTED)),
-    Cost("outbox.claim, budget spent", claim, lambda _place: budget.COUNTED, put_back),
+    Cost("outbox.is_due, budget spent", lambda _place, _: outbox.is_due(True)),
+    Cost("outbox.claim, budget spent", claim, lambda _place: True, put_back),
     Cost("health.is_mail_late", lambda _place, _: health.is_mail_late()),
     Cost("health.mend_clock", lambda _place, _: health.mend_clock()),
 )
