@@ -7,6 +7,7 @@ Over the budget of all, mail waits; nobody is looked up for it, so known and unk
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from flask import current_app
 from sqlalchemy import Float, bindparam, func, select
@@ -34,19 +35,20 @@ def why_none_for(user_id: int, link_id: int) -> str | None:
 
 
 # Made once: that takes longer than to run it.
+_LINKS: Any = ResetLink.__table__
 _MAILS = select(
     # Whose link was cancelled, by themselves or by an admin, may need another at once.
     func.count().filter(
-        ResetLink.issued_at.between(utcnow(bindparam("lately", type_=Float)), utcnow(CLOCK_SLACK_SECONDS)),
-        ResetLink.revoked_at.is_(None),
+        _LINKS.c.issued_at.between(utcnow(bindparam("lately", type_=Float)), utcnow(CLOCK_SLACK_SECONDS)),
+        _LINKS.c.revoked_at.is_(None),
     ),
     func.count(),
 ).where(
-    ResetLink.user_id == bindparam("user"),
-    ResetLink.id != bindparam("link"),
-    ResetLink.message_id.is_not(None),  # one that was handed over is no mail
-    ResetLink.undelivered_at.is_(None),
-    ResetLink.issued_at > utcnow(bindparam("day", type_=Float)),
+    _LINKS.c.user_id == bindparam("user"),
+    _LINKS.c.id != bindparam("link"),
+    _LINKS.c.message_id.is_not(None),  # one that was handed over is no mail
+    _LINKS.c.undelivered_at.is_(None),
+    _LINKS.c.issued_at > utcnow(bindparam("day", type_=Float)),
 )
 
 
@@ -91,7 +93,7 @@ def is_spent() -> bool:
     return False
 
 
-_NEWEST = select(func.max(ResetLink.id))
+_NEWEST = select(func.max(_LINKS.c.id))
 # Asked for once, not for each row: a clock that moves can not be looked up in an index (PostgreSQL).
 _SINCE, _UNTIL = (select(utcnow(at)).scalar_subquery() for at in (-HOUR_SECONDS, CLOCK_SLACK_SECONDS))
-_COUNT = select(func.count()).where(ResetLink.issued_at.between(_SINCE, _UNTIL))
+_COUNT = select(func.count()).where(_LINKS.c.issued_at.between(_SINCE, _UNTIL))

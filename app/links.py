@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .models import OutboxMessage
 
 # What a link must not have been through to be usable.
-OPEN = tuple(at.is_(None) for at in (ResetLink.redeemed_at, ResetLink.superseded_at, ResetLink.revoked_at))
+_LINKS: Any = ResetLink.__table__
+OPEN = tuple(_LINKS.c[at].is_(None) for at in ("redeemed_at", "superseded_at", "revoked_at"))
 
 
 def token_of(message: OutboxMessage) -> str:
@@ -54,8 +55,9 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
     Raises Undeliverable within the cool-down, over the daily cap, and for a link that has ended.
     """
     # On PostgreSQL two workers with two requests of one account take turns here.
-    link = db.session.scalar(_IN_TURN, {"user": user.id, "message": message.id})
-    if link is not None:
+    issued = db.session.scalar(_IN_TURN, {"user": user.id, "message": message.id})
+    if issued is not None:
+        link = db.session.get_one(ResetLink, issued)
         if not is_usable(link, user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
         life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
@@ -68,10 +70,10 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
         raise Undeliverable(reason, user_id)
 
 
-# Statements are made once: that takes longer than to run them.
-_IN_TURN = select(ResetLink).select_from(User).where(User.id == bindparam("user")).with_for_update(of=User)
-_IN_TURN = _IN_TURN.outerjoin(ResetLink, ResetLink.message_id == bindparam("message"))
-_LINKS: Any = ResetLink.__table__
+_USERS: Any = User.__table__
+_OF_MESSAGE = _USERS.outerjoin(_LINKS, _LINKS.c.message_id == bindparam("message"))
+_IN_TURN = select(_LINKS.c.id).select_from(_OF_MESSAGE).with_for_update(of=_USERS)
+_IN_TURN = _IN_TURN.where(_USERS.c.id == bindparam("user"))
 _NEW = insert(_LINKS).values(expires_at=utcnow(bindparam("life", type_=Float))).returning(_LINKS.c.id)
 _NEWEST = select(_LINKS.c.id).where(_LINKS.c.message_id == bindparam("message")).scalar_subquery()
 _EARLIER = update(_LINKS).where(_LINKS.c.user_id == bindparam("user"), _LINKS.c.id < _NEWEST, *OPEN)

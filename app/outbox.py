@@ -27,7 +27,7 @@ from .settings import current
 from .together import Write
 from .words import spoken
 
-CLAIM_WAIT_MS = 2_000
+CLAIM_WAIT_MS, CLAIM_WAITS_ONE_IN = 2_000, 8
 REASON_LENGTH_MAX = 255
 WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
 
@@ -101,10 +101,11 @@ def claim(held: bool = False) -> OutboxMessage | None:
     comes detached; None when none is due."""
     if db.engine.dialect.name == "sqlite":
         return _take(held)
-    # Whoever asks for the same right now holds the row for a moment. Skipped at once, a flood would starve
-    # it; waited for without end, one process that froze would stop all mail.
+    # Another worker holds the row for a moment, or who asks for the same right now. Waited for each time,
+    # workers stand in line; never, and a flood would starve it; without end, a frozen process stops all mail.
     try:
-        return _take(held, patience_ms=CLAIM_WAIT_MS)
+        is_patient = secrets.randbelow(CLAIM_WAITS_ONE_IN) == 0
+        return _take(held, skip_locked=not is_patient, patience_ms=CLAIM_WAIT_MS)
     except OperationalError:
         db.session.rollback()
         return _take(held, skip_locked=True)

@@ -75,7 +75,7 @@ def work_until_done(stop: threading.Event | None = None, presence: health.Presen
             # Before anybody is looked up: over the budget of all, known and unknown wait alike.
             held = budget.is_spent()
             is_flowing = relay.connection and message  # then the next claim finds out what is due
-            if not is_flowing and not outbox.is_due(held) and not (presence and presence.trouble):
+            if not (is_flowing or outbox.is_due(held) or (presence and presence.trouble)):
                 break
             # Before anybody is looked up: while the relay is away, every request waits alike.
             relay.open()
