@@ -63,8 +63,12 @@ lock: .venv/.develops  ## compile requirements*.in again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
-bench: .venv/.develops  ## how long an asker waits, alone, beside a busy worker, and while others redeem
-	$(BIN)/python bench/asker.py
+bench: .venv/.develops  ## beside what people would pick instead; mails a second, start, memory, many users (40 minutes)
+	$(BIN)/python bench/compare.py --out docs/bench.md --chart docs/pictures/bench.svg
+	$(BIN)/python bench/deliveries.py >> docs/bench.md
+	$(BIN)/python bench/asker.py >> docs/bench.md
+	$(BIN)/python bench/start.py >> docs/bench.md
+	$(BIN)/python bench/scale.py
 
 oracle: .venv/.develops  ## does time tell who has an account? 1,000 requests of each kind, beside stock Flask-Security
 	$(BIN)/python bench/oracle.py

@@ -1,4 +1,4 @@
-"""How long `POST /reset` takes on SQLite (synchronous=FULL): `make bench`.
+"""How long `POST /reset` takes on SQLite (synchronous=FULL): a part of `make bench`.
 
 Through gunicorn as the demo runs it, with a worker beside it. Alone, beside a worker that mails as fast as
 it can, and beside three who redeem; and what a plain durable write takes on this disk, since the machine's
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -37,7 +37,9 @@ def main() -> None:
         box = Mailbox(free_port())
         controller = Controller(box, hostname="127.0.0.1", port=box.port)
         controller.start()
-        admin = Admin(with_accounts(fill(f"sqlite:///{folder}/bench.db")), box.port)
+        with redirect_stdout(sys.stderr):  # the migrations talk
+            uri = fill(f"sqlite:///{folder}/bench.db")
+        admin = Admin(with_accounts(uri), box.port)
         try:
             writes = durable_writes(folder)
             admin.serves(threads=8)
@@ -50,18 +52,19 @@ def main() -> None:
         finally:
             log = admin.stops()
             controller.stop()
-            print(*(line for line in log.splitlines() if " INFO " not in line), sep="\n")
+            complaints = (line for line in log.splitlines() if "[info" not in line)
+            print(*complaints, sep="\n", file=sys.stderr)
     rows = {
         "a durable write": writes,
         "alone": alone,
         "beside a busy worker": busy,
         f"beside {REDEEMERS} who redeem": beside,
     }
+    print("\n## How long an asker waits\n\nOne at a time, on SQLite (`bench/asker.py`); milliseconds.\n")
+    print("| | asks | median | p99 | longest |\n| --- | --- | --- | --- | --- |")
     for name, waits in rows.items():
         median, late = statistics.median(waits), percentile(waits)
-        print(
-            f"{name:<20} {len(waits)} asks: median {median:.1f}, p99 {late:.1f}, longest {max(waits):.0f} ms"
-        )
+        print(f"| {name} | {len(waits)} | {median:.1f} | {late:.1f} | {max(waits):.0f} |")
 
 
 def with_accounts(uri: str) -> str:

@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,11 +46,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     found: dict[tuple[str, int], list[float]] = {crowd: [] for crowd in CROWDS}
-    with databases() as new:
+    with databases() as new, redirect_stdout(sys.stderr):  # the migrations talk
         for _ in range(options.rounds):
             for engine, workers in CROWDS:
                 if engine in new:
                     found[engine, workers].append(rate(new[engine](), workers, options.mails))
+    print(
+        f"\n## Mails a second\n\n{options.mails:,} reset mails, each to somebody else, lie in the outbox"
+        f" (`bench/deliveries.py`); {options.rounds} rounds.\n"
+    )
     print("| database | workers | mails/s, median of rounds | min to max |\n| --- | --- | --- | --- |")
     for (engine, workers), rates in found.items():
         if rates:
@@ -88,8 +92,8 @@ def rate(uri: str, workers: int, mails: int) -> float:
             seconds = time.perf_counter() - start
         finally:
             log = admin.stops()
-        complaints = [line for line in log.splitlines() if " INFO " not in line and "[info" not in line]
-        print(*complaints, sep="\n", end="")
+        complaints = (line for line in log.splitlines() if "[info" not in line)
+        print(*complaints, sep="\n", file=sys.stderr)
         assert sorted(mail.recipient for mail in box.mails()) == sorted(people)
     return (mails - before) / seconds
 

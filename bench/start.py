@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="of an environment without the tests' tools")
     options = parser.parse_args()
     sys.executable = options.python  # which starts whatever is measured
+    print("\n## Start and memory\n\nOf processes that import everything (`bench/start.py`).\n")
     print("| what | median | min to max | at most |\n| --- | --- | --- | --- |")
     for row in rows(options.runs, options.starts):
         print(row, flush=True)
