@@ -10,8 +10,9 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, NamedTuple
 
 from flask import Flask, current_app, g, has_app_context
@@ -49,19 +50,23 @@ class Gate:
         if begun and begun.secret == secret and not options:
             return begun.result()
         with self._place():
-            return str(self._threads.submit(self._context.hash, secret, **options).result())
+            return str(self._submit(self._context.hash, secret, **options).result())
 
     def verify(self, secret: str | bytes, hash: str | bytes, **options: Any) -> bool:  # as passlib's
         """As passlib's. Raises Busy; and what `before_hashing` raises."""
         with self._place():
             if has_app_context() and g.pop("hash_next", False):
                 self._begin(secret)
-            return bool(self._threads.submit(self._context.verify, secret, hash, **options).result())
+            return bool(self._submit(self._context.verify, secret, hash, **options).result())
+
+    def _submit(self, work: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
+        """With this thread's context: a scheme may ask for a setting."""
+        return self._threads.submit(copy_context().run, work, *args, **options)
 
     def _begin(self, secret: str | bytes) -> None:
         """Hash it beside its verification, if there is a place: who waits for both waits for one."""
         if self._places.acquire(blocking=False):
-            future = self._threads.submit(self._context.hash, secret)
+            future = self._submit(self._context.hash, secret)
             future.add_done_callback(lambda _: self._places.release())
             g.begun_hash = Begun(secret, future.result)
 
