@@ -49,5 +49,6 @@ def form_of(typed: str) -> str:
     """What is counted, and compared, of what was typed; worked out once in a request, which asks twice."""
     forms: dict[str, str] = g.setdefault("forms_of_typed", {}) if has_request_context() else {}
     if typed not in forms:
-        forms[typed] = str(known_as(typed) or typed.casefold())
+        # What is of no kind stands apart: typed as a known one is written here, it would pass for that.
+        forms[typed] = str(known_as(typed) or f"? {typed.casefold()}")
     return forms[typed]

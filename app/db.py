@@ -81,9 +81,10 @@ def change(statement: Update | Delete) -> int:
 
 
 def keep_lazily(patience_ms: int = 0) -> None:
-    """What the transaction that begins now writes survives the end of this process, but a power cut only once
-    a later one was committed as ever, which syncs all before it. For what would merely be done again; it
-    spares the disk, and on SQLite whoever waits for the write lock meanwhile. Call it before the first write.
+    """What the transaction that begins now writes survives the end of this process, but a power cut, or a
+    crash of PostgreSQL, only once a later one was committed as ever, which syncs all before it. For what
+    would merely be done again; it spares the disk, and on SQLite whoever waits for the write lock meanwhile.
+    Call it before the first write.
 
     `patience_ms`: how long it waits for a lock on PostgreSQL; 0: without end.
     """

@@ -121,7 +121,7 @@ def as_mail(letter: Letter, message_id: str) -> Mail:
     headers = {
         "From": shown,
         "To": recipient,
-        "Subject": _subject(letter.subject),
+        "Subject": _words("Subject", letter.subject),
         "Date": format_datetime(datetime.now(UTC)),
         "Message-ID": message_id,
         "Auto-Submitted": "auto-generated",  # RFC 3834 §5: no out-of-office reply comes back
@@ -138,13 +138,15 @@ def _sender(text: str) -> tuple[str, str]:
     """Its address; and with the name."""
     name, address = parseaddr(text)
     address = in_ascii(address)
+    if not name.isascii():
+        return address, f"{_words('From', name)} <{address}>"
     return address, formataddr((name, address)) if name else address
 
 
 @lru_cache(maxsize=256)
-def _subject(text: str) -> str:
-    """In one line, or folded where words have to be encoded."""
-    return Header(" ".join(text.split()), header_name="Subject").encode(linesep="\r\n")
+def _words(header: str, text: str) -> str:
+    """In one line, or folded where words have to be encoded: each in at most 75 characters (RFC 2047 §2)."""
+    return Header(" ".join(text.split()), maxlinelen=75, header_name=header).encode(linesep="\r\n")
 
 
 def _part(kind: str, text: str) -> bytes:

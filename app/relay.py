@@ -110,7 +110,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     def cut(self) -> None:
         """For another thread: end the conversation, so that its next read fails."""
         self.is_cut = True
-        with suppress(OSError, AttributeError):
+        with suppress(OSError, AttributeError, TypeError):  # it may have no connection, or no socket, yet
             # Not its own `shutdown`: that takes TLS off first, and what is written then is read by anybody.
             socket.socket.shutdown(self.connection.sock, socket.SHUT_RDWR)
 
@@ -163,7 +163,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     def _cut_again(self) -> float:
         self.cut()
-        return 1.0  # there may be no socket yet
+        return 1.0
 
     def _connect(self) -> None:
         secure = {"context": self.ssl_context} if self.use_ssl else {}

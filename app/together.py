@@ -14,11 +14,15 @@ from typing import Any
 
 from flask import Flask, current_app
 from sqlalchemy import Executable
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from .db import DATABASE_AWAY, db
 
 Write = tuple[Executable, dict[str, Any]]  # a statement that is the same for all, and its values
+
+
+# What happens to all alike: to try one after the other would only make the last one wait for all.
+ALIKE = (*DATABASE_AWAY, NoConnectionFree)
 
 
 def init_app(app: Flask) -> None:
@@ -70,7 +74,8 @@ def _commit(batch: list[_Entry]) -> None:
         _execute(batch)
     except BaseException as failure:
         error = failure
-    if isinstance(error, SQLAlchemyError) and not isinstance(error, DATABASE_AWAY) and len(batch) > 1:
+    is_of_all = error is None or isinstance(error, ALIKE) or not isinstance(error, Exception)
+    if len(batch) > 1 and not is_of_all:
         for entry in batch:  # one that can not be written must not take the others along
             _commit([entry])
         return

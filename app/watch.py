@@ -5,6 +5,7 @@ One thread for whatever its worker does: to start one for each mail takes longer
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field
 
 TICK_SECONDS = 0.05  # how late a call may be
 IDLE_SECONDS = 5.0  # after which the thread goes; the next one who needs it starts another
+AGAIN_SECONDS = 1.0  # after a call that failed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -35,15 +39,16 @@ class Watch:
     @contextmanager
     def after(self, seconds: float, call: Callable[[], float | None]) -> Iterator[None]:
         """If the block takes longer, `call`, from the watch's thread; it says in how many seconds again, or
-        None. Once the block has ended it is not called any more, and no call is under way.
+        None. Once the block has ended it is not called any more, and no call is under way. A call that fails
+        is logged and tried again.
         """
         entry = _Entry(time.monotonic() + seconds, call)
-        with self._lock:
-            self._entries.add(entry)
-            if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
-                self._thread = threading.Thread(target=self._look, name=self.name, daemon=True)
-                self._thread.start()
         try:
+            with self._lock:
+                self._entries.add(entry)
+                if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
+                    self._thread = threading.Thread(target=self._look, name=self.name, daemon=True)
+                    self._thread.start()
             yield
         finally:
             with self._lock:
@@ -68,5 +73,14 @@ class Watch:
 
 def _call(entry: _Entry) -> None:
     with entry.lock:
-        again = None if entry.is_over else entry.call()
+        again = None if entry.is_over else _tried(entry.call)
         entry.at = time.monotonic() + (float("inf") if again is None else again)
+
+
+def _tried(call: Callable[[], float | None]) -> float | None:
+    """A call that fails must not end the watch: then nobody would be called any more."""
+    try:
+        return call()
+    except Exception:
+        log.exception("what took too long could not be told")
+        return AGAIN_SECONDS

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import re
+from email.header import decode_header, make_header
 from typing import Any
 
 import pytest
 from conftest import NEW_PASSWORD, Site, html_of, link_in, text_of
+
+from app import letters
 
 
 def instructions(site: Site) -> Any:
@@ -104,3 +109,16 @@ def test_links_keep_the_public_urls_port_and_path(make_site: Any) -> None:
     for path in (link, link.replace("/auth", "")):  # whether or not the proxy strips the prefix
         landing = site.visitor().open(path)
         assert landing.location.startswith("/auth/reset/~")
+
+
+def test_a_long_name_of_the_sender_and_a_long_subject_hold_no_word_that_is_too_long(make_site: Any) -> None:
+    """RFC 2047 §2 allows 75 characters for each, in whatever script."""
+    name, subject = "مرحبا بكم في خدمة استعادة كلمات المرور, لهذه «المؤسسة»", "Ваш новый пароль " * 9
+    site: Site = make_site(MAIL_DEFAULT_SENDER=f'"{name}" <id@bücher.example>')
+    with site.app.app_context():
+        mail = letters.as_mail(letters.Letter("a@example.com", subject, "Hello", ""), "<1@example.com>")
+    words = re.findall(rb"=\?\S+\?=", mail.data)
+    assert max(len(word) for word in words) <= 75 < len(b"".join(words))
+    read = email.message_from_bytes(mail.data, policy=email.policy.compat32)
+    shown = {header: str(make_header(decode_header(read[header]))) for header in ("From", "Subject")}
+    assert shown == {"From": f"{name} <id@xn--bcher-kva.example>", "Subject": subject.strip()}

@@ -21,8 +21,10 @@ from sqlalchemy import delete, text
 from sqlalchemy.exc import DataError, OperationalError
 
 from app import health, letters, mail, outbox, settings, worker
+from app.askings import form_of
 from app.db import db
 from app.errors import MailHeld, SettingsError
+from app.identities import known_as
 from app.models import OutboxMessage, User, WorkerSign
 
 pytestmark = BOTH
@@ -54,6 +56,19 @@ def test_pending_requests_of_one_identity_are_one_mail(site: Site) -> None:
     assert site.events() == ["requested"] * 7
     site.work()
     assert len(site.mailbox.mails) == 1
+
+
+@pytest.mark.requirement("R59")
+def test_nothing_that_can_be_typed_takes_the_place_of_somebody_elses_mail(site: Site) -> None:
+    """What is of no kind is nobody's, also when it is typed as a known identity is written inside."""
+    for known in ("alice@example.com", "alice"):
+        with site.app.app_context():
+            assert form_of(str(known_as(known))) != form_of(known)
+    site.ask("alice@example.com")
+    site.ask("('email', 'alice@example.com')")
+    assert len(site.messages()) == 2
+    site.work()
+    assert site.mailbox.envelopes == [["alice@example.com"]]
 
 
 def test_the_last_request_decides_what_the_mail_is_for(make_site: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import smtplib
 import socket
 import threading
 import time
@@ -19,6 +20,8 @@ from app import health, mail, outbox, worker
 from app.cli.worker import worker as once
 from app.errors import MailHeld, RelayAway
 from app.models import OutboxMessage
+from app.relay import TIMEOUTS_MAX
+from app.watch import Watch
 
 
 def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: Mailbox) -> None:
@@ -44,6 +47,39 @@ def test_a_relay_that_drips_is_cut_off(make_site: Any, monkeypatch: pytest.Monke
     [message] = site.messages()
     assert (message["state"], message["attempts"]) == ("waiting", 1)
     assert "the relay took too long" in message["reason"]
+
+
+def test_a_relay_that_drips_is_cut_off_also_when_it_was_looked_for_too_long_before(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look-up of its name that takes long leaves nothing to cut yet."""
+
+    def look_up_slowly(self: Any, host: str, port: int, timeout: float) -> socket.socket:
+        time.sleep((TIMEOUTS_MAX + 1) * timeout)
+        return socket.create_connection((host, port), timeout)
+
+    monkeypatch.setattr(smtplib.SMTP, "_get_socket", look_up_slowly)
+    with dripping(at=b"greeting") as port:
+        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.2 seconds")
+        site.ask()
+        began = time.monotonic()
+        with pytest.raises(RelayAway):
+            site.work()
+        assert time.monotonic() - began < 10
+
+
+def test_a_call_that_fails_ends_no_watch(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    monkeypatch.setattr("app.watch.AGAIN_SECONDS", 0.01)
+    clock, called = Watch("test"), []
+
+    def call() -> None:
+        called.append(None)
+        if len(called) < 3:
+            raise ValueError
+
+    with clock.after(0.0, call):
+        wait_for(lambda: len(called) == 3)
+    assert "could not be told" in caplog.text
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -63,10 +64,37 @@ def test_one_that_can_not_be_written_takes_no_other_along(
         return written(kind, **what)
 
     monkeypatch.setattr(outbox, "written", break_one)
-    monkeypatch.setattr(together, "DATABASE_AWAY", (DataError,))  # such a fault, and not an outage
+    monkeypatch.setattr(together, "ALIKE", (DataError,))  # such a fault, and not an outage
     answers = ask_at_once(site, monkeypatch)
     assert answers == [200] * (ASKERS - 1) + [503]
     assert len(site.messages()) == len(site.events()) == ASKERS - 1
+
+
+def test_nor_does_one_that_the_driver_itself_refuses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As text that is none: no error of the database's."""
+    written = outbox.written
+
+    def spoil_one(kind: str, **what: Any) -> Any:
+        statement, values = written(kind, **what)
+        return statement, {**values, "kind": "\ud800"} if what["identity"].startswith("u3@") else values
+
+    monkeypatch.setattr(outbox, "written", spoil_one)
+    assert ask_at_once(site, monkeypatch) == [200] * (ASKERS - 1) + [500]
+    assert len(site.messages()) == len(site.events()) == ASKERS - 1
+
+
+def test_where_no_connection_is_free_all_wait_for_one_no_longer_than_each(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site.app.app_context():
+        pool: Any = db.engine.pool
+        monkeypatch.setattr(pool, "_timeout", 0.5)
+        taken = [db.engine.connect() for _ in range(pool.size() + pool._max_overflow)]
+    began = time.monotonic()
+    assert set(ask_at_once(site, monkeypatch)) == {500}
+    assert time.monotonic() - began < 0.5 * ASKERS / 2
+    for connection in taken:
+        connection.close()
 
 
 def test_when_the_database_goes_away_everybody_hears_of_it(
