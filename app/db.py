@@ -80,6 +80,11 @@ def change(statement: Update | Delete) -> int:
     return cast(CursorResult[Any], result).rowcount
 
 
+def is_locked(error: BaseException | None) -> bool:
+    """Whether PostgreSQL gave up to wait for a row that somebody holds."""
+    return isinstance(getattr(error, "orig", None), psycopg.errors.LockNotAvailable)
+
+
 def keep_lazily(patience_ms: int = 0) -> None:
     """What the transaction that begins now writes survives the end of this process, but a power cut, or a
     crash of PostgreSQL, only once a later one was committed as ever, which syncs all before it. For what

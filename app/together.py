@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, current_app
-from sqlalchemy import Executable
+from sqlalchemy import Executable, text
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from .db import DATABASE_AWAY, db
+from .db import DATABASE_AWAY, db, is_locked
 
 Write = tuple[Executable, dict[str, Any]]  # a statement that is the same for all, and its values
 
@@ -75,6 +75,7 @@ def _commit(batch: list[_Entry]) -> None:
     except BaseException as failure:
         error = failure
     is_of_all = error is None or isinstance(error, ALIKE) or not isinstance(error, Exception)
+    is_of_all = is_of_all and not is_locked(error)
     if len(batch) > 1 and not is_of_all:
         for entry in batch:  # one that can not be written must not take the others along
             _commit([entry])
@@ -83,12 +84,18 @@ def _commit(batch: list[_Entry]) -> None:
         entry.is_done, entry.error = True, error
 
 
+# Somebody may hold one row for long, a process that froze or an admin; the others must not wait for that.
+_PATIENCE = text("SET LOCAL lock_timeout = 2000")
+
+
 def _execute(batch: list[_Entry]) -> None:
     rows: dict[Executable, list[dict[str, Any]]] = defaultdict(list)
     for entry in batch:
         for statement, values in entry.writes:
             rows[statement].append(values)
     with db.engine.begin() as connection:
+        if db.engine.dialect.name != "sqlite":
+            connection.execute(_PATIENCE)
         for statement, several in rows.items():
             # In one order everywhere, or two processes could each wait for a row of the other's.
             connection.execute(statement, sorted(several, key=lambda row: row.get("same") or ""))

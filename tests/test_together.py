@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import servers
 from conftest import BOTH, Site, wait_for
 from limits import parse
 from limits.strategies import FixedWindowRateLimiter
@@ -109,6 +110,18 @@ def test_when_the_database_goes_away_everybody_hears_of_it(
     with site.app.app_context():
         event.remove(db.engine, "commit", go_away)
     assert site.messages() == site.events() == []
+
+
+def test_a_row_that_somebody_holds_for_long_stops_nobody_else(
+    postgresql: servers.PostgreSQL, fresh_postgresql: str, make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site: Site = make_site(SQLALCHEMY_DATABASE_URI=postgresql.create(fresh_postgresql))
+    site.ask("u3@example.com")
+    with site.app.app_context():
+        frozen = db.engine.connect()
+    with frozen:
+        frozen.execute(text("SELECT * FROM outbox_message WHERE id = 1 FOR UPDATE"))
+        assert ask_at_once(site, monkeypatch) == [200] * (ASKERS - 1) + [503]
 
 
 @BOTH
