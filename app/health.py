@@ -163,22 +163,22 @@ class Presence:
             WorkerSign.seen_at < utcnow(-SIGN_KEPT_SECONDS), WorkerSign.seen_at > utcnow(SIGN_LOST_SECONDS)
         )
         change(delete(WorkerSign).where(old))
-        if self._went_back() and (mended := mend_clock()):
+        clock = (db.session.scalars(select(utcnow())).one(), time.monotonic())
+        if _went_back(self.clock, clock) and (mended := mend_clock()):
             log.warning("the database's clock was set back: %s mails are due again", mended)
         db.session.commit()
+        self.clock = clock
         tally.fold()
         self.signed = time.monotonic()
-
-    def _went_back(self) -> bool:
-        """Whether the database's clock was set back since the last sign; who has just come can not know."""
-        now, ticks = db.session.scalars(select(utcnow())).one(), time.monotonic()
-        before, self.clock = self.clock, (now, ticks)
-        if before is None:
-            return True
-        elapsed: float = (now - before[0]).total_seconds()
-        return elapsed < ticks - before[1] - CLOCK_STEP_SECONDS
 
     def __exit__(self, *_: object) -> None:
         with suppress(SQLAlchemyError):
             change(delete(WorkerSign).where(WorkerSign.name == self.name))
             db.session.commit()
+
+
+def _went_back(before: tuple[datetime, float] | None, now: tuple[datetime, float]) -> bool:
+    """Whether the database's clock was set back between two looks at both; who has just come can not know."""
+    if before is None:
+        return True
+    return (now[0] - before[0]).total_seconds() < now[1] - before[1] - CLOCK_STEP_SECONDS
