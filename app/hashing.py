@@ -30,7 +30,7 @@ _SALT_BYTES, _DIGEST_BYTES = 16, 32  # what argon2 makes by default
 class Begun(NamedTuple):
     """A hash under way."""
 
-    secret: str | bytes
+    secret: bytes
     result: Callable[[], str]
 
 
@@ -47,7 +47,7 @@ class Gate:
     def hash(self, secret: str | bytes, **options: Any) -> str:
         """As passlib's. Raises Busy; and what `before_hashing` raises."""
         begun: Begun | None = g.pop("begun_hash", None) if has_app_context() else None
-        if begun and begun.secret == secret and not options:
+        if begun and begun.secret == _as_bytes(secret) and not options:
             return begun.result()
         with self._place():
             return str(self._submit(self._context.hash, secret, **options).result())
@@ -68,7 +68,7 @@ class Gate:
         if self._places.acquire(blocking=False):
             future = self._submit(self._context.hash, secret)
             future.add_done_callback(lambda _: self._places.release())
-            g.begun_hash = Begun(secret, future.result)
+            g.begun_hash = Begun(_as_bytes(secret), future.result)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -116,6 +116,10 @@ def of_nobody(options: dict[str, Any]) -> str:
     salt, digest = (_encoded(secrets.token_bytes(size)) for size in (_SALT_BYTES, _DIGEST_BYTES))
     memory, rounds, lanes = (options[f"argon2__{name}"] for name in ("memory_cost", "rounds", "parallelism"))
     return f"$argon2id$v=19$m={memory},t={rounds},p={lanes}${salt}${digest}"
+
+
+def _as_bytes(secret: str | bytes) -> bytes:
+    return secret.encode() if isinstance(secret, str) else secret
 
 
 def _encoded(data: bytes) -> str:

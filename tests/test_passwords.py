@@ -373,3 +373,24 @@ def test_no_password_makes_the_rules_slow(site: Site, password: str) -> None:
         reasons, _ = site.app.extensions["security"].password_util.validate(password, False)
     assert reasons
     assert time.monotonic() - start < 1
+
+
+def test_a_new_password_is_hashed_once_while_it_is_compared(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site: Site = make_site(RECOVERY_HASHES_AT_ONCE=2)
+    gate, hashed = site.app.extensions["security"].pwd_context, []
+    context = gate._context
+
+    class Counting:
+        def hash(self, secret: Any, **options: Any) -> str:
+            hashed.append(secret)
+            return str(context.hash(secret, **options))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(context, name)
+
+    monkeypatch.setattr(gate, "_context", Counting())
+    assert site.visitor().set_password(site.new_link()).status_code == 302
+    assert len(hashed) == 1
+    assert site.password_works(NEW_PASSWORD)
