@@ -44,8 +44,8 @@ CARE = """\
   Under this load requests come in faster than one worker mails, so the queue grows. The others answer when
   the mail is out, or lose it.
 - **All addresses are different**, since Sparekey makes one message of many requests for the same one.
-- Sparekey's redeem refuses the password that one has already, which costs a second hash, beside the first where
-  a core is free.
+- Sparekey's redeem refuses the password that one has already, which costs a second hash, beside the first
+  where a core is free.
 - A relay that hangs takes connections and says nothing. As they come, the libraries wait for ever; here they
   give up after 3 seconds, and without that "hanging" would be worse.
 - Rates for *unknown* are of requests that do next to nothing (Django, the tutorials). That they are so much
@@ -219,7 +219,10 @@ def _delivered(results: Results) -> str:
         return ""
     rounds = results["ask"][SPAREKEY.name]
     sent = spread((found["up, 0 ms"]["known"]["mails_per_second"] for found in rounds), 0)
-    return f"\nBeside this, on the same cores, Sparekey's one worker delivered {sent} mails/s (up, 0 ms).\nWhere unknown ones had come before, it was still busy with those.\n"
+    return (
+        f"\nBeside this, on the same cores, Sparekey's one worker delivered {sent} mails/s (up, 0 ms).\n"
+        "Where unknown ones had come before, it was still busy with those.\n"
+    )
 
 
 def _waits(results: Results) -> str:
