@@ -1,4 +1,4 @@
-"""Counts that end by themselves: in Redis, where several processes count together, else in this own memory.
+"""Counts that end by themselves: in Redis, where several processes count together, or in this one's memory.
 
 While Redis is away or hangs, each process counts for itself. The counting is the library's (limits), but not
 its memory, which looks through all that it holds a hundred times a second: who names a million identities

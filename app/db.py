@@ -1,7 +1,7 @@
 """The database: one engine, one clock, and how each connection is set up.
 
-SQLite is the embedded default. The driver's own transaction start is kept: a transaction begins at
-the first write, so a request that only reads holds no lock while it hashes a password.
+SQLite is the embedded default. A transaction begins at the first write, as the driver has it, so a request
+that only reads holds no lock while it hashes a password; it is begun here, to wait for its turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SILENCE_MS = 30_000  # and for one that has stopped to
 # What the driver raises while the database is away, full or read-only: it may come back.
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
-IMPATIENCE_MS = 3  # between two looks, at most
+IMPATIENCE_MS = 3  # and how long, at most, from one look at the lock to the next
 IDLE_SECONDS = 0.1  # after which a connection may be gone
 
 db = SQLAlchemy(

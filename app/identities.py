@@ -18,7 +18,7 @@ import bleach
 import email_validator
 import phonenumbers
 from flask import Flask, current_app
-from flask_security.proxies import _datastore
+from flask_security.utils import lookup_identity
 
 from .settings import Settings
 
@@ -112,12 +112,10 @@ def find_account(typed: str) -> User | None:
 
     The database folds case by rules of its own, so what it found is compared once more here.
     """
-    known = known_as(typed)
+    user, known = cast("User | None", lookup_identity(typed)), known_as(typed)
     if known is None:
         return None
     column, form = known
-    folds = column != "us_phone_number"
-    user = cast("User | None", _datastore.find_user(case_insensitive=folds, **{column: form}))
     stored = form if user is None else getattr(user, column)  # compared for nobody, too: it takes time
     return user if stored == form or canonical(column, stored or "") == form else None
 

@@ -121,8 +121,10 @@ def _limited(view: Any, rules: list[Rule]) -> Any:
     @wraps(view)
     def limited(*args: Any, **kwargs: Any) -> Any:
         if request.method == "POST":
-            keys = {rule.scope: rule.key() for rule in rules}
+            keys: dict[str, str | None] = {}
             for item, rule in each:
+                if rule.scope not in keys:  # not before it is needed: it may take a look into the database
+                    keys[rule.scope] = rule.key()
                 if (key := keys[rule.scope]) and not counts().hit(item, key, rule.scope):
                     g.exceeded = item, key, rule.scope
                     raise TooManyRequests

@@ -27,7 +27,7 @@ from .settings import current
 from .together import Write
 from .words import spoken
 
-CLAIM_WAIT_MS, CLAIM_WAITS_ONE_IN = 2_000, 8
+CLAIM_WAIT_MS, CLAIM_WAITS_ONE_IN = 2_000, 8  # how long a claim waits for a locked row, and how often at all
 REASON_LENGTH_MAX = 255
 WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
 

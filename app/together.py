@@ -18,11 +18,11 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from .db import DATABASE_AWAY, db, is_locked
 
+PATIENCE_MS = 2_000  # for a row that somebody holds (PostgreSQL): a process that froze, or an admin
+
+ALIKE = (*DATABASE_AWAY, NoConnectionFree)  # what meets everybody who writes
+
 Write = tuple[Executable, dict[str, Any]]  # a statement that is the same for all, and its values
-
-
-# What happens to all alike: to try one after the other would only make the last one wait for all.
-ALIKE = (*DATABASE_AWAY, NoConnectionFree)
 
 
 def init_app(app: Flask) -> None:
@@ -74,18 +74,19 @@ def _commit(batch: list[_Entry]) -> None:
         _execute(batch)
     except BaseException as failure:
         error = failure
-    is_of_all = error is None or isinstance(error, ALIKE) or not isinstance(error, Exception)
-    is_of_all = is_of_all and not is_locked(error)
-    if len(batch) > 1 and not is_of_all:
-        for entry in batch:  # one that can not be written must not take the others along
+    if len(batch) > 1 and _may_be_of_one(error):
+        for entry in batch:  # what can not be written must not take the others along
             _commit([entry])
         return
     for entry in batch:
         entry.is_done, entry.error = True, error
 
 
-# Somebody may hold one row for long, a process that froze or an admin; the others must not wait for that.
-_PATIENCE = text("SET LOCAL lock_timeout = 2000")
+def _may_be_of_one(error: BaseException | None) -> bool:
+    """Whether it may be the fault of one entry. What meets all alike is not tried again for each in turn, or
+    the last one would wait for all."""
+    meets_all = isinstance(error, ALIKE) and not is_locked(error)
+    return isinstance(error, Exception) and not meets_all
 
 
 def _execute(batch: list[_Entry]) -> None:
@@ -95,7 +96,7 @@ def _execute(batch: list[_Entry]) -> None:
             rows[statement].append(values)
     with db.engine.begin() as connection:
         if db.engine.dialect.name != "sqlite":
-            connection.execute(_PATIENCE)
+            connection.execute(text(f"SET LOCAL lock_timeout = {PATIENCE_MS}"))
         for statement, several in rows.items():
             # In one order everywhere, or two processes could each wait for a row of the other's.
             connection.execute(statement, sorted(several, key=lambda row: row.get("same") or ""))

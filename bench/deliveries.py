@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import servers
 import sink
-from conftest import Admin, fill, load_settings
+from conftest import Admin, fill, load_settings, wait_for
 from sqlalchemy import insert
 
 from app import create_app, outbox
@@ -86,9 +86,9 @@ def rate(uri: str, workers: int, mails: int) -> float:
         for _ in range(workers):
             admin.starts("manage.py", "worker")
         try:
-            wait_until(lambda: box.connections() >= workers)
+            wait_for(lambda: box.connections() >= workers, PATIENCE_SECONDS)
             before, start = box.count(), time.perf_counter()
-            wait_until(lambda: box.count() >= mails)
+            wait_for(lambda: box.count() >= mails, PATIENCE_SECONDS)
             seconds = time.perf_counter() - start
         finally:
             log = admin.stops()
@@ -109,13 +109,6 @@ def ask_for(uri: str, people: list[str]) -> None:
             outbox.enqueue("reset_instructions", same=who, **asked)
         db.session.commit()
         db.engine.dispose()
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "that takes too long"
-        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import stage
 from databases import Databases
 from peer import FLOOR, Peer, PeerError
 from peers import alike
+from servers import free_port
 from stage import Running
 from visitor import Message, Visitor
 
@@ -66,7 +67,7 @@ class Relay:
     """Where a peer sends its mail: one port, and whatever is behind it at the time."""
 
     def __init__(self, state: str = "up") -> None:
-        self.port, self.behind = stage.free_port(), ExitStack()
+        self.port, self.behind = free_port(), ExitStack()
         self.box = self.behind.enter_context(sink.running(state, port=self.port))
 
     def __enter__(self) -> Relay:

@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,10 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
 from peer import Peer
+from servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ROOT / "bench" / "peers"
@@ -58,13 +60,6 @@ def versions_of_peers(python: Path) -> dict[str, str]:
     ask = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
     said = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout  # noqa: S603
     return dict(line.split(" ", 1) for line in said.splitlines())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

@@ -270,6 +270,7 @@ def peak_of(number: int, act: Callable[[], None]) -> float:
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
+    """As the tests' `wait_for`, but finer: it is what is measured."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_so():
         assert time.monotonic() < deadline, "that takes too long"

@@ -121,9 +121,9 @@ def raw_mails() -> Iterator[tuple[str, bytes]]:
         for locale in gallery.LOCALES:
             for name, letter in gallery.mails_in(locale).items():
                 mail = letters.as_mail(letter, f"<{name}.{locale}@id.example.com>")
-                yield f"{name} ({locale})", mail.as_bytes()
+                yield f"{name} ({locale})", mail.data
         spam = letters.Letter(samples.RECIPIENT, "Spam", GTUBE, "")
-        yield PLANTED, letters.as_mail(spam, "<planted@id.example.com>").as_bytes()
+        yield PLANTED, letters.as_mail(spam, "<planted@id.example.com>").data
 
 
 def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:
