@@ -60,8 +60,8 @@ audit: .venv/.develops  ## known weaknesses of what is installed; says so where 
 		if echo "$$said" | grep -q "known vulnerabilit"; then exit 1; else echo "nothing was looked up"; fi
 
 lock: .venv/.develops  ## compile requirements*.in again (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
 bench: .venv/.develops  ## beside what people would pick instead; mails a second, start, memory, many users (40 minutes)
 	$(BIN)/python bench/compare.py --out docs/bench.md --chart docs/pictures/bench.svg

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from app import settings
 
@@ -87,3 +91,16 @@ def test_what_is_fixed_is_not_declared_as_a_setting() -> None:
 def test_no_setting_is_named_like_the_file_that_may_hold_it() -> None:
     """FLASK_<NAME>_FILE names a file with the value of <NAME>."""
     assert not [name for name in settings.Settings.model_fields if name.endswith("_FILE")]
+
+
+def test_what_is_needed_with_extras_is_pinned_with_them() -> None:
+    """Or pip, as Python 3.11 brings it, looks for them in the newest release, which has no hash here."""
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        pinned = re.findall(r"^([\w.-]+)(?:\[(.*)])?==", (ROOT / name).read_text(), re.M)
+        extras = {canonicalize_name(one): set(of.split(",")) - {""} for one, of in pinned}
+        for one in extras:
+            with suppress(PackageNotFoundError):  # of another system
+                for needed in map(Requirement, requires(one) or []):
+                    if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                        pinned_with = extras.get(canonicalize_name(needed.name), needed.extras)
+                        assert needed.extras <= pinned_with, f"{name}: {one} needs {needed}"
