@@ -149,7 +149,14 @@ class OutboxMessage(Model):
         Index("ix_outbox_message_user_id_settled_at", "user_id", "settled_at"),
         Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
         Index("ix_outbox_message_untried", "created_at", sqlite_where=UNTRIED, postgresql_where=UNTRIED),
-        Index("ix_outbox_message_uncounted", "due_at", sqlite_where=UNCOUNTED, postgresql_where=UNCOUNTED),
+        # With the state, though all have the same: SQLite would take the index of all states else.
+        Index(
+            "ix_outbox_message_uncounted",
+            "state",
+            "due_at",
+            sqlite_where=UNCOUNTED,
+            postgresql_where=UNCOUNTED,
+        ),
     )
 
 

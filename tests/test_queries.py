@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from conftest import BOTH, NEW_PASSWORD, Mailbox, Site, load_settings, text_of
-from sqlalchemy import Connection, Engine, event, inspect, text
+from sqlalchemy import Connection, Engine, event, insert, inspect, text
 
 from app import create_app, health, outbox, purge
 from app.cli.imports import import_users
@@ -156,6 +156,32 @@ def test_no_statement_of_what_looks_on_scans_a_table(make_site: Any) -> None:
         assert "sparekey_database_up 1.0" in numbers.text
     assert len(seen) >= 12
     assert_none_scans(site, seen)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("look", "index"),
+    [
+        (lambda: outbox.is_due(held=True), "ix_outbox_message_uncounted"),
+        (health.is_mail_late, "ix_outbox_message_untried"),
+    ],
+)
+def test_however_many_mails_wait_a_look_reads_few_of_them(site: Site, look: Any, index: str) -> None:
+    """A range of an index that is read for what is in no index is no scan, and takes as long."""
+    mail = {"kind": "reset_instructions", "nonce": b"-", "state": "waiting", "attempts": 0}
+    with site.app.app_context():
+        mails = [{**mail, "message_id": f"<{number}@here>"} for number in range(5000)]
+        db.session.execute(insert(OutboxMessage), mails)
+        db.session.commit()
+        db.session.execute(text("ANALYZE"))
+        db.session.commit()
+        with watched(site) as seen:
+            assert not look()
+        [(statement, parameters)] = [one for one in seen.items() if "FROM outbox_message" in one[0]]
+        with db.engine.connect() as connection:
+            scans = scans_on_sqlite if connection.dialect.name == "sqlite" else scans_on_postgresql
+            plan, _ = scans(connection, statement, parameters)
+    assert index in str(plan)
 
 
 @BOTH

@@ -20,11 +20,13 @@ UNCOUNTED = sa.text(
 
 
 def upgrade() -> None:
-    for name, column, which in (("untried", "created_at", UNTRIED), ("uncounted", "due_at", UNCOUNTED)):
+    # SQLite takes the second one only if it has the columns of the one for all states.
+    parts = (("untried", ["created_at"], UNTRIED), ("uncounted", ["state", "due_at"], UNCOUNTED))
+    for name, columns, which in parts:
         op.create_index(
             f"ix_outbox_message_{name}",
             "outbox_message",
-            [column],
+            columns,
             sqlite_where=which,
             postgresql_where=which,
         )
