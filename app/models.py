@@ -116,8 +116,11 @@ class FsRefreshTracker(Model, fsqla_v4.FsRefreshTrackerMixin):
 
 # A message that nobody has tried to send yet: as SQL, since it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
-# What goes out also over the budget of all: mails without a link, and what was tried already. As SQL, too.
-UNCOUNTED = text("state = 'waiting' AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
+# Of mails that wait, those that go out over the budget of all, too: without a link, or tried already. The
+# state is not in it, but in its index: else SQLite takes that of all states, or PostgreSQL walks it through.
+UNCOUNTED = text(
+    "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+)
 
 
 class OutboxMessage(Model):
@@ -149,7 +152,6 @@ class OutboxMessage(Model):
         Index("ix_outbox_message_user_id_settled_at", "user_id", "settled_at"),
         Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
         Index("ix_outbox_message_untried", "created_at", sqlite_where=UNTRIED, postgresql_where=UNTRIED),
-        # With the state, though all have the same: SQLite would take the index of all states else.
         Index(
             "ix_outbox_message_uncounted",
             "state",

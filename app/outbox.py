@@ -73,8 +73,9 @@ _NOW = select(utcnow()).scalar_subquery()
 @cache  # statements are made once: that takes longer than to run them
 def _due(held: bool) -> Any:
     """The one that is due longest; with mails with links `held`, of those that go out all the same."""
-    of_these = UNCOUNTED if held else _TABLE.c.state == "waiting"
-    return select(_TABLE.c.id).where(of_these, _TABLE.c.due_at <= _NOW).order_by(_TABLE.c.due_at).limit(1)
+    due = (_TABLE.c.state == "waiting", _TABLE.c.due_at <= _NOW)
+    which = (*due, UNCOUNTED) if held else due
+    return select(_TABLE.c.id).where(*which).order_by(_TABLE.c.due_at).limit(1)
 
 
 @cache

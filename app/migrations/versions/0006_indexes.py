@@ -15,12 +15,11 @@ depends_on = None
 
 UNTRIED = sa.text("state = 'waiting' AND attempts = 0")
 UNCOUNTED = sa.text(
-    "state = 'waiting' AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+    "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
 )
 
 
 def upgrade() -> None:
-    # SQLite takes the second one only if it has the columns of the one for all states.
     parts = (("untried", ["created_at"], UNTRIED), ("uncounted", ["state", "due_at"], UNCOUNTED))
     for name, columns, which in parts:
         op.create_index(
