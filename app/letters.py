@@ -145,7 +145,7 @@ def _words(header: str, text: str) -> str:
 
 def _part(kind: str, text: str) -> bytes:
     """Every relay takes seven bits; with eight, or longer lines, some break the mail."""
-    lines = re.split(r"\r\n|\r|\n", text.rstrip("\r\n"))
+    lines = text.rstrip("\r\n").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return (
         f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n'
     ).encode() + b2a_qp("\r\n".join([*lines, ""]).encode(), istext=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
+import time
 from contextlib import AbstractContextManager, suppress
 from email.utils import parseaddr
 from functools import cached_property
+from select import select
 from typing import Any
 
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
@@ -29,6 +31,7 @@ TIMEOUTS_MAX = 6  # as many waits of MAIL_TIMEOUT as a conversation may take, wi
 # A relay may look at a mail for long before it takes it; who hangs up too early sends it twice. RFC 5321
 # §4.5.3.2.6 says 10 minutes, which is longer than anybody waits for a link.
 DATA_SECONDS = 120
+MOMENT_SECONDS = 1  # after a reply: a relay that has not hung up since then is still there
 
 NO_RELAY = "MAIL_SERVER: it is empty, so no mail is sent"
 NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
@@ -71,6 +74,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     is_cut = False  # it took too long
     is_abandoned = False  # the mail is another worker's
     offers_sender = True
+    heard_at = 0.0  # the last of it, by the monotonic clock
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:
@@ -99,6 +103,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                     self.offers_sender = False  # it does not let us start again
                     self.close()
                     self._connect()
+            self.heard_at = time.monotonic()
         except MailHeld:
             self.close()
             raise
@@ -132,6 +137,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                     if self.is_abandoned:
                         raise LeaseLost
                     self._send(message)
+                    self.heard_at = time.monotonic()
         except Exception as error:
             self.close()
             if self.is_cut and not self.is_abandoned:
@@ -209,6 +215,9 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     def _still_stands(self) -> bool:
         try:
+            is_lately = time.monotonic() - self.heard_at < MOMENT_SECONDS
+            if is_lately and not select([self.connection.sock], [], [], 0)[0]:
+                return True
             return bool(self.connection.noop()[0] == 250)
         except (OSError, ValueError, smtplib.SMTPException):
             return False

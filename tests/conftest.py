@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 from urllib.parse import urljoin, urlsplit
@@ -119,11 +120,13 @@ class Mailbox:
     arrived: threading.Condition = field(default_factory=threading.Condition)
     raw: list[bytes] = field(default_factory=list)
     connections: int = 0
+    hang_up: Callable[[], Any] = lambda: None  # on whoever came last
 
     async def handle_EHLO(
-        self, _server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
+        self, server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
     ) -> list[str]:
         self.connections += 1
+        self.hang_up = partial(asyncio.get_running_loop().call_soon_threadsafe, server.transport.close)
         session.host_name = hostname
         return responses
 

@@ -8,8 +8,9 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from conftest import Mailbox, Site, served
 from servers import free_port
 
-from app import worker
+from app import outbox, worker
 from app.db import db
 from app.errors import RelayAway, RelayMisconfigured
+from app.mail import mailman
 from app.models import OutboxMessage, User
 
 # The test relay takes passwords in the clear on purpose.
@@ -227,11 +229,29 @@ def test_a_batch_goes_over_one_connection(site: Site) -> None:
 
 
 def test_a_connection_that_broke_meanwhile_is_made_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.relay.MOMENT_SECONDS", 0)
     site.ask("alice")
     site.ask("bob")
     site.mailbox.refuse["NOOP"] = "421 closing"
     site.work()
     assert len(site.mailbox.mails) == 2
+    assert site.mailbox.connections == 2
+
+
+def test_a_relay_that_has_hung_up_a_moment_ago_costs_no_attempt(site: Site) -> None:
+    """It is not asked whether it is still there, as it was heard just now."""
+    site.mailbox.refuse["NOOP"] = "421 closing"
+    site.ask("alice")
+    site.ask("bob")
+    with site.app.app_context(), closing(mailman.get_connection()) as relay:
+        relay.open()
+        for _ in range(2):
+            message = outbox.claim()
+            assert message is not None
+            worker.work_on(message, relay, threading.Event())
+            site.mailbox.hang_up()
+            assert select([relay.connection.sock], [], [], 5)[0]
+    assert [(row["state"], row["attempts"]) for row in site.messages()] == [("sent", 1), ("sent", 1)]
     assert site.mailbox.connections == 2
 
 

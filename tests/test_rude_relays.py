@@ -262,7 +262,8 @@ def test_each_attempt_is_one_line_in_the_log(site: Site, caplog: pytest.LogCaptu
     )
 
 
-def test_a_reply_to_noop_without_end_costs_a_timeout(make_site: Any) -> None:
+def test_a_reply_to_noop_without_end_costs_a_timeout(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.relay.MOMENT_SECONDS", 0)
     with dripping(at=b"NOOP") as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds")
         site.ask()
