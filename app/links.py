@@ -12,9 +12,9 @@ and the password it was issued for, and all three are looked at again when it is
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from sqlalchemy import ColumnElement, Float, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, CursorResult, Float, bindparam, insert, select, update
 
 from . import budget, tokens
 from .db import change, db, utcnow
@@ -104,12 +104,12 @@ def delivered(message: OutboxMessage) -> None:
 
 def revoke(*which: ColumnElement[bool]) -> None:
     """End those links that still work."""
-    _end(*which, column="revoked_at")
+    change(update(ResetLink).where(*which, *OPEN).values(revoked_at=utcnow()))
 
 
 def supersede_others(link: ResetLink) -> None:
     """From now on only this link of its account works."""
-    _end(ResetLink.user_id == link.user_id, ResetLink.id != link.id, column="superseded_at")
+    db.session.execute(_OTHERS, {"user": link.user_id, "link": link.id})
 
 
 def open_first(link: ResetLink) -> bool:
@@ -136,7 +136,7 @@ def resolve(token: str) -> tuple[ResetLink, User]:
 
 def look_again(link: ResetLink) -> None:
     """Raises the LinkError that fits if the link has ended since it was looked at. A cheap question."""
-    if db.session.scalar(select(ResetLink.id).where(ResetLink.id == link.id, *OPEN)) is None:
+    if db.session.scalar(_STILL_OPEN, {"link": link.id}) is None:
         _refuse(link.id)
 
 
@@ -149,31 +149,29 @@ def redeem(link: ResetLink, password_before: str) -> None:
     of the transaction is left then.
     """
     link_id = link.id
-    unchanged = (
-        select(User.id)
-        .where(User.id == link.user_id, User.active)
-        .where(User.email == link.email, User.password == password_before)
-        .with_for_update()
-    )
+    account = {"user": link.user_id, "address": link.email, "before": password_before}
     with db.session.no_autoflush:  # the new password must not be there yet
-        spent = change(
-            update(ResetLink)
-            .where(ResetLink.id == link.id, *OPEN, ResetLink.expires_at > utcnow())
-            .where(ResetLink.user_id.in_(unchanged))
-            .values(redeemed_at=utcnow())
-        )
+        spent = cast(CursorResult[Any], db.session.execute(_SPENT, {"link": link_id, **account})).rowcount
     if not spent:
         _refuse(link_id)
     supersede_others(link)
 
 
+_WITH_ACCOUNT = select(ResetLink, User, ResetLink.expires_at <= utcnow())
+_WITH_ACCOUNT = _WITH_ACCOUNT.join(User, User.id == ResetLink.user_id)
+_THIS = _LINKS.c.id == bindparam("link")
+_STILL_OPEN = select(_LINKS.c.id).where(_THIS, *OPEN)
+_OTHERS = update(_LINKS).where(_LINKS.c.user_id == bindparam("user"), ~_THIS, *OPEN)
+_OTHERS = _OTHERS.values(superseded_at=utcnow())
+_AS_IT_WAS = (_USERS.c.email == bindparam("address"), _USERS.c.password == bindparam("before"))
+_UNCHANGED = select(_USERS.c.id).where(_USERS.c.id == bindparam("user"), _USERS.c.active, *_AS_IT_WAS)
+_SPENT = update(_LINKS).where(_THIS, *OPEN, _LINKS.c.expires_at > utcnow())
+_SPENT = _SPENT.where(_LINKS.c.user_id.in_(_UNCHANGED.with_for_update())).values(redeemed_at=utcnow())
+
+
 def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | None]:
     """A link, its account, and why it can not be used, if it can not. Raises LinkInvalid for none."""
-    row = db.session.execute(
-        select(ResetLink, User, ResetLink.expires_at <= utcnow())
-        .join(User, User.id == ResetLink.user_id)
-        .where(which)
-    ).first()
+    row = db.session.execute(_WITH_ACCOUNT.where(which)).first()
     if row is None:
         raise LinkInvalid
     link, user, expired = row
@@ -194,10 +192,6 @@ def _refuse(link_id: int) -> NoReturn:
     db.session.rollback()
     link, user, refusal = _look_at(ResetLink.id == link_id)
     raise refusal or LinkUsed().about(user.id, link.client)
-
-
-def _end(*which: ColumnElement[bool], column: str) -> None:
-    change(update(ResetLink).where(*which, *OPEN).values({column: utcnow()}))
 
 
 def is_usable(link: ResetLink, user: User) -> bool:
