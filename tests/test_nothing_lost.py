@@ -303,7 +303,7 @@ def test_two_machines_that_upgrade_at_once_take_turns(database: Any, make_site: 
         flask_migrate.downgrade(revision="base")
         upgrades = [admin.starts("manage.py", "db", "upgrade") for _ in range(2)]
         assert [process.wait(timeout=60) for process in upgrades] == [0, 0], admin.stops()
-        assert db.session.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0006"]
+        assert db.session.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0007"]
     admin.stops()
 
 

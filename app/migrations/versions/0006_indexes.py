@@ -15,17 +15,16 @@ depends_on = None
 
 UNTRIED = sa.text("state = 'waiting' AND attempts = 0")
 UNCOUNTED = sa.text(
-    "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+    "state = 'waiting' AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
 )
 
 
 def upgrade() -> None:
-    parts = (("untried", ["created_at"], UNTRIED), ("uncounted", ["state", "due_at"], UNCOUNTED))
-    for name, columns, which in parts:
+    for name, column, which in (("untried", "created_at", UNTRIED), ("uncounted", "due_at", UNCOUNTED)):
         op.create_index(
             f"ix_outbox_message_{name}",
             "outbox_message",
-            columns,
+            [column],
             sqlite_where=which,
             postgresql_where=which,
         )
