@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flask import g, request
@@ -12,7 +13,7 @@ from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, NextFormMixin
 from flask_security.proxies import _security
 from flask_security.utils import get_message, hash_password, verify_password
-from sqlalchemy import func, literal, select
+from sqlalchemy import bindparam, func, literal, select
 from wtforms import BooleanField, PasswordField, StringField, SubmitField
 
 from . import audit
@@ -91,13 +92,19 @@ def credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
     if known is None:
         return (None, *(None for _ in secrets))
     column, form = known
-    attribute = getattr(User, column)
-    # Lowered on both sides by the database, whose rule is its own; compared below by ours.
-    is_it = attribute == form if column == "us_phone_number" else func.lower(attribute) == func.lower(form)
-    always_one = select(literal(1)).subquery("one_row").outerjoin(User, is_it)
-    found = db.session.execute(select(User.id, *secrets, attribute).select_from(always_one))
+    found = db.session.execute(_looking_up(column, secrets), {"form": form})
     *values, stored = found.one()
     return tuple(values if canonical(column, stored or form) == form else (None for _ in values))
+
+
+@cache  # a statement is made once: it takes longer to make than to run
+def _looking_up(column: str, secrets: tuple[Any, ...]) -> Any:
+    attribute = getattr(User, column)
+    form: Any = bindparam("form")
+    # Lowered on both sides by the database, whose rule is its own; compared above by ours.
+    is_it = attribute == form if column == "us_phone_number" else func.lower(attribute) == func.lower(form)
+    always_one = select(literal(1)).subquery("one_row").outerjoin(User, is_it)
+    return select(User.id, *secrets, attribute).select_from(always_one)
 
 
 def verified(password: str, stored: str | None) -> bool:

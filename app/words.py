@@ -22,11 +22,12 @@ from babel import Locale
 from babel.lists import format_list
 from babel.support import NullTranslations, Translations
 from babel.units import format_unit
-from flask import Flask, Response, current_app, has_request_context, request
+from flask import Flask, Request, Response, current_app, has_request_context, request
 from flask_babel import Babel, Domain, force_locale, format_date, format_datetime, get_locale
 from flask_security.babel import FsDomain
 from jinja2.utils import urlize
 from markupsafe import Markup
+from wtforms.i18n import messages_path
 
 from .layers import TRANSLATIONS
 from .settings import Settings, current
@@ -77,12 +78,25 @@ class Language:
 def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["recovery_words"] = Catalogues(settings)
     by_tls = urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https"
+    app.request_class = _Request
     app.config["RECOVERY_LANGUAGE_COOKIE"] = f"{'__Host-' if by_tls else ''}sparekey_language"
     _Babel(app, locale_selector=_language_of_the_request)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # a text may be wrapped where it stands
     app.jinja_env.globals.update(language=spoken, languages=switch)
     app.jinja_env.filters.update(duration=duration, moment=moment, day=day, contact=contact)
     app.after_request(_remember_choice)
+
+
+class _Request(Request):
+    @property
+    def wtforms_translations(self) -> NullTranslations:
+        """The words of WTForms. Flask-WTF looks here before it reads them from the disk, for each request."""
+        return _of_wtforms(spoken().name)
+
+
+@cache
+def _of_wtforms(language: str) -> NullTranslations:
+    return Translations.load(messages_path(), [language], domain="wtforms")
 
 
 def spoken() -> Language:
