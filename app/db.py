@@ -74,9 +74,9 @@ def _utcnow_on_postgresql(element: utcnow, compiler: SQLCompiler, **options: Any
 inserts: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def change(statement: Update | Delete) -> int:
+def change(statement: Update | Delete, values: dict[str, Any] | None = None) -> int:
     """Run it in the current transaction. How many rows it changed; loaded objects stay as they are."""
-    result = db.session.execute(statement.execution_options(synchronize_session=False))
+    result = db.session.execute(statement, values, execution_options={"synchronize_session": False})
     return cast(CursorResult[Any], result).rowcount
 
 

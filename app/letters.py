@@ -145,10 +145,10 @@ def _words(header: str, text: str) -> str:
 
 def _part(kind: str, text: str) -> bytes:
     """Every relay takes seven bits; with eight, or longer lines, some break the mail."""
-    lines = text.rstrip("\r\n").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = text.rstrip("\r\n").replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     return (
         f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n'
-    ).encode() + b2a_qp("\r\n".join([*lines, ""]).encode(), istext=True)
+    ).encode() + b2a_qp(f"{lines}\r\n".encode(), istext=True)
 
 
 def _alternatives(parts: list[bytes]) -> bytes:

@@ -12,9 +12,9 @@ and the password it was issued for, and all three are looked at again when it is
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sqlalchemy import ColumnElement, CursorResult, Float, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Float, bindparam, insert, select, update
 
 from . import budget, tokens
 from .db import change, db, utcnow
@@ -109,7 +109,7 @@ def revoke(*which: ColumnElement[bool]) -> None:
 
 def supersede_others(link: ResetLink) -> None:
     """From now on only this link of its account works."""
-    db.session.execute(_OTHERS, {"user": link.user_id, "link": link.id})
+    change(_OTHERS, {"user": link.user_id, "link": link.id})
 
 
 def open_first(link: ResetLink) -> bool:
@@ -151,7 +151,7 @@ def redeem(link: ResetLink, password_before: str) -> None:
     link_id = link.id
     account = {"user": link.user_id, "address": link.email, "before": password_before}
     with db.session.no_autoflush:  # the new password must not be there yet
-        spent = cast(CursorResult[Any], db.session.execute(_SPENT, {"link": link_id, **account})).rowcount
+        spent = change(_SPENT, {"link": link_id, **account})
     if not spent:
         _refuse(link_id)
     supersede_others(link)
