@@ -13,43 +13,41 @@ from flask import current_app
 from sqlalchemy import Float, bindparam, func, select
 
 from .db import CLOCK_SLACK_SECONDS, db, utcnow
-from .models import OutboxMessage, ResetLink, User
+from .models import OPEN, OutboxMessage, ResetLink, User
 from .settings import current
 
 HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
 
 
-def why_none_for(user_id: int, link_id: int) -> str | None:
-    """Why this account gets no mail now, beside the one of this link; None when it does. Call it while others
-    can issue no link."""
+def beside(user_id: int, link_id: int) -> tuple[str | None, bool]:
+    """Why this account gets no mail now, beside the one of this link; None when it does. And whether it has
+    another link that has not ended. Call it while others can issue no link."""
     settings = current()
     cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
     spans = {"lately": -cooldown, "day": -max(DAY_SECONDS, cooldown)}
-    recent, today = db.session.execute(_MAILS, {"user": user_id, "link": link_id, **spans}).one()
+    recent, today, others = db.session.execute(_OTHERS, {"user": user_id, "link": link_id, **spans}).one()
+    reason = None
     if recent:
-        return "a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
-    if today >= settings.RECOVERY_MAIL_DAILY_CAP:
-        return "the account had its mails for today (RECOVERY_MAIL_DAILY_CAP)"
-    return None
+        reason = "a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
+    elif today >= settings.RECOVERY_MAIL_DAILY_CAP:
+        reason = "the account had its mails for today (RECOVERY_MAIL_DAILY_CAP)"
+    return reason, others > 0
 
 
 # Made once: that takes longer than to run it.
 _LINKS: Any = ResetLink.__table__
-_MAILS = select(
+_MAILED = (_LINKS.c.message_id.is_not(None), _LINKS.c.undelivered_at.is_(None))  # not handed over
+_OTHERS = select(
     # Whose link was cancelled, by themselves or by an admin, may need another at once.
     func.count().filter(
+        *_MAILED,
         _LINKS.c.issued_at.between(utcnow(bindparam("lately", type_=Float)), utcnow(CLOCK_SLACK_SECONDS)),
         _LINKS.c.revoked_at.is_(None),
     ),
-    func.count(),
-).where(
-    _LINKS.c.user_id == bindparam("user"),
-    _LINKS.c.id != bindparam("link"),
-    _LINKS.c.message_id.is_not(None),  # one that was handed over is no mail
-    _LINKS.c.undelivered_at.is_(None),
-    _LINKS.c.issued_at > utcnow(bindparam("day", type_=Float)),
-)
+    func.count().filter(*_MAILED, _LINKS.c.issued_at > utcnow(bindparam("day", type_=Float))),
+    func.count().filter(*OPEN),
+).where(_LINKS.c.user_id == bindparam("user"), _LINKS.c.id != bindparam("link"))
 
 
 def why_no_other(kind: str, user: User, pause: float = math.inf) -> str | None:
@@ -84,13 +82,18 @@ def is_spent() -> bool:
     They are counted again only when those that came since the last count, whoever made them, may be too many.
     """
     most, kept = current().RECOVERY_MAIL_HOURLY_MAX, current_app.extensions
-    newest = db.session.scalar(_NEWEST) or 0
+    newest = kept.pop("recovery_newest_link", None) or db.session.scalar(_NEWEST) or 0
     count, then = kept.get("recovery_budget", (most, 0))
     if newest < then or count + newest - then >= most:
         count = db.session.scalars(_COUNT).one()
         kept["recovery_budget"] = count, newest
         return count >= most
     return False
+
+
+def note_newest(link_id: int) -> None:
+    """The newest link is this one, of a moment ago: the next look need not ask for it."""
+    current_app.extensions["recovery_newest_link"] = link_id
 
 
 _NEWEST = select(func.max(_LINKS.c.id))

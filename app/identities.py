@@ -48,7 +48,8 @@ def email(typed: str) -> str | None:
 def username(typed: str, *, allowed: tuple[str, ...] = ("L", "N"), ascii_only: bool = True) -> str | None:
     """The name without markup, in NFKC and case-folded. It holds a letter, or it is a number."""
     typed = typed.strip()
-    cleaned = typed if typed.isalnum() else bleach.clean(typed, strip=True)  # which takes 0.3 ms
+    is_plain = typed.isprintable() and not set(typed) & set("<>&")
+    cleaned = typed if is_plain else bleach.clean(typed, strip=True)  # which takes 0.3 ms
     name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cleaned).casefold())
     if ascii_only and not name.isascii():
         return None

@@ -28,15 +28,11 @@ from .errors import (
     LinkUsed,
     Undeliverable,
 )
-from .models import ResetLink, User
+from .models import OPEN, ResetLink, User
 from .settings import current
 
 if TYPE_CHECKING:
     from .models import OutboxMessage
-
-# What a link must not have been through to be usable.
-_LINKS: Any = ResetLink.__table__
-OPEN = tuple(_LINKS.c[at].is_(None) for at in ("redeemed_at", "superseded_at", "revoked_at"))
 
 
 def token_of(message: OutboxMessage) -> str:
@@ -64,12 +60,16 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
         link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, tokens.hashes_of(token)[0]
         return
     number = add(user, client, token, message.id)
-    if reason := budget.why_none_for(user.id, number):
+    reason, has_others = budget.beside(user.id, number)
+    if reason:
         user_id = user.id
         db.session.rollback()
         raise Undeliverable(reason, user_id)
+    budget.note_newest(number)
+    message.supersedes = has_others
 
 
+_LINKS: Any = ResetLink.__table__
 _USERS: Any = User.__table__
 _OF_MESSAGE = _USERS.outerjoin(_LINKS, _LINKS.c.message_id == bindparam("message"))
 _IN_TURN = select(_LINKS.c.id).select_from(_OF_MESSAGE).with_for_update(of=_USERS)
@@ -99,7 +99,8 @@ def add(user: User, client: str, token: str, message_id: int | None = None) -> i
 
 def delivered(message: OutboxMessage) -> None:
     """The relay has accepted the mail: from now on only its link works, not the earlier ones."""
-    db.session.execute(_EARLIER, {"user": message.user_id, "message": message.id})
+    if message.supersedes:
+        db.session.execute(_EARLIER, {"user": message.user_id, "message": message.id})
 
 
 def revoke(*which: ColumnElement[bool]) -> None:
@@ -128,7 +129,7 @@ def resolve(token: str) -> tuple[ResetLink, User]:
 
     Raises the LinkError that says why it can not be used.
     """
-    link, user, refusal = _look_at(ResetLink.token_hash.in_(tokens.hashes_of(token)))
+    link, user, refusal = _look_at(_OF_TOKEN, tokens.hashes_of(token))
     if refusal is not None:
         raise refusal
     return link, user
@@ -159,6 +160,8 @@ def redeem(link: ResetLink, password_before: str) -> None:
 
 _WITH_ACCOUNT = select(ResetLink, User, ResetLink.expires_at <= utcnow())
 _WITH_ACCOUNT = _WITH_ACCOUNT.join(User, User.id == ResetLink.user_id)
+_OF_TOKEN = _WITH_ACCOUNT.where(ResetLink.token_hash.in_(bindparam("which", expanding=True)))
+_OF_NUMBER = _WITH_ACCOUNT.where(ResetLink.id == bindparam("which"))
 _THIS = _LINKS.c.id == bindparam("link")
 _STILL_OPEN = select(_LINKS.c.id).where(_THIS, *OPEN)
 _OTHERS = update(_LINKS).where(_LINKS.c.user_id == bindparam("user"), ~_THIS, *OPEN)
@@ -169,9 +172,9 @@ _SPENT = update(_LINKS).where(_THIS, *OPEN, _LINKS.c.expires_at > utcnow())
 _SPENT = _SPENT.where(_LINKS.c.user_id.in_(_UNCHANGED.with_for_update())).values(redeemed_at=utcnow())
 
 
-def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | None]:
+def _look_at(links: Any, which: list[str] | int) -> tuple[ResetLink, User, LinkError | None]:
     """A link, its account, and why it can not be used, if it can not. Raises LinkInvalid for none."""
-    row = db.session.execute(_WITH_ACCOUNT.where(which)).first()
+    row = db.session.execute(links, {"which": which}).first()
     if row is None:
         raise LinkInvalid
     link, user, expired = row
@@ -190,7 +193,7 @@ def _look_at(which: ColumnElement[bool]) -> tuple[ResetLink, User, LinkError | N
 def _refuse(link_id: int) -> NoReturn:
     """Leave nothing of the transaction, and say why the link can not be used any more."""
     db.session.rollback()
-    link, user, refusal = _look_at(ResetLink.id == link_id)
+    link, user, refusal = _look_at(_OF_NUMBER, link_id)
     raise refusal or LinkUsed().about(user.id, link.client)
 
 

@@ -142,6 +142,8 @@ class OutboxMessage(Model):
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
 
+    supersedes = True  # other links of the account, unless it is known that there are none; kept nowhere
+
     @property
     def name(self) -> str:
         """What the log and the audit trail call it: the unique part of its Message-ID."""
@@ -183,6 +185,10 @@ class ResetLink(Model):
     undelivered_at: Mapped[datetime | None]  # its mail was given up: it does not count as a mail
 
     __table_args__ = (Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),)
+
+
+# What a link must not have been through to be usable.
+OPEN = (ResetLink.redeemed_at.is_(None), ResetLink.superseded_at.is_(None), ResetLink.revoked_at.is_(None))
 
 
 class WorkerSign(Model):

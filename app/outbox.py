@@ -42,12 +42,13 @@ def written(kind: str, *, user_id: int | None = None, same: str | None = None, *
     """A message, to be written. Messages that are the `same` become one, as long as it was not tried yet."""
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     content = content if kind == WRITTEN else {"language": spoken().name, **content}
+    random = secrets.token_bytes(32 + 16)
     message = {
         "kind": kind,
         "user_id": user_id,
-        "nonce": secrets.token_bytes(32),
+        "nonce": random[:32],
         "sealed": seals.seal(content),
-        "message_id": f"<{secrets.token_hex(16)}@{host}>",  # of every attempt: a repeat can be recognised
+        "message_id": f"<{random[32:].hex()}@{host}>",  # of every attempt: a repeat can be recognised
         "same": same and seals.fingerprint(same),
     }
     return _insert_or_refresh(db.engine.dialect.name), message
@@ -106,16 +107,16 @@ def claim(held: bool = False) -> OutboxMessage | None:
     # workers stand in line; never, and a flood would starve it; without end, a frozen process stops all mail.
     try:
         is_patient = secrets.randbelow(CLAIM_WAITS_ONE_IN) == 0
-        return _take(held, skip_locked=not is_patient, patience_ms=CLAIM_WAIT_MS)
+        return _take(held, CLAIM_WAIT_MS if is_patient else 0)
     except OperationalError:
         db.session.rollback()
-        return _take(held, skip_locked=True)
+        return _take(held)
 
 
-def _take(held: bool, skip_locked: bool = False, patience_ms: int = 0) -> OutboxMessage | None:
+def _take(held: bool, patience_ms: int = 0) -> OutboxMessage | None:
     keep_lazily(patience_ms)  # without it the message is due, as it was
     taken = {"mark": secrets.token_hex(16), "lease": current().RECOVERY_MAIL_LEASE.total_seconds()}
-    row = db.session.execute(_taking(held, skip_locked), taken).first()
+    row = db.session.execute(_taking(held, skip_locked=not patience_ms), taken).first()
     db.session.commit()
     return OutboxMessage(**row._mapping) if row else None
 

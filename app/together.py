@@ -34,7 +34,7 @@ def write(*writes: Write) -> None:
 
     Raises what the database does.
     """
-    if db.session().in_transaction():
+    if db.session.registry.has() and db.session().in_transaction():
         db.session.commit()
     queue: _Queue = current_app.extensions["recovery_together"]
     queue.write(_Entry(writes))

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, true
 
 from .. import audit, links
 from ..db import db, utcnow
-from ..models import ResetLink
+from ..models import OPEN, ResetLink
 from .lookup import account_of
 
 
@@ -27,7 +27,7 @@ def revoke(identity: str | None, everybodys: bool) -> None:
         raise click.UsageError("give an identity, or --all")
     user = account_of(identity) if identity else None
     which = ResetLink.user_id == user.id if user else true()
-    usable = (which, *links.OPEN, ResetLink.expires_at > utcnow())
+    usable = (which, *OPEN, ResetLink.expires_at > utcnow())
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))
     links.revoke(which)
     audit.record("admin", reason=f"links revoke {audit.whoever()}"[:255], user_id=user.id if user else None)

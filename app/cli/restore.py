@@ -8,9 +8,9 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import String, cast, func, update
 
-from .. import audit, links
+from .. import audit
 from ..db import change, db, utcnow
-from ..models import FsRefreshTracker, OutboxMessage, ResetLink, User
+from ..models import OPEN, FsRefreshTracker, OutboxMessage, ResetLink, User
 from .listing import write_fields
 
 WHAT_IT_DOES = (
@@ -32,7 +32,7 @@ def after_restore(yes: bool) -> None:
     if not yes:
         click.confirm(WHAT_IT_DOES, abort=True)
     ended = {
-        "links_cancelled": change(update(ResetLink).where(*links.OPEN).values(revoked_at=utcnow())),
+        "links_cancelled": change(update(ResetLink).where(*OPEN).values(revoked_at=utcnow())),
         "mails_discarded": _discard(),
         "accounts_signed_out": _sign_out(),
     }
