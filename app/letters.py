@@ -10,6 +10,7 @@ import re
 import secrets
 import textwrap
 from binascii import b2a_qp
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import idna
 from flask import render_template
 
-from . import outbox, words
+from . import words
 from .db import db
 from .errors import Undeliverable
 from .models import OutboxMessage, User
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from css_inline import CSSInliner
 
 COLUMNS_MAX = 72
+
+# What templates call the tokens of links, which differ from mail to mail; and what stands for them meanwhile.
+TOKENS = ("reset_token", "objection")
+_MARKS = tuple(secrets.token_urlsafe(32) for _ in TOKENS)
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,10 @@ def write(message: OutboxMessage, template: str, recipient: str, **context: Any)
         return render_template(f"security/email/{template}{ending}", **context)
 
     user = db.session.get(User, message.user_id) if message.user_id else None
-    with words.speaking(language_of(user, outbox.content_of(message).get("language"))):
+    with words.speaking(language_of(user, message.content.get("language"))):
         subject, text, html = rendered(".subject.txt"), rendered(".txt"), rendered(".html")
-    return as_mail(finished(recipient, subject, text, html), message.message_id)
+    tokens = [context[name] for name in TOKENS if name in context]
+    return as_mail(finished(recipient, subject, text, html, tokens), message.message_id)
 
 
 def language_of(user: User | None, asked_in: str | None) -> str | None:
@@ -60,9 +66,24 @@ def language_of(user: User | None, asked_in: str | None) -> str | None:
     return own if own in current().RECOVERY_LANGUAGES else asked_in
 
 
-def finished(recipient: str, subject: str, text: str, html: str) -> Letter:
-    """What templates have made, as mail programs need it."""
-    return Letter(recipient, subject.strip(), wrapped(text), _inliner().inline(html) if html.strip() else "")
+def finished(recipient: str, subject: str, text: str, html: str, tokens: Sequence[str] = ()) -> Letter:
+    """What templates have made, as mail programs need it. `tokens`: in what it differs from others."""
+    return Letter(recipient, subject.strip(), wrapped(text), _styled(html, tokens) if html.strip() else "")
+
+
+def _styled(html: str, tokens: Sequence[str]) -> str:
+    """Mails that are the same but for their tokens share the work."""
+    for mark, token in zip(_MARKS, tokens, strict=False):
+        html = html.replace(token, mark)
+    html = _inlined(html)
+    for mark, token in zip(_MARKS, tokens, strict=False):
+        html = html.replace(mark, token)
+    return html
+
+
+@lru_cache(maxsize=32)
+def _inlined(html: str) -> str:
+    return _inliner().inline(html)
 
 
 @cache

@@ -48,7 +48,7 @@ def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
 
 
 def _reset_instructions(message: OutboxMessage) -> letters.Mail:
-    asked = outbox.content_of(message)
+    asked = message.content
     if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
         raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
     user = find_account(asked["identity"])

@@ -5,6 +5,7 @@ links, messages and events are ours. Each of ours lives in its own module; here 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flask_security.confirmable import requires_confirmation
@@ -12,7 +13,7 @@ from flask_security.models import fsqla, fsqla_v4
 from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Text, func, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, validates
 
-from . import kinds, sessions
+from . import kinds, seals, sessions
 from .db import db, utcnow
 from .errors import IdentityError
 from .identities import canonical
@@ -143,6 +144,11 @@ class OutboxMessage(Model):
     settled_at: Mapped[datetime | None]
 
     supersedes = True  # other links of the account, unless it is known that there are none; kept nowhere
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What `outbox.enqueue` was given. Raises Unreadable."""
+        return seals.opened(self.sealed)
 
     @property
     def name(self) -> str:

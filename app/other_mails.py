@@ -34,7 +34,7 @@ def _username(message: OutboxMessage) -> letters.Mail:
 
 def _notice(message: OutboxMessage) -> letters.Mail:
     """That something has happened. Where it goes, and what its template says, rest in the message."""
-    said = outbox.content_of(message)
+    said = message.content
     said.pop("language", None)  # in a template it is the one that is spoken
     said["changed_at"] = datetime.fromisoformat(said["changed_at"])
     objection = objections.token_for(message)
@@ -43,13 +43,13 @@ def _notice(message: OutboxMessage) -> letters.Mail:
 
 def _by_flask_security(message: OutboxMessage) -> letters.Mail:
     """A mail that Flask-Security has written itself: change of address, a code, ..."""
-    return letters.as_mail(letters.finished(**outbox.content_of(message)), message.message_id)
+    return letters.as_mail(letters.finished(**message.content), message.message_id)
 
 
 def who_asked(message: OutboxMessage, pause: float = math.inf) -> User:
     """The account. Raises Undeliverable when there is none that may have this mail now; `pause`: see
     `budget.why_no_other`."""
-    user = find_account(outbox.content_of(message)["identity"])
+    user = find_account(message.content["identity"])
     if user is None:
         raise Undeliverable("no account has this identity")
     message.user_id = user.id

@@ -61,11 +61,6 @@ def _insert_or_refresh(dialect: str) -> Any:
     return new.on_conflict_do_update(index_elements=["same"], index_where=UNTRIED, set_=again)
 
 
-def content_of(message: OutboxMessage) -> dict[str, Any]:
-    """What `enqueue` was given. Raises Unreadable."""
-    return seals.opened(message.sealed)
-
-
 _TABLE: Any = OutboxMessage.__table__
 # Asked for once, not for each row: a clock that moves can not be looked up in an index (PostgreSQL).
 _NOW = select(utcnow()).scalar_subquery()

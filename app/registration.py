@@ -92,7 +92,7 @@ def _page(form: RegistrationForm) -> str:
 
 def compose(message: OutboxMessage) -> letters.Mail:
     """For the worker. Raises Undeliverable."""
-    typed = outbox.content_of(message)
+    typed = message.content
     if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
         raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
     user = _account_of(typed["email"])

@@ -52,7 +52,7 @@ class Language:
 
     @property
     def locale(self) -> Locale:
-        return Locale.parse(self.name)
+        return _locale(self.name)
 
     @property
     def tag(self) -> str:
@@ -73,6 +73,11 @@ class Language:
     def href(self) -> str:
         """This very page in it."""
         return "?" + urlencode({**request.args.to_dict(), CHOICE: self.name})
+
+
+@cache  # languages are few
+def _locale(name: str) -> Locale:
+    return Locale.parse(name)
 
 
 def init_app(app: Flask, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, html_of, load_settings, t
 from flask.testing import FlaskCliRunner
 
 import manage
-from app import alerts, create_app, letters, outbox, samples, words
+from app import alerts, create_app, letters, samples, seals, words
 from app.db import db
 from app.elements import elements_of
 from app.models import User
@@ -118,12 +118,12 @@ def test_a_language_that_is_offered_no_longer_falls_back(speaks: Callable[..., S
 def test_a_message_of_an_older_version_is_in_the_default_language(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content_of = outbox.content_of
+    opened = seals.opened
 
-    def without_language(message: Any) -> dict[str, Any]:
-        return {name: value for name, value in content_of(message).items() if name != "language"}
+    def without_language(sealed: str | None) -> dict[str, Any]:
+        return {name: value for name, value in opened(sealed).items() if name != "language"}
 
-    monkeypatch.setattr(outbox, "content_of", without_language)
+    monkeypatch.setattr(seals, "opened", without_language)
     assert text_of(asks(site, "de")).startswith("Hello,")
 
 

@@ -122,3 +122,16 @@ def test_a_long_name_of_the_sender_and_a_long_subject_hold_no_word_that_is_too_l
     read = email.message_from_bytes(mail.data, policy=email.policy.compat32)
     shown = {header: str(make_header(decode_header(read[header]))) for header in ("From", "Subject")}
     assert shown == {"From": f"{name} <id@xn--bcher-kva.example>", "Subject": subject.strip()}
+
+
+def test_mails_that_share_the_work_of_their_styles_keep_their_own_links(site: Site) -> None:
+    links: list[set[str]] = []
+    for name in ("alice", "bob"):
+        site.ask(name)
+        site.work()
+        mail = site.mailbox.mails[-1]
+        found = set(re.findall(r"https?://[^\s\"<]+/(?:reset|not-me)/[\w-]+", html_of(mail)))
+        assert found == set(re.findall(r"https?://\S+/(?:reset|not-me)/[\w-]+", text_of(mail)))
+        assert len(found) == 2
+        links.append(found)
+    assert not links[0] & links[1]

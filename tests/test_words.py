@@ -545,4 +545,4 @@ def test_a_worker_of_the_version_before_sends_what_is_written(site: Site) -> Non
         outbox.enqueue(outbox.WRITTEN, recipient="alice@example.com", subject="A", text="B", html="")
         db.session.commit()
         message = db.session.scalars(select(OutboxMessage)).one()
-        assert outbox.content_of(message).keys() == {"recipient", "subject", "text", "html"}
+        assert message.content.keys() == {"recipient", "subject", "text", "html"}

@@ -8,7 +8,7 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import select, update
 
-from .. import audit, links, outbox
+from .. import audit, links
 from ..db import change, db, utcnow
 from ..errors import Unreadable
 from ..identities import find_account
@@ -118,7 +118,7 @@ def _details(message: OutboxMessage) -> Row:
         details["next_attempt"] = message.due_at
     if message.sealed:
         try:
-            said = outbox.content_of(message)
+            said = message.content
         except Unreadable as error:
             said = {"sealed": str(error)}
         shown = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
