@@ -72,7 +72,9 @@ def finished(recipient: str, subject: str, text: str, html: str, tokens: Sequenc
 
 
 def _styled(html: str, tokens: Sequence[str]) -> str:
-    """Mails that are the same but for their tokens share the work."""
+    """Mails that are the same but for their tokens share the work; others are not kept for it."""
+    if not tokens:
+        return _inliner().inline(html)
     for mark, token in zip(_MARKS, tokens, strict=False):
         html = html.replace(token, mark)
     html = _inlined(html)
