@@ -4,6 +4,7 @@ links, messages and events are ours. Each of ours lives in its own module; here 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -146,7 +147,7 @@ class OutboxMessage(Model):
     supersedes = True  # other links of the account, unless it is known that there are none; kept nowhere
 
     @cached_property
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Mapping[str, Any]:
         """What `outbox.enqueue` was given. Raises Unreadable."""
         return seals.opened(self.sealed)
 

@@ -34,8 +34,8 @@ def _username(message: OutboxMessage) -> letters.Mail:
 
 def _notice(message: OutboxMessage) -> letters.Mail:
     """That something has happened. Where it goes, and what its template says, rest in the message."""
-    said = message.content
-    said.pop("language", None)  # in a template it is the one that is spoken
+    # In a template, `language` is the one that is spoken.
+    said = {name: value for name, value in message.content.items() if name != "language"}
     said["changed_at"] = datetime.fromisoformat(said["changed_at"])
     objection = objections.token_for(message)
     return letters.write(message, message.kind, said["address"], objection=objection, **said)

@@ -37,7 +37,17 @@ class Durable(servers.PostgreSQL):
     settings = ()
 
 
-CROWDS = (("sqlite", 1), ("sqlite", 4), ("postgresql", 1), ("postgresql", 4))
+FAR_SECONDS, FAR_FEWER = (
+    0.02,
+    10,
+)  # to a relay and back, as to one in another town; it gets a tenth of the mails
+CROWDS = (
+    ("sqlite", 1, 0.0),
+    ("sqlite", 4, 0.0),
+    ("postgresql", 1, 0.0),
+    ("postgresql", 4, 0.0),
+    ("sqlite", 1, FAR_SECONDS),
+)
 
 
 def main() -> None:
@@ -45,21 +55,24 @@ def main() -> None:
     parser.add_argument("--mails", type=int, default=2000, help="in each round")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    found: dict[tuple[str, int], list[float]] = {crowd: [] for crowd in CROWDS}
+    found: dict[tuple[str, int, float], list[float]] = {crowd: [] for crowd in CROWDS}
     with databases() as new, redirect_stdout(sys.stderr):  # the migrations talk
         for _ in range(options.rounds):
-            for engine, workers in CROWDS:
+            for engine, workers, distance in CROWDS:
                 if engine in new:
-                    found[engine, workers].append(rate(new[engine](), workers, options.mails))
+                    mails = options.mails // (FAR_FEWER if distance else 1)
+                    found[engine, workers, distance].append(rate(new[engine](), workers, mails, distance))
     print(
         f"\n## Mails a second\n\n{options.mails:,} reset mails, each to somebody else, lie in the outbox"
         f" (`bench/deliveries.py`); {options.rounds} rounds.\n"
     )
-    print("| database | workers | mails/s, median of rounds | min to max |\n| --- | --- | --- | --- |")
-    for (engine, workers), rates in found.items():
+    print("| database | workers | relay | mails/s, median of rounds | min to max |")
+    print("| --- | --- | --- | --- | --- |")
+    for (engine, workers, distance), rates in found.items():
         if rates:
+            where = f"{distance * 1000:.0f} ms away" if distance else "here"
             spread = f"{min(rates):.0f} to {max(rates):.0f}"
-            print(f"| {engine} | {workers} | {statistics.median(rates):.0f} | {spread} |")
+            print(f"| {engine} | {workers} | {where} | {statistics.median(rates):.0f} | {spread} |")
 
 
 @contextmanager
@@ -77,11 +90,11 @@ def databases() -> Iterator[dict[str, Callable[[], str]]]:
             yield {**new, "postgresql": lambda: fill(server.create())}
 
 
-def rate(uri: str, workers: int, mails: int) -> float:
+def rate(uri: str, workers: int, mails: int, distance: float = 0.0) -> float:
     """Mails a second. Raises AssertionError when one is missing or comes twice."""
     people = [f"u{number}@example.com" for number in range(mails)]
     ask_for(uri, people)
-    with sink.running() as box:
+    with sink.running(distance=distance) as box:
         admin = Admin(uri, box.port, FLASK_RECOVERY_MAIL_HOURLY_MAX="10000000")
         for _ in range(workers):
             admin.starts("manage.py", "worker")

@@ -63,6 +63,7 @@ class _Book:
     """What all connections share."""
 
     pause: float
+    distance: float = 0.0
     mails: list[Mail] = field(default_factory=list)
     connections: int = 0
 
@@ -80,6 +81,12 @@ class _Session(asyncio.Protocol):
         transport.write(b"220 sink ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
+        if self.book.distance:
+            asyncio.get_running_loop().call_later(self.book.distance, self._arrives, data)
+        else:
+            self._arrives(data)
+
+    def _arrives(self, data: bytes) -> None:
         self.buffer += data
         while self._step():
             pass
@@ -114,13 +121,12 @@ class _Session(asyncio.Protocol):
         self.transport.write(b"250 taken\r\n")
 
 
-def _serve(listener: socket.socket, pipe: Connection, pause: float) -> None:
-    asyncio.run(_serve_until_told(listener, pipe, pause))
+def _serve(listener: socket.socket, pipe: Connection, book: _Book) -> None:
+    asyncio.run(_serve_until_told(listener, pipe, book))
 
 
-async def _serve_until_told(listener: socket.socket, pipe: Connection, pause: float) -> None:
+async def _serve_until_told(listener: socket.socket, pipe: Connection, book: _Book) -> None:
     loop, done = asyncio.get_running_loop(), asyncio.Event()
-    book = _Book(pause)
 
     def told() -> None:
         try:
@@ -143,8 +149,9 @@ async def _serve_until_told(listener: socket.socket, pipe: Connection, pause: fl
 
 
 @contextmanager
-def running(state: str = "up", pause: float = 0.0, port: int = 0) -> Iterator[Box]:
-    """`up`, with a pause in seconds before each mail is accepted; `hanging`; `down`. At a port, if given."""
+def running(state: str = "up", pause: float = 0.0, port: int = 0, distance: float = 0.0) -> Iterator[Box]:
+    """`up`, with a pause in seconds before each mail is accepted; `hanging`; `down`. At a port, if given.
+    `distance`: how many seconds whatever is sent takes to it and back."""
     with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
         port = listener.getsockname()[1]
         if state == "hanging":
@@ -156,7 +163,7 @@ def running(state: str = "up", pause: float = 0.0, port: int = 0) -> Iterator[Bo
             return
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(
-            target=_serve, args=(listener, theirs, pause), daemon=True
+            target=_serve, args=(listener, theirs, _Book(pause, distance)), daemon=True
         )
         process.start()
         theirs.close()

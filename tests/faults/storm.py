@@ -109,6 +109,8 @@ class Relay:
     def stop(self) -> None:
         if self.is_up:
             for controller in self.controllers:
+                for transport in controller.handler.transports:  # which aiosmtpd leaves open
+                    controller.loop.call_soon_threadsafe(transport.close)
                 controller.stop(no_assert=True)
             self.is_up = False
 
@@ -126,6 +128,14 @@ class _Conversation:
 
     relay: Relay
     worker: str
+    transports: list[Any] = field(default_factory=list)
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        self.transports.append(server.transport)
+        session.host_name = hostname
+        return [*responses[:-1], "250-PIPELINING", responses[-1]]  # as most relays say
 
     async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:
         mode, relay = self.relay.mode, self.relay
