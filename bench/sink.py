@@ -78,6 +78,7 @@ class _Session(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.book.connections += 1
         self.transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.write(b"220 sink ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
