@@ -164,7 +164,7 @@ def _notice_a_lost_server(dialect: Any, _record: Any, _arguments: Any, parameter
 
 
 @event.listens_for(Engine, "connect")
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
+def _set_up(connection: Any, _record: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
@@ -172,3 +172,6 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
         cursor.execute("PRAGMA synchronous = FULL")  # an answer of 200 survives a power cut
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+    else:
+        # Whatever the server's default is: who has waited for a lock must see what was written meanwhile.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED

@@ -26,8 +26,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(_Formatter(as_json=settings.RECOVERY_LOG_FORMAT == "json"))
         root.addHandler(handler)
-        # Nobody else formats a line, and ours names none of these.
-        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+        # Our lines name neither, and gunicorn's only the process.
+        logging.logThreads = logging.logMultiprocessing = False
     app.logger.setLevel(logging.INFO)
 
 

@@ -65,7 +65,10 @@ class _Patient(smtplib.SMTP):
             self.command_encoding = "utf-8"
         size = (f"SIZE={len(mail.data)}",) if self.has_extn("size") else ()
         sender = " ".join((f"MAIL FROM:{smtplib.quoteaddr(mail.sender)}", *size, *options))
-        self.send(f"{sender}\r\nRCPT TO:{smtplib.quoteaddr(mail.recipient)}\r\nDATA\r\n")
+        recipient = f"RCPT TO:{smtplib.quoteaddr(mail.recipient)}"
+        if set(sender + recipient) & set("\r\n"):
+            raise ValueError("an address holds the end of a line")
+        self.send(f"{sender}\r\n{recipient}\r\nDATA\r\n")
         if self.sock and hasattr(socket, "TCP_QUICKACK"):
             # A relay that sends its replies one by one would wait 40 ms for our system's word on the first.
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

@@ -60,7 +60,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for engine, workers, distance in CROWDS:
                 if engine in new:
-                    mails = options.mails // (FAR_FEWER if distance else 1)
+                    mails = max(1, options.mails // FAR_FEWER) if distance else options.mails
                     found[engine, workers, distance].append(rate(new[engine](), workers, mails, distance))
     print(
         f"\n## Mails a second\n\n{options.mails:,} reset mails, each to somebody else, lie in the outbox"

@@ -6,10 +6,12 @@ import io
 import json
 import logging
 import re
+import socket
 import sqlite3
 from contextlib import closing
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -192,8 +194,14 @@ def test_the_log_of_a_real_process_is_json_without_secrets(tmp_path: Any, mailbo
                 database.execute("DROP TABLE reset_link")
             failed = program.get(link)
             assert failed.status_code in (500, 503)
+        with closing(socket.create_connection(("127.0.0.1", admin.port), timeout=10)) as line_:
+            line_.sendall(f"GET {urlsplit(link).path}".encode() + b"\xff HTTP/1.1\r\n\r\n")
+            assert line_.recv(100).startswith(b"HTTP/1.1 400")
     finally:
         written = admin.stops()
+    for said in ("Invalid request from", "Worker exiting"):  # gunicorn's own lines
+        assert said in written
+    assert "Logging error" not in written
     lines = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
     by_kind = {line["event"]: line for line in lines if line.get("audit")}
     assert {
