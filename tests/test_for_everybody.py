@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, free_port, link_in, served
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from test_words import SHIPPED
 
 from app.words import Language
@@ -155,7 +155,7 @@ def test_what_is_wrong_has_the_focus_and_leads_to_its_field(
         page.locator("[name=password]").fill(NEW_PASSWORD)
         page.locator("[name=password_confirm]").fill("another one than before")
         page.locator("main [type=submit]").click()
-        assert page.title() == "Problem: Choose a new password · Sparekey"
+        expect(page).to_have_title("Problem: Choose a new password · Sparekey")
         summary = page.locator("[role=alert]")
         assert summary.inner_text().split("\n") == ["Please look at this again:", "", SAID]
         assert focused(page) == "alert"
