@@ -76,8 +76,8 @@ def why_no_other(kind: str, user: User, pause: float = math.inf) -> str | None:
 
 
 def is_spent() -> bool:
-    """Whether RECOVERY_MAIL_HOURLY_MAX links went out within an hour. With several workers,
-    each may send one more.
+    """Whether RECOVERY_MAIL_HOURLY_MAX links went out within an hour. With several workers, each may send
+    one more.
 
     They are counted again only when those that came since the last count, whoever made them, may be too many.
     """

@@ -56,8 +56,9 @@ def write(message: OutboxMessage, template: str, recipient: str, **context: Any)
     user = db.session.get(User, message.user_id) if message.user_id else None
     with words.speaking(language_of(user, message.content.get("language"))):
         subject, text, html = rendered(".subject.txt"), rendered(".txt"), rendered(".html")
-    is_usual = "reset_token" in context  # a notice tells more that nobody else's does
-    tokens = [context[name] for name in TOKENS if name in context] if is_usual else []
+    # A notice holds more that stands in no other mail: keeping it would spare nothing.
+    is_shared = "reset_token" in context
+    tokens = [context[name] for name in TOKENS if name in context] if is_shared else []
     return as_mail(finished(recipient, subject, text, html, tokens), message.message_id)
 
 

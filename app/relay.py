@@ -84,6 +84,7 @@ class _Patient(smtplib.SMTP):
             raise smtplib.SMTPDataError(code, said)
 
     def putcmd(self, cmd: str, args: str = "") -> None:
+        """As smtplib's; but a DATA that went out with MAIL is not sent again when `data` means to."""
         if cmd == "data" and self.has_sent_data:
             self.has_sent_data = False
         else:

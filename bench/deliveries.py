@@ -37,10 +37,8 @@ class Durable(servers.PostgreSQL):
     settings = ()
 
 
-FAR_SECONDS, FAR_FEWER = (
-    0.02,
-    10,
-)  # to a relay and back, as to one in another town; it gets a tenth of the mails
+FAR_SECONDS = 0.02  # to a relay in another town, and back
+FAR_FEWER = 10  # such a relay gets a tenth of the mails
 CROWDS = (
     ("sqlite", 1, 0.0),
     ("sqlite", 4, 0.0),
