@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 # Each has its own servers; whoever is done takes from the others.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
-TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs examples templates tests -name node_modules -prune -o -type f ! -name '*.pyc' -print)
+TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs doctor examples templates tests -name node_modules -prune -o -type f ! -name '*.pyc' -print)
 # What looks at pages and mails, for Node.js. Nothing else needs it; its tests are skipped where it is missing, but not in CI.
 LOOKS := tests/looks/node_modules/.installed
 

@@ -1,4 +1,4 @@
-"""What `check` and `doctor` say: what is wrong or unwise, why it matters, and what to do about it."""
+"""What `check` says: what is wrong or unwise, why it matters, and what to do about it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from servers import free_port
 from stage import Running
 from visitor import Message, Visitor
 
-from app.cli.doctor import chance
+from doctor import rank_test
 
 # By name: what the relay is, how long it takes over a mail, and the share of the time that it is looked at.
 RELAYS = {
@@ -227,7 +227,7 @@ def oracle(site: Running, accounts: int, samples: int, seconds: float) -> Number
             if time.monotonic() - start > seconds:
                 break
     return {
-        "auc": chance.auc(took["unknown"], took["known"]),  # how often one who is known waits longer
+        "auc": rank_test.auc(took["unknown"], took["known"]),  # how often one who is known waits longer
         "n": min(len(waits) for waits in took.values()),
         **{kind: median(waits) for kind, waits in took.items()},
     }

@@ -41,7 +41,7 @@ from aiosmtpd.controller import Controller
 from conftest import Admin, Mailbox, fill, wait_for
 from servers import free_port
 
-from app.cli.doctor import chance
+from doctor import rank_test
 
 CLASSES = ("live", "absent", "inactive", "unconfirmed", "throttled", "passwordless")
 RELAYS = ("up", "slow", "hanging", "down")
@@ -87,7 +87,7 @@ class Measured:
 
     @property
     def error(self) -> float:
-        return chance.error(self.count, self.count)
+        return rank_test.error(self.count, self.count)
 
     def told_by_time(self, name: str) -> bool:
         return abs(self.auc(name) - 0.5) > max(TOLERANCE, 3 * self.error)
@@ -96,7 +96,7 @@ class Measured:
         return self.said[name] != self.said["live"]
 
     def auc(self, name: str) -> float:
-        return chance.auc(self.times["live"], self.times[name])
+        return rank_test.auc(self.times["live"], self.times[name])
 
 
 def main() -> int:

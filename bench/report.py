@@ -21,7 +21,7 @@ SET_UP = {
   `transaction_mode` IMMEDIATE besides, as its documentation advises.""",
     "PostgreSQL": "Django has persistent connections, as its documentation advises.",
 }
-TELLING = 0.6  # an AUC from here on is of use to a stranger (app/cli/doctor/chance.py)
+TELLING = 0.6  # an AUC from here on is of use to a stranger (doctor/rank_test.py)
 
 Results = dict[str, Any]
 Row = list[str]

@@ -24,7 +24,7 @@ from servers import NO_TLS, two_free_ports
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """What a clone holds, without what was made by running it."""
-    for name in ("app", "config", "examples", "templates"):
+    for name in ("app", "config", "doctor", "examples", "templates"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "manage.py", tmp_path)
     return tmp_path

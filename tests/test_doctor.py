@@ -5,6 +5,7 @@ The real app answers; what stands in front of it breaks one thing.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import datetime
 import email
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -38,11 +39,20 @@ from werkzeug.test import run_wsgi_app
 import manage
 from app import create_app, health
 from app.cli import check, deployed
-from app.cli import doctor as cli
-from app.cli.doctor import accounts, chance, letter, reach, visit, wire
-from app.findings import Finding
+from doctor import (
+    cli,
+    connectivity,
+    enumeration,
+    http_client,
+    link_delivery,
+    probe_session,
+    rank_test,
+    readiness,
+)
+from doctor.findings import Finding
 
 ALICE = "alice@example.com"
+DOCTOR = ROOT / "doctor"
 NOTES = {"inbox-here"}  # what the sound site is told of
 TOKEN = re.compile(r"/reset/[\w-]{43}$")
 
@@ -485,13 +495,13 @@ MAILED: list[tuple[str, str, Defect]] = [
 def test_each_defect_of_the_mail_and_of_answers_is_named(
     place: Place, monkeypatch: pytest.MonkeyPatch, id: str, how: str, defect: Defect
 ) -> None:
-    monkeypatch.setattr(letter, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(visit, "POSTS_A_MINUTE", 1000)  # this site has no limits
+    monkeypatch.setattr(link_delivery, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(probe_session, "POSTS_A_MINUTE", 1000)  # this site has no limits
     wait_for(place.is_idle)
     for mail in place.inbox.glob("*.eml"):
         mail.unlink()
     if id == "mail-not-there":
-        monkeypatch.setattr(letter, "MAIL_SECONDS", 0.3)
+        monkeypatch.setattr(link_delivery, "MAIL_SECONDS", 0.3)
     with place.breaks(defect):
         assert place.found("--identity", ALICE) == {id}
     wait_for(place.is_idle)
@@ -506,7 +516,7 @@ def test_what_is_sound_passes(place: Place) -> None:
 
 
 def test_only_an_inbox_on_this_machine_is_a_demo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visit.Visit, "is_here", False)
+    monkeypatch.setattr(probe_session.Visit, "is_here", False)
     assert place.found() == {"plain-http", "inbox-public", "ready-public"}
     assert place.doctor().exit_code == 1
 
@@ -519,7 +529,7 @@ def test_a_report_says_where_and_what_to_do(place: Place) -> None:
     assert "→ Sparekey sends it" in ended.stdout
     report = json.loads(lenient.stdout)
     assert {finding["severity"] for finding in report["findings"]} == {"error", "info"}
-    assert 50 < report["requests"] < wire.REQUESTS_MAX
+    assert 50 < report["requests"] < http_client.REQUESTS_MAX
     with place.breaks(header("Cross-Origin-Opener-Policy", None)):
         assert [place.doctor("--fail-level", level).exit_code for level in ("error", "warning")] == [0, 1]
 
@@ -546,7 +556,7 @@ def test_when_the_limits_refuse_it_stops_and_says_how_far_it_came(place: Place) 
 
 
 def test_a_pasted_link_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(letter, "is_a_terminal", lambda: True)
+    monkeypatch.setattr(link_delivery, "is_a_terminal", lambda: True)
     wait_for(place.is_idle)
     before = set(place.inbox.glob("*.eml"))
     place.site.ask("bob")
@@ -575,8 +585,8 @@ def test_a_telephone_number_is_compared_with_nobodys(place: Place) -> None:
     wait_for(place.is_idle)
     said = place.doctor("--identity", "+14155550124").stdout
     assert "an unknown telephone number may be somebody's" in said
-    assert visit.made_up("bob@example.com").endswith("@example.com")
-    assert re.fullmatch("[a-z]{12}", visit.made_up("bob"))
+    assert probe_session.made_up("bob@example.com").endswith("@example.com")
+    assert re.fullmatch("[a-z]{12}", probe_session.made_up("bob"))
 
 
 # --- over TLS -----------------------------------------------------------------------------
@@ -710,8 +720,8 @@ def test_http_leads_to_https_or_is_closed(
         port = free_port()
     else:
         plain.answer = answer
-    with contextlib.closing(wire.Wire(sound_tls.url, sound_tls.options[1])) as way:
-        found = list(reach.of_http(visit.Visit(way, http_port=port)))
+    with contextlib.closing(http_client.Wire(sound_tls.url, sound_tls.options[1])) as way:
+        found = list(connectivity.of_http(probe_session.Visit(way, http_port=port)))
     assert [finding.id for finding in found if isinstance(finding, Finding)] == (
         [] if is_well else ["http-open"]
     )
@@ -865,7 +875,7 @@ STRANGERS: list[tuple[str, Callable[[socket.socket], None], str, str]] = [
 def test_what_is_no_sparekey_is_said_in_clear_words(
     talk: Callable[[socket.socket], None], id: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "SECONDS", 0.4)
+    monkeypatch.setattr(http_client, "SECONDS", 0.4)
     with answering(talk) as host:
         ended = doctor(f"http://{host}")
     assert ended.exit_code == 1
@@ -897,7 +907,7 @@ def test_a_deployment_that_dies_meanwhile_is_not_waited_for(place: Place) -> Non
     with place.breaks(dies):
         report = json.loads(place.doctor("--format", "json").stdout)
     assert {finding["id"] for finding in report["findings"]} == {"no-answer"}
-    assert report["requests"] <= 1 + wire.FAILURES_MAX + 2
+    assert report["requests"] <= 1 + http_client.FAILURES_MAX + 2
 
 
 @pytest.mark.parametrize(
@@ -919,8 +929,8 @@ def test_an_address_that_is_none_is_wrong_usage(url: str, tmp_path: Path) -> Non
 
 
 def test_addresses_are_read_as_browsers_read_them() -> None:
-    assert wire.Wire("HTTPS://Bücher.example:443/auth/").url == "https://xn--bcher-kva.example/auth"
-    assert wire.Wire("http://[::1]:80").url == "http://[::1]"
+    assert http_client.Wire("HTTPS://Bücher.example:443/auth/").url == "https://xn--bcher-kva.example/auth"
+    assert http_client.Wire("http://[::1]:80").url == "http://[::1]"
 
 
 # --- is it chance? ------------------------------------------------------------------------
@@ -931,10 +941,10 @@ def test_chance_is_seldom_told_and_a_difference_seldom_missed() -> None:
 
     def told(shift: float, visits: int) -> int:
         samples = ([rng.gauss(0, 1) for _ in range(12)] for _ in range(2 * visits))
-        return sum(chance.is_told(one, [took + shift for took in next(samples)]) for one in samples)
+        return sum(rank_test.is_told(one, [took + shift for took in next(samples)]) for one in samples)
 
     assert told(0, 3000) <= 9  # 3 are to be expected
-    assert chance.seen_from(12, 12) == 0.97
+    assert rank_test.seen_from(12, 12) == 0.97
     assert (
         told(2.66, 300) >= 270
     )  # the shift that gives this AUC; each of two looks sees it nine times in ten
@@ -943,25 +953,61 @@ def test_chance_is_seldom_told_and_a_difference_seldom_missed() -> None:
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        (accounts.Round([1.0] * 12, [2.0] * 12), "Time does not tell"),  # the other way round
-        (accounts.Round([1.0, 2.0] * 6, [1.0, 2.0] * 6), "Time does not tell"),
-        (accounts.Round([], [], "the limits refused more"), "it seems so, but could not be looked at again"),
+        (enumeration.Round([1.0] * 12, [2.0] * 12), "Time does not tell"),  # the other way round
+        (enumeration.Round([1.0, 2.0] * 6, [1.0, 2.0] * 6), "Time does not tell"),
         (
-            accounts.Round([9.0] * 12, [2.0] * 12),
+            enumeration.Round([], [], "the limits refused more"),
+            "it seems so, but could not be looked at again",
+        ),
+        (
+            enumeration.Round([9.0] * 12, [2.0] * 12),
             "in 100% of all pairs the known one takes longer (medians 9.0",
         ),
     ],
 )
-def test_nobody_is_accused_for_what_is_seen_once(second: accounts.Round, said: str) -> None:
-    first = accounts.Round([9.0] * 12, [2.0] * 12)
+def test_nobody_is_accused_for_what_is_seen_once(second: enumeration.Round, said: str) -> None:
+    first = enumeration.Round([9.0] * 12, [2.0] * 12)
     assert first.tells()
-    [result] = accounts._of_times(first, second)
+    [result] = enumeration._of_times(first, second)
     assert said in " ".join(map(str, vars(result).values()))
 
 
 def test_no_id_means_one_thing_to_the_doctor_and_another_to_check() -> None:
     mine, others = ({kind.id: kind for kind in found} for found in (cli.KINDS, check.KINDS))
-    assert all(mine[id] is others[id] for id in mine.keys() & others.keys())
+    shared = mine.keys() & others.keys()
+    assert len(shared) == 4
+    assert all(asdict(mine[id]) == asdict(others[id]) for id in shared)
+
+
+def test_the_doctor_knows_every_problem_that_readyz_names() -> None:
+    known = [*readiness.KIND_OF_PROBLEM, *readiness.DESCRIPTION_OF_PROBLEM]
+    assert sorted(known) == sorted(health.PROBLEMS)
+
+
+# --- independence from the app ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(DOCTOR.rglob("*.py")), ids=lambda path: path.stem)
+def test_no_file_of_the_doctor_imports_the_app(path: Path) -> None:
+    """Not within functions or for type checking either; nor what reads settings or a database."""
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"line {node.lineno} leaves the package"
+            imported.add(node.module or "" if node.level == 0 else "doctor")
+    packages = {name.partition(".")[0] for name in imported}
+    assert packages <= {*sys.stdlib_module_names, "click", "dns", "doctor"}
+
+
+def test_it_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "doctor", "--help"]
+    ended = subprocess.run(command, cwd=ROOT, env=inherited(), capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    usage, _, options = ended.stdout.partition("\n")
+    assert usage == "Usage: python -m doctor [OPTIONS] URL"
+    assert options.split() == doctor("--help").stdout.partition("\n")[2].split()  # however it is wrapped
 
 
 def test_every_finding_of_the_doctor_stands_in_the_docs_and_is_planted() -> None:

@@ -19,7 +19,7 @@ COMMANDS = {
     "db": ("flask_migrate.cli:db", "Perform database migrations."),
     "demo": ("app.cli.demo:demo", "Run web pages, worker and inbox on this machine."),
     "doctor": (
-        "app.cli.doctor:doctor",
+        "doctor.cli:doctor",
         "Look at a running deployment from outside, at the address that people use.",
     ),
     "events": (

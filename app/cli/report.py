@@ -1,4 +1,4 @@
-"""How findings are written for people, and when they make a command fail: for `check` and `doctor`."""
+"""How findings are written for people, and when they make `check` fail."""
 
 from __future__ import annotations
 

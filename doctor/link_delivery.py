@@ -1,4 +1,4 @@
-"""The way of a link: asked for, mailed, opened. It is never used: the password stays as it is."""
+"""Delivery of a reset link: requested, mailed, opened. The link is never redeemed; the password stays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from html import unescape
 
 import click
 
-from ...findings import Kind
+from .findings import Kind
 from .headers import policy_of, repeats
-from .visit import EVIL, Check, Passed, Result, Skipped, Visit, cookies_of
-from .wire import Answer
+from .http_client import Answer
+from .probe_session import EVIL, Check, Passed, Result, Skipped, Visit, cookies_of
 
 MAIL_SECONDS = 20
 LOOK_SECONDS = 0.5

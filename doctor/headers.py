@@ -1,13 +1,13 @@
-"""The headers and cookies of each page, as a browser reads them."""
+"""Security headers and cookies of each page, as a browser reads them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 
-from ...findings import Finding, Kind
-from .visit import EVIL, Check, Result, Visit
-from .wire import Answer
+from .findings import Finding, Kind
+from .http_client import Answer
+from .probe_session import EVIL, Check, Result, Visit
 
 HSTS_SECONDS = 31_536_000
 NONCE_LENGTH_MIN = 22  # base64 of 128 bits

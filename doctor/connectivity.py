@@ -1,4 +1,4 @@
-"""Whether it can be reached, over TLS that is good, and is what it should be."""
+"""Connectivity: DNS, TLS, the redirect from http, and the public address that Sparekey believes in."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
 
-from ...findings import Finding, Kind
-from .visit import Check, Result, Skipped, Visit
-from .wire import Answer, BadCertificate, NoAnswer, Wire, same_address
+from .findings import Finding, Kind
+from .http_client import Answer, BadCertificate, NoAnswer, Wire, same_address
+from .probe_session import Check, Result, Skipped, Visit
 
 DAYS_LEFT = 14  # what renews certificates by itself does so 30 days before their end
 REACHED_AT = re.compile(r"This service is reached at (https?://[^\s\"<,]+)")  # app/urls.py

@@ -1,4 +1,4 @@
-"""What an attacker tries first: another host, another target, another site, and what lies open."""
+"""Common attacks: Host header injection, open redirects, CSRF, debug pages and exposed files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from html import unescape
 from urllib.parse import quote, urlsplit
 
-from ...findings import Kind
+from .findings import Kind
 from .headers import PAGE_FAILS
-from .visit import EVIL, Check, Result, Visit, made_up
-from .wire import Answer, NoAnswer
+from .http_client import Answer, NoAnswer
+from .probe_session import EVIL, Check, Result, Visit, made_up
 
 MARK = "doctor-mark"  # stands in headers that hold no host
 FOREIGN: tuple[dict[str, str], ...] = (

@@ -1,4 +1,4 @@
-"""Do two sets of times differ, or is it chance? Mann-Whitney's U, as an AUC; also for bench/oracle.py."""
+"""The Mann-Whitney U test, as an AUC: do two samples of times differ, or is it chance? Also for `bench/`."""
 
 from __future__ import annotations
 

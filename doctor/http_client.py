@@ -1,7 +1,6 @@
-"""HTTP as a browser or an attacker speaks it: one request, one answer, and any header as it is given.
+"""An HTTP client with full control of headers: one request, one answer, no redirects followed.
 
-No redirect is followed. Whatever answers, it gets SECONDS and BODY_MAX for an answer, and is asked
-REQUESTS_MAX times at most.
+Each answer is limited to SECONDS and BODY_MAX, and a scan to REQUESTS_MAX requests.
 """
 
 from __future__ import annotations

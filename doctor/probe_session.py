@@ -1,10 +1,11 @@
-"""One visit to a deployment: what is asked for with, what is kept of it, and what a check says.
+"""A probe session: the requests of one scan, the answers it keeps, and the interface of a check.
 
-A check yields what it found. Saying nothing means that all is well, in the words of its `passed`.
+A check yields its findings. When it yields nothing, the report shows its `passed` text.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import secrets
@@ -17,9 +18,8 @@ from urllib.parse import urlencode
 
 import click
 
-from ... import kinds
-from ...findings import Finding, Kind
-from .wire import Answer, NoAnswer, Wire
+from .findings import Finding, Kind
+from .http_client import Answer, NoAnswer, Wire
 
 # Belongs to nobody, ever (RFC 6761).
 EVIL = "doctor.invalid"
@@ -65,8 +65,8 @@ class Visit:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is on this machine, as the demo is."""
-        return kinds.is_loopback(self.wire.host)
+        """True if the deployment is on this machine, as the demo is."""
+        return _is_loopback(self.wire.host)
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
         return self.wire.ask(method, path, _dashed(headers))
@@ -137,6 +137,13 @@ def made_up(like: str | None) -> str:
     name, at, domain = (like or f"@{EVIL}").rpartition("@")
     length = max(12, len(name if at else domain))
     return "".join(secrets.choice(string.ascii_lowercase) for _ in range(length)) + (at and f"@{domain}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _dashed(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,13 +1,4 @@
-"""`manage.py doctor URL`: a deployment that runs, seen from outside, as a browser or an attacker sees it.
-
-Over HTTP alone: it reads no settings and no database, and works from another machine. Each module holds what
-it looks at, with what it can find:
-
-    reach     DNS, TLS, http; is it Sparekey, and at the address that it believes      wire    HTTP
-    headers   headers and cookies of each page                                         visit   one visit
-    attacks   other hosts, other targets, other sites, what lies open                  chance  is it noise?
-    state     health        letter    a link's way        accounts  who has one
-"""
+"""The command: `manage.py doctor URL`, or `python -m doctor URL`."""
 
 from __future__ import annotations
 
@@ -17,30 +8,38 @@ from dataclasses import asdict
 
 import click
 
-from ...findings import Finding, errors
-from ..listing import format_option, plain, write_json
-from ..report import by_severity, counted, exit_code, fail_level_option, write_finding
-from . import accounts, attacks, headers, letter, reach, state
-from .visit import BROKEN_OFF, Passed, Result, Skipped, Visit, merged
-from .wire import REQUESTS_MAX, Wire
+from . import attacks, connectivity, enumeration, headers, link_delivery, readiness
+from .findings import Finding
+from .http_client import REQUESTS_MAX, Wire
+from .output import (
+    by_severity,
+    exit_code,
+    fail_level_option,
+    format_option,
+    summarize,
+    write_finding,
+    write_json,
+    write_line,
+)
+from .probe_session import BROKEN_OFF, Passed, Result, Skipped, Visit, merged
 
 KINDS = [
     BROKEN_OFF,
-    *reach.KINDS,
+    *connectivity.KINDS,
     *headers.KINDS,
     *attacks.KINDS,
-    *state.KINDS,
-    *letter.KINDS,
-    *accounts.KINDS,
+    *readiness.KINDS,
+    *link_delivery.KINDS,
+    *enumeration.KINDS,
 ]
 # The mail first: after the many requests of the last there is a cool-down.
 CHECKS = [
-    *reach.CHECKS,
+    *connectivity.CHECKS,
     *headers.CHECKS,
     *attacks.CHECKS,
-    *state.CHECKS,
-    *letter.CHECKS,
-    *accounts.CHECKS,
+    *readiness.CHECKS,
+    *link_delivery.CHECKS,
+    *enumeration.CHECKS,
 ]
 
 
@@ -49,7 +48,7 @@ CHECKS = [
 @click.option("--identity", help="An account of yours: gets a mail, and is compared with unknown ones.")
 @click.option(
     "--samples",
-    type=click.IntRange(accounts.SAMPLES_MIN, accounts.SAMPLES_MAX),
+    type=click.IntRange(enumeration.SAMPLES_MIN, enumeration.SAMPLES_MAX),
     default=12,
     show_default=True,
     help="Requests for it, and as many for unknown ones. More show smaller differences; 45 take 3 minutes.",
@@ -88,7 +87,7 @@ def doctor(
 
 
 def look(visit: Visit) -> list[Result]:
-    results: list[Result] = [*reach.of_address(visit)]
+    results: list[Result] = [*connectivity.of_address(visit)]
     if results:
         return [*results, Skipped("everything else", "correct this first")]
     results.append(Passed("It is Sparekey, at the address that it believes."))
@@ -111,14 +110,14 @@ def _write_json(visit: Visit, found: list[Finding], results: list[Result]) -> No
 
 def _write(visit: Visit, found: list[Finding], results: list[Result]) -> None:
     for finding in found:
-        write_finding(finding, finding.where)
-    for one in results:
-        if isinstance(one, Passed):
-            click.echo(f"{click.style('passed', fg='green')}   {plain(one.what)}")
-    for one in results:
-        if isinstance(one, Skipped):
-            click.echo(f"{click.style('skipped', fg='yellow')}  {plain(f'{one.what}: {one.why}')}")
-    said = counted(found) or "Nothing was found"
-    click.echo(f"\n{said}. {visit.wire.asked} of at most {REQUESTS_MAX} requests were made.")
-    if errors(found) and not visit.pages:
+        write_finding(finding)
+    for result in results:
+        if isinstance(result, Passed):
+            write_line("passed", "green", result.what)
+    for result in results:
+        if isinstance(result, Skipped):
+            write_line("skipped", "yellow", f"{result.what}: {result.why}")
+    summary = summarize(found) or "Nothing was found"
+    click.echo(f"\n{summary}. {visit.wire.asked} of at most {REQUESTS_MAX} requests were made.")
+    if any(finding.severity == "error" for finding in found) and not visit.pages:
         click.echo("Correct this first: nothing else was looked at.")

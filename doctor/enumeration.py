@@ -1,4 +1,4 @@
-"""Do answers, or their time, tell who has an account? With one that the admin names."""
+"""Account enumeration: do answers, or their timing, tell who has an account? Needs a known identity."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ...findings import Finding, Kind
-from . import chance
-from .visit import Check, Passed, Result, Skipped, Visit, made_up
-from .wire import Answer
+from . import rank_test
+from .findings import Finding, Kind
+from .http_client import Answer
+from .probe_session import Check, Passed, Result, Skipped, Visit, made_up
 
 KNOWN, UNKNOWN = "known", "unknown"
-SAMPLES_MIN = 8  # fewer can show nothing at chance.ALPHA
+SAMPLES_MIN = 8  # fewer can show nothing at rank_test.ALPHA
 SAMPLES_MAX = 45  # twice as many are below RECOVERY_LIMIT_IDENTITY, as it comes, of an hour
 WHAT = "whether answers tell who has an account"
 VARIES = ("date", "set-cookie", "content-length", "age", "expires", "etag", "last-modified")
@@ -52,11 +52,11 @@ class Round:
         return min(len(self.known), len(self.unknown)) >= SAMPLES_MIN
 
     def tells(self) -> bool:
-        return self.is_enough() and chance.is_told(self.known, self.unknown)
+        return self.is_enough() and rank_test.is_told(self.known, self.unknown)
 
     def share(self) -> float:
         """Of all pairs, in how many the known one takes longer."""
-        return chance.auc(self.unknown, self.known)
+        return rank_test.auc(self.unknown, self.known)
 
 
 def of_accounts(visit: Visit) -> Iterator[Result]:
@@ -153,7 +153,7 @@ def _of_times(first: Round, second: Round | None = None) -> Iterator[Result]:
             unknown=statistics.median(second.unknown),
         )
     else:
-        least = f"{chance.seen_from(n, m):.0%}"
+        least = f"{rank_test.seen_from(n, m):.0%}"
         yield Passed(
             f"Time does not tell who has an account, as far as {n} and {m} answers show. They show what makes"
             f" one take longer in {least} of all pairs, and nothing smaller; more --samples do"

@@ -1,0 +1,16 @@
+"""A black-box scanner for a running Sparekey: it sees a deployment as a browser or an attacker does.
+
+The scanner speaks HTTP, reads neither settings nor database, and imports nothing from `app/`, so it works
+from another machine. Each module of checks holds the kinds of findings that its checks yield:
+
+    connectivity    DNS, TLS, redirects from http; is it Sparekey, at the address that it believes
+    headers         security headers and cookies of each page
+    attacks         Host header injection, open redirects, CSRF, exposed files
+    readiness       /healthz and /readyz
+    link_delivery   the reset link, from request to form
+    enumeration     differences in answers or timing that tell who has an account
+
+    http_client     one request, one response         findings    finding and its kind
+    probe_session   one visit, and the check type     output      text and JSON reports
+    rank_test       Mann-Whitney's U                  cli         the command
+"""
