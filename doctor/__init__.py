@@ -9,6 +9,7 @@ from another machine. Each module of checks holds the kinds of findings that its
     readiness       /healthz and /readyz
     link_delivery   the reset link, from request to form
     enumeration     differences in answers or timing that tell who has an account
+    dns_records     SPF, DKIM and DMARC of the sender's domain; `manage.py check --live` runs them
 
     http_client     one request, one response         findings    finding and its kind
     probe_session   one visit, and the check type     output      text and JSON reports

@@ -36,6 +36,7 @@ from app import breaches, create_app, health, links, outbox, settings, startup, 
 from app.cli import check as cli_check
 from app.db import db
 from app.models import OutboxMessage, User
+from doctor import dns_records
 
 EMAIL = "security/email/"
 READ_AT_IMPORT = {"WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"}  # by gunicorn
@@ -809,7 +810,7 @@ def test_the_records_of_the_senders_domain_are_looked_up(
 def test_dns_that_keeps_silent_costs_seconds_and_is_told(
     place: Place, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_check.live, "DNS_SECONDS", 0.3)
+    monkeypatch.setattr(dns_records, "DNS_SECONDS", 0.3)
     place.write({"MAIL_PORT": mailbox.port})
     with NameServer(is_silent=True).serves() as resolver:
         monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
