@@ -459,7 +459,6 @@ PublicUrl = Annotated[
     AfterValidator(_public_url),
     _says("a whole https URL; http on this machine only", pattern="^https?://"),
 ]
-Host = Annotated[Name, AfterValidator(_host), _says("a host name or an IP address")]
 MailServer = Annotated[
     str,
     AfterValidator(lambda value: value and _host(value)),

@@ -111,7 +111,6 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     if with_password:
         user.password = hash_password(secrets.token_urlsafe(32))
     datastore.set_uniquifier(user)
-    datastore.set_token_uniquifier(user)
     datastore.refresh_tracker_reset(user)
 
 

@@ -46,7 +46,7 @@ class Notes:
             account = json.loads(text)
             moment = account["confirmed_at"]
             account["confirmed_at"] = datetime.fromisoformat(moment) if moment else None
-            yield {**account, "fs_uniquifier": uuid.uuid4().hex, "fs_token_uniquifier": uuid.uuid4().hex}
+            yield {**account, "fs_uniquifier": uuid.uuid4().hex}
 
     def other_line(self, line: int, kind: str, form: str) -> int | None:
         """Where this identity stood before; notes it when it did not."""
