@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from pkgutil import resolve_name
 
 import click
@@ -45,6 +47,32 @@ def test_what_the_list_says_of_a_command_is_what_the_command_says(name: str) -> 
     command: click.Command = resolve_name(place)
     assert command.get_short_help_str(limit=500) == line
     assert command.name == name or place.startswith("flask_migrate.")
+
+
+def test_commands_of_plugins_are_listed_and_found(tmp_path: Path) -> None:
+    """A distribution registers them as entry points; ours keep their names, as `worker` here."""
+    (tmp_path / "greetings.py").write_text(
+        "import click\n@click.command()\n@click.argument('name')\ndef greet(name):\n"
+        "    'Say hello.'\n    click.echo(f'Hello, {name}')\n"
+    )
+    about = tmp_path / "greetings-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[flask.commands]\ngreet = greetings:greet\nworker = greetings:greet\n"
+    )
+
+    def printed(*words: str) -> str:
+        command, environ = [sys.executable, "manage.py", *words], {**uncounted(), "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            command, cwd=ROOT, env=environ, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    listed = printed("--help")
+    assert re.search(r"^ +greet +Say hello\.$", listed, re.M)
+    assert listed.count(COMMANDS["worker"][1]) == 1
+    assert printed("greet", "alice") == "Hello, alice\n"
+    assert "--once" in printed("worker", "--help")
 
 
 def test_what_only_commands_and_mails_need_is_not_in_a_server() -> None:

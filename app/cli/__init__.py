@@ -38,19 +38,22 @@ COMMANDS = {
 
 
 class Commands(FlaskGroup):
-    """Flask's commands, Flask-Security's and ours. Help needs no configuration, only commands do."""
+    """Commands of Flask, Flask-Security, plugins and ours. Help needs no configuration, only commands do."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        self._load_plugin_commands()
         return sorted({*self.commands, *COMMANDS})
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
             command: click.Command = resolve_name(COMMANDS[name][0])
             return command
+        self._load_plugin_commands()
         return AppGroup.get_command(self, ctx, name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As click's, without importing what it lists."""
+        self._load_plugin_commands()
         lines = {name: click.Command(name, help=line) for name, (_, line) in COMMANDS.items()}
         click.Group(commands={**self.commands, **lines}).format_commands(ctx, formatter)
 
