@@ -24,7 +24,7 @@ help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
 
 demo: .venv/.runs  ## set up and run everything at http://127.0.0.1:5000 (PORT= changes it)
-	@$(BIN)/python manage.py demo --port $(PORT)
+	@$(BIN)/python -m examples.demo --port $(PORT)
 
 test: .venv/.develops  ## set up and run the tests
 ifeq ($(CI),true)

@@ -6,7 +6,6 @@ from . import (
     audit,
     brand,
     headers,
-    inbox,
     limits,
     logs,
     mail,
@@ -54,7 +53,6 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> url
     audit.init_app(app)
     pages.init_app(app, settings)
     metrics.init_app(app)
-    inbox.init_app(app, settings)
     if checked:
         startup.refuse_errors(app, settings)
     return app

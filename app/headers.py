@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
@@ -22,7 +23,6 @@ CSP = {
 }
 # What single pages need besides.
 CSP_OF = {
-    "inbox.show": {"frame-src": "'self'"},  # the demo's inbox shows a mail in a sandboxed frame
     "security.two_factor_setup": {"img-src": "'self' data:"},  # a QR code
     "security.us_setup": {"img-src": "'self' data:"},
 }
@@ -37,7 +37,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         headers = response.headers
-        headers.setdefault("Content-Security-Policy", _policy())
+        headers.setdefault("Content-Security-Policy", policy(CSP_OF.get(request.endpoint or "", {})))
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Permissions-Policy"] = FEATURES
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
@@ -60,10 +60,11 @@ def nonce() -> str:
     return made
 
 
-def _policy() -> str:
+def policy(more: Mapping[str, str]) -> str:
+    """Return the Content-Security-Policy of this answer, with the directives in `more` added or replaced."""
     scripts = {"script-src": f"'nonce-{g.csp_nonce}'", "connect-src": "'self'"} if "csp_nonce" in g else {}
-    policy = {**CSP, **CSP_OF.get(request.endpoint or "", {}), **scripts}
-    return "; ".join(f"{directive} {sources}" for directive, sources in policy.items())
+    directives = {**CSP, **more, **scripts}
+    return "; ".join(f"{directive} {sources}" for directive, sources in directives.items())
 
 
 def _token_in_url() -> bool:

@@ -25,7 +25,7 @@ mailman = Mail()
 
 def init_app(app: Flask, settings: Settings) -> None:
     app.config["MAIL_TIMEOUT"] = settings.MAIL_TIMEOUT.total_seconds()
-    app.config["MAIL_BACKEND"] = "app.inbox" if settings.RECOVERY_INBOX else "app.relay"
+    app.config["MAIL_BACKEND"] = "examples.demo.inbox" if settings.RECOVERY_INBOX else "app.relay"
     mailman.init_app(app)
 
 

@@ -17,9 +17,10 @@ from flask import Flask
 from test_switches import ALL
 from werkzeug.exceptions import default_exceptions
 
-from app import create_app, pages, samples, words
+from app import pages, samples, words
 from app.errors import LinkError, NoMail, RequestError
 from app.letters import Letter
+from examples.demo import create_app
 
 LOCALES = ("en", "de", "fr", "es", "ar")
 HELP = "help@example.com"
@@ -161,12 +162,9 @@ def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
     with _asked("demo", locale):
         mail = _in_the_inbox(samples.letter(samples.MAILS[0]))
         long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
-        for name, page in {
-            "inbox-empty": samples.Page("inbox", {"mails": []}),
-            "inbox": samples.Page("inbox", {"mails": [mail, long]}),
-            "inbox_mail": samples.Page("inbox_mail", {"mail": mail}),
-        }.items():
-            yield name, _render(page)
+        yield "inbox-empty", samples.render("inbox.html", {"mails": []})
+        yield "inbox", samples.render("inbox.html", {"mails": [mail, long]})
+        yield "inbox_mail", samples.render("inbox_mail.html", {"mail": mail})
 
 
 def _in_the_inbox(letter: Letter) -> dict[str, Any]:

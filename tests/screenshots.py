@@ -27,7 +27,7 @@ PHONE = {"width": 390, "height": 620}
 
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    demo = subprocess.Popen([sys.executable, "manage.py", "demo", "--port", str(PORT)], cwd=ROOT)
+    demo = subprocess.Popen([sys.executable, "-m", "examples.demo", "--port", str(PORT)], cwd=ROOT)
     try:
         wait_until_up()
         with sync_playwright() as playwright:

@@ -36,7 +36,7 @@ class Demo:
     def __init__(self, tree: Path, port: int) -> None:
         self.base = f"http://127.0.0.1:{port}"
         self.printed = tree / "printed.txt"
-        command = [sys.executable, "manage.py", "demo", "--port", str(port)]
+        command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
         with self.printed.open("w") as out:
             self.process = subprocess.Popen(
                 command,

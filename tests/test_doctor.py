@@ -37,7 +37,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 
 import manage
-from app import create_app, health
+from app import health
 from app.cli import check, deployed
 from doctor import (
     cli,
@@ -50,6 +50,7 @@ from doctor import (
     readiness,
 )
 from doctor.findings import Finding
+from examples.demo import create_app
 
 ALICE = "alice@example.com"
 DOCTOR = ROOT / "doctor"

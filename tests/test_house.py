@@ -22,7 +22,7 @@ APP = ROOT / "app"
 ORDER = """
     errors findings layers kinds contradictions settings words brand templating sessions urls db together migrations identities seals models clients blocklist breaches foreign hashing
     passwords headers audit logs tokens pauses outbox signals tally budget alerts health links handles askings intents forms counts limits codes letters objections other_mails
-    stock_mails registration sign_in unified watch relay lease mail recovery openapi pages readings metrics purge inbox worker security samples trees elements checks template_checks word_checks startup factory __init__
+    stock_mails registration sign_in unified watch relay lease mail recovery openapi pages readings metrics purge worker security samples trees elements checks template_checks word_checks startup factory __init__
 """.split()  # noqa: SIM905  # reads as a line
 
 # Whoever wants to know how recovery works reads these.

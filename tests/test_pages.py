@@ -14,6 +14,7 @@ from app import health
 from app.audit import without_secrets
 from app.db import db
 from app.models import OutboxMessage, User, WorkerSign
+from examples.demo import inbox
 
 
 def test_home_says_where_one_is_and_where_to_go(site: Site) -> None:
@@ -154,6 +155,7 @@ def test_the_stylesheet_may_be_cached(site: Site) -> None:
 
 def test_the_inbox_shows_mail_as_a_mail_program_would(make_site: Any, tmp_path: Any) -> None:
     site: Site = make_site(RECOVERY_INBOX=True)
+    site.app.register_blueprint(inbox.pages)
     site.app.instance_path = str(tmp_path)
     visitor = site.visitor()
     assert "No mail yet" in visitor.open("/inbox/").text

@@ -24,6 +24,7 @@ from app.db import db
 from app.errors import SettingsError
 from app.layers import TRANSLATIONS
 from app.models import OutboxMessage, User
+from examples import demo
 
 SHIPPED = sorted(path.stem for path in TRANSLATIONS.glob("*.po"))
 WORDS_OF_PROGRAMMERS = re.compile(r"\b(token|jeton|ficha|hash|cookies? jar)s?\b", re.IGNORECASE)
@@ -54,9 +55,13 @@ def test_what_is_said_is_collected_for_translation() -> None:
     python = extract.extract_from_dir(
         ROOT / "app", [("**.py", "python")], keywords={**extract.DEFAULT_KEYWORDS, "_l": None, "N_": None}
     )
-    templates = extract.extract_from_dir(
-        ROOT / "templates", [("**", "jinja2")], options_map={"**": {"trimmed": "true"}}
-    )
+    templates = [
+        found
+        for folder in (ROOT / "templates", ROOT / "examples" / "demo" / "templates")
+        for found in extract.extract_from_dir(
+            folder, [("**", "jinja2")], options_map={"**": {"trimmed": "true"}}
+        )
+    ]
     for _, _, text, *_ in [*python, *templates]:
         said.add(text[0] if isinstance(text, tuple) else text)
     collected = word_checks.texts_in(TRANSLATIONS / "messages.pot")
@@ -339,7 +344,8 @@ def test_nothing_is_said_that_can_not_be_translated(marked: str, monkeypatch: py
         "BABEL_DEFAULT_LOCALE": "eo",
     }
     apps = {
-        name: create_app(load_settings(**{**given, **own})) for name, given in gallery.DEPLOYMENTS.items()
+        name: demo.create_app(load_settings(**{**given, **own}))
+        for name, given in gallery.DEPLOYMENTS.items()
     }
     monkeypatch.setattr(gallery, "deployment", apps.__getitem__)
     shown = gallery.pages_in("eo")

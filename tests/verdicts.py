@@ -204,7 +204,7 @@ def visit(url: str) -> dict[str, Any]:
 def demo() -> Iterator[str]:
     port = two_free_ports()
     base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "manage.py", "demo", "--port", str(port)]
+    command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         for _ in range(600):

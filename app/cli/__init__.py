@@ -17,7 +17,6 @@ COMMANDS = {
     "check": ("app.cli.check:check", "Look for what is wrong or unwise."),
     "config": ("app.cli.config:config", "What is set, where it comes from, and what it means."),
     "db": ("flask_migrate.cli:db", "Perform database migrations."),
-    "demo": ("app.cli.demo:demo", "Run web pages, worker and inbox on this machine."),
     "doctor": (
         "doctor.cli:doctor",
         "Look at a running deployment from outside, at the address that people use.",

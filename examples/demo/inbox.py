@@ -1,7 +1,7 @@
-"""The demo's inbox: a mail backend that keeps mail on this machine, and the page that shows it.
+"""The demo's inbox: a mail backend that keeps mail on this machine, and the pages that show it.
 
-Switched on by RECOVERY_INBOX, which needs a public URL on this machine: whoever reads the inbox
-can take every account.
+Switched on by RECOVERY_INBOX, which needs a public URL on this machine: anyone who reads the inbox
+can take over every account.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, render_template
+from flask import Blueprint, Response, abort, current_app, make_response, render_template
 from flask.typing import ResponseReturnValue
 from flask_mailman.backends.base import BaseEmailBackend
 
-from .letters import Mail
-from .settings import Settings
+from app import headers
+from app.letters import Mail
 
-inbox = Blueprint("inbox", __name__, url_prefix="/inbox")
+pages = Blueprint("inbox", __name__, url_prefix="/inbox", template_folder="templates")
 
 # Links in a mail open in a new tab, as in a mail program; nothing in it runs.
 FRAME_CSP = (
@@ -31,7 +31,11 @@ FRAME_CSP = (
 
 
 class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
-    """Flask-Mailman's seam: writes each mail to a file instead of sending it."""
+    """Writes each message to a file instead of sending it.
+
+    Flask-Mailman's own file backend does not serve: it renders the message again, where ours are composed
+    already, and it appends all messages of a connection to one log, which the pages would have to take apart.
+    """
 
     connection = None
 
@@ -48,24 +52,21 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has
         """Nothing to end: a file takes no time."""
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    if settings.RECOVERY_INBOX:
-        app.register_blueprint(inbox)
-
-
-@inbox.get("/")
+@pages.get("/")
 def index() -> ResponseReturnValue:
     newest_first = sorted(_folder().glob("*.eml"), reverse=True)[:50]
     mails = [_read(path) for path in newest_first]
-    return render_template("security/inbox.html", mails=mails)
+    return render_template("inbox.html", mails=mails)
 
 
-@inbox.get("/<int:number>")
+@pages.get("/<int:number>")
 def show(number: int) -> ResponseReturnValue:
-    return render_template("security/inbox_mail.html", mail=_read(_path(number)))
+    page = make_response(render_template("inbox_mail.html", mail=_read(_path(number))))
+    page.headers["Content-Security-Policy"] = headers.policy({"frame-src": "'self'"})  # shows the HTML part
+    return page
 
 
-@inbox.get("/<int:number>/html")
+@pages.get("/<int:number>/html")
 def html_part(number: int) -> ResponseReturnValue:
     """The HTML part alone, for the frame. `_blank` so that its links leave the frame."""
     html = _read(_path(number))["html"].replace("<head>", '<head><base target="_blank">', 1)

@@ -1,4 +1,4 @@
-"""`manage.py demo`: everything on this machine with one command, for trying it out."""
+"""`make demo`: web pages, worker, inbox and sample SPA on this machine, with one command."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from typing import Any
 import click
 import flask_migrate
 from flask import Flask, current_app
-from flask.cli import ScriptInfo
 from flask_security.utils import hash_password
 
-from ..db import db
-from ..identities import find_account
-from ..layers import ROOT
+from app import logs
+from app.db import db
+from app.identities import find_account
+from app.layers import ROOT
+from app.settings import in_plain_words, load
+
+from . import create_app
 
 HOST = "127.0.0.1"
 START_SECONDS_MAX = 30
@@ -39,8 +42,7 @@ ACCOUNTS = (
 
 @click.command()
 @click.option("--port", default=5000, show_default=True, help="Where the pages are served.")
-@click.pass_obj
-def demo(script: ScriptInfo, port: int) -> None:
+def demo(port: int) -> None:
     """Run web pages, worker and inbox on this machine. Ctrl-C stops everything."""
     for needed in (port, port + 1):
         _refuse_taken(needed)
@@ -52,9 +54,9 @@ def demo(script: ScriptInfo, port: int) -> None:
         FLASK_SECRET_KEY_FILE=_secret_file("demo-secret-key"),
         FLASK_SECURITY_PASSWORD_SALT_FILE=_secret_file("demo-password-salt"),
     )
-    _set_up(script.load_app())
+    _set_up(_quiet_app())
     processes = [
-        _start("-m", "gunicorn", "--bind", f"{HOST}:{port}", *GUNICORN, "app:create_app()"),
+        _start("-m", "gunicorn", "--bind", f"{HOST}:{port}", *GUNICORN, "examples.demo:create_app()"),
         _start("manage.py", "worker"),
         _start("examples/spa/serve.py", "--port", str(port + 1), "--api", url),
     ]
@@ -121,6 +123,14 @@ def _secret_file(name: str) -> str:
     return str(path)
 
 
+def _quiet_app() -> Flask:
+    """Return the application of a command line, as manage.py has it."""
+    with in_plain_words(code=1):
+        app = create_app(load(), checked=False)
+    logs.only_warnings(app)
+    return app
+
+
 def _set_up(app: Flask) -> None:
     with app.app_context():
         Path(current_app.instance_path).mkdir(exist_ok=True)
@@ -151,3 +161,7 @@ def _say_hello(url: str, spa: str) -> None:
     for email, username, phone, password in ACCOUNTS:
         click.echo(f"    {email:<18} {username:<6} {phone}   {password}")
     click.echo("\n  Forget one, ask for a link, look into the inbox. Ctrl-C stops everything.\n")
+
+
+if __name__ == "__main__":
+    demo()

@@ -1,0 +1,1 @@
+"""Sample programs around Sparekey. None of them belongs to a deployment."""
