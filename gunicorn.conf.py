@@ -18,9 +18,10 @@ def post_worker_init(worker: Any) -> None:
     """Once, since all of them are alike: warn of what does not fit together."""
     if worker.age > 1:
         return
-    from app import checks, startup  # only a worker has loaded it
+    from app import startup  # only a worker has loaded it
+    from app.findings import Server
 
-    size = checks.Server(
+    size = Server(
         processes=worker.cfg.workers,
         threads=worker.cfg.threads,
         forwarded_allow_ips=",".join(worker.cfg.forwarded_allow_ips),

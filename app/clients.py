@@ -22,7 +22,7 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import BadRequest
 
 from . import kinds
-from .errors import InvalidRequest, LinkError, OriginNotAllowed, RequestError
+from .errors import InvalidRequest, OriginNotAllowed, RequestError
 from .settings import Settings, current
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
@@ -69,7 +69,7 @@ class Client:
         """Where a good link leads."""
         return self.reset_view and _with(self.reset_view, {"token": token}, self.token_in)
 
-    def problem(self, error: LinkError) -> str | None:
+    def problem(self, error: RequestError) -> str | None:
         """Where a link leads that can not be used: text for people, a code for programs."""
         told = {"error": error.message, "code": error.code}
         return self.reset_error_view and _with(self.reset_error_view, told)

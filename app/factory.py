@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import (
+from . import (  # noqa: F401  # they register themselves
     audit,
     brand,
+    checks,
+    deployment_checks,
     headers,
     limits,
     logs,
@@ -13,6 +15,7 @@ from . import (
     migrations,
     objections,
     pages,
+    problems,
     security,
     startup,
     templating,
@@ -51,7 +54,8 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> url
     headers.init_app(app, settings)
     logs.init_app(app, settings)
     audit.init_app(app)
-    pages.init_app(app, settings)
+    problems.init_app(app)
+    pages.init_app(app)
     metrics.init_app(app)
     if checked:
         startup.refuse_errors(app, settings)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+KINDS: dict[str, Kind] = {}  # every kind that is declared, by its id
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,11 @@ class Kind:
     why: str
     hint: str
     setting: str = ""  # the one to change
+
+    def __post_init__(self) -> None:
+        if self.id in KINDS:
+            raise ValueError(f"{self.id} is declared twice")
+        KINDS[self.id] = self
 
     def found(self, *, where: str = "", setting: str = "", **facts: object) -> Finding:
         """This, found; `facts` are put into the words. What they hold is never a pattern itself."""
@@ -43,3 +55,66 @@ class Finding:
 
 def errors(found: list[Finding]) -> list[Finding]:
     return [finding for finding in found if finding.severity == "error"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """The processes that serve pages, as far as they are known beside the settings."""
+
+    processes: int = 1
+    threads: int = 1
+    forwarded_allow_ips: str = ""
+    debug: bool = False
+    open_secrets: tuple[tuple[str, str], ...] = ()  # settings, and files of theirs that everybody can read
+
+
+OfSettings = Callable[["Settings"], bool]
+OfDeployment = Callable[["Settings", Server], bool]
+OfFiles = Callable[[], Iterable[Finding]]
+
+_at_every_start: list[tuple[Kind, OfSettings]] = []
+_at_a_deployment: list[tuple[Kind, OfDeployment]] = []
+_of_files: list[OfFiles] = []
+
+
+def check(*kind: Any) -> Callable[[OfSettings], OfSettings]:
+    """Register a predicate of the settings, given the fields of its Kind. Every start looks at it; an error
+    stops that start.
+    """
+
+    def register(is_so: OfSettings) -> OfSettings:
+        _at_every_start.append((Kind(*kind), is_so))
+        return is_so
+
+    return register
+
+
+def deployment_check(*kind: Any) -> Callable[[OfDeployment], OfDeployment]:
+    """Register a predicate that only `check --deploy` looks at: a demo may do more than a deployment."""
+
+    def register(is_so: OfDeployment) -> OfDeployment:
+        _at_a_deployment.append((Kind(*kind), is_so))
+        return is_so
+
+    return register
+
+
+def file_check(look: OfFiles) -> OfFiles:
+    """Register a check of an admin's files. Every start calls it, in an app context."""
+    _of_files.append(look)
+    return look
+
+
+def of_settings(settings: Settings) -> list[Finding]:
+    """Return the findings of every registered check of the settings."""
+    return [kind.found() for kind, is_so in _at_every_start if is_so(settings)]
+
+
+def of_deployment(settings: Settings, server: Server) -> list[Finding]:
+    """Return the findings that concern a deployment alone."""
+    return [kind.found() for kind, is_so in _at_a_deployment if is_so(settings, server)]
+
+
+def of_files() -> list[Finding]:
+    """Return the findings in an admin's templates and translations. Needs an app context."""
+    return [finding for look in _of_files for finding in look()]

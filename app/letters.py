@@ -10,7 +10,7 @@ import re
 import secrets
 import textwrap
 from binascii import b2a_qp
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
@@ -32,9 +32,33 @@ if TYPE_CHECKING:
 
 COLUMNS_MAX = 72
 
+Compose = Callable[["OutboxMessage"], "Mail"]
+OnSettled = Callable[["OutboxMessage", str], None]
+
 # What templates call the tokens of links, which differ from mail to mail; and what stands for them meanwhile.
 TOKENS = ("reset_token", "objection")
 _MARKS = tuple(secrets.token_urlsafe(32) for _ in TOKENS)
+
+
+@dataclass(frozen=True)
+class Composer:
+    """How one kind of message becomes a mail."""
+
+    compose: Compose  # raises Undeliverable for a message that must not be sent
+    on_settled: OnSettled | None = None  # called with the final state, in the transaction that writes it
+
+
+COMPOSERS: dict[str, Composer] = {}  # by kind of message
+
+
+def composer(kind: str, on_settled: OnSettled | None = None) -> Callable[[Compose], Compose]:
+    """Register the decorated function as the composer of a kind of message."""
+
+    def register(compose: Compose) -> Compose:
+        COMPOSERS[kind] = Composer(compose, on_settled)
+        return compose
+
+    return register
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ import hmac
 import ipaddress
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial, wraps
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask, after_this_request, current_app, g, request, session
@@ -53,17 +54,21 @@ BROWSERS = 8  # whoever was in once can not collect counts of their own without 
 ACCOUNTS_MAX = 4  # that one browser is known for
 KNOWN_SECONDS = 365 * 86_400  # how long a browser that has signed in is known
 
-POSTS, ASKING, SIGNING_IN, TRYING = "posts", "asking", "signing in", "trying a link"
-BAD_LINKS, ACCOUNT, CODES = "bad links", "account", "codes"
-_BY_IDENTITY = {
-    "security.forgot_password": ASKING,
-    "security.send_confirmation": ASKING,
-    "security.recover_username": ASKING,
-    "security.register": ASKING,
-    "security.us_signin_send_code": ASKING,
-    "security.login": SIGNING_IN,
-    "security.us_signin": SIGNING_IN,
-}
+POSTS = "posts"
+ASKING = "asking"
+SIGNING_IN = "signing in"
+TRYING = "trying a link"
+BAD_LINKS = "bad links"
+ACCOUNT = "account"
+CODES = "codes"
+ASKING_ENDPOINTS = (
+    "security.forgot_password",
+    "security.send_confirmation",
+    "security.recover_username",
+    "security.register",
+    "security.us_signin_send_code",
+)
+SIGN_IN_ENDPOINTS = ("security.login", "security.us_signin")
 # Where somebody who is in, or half in, could guess on, or send mail: counted by their account.
 BY_ACCOUNT = (
     "security.change_password",
@@ -81,12 +86,20 @@ BY_ACCOUNT = (
 )
 
 
-class Rule(NamedTuple):
-    """What is counted, by whom. A key of None: it does not apply to this request."""
+class RateLimit(NamedTuple):
+    """A limit of an endpoint's POSTs."""
 
-    scope: str
-    items: list[RateLimitItem]
-    key: Callable[[], str | None]
+    scope: str  # keeps its counts apart from those of other limits with the same key
+    rates: str  # the setting that holds them
+    key: Callable[[], str | None]  # whose requests are counted together; None: this request is not limited
+
+
+_registered: dict[str, list[RateLimit]] = defaultdict(list)  # by endpoint
+
+
+def limit(endpoint: str, scope: str, rates: str, key: Callable[[], str | None]) -> None:
+    """Register a rate limit for the POSTs of an endpoint, besides that of the source."""
+    _registered[endpoint].append(RateLimit(scope, rates, key))
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -94,43 +107,32 @@ def init_app(app: Flask, settings: Settings) -> None:
     those of objections, whose links can be guessed at like any.
     """
     app.extensions["recovery_counts"] = Counts(settings)
-    rules = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
-    for endpoint in {rule.endpoint for rule in rules if rule.endpoint.startswith(LIMITED)}:
-        if endpoint not in UNLIMITED:
-            view = app.view_functions[endpoint]
-            app.view_functions[endpoint] = _limited(view, list(_rules(settings, endpoint)))
+    app.before_request(_refuse_excess)
     app.config["RECOVERY_KNOWN_COOKIE"] = app.config["SESSION_COOKIE_NAME"].replace("session", "known")
     user_authenticated.connect(_on_sign_in, app)
 
 
-def _rules(settings: Settings, endpoint: str) -> Iterator[Rule]:
-    of_identity = parse_many(settings.RECOVERY_LIMIT_IDENTITY)
-    yield Rule(POSTS, parse_many(settings.RECOVERY_LIMIT_SOURCE), source)
-    if endpoint in _BY_IDENTITY:
-        yield Rule(_BY_IDENTITY[endpoint], of_identity, _by_identity)
-    if endpoint in BY_ACCOUNT:
-        yield Rule(ACCOUNT, of_identity, _by_account)
-    if endpoint == "security.reset_password":
-        yield Rule(TRYING, parse_many(settings.RECOVERY_LIMIT_LINK), _by_link)
+def _refuse_excess() -> None:
+    """Raise TooManyRequests for a POST over one of its limits. The limit with the shortest time is looked at
+    first, and a request that it refuses counts against no other.
+    """
+    endpoint = request.endpoint or ""
+    if request.method != "POST" or not endpoint.startswith(LIMITED) or endpoint in UNLIMITED:
+        return
+    rules = [RateLimit(POSTS, "RECOVERY_LIMIT_SOURCE", source), *_registered[endpoint]]
+    keys: dict[str, str | None] = {}
+    pairs = [(item, rule) for rule in rules for item in _parsed(getattr(current(), rule.rates))]
+    for item, rule in sorted(pairs, key=lambda pair: pair[0]):
+        if rule.scope not in keys:  # not before it is needed: a key may take a database look-up
+            keys[rule.scope] = rule.key()
+        if (key := keys[rule.scope]) and not counts().hit(item, key, rule.scope):
+            g.exceeded = item, key, rule.scope
+            raise TooManyRequests
 
 
-def _limited(view: Any, rules: list[Rule]) -> Any:
-    """The view, behind its limits, those of the shortest time first: what they refuse counts no more."""
-    each = sorted(((item, rule) for rule in rules for item in rule.items), key=lambda pair: pair[0])
-
-    @wraps(view)
-    def limited(*args: Any, **kwargs: Any) -> Any:
-        if request.method == "POST":
-            keys: dict[str, str | None] = {}
-            for item, rule in each:
-                if rule.scope not in keys:  # not before it is needed: it may take a look into the database
-                    keys[rule.scope] = rule.key()
-                if (key := keys[rule.scope]) and not counts().hit(item, key, rule.scope):
-                    g.exceeded = item, key, rule.scope
-                    raise TooManyRequests
-        return view(*args, **kwargs)
-
-    return limited
+@cache
+def _parsed(rates: str) -> list[RateLimitItem]:
+    return parse_many(rates)
 
 
 def counts() -> Counts:
@@ -286,3 +288,12 @@ def _signer() -> URLSafeSerializer:
 def _keys() -> list[bytes]:
     """The newest last, as itsdangerous wants them."""
     return current().keys("limits")[::-1]
+
+
+for _endpoint in ASKING_ENDPOINTS:
+    limit(_endpoint, ASKING, "RECOVERY_LIMIT_IDENTITY", _by_identity)
+for _endpoint in SIGN_IN_ENDPOINTS:
+    limit(_endpoint, SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", _by_identity)
+for _endpoint in BY_ACCOUNT:
+    limit(_endpoint, ACCOUNT, "RECOVERY_LIMIT_IDENTITY", _by_account)
+limit("security.reset_password", TRYING, "RECOVERY_LIMIT_LINK", _by_link)

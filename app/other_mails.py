@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import datetime
 
 from flask import url_for
@@ -12,9 +11,11 @@ from flask_security.confirmable import generate_confirmation_token, requires_con
 from . import budget, letters, objections, outbox
 from .errors import Undeliverable
 from .identities import find_account
+from .letters import composer
 from .models import OutboxMessage, User
 
 
+@composer("confirmation_instructions")
 def _confirmation(message: OutboxMessage) -> letters.Mail:
     user = who_asked(message)
     if user.confirmed_at:
@@ -23,6 +24,7 @@ def _confirmation(message: OutboxMessage) -> letters.Mail:
     return letters.write(message, "confirmation_instructions", user.email, confirmation_link=link)
 
 
+@composer("username_recovery")
 def _username(message: OutboxMessage) -> letters.Mail:
     user = who_asked(message)
     if not user.username:
@@ -32,6 +34,9 @@ def _username(message: OutboxMessage) -> letters.Mail:
     return letters.write(message, "username_recovery", user.email, username=user.username)
 
 
+@composer("reset_notice")
+@composer("address_notice")
+@composer("operator_alert")
 def _notice(message: OutboxMessage) -> letters.Mail:
     """That something has happened. Where it goes, and what its template says, rest in the message."""
     # In a template, `language` is the one that is spoken.
@@ -41,6 +46,7 @@ def _notice(message: OutboxMessage) -> letters.Mail:
     return letters.write(message, message.kind, said["address"], objection=objection, **said)
 
 
+@composer(outbox.WRITTEN)
 def _by_flask_security(message: OutboxMessage) -> letters.Mail:
     """A mail that Flask-Security has written itself: change of address, a code, ..."""
     return letters.as_mail(letters.finished(**message.content), message.message_id)
@@ -57,13 +63,3 @@ def who_asked(message: OutboxMessage, pause: float = math.inf) -> User:
     if reason := reason or budget.why_no_other(message.kind, user, pause):
         raise Undeliverable(reason, user.id)
     return user
-
-
-COMPOSERS: dict[str, Callable[[OutboxMessage], letters.Mail]] = {
-    "confirmation_instructions": _confirmation,
-    "username_recovery": _username,
-    "reset_notice": _notice,
-    "address_notice": _notice,
-    "operator_alert": _notice,
-    outbox.WRITTEN: _by_flask_security,
-}

@@ -18,11 +18,12 @@ from flask import after_this_request, flash, g, redirect, render_template, reque
 from flask_security import current_user, logout_user, unauth_csrf
 from flask_security.utils import get_message
 from sqlalchemy import inspect
+from werkzeug.exceptions import TooManyRequests
 
-from . import audit, clients, handles, intents, limits, links, outbox, signals
+from . import audit, clients, handles, intents, limits, links, outbox, problems, signals
 from .askings import ASKINGS
 from .db import DATABASE_AWAY, db
-from .errors import InvalidRequest
+from .errors import InvalidRequest, LinkError, LinkInvalid
 from .forms import AskForm, NewPasswordForm, posted_identity
 from .identities import masked
 
@@ -76,6 +77,24 @@ def land(token: str) -> ResponseReturnValue:
     if request.method == "HEAD":
         return ""
     return redirect(url_for("security.reset_password", token=handles.remember(token)), 303)
+
+
+def refuse_link(error: LinkError) -> ResponseReturnValue:
+    """Answer a link that cannot be used, on the page or view of the client that it belongs to."""
+    if isinstance(error, LinkInvalid) and not limits.may_have_bad_link():
+        return problems.http_error(TooManyRequests())
+    if request.endpoint == "security.reset_password" and request.method == "POST":
+        _record(error)
+    if not clients.wants_json(request) and (target := clients.named(error.client).problem(error)):
+        return redirect(target)
+    return problems.refuse(error)
+
+
+def _record(error: LinkError) -> None:
+    """A link that was refused when a password came with it. Nothing else is in the transaction."""
+    db.session.rollback()
+    audit.record("refused", reason=error.code, user_id=error.user_id, client=error.client)
+    db.session.commit()
 
 
 def _note_opening(link: ResetLink) -> None:

@@ -25,11 +25,12 @@ from sqlalchemy import func, select
 from werkzeug.datastructures import MultiDict
 from wtforms import EmailField, Field, StringField, SubmitField
 
-from . import audit, budget, clients, intents, letters, links, outbox
+from . import audit, budget, clients, intents, issuing, letters, outbox
 from .db import db
 from .errors import InvalidRequest, Undeliverable
 from .hashing import of_nobody
 from .identities import IDENTITY_LENGTH_MAX, canonical
+from .letters import composer
 from .models import OutboxMessage, User
 from .settings import current
 
@@ -90,6 +91,7 @@ def _page(form: RegistrationForm) -> str:
     return render_template("security/register_user.html", register_user_form=form)
 
 
+@composer(MAIL, on_settled=issuing.on_settled)
 def compose(message: OutboxMessage) -> letters.Mail:
     """For the worker. Raises Undeliverable."""
     typed = message.content
@@ -107,9 +109,9 @@ def compose(message: OutboxMessage) -> letters.Mail:
     is_taken = bool(name) and _is_anothers(name, user)
     if name and not is_taken:
         user.username = name
-    token = links.token_of(message)
+    token = issuing.token_of(message)
     letter = letters.write(message, MAIL, user.email, reset_token=token, missed=name if is_taken else None)
-    links.issue(message, user, typed["client"], token)
+    issuing.issue(message, user, typed["client"], token)
     return letter
 
 

@@ -27,6 +27,8 @@ from . import (
     foreign,
     hashing,
     identities,
+    instructions,  # noqa: F401  # registers its composer
+    other_mails,  # noqa: F401  # registers its composers
     passwords,
     recovery,
     registration,
@@ -37,7 +39,7 @@ from . import (
 )
 from .askings import ASKINGS
 from .db import change, db
-from .errors import IdentityError
+from .errors import IdentityError, LinkError
 from .forms import ChangeForm, NewPasswordForm
 from .models import FsRefreshTracker, Role, User, WebAuthn
 from .settings import Settings
@@ -153,6 +155,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     password_reset.connect(recovery.on_password_reset, app)
     password_reset.connect(registration.on_password_reset, app)
     signals.init_app(app)
+    app.register_error_handler(LinkError, recovery.refuse_link)
     _mount_views(app)
 
 

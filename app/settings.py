@@ -206,6 +206,11 @@ class Settings(BaseModel):
         """Whether there is anywhere to send it: an admin may hand links out instead."""
         return bool(self.MAIL_SERVER or self.RECOVERY_INBOX)
 
+    @property
+    def is_on_this_machine(self) -> bool:
+        """True if the public URL is one of this machine: a demo, or somebody trying things out."""
+        return kinds.is_loopback(urlsplit(self.RECOVERY_PUBLIC_URL).hostname or "")
+
     def keys(self, purpose: str) -> list[bytes]:
         """One key for one purpose from each valid secret, the newest first: 32 bytes each."""
         secrets = [self.SECRET_KEY, *self.SECRET_KEY_FALLBACKS]

@@ -6,10 +6,8 @@ import logging
 
 from flask import Flask
 
-from . import checks, template_checks, word_checks
-from .checks import Server
 from .errors import Problem, SettingsError
-from .findings import Finding, errors
+from .findings import Finding, Server, errors, of_deployment, of_files, of_settings
 from .settings import Settings, current
 
 log = logging.getLogger(__name__)
@@ -18,14 +16,14 @@ log = logging.getLogger(__name__)
 def refuse_errors(app: Flask, settings: Settings) -> None:
     """Raises SettingsError. Our own templates were looked at by our tests, so only an admin's are here."""
     with app.app_context():
-        found = of_files(settings)
+        found = of_start(settings)
     if wrong := errors(found):
         raise SettingsError([Problem(*_in_words(finding, settings)) for finding in wrong])
 
 
-def of_files(settings: Settings) -> list[Finding]:
-    """What is wrong or unwise in settings, templates and translations. Needs an app context."""
-    return [*checks.of_settings(settings), *template_checks.of_own_templates(), *word_checks.of_own_words()]
+def of_start(settings: Settings) -> list[Finding]:
+    """Return the findings in settings, templates and translations. Needs an app context."""
+    return [*of_settings(settings), *of_files()]
 
 
 def warn(server: Server | None = None) -> None:
@@ -33,9 +31,9 @@ def warn(server: Server | None = None) -> None:
     what `check --deploy` can only guess. Needs an app context.
     """
     settings = current()
-    found = of_files(settings)
-    if server and not checks.is_here(settings):
-        found += checks.of_deployment(settings, server)
+    found = of_start(settings)
+    if server and not settings.is_on_this_machine:
+        found += of_deployment(settings, server)
     for finding in found:
         if finding.severity != "info" and finding.id not in settings.RECOVERY_SILENCED:
             log.warning("%s (%s): %s", *_in_words(finding, settings))

@@ -15,7 +15,7 @@ from flask import current_app
 
 from . import samples, stock_mails, templating
 from .elements import elements_of, loaded_from_elsewhere
-from .findings import Finding, Kind
+from .findings import Finding, Kind, file_check
 from .settings import current, declared
 from .trees import Trees, short
 
@@ -118,20 +118,6 @@ UNUSED_BLOCK = Kind(
     "There are: {known}.",
     DIRECTORY,
 )
-KINDS = [
-    BROKEN,
-    UNKNOWN_VARIABLE,
-    WITHOUT_LINK,
-    WITHOUT_OBJECTION,
-    EMPTY,
-    SUBJECT_LINES,
-    WITHOUT_FIELD,
-    BLOCKED,
-    REMOTE,
-    REPLACES_NOTHING,
-    UNKNOWN_SETTING,
-    UNUSED_BLOCK,
-]
 PARTS = {samples.SUBJECT: "subject", samples.TEXT: "plain text", samples.HTML: "HTML"}
 
 
@@ -145,6 +131,7 @@ def of_templates() -> list[Finding]:
     return list(dict.fromkeys(found))  # several states of a page, one finding
 
 
+@file_check
 def of_own_templates() -> list[Finding]:
     """The same, unless the admin has none: ours were looked at by our tests. Looks once in an app's life."""
     known: dict[str, Any] = current_app.extensions

@@ -28,6 +28,7 @@ from .codes import is_code
 from .db import db
 from .errors import InvalidRequest, Undeliverable
 from .forms import IDENTITY_LABEL, posted_identity
+from .letters import composer
 from .models import OutboxMessage, User
 from .other_mails import who_asked
 from .settings import current
@@ -107,6 +108,7 @@ def no_link(**_: Any) -> ResponseReturnValue:
     abort(404)
 
 
+@composer(MAIL)
 def compose(message: OutboxMessage) -> letters.Mail:
     """The mail with a code, for the worker. Raises Undeliverable."""
     valid = current_app.config["SECURITY_US_TOKEN_VALIDITY"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from babel import UnknownLocaleError
 from flask import current_app
 
-from .findings import Finding, Kind
+from .findings import Finding, Kind, file_check
 from .layers import TRANSLATIONS
 from .settings import current
 from .templating import SUFFIXES
@@ -55,12 +55,12 @@ UNUSED = Kind(
     "Take the texts as they stand in app/translations/messages.pot.",
     DIRECTORY,
 )
-KINDS = [UNREADABLE, BROKEN, MISSING, UNUSED]
 
 _NAME = re.compile(r"%\((\w+)\)(\w)")
 _ALONE = re.compile(r"(?<!%)(?:%%)*%(?![(%])")
 
 
+@file_check
 def of_own_words() -> list[Finding]:
     """Nothing, unless the admin has some: ours were looked at by our tests. Looks once in an app's life."""
     known: dict[str, Any] = current_app.extensions

@@ -21,7 +21,7 @@ from contextlib import closing, suppress
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from . import audit, budget, health, links, mail, outbox, tally
+from . import audit, budget, health, letters, mail, outbox, tally
 from .db import DATABASE_AWAY, db
 from .errors import LeaseLost, MailHeld, Undeliverable
 from .models import OutboxMessage
@@ -152,7 +152,8 @@ def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
     settled_at = outbox.settle(message, state, reason)
     if settled_at is None:
         return LOST
-    (links.delivered if state == "sent" else links.undelivered)(message)
+    if on_settled := letters.COMPOSERS[message.kind].on_settled:
+        on_settled(message, state)
     seconds = tally.seconds_taken(message, settled_at) if state == "sent" else None
     why, about = (reason or message.kind)[:255], message.name
     audit.record(f"mail_{state}", reason=why, user_id=message.user_id, about=about, seconds=seconds)

@@ -21,7 +21,7 @@ import crowd
 from conftest import PUBLIC_URL, load_settings
 from sqlalchemy import delete, func, select
 
-from app import budget, create_app, health, identities, links, outbox, purge, sign_in, worker
+from app import budget, create_app, health, identities, issuing, links, outbox, purge, sign_in, worker
 from app.cli.imports import import_users
 from app.db import db
 from app.models import OutboxMessage, User
@@ -152,7 +152,7 @@ def has_link(place: Place) -> str:
     """The token of an open link of somebody."""
     user = db.session.get(User, next(place.fresh))
     token = secrets.token_urlsafe(32)  # of the shape that they have
-    links.add(user, "browser", token)  # type: ignore[arg-type]
+    issuing.add(user, "browser", token)  # type: ignore[arg-type]
     return token
 
 

@@ -17,7 +17,7 @@ from flask import Flask
 from test_switches import ALL
 from werkzeug.exceptions import default_exceptions
 
-from app import pages, samples, words
+from app import problems, samples, words
 from app.errors import LinkError, NoMail, RequestError
 from app.letters import Letter
 from examples.demo import create_app
@@ -127,15 +127,15 @@ def _problems(locale: str) -> Iterator[tuple[str, str]]:
 
 
 def _refusals() -> Iterator[tuple[str, Callable[[], Exception]]]:
-    for kind in (pages.CsrfFailed, *_kinds_of(RequestError)):
+    for kind in (problems.CsrfFailed, *_kinds_of(RequestError)):
         yield kind.code, partial(kind, HELP) if kind is NoMail else kind
-    for status, (code, _, _) in pages.WORDS.items():
+    for status, (code, _, _) in problems.WORDS.items():
         yield f"{code}-{status}", default_exceptions[status]
 
 
 def _kinds_of(root: type[RequestError]) -> Iterator[type[RequestError]]:
     for kind in root.__subclasses__():
-        if kind not in (LinkError, pages.CsrfFailed):
+        if kind not in (LinkError, problems.CsrfFailed):
             yield kind
         yield from _kinds_of(kind)
 

@@ -47,7 +47,7 @@ from test_features import FEATURES
 from test_nothing_lost import HOUR, shift
 from werkzeug.test import TestResponse
 
-from app import create_app, links, mail, outbox, settings
+from app import create_app, issuing, links, mail, outbox, settings
 from app.db import db, utcnow
 from app.errors import IdentityError, SettingsError
 from app.identities import find_account
@@ -255,7 +255,7 @@ def test_a_thousand_tokens_do_not_repeat(site: Site) -> None:
         for number in range(1000):
             outbox.enqueue("reset_instructions", identity=f"nobody{number}")
         messages = db.session.scalars(select(OutboxMessage)).all()
-        tokens = {links.token_of(message) for message in messages}
+        tokens = {issuing.token_of(message) for message in messages}
         db.session.rollback()
     assert len(tokens) == 1000
     assert {len(token) for token in tokens} == {43}  # 256 bits

@@ -12,7 +12,7 @@ from conftest import ROOT, SECRETS, Mailbox, Site
 from playwright.sync_api import Page
 
 import manage
-from app import alerts, letters, mail, samples, signals
+from app import alerts, letters, samples, signals
 from app.cli.mail import DARK
 from app.db import db
 from app.models import User
@@ -181,7 +181,7 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
         RECOVERY_OPERATOR="op@example.com",
     )
     made = {sample.name: sample for sample in samples.MAILS}
-    assert set(mail.COMPOSERS) - {"flask_security"} <= made.keys()
+    assert set(letters.COMPOSERS) - {"flask_security"} <= made.keys()
     given: dict[str, set[str]] = {}
     write = letters.write
 
@@ -214,7 +214,7 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
         db.session.commit()
     site.visitor().post_json("/us-signin/send-code", json={"identity": "alice@example.com"})
     site.work()
-    assert given.keys() == set(mail.COMPOSERS) - {"flask_security"} | {"registration_existing"}
+    assert given.keys() == set(letters.COMPOSERS) - {"flask_security"} | {"registration_existing"}
     for name, names in given.items():
         assert names == set(made[name].given), name
 

@@ -21,8 +21,8 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo
 
-from .. import checks, settings, template_checks, word_checks
-from ..findings import Finding, Kind, errors
+from .. import checks, deployment_checks, settings, template_checks, word_checks  # noqa: F401  # they register themselves
+from ..findings import KINDS, Finding, Kind, Server, errors, of_deployment, of_files, of_settings
 from . import deployed, live
 from .config import SECRET, is_secret
 from .listing import format_option, write_json
@@ -51,16 +51,6 @@ GUNICORN = Kind(
     "It will not start, or not serve.",
     "Correct the variable: a number of processes, and gunicorn's options.",
 )
-KINDS = [
-    *checks.KINDS,
-    *template_checks.KINDS,
-    *word_checks.KINDS,
-    *deployed.KINDS,
-    *live.KINDS,
-    NOT_BOOTABLE,
-    GUNICORN,
-    IN_VAIN,
-]
 
 
 @click.command()
@@ -97,7 +87,7 @@ def _invalid(reading: settings.Reading) -> list[Finding]:
 
 
 def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: bool) -> list[Finding]:
-    found = checks.of_settings(given)
+    found = of_settings(given)
     if deploy:
         found += _around(given)
     try:
@@ -106,7 +96,7 @@ def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: b
         return [*found, NOT_BOOTABLE.found(error=type(error).__name__, said=_without_secrets(error, given))]
     app.logger.setLevel(logging.CRITICAL)  # what is wrong is said below
     with app.app_context():
-        found += template_checks.of_own_templates() + word_checks.of_own_words()
+        found += of_files()
         found += deployed.look() if deploy else []
         found += live.look(given) if lively else []
     return found
@@ -131,12 +121,16 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _around(given: settings.Settings) -> list[Finding]:
     try:
-        return checks.of_deployment(given, server_around(given))
+        return _of_deployment(given, server_around(given))
     except (ValueError, SystemExit):
-        return [*checks.of_deployment(given, checks.Server()), GUNICORN.found()]
+        return [*_of_deployment(given, Server()), GUNICORN.found()]
 
 
-def server_around(given: settings.Settings) -> checks.Server:
+def _of_deployment(given: settings.Settings, server: Server) -> list[Finding]:
+    return [*of_deployment(given, server), *deployment_checks.of_secret_files(server)]
+
+
+def server_around(given: settings.Settings) -> Server:
     """What this environment tells of the processes that serve pages; a unit file may say more.
 
     Raises ValueError or SystemExit for variables that gunicorn does not take.
@@ -150,7 +144,7 @@ def server_around(given: settings.Settings) -> checks.Server:
     for name in ("workers", "threads", "forwarded_allow_ips"):
         if (value := getattr(said, name)) is not None:
             gunicorn.set(name, value)
-    return checks.Server(
+    return Server(
         processes=gunicorn.workers,
         threads=gunicorn.threads,
         forwarded_allow_ips=",".join(gunicorn.forwarded_allow_ips),
@@ -169,12 +163,11 @@ def _open_secrets(given: settings.Settings) -> Iterator[tuple[str, str]]:
 
 
 def _silenced_in_vain(silenced: list[str], found: list[Finding]) -> Iterator[Finding]:
-    known = {kind.id: kind for kind in KINDS}
     for name in silenced:
-        near = get_close_matches(name, known, 1)
-        if name == INVALID or (name in known and known[name].severity == "error"):
+        near = get_close_matches(name, KINDS, 1)
+        if name == INVALID or (name in KINDS and KINDS[name].severity == "error"):
             yield IN_VAIN.found(name=name, why="an error can not be silenced", near="")
-        elif name not in known:
+        elif name not in KINDS:
             meant = f" Did you mean {near[0]}?" if near else ""
             yield IN_VAIN.found(name=name, why="there is no such finding", near=meant)
 

@@ -11,7 +11,7 @@ from flask import url_for
 from flask.cli import with_appcontext
 from sqlalchemy import select
 
-from .. import audit, clients, links, tokens
+from .. import audit, clients, issuing, links, tokens
 from ..db import db
 from ..models import ResetLink, User
 from .listing import format_option, write_json
@@ -59,7 +59,7 @@ def _new_link(user: User, reason: str) -> tuple[str, ResetLink]:
     # Two admins take turns here (PostgreSQL).
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     token = tokens.of(secrets.token_bytes(32))[0]
-    link = db.session.get_one(ResetLink, links.add(user, clients.BROWSER, token))
+    link = db.session.get_one(ResetLink, issuing.add(user, clients.BROWSER, token))
     links.supersede_others(link)
     said = f"users reset-link {audit.whoever()}: {audit.in_one_line(reason)}"
     audit.record("admin", reason=said[:255], user_id=user.id)

@@ -8,7 +8,7 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import select, update
 
-from .. import audit, links
+from .. import audit, issuing
 from ..db import change, db, utcnow
 from ..errors import Unreadable
 from ..identities import find_account
@@ -93,7 +93,7 @@ def _decide(numbers: tuple[int, ...], event: str, said: str, **values: Any) -> N
         unsettled = (OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~mails.in_hand())
         if change(update(OutboxMessage).where(OutboxMessage.id == number, *unsettled).values(**values)):
             if event == "mail_discarded":
-                links.undelivered(message)
+                issuing.undelivered(message)
             audit.record(event, reason=audit.whoever(), user_id=message.user_id)
             click.echo(f"mail {number} {said}")
         else:
