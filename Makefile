@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench oracle fuzz race storm tools looks screenshots sheets words clean
+.PHONY: help demo test security setup install check lint types audit lock bench walk oracle fuzz race storm tools looks screenshots sheets words clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -69,6 +69,9 @@ bench: .venv/.develops  ## beside what people would pick instead; mails a second
 	$(BIN)/python bench/asker.py >> docs/bench.md
 	$(BIN)/python bench/start.py >> docs/bench.md
 	$(BIN)/python bench/scale.py
+
+walk: .venv/.develops  ## count the calls, modules and moves behind each step of a recovery
+	@$(BIN)/python bench/walk.py
 
 oracle: .venv/.develops  ## does time tell who has an account? 1,000 requests of each kind, beside stock Flask-Security
 	$(BIN)/python bench/oracle.py
