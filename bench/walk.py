@@ -83,7 +83,9 @@ def recorded(walks: dict[str, Walk], step: str) -> Iterator[None]:
 def walk(site: Site, number: int) -> dict[str, Walk]:
     """Alice asks, gets her mail, opens the link and sets a new password."""
     walks: dict[str, Walk] = {}
-    site.ask(f"nobody{number}@example.com")  # and with it the look at the outbox that is due once a second
+    site.ask(
+        f"nobody{number}@example.com"
+    )  # also refreshes the count of waiting messages, cached for a second
     with recorded(walks, "ask"):
         answer = site.ask("alice@example.com")
     assert answer.status_code == 200, answer.text
