@@ -10,7 +10,7 @@ TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs
 # What looks at pages and mails, for Node.js. Nothing else needs it; its tests are skipped where it is missing, but not in CI.
 LOOKS := tests/looks/node_modules/.installed
 
-WORDS := app/translations
+WORDS := app/web/translations
 PO := --no-wrap --add-location=file
 
 # Compiled once, not once by each process of the tests, whatever the machine is set to.

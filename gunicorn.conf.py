@@ -18,13 +18,12 @@ def post_worker_init(worker: Any) -> None:
     """Once, since all of them are alike: warn of what does not fit together."""
     if worker.age > 1:
         return
-    from app import startup  # only a worker has loaded it
-    from app.findings import Server
+    from app.settings import checks  # only a worker has loaded it
 
-    size = Server(
+    size = checks.Server(
         processes=worker.cfg.workers,
         threads=worker.cfg.threads,
         forwarded_allow_ips=",".join(worker.cfg.forwarded_allow_ips),
     )
     with worker.wsgi.app_context():
-        startup.warn(size)
+        checks.warn(size)

@@ -10,13 +10,14 @@ STAY = ("run", "worker")  # an admin's other tools must work while something is 
 
 
 def quiet_app() -> Flask:
-    from app import create_app, logs  # not every command needs an app
+    from app import create_app  # not every command needs an app
     from app.settings import in_plain_words, load
+    from app.web.logging import only_warnings
 
     command = click.get_current_context().info_name
     with in_plain_words(code=1):
         app = create_app(load(), checked=command in STAY)
-    logs.only_warnings(app)
+    only_warnings(app)
     return app
 
 

@@ -1,16 +1,68 @@
-"""Sparekey: self-hosted password recovery for web applications. Read `factory.py` as the contents."""
+"""Sparekey: self-hosted password recovery for web applications. Read `install_parts` as the contents."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .settings import Settings
-    from .urls import Application
+    from .settings.schema import Settings
+    from .web.public_url import Application
+
+# Imports stand in the functions, because the command line lives in this package, too, and its help and most
+# commands need no web application.
 
 
 def create_app(settings: Settings | None = None, *, checked: bool = True) -> Application:
-    """The WSGI application: `factory.create_app`, which tells what may be given and what it raises."""
-    from . import factory  # and with it everything, which the admin's tools do not all need
+    """Return the WSGI application. Without settings, read them, and exit in plain words if they are refused.
 
-    return factory.create_app(settings, checked=checked)
+    Raises SettingsError for errors among the findings, unless `checked` is false.
+    """
+    from .settings import checks, forced, in_plain_words, load
+    from .settings.sources import ROOT
+    from .web.public_url import Application
+
+    if settings is None:
+        with in_plain_words():
+            return create_app(load(), checked=checked)
+    app = Application(
+        __name__,
+        template_folder=str(ROOT / "templates"),
+        static_folder="pages/static",
+        static_url_path="/static",
+    )
+    app.config.update(forced.as_config(settings))
+    app.extensions["recovery_settings"] = settings
+    install_parts(app, settings)
+    if checked:
+        checks.refuse_errors(app, settings)
+    return app
+
+
+def install_parts(app: Application, settings: Settings) -> None:
+    """Install every part of Sparekey, in the order in which a request passes them."""
+    from . import security
+    from .db import group_commit, migrations
+    from .db.engine import db
+    from .mail import delivery
+    from .pages import metrics, template_checks, translation_checks, views  # noqa: F401  # checks register
+    from .recovery import not_me
+    from .settings import advice, deployment_advice  # noqa: F401  # likewise
+    from .web import branding, headers, i18n, logging, problems, public_url, rate_limits, templates
+
+    templates.init_app(app, settings)
+    i18n.init_app(app, settings)
+    branding.init_app(app, settings)
+    public_url.init_app(app, settings)
+    db.init_app(app)
+    group_commit.init_app(app)
+    migrations.init_app(app)
+    delivery.init_app(app, settings)
+    security.init_app(app, settings)
+    not_me.init_app(app)
+    rate_limits.init_app(app, settings)
+    headers.init_app(app, settings)
+    logging.init_app(app, settings)
+    logging.filter_secrets(app)
+    problems.init_app(app)
+    views.init_app(app)
+    metrics.init_app(app)

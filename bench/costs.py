@@ -21,10 +21,17 @@ import crowd
 from conftest import PUBLIC_URL, load_settings
 from sqlalchemy import delete, func, select
 
-from app import budget, create_app, health, identities, issuing, links, outbox, purge, sign_in, worker
-from app.cli.imports import import_users
-from app.db import db
-from app.models import OutboxMessage, User
+from app import create_app
+from app.accounts import datastore, sign_in
+from app.accounts.models import User
+from app.cli import retention
+from app.cli.import_users import import_users
+from app.db.engine import db
+from app.mail import budget, heartbeat, outbox, worker
+from app.mail.outbox import OutboxMessage
+from app.pages import health
+from app.recovery import issuing
+from app.recovery import link as links
 
 METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"  # noqa: S105
 MANY = "1000000000 per second"
@@ -170,11 +177,11 @@ def signs_in(place: Place, number: int) -> None:
 
 
 def found(place: Place, typed: str) -> None:
-    assert identities.find_account(typed) is not None
+    assert datastore.find_account(typed) is not None
 
 
 def not_found(place: Place, typed: str) -> None:
-    assert identities.find_account(typed) is None
+    assert datastore.find_account(typed) is None
 
 
 def metrics(place: Place, _: Any) -> None:
@@ -205,11 +212,11 @@ def of_nobody(place: Place) -> dict[str, str]:
 
 LOOKS = (
     Cost("outbox.is_due", lambda _place, _: outbox.is_due()),
-    Cost("health.is_full", lambda _place, _: health.is_full(), count_again),
+    Cost("health.is_full", lambda _place, _: outbox.is_full(), count_again),
     Cost("budget.is_spent", lambda _place, _: budget.is_spent()),
     Cost("health.look (/readyz)", lambda _place, _: health.look(), count_again),
     Cost("GET /metrics", metrics, count_again, is_request=True),
-    Cost("the worker's sign", lambda _place, presence: presence.renew(), lambda _place: health.Presence()),
+    Cost("the worker's sign", lambda _place, presence: presence.renew(), lambda _place: heartbeat.Presence()),
 )
 KNOWN = Cost(
     "POST /reset, known",
@@ -247,21 +254,25 @@ WAITING_COSTS = (
     Cost("outbox.is_due, budget spent", lambda _place, _: outbox.is_due(True)),
     Cost("outbox.claim, budget spent", claim, lambda _place: True, put_back),
     Cost("health.is_mail_late", lambda _place, _: health.is_mail_late()),
-    Cost("health.mend_clock", lambda _place, _: health.mend_clock()),
+    Cost("health.mend_clock", lambda _place, _: heartbeat.mend_clock()),
 )
 
 
 def purge_rate(place: Place) -> float:
     """Seconds of work for 10,000 rows, without the pauses, which are four times as long."""
     crowd.add_old(place.uri, place.users, PURGED_LINKS, PURGED_EVENTS)
-    kept, purge.PAUSES, purge.PAUSE_SECONDS_MIN = (purge.PAUSES, purge.PAUSE_SECONDS_MIN), 0, 0
+    kept, retention.PAUSES, retention.PAUSE_SECONDS_MIN = (
+        (retention.PAUSES, retention.PAUSE_SECONDS_MIN),
+        0,
+        0,
+    )
     try:
         with place.app.app_context():
             start = time.perf_counter()
-            gone = purge.run()
+            gone = retention.run()
             took = time.perf_counter() - start
     finally:
-        purge.PAUSES, purge.PAUSE_SECONDS_MIN = kept
+        retention.PAUSES, retention.PAUSE_SECONDS_MIN = kept
     assert sum(gone.values()) == 2 * PURGED_LINKS + PURGED_EVENTS, gone
     return took
 

@@ -19,8 +19,10 @@ from flask import Flask
 from flask_security.utils import hash_password
 from passlib.context import CryptContext
 
-from app import create_app, hashing, tally
-from app.db import db
+from app import create_app
+from app.accounts import hashing
+from app.db import event_totals
+from app.db.engine import db
 
 PASSWORD = "the one password of all"  # noqa: S105  # of nobody
 # The cheapest argon2 there is, since it is the database that is measured. The real one is measured beside it.
@@ -216,7 +218,7 @@ def fill(uri: str, users: int) -> None:
             table: is_in.insert(table, count, columns) for table, count, columns in rows(is_in, users, hashed)
         }
         (fill_sqlite if is_in.is_sqlite else fill_postgresql)(uri, whole)
-        while tally.fold(least=1):  # as the worker does all the time
+        while event_totals.fold(least=1):  # as the worker does all the time
             pass
         db.session.remove()
         db.engine.dispose()

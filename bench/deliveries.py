@@ -24,9 +24,10 @@ import sink
 from conftest import Admin, fill, load_settings, wait_for
 from sqlalchemy import insert
 
-from app import create_app, outbox
-from app.db import db
-from app.models import User
+from app import create_app
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import outbox
 
 PATIENCE_SECONDS = 300
 

@@ -9,7 +9,7 @@ from typing import Any
 from costs import BULK, Cost, Place, in_turn
 from sqlalchemy import event
 
-from app.db import db
+from app.db.engine import db
 
 # Those that grow: of others there is a row for each worker, or for each kind of event.
 LARGE = {"user", "outbox_message", "reset_link", "recovery_event", "fs_refresh", "webauthn"}

@@ -44,7 +44,7 @@ from flask_security.utils import hash_password
 from sqlalchemy import text
 
 from app import create_app
-from app.db import db
+from app.db.engine import db
 
 KEPT = ROOT / "instance" / "bench" / "scale.json"
 SIZES = "10000,1000000"

@@ -12,7 +12,7 @@ from .http_client import Answer, BadCertificate, NoAnswer, Wire, same_address
 from .probe_session import Check, Result, Skipped, Visit
 
 DAYS_LEFT = 14  # what renews certificates by itself does so 30 days before their end
-REACHED_AT = re.compile(r"This service is reached at (https?://[^\s\"<,]+)")  # app/urls.py
+REACHED_AT = re.compile(r"This service is reached at (https?://[^\s\"<,]+)")  # app/web/public_url.py
 
 UNREACHABLE = Kind(
     "unreachable",

@@ -48,10 +48,15 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 from werkzeug.wsgi import ClosingIterator
 
-from app import create_app, settings, worker
-from app.db import db
-from app.models import OutboxMessage, RecoveryEvent, ResetLink, User
-from app.urls import Application
+from app import create_app, settings
+from app.accounts.models import User
+from app.db.audit import RecoveryEvent
+from app.db.engine import db
+from app.mail import worker
+from app.mail.outbox import OutboxMessage
+from app.recovery.link import ResetLink
+from app.settings import schema
+from app.web.public_url import Application
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD_PASSWORD = "the old password of alice"
@@ -285,7 +290,7 @@ class Site:
         return [row["kind"] for row in self.rows(RecoveryEvent)]
 
 
-def load_settings(**overrides: Any) -> settings.Settings:
+def load_settings(**overrides: Any) -> schema.Settings:
     return settings.load({**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}, **overrides)
 
 

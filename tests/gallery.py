@@ -14,12 +14,16 @@ from typing import Any
 
 from conftest import load_settings
 from flask import Flask
+from looks import page_samples
+from looks.page_samples import Page
 from test_switches import ALL
 from werkzeug.exceptions import default_exceptions
 
-from app import problems, samples, words
-from app.errors import LinkError, NoMail, RequestError
-from app.letters import Letter
+from app.mail.composing import Letter
+from app.pages import samples
+from app.recovery.link import LinkError
+from app.web import i18n, problems
+from app.web.errors import NoMail, RequestError
 from examples.demo import create_app
 
 LOCALES = ("en", "de", "fr", "es", "ar")
@@ -36,7 +40,7 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "full": {
         **ALL,
         **MAILING,
-        "SECURITY_SMS_SERVICE": "app.codes:FileSender",
+        "SECURITY_SMS_SERVICE": "app.accounts.one_time_codes:FileSender",
         "RECOVERY_SUPPORT_CONTACT": HELP,
         "RECOVERY_OPERATOR": "operator@example.com",
     },
@@ -93,35 +97,35 @@ def mails_in(locale: str = "en") -> dict[str, Letter]:
         name: replace(kinds[kind], given={**kinds[kind].given, **given})
         for name, (kind, given) in SAID_OTHERWISE.items()
     }
-    with _asked("full", locale):
+    with asked("full", locale):
         found = {name: samples.letter(mail) for name, mail in {**kinds, **otherwise}.items()}
-    with _asked("plain", locale):
+    with asked("plain", locale):
         found |= {f"{name}-without-contact": samples.letter(mail) for name, mail in kinds.items()}
     return found
 
 
 @contextmanager
-def _asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
+def asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
     app = deployment(deployed)
-    with app.app_context(), words.speaking(locale), samples.a_request(messages):
+    with app.app_context(), i18n.speaking(locale), samples.a_request(messages):
         yield app
 
 
-def _render(page: samples.Page) -> str:
+def rendered(page: Page) -> str:
     return samples.render(f"security/{page.template}.html", page.context)
 
 
 def _samples(deployed: str, locale: str) -> Iterator[tuple[str, str]]:
-    with _asked(deployed, locale):
-        for page in samples.pages():
+    with asked(deployed, locale):
+        for page in page_samples.pages():
             if page.template != "problem":
-                yield page.name, _render(page)
+                yield page.name, rendered(page)
 
 
 def _problems(locale: str) -> Iterator[tuple[str, str]]:
     """As the app itself answers them."""
     for name, refuse in _refusals():
-        with _asked("full", locale) as app:
+        with asked("full", locale) as app:
             answer = app.make_response(app.handle_user_exception(refuse()))
         yield f"problem-{name}", answer.get_data(as_text=True)
 
@@ -142,24 +146,24 @@ def _kinds_of(root: type[RequestError]) -> Iterator[type[RequestError]]:
 
 def _with_messages(locale: str) -> Iterator[tuple[str, str]]:
     for kind, message in MESSAGES.items():
-        with _asked("full", locale, [message]):
-            yield f"home-told-{kind}", _render(samples.Page("home", {}))
-    with _asked("full", locale, [*MESSAGES.values()]):
-        login = next(page for page in samples.pages() if page.template == "login_user")
-        yield "login_user-told-everything", _render(login)
+        with asked("full", locale, [message]):
+            yield f"home-told-{kind}", rendered(Page("home", {}))
+    with asked("full", locale, [*MESSAGES.values()]):
+        login = next(page for page in page_samples.pages() if page.template == "login_user")
+        yield "login_user-told-everything", rendered(login)
 
 
 def _without_features(locale: str) -> Iterator[tuple[str, str]]:
     """What looks different where nothing is switched on, and where no mail is sent."""
     for deployed, names in ELSEWHERE.items():
-        with _asked(deployed, locale):
-            for page in samples.pages():
+        with asked(deployed, locale):
+            for page in page_samples.pages():
                 if page.name in names:
-                    yield f"{page.name}-{deployed}", _render(page)
+                    yield f"{page.name}-{deployed}", rendered(page)
 
 
 def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
-    with _asked("demo", locale):
+    with asked("demo", locale):
         mail = _in_the_inbox(samples.letter(samples.MAILS[0]))
         long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
         yield "inbox-empty", samples.render("inbox.html", {"mails": []})

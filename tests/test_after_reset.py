@@ -23,7 +23,8 @@ from conftest import (
 )
 from playwright.sync_api import Browser, Page
 
-from app.models import OutboxMessage, User
+from app.accounts.models import User
+from app.mail.outbox import OutboxMessage
 
 THIEFS = "a fox took the eggs away"
 HELP = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_OPERATOR": "operator@example.com"}

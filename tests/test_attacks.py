@@ -15,10 +15,16 @@ import pytest
 from conftest import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site, inherited
 from sqlalchemy.exc import OperationalError
 
-from app import identities, links, mail, outbox, settings, sign_in, worker
-from app.db import db
-from app.errors import RelayMisconfigured, SettingsError
-from app.models import OutboxMessage, ResetLink, User
+from app import settings
+from app.accounts import datastore, sign_in
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import delivery, outbox, worker
+from app.mail.errors import RelayMisconfigured
+from app.mail.outbox import OutboxMessage
+from app.recovery import link as links
+from app.recovery.link import ResetLink
+from app.settings.problems import SettingsError
 
 THIEFS = "the thief's own password"
 
@@ -120,8 +126,8 @@ def test_what_only_the_database_takes_for_the_same_is_somebody_else(site: Site) 
     """PostgreSQL's lower() folds É, ours does not: the row it finds is compared again."""
     site.change(User, User.username == "alice", email="élise@example.com")
     with site.app.app_context():
-        assert identities.find_account("élise@example.com") is not None
-        assert identities.find_account("Élise@example.com") is None
+        assert datastore.find_account("élise@example.com") is not None
+        assert datastore.find_account("Élise@example.com") is None
 
 
 @pytest.mark.requirement("R16")
@@ -281,15 +287,15 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.ask()
-    deliver = mail.deliver
+    deliver = delivery.deliver
 
     def lose_the_lease(message: OutboxMessage, relay: Any) -> None:
-        monkeypatch.setattr(mail, "deliver", deliver)
+        monkeypatch.setattr(delivery, "deliver", deliver)
         site.change(OutboxMessage, due_at=datetime(2020, 1, 1))
         in_another_thread(site.work)
-        raise mail.Undeliverable("too late")
+        raise delivery.Undeliverable("too late")
 
-    monkeypatch.setattr(mail, "deliver", lose_the_lease)
+    monkeypatch.setattr(delivery, "deliver", lose_the_lease)
     site.work()
     assert site.events() == ["requested", "mail_sent"]
     assert site.messages()[0]["state"] == "sent"
@@ -446,7 +452,7 @@ def test_a_login_that_python_can_not_send_is_held_without_its_text(
 
     monkeypatch.setattr("smtplib.SMTP.login", can_not)
     site.app.config["MAIL_USERNAME"] = site.app.config["MAIL_PASSWORD"] = "x"
-    mail.mailman.init_app(site.app)
+    delivery.mailman.init_app(site.app)
     site.ask()
     with pytest.raises(RelayMisconfigured, match="MAIL_PASSWORD"):
         site.work()

@@ -33,13 +33,15 @@ from conftest import (
 from sqlalchemy.exc import OperationalError
 from test_requirements import redeem
 
-from app import alerts, audit, kinds, logs
-from app.cli import Commands, events
-from app.cli import users as users_commands
-from app.db import db
-from app.models import RecoveryEvent
+from app.cli import Commands, events, output, users
+from app.db import audit
+from app.db.audit import RecoveryEvent
+from app.db.engine import db
+from app.mail import operator as operator_mail
+from app.settings import validators
+from app.web import logging as web_logging
 
-BY = audit.whoever()
+BY = output.whoever()
 
 
 def trail(site: Site, since: int = 0) -> list[tuple[Any, ...]]:
@@ -107,7 +109,7 @@ def types(site: Site, *words: str) -> Result:
 
 @pytest.mark.requirement("R8", "R43", "R60")
 def test_what_an_admin_does_is_an_event(site: Site) -> None:
-    assert users_commands.users.commands["send-reset"]
+    assert users.users.commands["send-reset"]
     for words in (
         ("users", "deactivate", "alice"),
         ("users", "activate", "alice"),
@@ -147,7 +149,7 @@ def test_an_admin_starts_a_reset_without_seeing_the_link(site: Site) -> None:
 def test_an_event_is_logged_if_and_only_if_it_is_kept(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO, "app.audit")
+    caplog.set_level(logging.INFO, "app.db.audit")
     with monkeypatch.context() as broken:
         broken.setattr(db.session, "commit", lambda: 1 / 0)
         assert site.ask().status_code == 500
@@ -232,11 +234,11 @@ def test_a_burst_is_told_once_by_event_log_and_mail(make_site: Any, caplog: pyte
     for _ in range(3):
         site.ask("nobody")
     with site.app.app_context():
-        alerts.watch()
+        operator_mail.watch()
         assert "burst" not in site.events()
         site.ask("nobody")
-        alerts.watch()
-        alerts.watch()
+        operator_mail.watch()
+        operator_mail.watch()
     assert site.events().count("burst") == 1
     [told] = [record for record in caplog.records if record.message == "burst"]
     assert (told.levelname, vars(told)["reason"]) == ("WARNING", "requested: more than 3 in 10 minutes")
@@ -248,9 +250,9 @@ def test_a_burst_is_told_once_by_event_log_and_mail(make_site: Any, caplog: pyte
 def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(logs._Formatter(as_json=True))
+    handler.setFormatter(web_logging._Formatter(as_json=True))
     logging.getLogger().addHandler(handler)
-    monkeypatch.setattr("app.outbox.written", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("app.mail.outbox.written", lambda *_, **__: 1 / 0)
     try:
         page = site.visitor().submit("/reset", identity="alice").text
     finally:
@@ -265,11 +267,11 @@ def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest
 def test_whoever_has_no_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ceo\nforged")
     monkeypatch.setattr("os.getuid", lambda: 987654)
-    assert audit.whoever() == "by uid 987654"
+    assert output.whoever() == "by uid 987654"
 
 
 def test_every_event_that_may_come_in_bursts_is_one() -> None:
-    assert set(kinds.COUNTED) == audit.OUTCOMES.keys() - set(audit.LOG_ONLY) - {"burst"}
+    assert set(validators.COUNTED) == audit.OUTCOMES.keys() - set(audit.LOG_ONLY) - {"burst"}
 
 
 def test_a_refused_password_is_told_though_it_can_not_be_noted(
@@ -288,7 +290,7 @@ def test_a_refused_password_is_told_though_it_can_not_be_noted(
 
 def test_a_worker_watches(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(alerts, "watch", lambda: looked.append("looked"))
+    monkeypatch.setattr(operator_mail, "watch", lambda: looked.append("looked"))
     with at_work(site):
         wait_for(lambda: looked)
 

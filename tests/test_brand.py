@@ -7,30 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Site, load_settings
+from conftest import ROOT, Site, load_settings
 
-from app import brand, create_app
+from app import create_app
+from app.web import branding
 
 COLOURS = ["#0b6e66", "#ffd400", "#000000", "#ffffff", "#e0115f", "#1d4ed8", "#808080", "#39ff14", "#7f0000"]
-SHEET = Path(brand.__file__).with_name("static") / "sparekey.css"
+SHEET = ROOT / "app/pages/static/sparekey.css"
 GROUNDS = [re.findall(rf"--{name}: (#\w+);", SHEET.read_text()) for name in ("page", "card")]
 
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_every_shade_of_a_colour_can_be_read(colour: str) -> None:
     """On the grounds of the style sheet, light and dark (WCAG 2.2 SC 1.4.3)."""
-    palette = brand.palette(colour)
+    palette = branding.palette(colour)
     for shades, grounds in zip((palette.light, palette.dark), zip(*GROUNDS, strict=True), strict=True):
-        assert brand.contrast(shades.on_fill, shades.fill) >= 4.5
-        assert brand.contrast(shades.on_strong, shades.strong) >= 4.5
+        assert branding.contrast(shades.on_fill, shades.fill) >= 4.5
+        assert branding.contrast(shades.on_strong, shades.strong) >= 4.5
         for ground in grounds:
-            assert brand.contrast(shades.text, ground) >= 4.5, ground
+            assert branding.contrast(shades.text, ground) >= 4.5, ground
 
 
 def test_a_colour_that_can_be_read_stays_as_it_is() -> None:
-    assert brand.palette("#0b6e66").light.text == brand.palette("#0b6e66").light.fill == "#0b6e66"
-    assert brand.palette("#ffd400").light.fill == "#ffd400"
-    assert brand.palette("#ffd400").light.text != "#ffd400"
+    assert branding.palette("#0b6e66").light.text == branding.palette("#0b6e66").light.fill == "#0b6e66"
+    assert branding.palette("#ffd400").light.fill == "#ffd400"
+    assert branding.palette("#ffd400").light.text != "#ffd400"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_a_colour_that_can_be_read_stays_as_it_is() -> None:
     [("#000000", "#ffffff", 21.0), ("#777777", "#ffffff", 4.48), ("#abcdef", "#abcdef", 1.0)],
 )
 def test_contrast_is_that_of_wcag(one: str, other: str, ratio: float) -> None:
-    assert round(brand.contrast(one, other), 2) == ratio == round(brand.contrast(other, one), 2)
+    assert round(branding.contrast(one, other), 2) == ratio == round(branding.contrast(other, one), 2)
 
 
 def test_the_colour_is_on_pages_and_in_mails(make_site: Any) -> None:

@@ -32,10 +32,15 @@ from conftest import ROOT, SECRETS, Mailbox, inherited, uncounted, wait_for
 from sqlalchemy import text
 
 import manage
-from app import breaches, create_app, health, issuing, outbox, settings, startup
-from app.cli import check as cli_check
-from app.db import db
-from app.models import OutboxMessage, User
+from app import create_app, settings
+from app.accounts import breaches
+from app.accounts.models import User
+from app.cli import check, database_checks, live_checks
+from app.db.engine import db
+from app.mail import heartbeat, outbox
+from app.mail.outbox import OutboxMessage
+from app.recovery import issuing
+from app.settings import checks
 from doctor import dns_records
 
 EMAIL = "security/email/"
@@ -396,6 +401,24 @@ MISTAKES = [
         forgot=FORGOT.replace("{{ forgot_password_form.hidden_tag() }}", ""),
     ),
     spoilt(
+        "another content without the form",
+        "template-without-field",
+        "forgot_password.html",
+        forgot='{% extends "shipped/security/forgot_password.html" %}{% block content %}Soon.{% endblock %}',
+    ),
+    spoilt(
+        "a form without its box",
+        "template-without-field",
+        "lacks email",
+        forgot=FORGOT.replace("forgot_password_form.email,", "forgot_password_form.submit,"),
+    ),
+    spoilt(
+        "a foreign variable in a page",
+        "template-variable",
+        "forgot_password_form",
+        forgot=FORGOT.replace("<h1>", "<h1>{{ username }}"),
+    ),
+    spoilt(
         "a style in the page",
         "template-blocked",
         "Leave it out",
@@ -517,7 +540,7 @@ def _starts_not_in_silence(
         assert "xyzzy" not in shown
     elif finding["id"] != "silenced-in-vain":
         with create_app().app_context():
-            startup.warn()
+            checks.warn()
             db.engine.dispose()
         assert said in caplog.text
         assert finding["id"] in caplog.text
@@ -526,7 +549,7 @@ def _starts_not_in_silence(
 def test_there_are_enough_mistakes_and_of_every_kind() -> None:
     planted = {mistake.id for mistake in MISTAKES}
     assert len(MISTAKES) >= 40
-    of_others = {kind.id for module in (cli_check.deployed, cli_check.live) for kind in module.KINDS}
+    of_others = {kind.id for module in (database_checks, live_checks) for kind in module.KINDS}
     elsewhere = {
         "not-bootable",
         "gunicorn-variables",
@@ -535,9 +558,9 @@ def test_there_are_enough_mistakes_and_of_every_kind() -> None:
         "inbox-on",
         "secrets-readable",
         "no-security-txt",
-        *(name for name in cli_check.KINDS if name.startswith("translation-")),  # in test_words
+        *(name for name in check.KINDS if name.startswith("translation-")),  # in test_words
     }
-    assert set(cli_check.KINDS) - planted == of_others | elsewhere
+    assert set(check.KINDS) - planted == of_others | elsewhere
 
 
 def test_people_read_it_in_lines(place: Place) -> None:
@@ -689,7 +712,7 @@ def test_what_goes_wrong_in_a_deployment_is_told(place: Place, statement: str, e
     place.write({})
     assert place.types("db", "upgrade").exit_code == 0
     with create_app(settings.load({"RECOVERY_CONFIG": str(place.folder / "mine.toml")})).app_context():
-        health.Presence().says(None)
+        heartbeat.Presence().says(None)
         outbox.enqueue("reset_instructions", identity="alice", client="browser")
         db.session.commit()
         assert {"worker-not-seen", "mail-held", "mail-late", "migrations-missing"}.isdisjoint(
@@ -885,8 +908,8 @@ def test_gunicorn_warns_of_what_only_it_knows(place: Place) -> None:
 
 def test_every_finding_stands_in_the_docs() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", (ROOT / "docs/configure.md").read_text(), re.MULTILINE)
-    known = [(kind.id, kind.severity) for kind in cli_check.KINDS.values()]
-    assert sorted(rows) == sorted([*known, (cli_check.INVALID, "error")])
+    known = [(kind.id, kind.severity) for kind in check.KINDS.values()]
+    assert sorted(rows) == sorted([*known, (check.INVALID, "error")])
 
 
 REAL = "{{ reset_token }}"
@@ -918,6 +941,30 @@ GOOD_OVERRIDES = {
             "<body>", '<body class="{{ section|default("a") }}">{% if request_id is defined %}{% endif %}'
         ),
     ),
+    "a form under another name": (
+        "forgot_password.html",
+        "{% set f = forgot_password_form %}<form>{{ f.csrf_token }}{{ f.email }}</form>",
+    ),
+    "a form by hand": (
+        "forgot_password.html",
+        '<form><input name="csrf_token" value="{{ csrf_token() }}"><input name="identity"></form>',
+    ),
+    "a form in a loop": (
+        "forgot_password.html",
+        "<form>{% for field in forgot_password_form %}{{ field }}{% endfor %}</form>",
+    ),
+    "words around the form": (
+        "forgot_password.html",
+        '{% extends "shipped/security/forgot_password.html" %}{% block content %}{{ super() }}Hi!{% endblock %}',
+    ),
+    "scripts beside the form": (
+        "login_user.html",
+        '{% extends "shipped/security/login_user.html" %}'
+        "{% block scripts %}<script {{ script_nonce() }}>go()</script>{% endblock %}"
+        '{% from "security/_macros.html" import script_nonce with context %}',
+    ),
+    "quotes within quotes": ("check_mail.html", '<p title="{{ _("Do it on style ones") }}">Look.</p>'),
+    "a page that is never shown": ("register_user.html", "{{ oops }}"),
     "a home that leads on": ("home.html", '<a href="https://app.example.com/">Go on</a>'),
     "an app's own scheme": (
         "email/reset_instructions.txt",
@@ -1053,7 +1100,7 @@ def test_looking_makes_no_database(place: Place) -> None:
 def test_a_redis_that_drips_is_not_waited_for(
     place: Place, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_check.live, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(live_checks, "LOOK_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place.write(
             {

@@ -11,11 +11,14 @@ from click.testing import Result
 from conftest import Site, link_in
 from flask.testing import FlaskCliRunner
 
-from app import health, outbox
-from app.cli.mails import PROBLEMS
+from app.accounts.models import User
+from app.cli.mail_report import PROBLEMS
 from app.cli.outbox import group
-from app.db import db
-from app.models import OutboxMessage, User, WorkerSign
+from app.db.engine import db
+from app.mail import heartbeat, outbox
+from app.mail.heartbeat import WorkerSign
+from app.mail.outbox import OutboxMessage
+from app.pages import health
 
 LONG_AGO = datetime(2020, 1, 1)
 
@@ -25,7 +28,7 @@ def site(make_site: Any) -> Site:
     """A worker was seen lately."""
     built: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes", RECOVERY_MAIL_ATTEMPTS=1)
     with built.app.app_context():
-        health.Presence().renew()
+        heartbeat.Presence().renew()
     return built
 
 

@@ -12,9 +12,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.test import TestResponse
 
-from app import openapi, settings
-from app.errors import SettingsError
-from app.models import ResetLink
+from app import settings
+from app.pages import openapi
+from app.recovery.link import ResetLink
+from app.settings.problems import SettingsError
 
 WEB = "https://app.example.com"
 CLIENTS = {
@@ -354,7 +355,7 @@ def test_every_documented_code_is_reached(make_site: Any, monkeypatch: pytest.Mo
     site: Site = make_site(
         RATELIMIT_ENABLED=True, RECOVERY_CLIENTS=CLIENTS, SECURITY_PASSWORD_CHECK_BREACHED="strict"
     )
-    monkeypatch.setattr("app.breaches.times_seen", lambda password: "breach" in password)
+    monkeypatch.setattr("app.accounts.breaches.times_seen", lambda password: "breach" in password)
     heard: list[str] = []
 
     def hear(answer: TestResponse) -> None:
@@ -397,11 +398,11 @@ def test_every_documented_code_is_reached(make_site: Any, monkeypatch: pytest.Mo
     post("/login", {"identity": "alice", "password": "wrong"})
     post("/change", {})
     post("/nowhere", {})
-    monkeypatch.setattr("app.outbox.written", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("app.mail.outbox.written", lambda *_, **__: 1 / 0)
     post("/reset", {"identity": "alice"})
-    monkeypatch.setattr("app.outbox.written", stale)
+    monkeypatch.setattr("app.mail.outbox.written", stale)
     post("/reset", {"identity": "alice"})
-    monkeypatch.setattr("app.outbox.written", away)
+    monkeypatch.setattr("app.mail.outbox.written", away)
     post("/reset", {"identity": "alice"})
     mailless: Site = make_site(MAIL_SERVER="", RECOVERY_SUPPORT_CONTACT="help@example.com")
     hear(mailless.visitor().post_json("/reset", json={"identity": "alice"}))

@@ -37,8 +37,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 
 import manage
-from app import health
-from app.cli import check, deployed
+from app.cli import check, database_checks
+from app.pages import health
 from doctor import (
     cli,
     connectivity,
@@ -298,7 +298,7 @@ DEFECTS: list[tuple[str, str, Defect]] = [
     ("not-ready", "database", ready(health.NO_DATABASE)),
     ("not-ready", "held", ready(health.MAIL_HELD)),
     ("not-ready", "news", ready("something new")),
-    *((kind.id, problem, ready(problem)) for problem, kind in deployed.OF_PROBLEM.items()),
+    *((kind.id, problem, ready(problem)) for problem, kind in database_checks.OF_PROBLEM.items()),
     ("redirected", "moved", on("/openapi.json", "", 301, Location="https://id.example.com/openapi.json")),
     ("not-sparekey", "404", on("/openapi.json", "nothing", 404)),
     (
@@ -974,7 +974,7 @@ def test_nobody_is_accused_for_what_is_seen_once(second: enumeration.Round, said
 
 
 def test_no_id_means_one_thing_to_the_doctor_and_another_to_check() -> None:
-    mine, others = ({kind.id: kind for kind in found} for found in (cli.KINDS, check.KINDS))
+    mine, others = {kind.id: kind for kind in cli.KINDS}, check.KINDS
     shared = mine.keys() & others.keys()
     assert len(shared) == 4
     assert all(asdict(mine[id]) == asdict(others[id]) for id in shared)

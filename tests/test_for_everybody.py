@@ -11,7 +11,7 @@ from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, free_port, link_in, serve
 from playwright.sync_api import Browser, Page, expect
 from test_words import SHIPPED
 
-from app.words import Language
+from app.web.i18n import Language
 
 PAUSE_MS = 600  # of password.js
 SAID = "The two passwords are not the same."

@@ -10,7 +10,7 @@ from conftest import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, SECRETS, Site
 from werkzeug.test import TestResponse
 
 from app import settings
-from app.errors import SettingsError
+from app.settings.problems import SettingsError
 
 PUBLIC = "https://id.example.com"
 

@@ -9,10 +9,10 @@ from conftest import Site
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from app import identities
-from app.db import db
-from app.errors import IdentityError
-from app.models import User
+from app.accounts import datastore, identities
+from app.accounts.identities import IdentityError
+from app.accounts.models import User
+from app.db.engine import db
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_what_the_database_finds_is_compared_again(site: Site) -> None:
     with site.app.app_context():
         db.session.execute(text("UPDATE user SET email = 'not an address' WHERE username = 'alice'"))
         db.session.commit()
-        assert identities.find_account("alice@example.com") is None
-        found = identities.find_account("alice")
+        assert datastore.find_account("alice@example.com") is None
+        found = datastore.find_account("alice")
         assert found is not None
 
 
@@ -124,7 +124,7 @@ def test_the_model_stores_the_normal_form_whatever_writes_it(
     site: Site, column: str, typed: Any, stored: Any
 ) -> None:
     with site.app.app_context():
-        user = identities.find_account("alice")
+        user = datastore.find_account("alice")
         setattr(user, column, typed)
         db.session.commit()
     assert site.rows(User)[0][column] == stored
@@ -135,7 +135,7 @@ def test_the_model_stores_the_normal_form_whatever_writes_it(
 )
 def test_the_model_refuses_what_no_account_can_have(site: Site, column: str, value: str) -> None:
     with site.app.app_context(), pytest.raises(IdentityError, match=column):
-        setattr(identities.find_account("alice"), column, value)
+        setattr(datastore.find_account("alice"), column, value)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from conftest import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 from flask.testing import FlaskCliRunner
 
 import manage
-from app import foreign
+from app.accounts import imported_hashes
+from app.accounts.models import User
 from app.cli import import_notes
-from app.db import db
-from app.models import User
+from app.db.engine import db
 
 PASSWORD = "the password from before"
 
@@ -66,9 +66,9 @@ def test_whoever_comes_from_elsewhere_signs_in_as_ever(site: Site, tmp_path: Pat
         site,
         written(tmp_path, {"email": "dora@example.com", "username": "dora", "password_hash": HASHES[source]}),
     )
-    assert str(password_of(site, "dora@example.com")).startswith(foreign.MARK)
+    assert str(password_of(site, "dora@example.com")).startswith(imported_hashes.MARK)
     assert not site.password_works(PASSWORD + "!", "dora")
-    assert str(password_of(site, "dora@example.com")).startswith(foreign.MARK)
+    assert str(password_of(site, "dora@example.com")).startswith(imported_hashes.MARK)
     assert site.password_works(PASSWORD, "dora")
     assert str(password_of(site, "dora@example.com")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert site.password_works(PASSWORD, "dora@example.com")
@@ -114,7 +114,9 @@ def test_stock_flask_security_comes_along_with_its_salt(site: Site, tmp_path: Pa
     assert site.password_works(password, "dora@example.com")
 
 
-@pytest.mark.parametrize("hashed", ["x", HASHES["werkzeug scrypt"], foreign.STOCK + HASHES["laravel"]])
+@pytest.mark.parametrize(
+    "hashed", ["x", HASHES["werkzeug scrypt"], imported_hashes.STOCK + HASHES["laravel"]]
+)
 def test_a_hash_that_is_none_of_flask_securitys_is_refused(site: Site, tmp_path: Path, hashed: str) -> None:
     file = written(tmp_path, {"email": "dora@example.com", "password_hash": hashed})
     said = imports(site, file, "--from-flask-security", fails=True).output
@@ -213,7 +215,10 @@ BAD_ROWS = [
     ({"email": "b@example.com", "password_hash": "5f4dcc3b5aa765d61d8327deb882cf99"}, "of no known format"),
     ({"email": "b@example.com", "password_hash": HASHES["laravel"][:-1]}, "or cut off"),
     ({"email": "b@example.com", "password_hash": HASHES["laravel"] + "x"}, "of no known format"),
-    ({"email": "b@example.com", "password_hash": foreign.MARK + HASHES["laravel"]}, "of no known format"),
+    (
+        {"email": "b@example.com", "password_hash": imported_hashes.MARK + HASHES["laravel"]},
+        "of no known format",
+    ),
     ({"email": "b@example.com", "password_hash": "scrypt:32768:8:1$salt$" + "0" * 300}, "longer than 246"),
     ({"email": "b@example.com", "active": "perhaps"}, "active: give yes or no"),
     ({"email": "b@example.com", "confirmed_at": "yesterday"}, "confirmed_at: give a time"),
@@ -296,9 +301,9 @@ def test_many_bad_rows_are_counted(site: Site, tmp_path: Path) -> None:
 
 def test_a_hash_of_no_known_format_in_the_table_lets_nobody_in(site: Site) -> None:
     for stored in (
-        foreign.MARK,
-        foreign.MARK + "x",
-        foreign.MARK + HASHES["laravel"][:-1],
+        imported_hashes.MARK,
+        imported_hashes.MARK + "x",
+        imported_hashes.MARK + HASHES["laravel"][:-1],
         HASHES["laravel"],
     ):
         site.change(User, password=stored)

@@ -13,10 +13,15 @@ from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, html_of, load_settings, t
 from flask.testing import FlaskCliRunner
 
 import manage
-from app import alerts, create_app, letters, samples, seals, words
-from app.db import db
-from app.elements import elements_of
-from app.models import User
+from app import create_app
+from app.accounts.models import User
+from app.db import sealed as seals
+from app.db.engine import db
+from app.mail import composing
+from app.mail import operator as operator_mail
+from app.pages import samples
+from app.pages.html_elements import elements_of
+from app.web import i18n
 
 GERMAN = {
     "Reset your %(site)s password": "Neues Passwort für %(site)s",
@@ -118,12 +123,12 @@ def test_a_language_that_is_offered_no_longer_falls_back(speaks: Callable[..., S
 def test_a_message_of_an_older_version_is_in_the_default_language(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = seals.opened
+    opened = seals.decrypt
 
     def without_language(sealed: str | None) -> dict[str, Any]:
         return {name: value for name, value in opened(sealed).items() if name != "language"}
 
-    monkeypatch.setattr(seals, "opened", without_language)
+    monkeypatch.setattr(seals, "decrypt", without_language)
     assert text_of(asks(site, "de")).startswith("Hello,")
 
 
@@ -168,8 +173,8 @@ def test_whoever_sets_a_subject_has_it(speaks: Callable[..., Site]) -> None:
 def test_the_operator_reads_the_default_language(speaks: Callable[..., Site]) -> None:
     site = speaks(RECOVERY_OPERATOR="op@example.com", BABEL_DEFAULT_LOCALE="de")
     with site.app.test_request_context(headers={"Accept-Language": "fr"}):
-        assert words.spoken().name == "fr"
-        alerts.tell("Somebody says that a change of their account was not theirs.")
+        assert i18n.spoken().name == "fr"
+        operator_mail.tell("Somebody says that a change of their account was not theirs.")
         db.session.commit()
     site.work()
     mail = site.mailbox.mails[-1]
@@ -216,11 +221,11 @@ def test_a_preview_is_in_any_language(speaks: Callable[..., Site], tmp_path: Pat
     ],
 )
 def test_text_is_wrapped_at_blanks(text: str, wrapped: str) -> None:
-    assert letters.wrapped(text) == wrapped
+    assert composing.wrapped(text) == wrapped
 
 
 @pytest.fixture
-def sent() -> dict[str, letters.Letter]:
+def sent() -> dict[str, composing.Letter]:
     """Every mail, as it is sent."""
     given = {
         "RECOVERY_SUPPORT_CONTACT": "help@example.com",
@@ -231,17 +236,17 @@ def sent() -> dict[str, letters.Letter]:
         return {mail.name: samples.letter(mail) for mail in samples.MAILS}
 
 
-def test_no_line_of_text_is_long_and_every_sentence_begins_large(sent: dict[str, letters.Letter]) -> None:
+def test_no_line_of_text_is_long_and_every_sentence_begins_large(sent: dict[str, composing.Letter]) -> None:
     for name, letter in sent.items():
         assert letter.text.startswith("Hello,\n\n"), name
         assert "\n\n\n" not in letter.text, name
         for line in letter.text.splitlines():
-            assert len(line) <= letters.COLUMNS_MAX or "://" in line, (name, line)
+            assert len(line) <= composing.COLUMNS_MAX or "://" in line, (name, line)
         for paragraph in letter.text.split("\n\n")[1:]:
             assert paragraph[0].isupper() or paragraph.split()[0] in letter.html, (name, paragraph)
 
 
-def test_every_class_is_styled_where_it_stands(sent: dict[str, letters.Letter]) -> None:
+def test_every_class_is_styled_where_it_stands(sent: dict[str, composing.Letter]) -> None:
     for name, letter in sent.items():
         for element in elements_of(letter.html):
             if element.attributes.get("class"):
@@ -252,7 +257,7 @@ def test_every_class_is_styled_where_it_stands(sent: dict[str, letters.Letter]) 
         assert not re.sub(r"@media [^{]+\{([^{}]+\{[^{}]+\})+\s*\}", "", style).strip(), name
 
 
-def test_nothing_is_loaded_and_outlook_is_told_how_wide(sent: dict[str, letters.Letter]) -> None:
+def test_nothing_is_loaded_and_outlook_is_told_how_wide(sent: dict[str, composing.Letter]) -> None:
     for name, letter in sent.items():
         assert not re.search(r"<(img|link|script|iframe)\b|\bsrc=|url\(|@import|@font-face", letter.html), (
             name
@@ -264,7 +269,7 @@ def test_nothing_is_loaded_and_outlook_is_told_how_wide(sent: dict[str, letters.
         )
 
 
-def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, letters.Letter]) -> None:
+def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, composing.Letter]) -> None:
     seen = 0
     for name, letter in sent.items():
         buttons = re.findall(r'<td class="press[^>]*><a href="([^"]+)"', letter.html)
@@ -278,7 +283,7 @@ def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, letters.Let
 
 def test_a_mail_that_is_written_from_right_to_left() -> None:
     app = create_app(load_settings(), checked=False)
-    with app.app_context(), words.speaking("ar"):
+    with app.app_context(), i18n.speaking("ar"):
         html = samples.letter(samples.MAILS[1]).html
     assert '<html lang="ar" dir="rtl">' in html
     assert re.search(r'<td class="card"[^>]*text-align:right', html)
@@ -311,5 +316,5 @@ def test_a_mail_of_ones_own_gets_the_styles_too(make_site: Callable[..., Site], 
 def test_times_are_in_the_admins_zone_and_say_so() -> None:
     app = create_app(load_settings(BABEL_DEFAULT_TIMEZONE="Europe/Berlin"), checked=False)
     with app.app_context():
-        said = words.moment(datetime.fromisoformat("2026-02-28T14:05:00+00:00"))
+        said = i18n.moment(datetime.fromisoformat("2026-02-28T14:05:00+00:00"))
     assert said.replace("\u202f", " ") == "February 28, 2026, 3:05:00 PM +0100"

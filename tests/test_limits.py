@@ -23,10 +23,11 @@ from conftest import (
 )
 from werkzeug.test import TestResponse
 
-from app import health, limits
-from app.db import db
-from app.errors import SettingsError
-from app.models import ResetLink
+from app.accounts import known_browsers
+from app.db.engine import db
+from app.pages import health
+from app.recovery.link import ResetLink
+from app.settings.problems import SettingsError
 
 FEW = "5 per hour"
 MANY = "1000 per hour"
@@ -238,8 +239,8 @@ def test_nobody_collects_counts_of_their_own(limited: Any) -> None:
         visitor.sign_in()
     cookies = {visitor.client.get_cookie("sparekey_known", domain="127.0.0.1").value for visitor in once_in}
     with site.app.app_context():
-        browsers = {limits._signer().loads(cookie)[0] for cookie in cookies}
-    assert browsers <= set(range(limits.BROWSERS))
+        browsers = {known_browsers._signer().loads(cookie)[0] for cookie in cookies}
+    assert browsers <= set(range(known_browsers.BROWSERS))
 
 
 def test_a_slip_at_the_known_browser_is_forgiven_by_a_reset(limited: Any) -> None:

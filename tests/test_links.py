@@ -16,9 +16,12 @@ from conftest import BOTH, NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, c
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from app import links, outbox, settings
-from app.db import db
-from app.models import ResetLink, User
+from app import settings
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import outbox
+from app.recovery import link as links
+from app.recovery.link import ResetLink
 
 pytestmark = BOTH
 

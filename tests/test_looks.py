@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import flask_security
 import gallery
 import pytest
 import stage as stages
-from conftest import skip_or_fail
+from conftest import ROOT, load_settings, skip_or_fail
+from looks import page_samples
 from playwright.sync_api import Browser
 from stage import RULES, RULES_OF_COLOURS, RULES_OF_MAILS, Stage, stage
+
+from app import create_app
+from app.pages import template_checks
+from app.pages.html_elements import elements_of
+from app.pages.template_trees import Trees
+from app.settings.checks import errors
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Passing SelectField choices as tuples"
@@ -18,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 # One that is read from the left, and one that is read from the right.
 LOCALES = ("en", "ar")
+STOCK = Path(flask_security.__file__).parent / "templates"
 BOTH_WAYS = pytest.mark.parametrize("locale", LOCALES)
 WIDTHS = (320, 360, 768, 1280)  # 320 is also a window of 1280 at 400 % (WCAG 1.4.10)
 
@@ -48,6 +58,47 @@ def seen(on: Stage, shown: dict[str, str], look: Callable[[], list[str]]) -> str
 
 def html_of_mails(locale: str) -> dict[str, str]:
     return {name: letter.html for name, letter in gallery.mails_in(locale).items()}
+
+
+def test_every_page_has_a_sample_and_renders_in_all_its_states() -> None:
+    """Of Flask-Security's there are those that Sparekey has no feature for, and those that pages are made of."""
+    not_shown = {"base", "change_username", "logout_user", "send_login"}
+    of_flask_security = {name for name in templates_in(STOCK) if name not in not_shown}
+    with gallery.asked("full", "en"):
+        sampled = {page.template for page in page_samples.pages()}
+    assert of_flask_security <= sampled
+    assert templates_in(ROOT / "templates") - {"base", "inbox", "inbox_mail"} == sampled
+    assert all("</html>" in html for html in gallery.pages_in().values())
+
+
+def templates_in(folder: Path) -> set[str]:
+    return {path.stem for path in (folder / "security").glob("[!_]*.html")}
+
+
+def test_every_form_sends_its_fields_and_the_check_needs_the_same_ones() -> None:
+    """An identity is the field `email` of most forms; what is asked of a passkey comes with the token."""
+    as_read = {"identity": "email", "credential": "csrf_token"}
+    sent: dict[str, set[str]] = {}
+    with gallery.asked("full", "en") as app:
+        for page in page_samples.pages():
+            elements = elements_of(gallery.rendered(page))
+            assert {*page.fields} <= {element.attributes.get("name") for element in elements}, page.name
+            sent.setdefault(page.template, set()).update(as_read.get(field, field) for field in page.fields)
+        trees = Trees(app.jinja_env)
+        for template, fields in sent.items():
+            name = f"security/{template}.html"
+            needed = trees.fields_needed(name, trees.names(name) - {*app.jinja_env.globals})
+            assert {as_read.get(field, field) for field in needed} == fields, template
+            assert trees.fields_missing(name, needed) == [], template
+
+
+@pytest.mark.parametrize("folder", [ROOT / "templates", STOCK], ids=["ours", "Flask-Security's"])
+def test_a_page_that_is_copied_is_no_error_when_all_is_switched_on(folder: Path) -> None:
+    settings = load_settings(**gallery.DEPLOYMENTS["full"], RECOVERY_TEMPLATE_DIR=str(folder))
+    app = create_app(settings, checked=False)
+    with app.app_context():
+        found = template_checks.of_templates()
+    assert [finding for finding in errors(found) if "/email/" not in finding.where] == []
 
 
 @BOTH_WAYS

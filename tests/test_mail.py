@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import NEW_PASSWORD, Site, html_of, link_in, text_of
 
-from app import letters
+from app.mail import composing
 
 
 def instructions(site: Site) -> Any:
@@ -116,7 +116,7 @@ def test_a_long_name_of_the_sender_and_a_long_subject_hold_no_word_that_is_too_l
     name, subject = "مرحبا بكم في خدمة استعادة كلمات المرور, لهذه «المؤسسة»", "Ваш новый пароль " * 9
     site: Site = make_site(MAIL_DEFAULT_SENDER=f'"{name}" <id@bücher.example>')
     with site.app.app_context():
-        mail = letters.as_mail(letters.Letter("a@example.com", subject, "Hello", ""), "<1@example.com>")
+        mail = composing.as_mail(composing.Letter("a@example.com", subject, "Hello", ""), "<1@example.com>")
     words = re.findall(rb"=\?\S+\?=", mail.data)
     assert max(len(word) for word in words) <= 75 < len(b"".join(words))
     read = email.message_from_bytes(mail.data, policy=email.policy.compat32)

@@ -13,10 +13,15 @@ from conftest import BOTH, NEW_PASSWORD, Admin, Mailbox, Site, at_work, link_in,
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, select
 
-from app import health, purge, readings, tally
-from app.db import db
-from app.errors import SettingsError
-from app.models import EventTotal, OutboxMessage, RecoveryEvent
+from app.cli import retention
+from app.db import event_totals
+from app.db.audit import RecoveryEvent
+from app.db.engine import db
+from app.db.event_totals import EventTotal
+from app.mail import heartbeat
+from app.mail.outbox import OutboxMessage
+from app.pages import health, prometheus
+from app.settings.problems import SettingsError
 
 TOKEN = "wR7tY2uI9oP4aS6dF1gH8jK3lZ5xC0vB"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -138,19 +143,19 @@ def ago(seconds: float) -> datetime:
 @BOTH
 def test_what_waits_and_for_how_long(site: Site) -> None:
     found = numbers(site)
-    assert {found["sparekey_mails", state] for state in readings.WAITING} == {0}
+    assert {found["sparekey_mails", state] for state in prometheus.WAITING} == {0}
     site.mailbox.refuse_only["alice@example.com"] = "451 later"
     site.ask("alice")
     site.work()
     site.ask("bob")
     site.change(OutboxMessage, OutboxMessage.id == 1, created_at=ago(100))
     found = numbers(site)
-    assert [found["sparekey_mails", state] for state in readings.WAITING] == [1, 1, 0]
+    assert [found["sparekey_mails", state] for state in prometheus.WAITING] == [1, 1, 0]
     assert found["sparekey_oldest_mail_seconds", "untried"] < 5
     assert 100 <= found["sparekey_oldest_mail_seconds", "retried"] < 105
     site.change(OutboxMessage, OutboxMessage.id == 1, state="given_up")
     found = numbers(site)
-    assert [found["sparekey_mails", state] for state in readings.WAITING] == [1, 0, 1]
+    assert [found["sparekey_mails", state] for state in prometheus.WAITING] == [1, 0, 1]
 
 
 def test_workers_and_what_is_wrong(site: Site) -> None:
@@ -200,19 +205,19 @@ def add(site: Site, many: int, seconds_ago: float = 3600) -> None:
 
 def mark(site: Site) -> int:
     with site.app.app_context():
-        return tally.mark()
+        return event_totals.mark()
 
 
 @BOTH
 def test_no_count_ever_goes_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "BATCH", 7)
+    monkeypatch.setattr(event_totals, "BATCH", 7)
     add(site, 30, seconds_ago=200 * 86_400)
     site.ask("nobody")
     before = events(numbers(site))
     with site.app.app_context():
-        while tally.fold(least=1):
+        while event_totals.fold(least=1):
             assert events(numbers(site)) == before
-        assert purge.run()["events"] == 30
+        assert retention.run()["events"] == 30
     assert mark(site) == 30
     assert events(numbers(site)) == before
     assert len(site.events()) == 1
@@ -224,7 +229,7 @@ def test_what_may_not_be_committed_yet_is_not_added(site: Site) -> None:
     add(site, 5)
     add(site, 5, seconds_ago=60)
     with site.app.app_context():
-        while tally.fold(least=1):
+        while event_totals.fold(least=1):
             pass
     assert mark(site) == 5
     assert events(numbers(site)) == {"refused link_used": 10}
@@ -233,38 +238,38 @@ def test_what_may_not_be_committed_yet_is_not_added(site: Site) -> None:
 @BOTH
 def test_two_who_add_at_once_add_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     add(site, 50)
-    look = tally._newest_settled
+    look = event_totals._newest_settled
 
     def while_another_adds() -> int:
         settled = look()
-        monkeypatch.setattr(tally, "_newest_settled", look)
+        monkeypatch.setattr(event_totals, "_newest_settled", look)
         with site.app.app_context():
-            assert tally.fold(least=1)
+            assert event_totals.fold(least=1)
         return settled
 
-    monkeypatch.setattr(tally, "_newest_settled", while_another_adds)
+    monkeypatch.setattr(event_totals, "_newest_settled", while_another_adds)
     with site.app.app_context():
-        assert tally.fold(least=1)
-        assert not tally.fold(least=1)
+        assert event_totals.fold(least=1)
+        assert not event_totals.fold(least=1)
     assert events(numbers(site)) == {"refused link_used": 50}
 
 
 def test_a_worker_adds_when_it_is_worth_it(site: Site) -> None:
-    add(site, tally.WORTH_IT - 1)
+    add(site, event_totals.WORTH_IT - 1)
     with site.app.app_context():
-        health.Presence().renew()
-        assert tally.mark() == 0
+        heartbeat.Presence().renew()
+        assert event_totals.mark() == 0
     add(site, 1)
     with site.app.app_context():
-        health.Presence().renew()
-        assert tally.mark() == tally.WORTH_IT
+        heartbeat.Presence().renew()
+        assert event_totals.mark() == event_totals.WORTH_IT
 
 
 def test_a_look_costs_no_more_than_what_is_new(site: Site) -> None:
     """However many events there are: a range of the key is read, and the totals."""
     add(site, 5_000)
     with site.app.app_context():
-        while tally.fold(least=1):
+        while event_totals.fold(least=1):
             pass
         statement, plan = [], []
 
@@ -272,7 +277,7 @@ def test_a_look_costs_no_more_than_what_is_new(site: Site) -> None:
             statement.append((words, parameters))
 
         event.listen(db.engine, "before_cursor_execute", note)
-        tally.counts()
+        event_totals.counts()
         event.remove(db.engine, "before_cursor_execute", note)
         with db.engine.connect() as connection:
             for words, parameters in statement:

@@ -20,12 +20,17 @@ from conftest import BOTH, Admin, Mailbox, Site, at_work, free_port, load_settin
 from sqlalchemy import delete, text
 from sqlalchemy.exc import DataError, OperationalError
 
-from app import health, letters, mail, outbox, settings, worker
-from app.askings import form_of
-from app.db import db
-from app.errors import MailHeld, SettingsError
-from app.identities import known_as
-from app.models import OutboxMessage, User, WorkerSign
+from app import settings
+from app.accounts.identities import identity_key, known_as
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import composing, delivery, heartbeat, outbox, worker
+from app.mail.errors import MailHeld
+from app.mail.heartbeat import WorkerSign
+from app.mail.outbox import OutboxMessage
+from app.recovery import instructions
+from app.settings import schema
+from app.settings.problems import SettingsError
 
 pytestmark = BOTH
 
@@ -63,7 +68,7 @@ def test_nothing_that_can_be_typed_takes_the_place_of_somebody_elses_mail(site: 
     """What is of no kind is nobody's, also when it is typed as a known identity is written inside."""
     for known in ("alice@example.com", "alice"):
         with site.app.app_context():
-            assert form_of(str(known_as(known))) != form_of(known)
+            assert identity_key(str(known_as(known))) != identity_key(known)
     site.ask("alice@example.com")
     site.ask("('email', 'alice@example.com')")
     assert len(site.messages()) == 2
@@ -134,7 +139,7 @@ def test_a_flood_for_one_account_does_not_delay_the_others(site: Site) -> None:
 def test_a_full_outbox_answers_as_always_and_says_so_in_the_log(
     make_site: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "COUNT_SECONDS", 0)
+    monkeypatch.setattr(outbox, "COUNT_SECONDS", 0)
     site: Site = make_site(RECOVERY_MAIL_WAITING_MAX=2)
     answers = [site.ask(f"nobody{number}@example.com") for number in range(4)]
     assert len({(answer.status_code, answer.text) for answer in answers}) == 1
@@ -152,7 +157,7 @@ def test_the_notice_of_a_changed_password_is_never_cut_off(
 ) -> None:
     site: Site = make_site(RECOVERY_MAIL_WAITING_MAX=1)
     link = site.new_link()
-    monkeypatch.setattr(health, "COUNT_SECONDS", 0)
+    monkeypatch.setattr(outbox, "COUNT_SECONDS", 0)
     site.ask("nobody")
     site.visitor().set_password(link)
     site.work()
@@ -166,7 +171,7 @@ def test_the_notice_of_a_changed_password_is_never_cut_off(
 def test_after_an_outage_mails_go_out_oldest_first_and_no_attempt_was_counted(
     make_site: Any, mailbox: Mailbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.errors.RelayAway.pause", 0.2)
+    monkeypatch.setattr("app.mail.errors.RelayAway.pause", 0.2)
     caplog.set_level(logging.INFO)
     port = free_port()
     site: Site = make_site(MAIL_PORT=port)
@@ -263,9 +268,9 @@ def test_a_clock_that_is_set_back_makes_no_mail_wait_for_it(site: Site) -> None:
     assert site.work() == 0
     site.mailbox.refuse.clear()
     with site.app.app_context():
-        assert health.mend_clock() == 2
+        assert heartbeat.mend_clock() == 2
         db.session.commit()
-        assert health.mend_clock() == 0
+        assert heartbeat.mend_clock() == 0
         now = db.session.scalar(db.select(outbox.utcnow()))
         if isinstance(now, str):
             now = datetime.fromisoformat(now)
@@ -284,11 +289,11 @@ def test_what_was_never_tried_is_due_again_at_once(site: Site) -> None:
 def test_a_clock_that_is_set_back_raises_nobody_from_the_dead(site: Site) -> None:
     """A worker's sign from the future proves nothing, and the next worker sweeps it out."""
     with site.app.app_context():
-        health.Presence().renew()
+        heartbeat.Presence().renew()
     shift(site, by=HOUR)
     assert "no_worker" in site.visitor().open("/readyz").json["problems"]
     with site.app.app_context():
-        other = health.Presence()
+        other = heartbeat.Presence()
         other.name = "another:1"
         other.renew()
         assert db.session.scalars(db.select(WorkerSign.name)).all() == ["another:1"]
@@ -346,7 +351,7 @@ def test_sqlite_is_for_one_machine(database: Any) -> None:
         with pytest.raises(SettingsError, match="SQLite serves one machine; for RECOVERY_MACHINES take Post"):
             load_settings(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MACHINES=2)
     else:
-        assert isinstance(load_settings(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MACHINES=2), settings.Settings)
+        assert isinstance(load_settings(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MACHINES=2), schema.Settings)
 
 
 # --- What no mail's fault is, and what is ---------------------------------------------------------
@@ -373,10 +378,10 @@ def test_a_relay_that_hangs_up_between_two_mails_costs_no_attempt(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is found out when the second was claimed already: that one goes back as it was."""
-    monkeypatch.setattr("app.relay.EmailBackend._still_stands", lambda _: False)
+    monkeypatch.setattr("app.mail.smtp.EmailBackend._still_stands", lambda _: False)
     site.ask("alice")
     site.ask("bob")
-    with site.app.app_context(), closing(mail.mailman.get_connection()) as relay:
+    with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
         relay.open()
         message = outbox.claim()
         assert message is not None
@@ -391,14 +396,14 @@ def test_a_relay_that_hangs_up_between_two_mails_costs_no_attempt(
 @pytest.mark.requirement("R2")
 def test_readyz_does_not_tell_whose_mail_is_refused_for_now(site: Site) -> None:
     with site.app.app_context():
-        health.Presence().renew()
+        heartbeat.Presence().renew()
     site.mailbox.refuse["RCPT"] = "452 mailbox full"
     site.ask("alice")
     site.ask("nobody")
     site.work()
     shift(site, by=-timedelta(minutes=20))
     with site.app.app_context():
-        other = health.Presence()
+        other = heartbeat.Presence()
         other.renew()
     assert site.visitor().open("/readyz").json["problems"] == []
 
@@ -421,17 +426,17 @@ def test_mails_that_never_went_out_do_not_use_up_the_day(make_site: Any) -> None
 def test_a_lease_that_is_lost_while_the_mail_is_written_sends_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = letters.as_mail
+    written = composing.as_mail
 
     def be_slow(letter: Any, message_id: Any) -> Any:
         site.change(OutboxMessage, OutboxMessage.state == "waiting", claim="another worker's")
         return written(letter, message_id)
 
-    monkeypatch.setattr("app.lease.pause", lambda: 0.0)  # the lease is looked at from the start
+    monkeypatch.setattr("app.mail.lease.pause", lambda: 0.0)  # the lease is looked at from the start
     if make_site_is_sqlite(site):  # the other worker's write would wait for ours
         monkeypatch.setattr(outbox, "renew", lambda _: False)
     else:
-        monkeypatch.setattr(letters, "as_mail", be_slow)
+        monkeypatch.setattr(composing, "as_mail", be_slow)
     site.ask()
     site.work()
     assert site.mailbox.mails == []
@@ -466,7 +471,7 @@ def test_a_database_that_fails_while_a_mail_is_written_costs_one_pause(
     def fail(*_: Any) -> Any:
         raise OperationalError("SELECT", {}, Exception("permission denied for table user"))
 
-    monkeypatch.setattr(mail, "find_account", fail)
+    monkeypatch.setattr(instructions, "find_account", fail)
     site.ask()
     site.work()
     [message] = site.messages()
@@ -507,7 +512,7 @@ def test_what_a_relay_says_can_always_be_written_down(site: Site, monkeypatch: p
     def refuse(*_: Any) -> None:
         raise smtplib.SMTPDataError(451, b"later\x00\x1b[2J\xff" + b"x" * 300)
 
-    monkeypatch.setattr("app.relay.EmailBackend.send_messages", refuse)
+    monkeypatch.setattr("app.mail.smtp.EmailBackend.send_messages", refuse)
     site.ask()
     site.work()
     [message] = site.messages()
@@ -554,10 +559,10 @@ def test_a_process_that_froze_with_the_oldest_mail_does_not_stop_the_others(
 def test_as_soon_as_mail_flows_again_it_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the last of a long backlog is out."""
     heard = []
-    monkeypatch.setattr(worker, "work_on", lambda *_: heard.append(health.workers()))
+    monkeypatch.setattr(worker, "work_on", lambda *_: heard.append(heartbeat.workers()))
     site.ask("alice")
     with site.app.app_context():
-        presence = health.Presence()
+        presence = heartbeat.Presence()
         presence.says("the relay is away")
         worker.work_until_done(presence=presence)
     assert heard == [[None]]

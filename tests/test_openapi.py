@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app import openapi
-from app.models import User
+from app.accounts.models import User
+from app.pages import openapi
 
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "40"))  # `make fuzz` takes 500
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

@@ -15,10 +15,10 @@ import pytest
 from conftest import BOTH, Site, free_port, link_in, text_of
 from sqlalchemy.exc import OperationalError
 
-from app import letters, mail, outbox, worker
-from app.db import db
-from app.errors import RelayAway
-from app.models import OutboxMessage
+from app.db.engine import db
+from app.mail import composing, delivery, outbox, worker
+from app.mail.errors import RelayAway
+from app.mail.outbox import OutboxMessage
 
 pytestmark = BOTH
 
@@ -38,7 +38,7 @@ def test_a_relay_that_is_down_costs_time_and_nothing_else(make_site: Any, mailbo
     # Nobody was looked up yet: known and unknown wait alike, and no attempt was counted.
     assert [(row["state"], row["attempts"]) for row in site.messages()] == [("waiting", 0)] * 2
     site.app.config["MAIL_PORT"] = mailbox.port
-    mail.mailman.init_app(site.app)
+    delivery.mailman.init_app(site.app)
     site.work()
     assert [box[0] for box in mailbox.envelopes] == ["alice@example.com"]
     assert site.messages()[0]["state"] == "sent"
@@ -50,8 +50,8 @@ def test_every_attempt_carries_the_same_link_and_message_id(site: Site) -> None:
     with site.app.app_context():
         claimed = outbox.claim()
         assert claimed is not None
-        with closing(mail.mailman.get_connection()) as relay:
-            mail.deliver(claimed, relay)  # and the worker dies before it can say so
+        with closing(delivery.mailman.get_connection()) as relay:
+            delivery.deliver(claimed, relay)  # and the worker dies before it can say so
         db.session.rollback()
     assert site.work() == 0  # the lease still runs
     make_due(site)
@@ -197,7 +197,7 @@ def test_what_was_typed_rests_sealed_and_is_erased_when_settled(site: Site) -> N
 def test_any_failure_keeps_the_message(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ask()
     with monkeypatch.context() as broken:
-        broken.setattr(letters, "as_mail", lambda *_: 1 / 0)
+        broken.setattr(composing, "as_mail", lambda *_: 1 / 0)
         site.work()
     assert site.messages()[0]["state"] == "waiting"
     assert site.messages()[0]["reason"] == "ZeroDivisionError: division by zero"
@@ -213,7 +213,7 @@ def test_a_token_never_stands_in_a_reason(site: Site, monkeypatch: pytest.Monkey
             f"can not send {text_of(message_from_bytes(mails[0].data, policy=default))}"
         )
 
-    monkeypatch.setattr("app.relay.EmailBackend.send_messages", refuse)
+    monkeypatch.setattr("app.mail.smtp.EmailBackend.send_messages", refuse)
     site.ask()
     site.work()
     assert "/reset/[token]" in site.messages()[0]["reason"]
@@ -253,7 +253,7 @@ def test_a_log_that_blocks_holds_no_lock(site: Site, monkeypatch: pytest.MonkeyP
     asked: list[int] = []
     monkeypatch.setattr(worker.log, "info", lambda *_: asked.append(site.ask("nobody").status_code))
     site.ask()
-    with site.app.app_context(), closing(mail.mailman.get_connection()) as relay:
+    with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
         claimed = outbox.claim()
         assert claimed is not None
         worker.work_on(claimed, relay, threading.Event())

@@ -10,10 +10,12 @@ import pytest
 from conftest import NEW_PASSWORD, NOBODYS, OLD_PASSWORD, Site
 from sqlalchemy import text
 
-from app import health
-from app.audit import without_secrets
-from app.db import db
-from app.models import OutboxMessage, User, WorkerSign
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import heartbeat, outbox
+from app.mail.heartbeat import WorkerSign
+from app.mail.outbox import OutboxMessage
+from app.web.logging import redact
 from examples.demo import inbox
 
 
@@ -63,11 +65,11 @@ def test_readyz_says_what_does_not_work(make_site: Any, monkeypatch: pytest.Monk
         said = {"database": True, "worker": worker, "mail": mail, "problems": list(problems)}
         return 503 if problems else 200, said
 
-    monkeypatch.setattr(health, "COUNT_SECONDS", 0)
+    monkeypatch.setattr(outbox, "COUNT_SECONDS", 0)
     assert seen() == report(False, True, "no_worker")
     with site.app.app_context():
         for _ in range(2):
-            health.Presence().renew()
+            heartbeat.Presence().renew()
     assert seen(Host="10.0.0.7:8000") == report(True, True)
     site.ask()
     site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=datetime(2020, 1, 1))
@@ -314,5 +316,5 @@ def test_tokens_stay_out_of_logs(site: Site, caplog: pytest.LogCaptureFixture, l
 
 
 def test_what_is_no_secret_stays_readable_in_logs() -> None:
-    assert without_secrets("/reset/~handle and 1234") == "/reset/~handle and 1234"
-    assert without_secrets("to <alice@example.com>: 450") == "to <[address]>: 450"
+    assert redact("/reset/~handle and 1234") == "/reset/~handle and 1234"
+    assert redact("to <alice@example.com>: 450") == "to <[address]>: 450"

@@ -15,9 +15,9 @@ from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, load_settings
 from flask_security.utils import get_hmac
 from passlib.hash import argon2, pbkdf2_sha256
 
-from app import blocklist, breaches, hashing
-from app.errors import SettingsError
-from app.models import User
+from app.accounts import breaches, common_passwords, hashing
+from app.accounts.models import User
+from app.settings.problems import SettingsError
 
 
 def redeem(site: Site, link: str, password: str) -> Any:
@@ -50,7 +50,7 @@ COMMON = [
 @pytest.mark.parametrize("password", COMMON)
 @pytest.mark.requirement("R30")
 def test_what_is_tried_first_is_refused(password: str) -> None:
-    assert blocklist.is_common(password)
+    assert common_passwords.is_common(password)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_is_tried_first_is_refused(password: str) -> None:
 )
 @pytest.mark.requirement("R29", "R30")
 def test_a_phrase_is_compared_as_a_whole(password: str) -> None:
-    assert not blocklist.is_common(password)
+    assert not common_passwords.is_common(password)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_a_phrase_is_compared_as_a_whole(password: str) -> None:
 )
 @pytest.mark.requirement("R30")
 def test_names_of_the_account_and_the_site_are_refused(password: str) -> None:
-    assert blocklist.is_about(password, ["alice@example.com", "alice", "", "Example"])
-    assert not blocklist.is_about("my name is alice, and that is all", ["alice@example.com", "alice"])
+    assert common_passwords.is_about(password, ["alice@example.com", "alice", "", "Example"])
+    assert not common_passwords.is_about("my name is alice, and that is all", ["alice@example.com", "alice"])
 
 
 @pytest.mark.requirement("R30", "R34")

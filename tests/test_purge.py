@@ -29,11 +29,15 @@ from conftest import (
 )
 from sqlalchemy import event, insert, select, text
 
-from app import objections, purge, tally
-from app.cli import purge as command
-from app.db import db
-from app.errors import SettingsError
-from app.models import FsRefreshTracker, OutboxMessage, RecoveryEvent, ResetLink
+from app.accounts.models import FsRefreshTracker
+from app.cli import retention
+from app.db import event_totals
+from app.db.audit import RecoveryEvent
+from app.db.engine import db
+from app.mail.outbox import OutboxMessage
+from app.recovery import not_me
+from app.recovery.link import ResetLink
+from app.settings.problems import SettingsError
 
 GONE = {"links": 1, "mails": 1, "mails_not_sent": 1, "dead_letters": 0, "events": 4, "refresh_tokens": 0}
 
@@ -53,7 +57,7 @@ def age(site: Site, days: float) -> None:
 
 
 def purges(site: Site, *words: str) -> Result:
-    ended = site.app.test_cli_runner().invoke(command.purge, words)
+    ended = site.app.test_cli_runner().invoke(retention.purge, words)
     assert ended.exit_code == 0, ended.output
     return ended
 
@@ -61,7 +65,7 @@ def purges(site: Site, *words: str) -> Result:
 def counted(site: Site) -> dict[str, int]:
     with site.app.app_context():
         sums: dict[str, int] = {}
-        for kind, reason, _, count, _ in tally.counts():
+        for kind, reason, _, count, _ in event_totals.counts():
             sums[f"{kind} {reason}".strip()] = sums.get(f"{kind} {reason}".strip(), 0) + count
         return sums
 
@@ -92,7 +96,7 @@ def test_the_command_says_what_went(site: Site) -> None:
     age(site, 40)
     assert "links           1" in purges(site, "--dry-run").output
     assert purges(site).output.splitlines()[0].split() == ["what", "deleted"]
-    assert command.purge.help
+    assert retention.purge.help
 
 
 @BOTH
@@ -152,7 +156,7 @@ def test_this_was_not_me_works_as_long_as_it_says(site: Site) -> None:
     visitor = site.visitor()
     visitor.set_password(site.new_link())
     site.work()
-    age(site, objections.VALID_SECONDS / 86_400 - 0.01)
+    age(site, not_me.VALID_SECONDS / 86_400 - 0.01)
     purges(site)
     [notice] = [text_of(mail) for mail in site.mailbox.mails if "was changed" in mail["Subject"]]
     [link] = [word for word in notice.split() if "/not-me/" in word]
@@ -212,8 +216,8 @@ def fill(site: Site, many: int, days: float = 400) -> None:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purge, "BATCH", 20)
-    monkeypatch.setattr(tally, "BATCH", 30)
+    monkeypatch.setattr(retention, "BATCH", 20)
+    monkeypatch.setattr(event_totals, "BATCH", 30)
 
 
 @BOTH
@@ -224,7 +228,7 @@ def test_two_at_once_beside_a_worker_and_people_lose_nothing(site: Site) -> None
 
     def run() -> None:
         with site.app.app_context():
-            found.append(purge.run())
+            found.append(retention.run())
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     with at_work(site) as stop:
@@ -267,7 +271,7 @@ def test_killed_after_any_statement_it_is_finished_by_the_next(site: Site, make_
         event.listen(engine, "after_cursor_execute", die)
         try:
             with site.app.app_context():
-                purge.run()
+                retention.run()
         except Killed:
             deaths += 1
         finally:
@@ -284,10 +288,10 @@ def test_no_statement_of_a_purge_scans_a_table(site: Site) -> None:
         is_sqlite = db.engine.dialect.name == "sqlite"
         db.session.execute(text("ANALYZE"))
         db.session.commit()
-        for kind in purge._kinds():
+        for kind in retention._kinds():
             if kind.table is FsRefreshTracker:
                 continue  # there are none here: tests/test_queries.py asks
-            some = select(kind.table.id).where(*kind.which).order_by(kind.by).limit(purge.BATCH)
+            some = select(kind.table.id).where(*kind.which).order_by(kind.by).limit(retention.BATCH)
             words = str(some.compile(db.engine, compile_kwargs={"literal_binds": True}))
             explain = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
             plan = [str(row[-1]) for row in db.session.execute(text(explain + words.replace(":", "\\:")))]
@@ -322,7 +326,7 @@ def test_nobody_who_asks_waits_long_beside_it(site: Site) -> None:
 
     def run() -> None:
         with site.app.app_context():
-            purge.run()
+            retention.run()
         done.set()
 
     path = str(site.app.config["SQLALCHEMY_DATABASE_URI"]).removeprefix("sqlite:///")

@@ -16,11 +16,16 @@ from alembic.migration import MigrationContext
 from conftest import BOTH, NEW_PASSWORD, Mailbox, Site, load_settings, text_of
 from sqlalchemy import Connection, Engine, event, insert, inspect, text
 
-from app import create_app, health, outbox, purge
-from app.cli.imports import import_users
-from app.db import db
-from app.errors import MailHeld
-from app.models import OutboxMessage, RecoveryEvent, ResetLink
+from app import create_app
+from app.cli import retention
+from app.cli.import_users import import_users
+from app.db.audit import RecoveryEvent
+from app.db.engine import db
+from app.mail import heartbeat, outbox
+from app.mail.errors import MailHeld
+from app.mail.outbox import OutboxMessage
+from app.pages import health
+from app.recovery.link import ResetLink
 
 METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"
 EPOCH = datetime(2020, 1, 1)  # long ago
@@ -148,7 +153,7 @@ def test_no_statement_of_what_looks_on_scans_a_table(make_site: Any) -> None:
     site = make_site(RECOVERY_METRICS_TOKEN=METRICS_TOKEN)
     site.ask()
     with watched(site) as seen, site.app.app_context():
-        with health.Presence() as presence:
+        with heartbeat.Presence() as presence:
             presence.renew()
             assert health.look().worker
         assert site.visitor().open("/readyz").status_code == 503  # the worker is gone
@@ -192,8 +197,8 @@ def test_no_statement_of_a_purge_scans_a_table(site: Site) -> None:
     site.change(OutboxMessage, OutboxMessage.id > 0, created_at=EPOCH, due_at=EPOCH, settled_at=EPOCH)
     site.change(RecoveryEvent, RecoveryEvent.id > 0, at=EPOCH)
     with watched(site) as seen, site.app.app_context():
-        assert purge.count()["links"] == 1
-        gone = purge.run()
+        assert retention.count()["links"] == 1
+        gone = retention.run()
     assert gone["links"] == gone["mails"] == 1
     assert gone["events"] > 0
     assert_none_scans(site, seen)

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from conftest import PUBLIC_URL, ROOT, SECRETS
 
 import manage
-from app import layers, settings
+from app import settings
 from app.cli import reference
+from app.settings import library_settings, schema, sources
 
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
 SECTIONS = """The site, Links, Identities, Pages or single-page clients, Languages, Mail, Passwords, Limits, Sign-in features,
@@ -28,8 +29,8 @@ def types(*words: str, **environ: str) -> Any:
 
 def test_every_setting_is_explained_and_nothing_else() -> None:
     entries = reference.entries()
-    assert set(settings.declared()) <= entries.keys()
-    assert entries.keys() - set(settings.declared()) <= settings.of_flask_security().keys()
+    assert set(schema.declared()) <= entries.keys()
+    assert entries.keys() - set(schema.declared()) <= library_settings.of_flask_security().keys()
     for entry in entries.values():
         assert len(entry.meaning) > 20, entry.name
         assert entry.section, entry.name
@@ -37,7 +38,7 @@ def test_every_setting_is_explained_and_nothing_else() -> None:
 
 def test_a_default_is_what_the_code_takes() -> None:
     """Defaults stand in the reference alone: what is shown there is what is read."""
-    defaults = tomllib.loads(layers.DEFAULTS.read_text())
+    defaults = tomllib.loads(sources.DEFAULTS.read_text())
     assert {
         name: entry.value for name, entry in reference.entries().items() if not entry.is_example
     }.keys() == (defaults.keys())
@@ -45,7 +46,7 @@ def test_a_default_is_what_the_code_takes() -> None:
     for name, value in defaults.items():
         assert getattr(loaded, name) == settings.normal(name, value), name
     no_default = [name for name, entry in reference.entries().items() if entry.is_example]
-    fields = settings.Settings.model_fields
+    fields = schema.Settings.model_fields
     assert all(
         name not in fields or fields[name].default in (None, ...) or fields[name].is_required()
         for name in no_default

@@ -21,11 +21,12 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from conftest import Mailbox, Site, served
 from servers import free_port
 
-from app import outbox, worker
-from app.db import db
-from app.errors import RelayAway, RelayMisconfigured
-from app.mail import mailman
-from app.models import OutboxMessage, User
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import outbox, worker
+from app.mail.delivery import mailman
+from app.mail.errors import RelayAway, RelayMisconfigured
+from app.mail.outbox import OutboxMessage
 
 # The test relay takes passwords in the clear on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
@@ -230,7 +231,7 @@ def test_a_batch_goes_over_one_connection(site: Site) -> None:
 
 
 def test_a_connection_that_broke_meanwhile_is_made_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.relay.MOMENT_SECONDS", 0)
+    monkeypatch.setattr("app.mail.smtp.MOMENT_SECONDS", 0)
     site.ask("alice")
     site.ask("bob")
     site.mailbox.refuse["NOOP"] = "421 closing"

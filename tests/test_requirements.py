@@ -47,11 +47,18 @@ from test_features import FEATURES
 from test_nothing_lost import HOUR, shift
 from werkzeug.test import TestResponse
 
-from app import create_app, issuing, links, mail, outbox, settings
-from app.db import db, utcnow
-from app.errors import IdentityError, SettingsError
-from app.identities import find_account
-from app.models import OutboxMessage, ResetLink, User
+from app import create_app, settings
+from app.accounts.datastore import find_account
+from app.accounts.identities import IdentityError
+from app.accounts.models import User
+from app.db.clock import utcnow
+from app.db.engine import db
+from app.mail import delivery, outbox
+from app.mail.outbox import OutboxMessage
+from app.recovery import issuing
+from app.recovery import link as links
+from app.recovery.link import ResetLink
+from app.settings.problems import SettingsError
 
 FORM_AND_JSON = pytest.mark.parametrize("by", ["form", "json"])
 LONG_AGO = datetime(2020, 1, 1)
@@ -574,12 +581,12 @@ def test_no_weaker_hash_can_be_chosen(name: str, value: Any) -> None:
 def test_a_reset_succeeds_while_the_relay_is_down_and_is_told_later(site: Site, by: str) -> None:
     link, port = site.new_link(), site.app.config["MAIL_PORT"]
     site.app.config["MAIL_PORT"] = free_port()
-    mail.mailman.init_app(site.app)
+    delivery.mailman.init_app(site.app)
     assert redeem(site, by, link)
     assert site.password_works(NEW_PASSWORD)
     assert (site.messages()[-1]["kind"], site.messages()[-1]["state"]) == ("reset_notice", "waiting")
     site.app.config["MAIL_PORT"] = port
-    mail.mailman.init_app(site.app)
+    delivery.mailman.init_app(site.app)
     site.work()
     assert "was changed" in site.mailbox.mails[-1]["Subject"]
 
@@ -781,7 +788,7 @@ def test_every_answer_is_no_store(make_site: Any, monkeypatch: pytest.MonkeyPatc
     answers += [visitor.set_password(link, "short"), visitor.set_password(link), visitor.open("/reset-done")]
     answers += [visitor.post_json("/reset", json={}) for _ in range(31)]
     source = {"REMOTE_ADDR": "192.0.2.1"}
-    monkeypatch.setattr("app.outbox.written", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("app.mail.outbox.written", lambda *_, **__: 1 / 0)
     answers += [visitor.post_json("/reset", json={"identity": "alice"}, environ_overrides=source)]
     assert {200, 302, 303, 308, 400, 404, 405, 413, 429, 500} <= {answer.status_code for answer in answers}
     assert {str(answer.headers.getlist("Cache-Control")) for answer in answers} == {"['no-store']"}
@@ -869,7 +876,7 @@ def test_an_outage_longer_than_a_link_lives_sends_no_dead_link(make_site: Any, m
     shift(site, by=-(HOUR + timedelta(seconds=5)))
     site.ask("bob")  # he still wants one
     site.app.config["MAIL_PORT"] = mailbox.port
-    mail.mailman.init_app(site.app)
+    delivery.mailman.init_app(site.app)
     site.work()
     assert mailbox.envelopes == [["bob@example.com"]]
     assert redeem(site, "json", site.last_link())

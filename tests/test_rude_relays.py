@@ -16,12 +16,12 @@ from conftest import Mailbox, Site, at_work, wait_for
 from flask.testing import FlaskCliRunner
 from sqlalchemy.exc import OperationalError
 
-from app import health, mail, outbox, worker
 from app.cli.worker import worker as once
-from app.errors import MailHeld, RelayAway
-from app.models import OutboxMessage
-from app.relay import TIMEOUTS_MAX
-from app.watch import Watch
+from app.mail import delivery, heartbeat, outbox, worker
+from app.mail.errors import MailHeld, RelayAway
+from app.mail.outbox import OutboxMessage
+from app.mail.smtp import TIMEOUTS_MAX
+from app.mail.watchdog import Watchdog
 
 
 def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: Mailbox) -> None:
@@ -37,7 +37,7 @@ def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: M
 
 def test_a_relay_that_drips_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and there is no end to them."""
-    monkeypatch.setattr("app.relay.DATA_SECONDS", 0.5)
+    monkeypatch.setattr("app.mail.smtp_client.DATA_SECONDS", 0.5)
     with dripping(at=b"RCPT") as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds", RECOVERY_MAIL_LEASE="1 second")
         site.ask()
@@ -69,8 +69,8 @@ def test_a_relay_that_drips_is_cut_off_also_when_it_was_looked_for_too_long_befo
 
 
 def test_a_call_that_fails_ends_no_watch(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
-    monkeypatch.setattr("app.watch.AGAIN_SECONDS", 0.01)
-    clock, called = Watch("test"), []
+    monkeypatch.setattr("app.mail.watchdog.AGAIN_SECONDS", 0.01)
+    clock, called = Watchdog("test"), []
 
     def call() -> None:
         called.append(None)
@@ -132,7 +132,7 @@ def test_a_renewal_that_fails_is_said_and_the_next_one_may_do(
 def test_a_worker_busy_with_one_mail_is_still_seen(
     make_site: Any, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "SIGN_LOST_SECONDS", 1)
+    monkeypatch.setattr(heartbeat, "SIGN_LOST_SECONDS", 1)
     site: Site = make_site(RECOVERY_MAIL_LEASE="0.9 seconds")
     mailbox.delay["DATA"] = 2.5
     with at_work(site):
@@ -220,7 +220,7 @@ def test_a_greeting_without_end_costs_some_timeouts(make_site: Any) -> None:
 def test_whatever_a_connection_fails_with_the_worker_goes_on(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.errors.RelayAway.pause", 0.05)
+    monkeypatch.setattr("app.mail.errors.RelayAway.pause", 0.05)
     monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
     failures: list[Exception] = [UnicodeError("a host name of alice@example.com"), ZeroDivisionError("x")]
     is_due = outbox.is_due
@@ -235,7 +235,7 @@ def test_whatever_a_connection_fails_with_the_worker_goes_on(
         return is_due(*how)
 
     with monkeypatch.context() as broken:
-        broken.setattr("app.relay._Patient.__init__", connect)
+        broken.setattr("app.mail.smtp_client.PatientSmtp.__init__", connect)
         broken.setattr(outbox, "is_due", fail_once)
         site.ask()
         with at_work(site):
@@ -263,7 +263,7 @@ def test_each_attempt_is_one_line_in_the_log(site: Site, caplog: pytest.LogCaptu
 
 
 def test_a_reply_to_noop_without_end_costs_a_timeout(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.relay.MOMENT_SECONDS", 0)
+    monkeypatch.setattr("app.mail.smtp.MOMENT_SECONDS", 0)
     with dripping(at=b"NOOP") as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds")
         site.ask()
@@ -283,7 +283,7 @@ def test_a_lease_that_is_lost_is_not_forgotten_on_the_next_connection(
         relay.abandon()
         return False
 
-    monkeypatch.setattr("app.relay.EmailBackend._still_stands", lose)
+    monkeypatch.setattr("app.mail.smtp.EmailBackend._still_stands", lose)
     site.ask("alice")
     site.work()
     assert site.mailbox.mails == []
@@ -301,7 +301,7 @@ def test_a_relay_that_does_not_know_rset_gets_mail_all_the_same(site: Site, repl
 
 def test_a_quota_that_is_used_up_in_between_loses_no_mail(site: Site) -> None:
     site.ask("alice")
-    with site.app.app_context(), closing(mail.mailman.get_connection()) as relay:
+    with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
         relay.open()
         site.mailbox.refuse["MAIL"] = "550 5.4.5 daily sending quota exceeded"
         message = outbox.claim()

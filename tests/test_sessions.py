@@ -12,10 +12,10 @@ from conftest import NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, load_se
 from sqlalchemy.engine import URL
 from test_features import FEATURES
 
-from app import sessions
-from app.db import db
-from app.errors import SettingsError
-from app.models import User
+from app.accounts import sessions
+from app.accounts.models import User
+from app.db.engine import db
+from app.settings.problems import SettingsError
 
 NEW_KEY = "Qm3vX8rT1wY6zA0bN5cK9dL2eJ7fH4gS"
 DAY = 86_400

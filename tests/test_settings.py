@@ -15,8 +15,9 @@ from conftest import PUBLIC_URL, ROOT, SECRETS, Site, inherited
 
 import manage
 from app import create_app, settings
-from app.errors import SettingsError
-from app.models import RecoveryEvent
+from app.db.audit import RecoveryEvent
+from app.settings.forced import as_config
+from app.settings.problems import SettingsError
 
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
 
@@ -72,7 +73,7 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
     assert loaded.MAIL_PORT == 587
     assert timedelta(seconds=90) == loaded.SECURITY_RESET_PASSWORD_WITHIN
     assert loaded.SECURITY_USER_IDENTITY_ATTRIBUTES == ["username"]
-    config = loaded.as_config()
+    config = as_config(loaded)
     assert config["SECURITY_TRACKABLE"] is True
     assert config["SECURITY_CONFIRM_EMAIL_WITHIN"] == timedelta(days=3)
     assert "APP" not in config

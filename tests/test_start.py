@@ -38,7 +38,7 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
         "import sys, manage\ntry: manage.cli(['--help'])\nexcept SystemExit: print('MODULES', *sys.modules)\n"
     )
     assert {"worker", "users", "run", "MODULES", "app.cli"} <= set(loaded)
-    assert not set(loaded[loaded.index("MODULES") :]) & {*HEAVY, "app.factory", "app.settings"}
+    assert not set(loaded[loaded.index("MODULES") :]) & {*HEAVY, "app.security", "app.settings"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -83,7 +83,7 @@ def test_what_only_commands_and_mails_need_is_not_in_a_server() -> None:
         "prometheus_client",
         "qrcode",
         "app.cli",
-        "app.readings",
+        "app.pages.prometheus",
     }
 
 

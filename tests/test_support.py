@@ -14,9 +14,11 @@ from conftest import NEW_PASSWORD, OLD_PASSWORD, Site
 from flask.testing import FlaskCliRunner
 
 import manage
-from app import health
-from app.db import db
-from app.models import RecoveryEvent, ResetLink, User
+from app.accounts.models import User
+from app.db.audit import RecoveryEvent
+from app.db.engine import db
+from app.mail import heartbeat
+from app.recovery.link import ResetLink
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def site(make_site: Any) -> Site:
 
 def with_a_worker(site: Site) -> Site:
     with site.app.app_context():
-        health.Presence().renew()
+        heartbeat.Presence().renew()
     return site
 
 
@@ -125,7 +127,7 @@ def test_a_mail_that_the_relay_does_not_take_yet(site: Site) -> None:
 def test_all_mail_is_held(site: Site) -> None:
     site.ask()
     with site.app.app_context():
-        health.Presence().says("MAIL_USERNAME: the relay refuses this login")
+        heartbeat.Presence().says("MAIL_USERNAME: the relay refuses this login")
     said = told(site)
     assert "All mail is held: MAIL_USERNAME: the relay refuses this login" in said
 

@@ -19,11 +19,13 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.exc import StaleDataError
 
 import manage
-from app import codes, health
-from app.db import db
-from app.errors import SettingsError
-from app.identities import find_account
-from app.models import OutboxMessage, User
+from app.accounts import one_time_codes
+from app.accounts.datastore import find_account
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import outbox
+from app.mail.outbox import OutboxMessage
+from app.settings.problems import SettingsError
 
 SEALED = {"SECURITY_TOTP_SECRETS": {"1": "uRk8Wq3nV5bXz1cYt7sLp0Mf"}}
 CONFIRMED = {"SECURITY_CONFIRMABLE": True}
@@ -119,7 +121,7 @@ def test_the_same_statements_and_the_same_answer_for_everybody(
     made: Any, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site: Site = made(**ALL, RECOVERY_PUBLIC_URL="http://localhost:5000")
-    monkeypatch.setattr(health, "COUNT_SECONDS", 3600)
+    monkeypatch.setattr(outbox, "COUNT_SECONDS", 3600)
     site.ask("nobody at all")  # counts what waits, which each process does now and then
     set_up_codes(site, "alice")
     with site.app.app_context():
@@ -533,7 +535,7 @@ def test_a_recovery_code_works_once_though_two_type_it_at_the_same_moment(made: 
 def test_a_text_that_can_not_be_sent_is_said_so(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site: Site = made(**FACTORS)
     set_up_factor(site, "sms", phone="+14155550123")
-    monkeypatch.setattr(codes.FileSender, "send_sms", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(one_time_codes.FileSender, "send_sms", lambda *_, **__: 1 / 0)
     answer = site.visitor().post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
     assert (answer.status_code, answer.json["response"]["error_code"]) == (503, "unavailable")
 
@@ -580,14 +582,16 @@ def test_somebodys_own_sms_service(made: Any, monkeypatch: pytest.MonkeyPatch) -
         def send_sms(self, from_number: str, to_number: str, msg: str) -> None:
             sent.append(to_number)
 
-    monkeypatch.setattr(codes, "Mine", Mine, raising=False)
-    site: Site = made(**{**FACTORS, "SECURITY_SMS_SERVICE": "app.codes:Mine"})
+    monkeypatch.setattr(one_time_codes, "Mine", Mine, raising=False)
+    site: Site = made(**{**FACTORS, "SECURITY_SMS_SERVICE": "app.accounts.one_time_codes:Mine"})
     set_up_factor(site, "sms", phone="+14155550123")
     half_in(site)
     assert sent == ["+14155550123"]
 
 
-@pytest.mark.parametrize("service", ["no.such.module:Sender", "app.codes:NoSuch", "app.codes:"])
+@pytest.mark.parametrize(
+    "service", ["no.such.module:Sender", "app.accounts.one_time_codes:NoSuch", "app.accounts.one_time_codes:"]
+)
 def test_an_sms_service_that_is_not_there(made: Any, service: str) -> None:
     with pytest.raises(SettingsError, match=r"SECURITY_SMS_SERVICE .*can not be imported"):
         made(**{**FACTORS, "SECURITY_SMS_SERVICE": service})

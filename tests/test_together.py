@@ -16,22 +16,24 @@ from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy import event, text
 from sqlalchemy.exc import DataError, OperationalError
 
-from app import counts, outbox, together
-from app.db import db, keep_lazily
+from app.db import group_commit
+from app.db.engine import db, keep_lazily
+from app.mail import outbox
+from app.web import rate_limit_storage
 
 ASKERS = 8
 
 
 def ask_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The first one is held up until all others wait for it."""
-    execute, all_wait, is_first = together._execute, threading.Event(), threading.Lock()
+    execute, all_wait, is_first = group_commit._execute, threading.Event(), threading.Lock()
 
     def hold_up(batch: Any) -> None:
         if is_first.acquire(blocking=False):
             assert all_wait.wait(20)
         execute(batch)
 
-    monkeypatch.setattr(together, "_execute", hold_up)
+    monkeypatch.setattr(group_commit, "_execute", hold_up)
     site.app.extensions["outbox_full"] = math.inf, False  # which nobody looks up now
     queue = site.app.extensions["recovery_together"]
     with ThreadPoolExecutor(ASKERS) as threads:
@@ -65,7 +67,7 @@ def test_one_that_can_not_be_written_takes_no_other_along(
         return written(kind, **what)
 
     monkeypatch.setattr(outbox, "written", break_one)
-    monkeypatch.setattr(together, "ALIKE", (DataError,))  # such a fault, and not an outage
+    monkeypatch.setattr(group_commit, "ALIKE", (DataError,))  # such a fault, and not an outage
     answers = ask_at_once(site, monkeypatch)
     assert answers == [200] * (ASKERS - 1) + [503]
     assert len(site.messages()) == len(site.events()) == ASKERS - 1
@@ -144,14 +146,14 @@ def test_what_is_kept_lazily_leaves_the_next_transaction_as_durable_as_ever(site
 
 def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("app.counts.time.time", lambda: now[0])
-    memory = counts.Memory()
+    monkeypatch.setattr("app.web.rate_limit_storage.time.time", lambda: now[0])
+    memory = rate_limit_storage.Memory()
     strategy, limit = FixedWindowRateLimiter(memory), parse("2 per minute")
     assert [strategy.hit(limit, "a") for _ in range(3)] == [True, True, False]
     assert strategy.get_window_stats(limit, "a") == (1060.0, 0)
     now[0] += 60
     assert strategy.hit(limit, "a")
-    for number in range(5 * counts.SWEEP_LEAST):
-        now[0] += 60 / counts.SWEEP_LEAST  # as many as that are counted at any time
+    for number in range(5 * rate_limit_storage.SWEEP_LEAST):
+        now[0] += 60 / rate_limit_storage.SWEEP_LEAST  # as many as that are counted at any time
         strategy.hit(limit, str(number))
-        assert len(memory._counts) <= 2 * counts.SWEEP_LEAST
+        assert len(memory._counts) <= 2 * rate_limit_storage.SWEEP_LEAST

@@ -13,7 +13,7 @@ import flask_security.changeable
 import pytest
 from conftest import NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, load_settings
 
-from app.models import User
+from app.accounts.models import User
 
 
 def test_no_request_asks_dns(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

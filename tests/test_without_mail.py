@@ -13,10 +13,12 @@ from conftest import NEW_PASSWORD, PUBLIC_URL, Site, load_settings
 from flask.testing import FlaskCliRunner
 
 import manage
-from app import findings, settings
-from app.cli import live
-from app.errors import MailHeld, SettingsError
-from app.models import RecoveryEvent, User
+from app.accounts.models import User
+from app.cli import live_checks
+from app.db.audit import RecoveryEvent
+from app.mail.errors import MailHeld
+from app.settings import checks, schema
+from app.settings.problems import SettingsError
 
 CONTACT = "help@example.com"
 
@@ -212,17 +214,19 @@ def test_readyz_needs_no_worker(mailless: Site) -> None:
 
 
 def test_check_says_it_and_looks_for_no_relay(mailless: Site) -> None:
-    given: settings.Settings = mailless.app.extensions["recovery_settings"]
-    ids = [finding.id for finding in findings.of_settings(given)]
+    given: schema.Settings = mailless.app.extensions["recovery_settings"]
+    ids = [finding.id for finding in checks.of_settings(given)]
     assert "no-mail" in ids
     assert not {"nobody-to-ask", "sender-unreal"} & set(ids)
     with mailless.app.app_context():
-        assert not [finding for finding in live.look(given) if finding.id.startswith(("relay", "spf", "dns"))]
+        assert not [
+            finding for finding in live_checks.look(given) if finding.id.startswith(("relay", "spf", "dns"))
+        ]
 
 
 def test_somebody_must_be_named_to_ask() -> None:
     given = load_settings(MAIL_SERVER="", RECOVERY_PUBLIC_URL="https://id.example.com")
-    assert [f.id for f in findings.of_settings(given) if f.severity == "error"] == ["nobody-to-ask"]
+    assert [f.id for f in checks.of_settings(given) if f.severity == "error"] == ["nobody-to-ask"]
 
 
 @pytest.mark.parametrize(

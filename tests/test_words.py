@@ -18,12 +18,16 @@ from babel.support import Translations
 from conftest import NEW_PASSWORD, ROOT, Site, load_settings
 from sqlalchemy import select
 
-from app import create_app, outbox, word_checks, words
+from app import create_app
+from app.accounts.models import User
 from app.cli import mail
-from app.db import db
-from app.errors import SettingsError
-from app.layers import TRANSLATIONS
-from app.models import OutboxMessage, User
+from app.db.engine import db
+from app.mail import outbox
+from app.mail.outbox import OutboxMessage
+from app.pages import translation_checks
+from app.settings.problems import SettingsError
+from app.settings.sources import TRANSLATIONS
+from app.web import i18n
 from examples import demo
 
 SHIPPED = sorted(path.stem for path in TRANSLATIONS.glob("*.po"))
@@ -64,25 +68,27 @@ def test_what_is_said_is_collected_for_translation() -> None:
     ]
     for _, _, text, *_ in [*python, *templates]:
         said.add(text[0] if isinstance(text, tuple) else text)
-    collected = word_checks.texts_in(TRANSLATIONS / "messages.pot")
+    collected = translation_checks.texts_in(TRANSLATIONS / "messages.pot")
     assert said == collected
 
 
 @pytest.mark.parametrize("language", SHIPPED)
 def test_every_text_is_translated_and_can_be_filled_in(language: str) -> None:
-    catalogue = word_checks.read(TRANSLATIONS / f"{language}.po")
-    wrong = {m.id: word_checks.why_broken(m) for m in catalogue if m.id and word_checks.why_broken(m)}
-    missing = [m.id for m in catalogue if m.id and not word_checks.is_translated(m)]
+    catalogue = translation_checks.read(TRANSLATIONS / f"{language}.po")
+    wrong = {
+        m.id: translation_checks.why_broken(m) for m in catalogue if m.id and translation_checks.why_broken(m)
+    }
+    missing = [m.id for m in catalogue if m.id and not translation_checks.is_translated(m)]
     assert not wrong
     assert not missing
-    there = word_checks.texts_in(TRANSLATIONS / f"{language}.po")
-    assert there == word_checks.texts_in(TRANSLATIONS / "messages.pot")
+    there = translation_checks.texts_in(TRANSLATIONS / f"{language}.po")
+    assert there == translation_checks.texts_in(TRANSLATIONS / "messages.pot")
 
 
 @pytest.mark.parametrize("language", SHIPPED)
 def test_a_translation_keeps_the_names_of_what_is_filled_in(language: str) -> None:
     """All of them: a mail that no longer says for how long its link works would fill in well, too."""
-    for message in word_checks.read(TRANSLATIONS / f"{language}.po"):
+    for message in translation_checks.read(TRANSLATIONS / f"{language}.po"):
         if message.id and not message.pluralizable:
             names = [
                 set(re.findall(r"%\(\w+\)s|\{\w+\}", str(text))) for text in (message.id, message.string)
@@ -92,7 +98,7 @@ def test_a_translation_keeps_the_names_of_what_is_filled_in(language: str) -> No
 
 def test_nobody_is_told_of_tokens() -> None:
     for name in ("messages.pot", *(f"{language}.po" for language in SHIPPED)):
-        for message in word_checks.read(TRANSLATIONS / name):
+        for message in translation_checks.read(TRANSLATIONS / name):
             for text in (message.id, message.string):
                 assert not WORDS_OF_PROGRAMMERS.search(str(text)), text
 
@@ -179,7 +185,7 @@ def test_the_words_of_forms_are_read_once(site: Site, monkeypatch: pytest.Monkey
         return load(*where, domain=domain)
 
     monkeypatch.setattr(Translations, "load", counting)
-    words._of_wtforms.cache_clear()
+    i18n._of_wtforms.cache_clear()
     for _ in range(3):
         assert language_of(site.visitor().open("/login", headers={"Accept-Language": "fr"})) == "fr"
     assert read.count("wtforms") == 1
@@ -218,17 +224,17 @@ def test_the_words_of_flask_security_come_with_its_own_translations() -> None:
 def test_durations_are_said_as_people_say_them(span: timedelta, in_words: dict[str, str]) -> None:
     with create_app(load_settings()).app_context():
         for language, said in in_words.items():
-            with words.speaking(language):
-                assert words.duration(span) == said
+            with i18n.speaking(language):
+                assert i18n.duration(span) == said
 
 
 def test_times_name_their_zone() -> None:
     when = datetime(2026, 2, 28, 14, 5, tzinfo=UTC)
-    with create_app(load_settings()).app_context(), words.speaking("de"):
-        assert words.moment(when) == "28. Februar 2026, 14:05:00 UTC"
+    with create_app(load_settings()).app_context(), i18n.speaking("de"):
+        assert i18n.moment(when) == "28. Februar 2026, 14:05:00 UTC"
     berlin = create_app(load_settings(BABEL_DEFAULT_TIMEZONE="Europe/Berlin"))
-    with berlin.app_context(), words.speaking("de"):
-        assert words.moment(when.replace(tzinfo=None)) == "28. Februar 2026, 15:05:00 MEZ"
+    with berlin.app_context(), i18n.speaking("de"):
+        assert i18n.moment(when.replace(tzinfo=None)) == "28. Februar 2026, 15:05:00 MEZ"
 
 
 def test_an_account_has_its_mails_in_the_language_that_its_owner_chose(
@@ -412,7 +418,7 @@ def test_what_is_wrong_with_an_admins_words_is_found(
     (tmp_path / "de.po").write_text(head + file + "\n", errors="surrogateescape")
     settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path))
     with create_app(settings, checked=False).app_context():
-        [finding] = word_checks.of_own_words()
+        [finding] = translation_checks.of_own_words()
     assert finding.id == id
     assert said in f"{finding.what} {finding.hint}"
     if finding.severity == "error":
@@ -433,7 +439,7 @@ def test_a_language_of_the_admins_that_lacks_texts_is_named(tmp_path: Path) -> N
     )
     own = {"RECOVERY_TRANSLATION_DIR": folder, "RECOVERY_TEMPLATE_DIR": str(tmp_path / "templates")}
     with create_app(load_settings(RECOVERY_LANGUAGES=["en", "nl"], **own)).app_context():
-        [finding] = word_checks.of_own_words()
+        [finding] = translation_checks.of_own_words()
     assert finding.id == "translation-missing"
     assert re.match(r"3\d\d of 3\d\d texts are missing, such as “", finding.what)
 

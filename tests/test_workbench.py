@@ -12,10 +12,13 @@ from conftest import ROOT, SECRETS, Mailbox, Site
 from playwright.sync_api import Page
 
 import manage
-from app import alerts, letters, samples, signals
+from app.accounts.models import User
 from app.cli.mail import DARK
-from app.db import db
-from app.models import User
+from app.db.engine import db
+from app.mail import composing
+from app.mail import operator as operator_mail
+from app.pages import samples
+from app.recovery import notices
 
 EMAIL = "security/email/"
 
@@ -181,15 +184,15 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
         RECOVERY_OPERATOR="op@example.com",
     )
     made = {sample.name: sample for sample in samples.MAILS}
-    assert set(letters.COMPOSERS) - {"flask_security"} <= made.keys()
+    assert set(composing.COMPOSERS) - {"flask_security"} <= made.keys()
     given: dict[str, set[str]] = {}
-    write = letters.write
+    write = composing.write
 
     def spy(message: Any, template: str, recipient: str, **context: Any) -> Any:
         given[template] = set(context)
         return write(message, template, recipient, **context)
 
-    monkeypatch.setattr(letters, "write", spy)
+    monkeypatch.setattr(composing, "write", spy)
     site.change(User, confirmed_at=datetime.now(UTC))
     link = site.new_link()
     site.visitor().set_password(link)
@@ -197,9 +200,9 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
     site.work()
     with site.app.app_context():
         user = db.session.query(User).filter_by(username="alice").one()
-        alerts.tell("Something", user_id=user.id)
+        operator_mail.tell("Something", user_id=user.id)
         with site.app.test_request_context():
-            signals.on_address_changed(site.app, user, "old@example.com")
+            notices.on_address_changed(site.app, user, "old@example.com")
             db.session.commit()
     site.change(User, confirmed_at=None)
     site.visitor().post_json("/confirm", json={"email": "alice@example.com"})
@@ -214,7 +217,7 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
         db.session.commit()
     site.visitor().post_json("/us-signin/send-code", json={"identity": "alice@example.com"})
     site.work()
-    assert given.keys() == set(letters.COMPOSERS) - {"flask_security"} | {"registration_existing"}
+    assert given.keys() == set(composing.COMPOSERS) - {"flask_security"} | {"registration_existing"}
     for name, names in given.items():
         assert names == set(made[name].given), name
 

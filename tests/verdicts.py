@@ -25,7 +25,8 @@ import stage
 from conftest import CHROMIUM, ROOT
 from servers import NO_TLS, two_free_ports
 
-from app import letters, samples
+from app.mail import composing
+from app.pages import samples
 
 SPAM_SCORE_MAX = 0.5
 GTUBE = (
@@ -120,10 +121,10 @@ def raw_mails() -> Iterator[tuple[str, bytes]]:
     with gallery.deployment("full").app_context():
         for locale in gallery.LOCALES:
             for name, letter in gallery.mails_in(locale).items():
-                mail = letters.as_mail(letter, f"<{name}.{locale}@id.example.com>")
+                mail = composing.as_mail(letter, f"<{name}.{locale}@id.example.com>")
                 yield f"{name} ({locale})", mail.data
-        spam = letters.Letter(samples.RECIPIENT, "Spam", GTUBE, "")
-        yield PLANTED, letters.as_mail(spam, "<planted@id.example.com>").data
+        spam = composing.Letter(samples.RECIPIENT, "Spam", GTUBE, "")
+        yield PLANTED, composing.as_mail(spam, "<planted@id.example.com>").data
 
 
 def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:

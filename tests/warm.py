@@ -181,7 +181,12 @@ if __name__ == "__main__":
     import gunicorn.workers.gthread  # noqa: F401
     from gunicorn.app import wsgiapp
 
-    import app.factory  # noqa: F401  # as the first app does
+    import app.pages.metrics  # as the first app does
+    import app.pages.template_checks
+    import app.pages.translation_checks
+    import app.pages.views
+    import app.security
+    import app.settings.deployment_advice  # noqa: F401
     import manage
     from app.cli import COMMANDS
 

@@ -11,7 +11,7 @@ from flask.cli import AppGroup, FlaskGroup
 # Where each command is, and its line in the list of them all: it is imported when somebody types it.
 COMMANDS = {
     "after-restore": (
-        "app.cli.restore:after_restore",
+        "app.cli.after_restore:after_restore",
         "End what a backup revives: links that were used, mails that were sent, sign-ins that were ended.",
     ),
     "check": ("app.cli.check:check", "Look for what is wrong or unwise."),
@@ -29,7 +29,7 @@ COMMANDS = {
     "links": ("app.cli.links:group", "Reset links that are out there."),
     "mail": ("app.cli.mail:mail", "How the mails look, and whether they go out."),
     "outbox": ("app.cli.outbox:group", "What became of each mail, and why."),
-    "purge": ("app.cli.purge:purge", "Delete links, mails and events that are kept no longer."),
+    "purge": ("app.cli.retention:purge", "Delete links, mails and events that are kept no longer."),
     "roles": ("app.cli.users:roles", "Role commands."),
     "users": ("app.cli.users:users", "User commands."),
     "worker": ("app.cli.worker:worker", "Send the mail that waits in the outbox."),

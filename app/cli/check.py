@@ -21,12 +21,24 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo
 
-from .. import checks, deployment_checks, settings, template_checks, word_checks  # noqa: F401  # they register themselves
-from ..findings import KINDS, Finding, Kind, Server, errors, of_deployment, of_files, of_settings
-from . import deployed, live
+from .. import settings
+from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
+from ..settings import advice, deployment_advice  # noqa: F401  # likewise
+from ..settings.checks import KINDS, Finding, Kind, Server, errors, of_deployment, of_files, of_settings
+from ..settings.forced import as_config
+from ..settings.schema import Settings
+from ..web import branding  # noqa: F401  # likewise
+from . import database_checks, live_checks
 from .config import SECRET, is_secret
-from .listing import format_option, write_json
-from .report import by_severity, counted, exit_code, fail_level_option, write_finding
+from .output import (
+    by_severity,
+    counted,
+    exit_code,
+    fail_level_option,
+    format_option,
+    write_finding,
+    write_json,
+)
 
 INVALID = "invalid-setting"
 IN_VAIN = Kind(
@@ -86,7 +98,7 @@ def _invalid(reading: settings.Reading) -> list[Finding]:
     ]
 
 
-def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: bool) -> list[Finding]:
+def _found(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
     found = of_settings(given)
     if deploy:
         found += _around(given)
@@ -97,15 +109,15 @@ def _found(script: ScriptInfo, given: settings.Settings, deploy: bool, lively: b
     app.logger.setLevel(logging.CRITICAL)  # what is wrong is said below
     with app.app_context():
         found += of_files()
-        found += deployed.look() if deploy else []
-        found += live.look(given) if lively else []
+        found += database_checks.look() if deploy else []
+        found += live_checks.look(given) if lively else []
     return found
 
 
-def _without_secrets(error: Exception, given: settings.Settings) -> str:
+def _without_secrets(error: Exception, given: Settings) -> str:
     """What a library says, unless it says what it should not."""
     text = " ".join(str(error).split())
-    values = [value for name, value in given.as_config().items() if value and SECRET.search(name)]
+    values = [value for name, value in as_config(given).items() if value and SECRET.search(name)]
     return "" if any(str(leaf) in text for value in values for leaf in _leaves(value)) else text[:200]
 
 
@@ -119,18 +131,18 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _around(given: settings.Settings) -> list[Finding]:
+def _around(given: Settings) -> list[Finding]:
     try:
         return _of_deployment(given, server_around(given))
     except (ValueError, SystemExit):
         return [*_of_deployment(given, Server()), GUNICORN.found()]
 
 
-def _of_deployment(given: settings.Settings, server: Server) -> list[Finding]:
-    return [*of_deployment(given, server), *deployment_checks.of_secret_files(server)]
+def _of_deployment(given: Settings, server: Server) -> list[Finding]:
+    return [*of_deployment(given, server), *deployment_advice.of_secret_files(server)]
 
 
-def server_around(given: settings.Settings) -> Server:
+def server_around(given: Settings) -> Server:
     """What this environment tells of the processes that serve pages; a unit file may say more.
 
     Raises ValueError or SystemExit for variables that gunicorn does not take.
@@ -153,12 +165,12 @@ def server_around(given: settings.Settings) -> Server:
     )
 
 
-def _open_secrets(given: settings.Settings) -> Iterator[tuple[str, str]]:
+def _open_secrets(given: Settings) -> Iterator[tuple[str, str]]:
     """Secrets in files that everybody on this machine can read."""
     for name, origin in given.origins.items():
         path = Path(os.environ.get(origin, "") if origin.endswith("_FILE") else origin)
         is_open = path.is_file() and path.stat().st_mode & stat.S_IROTH
-        if is_open and is_secret(name, given.as_config().get(name)):
+        if is_open and is_secret(name, as_config(given).get(name)):
             yield name, str(path)
 
 

@@ -12,14 +12,16 @@ from typing import Any
 import click
 from sqlalchemy.engine import make_url
 
-from .. import layers, settings
+from .. import settings
+from ..settings import sources
+from ..settings.forced import FORCED
+from ..settings.library_settings import LIBRARY_SETTINGS, of_flask_security, unknown
 from . import reference
-from .listing import Row, format_option, plain, write_fields, write_json
+from .output import Row, format_option, plain, write_fields, write_json
 
 HIDDEN = "(hidden)"
 SECRET = re.compile(r"SECRET|SALT|PASSWORD$|METRICS_TOKEN$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$|HASH_OPTIONS$")
 WIDTH = 100  # of text for people, in characters
-
 _URIS = ("SQLALCHEMY_DATABASE_URI", "RATELIMIT_STORAGE_URI")
 _SECONDS = {"week": 7 * 86_400, "day": 86_400, "hour": 3_600, "minute": 60}
 
@@ -61,21 +63,21 @@ def diff(form: str) -> None:
 @click.argument("name")
 def explain(name: str) -> None:
     """What a setting means, what it takes, its default, what is set, and what it goes together with."""
-    name = name.upper().removeprefix(layers.PREFIX).removesuffix(layers.SECRET_FILE)
-    if name in settings.FIXED:
-        value, why = settings.FIXED[name]
+    name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.SECRET_FILE)
+    if name in FORCED:
+        value, why = FORCED[name]
         click.echo(f"{name} can not be set.\n\nIt is {in_toml(value)}: {why}.")
         return
     if not name.strip("_"):
         raise click.UsageError("name a setting; manage.py config show lists them")
-    if not reference.takes(name) and name not in settings.of_flask_security():
+    if not reference.takes(name) and name not in of_flask_security():
         words = name.split("_")
         near = [known for known in reference.entries() if all(word in known for word in words)]
         also = f"; there is {', '.join(near)}" if near else ""
-        raise click.ClickException(f"{name}: {settings.unknown(name)}{also}")
+        raise click.ClickException(f"{name}: {unknown(name)}{also}")
     entry = reference.entries().get(name)
     theirs = f"Flask-Security's own: {reference.FST_DOCS}"
-    meaning = entry.meaning if entry else "Flask's own." if name in settings.HANDED_ON else theirs
+    meaning = entry.meaning if entry else "Flask's own." if name in LIBRARY_SETTINGS else theirs
     click.echo(f"{click.style(name, bold=True)}\n\n{textwrap.indent(meaning, '  ')}\n")
     write_fields(_facts(name, entry))
 
@@ -97,8 +99,10 @@ def _facts(name: str, entry: reference.Entry | None) -> Row:
         "example": f"{name} = {entry.value}" if entry and entry.is_example else None,
         "now": f"{in_toml(row['value'])}, from {row['origin']}" if is_set else "not set",
         "but": "; ".join(problems),
-        "variable": f"{layers.PREFIX}{name}"
-        + (f", or a file named in {layers.PREFIX}{name}{layers.SECRET_FILE}" if SECRET.search(name) else ""),
+        "variable": f"{sources.PREFIX}{name}"
+        + (
+            f", or a file named in {sources.PREFIX}{name}{sources.SECRET_FILE}" if SECRET.search(name) else ""
+        ),
         "see_also": ", ".join(reference.related(name)) if entry else None,
     }
 
@@ -133,9 +137,9 @@ def _without_password(uri: str) -> str:
 
 def _defaults() -> dict[str, Any]:
     """The default of every setting that has one."""
-    of_fst = settings.of_flask_security().items()
+    of_fst = of_flask_security().items()
     theirs = {name: value for name, value in of_fst if value is not None and not callable(value)}
-    return {**theirs, **layers.read({}, {}).values}
+    return {**theirs, **sources.read({}, {}).values}
 
 
 def _same(name: str, value: Any, defaults: dict[str, Any]) -> bool:

@@ -9,11 +9,13 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import select
 
-from .. import audit, kinds
-from ..db import db, utcnow
-from ..models import RecoveryEvent
-from .listing import Row, format_option, write_json, write_table
+from ..db import audit
+from ..db.audit import RecoveryEvent
+from ..db.clock import utcnow
+from ..db.engine import db
+from ..settings.durations import parse_duration
 from .lookup import account_of
+from .output import Row, format_option, write_json, write_table
 
 KINDS = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
 
@@ -25,7 +27,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click's
 
     def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
         try:
-            return kinds.parse_duration(value)
+            return parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 COLUMNS = ("email", "password_hash", "username", "us_phone_number", "active", "confirmed_at", "language")
-
 Row = dict[str, str]
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .. import foreign
+from ..accounts import imported_hashes
 
 SHOWN_MAX = 100  # bad rows; the others are counted
 
@@ -37,7 +37,7 @@ class Notes:
 
     def keep(self, account: dict[str, Any]) -> None:
         password = account["password"]
-        self.to_reset += password is not None and not password.startswith(foreign.MARK)
+        self.to_reset += password is not None and not password.startswith(imported_hashes.MARK)
         self.database.execute("INSERT INTO good VALUES (?)", (json.dumps(account),))
 
     def accounts(self) -> Iterator[dict[str, Any]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from .. import foreign, hashing
-from ..identities import canonical
-from ..kinds import IDENTITIES, language
+from ..accounts import hashing, imported_hashes
+from ..accounts.identities import canonical
 from ..settings import current
+from ..settings.types import IDENTITIES
+from ..settings.validators import language
 from .import_files import COLUMNS, BadRow, Row
 
 LENGTH_MAX = 255  # of any value: what the columns hold
@@ -30,14 +31,14 @@ class Hashes(NamedTuple):
         """What the table gets; None for an account without a password. Raises BadRow."""
         if not hashed or hashed.startswith(UNUSABLE):
             return None
-        kept = foreign.stored(hashed, is_stock=self.are_stock)
+        kept = imported_hashes.stored(hashed, is_stock=self.are_stock)
         if kept and len(kept) <= LENGTH_MAX:
             return kept
         if self.reset_unknown:  # no account without a password gets a reset mail
             return hashing.of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
         if self.are_stock:
             raise BadRow("password_hash: none of Flask-Security's, or cut off")
-        known = ", ".join(name for name in foreign.FORMATS if name != foreign.STOCK)
+        known = ", ".join(name for name in imported_hashes.FORMATS if name != imported_hashes.STOCK)
         raise BadRow(f"password_hash: of no known format ({known}), or cut off")
 
 
@@ -59,8 +60,8 @@ def account(row: Row, hashes: Hashes) -> dict[str, Any]:
 
 
 def _check_text(name: str, value: str) -> None:
-    if len(value) > LENGTH_MAX - len(foreign.MARK):
-        raise BadRow(f"{name}: longer than {LENGTH_MAX - len(foreign.MARK)} characters")
+    if len(value) > LENGTH_MAX - len(imported_hashes.MARK):
+        raise BadRow(f"{name}: longer than {LENGTH_MAX - len(imported_hashes.MARK)} characters")
     if not value.strip().isprintable():
         is_text = not any("\ud800" <= character <= "\udfff" for character in value)
         raise BadRow(f"{name}: {'it holds control characters' if is_text else 'this is not UTF-8'}")

@@ -14,13 +14,18 @@ from flask.cli import with_appcontext
 from limits import parse_many
 from limits.strategies import FixedWindowRateLimiter
 
-from .. import audit, limits
-from ..askings import form_of
-from ..counts import PREFIX
-from ..db import db
+from ..accounts.identities import identity_key
+from ..accounts.known_browsers import BROWSERS, names_of
+from ..accounts.limits import ACCOUNT, ASKING, CODES, CODES_MAX, SIGNING_IN, account_key
+from ..db import audit
+from ..db.engine import db
+from ..recovery import opened_links
 from ..settings import current
-from .listing import Row, format_option, write_json, write_table
+from ..web import rate_limits
+from ..web.rate_limit_storage import PREFIX
+from . import output
 from .lookup import find
+from .output import Row, format_option, write_json, write_table
 
 IN_MEMORY = (
     "Limits are counted in the memory of each web process (RATELIMIT_STORAGE_URI): they can not be seen from"
@@ -61,7 +66,7 @@ def clear(who: str) -> None:
             for item in parse_many(rates):
                 _strategy().clear(item, PREFIX, key, scope)
     user = find(who)
-    audit.record("admin", reason=f"limits clear {audit.whoever()}"[:255], user_id=user.id if user else None)
+    audit.record("admin", reason=f"limits clear {output.whoever()}"[:255], user_id=user.id if user else None)
     db.session.commit()
     click.echo(f"{cleared} cleared")
 
@@ -72,7 +77,7 @@ class NotSeen(click.ClickException):
 
 def counts(who: str) -> list[Row]:
     """What is not nothing. Raises NotSeen."""
-    if limits.counts().shared is None:
+    if rate_limits.counts().shared is None:
         raise NotSeen(IN_MEMORY)
     keys = list(_keys_of(who))
     with _redis_answers():
@@ -105,23 +110,23 @@ def _counts(keys: list[Key]) -> Iterator[Row]:
 def _keys_of(who: str) -> Iterator[Key]:
     """Everything that may be counted against somebody, and at which rates."""
     settings, user = current(), find(who)
-    names = limits.names_of(user) if user else [form_of(who)]
+    names = names_of(user) if user else [identity_key(who)]
     for name in names:
-        mark = limits.mark_of(name)
-        browsers = [f"{mark} {number}" for number in range(limits.BROWSERS)]
-        for scope in (limits.ASKING, limits.SIGNING_IN):
+        mark = rate_limits.keyed_hash(name)
+        browsers = [f"{mark} {number}" for number in range(BROWSERS)]
+        for scope in (ASKING, SIGNING_IN):
             for key in (mark, *browsers):
                 yield scope, key, settings.RECOVERY_LIMIT_IDENTITY
     if user:
-        mark = limits.mark_of_account(user.id)
-        yield limits.ACCOUNT, mark, settings.RECOVERY_LIMIT_IDENTITY
-        yield limits.CODES, mark, limits.CODES_MAX
-    elif source := limits.source_of(who):
-        yield limits.POSTS, source, settings.RECOVERY_LIMIT_SOURCE
-        yield limits.BAD_LINKS, source, settings.RECOVERY_LIMIT_BAD_LINKS
+        mark = account_key(user.id)
+        yield ACCOUNT, mark, settings.RECOVERY_LIMIT_IDENTITY
+        yield CODES, mark, CODES_MAX
+    elif source := rate_limits.source_of(who):
+        yield rate_limits.POSTS, source, settings.RECOVERY_LIMIT_SOURCE
+        yield opened_links.BAD_LINKS, source, settings.RECOVERY_LIMIT_BAD_LINKS
 
 
 def _strategy() -> FixedWindowRateLimiter:
-    shared = limits.counts().shared
+    shared = rate_limits.counts().shared
     assert shared is not None  # asked before
     return shared

@@ -6,9 +6,12 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import func, select, true
 
-from .. import audit, links
-from ..db import db, utcnow
-from ..models import OPEN, ResetLink
+from ..db import audit
+from ..db.clock import utcnow
+from ..db.engine import db
+from ..recovery import link as links
+from ..recovery.link import OPEN, ResetLink
+from . import output
 from .lookup import account_of
 
 
@@ -30,6 +33,6 @@ def revoke(identity: str | None, everybodys: bool) -> None:
     usable = (which, *OPEN, ResetLink.expires_at > utcnow())
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))
     links.revoke(which)
-    audit.record("admin", reason=f"links revoke {audit.whoever()}"[:255], user_id=user.id if user else None)
+    audit.record("admin", reason=f"links revoke {output.whoever()}"[:255], user_id=user.id if user else None)
     db.session.commit()
     click.echo(f"{count} link{'s' * (count != 1)} cancelled")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ..db import db
-from ..identities import find_account
-from ..models import User
+from ..accounts.datastore import find_account
+from ..accounts.models import User
+from ..db.engine import db
 
 
 def find(name: str) -> User | None:

@@ -14,16 +14,19 @@ import click
 from flask import current_app
 from flask.cli import ScriptInfo
 
-from .. import identities, letters, relay, samples, settings, startup, templating, words
-from ..errors import MailHeld, Undeliverable
-from ..findings import Finding
-from ..mail import mailman
-from ..settings import current
-from ..template_checks import of_templates
+from .. import settings
+from ..accounts import identities
+from ..mail import composing, smtp_failures
+from ..mail.delivery import mailman
+from ..mail.errors import MailHeld, Undeliverable
+from ..pages import samples
+from ..pages.template_checks import of_templates
+from ..settings import checks, current
+from ..settings.checks import Finding
+from ..web import i18n, templates
 
 GALLERY = Path(__file__).with_name("gallery.html")
 DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
-
 language_option = click.option("--language", help="One of RECOVERY_LANGUAGES; the default when left out.")
 
 
@@ -69,23 +72,25 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
     """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
     app = script.load_app()
     with settings.in_plain_words(code=1):
-        startup.refuse_errors(app, app.extensions["recovery_settings"])
+        checks.refuse_errors(app, app.extensions["recovery_settings"])
     with app.app_context(), samples.a_request():
         if (recipient := identities.email(address)) is None:
             raise click.ClickException(f"{address!r} is no mail address")
         mails = {sample.name: sample for sample in samples.MAILS}
         if name not in mails:
             raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
-        with words.speaking(_offered(language)):
+        with i18n.speaking(_offered(language)):
             letter = samples.letter(mails[name])
-        test = letters.Letter(recipient, f"[Test] {letter.subject}", letter.text, letter.html)
+        test = composing.Letter(recipient, f"[Test] {letter.subject}", letter.text, letter.html)
         started = time.monotonic()
         try:
             _send(test)
         except (MailHeld, Undeliverable) as error:
             raise click.ClickException(str(error)) from None
         except Exception as error:  # whatever the relay says to this one
-            raise click.ClickException(relay.why_final(error) or relay.cause_of(error)) from None
+            raise click.ClickException(
+                smtp_failures.why_final(error) or smtp_failures.cause_of(error)
+            ) from None
         took = f"{time.monotonic() - started:.1f} s"
         if current().RECOVERY_INBOX:
             click.echo("It is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
@@ -93,11 +98,11 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
             click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
 
 
-def _send(letter: letters.Letter) -> None:
+def _send(letter: composing.Letter) -> None:
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     with closing(mailman.get_connection()) as connection:
         connection.open()
-        connection.send_messages([letters.as_mail(letter, make_msgid(domain=host))])
+        connection.send_messages([composing.as_mail(letter, make_msgid(domain=host))])
 
 
 def _offered(language: str | None) -> str:
@@ -108,8 +113,8 @@ def _offered(language: str | None) -> str:
 
 
 def _gallery(wrong: list[Finding], language: str) -> str:
-    own = set(templating.replaced(current()))
-    with samples.a_request(), words.speaking(language):
+    own = set(templates.replaced(current()))
+    with samples.a_request(), i18n.speaking(language):
         shown = [_shown(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     return page.render(mails=shown, findings=[finding for finding in wrong if _is_about_mail(finding)])

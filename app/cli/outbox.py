@@ -8,16 +8,18 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import select, update
 
-from .. import audit, issuing
-from ..db import change, db, utcnow
-from ..errors import Unreadable
-from ..identities import find_account
-from ..models import OutboxMessage, ResetLink
-from . import mails
-from .listing import Row, format_option, write_fields, write_json, write_table
+from ..accounts.datastore import find_account
+from ..db import audit
+from ..db.clock import utcnow
+from ..db.engine import change, db
+from ..db.sealed import Unreadable
+from ..mail.outbox import OutboxMessage
+from ..recovery import issuing
+from ..recovery.link import ResetLink
+from . import mail_report, output
+from .output import Row, format_option, write_fields, write_json, write_table
 
 LISTED_MAX = 50
-
 UNSETTLED = ("waiting", "given_up")
 STATES = (*UNSETTLED, "sent", "dropped")
 
@@ -36,15 +38,15 @@ def group() -> None:
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """Mails, the newest first, with what became of them and why; and what stops all mail."""
     user = find_account(identity) if identity else None
-    answers, which = mails.about(user) if identity else ([], [])
+    answers, which = mail_report.about(user) if identity else ([], [])
     if state:
         which.append(OutboxMessage.state == state)
     query = select(OutboxMessage).where(*which).order_by(OutboxMessage.id.desc()).limit(limit)
-    held = mails.held()
-    rows = [mails.row(message, held) for message in db.session.scalars(query)]
+    held = mail_report.held()
+    rows = [mail_report.row(message, held) for message in db.session.scalars(query)]
     if user and not rows:
         answers.append("There is no mail to it: nobody asked for one, or it is long ago.")
-    problems = mails.problems(held)
+    problems = mail_report.problems(held)
     if form == "json":
         write_json({"problems": problems, "answers": answers, "messages": rows})
         return
@@ -60,7 +62,7 @@ def list_messages(identity: str | None, state: str | None, limit: int, form: str
 def show(number: int, form: str) -> None:
     """Everything about one mail but its text."""
     message = _found(number)
-    row = {**mails.row(message, mails.held()), **_details(message)}
+    row = {**mail_report.row(message, mail_report.held()), **_details(message)}
     if form == "json":
         write_json(row)
     else:
@@ -90,15 +92,21 @@ def _decide(numbers: tuple[int, ...], event: str, said: str, **values: Any) -> N
     refused = False
     for number in numbers:
         message = _found(number)
-        unsettled = (OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~mails.in_hand())
+        unsettled = (
+            OutboxMessage.state.in_(UNSETTLED),
+            OutboxMessage.sealed.is_not(None),
+            ~mail_report.in_hand(),
+        )
         if change(update(OutboxMessage).where(OutboxMessage.id == number, *unsettled).values(**values)):
             if event == "mail_discarded":
                 issuing.undelivered(message)
-            audit.record(event, reason=audit.whoever(), user_id=message.user_id)
+            audit.record(event, reason=output.whoever(), user_id=message.user_id)
             click.echo(f"mail {number} {said}")
         else:
             refused = True
-            click.echo(f"mail {number} can not be changed: {mails.row(message, None)['fate']}", err=True)
+            click.echo(
+                f"mail {number} can not be changed: {mail_report.row(message, None)['fate']}", err=True
+            )
         db.session.commit()
     if refused:
         raise click.exceptions.Exit(1)

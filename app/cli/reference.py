@@ -15,10 +15,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from .. import kinds, layers, settings
+from ..settings import sources, types
+from ..settings.forced import FORCED
+from ..settings.library_settings import LIBRARY_SETTINGS, kind_like, of_flask_security
+from ..settings.schema import Settings, declared
 
 FST_DOCS = "https://flask-security.readthedocs.io/en/stable/configuration.html"
-
 _SETTING = re.compile(r"(# )?([A-Z][A-Z0-9_]+) = (.+)")
 _SECTION = re.compile(r"# --- (.+?) -+")
 _NAME = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
@@ -46,7 +48,7 @@ class Entry:
 @cache
 def entries() -> dict[str, Entry]:
     """Every setting that `config/default.toml` explains, in its order."""
-    return {entry.name: entry for entry in _read(layers.DEFAULTS.read_text())}
+    return {entry.name: entry for entry in _read(sources.DEFAULTS.read_text())}
 
 
 def _read(text: str) -> Iterator[Entry]:
@@ -100,19 +102,19 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {name: _property(name, kind) for name, kind in _kinds().items()},
-        "$defs": {"ClientTable": kinds.ClientTable.model_json_schema()},
+        "$defs": {"ClientTable": types.ClientTable.model_json_schema()},
     }
 
 
 @cache
 def _kinds() -> dict[str, dict[str, Any]]:
     """What each setting that can be set takes, as JSON Schema: ours, and other libraries'."""
-    ours = settings.Settings.model_json_schema()["properties"]
-    known = {name: ours[name] for name in settings.declared()}
-    others = {name: settings.kind_like(default) for name, default in settings.of_flask_security().items()}
-    callables = {name for name, default in settings.of_flask_security().items() if callable(default)}
-    for name, kind in {**others, **settings.HANDED_ON}.items():
-        if name not in {*known, *settings.FIXED, *callables} and "_TEMPLATE" not in name:
+    ours = Settings.model_json_schema()["properties"]
+    known = {name: ours[name] for name in declared()}
+    others = {name: kind_like(default) for name, default in of_flask_security().items()}
+    callables = {name for name, default in of_flask_security().items() if callable(default)}
+    for name, kind in {**others, **LIBRARY_SETTINGS}.items():
+        if name not in {*known, *FORCED, *callables} and "_TEMPLATE" not in name:
             known[name] = TypeAdapter(kind).json_schema()
     return known
 

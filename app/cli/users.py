@@ -10,14 +10,18 @@ import click
 from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
 
-from .. import audit, clients, links, objections, outbox
-from ..askings import same_as
-from ..db import db
-from ..models import ResetLink
+from ..db import audit
+from ..db.engine import db
+from ..mail import outbox
+from ..recovery import link as links
+from ..recovery import not_me
+from ..recovery.link import ResetLink
+from ..recovery.request import deduplication_key
 from ..settings import current
-from . import account, handover, imports
-from .listing import format_option, write_json
+from ..web import clients
+from . import import_users, output, reset_link, support
 from .lookup import account_of, find
+from .output import format_option, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
 
@@ -41,11 +45,11 @@ def send_reset(identity: str) -> None:
 @with_appcontext
 def show(identity: str, form: str) -> None:
     """Why did they not get the mail? Account, links, mails, limits and events, and what follows from them."""
-    story = account.story_of(identity)
+    story = support.story_of(identity)
     if form == "json":
         write_json(story)
     else:
-        account.write(story)
+        support.write(story)
 
 
 @users.command("force-reset")
@@ -55,7 +59,7 @@ def force_reset(identity: str) -> None:
     """End the password, every session and every link of an account, and mail its owner a new link."""
     user = account_of(identity)
     links.revoke(ResetLink.user_id == user.id)
-    objections.end_access(user.id, with_password=True)
+    not_me.end_access(user.id, with_password=True)
     _enqueue_reset(user.email)
     db.session.commit()
     click.echo("The password works no longer, and the account is signed out everywhere.")
@@ -72,11 +76,11 @@ def _hand_over(identity: str) -> str:
 
 def _enqueue_reset(identity: str) -> None:
     mail = "reset_instructions"
-    outbox.enqueue(mail, same=same_as(mail, identity), identity=identity, client=clients.BROWSER)
+    outbox.enqueue(mail, same=deduplication_key(mail, identity), identity=identity, client=clients.BROWSER)
 
 
-users.add_command(imports.import_users)
-users.add_command(handover.reset_link)
+users.add_command(import_users.import_users)
+users.add_command(reset_link.reset_link)
 
 
 def _recorded(group: str, command: click.Command) -> None:
@@ -92,7 +96,7 @@ def _recorded(group: str, command: click.Command) -> None:
         names = [given.get("user"), given.get("identity"), *(given.get("attributes") or ())]
         found = (find(str(name).partition(":")[2] or str(name)) for name in names if name)
         user = next((account for account in found if account), None)
-        what = f"{group} {command.name} {audit.whoever()}"
+        what = f"{group} {command.name} {output.whoever()}"
         audit.record("admin", reason=what[:255], user_id=user.id if user else None)
         db.session.commit()
         return done
@@ -102,5 +106,5 @@ def _recorded(group: str, command: click.Command) -> None:
 
 for _group in (users, roles):
     for _command in _group.commands.values():
-        if _command not in (show, handover.reset_link):  # changes nothing; says why in an event of its own
+        if _command not in (show, reset_link.reset_link):  # changes nothing; says why in an event of its own
             _recorded(str(_group.name), _command)

@@ -10,9 +10,9 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from .. import startup
-from .. import worker as engine
-from ..errors import MailHeld
+from ..mail import worker as mail_worker
+from ..mail.errors import MailHeld
+from ..settings import checks
 
 
 @click.command()
@@ -24,7 +24,7 @@ def worker(once: bool) -> None:
     log.setLevel(logging.INFO)
     if once:
         try:
-            click.echo(f"{engine.work_until_done()} tried")
+            click.echo(f"{mail_worker.work_until_done()} tried")
         except MailHeld as error:
             raise click.ClickException(f"all mail is held: {error}") from None
         return
@@ -32,7 +32,7 @@ def worker(once: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # In a thread: the signal may come while this one holds the event's lock.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
-    startup.warn()
+    checks.warn()
     log.info("worker started")
-    engine.run(stop)
+    mail_worker.run(stop)
     log.info("worker stopped")

@@ -42,7 +42,7 @@ def unknown(count: int) -> list[str]:
 
 
 def set_up_sqlite(connection: Any, _record: Any = None) -> None:
-    """As Sparekey's app/db.py does. Their own default, a rollback journal, syncs more often."""
+    """As Sparekey's app/db/engine.py does. Their own default, a rollback journal, syncs more often."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA busy_timeout = 10000")
         connection.execute("PRAGMA journal_mode = WAL")

@@ -9,8 +9,8 @@ from flask_security.utils import hash_password
 from sqlalchemy import insert
 
 import app as product
-from app.db import db
-from app.models import User
+from app.accounts.models import User
+from app.db.engine import db
 
 
 def create_app() -> Flask:

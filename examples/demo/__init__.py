@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import app
-from app.settings import Settings
-from app.urls import Application
+from app.settings.schema import Settings
+from app.web.public_url import Application
 
 from . import inbox
 

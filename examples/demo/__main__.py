@@ -20,11 +20,11 @@ import flask_migrate
 from flask import Flask, current_app
 from flask_security.utils import hash_password
 
-from app import logs
-from app.db import db
-from app.identities import find_account
-from app.layers import ROOT
+from app.accounts.datastore import find_account
+from app.db.engine import db
 from app.settings import in_plain_words, load
+from app.settings.sources import ROOT
+from app.web import logging as web_logging
 
 from . import create_app
 
@@ -127,7 +127,7 @@ def _quiet_app() -> Flask:
     """Return the application of a command line, as manage.py has it."""
     with in_plain_words(code=1):
         app = create_app(load(), checked=False)
-    logs.only_warnings(app)
+    web_logging.only_warnings(app)
     return app
 
 

@@ -1,4 +1,4 @@
-"""The demo's inbox: a mail backend that keeps mail on this machine, and the pages that show it.
+"""The demo's inbox: pages that show the mail that is kept on this machine.
 
 Switched on by RECOVERY_INBOX, which needs a public URL on this machine: anyone who reads the inbox
 can take over every account.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import email
 import email.policy
-import time
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, make_response, render_template
+from flask import Blueprint, Response, abort, make_response, render_template
 from flask.typing import ResponseReturnValue
-from flask_mailman.backends.base import BaseEmailBackend
 
-from app import headers
-from app.letters import Mail
+from app.mail.files import inbox_folder
+from app.web import headers
 
 pages = Blueprint("inbox", __name__, url_prefix="/inbox", template_folder="templates")
 
@@ -30,31 +28,9 @@ FRAME_CSP = (
 )
 
 
-class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
-    """Writes each message to a file instead of sending it.
-
-    Flask-Mailman's own file backend does not serve: it renders the message again, where ours are composed
-    already, and it appends all messages of a connection to one log, which the pages would have to take apart.
-    """
-
-    connection = None
-
-    def send_messages(self, email_messages: list[Mail]) -> int:
-        folder = _folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for message in email_messages:
-            draft = folder / f"{time.time_ns()}.part"
-            draft.write_bytes(message.data)
-            draft.rename(draft.with_suffix(".eml"))  # never seen half written
-        return len(email_messages)
-
-    def abandon(self) -> None:
-        """Nothing to end: a file takes no time."""
-
-
 @pages.get("/")
 def index() -> ResponseReturnValue:
-    newest_first = sorted(_folder().glob("*.eml"), reverse=True)[:50]
+    newest_first = sorted(inbox_folder().glob("*.eml"), reverse=True)[:50]
     mails = [_read(path) for path in newest_first]
     return render_template("inbox.html", mails=mails)
 
@@ -75,12 +51,8 @@ def html_part(number: int) -> ResponseReturnValue:
     )
 
 
-def _folder() -> Path:
-    return Path(current_app.instance_path) / "inbox"
-
-
 def _path(number: int) -> Path:
-    path = _folder() / f"{number}.eml"
+    path = inbox_folder() / f"{number}.eml"
     if not path.is_file():
         abort(404)
     return path

@@ -13,15 +13,18 @@ from typing import Any
 
 from sqlalchemy import event
 
-from app import blocklist, create_app, templating, worker
-from app.db import db
+from app import create_app
+from app.accounts import common_passwords
+from app.db.engine import db
+from app.mail import worker
 from app.settings import load
+from app.web import templates
 
 app = create_app(load())
 
 # What every child would do again: the list is read, and the templates are compiled.
-blocklist.is_common("")
-for template in templating.shipped():
+common_passwords.is_common("")
+for template in templates.shipped():
     app.jinja_env.get_template(template)
 app.test_client().get("/healthz", base_url=app.config["RECOVERY_PUBLIC_URL"])
 

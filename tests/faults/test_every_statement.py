@@ -17,8 +17,9 @@ from flask_security.utils import verify_password
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from app.db import db
-from app.models import OutboxMessage, User
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail.outbox import OutboxMessage
 
 pytestmark = BOTH
 

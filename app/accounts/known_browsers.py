@@ -1,0 +1,73 @@
+"""The cookie of a browser that has signed in before: guesses from elsewhere do not count against it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, after_this_request, current_app, request
+from flask_security import user_authenticated
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from ..web.rate_limits import keyed_hash, keys
+from .identities import identity_key
+from .models import User
+
+if TYPE_CHECKING:
+    from flask import Response
+
+BROWSERS = 8  # whoever was in once can not collect counts of their own without end
+ACCOUNTS_MAX = 4  # that one browser is known for
+KNOWN_SECONDS = 365 * 86_400  # how long a browser that has signed in is known
+
+
+def init_app(app: Flask) -> None:
+    user_authenticated.connect(_on_sign_in, app)
+
+
+def remember_browser(user: User) -> None:
+    """From now on it counts apart when it signs in to this account: its owner is there."""
+    mine = [keyed_hash(name) for name in names_of(user)]
+    browser, *others = known_here() or [secrets.randbelow(BROWSERS)]
+    others = [marks for marks in others if not set(marks) & set(mine)]
+    value = _signer().dumps([browser, *others[1 - ACCOUNTS_MAX :], mine])
+    after_this_request(partial(_set_cookie, value))
+
+
+def _on_sign_in(_app: Flask, user: User, **_: Any) -> None:
+    remember_browser(user)
+
+
+def _set_cookie(value: str, response: Response) -> Response:
+    config = current_app.config
+    response.set_cookie(
+        config["RECOVERY_KNOWN_COOKIE"],
+        value,
+        max_age=KNOWN_SECONDS,
+        secure=config["SESSION_COOKIE_SECURE"],
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
+
+
+def known_here() -> list[Any]:
+    """What this browser's cookie says: a number, and the marks of each account that it has signed in to."""
+    cookie = request.cookies.get(current_app.config["RECOVERY_KNOWN_COOKIE"])
+    try:
+        known: list[Any] = _signer().loads(cookie) if cookie else []
+    except BadSignature:
+        return []
+    return known
+
+
+def names_of(user: User) -> Iterable[str]:
+    names = (user.email, user.username, user.us_phone_number)
+    return [identity_key(str(name)) for name in names if name]
+
+
+def _signer() -> URLSafeSerializer:
+    return URLSafeSerializer(keys(), "known browser", signer_kwargs={"digest_method": hashlib.sha256})

@@ -1,0 +1,143 @@
+"""Passwords: what a new one must be, and the one form in which all are compared.
+
+Length counts code points after NFC (NIST SP 800-63B-4 §3.1.1.2). No composition rules: what is refused is
+too short, too long, tried first by whoever guesses, known from a breach, or in use already.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import g, request
+from flask_babel import lazy_gettext as _l
+from flask_security import PasswordUtil
+from flask_security.forms import ChangePasswordForm, IsString
+from flask_security.proxies import _security
+from flask_security.utils import get_message
+from wtforms import PasswordField
+
+from ..settings import current
+from ..web.i18n import N_
+from . import breaches, common_passwords, hashing
+from .breaches import BreachesUnknown
+
+MESSAGES = {
+    "PASSWORD_INVALID_LENGTH": N_("Use at least %(length)s characters. A few words in a row do well."),
+    "PASSWORD_TOO_LONG": N_("Use at most %(length)s characters."),
+    "PASSWORD_NOT_TEXT": N_("This holds a character that no keyboard makes. Please type the password."),
+    "PASSWORD_COMMON": N_(
+        "This is one of the first passwords that anybody would try. "
+        "Take a few words that have nothing to do with each other."
+    ),
+    "PASSWORD_ABOUT_YOU": N_(
+        "This is too close to your name, your address or the name of this site. "
+        "Take a few words that have nothing to do with them."
+    ),
+    "PASSWORD_BREACHED": N_(
+        "This password was in a data breach of some site, so it is on the lists of those who guess. "
+        "Take one that you use nowhere else."
+    ),
+    "PASSWORD_UNCHECKED": N_(
+        "We can not find out right now whether this password was in a data breach. "
+        "Nothing was changed. Please try again in a minute."
+    ),
+    "PASSWORD_IS_THE_SAME": N_("The new password must be another one than the current."),
+}
+# NFC joins a few code points into one, never this many: longer input is too long unread.
+_NFC_SHRINKS_AT_MOST = 4
+
+
+class RecoveryPasswordUtil(PasswordUtil):
+    """Flask-Security's seam for password rules."""
+
+    def normalize(self, password: str) -> str:
+        """NFC, the same in register, reset, change and sign-in. Never fails, whatever the input.
+
+        What is far too long stays longer than any password that was accepted, so it matches none.
+        """
+        enough = _NFC_SHRINKS_AT_MOST * current().RECOVERY_PASSWORD_LENGTH_MAX + 1
+        normal = password if len(password) > enough else unicodedata.normalize("NFC", password)
+        return normal[:enough].encode("utf-8", "replace").decode()
+
+    def validate(self, password: str, is_register: bool, **kwargs: Any) -> tuple[list[str] | None, str]:
+        """The reasons against this password (None: it is good), and its normal form.
+
+        The first reason stands in `g.error_code`, for programs.
+        """
+        normal = self.normalize(password)
+        for code, message, values in _reasons_against(password, normal, kwargs):
+            g.error_code = code
+            return [get_message(message, **values)[0]], normal
+        return None, normal
+
+
+Reason = tuple[str, str, dict[str, Any]]  # the code for programs, the message's name, what it mentions
+
+
+def _reasons_against(password: str, normal: str, known: dict[str, Any]) -> Iterator[Reason]:
+    """The cheap ones first."""
+    settings = current()
+    if len(normal) > (limit := settings.RECOVERY_PASSWORD_LENGTH_MAX):
+        yield "password_too_long", "PASSWORD_TOO_LONG", {"length": limit}
+    if len(normal) < (limit := settings.SECURITY_PASSWORD_LENGTH_MIN):
+        yield "password_too_short", "PASSWORD_INVALID_LENGTH", {"length": limit}
+    if any("\ud800" <= character <= "\udfff" for character in password):
+        yield "invalid_request", "PASSWORD_NOT_TEXT", {}
+    if common_passwords.is_common(normal):
+        yield "password_common", "PASSWORD_COMMON", {}
+    if common_passwords.is_about(normal, _words_about(known)):
+        yield "password_common", "PASSWORD_ABOUT_YOU", {}
+    yield from _breaches_of(normal)
+    if _is_current(normal, known.get("user")):
+        yield "password_unchanged", "PASSWORD_IS_THE_SAME", {}
+
+
+def _words_about(known: dict[str, Any]) -> Iterator[str]:
+    """Names of the site and of the account, as far as they are known."""
+    settings = current()
+    yield settings.RECOVERY_SITE_NAME
+    yield urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""
+    for column in ("email", "username", "us_phone_number"):
+        yield getattr(known.get("user"), column, None) or str(known.get(column) or "")
+
+
+def _breaches_of(password: str) -> Iterator[Reason]:
+    check = current().SECURITY_PASSWORD_CHECK_BREACHED
+    if not check:
+        return
+    try:
+        if breaches.times_seen(password):
+            yield "password_breached", "PASSWORD_BREACHED", {}
+    except BreachesUnknown:
+        if check == "strict":  # or the local list has decided
+            yield "unavailable", "PASSWORD_UNCHECKED", {}
+
+
+def _is_current(password: str, user: Any) -> bool:
+    """Whether it is the account's password already. Where that was typed, too, the form has compared."""
+    was_typed = bool(request) and request.endpoint == "security.change_password"
+    if user is None or not user.password or was_typed:
+        return False
+    try:
+        return hashing.verify_and_hash(password, user.password)
+    except (ValueError, RuntimeError):  # a stored hash of no scheme that we can read
+        return False
+
+
+class ChangeForm(ChangePasswordForm):
+    """Flask-Security's change form; it forgets to look what kind the current password is of."""
+
+    password = PasswordField(
+        _l("Current password"), [IsString()], render_kw={"autocomplete": "current-password"}
+    )
+
+    def validate(self, **kwargs: Any) -> bool:
+        if isinstance(self.new_password.data, str):  # or it compares two forms of one password
+            normalize = _security.password_util.normalize
+            self.new_password.data = normalize(self.new_password.data)
+            if isinstance(self.new_password_confirm.data, str):
+                self.new_password_confirm.data = normalize(self.new_password_confirm.data)
+        return bool(super().validate(**kwargs))

@@ -1,0 +1,112 @@
+"""Checks that ask other services: the relay, the DNS of the sender's domain, Redis, the breach service."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict
+from email.utils import parseaddr
+from typing import Any
+
+from doctor import dns_records
+
+from ..accounts import breaches
+from ..mail.composing import in_ascii
+from ..mail.delivery import mailman
+from ..mail.errors import MailHeld
+from ..settings import current
+from ..settings.checks import Finding, Kind
+from ..settings.schema import Settings, declared
+from ..settings.sources import DEFAULT_ORIGIN
+from ..web import rate_limits
+
+LOOK_SECONDS = 5  # for Redis, and for the breach service
+RELAY = Kind(
+    "relay-refuses",
+    "error",
+    "{said}.",
+    "No mail goes out.",
+    "Correct the setting that is named, or the relay.",
+    "MAIL_SERVER",
+)
+REDIS_AWAY = Kind(
+    "redis-away",
+    "warning",
+    "Redis does not answer.",
+    "Each web process counts for itself until it does.",
+    "Start it, or correct the address.",
+    "RATELIMIT_STORAGE_URI",
+)
+BREACHES_AWAY = Kind(
+    "breaches-away",
+    "warning",
+    "The service that knows breached passwords does not answer as it should.",
+    'With "strict" nobody can set a password meanwhile; with "best-effort" the local list decides.',
+    "Let the web processes reach it, or name a mirror.",
+    "RECOVERY_BREACHES_URL",
+)
+# The doctor has finding types of its own, because it imports nothing from app/.
+KINDS = [
+    RELAY,
+    *(Kind(**asdict(kind)) for kind in dns_records.KINDS),
+    REDIS_AWAY,
+    BREACHES_AWAY,
+]
+
+
+def look(settings: Settings) -> list[Finding]:
+    """Needs an app context. DNS, Redis and the breach service get seconds; a relay that drips, a minute."""
+    return [*_of_relay(), *_of_dns(settings), *_of_redis(), *_of_breaches(settings)]
+
+
+def _of_relay() -> Iterator[Finding]:
+    if not current().sends_mail:
+        return
+    try:
+        with closing(mailman.get_connection()) as relay:
+            relay.open()
+    except MailHeld as error:
+        yield RELAY.found(said=error, setting=_at_fault(str(error)))
+
+
+def _at_fault(said: str) -> str:
+    """Of the settings that a text names first, the one that somebody has set."""
+    named = [name.strip() for name in said.partition(":")[0].split(",") if name.strip() in declared()]
+    own = [name for name in named if current().origins.get(name) != DEFAULT_ORIGIN]
+    return next(iter(own or named), RELAY.setting)
+
+
+def _of_dns(settings: Settings) -> list[Finding]:
+    domain = in_ascii(parseaddr(settings.MAIL_DEFAULT_SENDER)[1]).rpartition("@")[2]
+    if settings.RECOVERY_INBOX or not settings.MAIL_SERVER or "." not in domain:
+        return []
+    findings = dns_records.check_domain(domain, settings.RECOVERY_DKIM_SELECTOR)
+    return [Finding(**asdict(finding)) for finding in findings]
+
+
+def _of_redis() -> Iterator[Finding]:
+    counts = rate_limits.counts()
+    if counts.enabled and counts.shared and not _in_time(counts.shared.storage.check):
+        yield REDIS_AWAY.found()
+
+
+def _of_breaches(settings: Settings) -> Iterator[Finding]:
+    if settings.SECURITY_PASSWORD_CHECK_BREACHED:
+        url = f"{settings.RECOVERY_BREACHES_URL.rstrip('/')}/range/00000"
+        if _in_time(lambda: breaches.ask(url)) is None:
+            yield BREACHES_AWAY.found()
+
+
+def _in_time(look: Callable[[], Any]) -> Any:
+    """What a look says; None when it fails, or takes too long: a timeout does not end what drips."""
+    said: list[Any] = []
+
+    def do() -> None:
+        with suppress(Exception):  # whatever its library raises
+            said.append(look())
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(LOOK_SECONDS)
+    return said[0] if said else None

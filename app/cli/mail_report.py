@@ -1,0 +1,84 @@
+"""What became of mail, for whoever is asked: shared by `outbox` and `users show`."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, and_, false, or_, select
+
+from ..accounts.models import User
+from ..db import sealed
+from ..db.clock import utcnow
+from ..db.engine import db
+from ..mail import heartbeat
+from ..mail.outbox import OutboxMessage
+from ..pages import health
+from ..recovery.link import ResetLink
+from ..recovery.request import ASKINGS, deduplication_key
+from ..settings import current
+from .output import Row
+
+# What /readyz calls by one word.
+PROBLEMS = {
+    health.NO_DATABASE: "The database does not answer.",
+    health.MAIL_HELD: "Some workers can send no mail: their log says why.",
+    health.NO_WORKER: "No worker was seen in the last minute, so no mail goes out: manage.py worker",
+    health.MAIL_LATE: "Some mail waits longer than RECOVERY_READY_MAIL_AGE.",
+    health.OUTBOX_FULL: "As many mails wait as RECOVERY_MAIL_WAITING_MAX allows: new requests are not kept.",
+    health.BUDGET_SPENT: "RECOVERY_MAIL_HOURLY_MAX mails went out within an hour: reset mail waits.",
+}
+
+
+def about(user: User | None) -> tuple[list[str], list[ColumnElement[bool]]]:
+    """What can be said at once about an account that was asked for, and which mail is its own."""
+    if user is None:
+        said = "No account has this identity: requests for it get the usual answer, and no mail."
+        return [said], [false()]
+    why_not = user.why_not_recoverable()
+    answers = [f"It stands for account {user.id}, {user.email}."]
+    if why_not:
+        answers.append(f"No reset mail goes to it: {why_not}.")
+    return answers, [of(user)]
+
+
+def of(user: User) -> ColumnElement[bool]:
+    """Which mail is this account's: also what was asked for with its identities, and not tried yet."""
+    names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
+    kinds = [asking.mail for asking in ASKINGS.values()]
+    untried = [sealed.keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
+    by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
+    return or_(
+        OutboxMessage.user_id == user.id, OutboxMessage.same.in_(untried), OutboxMessage.id.in_(by_link)
+    )
+
+
+def row(message: OutboxMessage, held: str | None) -> Row:
+    fate = message.state
+    if message.state == "waiting" and held:
+        fate = "held"
+    if db.session.scalar(select(OutboxMessage.id).where(OutboxMessage.id == message.id, in_hand())):
+        fate = "being sent"
+    user = message.user_id and db.session.get(User, message.user_id)
+    return {
+        "id": message.id,
+        "mail": message.kind,
+        "account": user.email if user else None,
+        "asked_for": message.created_at,
+        "fate": fate,
+        "attempts": message.attempts,
+        "reason": held if fate == "held" else message.reason,
+    }
+
+
+def in_hand() -> ColumnElement[bool]:
+    """A worker is trying it now."""
+    return and_(OutboxMessage.claim.is_not(None), OutboxMessage.due_at > utcnow())
+
+
+def held() -> str | None:
+    """Why no mail can go out, if every worker that was seen says so."""
+    troubles = heartbeat.workers()
+    return troubles[0] if troubles and all(troubles) else None
+
+
+def problems(held: str | None) -> list[str]:
+    words = {**PROBLEMS, health.MAIL_HELD: f"All mail is held: {held}."} if held else PROBLEMS
+    return [words[problem] for problem in health.look().problems]

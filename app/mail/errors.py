@@ -1,0 +1,33 @@
+"""What keeps a message from being delivered."""
+
+from __future__ import annotations
+
+
+class Undeliverable(Exception):
+    """A message that must not be sent. The admin reads `reason`; the person who asked never does."""
+
+    def __init__(self, reason: str, user_id: int | None = None) -> None:
+        self.reason, self.user_id = reason, user_id
+        super().__init__(reason)
+
+
+class LeaseLost(Exception):
+    """The lease ended, and another worker has the message, or had it: leave it alone."""
+
+
+class MailHeld(Exception):
+    """No mail can go out now. It is no message's fault, so no attempt counts; nothing is lost."""
+
+    pause: float  # seconds until a worker looks again
+
+
+class RelayAway(MailHeld):
+    """The relay can not be reached: it is down, busy, or hangs up before it has heard of a mail."""
+
+    pause = 5
+
+
+class RelayMisconfigured(MailHeld):
+    """No mail can be sent before a setting is corrected. The text starts with the setting's name."""
+
+    pause = 30

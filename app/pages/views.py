@@ -1,0 +1,107 @@
+"""Home, the end of a reset, health, and the pages for everything that goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    flash,
+    get_flashed_messages,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from flask_security import auth_required, current_user
+
+from ..db.engine import db
+from ..settings import current
+from ..web import clients
+from ..web.errors import InvalidRequest
+from ..web.responses import json_answer, wants_json
+from . import health, openapi
+
+pages = Blueprint("pages", __name__)
+
+
+def init_app(app: Flask) -> None:
+    app.register_blueprint(pages)
+
+
+@pages.get("/")
+def home() -> ResponseReturnValue:
+    return render_template("security/home.html")
+
+
+@pages.post("/language")
+@auth_required("session", "token")
+def choose_language() -> ResponseReturnValue:
+    """In which language an account has its mails; none: in that of the page or program that asks for them."""
+    language = (request.get_json() if request.is_json else request.form).get("language")
+    if language not in ("", *current().RECOVERY_LANGUAGES):
+        raise InvalidRequest(_("That language is not offered here."), field="language")
+    current_user.language = language
+    db.session.commit()
+    if wants_json(request):
+        return json_answer({})
+    flash(_("Saved."), "success")
+    return redirect(url_for("pages.home"), 303)
+
+
+@pages.get("/check-mail")
+def check_mail() -> ResponseReturnValue:
+    """Where everybody ends who has asked for a link, or signed up."""
+    return render_template("security/check_mail.html", to_confirm=request.args.get("after") == "sign-up")
+
+
+@pages.get("/reset-done")
+def reset_done() -> ResponseReturnValue:
+    """The end of a reset, seen once. It says what Flask-Security's flashed message would say."""
+    client = session.pop("reset_done", None)
+    if client is None:
+        return redirect(url_for("pages.home"))
+    get_flashed_messages()
+    return render_template("security/reset_done.html", onward=clients.named(client).post_reset_view)
+
+
+@pages.get("/.well-known/change-password")
+def change_password_url() -> ResponseReturnValue:
+    """https://w3c.github.io/webappsec-change-password-url/"""
+    changeable = current_app.config["SECURITY_CHANGEABLE"]
+    return redirect(url_for("security.change_password" if changeable else "security.forgot_password"), 303)
+
+
+@pages.get("/.well-known/security.txt")
+def security_txt() -> ResponseReturnValue:
+    """https://www.rfc-editor.org/rfc/rfc9116"""
+    path = current().RECOVERY_SECURITY_TXT
+    if not path:
+        abort(HTTPStatus.NOT_FOUND)
+    return Response(Path(path).read_bytes(), content_type="text/plain; charset=utf-8")
+
+
+@pages.get("/openapi.json")
+def describe() -> ResponseReturnValue:
+    return openapi.document(current())
+
+
+@pages.get("/healthz")
+def alive() -> ResponseReturnValue:
+    return {"status": "ok"}
+
+
+@pages.get("/readyz")
+def ready() -> ResponseReturnValue:
+    """For an alarm. Says what does not work, never about whom."""
+    found = health.look()
+    return asdict(found), HTTPStatus.SERVICE_UNAVAILABLE if found.problems else HTTPStatus.OK

@@ -1,0 +1,76 @@
+"""Land: the link's token leaves the address bar, and the form or the client's view is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import redirect, render_template, request, url_for
+from werkzeug.exceptions import TooManyRequests
+
+from ..db import audit
+from ..db.engine import DATABASE_AWAY, db
+from ..web import clients, problems
+from ..web.responses import json_answer, wants_json
+from . import link as links
+from . import opened_links
+from .link import LinkError, LinkInvalid
+from .redemption import NewPasswordForm, account_names
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+    from .link import ResetLink
+
+
+def land(token: str) -> ResponseReturnValue:
+    """GET and HEAD of a reset link: consumes nothing, and takes the token out of the address bar."""
+    if token.startswith(opened_links.MARK):
+        _, user = links.resolve(opened_links.token_behind(token))
+        form = NewPasswordForm(formdata=None)
+        return render_template(
+            "security/reset_password.html",
+            reset_password_form=form,
+            reset_password_token=token,
+            **account_names(user),
+        )
+    link, _ = links.resolve(token)
+    if request.method != "HEAD":
+        _note_opening(link)
+    if wants_json(request):
+        return json_answer({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
+    if target := clients.named(link.client).landing(token):
+        return redirect(target)
+    if request.method == "HEAD":
+        return ""
+    return redirect(url_for("security.reset_password", token=opened_links.remember(token)), 303)
+
+
+def refuse_link(error: LinkError) -> ResponseReturnValue:
+    """Answer a link that cannot be used, on the page or view of the client that it belongs to."""
+    if isinstance(error, LinkInvalid) and not opened_links.may_have_bad_link():
+        return problems.http_error(TooManyRequests())
+    if request.endpoint == "security.reset_password" and request.method == "POST":
+        _record(error)
+    if not wants_json(request) and (target := clients.named(error.client).problem(error)):
+        return redirect(target)
+    return problems.refuse(error)
+
+
+def _record(error: LinkError) -> None:
+    """A link that was refused when a password came with it. Nothing else is in the transaction."""
+    db.session.rollback()
+    audit.record("refused", reason=error.code, user_id=error.user_id, client=error.client)
+    db.session.commit()
+
+
+def _note_opening(link: ResetLink) -> None:
+    """For the audit trail. A database that can not be written to must not keep anybody from the form."""
+    name, user_id = link.client, link.user_id
+    if link.opened_at is not None:
+        return
+    try:
+        if links.open_first(link):
+            audit.record("opened", user_id=user_id, client=name)
+        db.session.commit()
+    except DATABASE_AWAY:
+        db.session.rollback()

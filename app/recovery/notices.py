@@ -1,0 +1,89 @@
+"""What happens besides a reset, for the audit trail and for whoever must hear of it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from flask import g, request
+from flask_security import change_email_confirmed, current_user, password_changed, user_authenticated
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..accounts.identities import masked
+from ..db import audit
+from ..db.engine import db
+from ..mail import composing, outbox
+from ..mail.composing import composer
+from ..mail.outbox import OutboxMessage
+from . import not_me
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+    from ..accounts.models import User
+
+
+log = logging.getLogger(__name__)
+
+USER_AGENT_LENGTH_MAX = 300
+
+
+def init_app(app: Flask) -> None:
+    app.after_request(note_refused_password)
+    password_changed.connect(on_password_changed, app)
+    change_email_confirmed.connect(on_address_changed, app)
+    user_authenticated.connect(on_sign_in, app)
+
+
+def request_metadata() -> dict[str, Any]:
+    """What a mail may tell its reader about the request."""
+    return {
+        "source": request.remote_addr or "",
+        "user_agent": (request.user_agent.string or "")[:USER_AGENT_LENGTH_MAX],
+    }
+
+
+def note_refused_password(response: Response) -> Response:
+    """For the audit trail, when a new password was refused; nothing else is in the transaction."""
+    code = str(g.get("error_code", ""))
+    if code.startswith("password_") and code != "password_mismatch":  # that is a slip
+        try:
+            link = g.get("reset_link")
+            user_id = link.user_id if link else current_user.id
+            client = link.client if link else None
+            db.session.rollback()
+            audit.record("password_refused", reason=code, user_id=user_id, client=client)
+            db.session.commit()
+        except SQLAlchemyError as error:  # whoever typed it needs to hear why it was refused, all the same
+            db.session.rollback()
+            log.warning("a refused password could not be noted: %s", type(error).__name__)
+    return response
+
+
+def on_password_changed(_app: Flask, user: User, **_: Any) -> None:
+    audit.record("password_changed", user_id=user.id)
+
+
+def on_address_changed(_app: Flask, user: User, old_email: str, **_: Any) -> None:
+    """Tell the old address: its owner may know nothing of it."""
+    now, new = datetime.now(UTC).isoformat(timespec="seconds"), masked(user.email)
+    said = {"address": old_email, "new_address": new, "changed_at": now, **request_metadata()}
+    outbox.enqueue("address_notice", user_id=user.id, **said)
+    audit.record("address_changed", user_id=user.id)
+
+
+def on_sign_in(_app: Flask, user: User, **_: Any) -> None:
+    audit.record("signed_in", user_id=user.id)
+
+
+@composer("reset_notice")
+@composer("address_notice")
+@composer("operator_alert")
+def _notice(message: OutboxMessage) -> composing.Mail:
+    """That something has happened. Where it goes, and what its template says, rest in the message."""
+    # In a template, `language` is the one that is spoken.
+    said = {name: value for name, value in message.content.items() if name != "language"}
+    said["changed_at"] = datetime.fromisoformat(said["changed_at"])
+    objection = not_me.token_for(message)
+    return composing.write(message, message.kind, said["address"], objection=objection, **said)

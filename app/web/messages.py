@@ -1,0 +1,70 @@
+"""Flask-Security's messages in Sparekey's words."""
+
+from __future__ import annotations
+
+from flask_babel import lazy_gettext as _l
+
+from .i18n import N_
+
+MESSAGES = {
+    "GENERIC_AUTHN_FAILED": N_("That did not match. Check what you typed and try again."),
+    "RETYPE_PASSWORD_MISMATCH": N_("The two passwords are not the same."),
+    "PASSWORD_NOT_PROVIDED": N_("Type a password."),
+    "INVALID_PASSWORD": N_("That is not your current password."),
+    "INVALID_REDIRECT": N_("After signing in you can only go on to a page of this site."),
+    "PHONE_INVALID": N_("That is no phone number. Begin with + and the country code."),
+    "INVALID_EMAIL_ADDRESS": N_("That is no email address."),
+    "INVALID_CODE": N_("That code does not work. Codes are soon too old, and each works once."),
+    "TWO_FACTOR_INVALID_TOKEN": N_("That code does not work. Codes are soon too old, and each works once."),
+    "INVALID_PASSWORD_CODE": N_("That did not match. Codes are soon too old, and each works once."),
+    "INVALID_RECOVERY_CODE": N_("That is none of your recovery codes, or it was used already."),
+    "TWO_FACTOR_PERMISSION_DENIED": N_("Please sign in again."),
+    "TWO_FACTOR_METHOD_NOT_AVAILABLE": N_("Choose one of these."),
+    "US_METHOD_NOT_AVAILABLE": N_("Choose one of these."),
+    "TWO_FACTOR_SETUP_EXPIRED": N_("That took too long. Please start again."),
+    "US_SETUP_EXPIRED": N_("That took too long. Please start again."),
+    "WEBAUTHN_EXPIRED": N_("That took too long. Please start again."),
+    "WEBAUTHN_NAME_REQUIRED": N_("Give the passkey a name."),
+    "WEBAUTHN_NAME_INUSE": N_("You have a passkey of that name already."),
+    "WEBAUTHN_NAME_DISALLOWED_CHARACTERS": N_("Use only letters, digits, spaces, - and _."),
+    "WEBAUTHN_UNKNOWN_CREDENTIAL_ID": N_("That passkey is not known here. Perhaps it was removed."),
+    "WEBAUTHN_CREDENTIAL_WRONG_USAGE": N_("That passkey is not for this. Sign in with your password."),
+    "WEBAUTHN_NO_VERIFY": N_("That passkey did not work."),
+    "CHANGE_EMAIL_EXPIRED": N_("That link is too old. Please start again."),
+    "API_ERROR": N_("That did not work. Please start again."),
+}
+# Said when all is well.
+NOTICES = {
+    "CONFIRMATION_REQUEST": N_(
+        "If there is an account to be confirmed for what you typed, a mail is on its way."
+    ),
+    "USERNAME_RECOVERY_REQUEST": N_(
+        "If there is an account with a username for what you typed, a mail is on its way."
+    ),
+    "REAUTHENTICATION_SUCCESSFUL": N_("Thank you. You can go on."),
+    "PASSWORD_CHANGE": N_("Your password is changed."),
+    "CHANGE_EMAIL_SENT": N_("A mail is on its way to %(email)s."),
+    "CHANGE_EMAIL_CONFIRMED": N_("Your email address is changed."),
+    "EMAIL_CONFIRMED": N_("Your address is confirmed. You can sign in now."),
+    "CODE_HAS_BEEN_SENT": N_("A code is on its way to you."),
+    "GENERIC_US_SIGNIN": N_("If the account that you typed has codes by mail, one is on its way."),
+    "TWO_FACTOR_LOGIN_SUCCESSFUL": N_("You are signed in."),
+    "TWO_FACTOR_CHANGE_METHOD_SUCCESSFUL": N_("Your second factor is set up."),
+    "TWO_FACTOR_DISABLED": N_("Your second factor is removed."),
+    "US_SETUP_SUCCESSFUL": N_("You can sign in with a code now."),
+    "WEBAUTHN_REGISTER_SUCCESSFUL": N_("The passkey is added."),
+    "WEBAUTHN_CREDENTIAL_DELETED": N_("The passkey is removed."),
+    "USE_CODE": N_("Your code: %(code)s"),
+}
+FIRST = {
+    "UNAUTHENTICATED": N_("Please sign in first."),
+    "REAUTHENTICATION_REQUIRED": N_("Please confirm first that it is you."),
+}
+# Ways to a code, by Flask-Security's names for them.
+METHODS = {
+    "authenticator": _l("Codes from an app"),
+    "email": _l("Codes by mail"),
+    "sms": _l("Codes by text message"),
+    "webauthn": _l("A passkey"),
+}
+SAID = {"error": MESSAGES, "success": NOTICES, "info": FIRST}

@@ -1,0 +1,125 @@
+"""CSRF and CORS: which site may send a request.
+
+A form needs Flask-WTF's token, always. JSON needs none when its Origin is absent (no browser sends it that
+way across sites, because a JSON content type asks for a preflight first), is ours, or is a configured
+client's; any other Origin is refused, `null` too. Preflights are answered for configured origins only.
+Cookies are never the only proof of the sender.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, current_app, g, request
+from flask_babel import gettext as _
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.exceptions import BadRequest
+
+from ..settings import current
+from ..settings.schema import Settings
+from ..settings.urls import origin_of
+from .clients import configured
+from .errors import InvalidRequest, OriginNotAllowed
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
+CORS_METHODS = "GET, POST"
+CORS_HEADERS = "Content-Type, Authentication-Token, X-CSRFToken, X-CSRF-Token, X-XSRF-Token"
+CORS_SECONDS = 600  # how long a browser may remember a preflight
+# Fields of which there is one, or none.
+ONE_TEXT = (
+    "identity",
+    "email",
+    "password",
+    "password_confirm",
+    "new_password",
+    "new_password_confirm",
+    "next",
+    "username",
+    "name",
+    "phone",
+)
+PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm", "passcode")
+csrf = CSRFProtect()
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Check forms by token and JSON by origin. Must come before Flask-Security."""
+    clients = app.extensions["recovery_clients"] = configured(settings)
+    ours = origin_of(settings.RECOVERY_PUBLIC_URL)
+    app.extensions["recovery_foreign"] = {o for client in clients.values() for o in client.origins} - {ours}
+    csrf.init_app(app)
+    app.before_request(_check_request)
+    app.after_request(_allow_origin)
+
+
+def _check_request() -> None:
+    """Refuse what another site sends, and what no view can read, before any view sees it."""
+    if request.routing_exception is not None:
+        return  # 404 and 405 say more
+    if request.content_length is None and "Transfer-Encoding" in request.headers:
+        abort(HTTPStatus.LENGTH_REQUIRED)  # Flask-Security reads no body of unknown length
+    body = _json_object() if request.is_json and request.content_length else {}
+    _require_once(body)
+    for target in (*request.args.getlist("next"), *request.form.getlist("next"), body.get("next", "")):
+        if target != "":
+            _require_url(target)
+    if request.method in SAFE_METHODS:
+        return
+    if not request.is_json:
+        csrf.protect()
+        return
+    origin, foreign = request.headers.get("Origin"), current_app.extensions["recovery_foreign"]
+    if origin is not None and origin not in (origin_of(current().RECOVERY_PUBLIC_URL), *foreign):
+        raise OriginNotAllowed
+    g.csrf_valid = True  # Flask-WTF's mark for a request that was checked
+
+
+def _json_object() -> dict[str, Any]:
+    try:
+        body = request.get_json()
+    except (BadRequest, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise InvalidRequest(_("The body must be a JSON object."))
+    return body
+
+
+def _require_once(body: dict[str, Any]) -> None:
+    """No field of ours is a list: who sends several values means to have one read here and another there."""
+    for name, value in body.items():
+        if name in ONE_TEXT and isinstance(value, list):
+            raise InvalidRequest(_("Give one value."), field=name)
+        if isinstance(value, str) and name not in PASSWORDS and any("\ud800" <= c <= "\udfff" for c in value):
+            raise InvalidRequest(_("That is no text."), field=name)
+    form = request.form
+    for name in ONE_TEXT:
+        if len(form.getlist(name)) > 1:
+            raise InvalidRequest(_("Give one value."), field=name)
+
+
+def _require_url(target: Any) -> None:
+    with suppress(ValueError):
+        if isinstance(target, str):
+            parts, public = urlsplit(target), urlsplit(current().RECOVERY_PUBLIC_URL)
+            if (parts.scheme, public.scheme) != ("http", "https"):
+                return
+    raise InvalidRequest(_("That is no address to go on to."), field="next")
+
+
+def _allow_origin(response: Response) -> Response:
+    """CORS, for configured origins alone. Never `*`: answers may depend on who asks."""
+    foreign = current_app.extensions["recovery_foreign"]
+    if foreign:
+        response.vary.add("Origin")
+    if request.headers.get("Origin") in foreign:
+        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            response.headers["Access-Control-Allow-Methods"] = CORS_METHODS
+            response.headers["Access-Control-Allow-Headers"] = CORS_HEADERS
+            response.headers["Access-Control-Max-Age"] = str(CORS_SECONDS)
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+    return response
