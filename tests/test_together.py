@@ -17,7 +17,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DataError, OperationalError
 
 from app.db import group_commit
-from app.db.engine import db, keep_lazily
+from app.db.engine import db
 from app.mail import outbox
 from app.web import rate_limit_storage
 
@@ -124,21 +124,6 @@ def test_a_row_that_somebody_holds_for_long_stops_nobody_else(
     with frozen:
         frozen.execute(text("SELECT * FROM outbox_message WHERE id = 1 FOR UPDATE"))
         assert ask_at_once(site, monkeypatch) == [200] * (ASKERS - 1) + [503]
-
-
-@BOTH
-def test_what_is_kept_lazily_leaves_the_next_transaction_as_durable_as_ever(site: Site) -> None:
-    asked, prompt = {"sqlite": ("PRAGMA synchronous", 2), "postgresql": ("SHOW synchronous_commit", "on")}[
-        site.app.extensions["recovery_settings"].SQLALCHEMY_DATABASE_URI.split(":")[0].split("+")[0]
-    ]
-    with site.app.app_context():
-        for end in (db.session.commit, db.session.rollback):
-            keep_lazily()
-            assert db.session.scalar(text(asked)) != prompt
-            outbox.enqueue("reset_instructions", identity="alice", client="browser")
-            end()
-            assert db.session.scalar(text(asked)) == prompt
-            db.session.rollback()
 
 
 # --- Counting ---------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def request_id() -> str:
     return name
 
 
-@events.listens_for(Session, "after_commit")
+@events.listens_for(db.session, "after_commit")
 def _say_what_is_kept(session: Session) -> None:
     """After the commit: a log that blocks must not hold the database's write lock."""
     if session.in_nested_transaction():
@@ -130,7 +130,7 @@ def _say_what_is_kept(session: Session) -> None:
         say(each)
 
 
-@events.listens_for(Session, "after_soft_rollback")
+@events.listens_for(db.session, "after_soft_rollback")
 def _forget_what_is_not(session: Session, _previous: Any) -> None:
     session.info.pop("events", None)
 

@@ -12,7 +12,7 @@ from flask import Flask
 from flask_mailman import Mail
 from flask_mailman.backends.base import BaseEmailBackend
 
-from ..db.engine import db, keep_lazily
+from ..db.engine import db
 from ..settings.schema import Settings
 from . import composing, lease, outbox
 from .errors import LeaseLost
@@ -34,7 +34,6 @@ def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
     no mail can go out now, and anything else that stands in the way of this one.
     """
     start = time.monotonic()
-    keep_lazily()  # until it is settled, all of it would be done again
     mail = composing.COMPOSERS[message.kind].compose(message)
     if time.monotonic() - start > lease.pause() and not outbox.renew(message):  # it took too long to write
         raise LeaseLost

@@ -22,12 +22,11 @@ from urllib.parse import urlsplit
 
 from flask import current_app
 from sqlalchemy import Float, ForeignKey, Index, LargeBinary, String, Text, bindparam, select, text, update
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db import sealed as seals
 from ..db.clock import utcnow
-from ..db.engine import Model, db, inserts, keep_lazily
+from ..db.engine import Model, db, inserts
 from ..db.group_commit import Write
 from ..settings import current
 from ..web.i18n import spoken
@@ -90,7 +89,6 @@ class OutboxMessage(Model):
     )
 
 
-CLAIM_WAIT_MS, CLAIM_WAITS_ONE_IN = 2_000, 8  # how long a claim waits for a locked row, and how often at all
 REASON_LENGTH_MAX = 255
 WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
 
@@ -138,8 +136,8 @@ def _due(held: bool) -> Any:
 
 
 @cache
-def _taking(held: bool, skip_locked: bool) -> Any:
-    which = _TABLE.c.id == _due(held).with_for_update(skip_locked=skip_locked).scalar_subquery()
+def _taking(held: bool) -> Any:
+    which = _TABLE.c.id == _due(held).with_for_update(skip_locked=True).scalar_subquery()
     taken = {
         "attempts": _TABLE.c.attempts + 1,  # here, so that a message that kills its worker ends, too
         "claim": bindparam("mark"),
@@ -159,22 +157,8 @@ def is_due(held: bool = False) -> bool:
 def claim(held: bool = False) -> OutboxMessage | None:
     """Take the message that is due longest, for one lease; with mails with links `held`, of the others. It
     comes detached; None when none is due."""
-    if db.engine.dialect.name == "sqlite":
-        return _take(held)
-    # Another worker holds the row for a moment, or who asks for the same right now. Waited for each time,
-    # workers stand in line; never, and a flood would starve it; without end, a frozen process stops all mail.
-    try:
-        is_patient = secrets.randbelow(CLAIM_WAITS_ONE_IN) == 0
-        return _take(held, CLAIM_WAIT_MS if is_patient else 0)
-    except OperationalError:
-        db.session.rollback()
-        return _take(held)
-
-
-def _take(held: bool, patience_ms: int = 0) -> OutboxMessage | None:
-    keep_lazily(patience_ms)  # without it the message is due, as it was
     taken = {"mark": secrets.token_hex(16), "lease": current().RECOVERY_MAIL_LEASE.total_seconds()}
-    row = db.session.execute(_taking(held, skip_locked=not patience_ms), taken).first()
+    row = db.session.execute(_taking(held), taken).first()
     db.session.commit()
     return OutboxMessage(**row._mapping) if row else None
 
