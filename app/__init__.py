@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> App
 def install_parts(app: Application, settings: Settings) -> None:
     """Install every part of Sparekey, in the order in which a request passes them."""
     from . import security
-    from .db import engine, group_commit, migrations
+    from .db import engine, migrations
     from .mail import delivery
     from .pages import metrics, template_checks, translation_checks, views  # noqa: F401  # checks register
     from .recovery import not_me
@@ -53,7 +53,6 @@ def install_parts(app: Application, settings: Settings) -> None:
     branding.init_app(app, settings)
     public_url.init_app(app, settings)
     engine.init_app(app)
-    group_commit.init_app(app)
     migrations.init_app(app)
     delivery.init_app(app, settings)
     security.init_app(app, settings)

@@ -82,6 +82,7 @@ def test_the_last_request_decides_what_the_mail_is_for(make_site: Any) -> None:
     }
     site: Site = make_site(RECOVERY_CLIENTS=spa)
     site.ask("alice")
+    shift(site, by=-timedelta(seconds=outbox.REPEAT_SECONDS + 1))
     site.visitor().post_json("/reset", json={"identity": "alice", "client": "web"})
     site.work()
     [link] = site.links()
@@ -130,6 +131,25 @@ def test_a_flood_for_one_account_does_not_delay_the_others(site: Site) -> None:
     for _ in range(30):
         site.ask("alice")
     assert site.work() == 2
+
+
+def test_a_row_that_somebody_holds_delays_a_request_for_two_seconds_at_most(site: Site) -> None:
+    """On PostgreSQL: a process that froze, or an admin. Requests for others never wait for it."""
+    with site.app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            return  # there, one writer at a time is all there is
+        frozen = db.engine.connect()
+    site.ask("alice")
+    with frozen:
+        frozen.execute(text("SELECT * FROM outbox_message WHERE id = 1 FOR UPDATE"))
+        assert site.ask("alice").status_code == 200  # so soon after, nothing is to be changed
+        frozen.rollback()
+        shift(site, by=-timedelta(seconds=outbox.REPEAT_SECONDS + 1))
+        frozen.execute(text("SELECT * FROM outbox_message WHERE id = 1 FOR UPDATE"))
+        began = time.monotonic()
+        assert site.ask("alice").status_code == 503
+        assert time.monotonic() - began < 5
+        assert site.ask("bob").status_code == 200
 
 
 # --- The queue is bounded -----------------------------------------------------------------------

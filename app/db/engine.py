@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import CursorResult, Delete, MetaData, Update, event
+from sqlalchemy import CursorResult, Delete, MetaData, Update, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm import DeclarativeBase
@@ -63,9 +63,10 @@ def change(statement: Update | Delete, values: dict[str, Any] | None = None) -> 
     return cast(CursorResult[Any], result).rowcount
 
 
-def is_locked(error: BaseException | None) -> bool:
-    """Whether PostgreSQL gave up to wait for a row that somebody holds."""
-    return isinstance(getattr(error, "orig", None), psycopg.errors.LockNotAvailable)
+def limit_lock_wait() -> None:
+    """Fail after 2 seconds rather than wait for a row that another process holds (PostgreSQL)."""
+    if db.engine.dialect.name == "postgresql":
+        db.session.execute(text("SET LOCAL lock_timeout = '2s'"))
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

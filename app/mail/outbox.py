@@ -26,8 +26,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db import sealed as seals
 from ..db.clock import utcnow
-from ..db.engine import Model, db, inserts
-from ..db.group_commit import Write
+from ..db.engine import Model, change, db, inserts
 from ..settings import current
 from ..web.i18n import spoken
 from .backoff import backoff
@@ -93,33 +92,36 @@ REASON_LENGTH_MAX = 255
 WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
 
 
-def enqueue(kind: str, **what: Any) -> None:
-    """Add a message to the current transaction: sent if and only if that commits. Where no mail is: none."""
-    if current().sends_mail:
-        db.session.execute(*written(kind, **what))
+REPEAT_SECONDS = 5  # a message for the same that is younger stands for a repeated request, too
 
 
-def written(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> Write:
-    """A message, to be written. Messages that are the `same` become one, as long as it was not tried yet."""
-    host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
+def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
+    """Add a message to the current transaction: sent if and only if that commits. Without mail, do nothing.
+
+    Messages that are the `same` become one until its first attempt: an older one gets this content.
+    """
+    if not current().sends_mail:
+        return
     content = content if kind == WRITTEN else {"language": spoken().name, **content}
-    random = secrets.token_bytes(32 + 16)
-    message = {
-        "kind": kind,
-        "user_id": user_id,
-        "nonce": random[:32],
-        "sealed": seals.encrypt(content),
-        "message_id": f"<{random[32:].hex()}@{host}>",  # of every attempt: a repeat can be recognised
-        "same": same and seals.keyed_hash(same),
-    }
-    return _insert_or_refresh(db.engine.dialect.name), message
-
-
-@cache  # built once: it takes longer than running it
-def _insert_or_refresh(dialect: str) -> Any:
-    new = inserts[dialect](OutboxMessage.__table__)
-    again = {"sealed": new.excluded.sealed, "created_at": new.excluded.created_at}
-    return new.on_conflict_do_update(index_elements=["same"], index_where=UNTRIED, set_=again)
+    sealed = seals.encrypt(content)
+    key = same and seals.keyed_hash(same)
+    # Not one statement: on PostgreSQL ON CONFLICT DO UPDATE locks the row even where it changes nothing, so a
+    # flood would keep it from being claimed.
+    older = update(OutboxMessage).where(
+        OutboxMessage.same == key, UNTRIED, OutboxMessage.created_at < utcnow(-REPEAT_SECONDS)
+    )
+    if key and change(older.values(sealed=sealed, created_at=utcnow())):
+        return
+    host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
+    new = inserts[db.engine.dialect.name](OutboxMessage).values(
+        kind=kind,
+        user_id=user_id,
+        nonce=secrets.token_bytes(32),
+        sealed=sealed,
+        message_id=f"<{secrets.token_hex(16)}@{host}>",  # every attempt has it, so a repeat shows
+        same=key,
+    )
+    db.session.execute(new.on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED))
 
 
 _TABLE: Any = OutboxMessage.__table__

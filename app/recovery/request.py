@@ -18,7 +18,8 @@ from wtforms import StringField, SubmitField
 from ..accounts.identities import identity_key
 from ..accounts.identity_field import IDENTITY_LABEL, posted_identity
 from ..accounts.limits import ASKING, by_identity
-from ..db import audit, group_commit
+from ..db import audit
+from ..db.engine import db, limit_lock_wait
 from ..mail import outbox
 from ..settings import current
 from ..web import clients
@@ -72,12 +73,11 @@ def store_request(mail: str, content: dict[str, Any], about: str = "identity") -
     """
     if not current().sends_mail:
         raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
-    event = audit.entry("requested", reason=mail, client=content["client"])
-    writes: list[group_commit.Write] = [(audit.INSERT, event.row)]
+    limit_lock_wait()
     if not outbox.is_full():
-        writes.append(outbox.written(mail, same=deduplication_key(mail, content[about]), **content))
-    group_commit.write(*writes)
-    audit.say(event)
+        outbox.enqueue(mail, same=deduplication_key(mail, content[about]), **content)
+    audit.record("requested", reason=mail, client=content["client"])
+    db.session.commit()
 
 
 class AskForm(Form):
