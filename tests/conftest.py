@@ -527,13 +527,13 @@ def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
 
 
 @contextmanager
-def at_work(site: Site) -> Iterator[threading.Event]:
-    """A worker in a thread."""
+def at_work(site: Site, threads: int = 1) -> Iterator[threading.Event]:
+    """A worker in a thread; it sends in so many of its own."""
     stop = threading.Event()
 
     def work() -> None:
         with site.app.app_context():
-            worker.run(stop)
+            worker.run(stop, threads)
 
     thread = threading.Thread(target=work)
     thread.start()

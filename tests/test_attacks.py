@@ -289,7 +289,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(
     site.ask()
     deliver = delivery.deliver
 
-    def lose_the_lease(message: OutboxMessage, relay: Any) -> None:
+    def lose_the_lease(message: OutboxMessage, relay: Any, deadline: float) -> None:
         monkeypatch.setattr(delivery, "deliver", deliver)
         site.change(OutboxMessage, due_at=datetime(2020, 1, 1))
         in_another_thread(site.work)

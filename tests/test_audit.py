@@ -24,11 +24,8 @@ from conftest import (
     Admin,
     Mailbox,
     Site,
-    at_work,
     fill,
     link_in,
-    text_of,
-    wait_for,
 )
 from sqlalchemy.exc import OperationalError
 from test_requirements import redeem
@@ -37,8 +34,6 @@ from app.cli import Commands, events, output, users
 from app.db import audit
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
-from app.mail import operator as operator_mail
-from app.settings import validators
 from app.web import logging as web_logging
 
 BY = output.whoever()
@@ -224,27 +219,7 @@ def test_the_log_of_a_real_process_is_json_without_secrets(tmp_path: Any, mailbo
         assert secret not in written, secret
 
 
-# --- bursts -----------------------------------------------------------------------------------------
-
-
-@BOTH
-@pytest.mark.requirement("R60")
-def test_a_burst_is_told_once_by_event_log_and_mail(make_site: Any, caplog: pytest.LogCaptureFixture) -> None:
-    site: Site = make_site(RECOVERY_BURSTS={"requested": 3}, RECOVERY_OPERATOR="operator@example.com")
-    for _ in range(3):
-        site.ask("nobody")
-    with site.app.app_context():
-        operator_mail.watch()
-        assert "burst" not in site.events()
-        site.ask("nobody")
-        operator_mail.watch()
-        operator_mail.watch()
-    assert site.events().count("burst") == 1
-    [told] = [record for record in caplog.records if record.message == "burst"]
-    assert (told.levelname, vars(told)["reason"]) == ("WARNING", "requested: more than 3 in 10 minutes")
-    site.work()
-    assert [mail["To"] for mail in site.mailbox.mails] == ["operator@example.com"]
-    assert "more than 3 in 10 minutes" in text_of(site.mailbox.mails[0])
+# --- the log ---
 
 
 def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +227,7 @@ def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest
     handler = logging.StreamHandler(written)
     handler.setFormatter(web_logging._Formatter(as_json=True))
     logging.getLogger().addHandler(handler)
-    monkeypatch.setattr("app.mail.outbox.written", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("app.mail.outbox.enqueue", lambda *_, **__: 1 / 0)
     try:
         page = site.visitor().submit("/reset", identity="alice").text
     finally:
@@ -270,10 +245,6 @@ def test_whoever_has_no_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> Non
     assert output.whoever() == "by uid 987654"
 
 
-def test_every_event_that_may_come_in_bursts_is_one() -> None:
-    assert set(validators.COUNTED) == audit.OUTCOMES.keys() - set(audit.LOG_ONLY) - {"burst"}
-
-
 def test_a_refused_password_is_told_though_it_can_not_be_noted(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,13 +257,6 @@ def test_a_refused_password_is_told_though_it_can_not_be_noted(
     monkeypatch.setattr(audit, "record", be_locked)
     answer = site.visitor().post_json(link, json={"password": "too short"})
     assert (answer.json or {})["response"]["error_code"] == "password_too_short"
-
-
-def test_a_worker_watches(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
-    monkeypatch.setattr(operator_mail, "watch", lambda: looked.append("looked"))
-    with at_work(site):
-        wait_for(lambda: looked)
 
 
 # --- manage.py events -------------------------------------------------------------------------------
@@ -323,7 +287,7 @@ def test_events_are_found_by_account_kind_source_request_and_time(make_site: Any
     runner = site.app.test_cli_runner()
     table = runner.invoke(events.events, ["--kind", "mail_sent"]).output
     assert table.splitlines()[0].split()[:3] == ["at", "kind", "outcome"]
-    assert "nothing that fits" in runner.invoke(events.events, ["--kind", "burst"]).output
+    assert "nothing that fits" in runner.invoke(events.events, ["--kind", "revoked"]).output
     assert runner.invoke(events.events, ["--identity", "nobody"]).exit_code == 1
     assert "give a number and a unit" in runner.invoke(events.events, ["--since", "a while"]).output
     assert runner.invoke(events.events, ["--kind", "opend"]).exit_code == 2

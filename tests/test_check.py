@@ -712,7 +712,7 @@ def test_what_goes_wrong_in_a_deployment_is_told(place: Place, statement: str, e
     place.write({})
     assert place.types("db", "upgrade").exit_code == 0
     with create_app(settings.load({"RECOVERY_CONFIG": str(place.folder / "mine.toml")})).app_context():
-        heartbeat.Presence().says(None)
+        heartbeat.Presence().renew()
         outbox.enqueue("reset_instructions", identity="alice", client="browser")
         db.session.commit()
         assert {"worker-not-seen", "mail-held", "mail-late", "migrations-missing"}.isdisjoint(

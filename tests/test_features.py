@@ -13,7 +13,6 @@ from sqlalchemy import event
 from app.accounts.datastore import find_account
 from app.accounts.models import User
 from app.db.engine import db
-from app.mail import outbox
 
 PUBLIC = "https://id.example.com/auth"
 
@@ -92,7 +91,6 @@ def test_asking_for_another_mail_tells_nothing_either(
     """The same statements, the same answer, and as few mails as of any other kind."""
     if path == "/confirm":
         full.change(confirmed_at=None)
-    monkeypatch.setattr(outbox, "COUNT_SECONDS", 3600)
     full.ask("nobody at all")  # counts what waits, which each process does now and then
     with full.app.app_context():
         engine = db.engine

@@ -423,8 +423,6 @@ def test_a_start_without_redis_is_a_start(limited: Any) -> None:
         ("RATELIMIT_STORAGE_URI", "localhost:6379"),
         ("RATELIMIT_STORAGE_URI", "redis://127.0.0.1:abc/0"),
         ("RECOVERY_LIMIT_SOURCE", "0 per minute"),
-        ("RECOVERY_BURSTS", {"requestd": 3}),
-        ("RECOVERY_BURSTS", {"requested": "many"}),
         ("RECOVERY_LIMIT_SOURCE", "a few"),
         ("RECOVERY_LIMIT_IDENTITY", ""),
         ("RECOVERY_MAIL_HOURLY_MAX", 0),

@@ -51,7 +51,9 @@ def test_every_attempt_carries_the_same_link_and_message_id(site: Site) -> None:
         claimed = outbox.claim()
         assert claimed is not None
         with closing(delivery.mailman.get_connection()) as relay:
-            delivery.deliver(claimed, relay)  # and the worker dies before it can say so
+            delivery.deliver(
+                claimed, relay, time.monotonic() + 60
+            )  # and the worker dies before it can say so
         db.session.rollback()
     assert site.work() == 0  # the lease still runs
     make_due(site)
@@ -256,5 +258,5 @@ def test_a_log_that_blocks_holds_no_lock(site: Site, monkeypatch: pytest.MonkeyP
     with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
         claimed = outbox.claim()
         assert claimed is not None
-        worker.work_on(claimed, relay, threading.Event())
+        worker.work_on(claimed, relay, threading.Event(), time.monotonic() + 60)
     assert asked == [200]

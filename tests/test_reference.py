@@ -84,7 +84,6 @@ def test_every_setting_can_be_asked_for(name: str) -> None:
         ("MAIL_PORT", ["at least 1, at most 65535", "25", "MAIL_SERVER"]),
         ("RECOVERY_LOG_FORMAT", ['"text"', '"json"']),
         ("MAIL_TIMEOUT", ['"7 seconds", from FLASK_MAIL_TIMEOUT', '"10 seconds"']),
-        ("RECOVERY_BURSTS", ["{ requested = 1000"]),
     ],
 )
 def test_an_explanation_holds_what_an_admin_needs(name: str, words: list[str]) -> None:
@@ -117,7 +116,7 @@ def test_config_diff_tells_what_is_not_as_it_comes() -> None:
         "config",
         "diff",
         FLASK_MAIL_PORT="587",
-        FLASK_MAIL_TIMEOUT="600 seconds",
+        FLASK_MAIL_TIMEOUT="20 seconds",
         FLASK_SECURITY_RESET_PASSWORD_WITHIN="60 minutes",
         FLASK_SECURITY_TRACKABLE="true",
         FLASK_SECURITY_TOKEN_MAX_AGE="15 minutes",

@@ -250,7 +250,7 @@ def test_a_relay_that_has_hung_up_a_moment_ago_costs_no_attempt(site: Site) -> N
         for _ in range(2):
             message = outbox.claim()
             assert message is not None
-            worker.work_on(message, relay, threading.Event())
+            worker.work_on(message, relay, threading.Event(), time.monotonic() + 60)
             site.mailbox.hang_up()
             assert select([relay.connection.sock], [], [], 5)[0]
     assert [(row["state"], row["attempts"]) for row in site.messages()] == [("sent", 1), ("sent", 1)]
@@ -399,7 +399,7 @@ def test_a_refusal_means_the_same_however_it_was_asked(
         site.mailbox.refuse[verb] = "550 5.4.5 daily sending quota exceeded"
         message = outbox.claim()
         assert message is not None
-        worker.work_on(message, relay, threading.Event())
+        worker.work_on(message, relay, threading.Event(), time.monotonic() + 60)
         site.mailbox.refuse.clear()
     [row] = site.messages()
     assert (row["state"], reason in row["reason"], row["attempts"]) == (state, True, 1)

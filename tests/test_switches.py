@@ -23,7 +23,6 @@ from app.accounts import one_time_codes
 from app.accounts.datastore import find_account
 from app.accounts.models import User
 from app.db.engine import db
-from app.mail import outbox
 from app.mail.outbox import OutboxMessage
 from app.settings.problems import SettingsError
 
@@ -121,7 +120,6 @@ def test_the_same_statements_and_the_same_answer_for_everybody(
     made: Any, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site: Site = made(**ALL, RECOVERY_PUBLIC_URL="http://localhost:5000")
-    monkeypatch.setattr(outbox, "COUNT_SECONDS", 3600)
     site.ask("nobody at all")  # counts what waits, which each process does now and then
     set_up_codes(site, "alice")
     with site.app.app_context():

@@ -70,7 +70,8 @@ def row(message: OutboxMessage, held: str | None) -> Row:
 
 def in_hand() -> ColumnElement[bool]:
     """A worker is trying it now."""
-    return and_(OutboxMessage.claim.is_not(None), OutboxMessage.due_at > utcnow())
+    longest = utcnow(current().RECOVERY_MAIL_LEASE.total_seconds())  # further only if the clock was set back
+    return and_(OutboxMessage.claim.is_not(None), OutboxMessage.due_at.between(utcnow(), longest))
 
 
 def held() -> str | None:

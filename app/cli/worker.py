@@ -16,9 +16,16 @@ from ..settings import checks
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Try every mail that is due now, then stop.")
+@click.option("--once", is_flag=True, help="Try every mail that is due now, then stop. Uses one thread.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="How many mails to send at the same time, each over its own connection.",
+)
 @with_appcontext
-def worker(once: bool) -> None:
+def worker(once: bool, threads: int) -> None:
     """Send the mail that waits in the outbox. Several may run."""
     log = current_app.logger
     log.setLevel(logging.INFO)
@@ -30,9 +37,9 @@ def worker(once: bool) -> None:
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # In a thread: the signal may come while this one holds the event's lock.
+        # In a thread, because the signal may come while this one holds the event's lock.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     checks.warn()
     log.info("worker started")
-    mail_worker.run(stop)
+    mail_worker.run(stop, threads)
     log.info("worker stopped")

@@ -58,12 +58,11 @@ OUTCOMES = {
     "revoked": "success",  # a link
     "not_me": "success",  # the owner says that it was somebody else
     "admin": "success",  # did something on the command line: what
-    "burst": "failure",  # more of something than is usual
     "signed_in": "success",  # in the log only
     "sign_in_refused": "failure",  # in the log only
 }
 LOG_ONLY = ("signed_in", "sign_in_refused")
-LOUD = ("burst", "not_me")  # warnings in the log
+LOUD = ("not_me",)  # warnings in the log
 INSERT = insert(RecoveryEvent.__table__)  # type: ignore[arg-type]  # a table, whatever its type says
 
 

@@ -1,7 +1,6 @@
-"""Mail: from a message in the outbox to the relay's "accepted".
+"""Delivery: from a claimed message to the mail server's "accepted".
 
 A new mail is three templates (.subject.txt, .txt, .html) and one function with `@composer("kind")`.
-Only the worker calls this module.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from flask_mailman.backends.base import BaseEmailBackend
 
 from ..db.engine import db
 from ..settings.schema import Settings
-from . import composing, lease, outbox
-from .errors import LeaseLost
+from . import composing
 from .outbox import OutboxMessage
 
 mailman = Mail()
@@ -27,18 +25,16 @@ def init_app(app: Flask, settings: Settings) -> None:
     mailman.init_app(app)
 
 
-def deliver(message: OutboxMessage, relay: BaseEmailBackend) -> None:
-    """Send a claimed message, and return when the relay has accepted it.
+def deliver(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) -> None:
+    """Send a claimed message, and return when the mail server has accepted it.
 
-    Raises Undeliverable when it must not be sent, LeaseLost when it is another worker's, MailHeld when
-    no mail can go out now, and anything else that stands in the way of this one.
+    After the deadline (of the monotonic clock) it may be another worker's. Raises Undeliverable when it must
+    not be sent, MailHeld when no mail can go out now, and anything else that stands in the way of this one.
     """
-    start = time.monotonic()
     mail = composing.COMPOSERS[message.kind].compose(message)
-    if time.monotonic() - start > lease.pause() and not outbox.renew(message):  # it took too long to write
-        raise LeaseLost
-    # The link must be there before anybody can click it, and nothing is held while SMTP talks.
+    # The link must exist before anybody can click it, and no transaction stays open during the conversation.
     db.session.commit()
-    relay.is_abandoned = False
-    with lease.kept(message, relay.abandon):
-        relay.send_messages([mail])
+    if time.monotonic() >= deadline:
+        raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
+    relay.deadline = deadline
+    relay.send_messages([mail])

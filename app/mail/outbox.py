@@ -1,27 +1,26 @@
-"""The outbox: a message's whole life, from the request that wants it sent to its end.
+"""The transactional outbox: a message's whole life, from the request that wants it sent to its end.
 
     waiting -- claim --> sent | dropped | given_up (an admin may have it tried again)
        ^          |
        '-- retry_later, hold
 
-A message is a row in the same database, committed with the change it belongs to. A claim is a lease: who
-dies holding one loses it when `due_at` passes, so a message is tried at least once; who lives renews it.
-What it says (what was typed, who asked) is sealed while it waits or is a dead letter, and erased then.
+A message is a row in the same database, committed with the change it belongs to. A claim is a lease until
+`due_at`: when a worker dies, its message becomes due again, so delivery is at-least-once. The content (what
+was typed, who asked) is encrypted while the message waits or is a dead letter, and erased afterwards.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import secrets
-import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import current_app
-from sqlalchemy import Float, ForeignKey, Index, LargeBinary, String, Text, bindparam, select, text, update
+from sqlalchemy import ForeignKey, Index, LargeBinary, Select, String, Text, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db import sealed as seals
@@ -29,34 +28,32 @@ from ..db.clock import utcnow
 from ..db.engine import Model, change, db, inserts
 from ..settings import current
 from ..web.i18n import spoken
-from .backoff import backoff
 
 log = logging.getLogger(__name__)
 
-# A message that nobody has tried to send yet: as SQL, since it is a part of an index.
+# A message that nobody has tried to send yet. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
-# Of mails that wait, those that go out over the budget of all, too: without a link, or tried already. The
-# state is not in it, but in its index: else SQLite takes that of all states, or PostgreSQL walks it through.
+# Messages that go out even while the quota for links is exhausted: without a link, or tried already. The
+# state is in the columns of its index instead, or SQLite chooses the index of all states.
 UNCOUNTED = text(
     "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
 )
 
 
 class OutboxMessage(Model):
-    """A mail to be sent; `outbox.py` is its life. What it says is sealed, and erased when settled."""
+    """A mail to be sent."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(40))
     sealed: Mapped[str | None] = mapped_column(Text)
-    nonce: Mapped[bytes] = mapped_column(LargeBinary(32))  # a link's token is made from it
+    nonce: Mapped[bytes] = mapped_column(LargeBinary(32))  # a link's token is derived from it
     message_id: Mapped[str] = mapped_column(String(255), unique=True)  # the Message-ID header
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
     state: Mapped[str] = mapped_column(String(20), default="waiting")
-    reason: Mapped[str | None] = mapped_column(String(255))  # why it was dropped or given up
+    reason: Mapped[str | None] = mapped_column(String(255))  # why it was dropped, given up or is tried again
     attempts: Mapped[int] = mapped_column(default=0)
-    claim: Mapped[str | None] = mapped_column(String(32))  # whose attempt it is
-    # Until it is tried for the first time: what asks for the same again meets it here.
-    same: Mapped[str | None] = mapped_column(String(64))
+    claim: Mapped[str | None] = mapped_column(String(32))  # random, of the attempt that holds the lease
+    same: Mapped[str | None] = mapped_column(String(64))  # deduplication key until the first attempt
     created_at: Mapped[datetime] = mapped_column(default=utcnow())  # when it was last asked for
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
@@ -65,12 +62,12 @@ class OutboxMessage(Model):
 
     @cached_property
     def content(self) -> Mapping[str, Any]:
-        """What `outbox.enqueue` was given. Raises Unreadable."""
+        """What `enqueue` was given. Raises Unreadable."""
         return seals.decrypt(self.sealed)
 
     @property
     def name(self) -> str:
-        """What the log and the audit trail call it: the unique part of its Message-ID."""
+        """Its name in the log and the audit trail: the unique part of its Message-ID."""
         return self.message_id.strip("<>").partition("@")[0]
 
     __table_args__ = (
@@ -88,11 +85,11 @@ class OutboxMessage(Model):
     )
 
 
-REASON_LENGTH_MAX = 255
-WRITTEN = "flask_security"  # these rest as they are sent, in whatever language that is
-
-
+WRITTEN = "flask_security"  # the kind that rests as it is sent, in whatever language that is
 REPEAT_SECONDS = 5  # a message for the same that is younger stands for a repeated request, too
+REASON_LENGTH_MAX = 255
+BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 10, 3_600
+BACKOFF_JITTER = 0.25  # a pause is longer by up to this share, because retries must not march in step
 
 
 def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
@@ -124,113 +121,89 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
     db.session.execute(new.on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED))
 
 
-_TABLE: Any = OutboxMessage.__table__
-# Asked for once, not for each row: a clock that moves can not be looked up in an index (PostgreSQL).
-_NOW = select(utcnow()).scalar_subquery()
-
-
-@cache  # statements are made once: that takes longer than to run them
-def _due(held: bool) -> Any:
-    """The one that is due longest; with mails with links `held`, of those that go out all the same."""
-    due = (_TABLE.c.state == "waiting", _TABLE.c.due_at <= _NOW)
-    which = (*due, UNCOUNTED) if held else due
-    return select(_TABLE.c.id).where(*which).order_by(_TABLE.c.due_at).limit(1)
-
-
-@cache
-def _taking(held: bool) -> Any:
-    which = _TABLE.c.id == _due(held).with_for_update(skip_locked=True).scalar_subquery()
-    taken = {
-        "attempts": _TABLE.c.attempts + 1,  # here, so that a message that kills its worker ends, too
-        "claim": bindparam("mark"),
-        "same": None,  # who asks from now on wants a mail of their own
-        "due_at": utcnow(bindparam("lease", type_=Float)),
-    }
-    return update(_TABLE).where(which).values(**taken).returning(*_TABLE.c)
+def is_full() -> bool:
+    """True if RECOVERY_MAIL_WAITING_MAX messages wait already; the log says so."""
+    limit = current().RECOVERY_MAIL_WAITING_MAX
+    last = select(OutboxMessage.id).where(OutboxMessage.state == "waiting").offset(limit - 1).limit(1)
+    if db.session.scalar(last) is None:
+        return False
+    log.error("%s mails wait (RECOVERY_MAIL_WAITING_MAX): requests for more are not kept", limit)
+    return True
 
 
 def is_due(held: bool = False) -> bool:
-    """Whether any message is due; with mails with links `held`, any other. Takes no lock."""
-    found = db.session.scalar(_due(held))
-    db.session.rollback()
+    """True if a message is due; with mail with links `held`, any other. Takes no lock."""
+    found = db.session.scalar(_longest_due(held))
+    db.session.rollback()  # no transaction stays open while the worker connects to the mail server
     return found is not None
 
 
 def claim(held: bool = False) -> OutboxMessage | None:
-    """Take the message that is due longest, for one lease; with mails with links `held`, of the others. It
-    comes detached; None when none is due."""
-    taken = {"mark": secrets.token_hex(16), "lease": current().RECOVERY_MAIL_LEASE.total_seconds()}
-    row = db.session.execute(_taking(held), taken).first()
+    """Take the message that is due longest, for one lease, and return it detached. None if none is due.
+
+    With mail with links `held`, take one of the others. Commits.
+    """
+    taken = (
+        update(OutboxMessage)
+        .where(OutboxMessage.id == _longest_due(held).with_for_update(skip_locked=True).scalar_subquery())
+        .values(
+            attempts=OutboxMessage.attempts + 1,  # here, so that a message that kills its worker ends, too
+            claim=secrets.token_hex(16),
+            same=None,  # a request from now on gets a message of its own
+            due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
+        )
+        .returning(OutboxMessage)
+    )
+    message = db.session.scalar(taken, execution_options={"synchronize_session": False})
+    if message is not None:
+        db.session.expunge(message)
     db.session.commit()
-    return OutboxMessage(**row._mapping) if row else None
+    return message
+
+
+def _longest_due(held: bool) -> Select[Any]:
+    # A subquery, because a clock that moves on from row to row cannot be looked up in an index (PostgreSQL).
+    now = select(utcnow()).scalar_subquery()
+    due = (OutboxMessage.state == "waiting", OutboxMessage.due_at <= now)
+    which = (*due, UNCOUNTED) if held else due
+    return select(OutboxMessage.id).where(*which).order_by(OutboxMessage.due_at).limit(1)
 
 
 def age_of(message: OutboxMessage) -> timedelta:
-    """How long ago a message that was just claimed was asked for, by the database's clock."""
+    """Return how long ago a message that was just claimed was asked for, by the database's clock."""
     return message.due_at - current().RECOVERY_MAIL_LEASE - message.created_at
 
 
-def renew(message: OutboxMessage) -> bool:
-    """Hold it for one lease from now. False when the lease was lost."""
-    return _change(message, due_in=current().RECOVERY_MAIL_LEASE.total_seconds()) is not None
-
-
 def settle(message: OutboxMessage, state: str, reason: str | None = None) -> datetime | None:
-    """This is its end. When that was, by the database's clock; None when the lease was lost meanwhile.
+    """End it, and return when that was by the database's clock. None if the lease was lost.
 
-    `sent`: the relay has accepted it. `dropped`: it must not be sent. `given_up`: it could not be sent,
-    and is not tried again unless an admin says so: a dead letter, which keeps its content for that.
+    `sent`: the mail server has accepted it. `dropped`: it must not be sent. `given_up`: it could not be sent,
+    a dead letter, which keeps its content because an admin may have it tried again.
     """
-    kept = message.sealed if state == "given_up" else None
-    ended = {"state": state, "reason": reason, "sealed": kept, "claim": None, "settled_in": 0.0}
-    return _change(message, user_id=message.user_id, **ended)
+    sealed = message.sealed if state == "given_up" else None
+    return _release(message, state=state, reason=reason, sealed=sealed, settled_at=utcnow())
 
 
 def retry_later(message: OutboxMessage, reason: str) -> bool:
-    """This attempt failed; the pauses double from 10 seconds to an hour."""
-    pause = backoff(message.attempts)
-    return _change(message, claim=None, due_in=pause, reason=reason, user_id=message.user_id) is not None
+    """Make a message whose attempt failed due again after a pause. False if the lease was lost."""
+    return _release(message, reason=reason, due_at=utcnow(backoff(message.attempts))) is not None
 
 
 def hold(message: OutboxMessage, reason: str) -> None:
-    """No mail can go out: put it back where it was in the queue. The attempt does not count."""
-    attempts = message.attempts - 1
-    _change(message, claim=None, due_at=message.created_at, attempts=attempts, reason=reason)
+    """Put it back where it was in the queue, because no mail can go out. The attempt does not count."""
+    _release(message, reason=reason, due_at=message.created_at, attempts=message.attempts - 1)
 
 
-def _change(message: OutboxMessage, **values: Any) -> datetime | None:
-    """Change the row if this claim still holds it; when, by the database's clock. `…_in`: seconds to come."""
-    if reason := values.get("reason"):
-        values["reason"] = reason[:REASON_LENGTH_MAX]
-    given = {f"new_{name}": value for name, value in values.items()}
-    held = {"message": message.id, "mark": message.claim}
-    at: datetime | None = db.session.scalar(_changing(*values), {**given, **held})
-    return at
+def backoff(attempts: int) -> float:
+    """Return the seconds from a failed attempt to the next one: doubling, from 10 seconds to an hour."""
+    pause = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(attempts - 1, 20), BACKOFF_MAX_SECONDS)
+    return pause * random.uniform(1, 1 + BACKOFF_JITTER)  # noqa: S311  # no secret
 
 
-@cache
-def _changing(*names: str) -> Any:
-    values: dict[str, Any] = {}
-    for name in names:
-        if name.endswith("_in"):
-            values[f"{name[:-3]}_at"] = utcnow(bindparam(f"new_{name}", type_=Float))
-        else:
-            values[name] = bindparam(f"new_{name}")
-    held = (_TABLE.c.id == bindparam("message"), _TABLE.c.claim == bindparam("mark"))
-    return update(_TABLE).where(*held).values(**values).returning(utcnow())
-
-
-COUNT_SECONDS = 1  # how often a process counts what waits
-
-
-def is_full() -> bool:
-    """Whether RECOVERY_MAIL_WAITING_MAX messages wait already; the log says so, once a count."""
-    counted_at, full = current_app.extensions.get("outbox_full", (0.0, False))
-    if time.monotonic() - counted_at >= COUNT_SECONDS:
-        most = current().RECOVERY_MAIL_WAITING_MAX
-        last = select(OutboxMessage.id).where(OutboxMessage.state == "waiting").offset(most - 1).limit(1)
-        full = db.session.scalar(last) is not None
-        current_app.extensions["outbox_full"] = time.monotonic(), full
-        if full:
-            log.error("%s mails wait (RECOVERY_MAIL_WAITING_MAX): requests for more are not kept", most)
-    return bool(full)
+def _release(message: OutboxMessage, reason: str | None, **values: Any) -> datetime | None:
+    """End the claim with these values, if it still holds the row, and return the database's time."""
+    held = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
+    values |= {"claim": None, "user_id": message.user_id, "reason": reason and reason[:REASON_LENGTH_MAX]}
+    statement = update(OutboxMessage).where(*held).values(values).returning(utcnow())
+    now: datetime | None = db.session.scalar(statement, execution_options={"synchronize_session": False})
+    return now

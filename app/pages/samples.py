@@ -17,7 +17,6 @@ from flask_babel import gettext as _
 from flask_security.utils import get_message
 
 from ..accounts.models import User
-from ..mail import operator as operator_mail
 from ..mail.composing import Letter, finished
 from ..mail.flask_security_mails import subject_of
 from ..settings.schema import Settings
@@ -157,7 +156,7 @@ MAILS = (
         "operator_alert",
         "to the operator",
         {
-            "what": LazyString(_, operator_mail.BURST, kind="refused", limit=100, minutes=10),
+            "what": LazyString(_, "Somebody says that a change of their account was not theirs."),
             "account": 42,
             **_HAPPENED,
         },

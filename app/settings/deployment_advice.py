@@ -107,7 +107,7 @@ def _forwarded_from_anybody(_settings: Settings, server: Server) -> bool:
 @deployment_check(
     "no-operator",
     "warning",
-    "Nobody is told of bursts, and of people who say that a change was not theirs.",
+    "Nobody is told of people who say that a change was not theirs.",
     "The log says so, but who reads it in time?",
     "Set an address that somebody reads.",
     "RECOVERY_OPERATOR",

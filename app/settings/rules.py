@@ -110,6 +110,11 @@ def _broken_for_mail(settings: Settings) -> dict[tuple[str, str], Any]:
             "MAIL_USE_TLS",
             "needed, or MAIL_USE_SSL: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)",
         ): (in_clear and not settings.MAIL_USERNAME and not settings.RECOVERY_MAIL_IN_CLEAR),
+        # Connect, greeting, EHLO, STARTTLS, EHLO, login, MAIL, RCPT, DATA and the mail itself, each in time.
+        (
+            "RECOVERY_MAIL_LEASE",
+            "too short for a slow relay: at least 20 seconds and ten times MAIL_TIMEOUT",
+        ): settings.sending_time < 10 * settings.MAIL_TIMEOUT,
         **{
             (name, "needs mail, and MAIL_SERVER is empty"): getattr(settings, name)
             for name in NEED_MAIL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,9 @@ from .durations import AtLeast, AtMost
 from .urls import is_loopback
 
 _Kept = Annotated[types.Duration, AtLeast("31 days", "so long people may say that it was not them")]
+
+
+LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
 
 
 class Settings(BaseModel):
@@ -100,7 +104,6 @@ class Settings(BaseModel):
     RECOVERY_METRICS_TOKEN: types.SecretOrNothing
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
     RECOVERY_OPERATOR: types.Address
-    RECOVERY_BURSTS: types.Counts
     RECOVERY_SECURITY_TXT: types.ReadableFile
     RECOVERY_SILENCED: types.Words
     RECOVERY_INBOX: bool
@@ -112,6 +115,11 @@ class Settings(BaseModel):
     def sends_mail(self) -> bool:
         """Whether there is anywhere to send it: an admin may hand links out instead."""
         return bool(self.MAIL_SERVER or self.RECOVERY_INBOX)
+
+    @property
+    def sending_time(self) -> timedelta:
+        """How long after its claim a worker may try to send a message."""
+        return self.RECOVERY_MAIL_LEASE - LEASE_MARGIN
 
     @property
     def is_on_this_machine(self) -> bool:

@@ -18,7 +18,6 @@ from pydantic import (
 from .durations import PATTERN, parse_duration, positive
 from .urls import client_url, database_uri, host, origin, public_url, storage_uri
 from .validators import (
-    COUNTED,
     MAKE_ONE,
     SECRET_LENGTH_MIN,
     argon2_options,
@@ -26,7 +25,6 @@ from .validators import (
     certificates,
     directory,
     dns_label,
-    event_counts,
     language,
     not_bool,
     not_empty,
@@ -151,12 +149,6 @@ BreachCheck = Annotated[Literal[False, "best-effort", "strict"], BeforeValidator
 Rates = Annotated[str, AfterValidator(rates), _says('rates, such as "30 per minute; 300 per hour"')]
 Storage = Annotated[
     str, AfterValidator(storage_uri), _says("memory:// or redis://host:6379/0", pattern="^(memory|redis)")
-]
-Counts = Annotated[
-    dict[str, Any],
-    BeforeValidator(parse_json_text),
-    AfterValidator(event_counts),
-    _says(f"a whole number for kinds of events: {', '.join(COUNTED)}"),
 ]
 ClientUrl = Annotated[
     str, AfterValidator(client_url), _says("a whole https URL, or one of your app's own scheme")

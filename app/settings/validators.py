@@ -145,13 +145,6 @@ def breach_check(value: Any) -> Any:
     return value
 
 
-# The events that may come in bursts (audit.py has them all).
-COUNTED = """
-    requested mail_sent mail_dropped mail_given_up mail_retried mail_discarded opened refused password_refused
-    redeemed registered password_changed address_changed revoked not_me admin
-""".split()  # noqa: SIM905  # reads as a list
-
-
 def dns_label(value: str) -> str:
     if value and not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?", value):
         raise ValueError("give the name alone, such as s1: what stands before ._domainkey")
@@ -177,12 +170,4 @@ def time_zone(value: str) -> str:
 def picture(value: str) -> str:
     if readable_file(value) and value.rpartition(".")[2].lower() not in PICTURES:
         raise ValueError(f"give a picture that browsers show: one of {', '.join(PICTURES)}")
-    return value
-
-
-def event_counts(value: dict[str, Any]) -> dict[str, int]:
-    if unknown := value.keys() - set(COUNTED):
-        raise ValueError(f"no such events: {', '.join(sorted(unknown))}; there are {', '.join(COUNTED)}")
-    if not all(type(count) is int and count >= 0 for count in value.values()):
-        raise ValueError("give a whole number for each kind of event")
     return value
