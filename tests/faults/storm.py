@@ -34,9 +34,9 @@ from flask_security.utils import verify_password
 from servers import NO_TLS, free_port
 from sqlalchemy import NullPool, create_engine, text
 
-LEASE_SECONDS = 3
 MAIL_TIMEOUT_SECONDS = 2
-CALM_SECONDS_MAX = 120  # a message that still waits then is stuck
+LEASE_SECONDS = 20 + 10 * MAIL_TIMEOUT_SECONDS  # the shortest that is allowed
+CALM_SECONDS_MAX = 180  # a message that still waits then is stuck
 
 
 @dataclass
