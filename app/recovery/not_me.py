@@ -1,9 +1,9 @@
 """This was not me: the page behind a link in our mails, for whoever did not do what the mail is about.
 
 Opening it changes nothing, since mail programs open links. The button
-    in the instructions: cancels that link,
-    in the notice of a change: cancels every link, signs the account out everywhere, takes the password away
-        that was set by the link, and tells the operator;
+    in the instructions: revokes every link of the account,
+    in the notice of a change: does so, signs the account out everywhere, withdraws the password that was set
+        by the link, and tells the operator;
     in instructions whose link was used: the same.
 Each mail's button does it once. A stranger can not make the link: it is an HMAC.
 """
@@ -13,13 +13,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import secrets
 
 from flask import Blueprint, Flask, current_app, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_security.utils import hash_password
 from sqlalchemy import select
 
+from ..accounts.hashing import of_nobody
 from ..accounts.models import User
 from ..db import audit
 from ..db.audit import RecoveryEvent
@@ -94,7 +93,7 @@ def _object(message: OutboxMessage, has_happened: bool) -> bool:
     user_id = message.user_id or db.session.scalar(owner)
     # Who presses twice takes turns here (PostgreSQL), or at the first write (SQLite).
     db.session.execute(select(OutboxMessage.id).where(OutboxMessage.id == message.id).with_for_update())
-    links.revoke(ResetLink.user_id == user_id if has_happened else ResetLink.message_id == message.id)
+    links.revoke(ResetLink.user_id == user_id)
     if user_id is None or _is_known(message, user_id):
         db.session.rollback()
         return False
@@ -115,7 +114,8 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     user = db.session.get(User, user_id)
     assert user is not None
     if with_password:
-        user.password = hash_password(secrets.token_urlsafe(32))
+        user.withdrawn_password = user.password  # refused at the next redemption
+        user.password = of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
     datastore.set_uniquifier(user)
     datastore.refresh_tracker_reset(user)
 
