@@ -13,6 +13,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.test import TestResponse
 
 from app import settings
+from app.accounts.models import User
 from app.pages import openapi
 from app.recovery.link import ResetLink
 from app.settings.problems import SettingsError
