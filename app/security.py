@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
-from flask_security import Security, WebauthnUtil, password_reset
+from flask_security import Security, WebauthnUtil
 
 from .accounts import (
     hashing,
@@ -43,7 +43,7 @@ from .web.messages import METHODS, SAID
 from .web.responses import json_answer, wants_json
 
 if TYPE_CHECKING:
-    from itsdangerous import URLSafeTimedSerializer
+    pass
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -74,12 +74,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=METHODS)
     hashing.init_app(app, settings)
     sessions.init_app(app, settings)
-    security.reset_serializer = cast("URLSafeTimedSerializer", redemption.LinkSerializer())
     security.render_json(json_answer)
     security.want_json(wants_json)
-    security.reset_password_context_processor(redemption.account_on_the_page)
-    password_reset.connect(redemption.on_password_reset, app)
-    password_reset.connect(registration.on_password_reset, app)
     notices.init_app(app)
     known_browsers.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
@@ -95,16 +91,13 @@ class AnyPasskey(WebauthnUtil):
         return criteria
 
 
+def reset_password(token: str) -> ResponseReturnValue:
+    """The two halves of `/reset/<token>`."""
+    return redemption.redeem(token) if request.method == "POST" else landing.land(token)
+
+
 def _mount_views(app: Flask) -> None:
-    """Ours for asking and landing; the POST of the reset view stays Flask-Security's."""
-    redeem: Any = app.view_functions["security.reset_password"]
-
-    def reset_password(token: str) -> ResponseReturnValue:
-        if request.method == "POST":
-            answer: ResponseReturnValue = redeem(token)
-            return answer
-        return landing.land(token)
-
+    """Put our views in the place of Flask-Security's."""
     ours = {
         **dict.fromkeys(ASKINGS, ask),
         "security.register": registration.register,

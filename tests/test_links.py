@@ -1,8 +1,9 @@
-"""A reset link's life: one winner, the newest only, and nothing that an account's change leaves open."""
+"""A reset link's life: one winner, and nothing that an account's change leaves open."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import BOTH, NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, csrf_token
-from sqlalchemy import event
+from sqlalchemy import event, select
 from werkzeug.test import TestResponse
 
 from app import settings
@@ -21,6 +22,7 @@ from app.accounts.models import User
 from app.db.engine import db
 from app.mail import outbox
 from app.recovery import link as links
+from app.recovery import not_me
 from app.recovery.link import ResetLink
 
 pytestmark = BOTH
@@ -28,9 +30,9 @@ pytestmark = BOTH
 LONG_AGO = datetime(2020, 1, 1)
 
 
-def code_of(site: Site, link: str) -> str:
+def code_of(site: Site, link: str, password: str = NEW_PASSWORD) -> str:
     """What a program is told that redeems the link."""
-    answer = site.visitor().post_json(link, json={"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD})
+    answer = site.visitor().post_json(link, json={"password": password})
     assert answer.json is not None
     return str(answer.json["response"].get("error_code", "redeemed"))
 
@@ -190,20 +192,17 @@ def test_an_expired_link_says_so(make_site: Any) -> None:
     assert site.password_works(OLD_PASSWORD)
 
 
-# --- the newest only ------------------------------------------------------------------------
+# --- several links ------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("R14")
-def test_a_newer_mail_ends_the_older_link_once_the_relay_has_accepted_it(site: Site) -> None:
-    first = site.new_link()
-    site.mailbox.refuse["DATA"] = "451 later"
-    site.ask()
-    site.work()
-    assert site.visitor().open(first).status_code == 303  # the newer mail is not out yet
-    site.mailbox.refuse.clear()
-    second = site.new_link()
-    assert problem_at(site, first) == code_of(site, first) == "link_superseded"
+def test_asking_ends_no_link_and_redeeming_one_ends_the_others(site: Site) -> None:
+    first, second, third = site.new_link(), site.new_link(), site.new_link()
+    for link in (first, second, third):
+        assert site.visitor().open(link).status_code == 303
     assert code_of(site, second) == "redeemed"
+    for link in (first, third):
+        assert problem_at(site, link) == code_of(site, link) == "link_superseded"
 
 
 @pytest.mark.requirement("R55", "R58")
@@ -239,12 +238,83 @@ def test_the_cap_ends_by_itself(make_site: Any) -> None:
     site.new_link()
 
 
-@pytest.mark.requirement("R14")
-def test_using_a_link_ends_the_others(site: Site) -> None:
-    first, second = site.new_link(), site.new_link()
-    site.change(ResetLink, superseded_at=None)  # as if both mails went out at once
-    assert code_of(site, first) == "redeemed"
-    assert code_of(site, second) == "link_superseded"
+# --- two clicks on one button -------------------------------------------------------------------
+
+
+class OpenForm:
+    """The form of a link in a browser, whose button may be clicked again."""
+
+    def __init__(self, site: Site, link: str) -> None:
+        self.browser = site.visitor()
+        page = self.browser.open(link, follow_redirects=True)
+        self.path, self.token = page.request.path, csrf_token(page)
+
+    def click(self, password: str = NEW_PASSWORD) -> TestResponse:
+        form = {"password": password, "password_confirm": password, "csrf_token": self.token}
+        return self.browser.post_json(self.path, data=form)
+
+
+@pytest.mark.requirement("R13")
+def test_two_clicks_are_one(site: Site) -> None:
+    form = OpenForm(site, site.new_link())
+    for _ in range(2):
+        answer = form.click()
+        assert (answer.status_code, answer.location) == (302, "/reset-done")
+    assert site.events().count("redeemed") == 1
+    assert [message["kind"] for message in site.messages()].count("reset_notice") == 1
+    assert site.password_works(NEW_PASSWORD)
+
+
+@pytest.mark.requirement("R13")
+def test_a_second_click_with_another_password_is_refused(site: Site) -> None:
+    form = OpenForm(site, site.new_link())
+    form.click()
+    assert 'data-code="link_used"' in form.click(OLD_PASSWORD).text
+    assert site.password_works(NEW_PASSWORD)
+
+
+@pytest.mark.requirement("R13")
+def test_a_used_link_is_no_oracle_for_passwords(site: Site) -> None:
+    """Neither for the token itself, nor for another browser that has opened it, nor after a minute."""
+    link = site.new_link()
+    form, anothers = OpenForm(site, link), OpenForm(site, link)
+    form.click()
+    assert code_of(site, link) == "link_used"
+    assert 'data-code="link_used"' in anothers.click().text
+    site.change(ResetLink, redeemed_at=LONG_AGO)
+    assert 'data-code="link_used"' in form.click().text
+
+
+@pytest.mark.requirement("R13")
+def test_a_second_click_after_the_password_was_changed_again_is_refused(site: Site) -> None:
+    form = OpenForm(site, site.new_link())
+    form.click()
+    site.change(User, User.username == "alice", password="$argon2id$written elsewhere")
+    assert 'data-code="link_used"' in form.click().text
+
+
+@pytest.mark.requirement("R13")
+def test_no_fast_hash_of_a_password_rests_anywhere(site: Site) -> None:
+    OpenForm(site, site.new_link()).click()
+    [link] = site.links()
+    hashes = {getattr(hashlib, name)(NEW_PASSWORD.encode()).hexdigest() for name in ("sha1", "sha256", "md5")}
+    assert not hashes & {str(value) for value in link.values()}
+
+
+# --- a password that was taken away --------------------------------------------------------------
+
+
+@pytest.mark.requirement("R37")
+def test_a_withdrawn_password_is_refused_until_the_next_redemption(site: Site) -> None:
+    with site.app.app_context():
+        alice = db.session.scalars(select(User.id).where(User.username == "alice")).one()
+        not_me.end_access(alice, with_password=True)
+        db.session.commit()
+    link = site.new_link()
+    assert code_of(site, link, OLD_PASSWORD) == "password_unchanged"
+    assert code_of(site, link) == "redeemed"
+    site.work()  # the notice
+    assert code_of(site, site.new_link(), OLD_PASSWORD) == "redeemed"  # now it is one as any
 
 
 # --- what changes on the account ----------------------------------------------------------------

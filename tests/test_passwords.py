@@ -106,9 +106,9 @@ def test_a_refusal_says_why_and_how_to_do_better(make_site: Any) -> None:
 
 
 @pytest.mark.requirement("R8", "R30")
-def test_the_current_password_is_refused_wherever_one_is_set(site: Site) -> None:
-    link = site.new_link()
-    assert redeem(site, link, OLD_PASSWORD)["error_code"] == "password_unchanged"
+def test_a_reset_may_set_the_current_password_and_a_change_may_not(site: Site) -> None:
+    """A person who "forgot" it is not helped by a refusal, and comparing costs one hash more."""
+    assert redeem(site, site.new_link(), OLD_PASSWORD) == {}
     visitor = site.visitor()
     visitor.sign_in()
     answer = visitor.submit(
@@ -299,21 +299,6 @@ def test_at_most_so_many_hash_at_once_and_who_waits_too_long_is_told(
     assert busy.headers["Retry-After"]
     assert busy.json is not None
     assert busy.json["response"]["error_code"] == "unavailable"
-
-
-@pytest.mark.requirement("R32")
-def test_losers_of_a_race_do_not_hash(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    site: Site = make_site(RECOVERY_HASHES_AT_ONCE=1)
-    link = site.new_link()
-    gate = site.app.extensions["security"].pwd_context
-    hashed: list[str] = []
-    made = gate._context.hash
-    monkeypatch.setattr(gate._context, "hash", lambda *how, **o: (hashed.append("once"), made(*how, **o))[1])
-    with ThreadPoolExecutor(8) as threads:
-        body = {"password": NEW_PASSWORD}
-        answers = [threads.submit(site.visitor().post_json, link, json=body) for _ in range(8)]
-    assert sorted(answer.result().status_code for answer in answers) == [200] + [400] * 7
-    assert len(hashed) < 4  # the next one may come in before the first has committed
 
 
 @pytest.mark.requirement("R33")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, cast
 
-from flask import g
 from flask_security import SQLAlchemyUserDatastore
 from flask_security.utils import lookup_identity
-from sqlalchemy import Integer, Text, bindparam, column, func, select, table, update
+from sqlalchemy import Integer, Text, column, table, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -34,25 +32,8 @@ def find_account(typed: str) -> User | None:
 _CODES = table("user", column("id", Integer), column("mf_recovery_codes", Text))
 
 
-@cache  # Flask-Security's statement, made once: that takes longer than to run it
-def _account_by(column: str, case_insensitive: bool) -> Any:
-    stored, value = getattr(User, column), bindparam("value", type_=getattr(User, column).type)
-    is_it = func.lower(stored) == func.lower(value) if case_insensitive else stored == value
-    return select(User).where(is_it)
-
-
 class Accounts(SQLAlchemyUserDatastore):
     """Flask-Security's datastore; a taken identity is said at once, not at the end of the request."""
-
-    def find_user(self, case_insensitive: bool = False, **which: Any) -> Any:
-        """As Flask-Security's. The account of this request's reset link is at hand already: looked up
-        again, it may have a new uniquifier, and who lost a race would hear of an invalid link (seen).
-        """
-        at_hand = g.get("reset_user")
-        if at_hand is not None and which == {"fs_uniquifier": at_hand.fs_uniquifier}:
-            return at_hand
-        [(column, value)] = which.items()
-        return db.session.scalar(_account_by(column, case_insensitive), {"value": value})
 
     def create_user(self, **attributes: Any) -> Any:
         """As Flask-Security's. Raises IdentityError when another account has one of the identities."""

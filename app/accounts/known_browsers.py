@@ -28,9 +28,9 @@ def init_app(app: Flask) -> None:
     user_authenticated.connect(_on_sign_in, app)
 
 
-def remember_browser(user: User) -> None:
-    """From now on it counts apart when it signs in to this account: its owner is there."""
-    mine = [keyed_hash(name) for name in names_of(user)]
+def remember_browser(names: Iterable[str]) -> None:
+    """Count this browser apart when it signs in to the account with these identity keys."""
+    mine = [keyed_hash(name) for name in names]
     browser, *others = known_here() or [secrets.randbelow(BROWSERS)]
     others = [marks for marks in others if not set(marks) & set(mine)]
     value = _signer().dumps([browser, *others[1 - ACCOUNTS_MAX :], mine])
@@ -38,7 +38,7 @@ def remember_browser(user: User) -> None:
 
 
 def _on_sign_in(_app: Flask, user: User, **_: Any) -> None:
-    remember_browser(user)
+    remember_browser(names_of(user))
 
 
 def _set_cookie(value: str, response: Response) -> Response:
@@ -64,7 +64,8 @@ def known_here() -> list[Any]:
     return known
 
 
-def names_of(user: User) -> Iterable[str]:
+def names_of(user: User) -> list[str]:
+    """Return the identity keys of an account."""
     names = (user.email, user.username, user.us_phone_number)
     return [identity_key(str(name)) for name in names if name]
 

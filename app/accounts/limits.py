@@ -7,6 +7,8 @@ the count.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flask import g, session
 from flask_security import current_user
 from limits import parse_many
@@ -19,7 +21,7 @@ from ..web.errors import InvalidRequest
 from ..web.rate_limits import counts, keyed_hash, keys, limit, source
 from .identities import identity_key
 from .identity_field import posted_identity
-from .known_browsers import known_here, names_of
+from .known_browsers import known_here
 from .models import User
 
 # A code has six digits, and up to nine are valid at once for each way to get one: who guesses for a year hits
@@ -53,10 +55,10 @@ def may_try_code(number: int | None, typed: str) -> bool:
     return all(counts().hit(item, who, CODES) for item in parse_many(CODES_MAX))
 
 
-def forget(user: User) -> None:
-    """Whatever was counted against the account's identities counts no more."""
+def forget(names: Iterable[str]) -> None:
+    """Clear the counts against an account's identities, given as identity keys."""
     items = parse_many(current().RECOVERY_LIMIT_IDENTITY)
-    for key in {key for name in names_of(user) for key in (keyed_hash(name), _key_of(name))}:
+    for key in {key for name in names for key in (keyed_hash(name), _key_of(name))}:
         for item in items:
             counts().clear(item, key, SIGNING_IN)
 

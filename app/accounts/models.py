@@ -40,6 +40,8 @@ class User(Model, fsqla_v4.FsUserMixin):
         active: Mapped[bool]
         fs_uniquifier: Mapped[str]  # type: ignore[assignment]
 
+    # What "This wasn't me" or `users force-reset` took away: refused at the next reset, which clears it.
+    withdrawn_password: Mapped[str | None] = mapped_column(String(255))
     language: Mapped[str | None] = mapped_column(String(20))  # of its mails; none: that of whoever asks
 
     __table_args__ = (

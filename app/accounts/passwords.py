@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import g, request
+from flask import g
 from flask_babel import lazy_gettext as _l
 from flask_security import PasswordUtil
 from flask_security.forms import ChangePasswordForm, IsString
 from flask_security.proxies import _security
-from flask_security.utils import get_message
+from flask_security.utils import get_message, verify_password
 from wtforms import PasswordField
 
 from ..settings import current
 from ..web.i18n import N_
-from . import breaches, common_passwords, hashing
+from . import breaches, common_passwords
 from .breaches import BreachesUnknown
 
 MESSAGES = {
@@ -91,7 +92,7 @@ def _reasons_against(password: str, normal: str, known: dict[str, Any]) -> Itera
     if common_passwords.is_about(normal, _words_about(known)):
         yield "password_common", "PASSWORD_ABOUT_YOU", {}
     yield from _breaches_of(normal)
-    if _is_current(normal, known.get("user")):
+    if _is_withdrawn(normal, known.get("user")):
         yield "password_unchanged", "PASSWORD_IS_THE_SAME", {}
 
 
@@ -116,15 +117,12 @@ def _breaches_of(password: str) -> Iterator[Reason]:
             yield "unavailable", "PASSWORD_UNCHECKED", {}
 
 
-def _is_current(password: str, user: Any) -> bool:
-    """Whether it is the account's password already. Where that was typed, too, the form has compared."""
-    was_typed = bool(request) and request.endpoint == "security.change_password"
-    if user is None or not user.password or was_typed:
-        return False
-    try:
-        return hashing.verify_and_hash(password, user.password)
-    except (ValueError, RuntimeError):  # a stored hash of no scheme that we can read
-        return False
+def _is_withdrawn(password: str, user: Any) -> bool:
+    """True if it is the password that was taken away from this account last."""
+    withdrawn = getattr(user, "withdrawn_password", None)
+    with suppress(ValueError, RuntimeError):  # a stored hash of no scheme that we can read
+        return bool(withdrawn and verify_password(password, withdrawn))
+    return False
 
 
 class ChangeForm(ChangePasswordForm):

@@ -99,7 +99,7 @@ def _decide(numbers: tuple[int, ...], event: str, said: str, **values: Any) -> N
         )
         if change(update(OutboxMessage).where(OutboxMessage.id == number, *unsettled).values(**values)):
             if event == "mail_discarded":
-                issuing.undelivered(message)
+                issuing.on_settled(message, "given_up")
             audit.record(event, reason=output.whoever(), user_id=message.user_id)
             click.echo(f"mail {number} {said}")
         else:

@@ -15,9 +15,7 @@ from ..accounts.models import User
 from ..db import audit
 from ..db.engine import db
 from ..recovery import issuing
-from ..recovery import link as links
-from ..recovery.link import ResetLink
-from ..recovery.tokens import derive_tokens
+from ..recovery.link import ResetLink, derive_tokens
 from ..web import clients
 from ..web.logging import redact_line
 from . import output
@@ -46,7 +44,7 @@ def _said(_context: Any, _option: Any, reason: str) -> str:
 @format_option
 @with_appcontext
 def reset_link(identity: str, reason: str, form: str) -> None:
-    """Make a link to hand over, with a QR code. It works once, as mailed ones do, and ends earlier ones."""
+    """Make a link to hand over, with a QR code. It works once, as mailed ones do."""
     user = account_of(identity)
     if why_not := user.why_not_recoverable():
         raise click.ClickException(f"this account can not be recovered: {why_not}")
@@ -65,8 +63,7 @@ def _new_link(user: User, reason: str) -> tuple[str, ResetLink]:
     # Two admins take turns here (PostgreSQL).
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     token = derive_tokens(secrets.token_bytes(32))[0]
-    link = db.session.get_one(ResetLink, issuing.add(user, clients.BROWSER, token))
-    links.supersede_others(link)
+    link = issuing.add(user, clients.BROWSER, token)
     said = f"users reset-link {output.whoever()}: {redact_line(reason)}"
     audit.record("admin", reason=said[:255], user_id=user.id)
     db.session.commit()

@@ -18,7 +18,6 @@ from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail.budget import DAY_SECONDS
 from ..mail.outbox import OutboxMessage
-from ..recovery import link as links
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, mail_report
@@ -33,8 +32,8 @@ ENDS = {
     "revoked": "The newest link was cancelled at {at}.",
     "expired": "The newest link expired at {at}.",
     "void": "The newest link works no longer: the account's address or password has changed since.",
-    "open": "The newest link works until {at}. Earlier ones ended when its mail was sent.",
-    "handed over": "The newest link was handed over by an admin, and works until {at}. Earlier ones do not.",
+    "open": "The newest link works until {at}.",
+    "handed over": "The newest link was handed over by an admin, and works until {at}.",
 }
 
 
@@ -188,7 +187,7 @@ def _state_of(link: ResetLink, user: User) -> tuple[str, datetime]:
     is_over = db.session.scalar(select(ResetLink.expires_at <= utcnow()).where(ResetLink.id == link.id))
     if is_over:
         return "expired", link.expires_at
-    if not links.is_usable(link, user):
+    if not link.is_usable(user):
         return "void", link.expires_at
     return ("open" if link.message_id else "handed over"), link.expires_at
 

@@ -58,8 +58,6 @@ class OutboxMessage(Model):
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
 
-    supersedes = True  # other links of the account, unless it is known that there are none; kept nowhere
-
     @cached_property
     def content(self) -> Mapping[str, Any]:
         """What `enqueue` was given. Raises Unreadable."""

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import redirect, render_template, request, url_for
+from flask import redirect, request, url_for
+from sqlalchemy import update
 from werkzeug.exceptions import TooManyRequests
 
 from ..db import audit
-from ..db.engine import DATABASE_AWAY, db
+from ..db.clock import utcnow
+from ..db.engine import DATABASE_AWAY, change, db
 from ..web import clients, problems
 from ..web.responses import json_answer, wants_json
 from . import link as links
 from . import opened_links
-from .link import LinkError, LinkInvalid
-from .redemption import NewPasswordForm, account_names
+from .link import LinkError, LinkInvalid, ResetLink
+from .redemption import NewPasswordForm, show_form
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
-    from .link import ResetLink
-
 
 def land(token: str) -> ResponseReturnValue:
     """GET and HEAD of a reset link: consumes nothing, and takes the token out of the address bar."""
-    if token.startswith(opened_links.MARK):
+    if opened_links.is_handle(token):
         _, user = links.resolve(opened_links.token_behind(token))
-        form = NewPasswordForm(formdata=None)
-        return render_template(
-            "security/reset_password.html",
-            reset_password_form=form,
-            reset_password_token=token,
-            **account_names(user),
-        )
+        return show_form(NewPasswordForm(formdata=None), user, token)
     link, _ = links.resolve(token)
     if request.method != "HEAD":
         _note_opening(link)
@@ -47,7 +41,7 @@ def land(token: str) -> ResponseReturnValue:
 
 def refuse_link(error: LinkError) -> ResponseReturnValue:
     """Answer a link that cannot be used, on the page or view of the client that it belongs to."""
-    if isinstance(error, LinkInvalid) and not opened_links.may_have_bad_link():
+    if isinstance(error, LinkInvalid) and not opened_links.may_try_another_bad_link():
         return problems.http_error(TooManyRequests())
     if request.endpoint == "security.reset_password" and request.method == "POST":
         _record(error)
@@ -69,7 +63,8 @@ def _note_opening(link: ResetLink) -> None:
     if link.opened_at is not None:
         return
     try:
-        if links.open_first(link):
+        first = update(ResetLink).where(ResetLink.id == link.id, ResetLink.opened_at.is_(None))
+        if change(first.values(opened_at=utcnow())):
             audit.record("opened", user_id=user_id, client=name)
         db.session.commit()
     except DATABASE_AWAY:

@@ -1,37 +1,40 @@
-"""Reset links: a link's whole life.
+"""The reset link: its columns, its life, and the errors of a link that cannot be used.
 
-    issue -> (mailed, or handed over by an admin) -> redeem
-                      -> expired | superseded by a newer one | revoked by a change of the account
+    issue -> redeem | expire | revoke | be superseded, when another link of the account is redeemed
 
-A token is HMAC-SHA256 over the random nonce of its message, so every attempt to send one message
-carries the same link; the row here keeps only an HMAC of the token, so who can only write here can make no
-link, and a SECRET_KEY that is given up takes its links along. A link remembers the account, the address
-and the password it was issued for, and all three are looked at again when it is used.
+The token is HMAC-SHA256 over the nonce of the link's message, so every attempt to send a message carries the
+same link. The row keeps only a keyed hash of the token: write access to the database makes no link, and a
+SECRET_KEY that is given up takes its links along. Asking for another link ends none.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import NamedTuple
 
 from flask_babel import lazy_gettext as _l
-from sqlalchemy import ColumnElement, ForeignKey, Index, String, bindparam, select, update
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..accounts.models import User
 from ..db.clock import utcnow
 from ..db.engine import Model, change, db
+from ..db.sealed import keyed_hash
+from ..settings import current
 from ..web.errors import RequestError
-from .tokens import hashes_of
+
+REPEAT_SECONDS = 60  # two clicks on one button are less apart
 
 
 class LinkError(RequestError):
-    """A reset link that can not be used."""
+    """A reset link that cannot be used."""
 
     title = _l("This link does not work")
-    user_id: int | None = None  # whose link it was, for the audit trail only
-    client: str = "default"  # the front end that hears of it
+    user_id: int | None = None  # for the audit trail only
+    client: str = "default"  # the front end that is told
 
     def about(self, user_id: int | None, client: str) -> LinkError:
         self.user_id, self.client = user_id, client
@@ -59,8 +62,8 @@ class LinkUsed(LinkError):
 
 class LinkSuperseded(LinkError):
     code = "link_superseded"
-    title = _l("There is a newer link")
-    message = _l("Only the newest link works. Look for the latest mail, or ask again.")
+    title = _l("Another link was used")
+    message = _l("Your password was set with another link, which ended this one. Ask for a new one.")
 
 
 class LinkRevoked(LinkError):
@@ -78,131 +81,125 @@ class AccountUnavailable(LinkError):
 
 
 class ResetLink(Model):
-    """A reset link; `links.py` is its life. It remembers what it was issued for."""
+    """A link, and what it was issued for: an account, its address and its password."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
     message_id: Mapped[int | None] = mapped_column(
         ForeignKey("outbox_message.id", ondelete="SET NULL"), unique=True
-    )
-    token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # HMAC-SHA256, hex
-    email: Mapped[str] = mapped_column(String(255))  # the address it went to
-    password_state: Mapped[str] = mapped_column(String(64))  # the password it may replace
+    )  # None: an admin hands it over
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    email: Mapped[str] = mapped_column(String(255))
+    password_state: Mapped[str] = mapped_column(String(64))  # fingerprint of the password hash it may replace
     client: Mapped[str] = mapped_column(String(40))  # the front end it lands on
     issued_at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
     expires_at: Mapped[datetime]
-    opened_at: Mapped[datetime | None]  # for the first time, by whomever: a mail scanner opens links, too
+    opened_at: Mapped[datetime | None]  # for the first time; a mail scanner opens links, too
     redeemed_at: Mapped[datetime | None]
+    redeemed_by: Mapped[str | None] = mapped_column(String(64))  # keyed hash of a browser's handle
+    password_written: Mapped[str | None] = mapped_column(String(64))  # fingerprint of the hash it wrote
     superseded_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
-    undelivered_at: Mapped[datetime | None]  # its mail was given up: it does not count as a mail
+    undelivered_at: Mapped[datetime | None]  # its mail was given up, and counts against no quota
 
     __table_args__ = (Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),)
 
-
-# What a link must not have been through to be usable.
-OPEN = tuple(
-    ResetLink.__table__.c[at].is_(None) for at in ("redeemed_at", "superseded_at", "revoked_at")
-)  # the table's: with the class's, SQLAlchemy takes a longer way through each statement
-LINKS: Any = ResetLink.__table__
-USERS: Any = User.__table__
+    def is_usable(self, user: User) -> bool:
+        """True while nothing has ended it and the account is as it was when it was issued."""
+        has_ended = self.redeemed_at or self.superseded_at or self.revoked_at
+        return not has_ended and (self.email, self.password_state) == (user.email, fingerprint(user.password))
 
 
-def revoke(*which: ColumnElement[bool]) -> None:
-    """End those links that still work."""
-    change(update(ResetLink).where(*which, *OPEN).values(revoked_at=utcnow()))
+OPEN = (ResetLink.redeemed_at.is_(None), ResetLink.superseded_at.is_(None), ResetLink.revoked_at.is_(None))
 
 
-def supersede_others(link: ResetLink) -> None:
-    """From now on only this link of its account works."""
-    change(_OTHERS, {"user": link.user_id, "link": link.id})
+class Found(NamedTuple):
+    """A link with its account, and what the database's clock says of it."""
+
+    link: ResetLink
+    user: User
+    is_expired: bool
+    is_repeatable: bool  # redeemed less than REPEAT_SECONDS ago
+
+    def refusal(self) -> LinkError | None:
+        """Return why the link cannot be used; None if it can."""
+        link, user = self.link, self.user
+        refusals = (
+            (link.redeemed_at, LinkUsed),
+            (link.superseded_at, LinkSuperseded),
+            (link.revoked_at, LinkRevoked),
+            (self.is_expired, LinkExpired),
+            (user.why_not_recoverable(confirmed=True), AccountUnavailable),
+            (not link.is_usable(user), LinkRevoked),
+        )
+        return next((error().about(user.id, link.client) for reason, error in refusals if reason), None)
 
 
-def open_first(link: ResetLink) -> bool:
-    """Note that it was opened. True for the first time."""
-    first = update(ResetLink).where(ResetLink.id == link.id, ResetLink.opened_at.is_(None))
-    return change(first.values(opened_at=utcnow())) == 1
+def find(*which: ColumnElement[bool]) -> Found:
+    """Return the link, usable or not. Raises LinkInvalid for none."""
+    just_now = ResetLink.redeemed_at > utcnow(-REPEAT_SECONDS)
+    with_account = select(ResetLink, User, ResetLink.expires_at <= utcnow(), just_now).join(
+        User, User.id == ResetLink.user_id
+    )
+    row = db.session.execute(with_account.where(*which)).first()
+    if row is None:
+        raise LinkInvalid
+    return Found(*row)
+
+
+def has_token(token: str) -> ColumnElement[bool]:
+    return ResetLink.token_hash.in_(token_hashes(token))
 
 
 def resolve(token: str) -> tuple[ResetLink, User]:
-    """The link that belongs to a token, and its account. Changes nothing.
+    """Return a usable link and its account. Raises the LinkError that says why it cannot be used."""
+    found = find(has_token(token))
+    if error := found.refusal():
+        raise error
+    return found.link, found.user
 
-    Raises the LinkError that says why it can not be used.
+
+def redeem(link: ResetLink, user: User, password_hash: str, handle: str | None) -> None:
+    """Redeem the link in the transaction that writes the new password: one caller wins.
+
+    The conditions are looked at again under the lock that the UPDATE takes: the link is open, and the
+    account's address and password are those that were read. (On PostgreSQL the account's row is locked, too.)
+    Raises the LinkError that fits for the one who comes second; nothing of the transaction is left then.
     """
-    link, user, refusal = _look_at(_OF_TOKEN, hashes_of(token))
-    if refusal is not None:
-        raise refusal
-    return link, user
-
-
-def look_again(link: ResetLink) -> None:
-    """Raises the LinkError that fits if the link has ended since it was looked at. A cheap question."""
-    if db.session.scalar(_STILL_OPEN, {"link": link.id}) is None:
-        _refuse(link.id)
-
-
-def redeem(link: ResetLink, password_before: str) -> None:
-    """Spend the link, in the transaction that writes the new password. One caller wins.
-
-    The condition is looked at again under the lock that the write takes: the account is still
-    active, and its address and its password are still those that were read (on PostgreSQL the
-    account's row is locked, too). Raises the LinkError that fits for whoever comes second; nothing
-    of the transaction is left then.
-    """
-    link_id = link.id
-    account = {"user": link.user_id, "address": link.email, "before": password_before}
-    with db.session.no_autoflush:  # the new password must not be there yet
-        spent = change(_SPENT, {"link": link_id, **account})
-    if not spent:
-        _refuse(link_id)
-    supersede_others(link)
-
-
-_WITH_ACCOUNT = select(ResetLink, User, ResetLink.expires_at <= utcnow())
-_WITH_ACCOUNT = _WITH_ACCOUNT.join(User, User.id == ResetLink.user_id)
-_OF_TOKEN = _WITH_ACCOUNT.where(ResetLink.token_hash.in_(bindparam("which", expanding=True)))
-_OF_NUMBER = _WITH_ACCOUNT.where(ResetLink.id == bindparam("which"))
-_THIS = LINKS.c.id == bindparam("link")
-_STILL_OPEN = select(LINKS.c.id).where(_THIS, *OPEN)
-_OTHERS = update(LINKS).where(LINKS.c.user_id == bindparam("user"), ~_THIS, *OPEN)
-_OTHERS = _OTHERS.values(superseded_at=utcnow())
-_AS_IT_WAS = (USERS.c.email == bindparam("address"), USERS.c.password == bindparam("before"))
-_UNCHANGED = select(USERS.c.id).where(USERS.c.id == bindparam("user"), USERS.c.active, *_AS_IT_WAS)
-_SPENT = update(LINKS).where(_THIS, *OPEN, LINKS.c.expires_at > utcnow())
-_SPENT = _SPENT.where(LINKS.c.user_id.in_(_UNCHANGED.with_for_update())).values(redeemed_at=utcnow())
-
-
-def _look_at(links: Any, which: list[str] | int) -> tuple[ResetLink, User, LinkError | None]:
-    """A link, its account, and why it can not be used, if it can not. Raises LinkInvalid for none."""
-    row = db.session.execute(links, {"which": which}).first()
-    if row is None:
-        raise LinkInvalid
-    link, user, expired = row
-    refusals = (
-        (link.redeemed_at, LinkUsed),
-        (link.superseded_at, LinkSuperseded),
-        (link.revoked_at, LinkRevoked),
-        (expired, LinkExpired),
-        (user.why_not_recoverable(confirmed=True), AccountUnavailable),
-        (not is_usable(link, user), LinkRevoked),
+    unchanged = select(User.id).where(
+        User.id == user.id, User.active, User.email == link.email, User.password == user.password
     )
-    refusal = next((kind().about(user.id, link.client) for reason, kind in refusals if reason), None)
-    return link, user, refusal
+    redeemed = {
+        "redeemed_at": utcnow(),
+        "redeemed_by": handle and keyed_hash(handle),
+        "password_written": fingerprint(password_hash),
+    }
+    this, siblings = ResetLink.id == link.id, (ResetLink.user_id == user.id, ResetLink.id != link.id)
+    current_link = update(ResetLink).where(this, *OPEN, ResetLink.expires_at > utcnow())
+    if not change(current_link.where(ResetLink.user_id.in_(unchanged.with_for_update())).values(redeemed)):
+        db.session.rollback()
+        found = find(this)
+        raise found.refusal() or LinkUsed().about(found.user.id, found.link.client)
+    change(update(ResetLink).where(*siblings, *OPEN).values(superseded_at=utcnow()))
 
 
-def _refuse(link_id: int) -> NoReturn:
-    """Leave nothing of the transaction, and say why the link can not be used any more."""
-    db.session.rollback()
-    link, user, refusal = _look_at(_OF_NUMBER, link_id)
-    raise refusal or LinkUsed().about(user.id, link.client)
+def revoke(*which: ColumnElement[bool]) -> None:
+    """Revoke those links that still work."""
+    change(update(ResetLink).where(*which, *OPEN).values(revoked_at=utcnow()))
 
 
-def is_usable(link: ResetLink, user: User) -> bool:
-    """Nothing has ended the link, and the account is as it was when the link was issued."""
-    ended = link.redeemed_at or link.superseded_at or link.revoked_at
-    unchanged = link.email == user.email and link.password_state == password_state(user)
-    return unchanged and not ended
+def derive_tokens(nonce: bytes) -> list[str]:
+    """Return the token of a nonce under each valid key, the newest key first."""
+    digests = (hmac.digest(key, nonce, "sha256") for key in current().keys("reset link"))
+    return [base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]
 
 
-def password_state(user: User) -> str:
-    return hashlib.sha256((user.password or "").encode()).hexdigest()
+def token_hashes(token: str) -> list[str]:
+    """Return the keyed hash of a token under each valid key, the newest key first."""
+    keys = current().keys("reset link look-up")
+    return [hmac.digest(key, token.encode(), "sha256").hex() for key in keys]
+
+
+def fingerprint(password_hash: str | None) -> str:
+    """Return what a link remembers of a password hash."""
+    return hashlib.sha256((password_hash or "").encode()).hexdigest()

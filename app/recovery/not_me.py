@@ -1,25 +1,23 @@
-"""This was not me: the page behind a link in our mails, for whoever did not do what the mail is about.
+"""This wasn't me: the page behind a link in our mails, for an owner who did not do what the mail is about.
 
 Opening it changes nothing, since mail programs open links. The button
-    in the instructions: cancels that link,
-    in the notice of a change: cancels every link, signs the account out everywhere, takes the password away
-        that was set by the link, and tells the operator;
+    in the instructions: revokes every link of the account,
+    in the notice of a change: does so, signs the account out everywhere, withdraws the password that was set
+        by the link, and tells the operator;
     in instructions whose link was used: the same.
-Each mail's button does it once. A stranger can not make the link: it is an HMAC.
+Each mail's button does it once.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
-import secrets
+import hashlib
 
 from flask import Blueprint, Flask, current_app, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_security.utils import hash_password
+from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import select
 
+from ..accounts.hashing import of_nobody
 from ..accounts.models import User
 from ..db import audit
 from ..db.audit import RecoveryEvent
@@ -35,8 +33,8 @@ from . import link as links
 from .link import LinkExpired, LinkInvalid, ResetLink
 
 VALID_SECONDS = 30 * 86_400
-_ID_BYTES, _MAC_BYTES = 8, 24  # 32 together: as long as a reset token, so whatever hides those hides these
-KINDS = ("reset_instructions", "reset_notice", "address_notice")  # the mails that may be objected to
+KINDS = ("reset_instructions", "reset_notice", "address_notice")  # the mails that have this link
+
 objections = Blueprint("objections", __name__)
 
 
@@ -45,8 +43,9 @@ def init_app(app: Flask) -> None:
 
 
 def token_for(message: OutboxMessage) -> str:
-    """What stands in the link of this mail."""
-    return _token(current().keys("objection")[0], message)
+    """Return the token in the link of this mail."""
+    # With a part of the nonce, because SQLite may give the number of a purged message to another.
+    return _serializer().dumps([message.id, message.nonce.hex()[:16]])
 
 
 @objections.route("/not-me/<token>", methods=["GET", "POST"])
@@ -82,45 +81,45 @@ def _answer(message: OutboxMessage) -> ResponseReturnValue:
 
 
 def _has_happened(message: OutboxMessage) -> bool:
-    """Whether what the mail tells of is done: for instructions, whether their link was used."""
+    """True if what the mail tells of is done: for instructions, if their link was used."""
     used = select(ResetLink.redeemed_at).where(ResetLink.message_id == message.id)
     return message.kind != "reset_instructions" or db.session.scalar(used) is not None
 
 
 def _object(message: OutboxMessage, has_happened: bool) -> bool:
-    """End what this mail is about. False when that was done before."""
+    """End what this mail is about. False if that was done before."""
     # The message learns whose it is when it is settled; its link knew before the mail went out.
     owner = select(ResetLink.user_id).where(ResetLink.message_id == message.id)
     user_id = message.user_id or db.session.scalar(owner)
-    # Who presses twice takes turns here (PostgreSQL), or at the first write (SQLite).
+    # Two clicks take turns here (PostgreSQL), or at the first write (SQLite).
     db.session.execute(select(OutboxMessage.id).where(OutboxMessage.id == message.id).with_for_update())
-    links.revoke(ResetLink.user_id == user_id if has_happened else ResetLink.message_id == message.id)
-    if user_id is None or _is_known(message, user_id):
+    links.revoke(ResetLink.user_id == user_id)
+    if user_id is None or _was_said_before(message, user_id):
         db.session.rollback()
         return False
     if has_happened:
         end_access(user_id, with_password=message.kind != "address_notice")
-        operator_mail.tell(
-            N_("Somebody says that a change of their account was not theirs."), user_id=user_id
-        )
+        said = N_("Somebody says that a change of their account was not theirs.")
+        operator_mail.tell(said, user_id=user_id)
     audit.record("not_me", reason=message.kind, user_id=user_id, about=message.name)
     db.session.commit()
     return True
 
 
 def end_access(user_id: int, *, with_password: bool) -> None:
-    """Cookies, "stay signed in", auth tokens and refresh tokens; and the password that was set. The account
-    keeps one that nobody knows, so that its owner can recover it as ever."""
+    """End every session and token of an account, and withdraw its password if asked. The account keeps a hash
+    that no password has, so that its owner can recover it.
+    """
     datastore = current_app.extensions["security"].datastore
-    user = db.session.get(User, user_id)
-    assert user is not None
+    user = db.session.get_one(User, user_id)
     if with_password:
-        user.password = hash_password(secrets.token_urlsafe(32))
+        user.withdrawn_password = user.password  # refused at the next redemption
+        user.password = of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
     datastore.set_uniquifier(user)
     datastore.refresh_tracker_reset(user)
 
 
-def _is_known(message: OutboxMessage, user_id: int) -> bool:
+def _was_said_before(message: OutboxMessage, user_id: int) -> bool:
     said = select(RecoveryEvent.id).where(
         RecoveryEvent.user_id == user_id,
         RecoveryEvent.kind == "not_me",
@@ -131,30 +130,19 @@ def _is_known(message: OutboxMessage, user_id: int) -> bool:
 
 def _message_behind(token: str) -> OutboxMessage:
     """Raises LinkInvalid, and LinkExpired for a mail of long ago."""
-    number = _number_in(token)
-    message = db.session.get(OutboxMessage, number) if number is not None else None
-    if message is None or message.kind not in KINDS or not _is_token_of(message, token):
+    try:
+        number, nonce = _serializer().loads(token)
+    except BadData:
+        raise LinkInvalid().about(None, clients.BROWSER) from None
+    message = db.session.get(OutboxMessage, number)
+    if message is None or message.kind not in KINDS or not message.nonce.hex().startswith(nonce):
         raise LinkInvalid().about(None, clients.BROWSER)
-    oldest = select(utcnow(-VALID_SECONDS - CLOCK_SLACK_SECONDS))
-    if message.created_at < db.session.scalars(oldest).one():
+    oldest = db.session.scalars(select(utcnow(-VALID_SECONDS - CLOCK_SLACK_SECONDS))).one()
+    if message.created_at < oldest:
         raise LinkExpired().about(None, clients.BROWSER)
     return message
 
 
-def _number_in(token: str) -> int | None:
-    try:
-        number = int.from_bytes(base64.urlsafe_b64decode(token + "=")[:_ID_BYTES])
-    except (binascii.Error, ValueError):
-        return None
-    return number if number < 2**31 else None
-
-
-def _is_token_of(message: OutboxMessage, token: str) -> bool:
-    keys = current().keys("objection")
-    return any(hmac.compare_digest(_token(key, message).encode(), token.encode()) for key in keys)
-
-
-def _token(key: bytes, message: OutboxMessage) -> str:
-    number = message.id.to_bytes(_ID_BYTES)
-    mac = hmac.digest(key, number + message.nonce, "sha256")[:_MAC_BYTES]  # a number may come again
-    return base64.urlsafe_b64encode(number + mac).rstrip(b"=").decode()
+def _serializer() -> URLSafeSerializer:
+    keys = current().keys("objection")[::-1]  # the newest last: it signs
+    return URLSafeSerializer(keys, "not me", signer_kwargs={"digest_method": hashlib.sha256})

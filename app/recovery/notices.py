@@ -30,7 +30,7 @@ USER_AGENT_LENGTH_MAX = 300
 
 
 def init_app(app: Flask) -> None:
-    app.after_request(note_refused_password)
+    app.after_request(note_refused_change)
     password_changed.connect(on_password_changed, app)
     change_email_confirmed.connect(on_address_changed, app)
     user_authenticated.connect(on_sign_in, app)
@@ -44,21 +44,23 @@ def request_metadata() -> dict[str, Any]:
     }
 
 
-def note_refused_password(response: Response) -> Response:
-    """For the audit trail, when a new password was refused; nothing else is in the transaction."""
+def note_refused_change(response: Response) -> Response:
+    """Record a new password that /change refused."""
     code = str(g.get("error_code", ""))
-    if code.startswith("password_") and code != "password_mismatch":  # that is a slip
-        try:
-            link = g.get("reset_link")
-            user_id = link.user_id if link else current_user.id
-            client = link.client if link else None
-            db.session.rollback()
-            audit.record("password_refused", reason=code, user_id=user_id, client=client)
-            db.session.commit()
-        except SQLAlchemyError as error:  # whoever typed it needs to hear why it was refused, all the same
-            db.session.rollback()
-            log.warning("a refused password could not be noted: %s", type(error).__name__)
+    if request.endpoint == "security.change_password" and code.startswith("password_"):
+        record_refused_password(code, current_user.id)
     return response
+
+
+def record_refused_password(code: str, user_id: int, client: str | None = None) -> None:
+    """Record the event in a transaction of its own. A database that cannot be written changes no answer."""
+    try:
+        db.session.rollback()
+        audit.record("password_refused", reason=code, user_id=user_id, client=client)
+        db.session.commit()
+    except SQLAlchemyError as error:
+        db.session.rollback()
+        log.warning("a refused password could not be noted: %s", type(error).__name__)
 
 
 def on_password_changed(_app: Flask, user: User, **_: Any) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from flask import request, session
 from limits import parse_many
@@ -17,62 +16,55 @@ from ..web import clients
 from ..web.rate_limits import counts, keyed_hash, limit, source
 from .link import LinkError, LinkInvalid
 
-if TYPE_CHECKING:
-    from flask import Response
-
 HANDLES_MAX = 4  # links that may be open in one browser at once; the oldest goes first
 MARK = "~"  # no token starts with it: tokens are base64url
+TRYING = "trying a link"
+BAD_LINKS = "bad links"
+
 UNKNOWN_HANDLE = (
     "Either your password is already changed, or the link was opened in another browser. "
     "To go on here, open the link in the mail again, and allow cookies for this site."
 )
 
 
+def is_handle(token: str) -> bool:
+    return token.startswith(MARK)
+
+
 def remember(token: str) -> str:
     """Keep the token in this browser's session, and return the handle that stands for it."""
     handle = MARK + secrets.token_urlsafe(9)
-    session["reset_links"] = [*_kept(), [handle, token]][-HANDLES_MAX:]
+    session["reset_links"] = [*_opened(), [handle, token]][-HANDLES_MAX:]
     return handle
 
 
-def _kept() -> list[list[str]]:
-    """Handles with their tokens, oldest first (a list: the session's JSON would sort a table)."""
-    kept: list[list[str]] = session.get("reset_links", [])
-    return kept
-
-
 def token_behind(handle_or_token: str) -> str:
-    if not handle_or_token.startswith(MARK):
+    """Return the token. Raises LinkInvalid for a handle that this browser does not have."""
+    if not is_handle(handle_or_token):
         return handle_or_token
-    token = dict(_kept()).get(handle_or_token)
+    token = dict(_opened()).get(handle_or_token)
     if token is None:
         raise LinkInvalid(UNKNOWN_HANDLE).about(None, clients.BROWSER)
     return token
 
 
-def forget(handle: str, client: str, response: Response) -> Response:
-    """Once its link is spent. A commit that failed keeps the handle: the link still works."""
-    if response.status_code < 400 and handle.startswith(MARK):
-        session["reset_links"] = [pair for pair in _kept() if pair[0] != handle]
-        session["reset_done"] = client
-    return response
-
-
-TRYING = "trying a link"
-BAD_LINKS = "bad links"
-
-
-def may_have_bad_link() -> bool:
-    """Count one that was not made here. Good links pass, whatever was opened from the same address."""
+def may_try_another_bad_link() -> bool:
+    """Count a link that was not made here. Good links pass, whatever was opened from the same address."""
     items = parse_many(current().RECOVERY_LIMIT_BAD_LINKS)
     return all(counts().hit(item, source(), BAD_LINKS) for item in items)
 
 
-def by_link() -> str:
+def _opened() -> list[list[str]]:
+    """Handles with their tokens, oldest first (a list: the session's JSON would sort a table)."""
+    opened: list[list[str]] = session.get("reset_links", [])
+    return opened
+
+
+def _by_link() -> str:
     token = str((request.view_args or {}).get("token", ""))
     with suppress(LinkError):
         token = token_behind(token)
     return keyed_hash(token)
 
 
-limit("security.reset_password", TRYING, "RECOVERY_LIMIT_LINK", by_link)
+limit("security.reset_password", TRYING, "RECOVERY_LIMIT_LINK", _by_link)

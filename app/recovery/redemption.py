@@ -1,34 +1,44 @@
-"""Redeem: a new password, one winner, one commit.
-
-The POST is Flask-Security's view; its `password_reset` signal redeems the link in the same transaction.
-"""
+"""Redeem a link: password rules, one hash, one winner, one commit."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import after_this_request, g, request
+from flask import current_app, g, redirect, render_template, request, session, url_for
 from flask_babel import lazy_gettext as _l
-from flask_security import current_user, logout_user
+from flask_security import (
+    current_user,
+    hash_password,
+    logout_user,
+    password_reset,
+    unauth_csrf,
+    verify_password,
+)
+from flask_security.confirmable import requires_confirmation
 from flask_security.forms import EqualToLocalize, IsString, ResetPasswordForm, password_required
-from sqlalchemy import inspect
+from flask_security.proxies import _security
+from flask_security.utils import base_render_json
 from wtforms import PasswordField, SubmitField
 
+from ..accounts import limits
 from ..accounts.identities import masked
-from ..accounts.known_browsers import remember_browser
-from ..accounts.limits import forget
+from ..accounts.known_browsers import names_of, remember_browser
 from ..db import audit
 from ..db.engine import db
+from ..db.sealed import keyed_hash
 from ..mail import outbox
+from ..web.responses import json_answer, wants_json
 from . import link as links
-from . import notices, opened_links
+from . import opened_links
+from .link import LinkUsed
+from .notices import record_refused_password, request_metadata
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
+    from flask.typing import ResponseReturnValue
 
     from ..accounts.models import User
+    from .link import ResetLink
 
 
 class NewPasswordForm(ResetPasswordForm):
@@ -53,57 +63,81 @@ class NewPasswordForm(ResetPasswordForm):
         return valid
 
 
-class LinkSerializer:
-    """Stands behind `security.reset_serializer`, so that Flask-Security's own view reads our links."""
-
-    def loads(self, token: str, max_age: float | None = None) -> list[str]:
-        """The account's uniquifier. Raises the LinkError that says why the link can not be used."""
-        link, user = links.resolve(opened_links.token_behind(token))
-        g.reset_link, g.reset_user, g.reset_handle = link, user, token
-        g.before_hashing = partial(links.look_again, link)
-        return [user.fs_uniquifier]
-
-
-def account_on_the_page() -> dict[str, Any]:
-    """For Flask-Security's reset page when it shows an error: whose password this is."""
-    return account_names(g.reset_user) if "reset_link" in g else {}
-
-
-def account_names(user: User) -> dict[str, str | None]:
-    """Whose password it is, and who else is signed in in this browser."""
-    other = current_user.is_authenticated and current_user.id != user.id
-    return {"account": masked(user.email), "other": masked(current_user.email) if other else None}
-
-
-def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
-    """Spend the link and say so, in the transaction that writes the new password.
-
-    Flask-Security commits after the request whatever the session holds, also when this raises:
-    so everything is rolled back first.
-    """
+@unauth_csrf()
+def redeem(token: str) -> ResponseReturnValue:
+    """The POST of `/reset/<token>`. The token is that of a program, or the handle of a link opened here."""
+    form, is_signed_in = NewPasswordForm(), current_user.is_authenticated
     try:
-        password: Any = inspect(user).attrs.password
-        links.redeem(g.reset_link, password_before=password.history.deleted[0])
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        outbox.enqueue(
-            "reset_notice", user_id=user.id, address=user.email, changed_at=now, **notices.request_metadata()
-        )
-        client = g.reset_link.client  # read now: after the commit, reading would be one more statement
-        audit.record("redeemed", user_id=user.id, client=client)
-        db.session.flush()
-    except BaseException:
-        db.session.rollback()
-        raise
-    forget(user)
-    if g.reset_handle.startswith(opened_links.MARK):
-        remember_browser(user)
-    after_this_request(partial(opened_links.forget, g.reset_handle, client))
-    after_this_request(_sign_out)
-
-
-def _sign_out(response: Response) -> Response:
-    """Whoever is signed in in this browser, as this account or another, is so no more: the next page must not
-    leave anybody in doubt whose account they are in."""
-    if response.status_code < 400 and current_user.is_authenticated:
+        link, user = links.resolve(opened_links.token_behind(token))
+        form.user = user
+        if not form.validate():
+            return _refuse_password(form, link, user, token)
+        client = _write_password(link, user, str(form.password.data), token)
+    except LinkUsed:
+        if not _is_repeated_click(token, form.password.data):
+            raise
+        client = links.find(links.has_token(opened_links.token_behind(token))).link.client
+    if is_signed_in:  # nobody is left in doubt whose account they are in
         logout_user()
-    return response
+    if wants_json(request):
+        return json_answer({})
+    session["reset_done"] = client
+    return redirect(url_for("pages.reset_done"))
+
+
+def show_form(form: NewPasswordForm, user: User, handle: str) -> str:
+    """Return the page with the form. It names the account, and who else is signed in in this browser."""
+    other = current_user.is_authenticated and current_user.id != user.id
+    return render_template(
+        "security/reset_password.html",
+        reset_password_form=form,
+        reset_password_token=handle,
+        account=masked(user.email),
+        other=masked(current_user.email) if other else None,
+    )
+
+
+def _write_password(link: ResetLink, user: User, password: str, token: str) -> str:
+    """Redeem the link and write the password in one transaction. Return the link's client.
+
+    Raises the LinkError of a link that has ended since it was resolved.
+    """
+    password_hash, client = hash_password(password), link.client
+    links.redeem(link, user, password_hash, token if opened_links.is_handle(token) else None)
+    user.password, user.withdrawn_password = password_hash, None
+    _security.datastore.set_uniquifier(user)  # ends every session of the account
+    if link.message_id and requires_confirmation(user):  # the link came by mail, so the address is theirs
+        user.confirmed_at = _security.datetime_factory()  # type: ignore[assignment]  # as Flask-Security does
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    outbox.enqueue("reset_notice", user_id=user.id, address=user.email, changed_at=now, **request_metadata())
+    audit.record("redeemed", user_id=user.id, client=client)
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
+    password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
+    names = names_of(user)  # read now, because nothing after the commit may need the database
+    db.session.commit()
+    limits.forget(names)
+    if opened_links.is_handle(token):
+        remember_browser(names)
+    return client
+
+
+def _is_repeated_click(handle: str, password: object) -> bool:
+    """True if this browser redeemed the link a moment ago with this very password: two clicks are one. Never
+    for anybody else, so that a used link is no oracle for passwords.
+    """
+    if not opened_links.is_handle(handle) or not isinstance(password, str):
+        return False
+    link, user, _, is_repeatable = links.find(links.has_token(opened_links.token_behind(handle)))
+    is_ours = is_repeatable and link.redeemed_by == keyed_hash(handle)
+    if not is_ours or link.password_written != links.fingerprint(user.password):
+        return False
+    return bool(verify_password(_security.password_util.normalize(password), user.password or ""))
+
+
+def _refuse_password(form: NewPasswordForm, link: ResetLink, user: User, token: str) -> ResponseReturnValue:
+    """Say what is wrong with the password; a refusal by the password rules is an event."""
+    code = str(g.get("error_code", ""))
+    answer = base_render_json(form) if wants_json(request) else show_form(form, user, token)
+    if code.startswith("password_") and code != "password_mismatch":  # that is a slip
+        record_refused_password(code, link.user_id, link.client)
+    return answer

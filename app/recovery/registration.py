@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flask import Flask, current_app, g, redirect, render_template, request, url_for
+from flask import current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
@@ -142,12 +142,6 @@ def _account_of(email: str) -> User:
 def _is_anothers(name: str, user: User) -> bool:
     has_it = func.lower(User.username) == func.lower(name)
     return db.session.scalar(select(User.id).where(has_it, User.id != user.id)) is not None
-
-
-def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
-    """A link that came by mail shows whose address it is. In the transaction that spends it."""
-    if g.reset_link.message_id and requires_confirmation(user):
-        user.confirmed_at = _security.datetime_factory()  # type: ignore[assignment]  # as Flask-Security does
 
 
 limit("security.register", ASKING, "RECOVERY_LIMIT_IDENTITY", by_identity)
