@@ -147,7 +147,7 @@ def _is_anothers(name: str, user: User) -> bool:
 def on_password_reset(_app: Flask, user: User, **_: Any) -> None:
     """A link that came by mail shows whose address it is. In the transaction that spends it."""
     if g.reset_link.message_id and requires_confirmation(user):
-        user.confirmed_at = _security.datetime_factory()  # type: ignore[assignment]  # as Flask-Security does
+        user.confirmed_at = _security.datetime_factory()
 
 
 limit("security.register", ASKING, "RECOVERY_LIMIT_IDENTITY", by_identity)

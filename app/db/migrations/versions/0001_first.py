@@ -59,7 +59,7 @@ def upgrade() -> None:
         "fs_refresh",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("refresh_family", sa.String(length=64), nullable=False),
-        sa.Column("gen", sa.Integer(), nullable=True),
+        sa.Column("gen", sa.Integer(), nullable=False),
         sa.Column("expires_at", sa.DateTime(), nullable=False),
         sa.Column("revoked_at", sa.DateTime(), nullable=True),
         sa.Column("last_used_at", sa.DateTime(), nullable=False),
@@ -120,8 +120,8 @@ def upgrade() -> None:
         "roles_users",
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("role_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["role_id"], ["role.id"], name="fk_roles_users_role_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name="fk_roles_users_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["role_id"], ["role.id"], name="fk_roles_users_role_id"),
+        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name="fk_roles_users_user_id"),
         sa.PrimaryKeyConstraint("user_id", "role_id", name="pk_roles_users"),
     )
     op.create_table(
