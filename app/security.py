@@ -65,6 +65,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         change_password_form=ChangeForm,
         mail_util_cls=flask_security_mails.QueuedMailUtil,
         password_util_cls=passwords.RecoveryPasswordUtil,
+        phone_util_cls=identities.RecoveryPhoneUtil,
+        username_util_cls=identities.RecoveryUsernameUtil,
         totp_cls=one_time_codes.OnceOnly,
         webauthn_util_cls=AnyPasskey,
     )
