@@ -31,6 +31,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="uq_role_name"),
     )
     op.create_table(
+        "used_code",
+        sa.Column("secret", sa.String(length=64), nullable=False),
+        sa.Column("counter", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("secret", name="pk_used_code"),
+    )
+    op.create_table(
         "user",
         sa.Column("language", sa.String(length=20), nullable=True),
         sa.Column("id", sa.Integer(), nullable=False),
@@ -225,5 +231,6 @@ def downgrade() -> None:
     op.drop_table("fs_refresh")
     op.drop_table("worker_sign")
     op.drop_table("user")
+    op.drop_table("used_code")
     op.drop_table("role")
     op.drop_table("event_total")
