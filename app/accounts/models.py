@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from flask_security.confirmable import requires_confirmation
@@ -12,7 +13,6 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
 from ..settings import validators
-from . import sessions
 from .identities import IdentityError, canonical
 
 FsModels.set_db_info(base_model=db.Model)
@@ -39,8 +39,8 @@ class User(Model, sqla_v2.FsUserMixin):
         return {"version_id_col": cls.__table__.c.fs_uniquifier, "version_id_generator": False}
 
     def get_id(self) -> str:
-        """Return the value that Flask-Login's cookies keep."""
-        return sessions.stamped(self.fs_uniquifier)
+        """Return the value that Flask-Login's cookies keep: the account, and when it signed in."""
+        return f"{self.fs_uniquifier}.{int(time.time())}"
 
     def why_not_recoverable(self, confirmed: bool = False) -> str | None:
         """Return why a link cannot recover this account now, or None. `confirmed`: the link confirms it."""
@@ -54,6 +54,7 @@ class User(Model, sqla_v2.FsUserMixin):
             return "the account has no password: it signs in another way"
         return None
 
+    # Flask-Login compares get_id(), which holds the time.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, User) and self.fs_uniquifier == other.fs_uniquifier
 
