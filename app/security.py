@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import hashlib
+from typing import Any
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from flask_security import Security, WebauthnUtil
+from itsdangerous import Serializer
 
 from .accounts import (
     hashing,
@@ -42,15 +44,14 @@ from .web import origin
 from .web.messages import METHODS, SAID
 from .web.responses import json_answer, wants_json
 
-if TYPE_CHECKING:
-    pass
+SHA_256 = {"digest_method": hashlib.sha256}  # SHA-1, the default, is not for new uses (ASVS 11.4.1)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     for kind, texts in {**SAID, "error": {**SAID["error"], **passwords.MESSAGES}}.items():
         app.config.update({f"SECURITY_MSG_{name}": (text, kind) for name, text in texts.items()})
     app.config.update(flask_security_mails.subjects(settings))
-    sessions.prepare(app)
+    sessions.init_app(app)
     imported_hashes.init()
     one_time_codes.init_app(app, settings)
     identities.init_app(app, settings)
@@ -65,6 +66,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         change_password_form=ChangeForm,
         mail_util_cls=flask_security_mails.QueuedMailUtil,
         password_util_cls=passwords.RecoveryPasswordUtil,
+        phone_util_cls=identities.RecoveryPhoneUtil,
+        username_util_cls=identities.RecoveryUsernameUtil,
         totp_cls=one_time_codes.OnceOnly,
         webauthn_util_cls=AnyPasskey,
     )
@@ -73,13 +76,22 @@ def init_app(app: Flask, settings: Settings) -> None:
     security.i18n_domain = app.extensions["recovery_words"]
     app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=METHODS)
     hashing.init_app(app, settings)
-    sessions.init_app(app, settings)
+    security.login_manager.user_loader(sessions.load_user)
+    _sign_with_the_newest_key(security, settings)
     security.render_json(json_answer)
     security.want_json(wants_json)
     notices.init_app(app)
     known_browsers.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
     _mount_views(app)
+
+
+def _sign_with_the_newest_key(security: Security, settings: Settings) -> None:
+    """Replace Flask-Security's serializers. No seam: it lists the newest key first, itsdangerous last."""
+    for name, serializer in list(vars(security).items()):
+        if isinstance(serializer, Serializer):
+            ours = type(serializer)(settings.signing_keys, salt=serializer.salt, signer_kwargs=SHA_256)
+            setattr(security, name, ours)
 
 
 class AnyPasskey(WebauthnUtil):

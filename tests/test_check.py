@@ -700,9 +700,8 @@ def test_a_deployment_grows_until_nothing_is_missing(place: Place, mailbox: Mail
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("UPDATE alembic_version SET version_num = '0002'", "migrations-missing"),
-        ("UPDATE alembic_version SET version_num = '9999'", "migrations-unknown"),
-        ("DELETE FROM alembic_version", "migrations-missing"),
+        ("UPDATE sparekey_version SET version_num = '9999'", "migrations-unknown"),
+        ("DELETE FROM sparekey_version", "migrations-missing"),
         ("UPDATE worker_sign SET trouble = 'MAIL_USERNAME: refused'", "mail-held"),
         ("UPDATE worker_sign SET seen_at = datetime(seen_at, '-1 hour')", "worker-not-seen"),
         ("UPDATE outbox_message SET created_at = datetime(created_at, '-1 hour')", "mail-late"),

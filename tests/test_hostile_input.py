@@ -713,13 +713,14 @@ COSTLY = [(mark * LONGEST)[:LONGEST] for mark in MARKS]
 COSTLY += [f"x@{mark * 200}"[:LONGEST] for mark in ("ﷺ", "\u0344", "a.", "xn--a.")]
 
 
-@pytest.mark.parametrize("mapper", [identities.email, identities.username, identities.phone])
+@pytest.mark.parametrize("column", ["email", "username", "us_phone_number"])
 @pytest.mark.requirement("R32")
-def test_no_identity_keeps_its_mapper_busy(mapper: Any) -> None:
-    began = time.perf_counter()
-    for typed in COSTLY:
-        mapper(typed)
-    assert time.perf_counter() - began < 1.5
+def test_no_identity_keeps_its_mapper_busy(site: Site, column: str) -> None:
+    with site.app.app_context():
+        began = time.perf_counter()
+        for typed in COSTLY:
+            identities.canonical(column, typed)
+        assert time.perf_counter() - began < 1.5
 
 
 @pytest.mark.requirement("R7", "R32")

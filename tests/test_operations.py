@@ -35,7 +35,6 @@ from conftest import (
     wait_for,
 )
 from servers import NO_TLS
-from sqlalchemy import NullPool, create_engine, text
 
 OLD_KEY = SECRETS["FLASK_SECRET_KEY"]
 NEW_KEY = "Qm3vX8rT1wY6zA0bN5cK9dL2eJ7fH4gS"
@@ -391,51 +390,6 @@ def test_after_restore_asks_first(database: Callable[[], str], mailbox: Mailbox)
     )
     assert (asked.returncode, "everybody signed out" in asked.stdout) == (1, True)
     assert admin.types("events").stdout == "nothing that fits\n"
-
-
-# --- upgrade ------------------------------------------------------------------------------------------------
-
-
-@BOTH
-def test_an_upgrade_from_the_first_version_keeps_what_is_there(
-    database: Callable[[], str], mailbox: Mailbox
-) -> None:
-    uri = database()
-    admin = Admin(uri, mailbox.port)
-    assert admin.types("db", "downgrade", "0001").returncode == 0
-    engine = create_engine(uri.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
-    at = "2020-01-01 00:00:00.000000"
-    with engine.begin() as there:
-        there.execute(
-            text(
-                "INSERT INTO outbox_message (kind, nonce, message_id, user_id, state, attempts, created_at, due_at,"
-                " settled_at) VALUES ('reset_instructions', :nonce, '<a@b>', 1, 'sent', 1, :at, :at, :at)"
-            ),
-            {"nonce": b"n" * 32, "at": at},
-        )
-        there.execute(
-            text(
-                "INSERT INTO reset_link (user_id, message_id, token_hash, email, password_state, client, issued_at,"
-                " expires_at) VALUES (1, 1, 'x', 'alice@example.com', 'y', 'browser', :at, :at)"
-            ),
-            {"at": at},
-        )
-        there.execute(
-            text("INSERT INTO recovery_event (at, kind, user_id) VALUES (:at, 'mail_sent', 1)"), {"at": at}
-        )
-    assert admin.types("db", "upgrade").returncode == 0
-    with engine.connect() as there:
-        for table in ("outbox_message", "reset_link", "recovery_event"):
-            assert there.scalar(text(f"SELECT count(*) FROM {table}")) == 1
-        assert there.scalar(text('SELECT count(*) FROM "user"')) == 4
-    assert "expired" in admin.types("users", "show", "alice").stdout
-    assert json.loads(admin.types("purge", "--format", "json").stdout)["deleted"]["mails"] == 1
-    try:
-        admin.serves()
-        login = {"identity": "alice", "password": OLD_PASSWORD}
-        assert httpx.post(f"{admin.base}/login", json=login).status_code == 200
-    finally:
-        admin.stops()
 
 
 # --- units --------------------------------------------------------------------------------------------------

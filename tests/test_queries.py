@@ -21,6 +21,7 @@ from app.cli import retention
 from app.cli.import_users import import_users
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
+from app.db.migrations import VERSION_TABLE
 from app.mail import heartbeat, outbox
 from app.mail.errors import MailHeld
 from app.mail.outbox import OutboxMessage
@@ -253,7 +254,7 @@ def schema_of(engine: Engine) -> dict[str, Any]:
     found: dict[str, Any] = {}
     seen = inspect(engine)
     for table in seen.get_table_names():
-        if table == "alembic_version":
+        if table == "sparekey_version":
             continue
         key = seen.get_pk_constraint(table)
         found[table] = {
@@ -287,7 +288,7 @@ def kind_of(column: Any) -> str:
 def index_names(engine: Engine) -> set[str]:
     sqlite = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
     postgresql = """SELECT indexname FROM pg_indexes WHERE schemaname = 'public'
-        AND indexname NOT IN (SELECT conname FROM pg_constraint) AND tablename <> 'alembic_version'"""
+        AND indexname NOT IN (SELECT conname FROM pg_constraint) AND tablename <> 'sparekey_version'"""
     with engine.connect() as connection:
         return set(connection.scalars(text(sqlite if engine.dialect.name == "sqlite" else postgresql)))
 
@@ -303,7 +304,7 @@ def test_the_migrations_make_the_same_of_both_engines_and_go_back_to_nothing(emp
             flask_migrate.upgrade()
             schemas[name], indexes[name] = schema_of(db.engine), index_names(db.engine)
             flask_migrate.downgrade(revision="base")
-            assert inspect(db.engine).get_table_names() == ["alembic_version"]
+            assert inspect(db.engine).get_table_names() == ["sparekey_version"]
             db.engine.dispose()
     assert schemas["sqlite"] == schemas["postgresql"]
     assert indexes["sqlite"] == indexes["postgresql"]
@@ -312,14 +313,15 @@ def test_the_migrations_make_the_same_of_both_engines_and_go_back_to_nothing(emp
 
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-def test_the_migration_makes_what_the_models_say(tmp_path: Any) -> None:
-    app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/m.db"))
-    with app.app_context():
-        flask_migrate.upgrade()
-        with db.engine.connect() as connection:
-            context = MigrationContext.configure(connection)
-            assert compare_metadata(context, db.metadata) == []
-        db.engine.dispose()
+def test_the_migration_makes_what_the_models_say(empty: dict[str, str]) -> None:
+    for uri in empty.values():
+        app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri))
+        with app.app_context():
+            flask_migrate.upgrade()
+            with db.engine.connect() as connection:
+                context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+                assert compare_metadata(context, db.metadata) == []
+            db.engine.dispose()
 
 
 def test_sqlite_is_set_up_to_lose_nothing(site: Site) -> None:

@@ -460,12 +460,27 @@ def test_no_reset_gets_around_a_passkey_as_second_factor(made: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")
 def test_a_code_works_once(made: Any) -> None:
-    site: Site = made(**FACTORS, RATELIMIT_ENABLED=True)
+    site: Site = made(**FACTORS)
     code = code_of(site, set_up_factor(site, "authenticator"))
     for typed, comes_in in ((code, True), (code, False), (f"{code[:3]} {code[3:]}", False)):
         alice = half_in(site)
         alice.submit("/tf-validate", "/tf-validate", code=typed)
         assert alice.is_signed_in() is comes_in
+
+
+def test_a_code_works_once_in_all_processes_and_for_each_secret(made: Any) -> None:
+    one: Site = made(**FACTORS)
+    with one.app.app_context():
+        other: Site = made(**FACTORS, SQLALCHEMY_DATABASE_URI=str(db.engine.url))
+    codes, elsewhere = (site.app.extensions["security"].totp_factory for site in (one, other))
+    secrets = [codes.generate_totp_secret() for _ in range(2)]
+    for secret in secrets:
+        code = codes.generate_totp_password(secret)
+        with one.app.app_context():
+            assert codes.verify_totp(code, secret, User())
+            db.session.commit()
+        with other.app.app_context():
+            assert not elsewhere.verify_totp(code, secret, User())
 
 
 @pytest.mark.requirement("R37")

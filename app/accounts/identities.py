@@ -1,23 +1,29 @@
-"""What a person may type to say who they are: email address, username or telephone number.
+"""Identities: the email address, username or phone number that a person types to say who they are.
 
-A mapper turns what was typed into the form that is stored, or into None when it is not of its kind.
-Mappers are tried in the configured order and the first that fits decides, so order is behaviour.
-The same mappers serve sign-in, recovery and the model's validators: what is stored is always what
-a look-up asks for.
+A mapper returns the form in which its column stores a value, or None when the value is not of its kind.
+Mappers are tried in the configured order, and the first that fits decides. Sign-in, recovery, import and the
+model's validators use the same mappers, so what is stored is always what a look-up asks for.
 """
 
 from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Callable
-from functools import partial
 
-import bleach
 import email_validator
+import nh3  # noqa: F401  # else Flask-Security imports it in the first request with a username
 import phonenumbers
-from flask import Flask, current_app, g, has_request_context
+from flask import Flask, current_app
+from flask_security import (
+    PhoneUtil,
+    UsernameUtil,
+    uia_email_mapper,
+    uia_phone_mapper,
+    uia_username_mapper,
+)
+from flask_security.utils import get_message
 
+from ..settings import current
 from ..settings.schema import Settings
 
 
@@ -26,14 +32,24 @@ class IdentityError(ValueError):
 
 
 IDENTITY_LENGTH_MAX = 254  # the longest address mail can carry (RFC 5321 §4.5.3.1.3)
-Mapper = Callable[[str], str | None]
-# ASCII only: lower() is not one rule. SQLite folds A-Z, PostgreSQL also K (U+212A) and more, and
-# whoever folds those merges two mailboxes into one account.
+# Flask-Security's mappers ask its MailUtil, UsernameUtil and PhoneUtil.
+MAPPERS = {"email": uia_email_mapper, "username": uia_username_mapper, "us_phone_number": uia_phone_mapper}
+CASE_INSENSITIVE = ("email", "username")
+# ASCII only, because databases disagree about the rest: PostgreSQL's lower() folds K (U+212A), SQLite's does
+# not, and folding it would merge two mailboxes into one account.
 _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give Flask-Security the mappers of the configured columns, in their order."""
+    app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"] = [
+        {column: {"mapper": MAPPERS[column], "case_insensitive": column in CASE_INSENSITIVE}}
+        for column in settings.SECURITY_USER_IDENTITY_ATTRIBUTES
+    ]
+
+
 def email(typed: str) -> str | None:
-    """The address in normal form, ASCII letters in lower case. Asks no DNS."""
+    """Return the address in normal form, ASCII letters in lower case. Asks no DNS."""
     try:
         valid = email_validator.validate_email(typed.strip(), check_deliverability=False)
     except email_validator.EmailNotValidError:
@@ -43,62 +59,52 @@ def email(typed: str) -> str | None:
     return valid.normalized.translate(_ASCII_LOWER)
 
 
-def username(typed: str, *, allowed: tuple[str, ...] = ("L", "N"), ascii_only: bool = True) -> str | None:
-    """The name without markup, in NFKC and case-folded. It holds a letter, or it is a number."""
-    typed = typed.strip()
-    is_plain = typed.isprintable() and not set(typed) & set("<>&")
-    cleaned = typed if is_plain else bleach.clean(typed, strip=True)  # which takes 0.3 ms
-    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cleaned).casefold())
-    if ascii_only and not name.isascii():
-        return None
-    if not all(unicodedata.category(character).startswith(allowed) for character in name):
-        return None
-    if not any(character.isalpha() for character in name):
-        return None
-    return name
+class RecoveryUsernameUtil(UsernameUtil):
+    """Flask-Security's seam for usernames: its own rule, without regard to case."""
+
+    def normalize(self, username: str) -> str | None:
+        """Return the name case-folded in Unicode's normal form; None for markup and disallowed characters.
+
+        A name must contain a letter, because digits alone are a phone number.
+        """
+        folded = unicodedata.normalize("NFKC", username).casefold().strip()
+        name = super().normalize(unicodedata.normalize("NFKC", folded)) if folded.isprintable() else None
+        if not name or not any(character.isalpha() for character in name):
+            return None
+        return name if name.isascii() or not current().RECOVERY_USERNAME_ASCII else None
+
+    def validate(self, username: str) -> tuple[str | None, str | None]:
+        """Return why the name cannot be an account's, or None, and its normal form."""
+        if not username:
+            return None, None
+        if (name := self.normalize(username)) is None:
+            return get_message("USERNAME_DISALLOWED_CHARACTERS")[0], None
+        return super().validate(name)
 
 
-def phone(typed: str, *, region: str = "US") -> str | None:
-    """The number in E.164. A number without +prefix belongs to `region` (ISO 3166)."""
-    try:
-        number = phonenumbers.parse(typed.strip(), region)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_valid_number(number) or number.extension:
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+class RecoveryPhoneUtil(PhoneUtil):
+    """Flask-Security's seam for phone numbers. A number with an extension is nobody's own."""
 
+    def get_canonical_form(self, input_data: str) -> str | None:
+        """Return the number in E.164. Without +prefix it belongs to SECURITY_PHONE_REGION_DEFAULT."""
+        try:
+            number = phonenumbers.parse(input_data, current().SECURITY_PHONE_REGION_DEFAULT)
+        except phonenumbers.NumberParseException:
+            return None
+        return None if number.extension else super().get_canonical_form(input_data)
 
-def mappers(settings: Settings) -> dict[str, Mapper]:
-    """The three mappers by the column they serve, as the settings ask for."""
-    return {
-        "email": email,
-        "username": partial(
-            username,
-            allowed=tuple(settings.SECURITY_USERNAME_ALLOWED_CHARS),
-            ascii_only=settings.RECOVERY_USERNAME_ASCII,
-        ),
-        "us_phone_number": partial(phone, region=settings.SECURITY_PHONE_REGION_DEFAULT),
-    }
-
-
-def init_app(app: Flask, settings: Settings) -> None:
-    """Name the mappers to Flask-Security, in the configured order."""
-    by_column = app.extensions["identity_mappers"] = mappers(settings)
-    app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"] = [
-        {column: {"mapper": by_column[column], "case_insensitive": column != "us_phone_number"}}
-        for column in settings.SECURITY_USER_IDENTITY_ATTRIBUTES
-    ]
+    def validate_phone_number(self, input_data: str) -> str | None:
+        """Return why no account can have the number, or None."""
+        return None if self.get_canonical_form(input_data) else get_message("PHONE_INVALID")[0]
 
 
 def canonical(column: str, typed: str) -> str | None:
-    """The form in which `column` stores `typed`, or None when it can not."""
-    mapper: Mapper = current_app.extensions["identity_mappers"][column]
-    return mapper(typed)
+    """Return the form in which `column` stores `typed`, or None when it cannot."""
+    return MAPPERS[column](typed)
 
 
 def known_as(typed: str) -> tuple[str, str] | None:
-    """The column and the form in which what was typed is looked up. Asks no database."""
+    """Return the column and the form in which `typed` is looked up. Asks no database."""
     for attribute in current_app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
         [(column, details)] = attribute.items()
         if form := details["mapper"](typed):
@@ -107,15 +113,12 @@ def known_as(typed: str) -> tuple[str, str] | None:
 
 
 def masked(address: str) -> str:
-    """An address that its owner recognises and nobody else learns: a•••@example.com."""
+    """Return an address that only its owner recognizes: a•••@example.com."""
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}•••@{domain}"
 
 
 def identity_key(typed: str) -> str:
-    """What is counted, and compared, of what was typed; worked out once in a request, which asks twice."""
-    forms: dict[str, str] = g.setdefault("forms_of_typed", {}) if has_request_context() else {}
-    if typed not in forms:
-        # What is of no kind stands apart: typed as a known one is written here, it would pass for that.
-        forms[typed] = str(known_as(typed) or f"? {typed.casefold()}")
-    return forms[typed]
+    """Return the key under which requests for an identity are counted and compared."""
+    # Unrecognized input gets a prefix, so that it cannot collide with a real identity's key.
+    return str(known_as(typed) or f"? {typed.casefold()}")

@@ -1,48 +1,33 @@
-"""The tables. Accounts are Flask-Security's complete model, so that its features need no migration;
-links, messages and events are ours. Each of ours lives in its own module; here is only its shape.
-"""
+"""The accounts' tables: Flask-Security's complete model, so that its features need no migration."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import Any
 
 from flask_security.confirmable import requires_confirmation
-from flask_security.models import fsqla, fsqla_v4
-from sqlalchemy import Column, ForeignKey, Index, String, func, text
+from flask_security.models import sqla_v2
+from flask_security.models.sqla import FsModels
+from sqlalchemy import Index, String, func, text
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
 from ..settings import validators
-from . import sessions
 from .identities import IdentityError, canonical
 
-# Flask-Security's own table has no key and so no index: every look-up of a user's roles scanned it.
-fsqla.FsModels.db = db
-fsqla.FsModels.roles_users = db.Table(
-    "roles_users",
-    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), primary_key=True),
-    Column("role_id", ForeignKey("role.id", ondelete="CASCADE"), primary_key=True),
-)
+FsModels.set_db_info(base_model=db.Model)
 
 
-class Role(Model, fsqla_v4.FsRoleMixin):
+class Role(Model, sqla_v2.FsRoleMixin):
     """A named set of permissions."""
 
 
-class User(Model, fsqla_v4.FsUserMixin):
+class User(Model, sqla_v2.FsUserMixin):
     """An account. Identities are stored in canonical form, whatever writes them."""
-
-    # The mixin declares its columns as Column: what reading them gives is another type, so each is ignored.
-    if TYPE_CHECKING:
-        id: Mapped[int]  # type: ignore[assignment]
-        email: Mapped[str]  # type: ignore[assignment]
-        password: Mapped[str | None]  # type: ignore[assignment]
-        active: Mapped[bool]
-        fs_uniquifier: Mapped[str]  # type: ignore[assignment]
 
     # What "This wasn't me" or `users force-reset` took away: refused at the next reset, which clears it.
     withdrawn_password: Mapped[str | None] = mapped_column(String(255))
-    language: Mapped[str | None] = mapped_column(String(20))  # of its mails; none: that of whoever asks
+    language: Mapped[str | None] = mapped_column(String(20))  # of the account's mails; null: the requester's
 
     __table_args__ = (
         Index("uq_user_email_lower", func.lower(text("email")), unique=True),
@@ -50,17 +35,17 @@ class User(Model, fsqla_v4.FsUserMixin):
     )
 
     @declared_attr.directive
-    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805  # SQLAlchemy hands in the class
-        """Flask-Security changes the uniquifier with every password: whoever read an account before
-        that can not write it after, so a slow change or rehash never undoes a reset."""
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805  # SQLAlchemy passes the class
+        """Use the uniquifier, which changes with every password, as the row's version. A slow change or
+        rehash then fails, instead of undoing a reset."""
         return {"version_id_col": cls.__table__.c.fs_uniquifier, "version_id_generator": False}
 
     def get_id(self) -> str:
-        """What Flask-Login's cookies keep."""
-        return sessions.stamped(self.fs_uniquifier)
+        """Return the value that Flask-Login's cookies keep: the account, and when it signed in."""
+        return f"{self.fs_uniquifier}.{int(time.time())}"
 
     def why_not_recoverable(self, confirmed: bool = False) -> str | None:
-        """Why this account can not be recovered by a link now; None when it can. `confirmed`: by it."""
+        """Return why a link cannot recover this account now, or None. `confirmed`: the link confirms it."""
         if not self.is_active:
             return "the account is not active"
         if self.is_locked():
@@ -71,6 +56,7 @@ class User(Model, fsqla_v4.FsUserMixin):
             return "the account has no password: it signs in another way"
         return None
 
+    # Flask-Login compares get_id(), which holds the time.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, User) and self.fs_uniquifier == other.fs_uniquifier
 
@@ -82,7 +68,7 @@ class User(Model, fsqla_v4.FsUserMixin):
             return None
         stored = canonical(column, str(value))
         if stored is None:
-            raise IdentityError(f"{value!r} can not be stored as {column}")
+            raise IdentityError(f"{value!r} cannot be stored as {column}")
         return stored
 
     @validates("language")
@@ -90,14 +76,14 @@ class User(Model, fsqla_v4.FsUserMixin):
         return validators.language(str(value)) if value else None
 
 
-class WebAuthn(Model, fsqla_v4.FsWebAuthnMixin):
+class WebAuthn(Model, sqla_v2.FsWebAuthnMixin):
     """A passkey."""
 
     __tablename__ = "webauthn"
     __table_args__ = (Index("ix_webauthn_user_id", "user_id"),)
 
 
-class FsRefreshTracker(Model, fsqla_v4.FsRefreshTrackerMixin):
+class FsRefreshTracker(Model, sqla_v2.FsRefreshTrackerMixin):
     """A family of refresh tokens."""
 
     __tablename__ = "fs_refresh"

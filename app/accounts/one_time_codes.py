@@ -1,12 +1,12 @@
-"""One-time codes: each works once, and how they reach a telephone."""
+"""One-time codes: each works once. How they reach a phone."""
 
 from __future__ import annotations
 
-import importlib
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, cast
 
 from flask import Flask, current_app, session
 from flask.typing import ResponseReturnValue
@@ -14,36 +14,54 @@ from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm, current_user
 from flask_security.proxies import _security
 from flask_security.tf_plugin import tf_clean_session
+from passlib.exc import UsedTokenError
+from passlib.totp import TotpMatch
+from sqlalchemy import CursorResult, String
+from sqlalchemy.orm import Mapped, mapped_column
 from wtforms import RadioField
 from wtforms.fields.choices import SelectChoice
 
+from ..db.engine import Model, db, inserts
+from ..db.sealed import keyed_hash
 from ..settings import current
 from ..settings.problems import Problem, SettingsError
 from ..settings.schema import Settings
-from ..web import rate_limits
 
 FILE = "file"
 CODE_LENGTH = 6  # RFC 6238, and what apps show
 SETTING = "SECURITY_SMS_SERVICE"
 
 
-class OnceOnly(Totp):
-    """Flask-Security's codes. It would take one again as long as it is valid, which RFC 6238 §5.2 forbids."""
+class UsedCode(Model):
+    """The latest one-time code that was accepted for a secret, shared by all processes."""
 
-    def verify_totp(self, token: str, totp_secret: str, user: Any, window: int = 0) -> bool:
-        if not super().verify_totp(token, totp_secret, user, window):
-            return False
-        token = self._totp.normalize_token(token)  # however it was typed
-        return rate_limits.is_first(f"{totp_secret} {token}", 2 * window + 2 * self._totp.period)
+    secret: Mapped[str] = mapped_column(String(64), primary_key=True)  # a keyed hash
+    counter: Mapped[int]
+
+
+class OnceOnly(Totp):
+    """Flask-Security's codes, each of which works once (RFC 6238 §5.2)."""
+
+    def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
+        """Record the code. Raises UsedTokenError when it, or a later one, was used before."""
+        insert = inserts[db.engine.dialect.name](UsedCode)
+        insert = insert.values(secret=keyed_hash(tmatch.totp.hex_key), counter=tmatch.counter)
+        newer = insert.on_conflict_do_update(
+            index_elements=[UsedCode.secret],
+            set_={"counter": insert.excluded.counter},
+            where=UsedCode.counter < insert.excluded.counter,
+        )
+        if not cast(CursorResult[Any], db.session.execute(newer)).rowcount:
+            raise UsedTokenError
 
 
 def is_code(typed: str) -> bool:
-    """Whether it has the shape of one, however it is written."""
+    """True if the text has the shape of a code, with or without separators."""
     return len(re.sub(r"\D", "", typed)) == CODE_LENGTH and not re.search(r"[^\W\d]", typed)
 
 
 class RescueForm(TwoFactorRescueForm):
-    """Whoever has lost the second factor may tell the operator, if there is one, or use a recovery code."""
+    """Flask-Security's form. Telling the operator is offered only where one is configured."""
 
     help_setup = RadioField(_l("No code, or the device is lost?"), choices=[])
 
@@ -54,7 +72,7 @@ class RescueForm(TwoFactorRescueForm):
 
 
 class FileSender(SmsSenderBaseClass):
-    """Writes what would be sent to `sms.txt` in the instance folder: for tests, and for trying it out."""
+    """Writes text messages to `sms.txt` in the instance folder, for tests and for trying it out."""
 
     def send_sms(self, from_number: str, to_number: str, msg: str) -> None:
         line = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {from_number} {to_number} {msg}\n"
@@ -63,23 +81,23 @@ class FileSender(SmsSenderBaseClass):
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Name our sender, or the admin's, to Flask-Security. Raises SettingsError."""
+    """Register our SMS sender, or the admin's ("module:Class"), with Flask-Security. Raises SettingsError."""
     SmsSenderFactory.senders[FILE] = FileSender
     service = str(app.config.get(SETTING) or "")
-    if ":" in service:
-        module, _, name = service.partition(":")
-        try:
-            sender = getattr(importlib.import_module(module), name)
-            if not callable(getattr(sender, "send_sms", None)):
-                raise TypeError(f"{name} has no send_sms")
-        except Exception as error:  # whatever their module raises
-            said = f"can not be imported: {type(error).__name__}: {error}"
-            raise SettingsError([Problem(SETTING, settings.origins.get(SETTING, ""), said)]) from None
-        SmsSenderFactory.senders[service] = sender
+    if ":" not in service:
+        return
+    try:
+        sender = resolve_name(service)
+        if not callable(getattr(sender, "send_sms", None)):
+            raise TypeError(f"{service} has no send_sms")
+    except Exception as error:  # importing the admin's module may raise anything
+        message = f"can not be imported: {type(error).__name__}: {error}"
+        raise SettingsError([Problem(SETTING, settings.origins.get(SETTING, ""), message)]) from None
+    SmsSenderFactory.senders[service] = sender
 
 
 def only_the_first_factor(view: Any) -> Any:
-    """Who is half in sets up a factor only where there is none: no old session replaces the owner's."""
+    """Wrap a view so that a half-finished sign-in sets up a second factor only if the account has none."""
 
     def guarded(*args: Any, **kwargs: Any) -> ResponseReturnValue:
         if not current_user.is_authenticated and session.get("tf_state") != "ready":

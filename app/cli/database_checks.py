@@ -111,7 +111,8 @@ def _of_tables() -> list[Finding]:
     if path and not Path(path).exists():  # to look would make it, for whoever looks
         return [NOT_SET_UP.found(state="not there yet")]
     with db.engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
+        options = {"version_table": migrations.VERSION_TABLE}
+        current = MigrationContext.configure(connection, opts=options).get_current_revision()
     if current == script.get_current_head():
         return []
     if current is None:

@@ -107,7 +107,7 @@ def _write_password(link: ResetLink, user: User, password: str, token: str) -> s
     user.password, user.withdrawn_password = password_hash, None
     _security.datastore.set_uniquifier(user)  # ends every session of the account
     if link.message_id and requires_confirmation(user):  # the link came by mail, so the address is theirs
-        user.confirmed_at = _security.datetime_factory()  # type: ignore[assignment]  # as Flask-Security does
+        user.confirmed_at = _security.datetime_factory()
     now = datetime.now(UTC).isoformat(timespec="seconds")
     outbox.enqueue("reset_notice", user_id=user.id, address=user.email, changed_at=now, **request_metadata())
     audit.record("redeemed", user_id=user.id, client=client)

@@ -76,6 +76,9 @@ def defaults(settings: Settings) -> dict[str, Any]:
     return {
         "SECURITY_REFRESH_TOKEN_MAX_AGE": settings.REMEMBER_COOKIE_DURATION,
         "SECURITY_WAN_RP_NAME": settings.RECOVERY_SITE_NAME,
+        "SECURITY_INPUT_NORMALIZE_FORM": "NFKC",  # NFKD would split letters from their accents
+        "SECURITY_USERNAME_MIN_LENGTH": 1,
+        "SECURITY_USERNAME_MAX_LENGTH": 64,
     }
 
 

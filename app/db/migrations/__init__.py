@@ -1,4 +1,4 @@
-"""The database's versions (Alembic, through Flask-Migrate): `manage.py db upgrade`."""
+"""Migrations of the database (Alembic, through Flask-Migrate): `manage.py db upgrade`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from flask import Flask
 
 from ..engine import db
 
+VERSION_TABLE = "sparekey_version"  # an application in the same database may use Alembic, too
+
 
 class Migrations:
-    """What Flask-Migrate keeps in `extensions`, made when a command asks: no server needs Alembic."""
+    """Flask-Migrate's entry in `extensions`, made on demand, because no server needs Alembic."""
 
     db = db
     directory = str(Path(__file__).parent)

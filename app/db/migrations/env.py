@@ -5,6 +5,8 @@ from typing import Any
 from alembic import context
 from flask import current_app
 
+from app.db.migrations import VERSION_TABLE
+
 engine = current_app.extensions["migrate"].db.engine
 metadata = current_app.extensions["migrate"].db.metadata
 
@@ -17,25 +19,29 @@ def say(*_: object, **applied: Any) -> None:
 
 
 def take_turns(connection: Any) -> None:
-    """Two machines that upgrade at once wait for each other. Everything happens, or nothing."""
+    """Make machines that upgrade at once wait for each other. Everything happens, or nothing."""
     if engine.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-        # Whoever waits for a table makes every request wait behind it: better to fail, and try again.
+        # A migration that waits for a table makes every request wait behind it. Better to fail, and retry.
         connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
 
 
 with engine.connect() as connection:
     connection.detach()  # its setting below is for this run alone
     if engine.dialect.name == "sqlite":
-        # SQLite can not alter every table in place: Alembic copies it (batch mode) and drops the old
-        # one, which with foreign keys on would empty what refers to it.
+        # SQLite cannot alter every table in place. Alembic copies it (batch mode) and drops the old one,
+        # which with foreign keys on would empty the tables that refer to it.
         connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         connection.commit()
     with connection.begin():
         take_turns(connection)
         context.configure(
-            connection=connection, target_metadata=metadata, render_as_batch=True, on_version_apply=say
+            connection=connection,
+            target_metadata=metadata,
+            version_table=VERSION_TABLE,
+            render_as_batch=True,
+            on_version_apply=say,
         )
         context.run_migrations()

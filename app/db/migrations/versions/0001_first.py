@@ -1,7 +1,4 @@
-"""The first tables: Flask-Security's complete model, the outbox, reset links, events.
-
-Alembic neither writes nor compares expression indexes on SQLite; they are written by hand.
-"""
+"""The first tables: Flask-Security's complete model, the outbox, reset links, events."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +10,16 @@ depends_on = None
 
 
 def upgrade() -> None:
+    total = op.create_table(
+        "event_total",
+        sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("reason", sa.String(length=255), nullable=False),
+        sa.Column("within", sa.Double(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "reason", "within", name="pk_event_total"),
+    )
+    op.bulk_insert(total, [{"kind": "", "reason": "", "within": 0.0, "count": 0, "seconds": 0.0}])
     op.create_table(
         "role",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -24,15 +31,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="uq_role_name"),
     )
     op.create_table(
+        "used_code",
+        sa.Column("secret", sa.String(length=64), nullable=False),
+        sa.Column("counter", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("secret", name="pk_used_code"),
+    )
+    op.create_table(
         "user",
-        sa.Column("fs_webauthn_user_handle", sa.String(length=64), nullable=True),
-        sa.Column("mf_recovery_codes", sa.UnicodeText(), nullable=True),
-        sa.Column("password", sa.String(length=255), nullable=True),
-        sa.Column("us_phone_number", sa.String(length=128), nullable=True),
-        sa.Column("username", sa.String(length=255), nullable=True),
-        sa.Column("us_totp_secrets", sa.Text(), nullable=True),
+        sa.Column("language", sa.String(length=20), nullable=True),
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("email", sa.String(length=255), nullable=False),
+        sa.Column("username", sa.String(length=255), nullable=True),
+        sa.Column("password", sa.String(length=255), nullable=True),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("fs_uniquifier", sa.String(length=64), nullable=False),
         sa.Column("confirmed_at", sa.DateTime(), nullable=True),
@@ -44,6 +54,10 @@ def upgrade() -> None:
         sa.Column("tf_primary_method", sa.String(length=64), nullable=True),
         sa.Column("tf_totp_secret", sa.String(length=255), nullable=True),
         sa.Column("tf_phone_number", sa.String(length=128), nullable=True),
+        sa.Column("us_totp_secrets", sa.Text(), nullable=True),
+        sa.Column("us_phone_number", sa.String(length=128), nullable=True),
+        sa.Column("fs_webauthn_user_handle", sa.String(length=64), nullable=True),
+        sa.Column("mf_recovery_codes", sa.UnicodeText(), nullable=True),
         sa.Column("create_datetime", sa.DateTime(), server_default=sa.func.now(), nullable=False),
         sa.Column("update_datetime", sa.DateTime(), server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_user"),
@@ -53,13 +67,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("us_phone_number", name="uq_user_us_phone_number"),
         sa.UniqueConstraint("username", name="uq_user_username"),
     )
-    op.create_index("uq_user_email_lower", "user", [sa.text("lower(email)")], unique=True)
-    op.create_index("uq_user_username_lower", "user", [sa.text("lower(username)")], unique=True)
+    op.create_index("uq_user_email_lower", "user", [sa.literal_column("lower(email)")], unique=True)
+    op.create_index("uq_user_username_lower", "user", [sa.literal_column("lower(username)")], unique=True)
+    op.create_table(
+        "worker_sign",
+        sa.Column("name", sa.String(length=80), nullable=False),
+        sa.Column("seen_at", sa.DateTime(), nullable=False),
+        sa.Column("trouble", sa.String(length=255), nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_worker_sign"),
+    )
     op.create_table(
         "fs_refresh",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("refresh_family", sa.String(length=64), nullable=False),
-        sa.Column("gen", sa.Integer(), nullable=True),
+        sa.Column("gen", sa.Integer(), nullable=False),
         sa.Column("expires_at", sa.DateTime(), nullable=False),
         sa.Column("revoked_at", sa.DateTime(), nullable=True),
         sa.Column("last_used_at", sa.DateTime(), nullable=False),
@@ -70,6 +91,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_fs_refresh"),
         sa.UniqueConstraint("refresh_family", name="uq_fs_refresh_refresh_family"),
     )
+    op.create_index("ix_fs_refresh_expires_at", "fs_refresh", ["expires_at"], unique=False)
+    op.create_index("ix_fs_refresh_user_id", "fs_refresh", ["user_id"], unique=False)
     op.create_table(
         "outbox_message",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -82,6 +105,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=255), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("claim", sa.String(length=32), nullable=True),
+        sa.Column("same", sa.String(length=64), nullable=True),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("due_at", sa.DateTime(), nullable=False),
         sa.Column("settled_at", sa.DateTime(), nullable=True),
@@ -92,7 +116,37 @@ def upgrade() -> None:
         sa.UniqueConstraint("message_id", name="uq_outbox_message_message_id"),
     )
     op.create_index("ix_outbox_message_state_due_at", "outbox_message", ["state", "due_at"], unique=False)
-
+    op.create_index(
+        "ix_outbox_message_uncounted",
+        "outbox_message",
+        ["state", "due_at"],
+        unique=False,
+        sqlite_where=sa.text(
+            "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+        ),
+        postgresql_where=sa.text(
+            "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+        ),
+    )
+    op.create_index(
+        "ix_outbox_message_untried",
+        "outbox_message",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'waiting' AND attempts = 0"),
+        postgresql_where=sa.text("state = 'waiting' AND attempts = 0"),
+    )
+    op.create_index(
+        "ix_outbox_message_user_id_settled_at", "outbox_message", ["user_id", "settled_at"], unique=False
+    )
+    op.create_index(
+        "uq_outbox_message_same",
+        "outbox_message",
+        ["same"],
+        unique=True,
+        sqlite_where=sa.text("state = 'waiting' AND attempts = 0"),
+        postgresql_where=sa.text("state = 'waiting' AND attempts = 0"),
+    )
     op.create_table(
         "recovery_event",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -102,26 +156,22 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Integer(), nullable=True),
         sa.Column("source", sa.String(length=45), nullable=True),
         sa.Column("client", sa.String(length=40), nullable=True),
+        sa.Column("request_id", sa.String(length=32), nullable=True),
+        sa.Column("seconds", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user.id"], name="fk_recovery_event_user_id", ondelete="SET NULL"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_recovery_event"),
     )
     op.create_index("ix_recovery_event_at", "recovery_event", ["at"], unique=False)
+    op.create_index("ix_recovery_event_kind_at", "recovery_event", ["kind", "at"], unique=False)
     op.create_index("ix_recovery_event_user_id", "recovery_event", ["user_id"], unique=False)
-
-    op.create_table(
-        "worker_sign",
-        sa.Column("name", sa.String(length=80), nullable=False),
-        sa.Column("seen_at", sa.DateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_worker_sign"),
-    )
     op.create_table(
         "roles_users",
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("role_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["role_id"], ["role.id"], name="fk_roles_users_role_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name="fk_roles_users_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["role_id"], ["role.id"], name="fk_roles_users_role_id"),
+        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name="fk_roles_users_user_id"),
         sa.PrimaryKeyConstraint("user_id", "role_id", name="pk_roles_users"),
     )
     op.create_table(
@@ -143,7 +193,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_webauthn"),
     )
     op.create_index("ix_webauthn_credential_id", "webauthn", ["credential_id"], unique=True)
-
+    op.create_index("ix_webauthn_user_id", "webauthn", ["user_id"], unique=False)
     op.create_table(
         "reset_link",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -155,6 +205,7 @@ def upgrade() -> None:
         sa.Column("client", sa.String(length=40), nullable=False),
         sa.Column("issued_at", sa.DateTime(), nullable=False),
         sa.Column("expires_at", sa.DateTime(), nullable=False),
+        sa.Column("opened_at", sa.DateTime(), nullable=True),
         sa.Column("redeemed_at", sa.DateTime(), nullable=True),
         sa.Column("superseded_at", sa.DateTime(), nullable=True),
         sa.Column("revoked_at", sa.DateTime(), nullable=True),
@@ -167,6 +218,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("message_id", name="uq_reset_link_message_id"),
         sa.UniqueConstraint("token_hash", name="uq_reset_link_token_hash"),
     )
+    op.create_index("ix_reset_link_issued_at", "reset_link", ["issued_at"], unique=False)
     op.create_index("ix_reset_link_user_id_issued_at", "reset_link", ["user_id", "issued_at"], unique=False)
 
 
@@ -174,9 +226,11 @@ def downgrade() -> None:
     op.drop_table("reset_link")
     op.drop_table("webauthn")
     op.drop_table("roles_users")
-    op.drop_table("worker_sign")
     op.drop_table("recovery_event")
     op.drop_table("outbox_message")
     op.drop_table("fs_refresh")
+    op.drop_table("worker_sign")
     op.drop_table("user")
+    op.drop_table("used_code")
     op.drop_table("role")
+    op.drop_table("event_total")
