@@ -38,7 +38,7 @@ from app.db import audit
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
 from app.mail import operator as operator_mail
-from app.settings import validators
+from app.settings.types import COUNTED
 from app.web import logging as web_logging
 
 BY = output.whoever()
@@ -271,7 +271,7 @@ def test_whoever_has_no_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_event_that_may_come_in_bursts_is_one() -> None:
-    assert set(validators.COUNTED) == audit.OUTCOMES.keys() - set(audit.LOG_ONLY) - {"burst"}
+    assert set(COUNTED) == audit.OUTCOMES.keys() - set(audit.LOG_ONLY) - {"burst"}
 
 
 def test_a_refused_password_is_told_though_it_can_not_be_noted(

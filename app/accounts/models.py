@@ -12,7 +12,7 @@ from sqlalchemy import Column, ForeignKey, Index, String, func, text
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
-from ..settings import validators
+from ..settings.types import language as normalize_language
 from . import sessions
 from .identities import IdentityError, canonical
 
@@ -85,7 +85,7 @@ class User(Model, fsqla_v4.FsUserMixin):
 
     @validates("language")
     def _store_as_babel_does(self, _column: str, value: Any) -> str | None:
-        return validators.language(str(value)) if value else None
+        return normalize_language(str(value)) if value else None
 
 
 class WebAuthn(Model, fsqla_v4.FsWebAuthnMixin):
