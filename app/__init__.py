@@ -45,7 +45,7 @@ def install_parts(app: Application, settings: Settings) -> None:
     from .mail import delivery
     from .pages import metrics, template_checks, translation_checks, views  # noqa: F401  # checks register
     from .recovery import not_me
-    from .settings import advice, deployment_advice  # noqa: F401  # likewise
+    from .settings import advice  # noqa: F401  # likewise
     from .web import branding, headers, i18n, logging, problems, public_url, rate_limits, templates
 
     templates.init_app(app, settings)

@@ -30,7 +30,7 @@ def types(*words: str, **environ: str) -> Any:
 def test_every_setting_is_explained_and_nothing_else() -> None:
     entries = reference.entries()
     assert set(schema.declared()) <= entries.keys()
-    assert entries.keys() - set(schema.declared()) <= library_settings.of_flask_security().keys()
+    assert entries.keys() - set(schema.declared()) <= library_settings.flask_security_defaults().keys()
     for entry in entries.values():
         assert len(entry.meaning) > 20, entry.name
         assert entry.section, entry.name

@@ -186,7 +186,7 @@ if __name__ == "__main__":
     import app.pages.translation_checks
     import app.pages.views
     import app.security
-    import app.settings.deployment_advice  # noqa: F401
+    import app.settings.advice  # noqa: F401
     import manage
     from app.cli import COMMANDS
 

@@ -12,7 +12,7 @@ from sqlalchemy import Index, String, func, text
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
-from ..settings import validators
+from ..settings.types import language as normalize_language
 from .identities import IdentityError, canonical
 
 FsModels.set_db_info(base_model=db.Model)
@@ -73,7 +73,7 @@ class User(Model, sqla_v2.FsUserMixin):
 
     @validates("language")
     def _store_as_babel_does(self, _column: str, value: Any) -> str | None:
-        return validators.language(str(value)) if value else None
+        return normalize_language(str(value)) if value else None
 
 
 class WebAuthn(Model, sqla_v2.FsWebAuthnMixin):

@@ -23,8 +23,11 @@ from flask.cli import ScriptInfo
 
 from .. import settings
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
-from ..settings import advice, deployment_advice  # noqa: F401  # likewise
-from ..settings.checks import KINDS, Finding, Kind, Server, errors, of_deployment, of_files, of_settings
+from ..settings import (
+    advice,  # noqa: F401  # likewise
+    checks,
+)
+from ..settings.checks import KINDS, Finding, Kind, Server, deployment_check, errors, file_check
 from ..settings.forced import as_config
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
@@ -99,7 +102,7 @@ def _invalid(reading: settings.Reading) -> list[Finding]:
 
 
 def _found(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
-    found = of_settings(given)
+    found = checks.check.run(given)
     if deploy:
         found += _around(given)
     try:
@@ -108,7 +111,7 @@ def _found(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> l
         return [*found, NOT_BOOTABLE.found(error=type(error).__name__, said=_without_secrets(error, given))]
     app.logger.setLevel(logging.CRITICAL)  # what is wrong is said below
     with app.app_context():
-        found += of_files()
+        found += file_check.run()
         found += database_checks.look() if deploy else []
         found += live_checks.look(given) if lively else []
     return found
@@ -133,13 +136,9 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _around(given: Settings) -> list[Finding]:
     try:
-        return _of_deployment(given, server_around(given))
+        return deployment_check.run(given, server_around(given))
     except (ValueError, SystemExit):
-        return [*_of_deployment(given, Server()), GUNICORN.found()]
-
-
-def _of_deployment(given: Settings, server: Server) -> list[Finding]:
-    return [*of_deployment(given, server), *deployment_advice.of_secret_files(server)]
+        return [*deployment_check.run(given, Server()), GUNICORN.found()]
 
 
 def server_around(given: Settings) -> Server:

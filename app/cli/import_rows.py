@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from ..accounts import hashing, imported_hashes
 from ..accounts.identities import canonical
 from ..settings import current
-from ..settings.types import IDENTITIES
-from ..settings.validators import language
+from ..settings.types import IDENTITIES, language
 from .import_files import COLUMNS, BadRow, Row
 
 LENGTH_MAX = 255  # of any value: what the columns hold

@@ -1,8 +1,8 @@
 """The settings: what an admin may set, checked once, each value knowing where it came from.
 
-A default stands in `config/default.toml` and nowhere else, with its meaning. Types and limits are
-declared below. Other SECURITY_* names go to Flask-Security, typed by its own defaults. All that is
-wrong is reported at once.
+A default stands in `config/default.toml` and nowhere else, with its meaning. Types and limits are in
+`schema.py`. Other SECURITY_* names go to Flask-Security, typed by its own defaults. All problems are reported
+at once.
 """
 
 from __future__ import annotations
@@ -13,38 +13,36 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import current_app
 from pydantic import ValidationError
 
-from . import rules, sources, types
+from . import rules, sources
 from .library_settings import validate, validate_library_setting
-from .problems import Problem, SettingsError
+from .problems import Problem, SettingsError, in_words
+from .protection import MAKE_ONE
 from .schema import Settings, declared
-from .urls import is_loopback
-from .validators import MAKE_ONE
 
 EXIT_REFUSED = 3  # gunicorn stops at this code; at any other it would start the worker again
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything a look at the configuration finds; `settings` only when nothing is wrong."""
+    """What the sources hold, and every problem; `settings` only if there is none."""
 
-    found: sources.Layers
+    found: sources.Values
     problems: list[Problem]
     settings: Settings | None
 
 
 def current() -> Settings:
-    """The settings of the app whose context is active."""
+    """Return the settings of the app whose context is active."""
     settings: Settings = current_app.extensions["recovery_settings"]
     return settings
 
 
 def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """The checked settings. Raises SettingsError with every problem found."""
+    """Return the checked settings. Raises SettingsError with every problem."""
     reading = examine(environ, **overrides)
     if reading.settings is None:
         raise SettingsError(reading.problems)
@@ -53,7 +51,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
 
 @contextmanager
 def in_plain_words(code: int = EXIT_REFUSED) -> Iterator[None]:
-    """For command lines and WSGI servers: a refused configuration is a few plain lines, and an exit code."""
+    """Turn a SettingsError into a few plain lines and an exit code, for command lines and WSGI servers."""
     try:
         yield
     except SettingsError as error:
@@ -65,50 +63,52 @@ def in_plain_words(code: int = EXIT_REFUSED) -> Iterator[None]:
 
 
 def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Reading:
-    """Merge the layers and check every value. Never raises for what an admin wrote."""
+    """Merge the sources and check every value. Never raises for what an admin wrote."""
     found = sources.read(environ, overrides)
     problems = list(found.problems)
-    ours, handed_on = {}, {}
+    own, handed_on = {}, {}
     for name, value in found.values.items():
-        if name in declared():
-            ours[name] = value
-            continue
         try:
-            handed_on[name] = validate_library_setting(name, value)
+            if name in declared():
+                own[name] = value
+            else:
+                handed_on[name] = validate_library_setting(name, value)
         except ValueError as error:
             problems.append(Problem(name, found.origin_of(name), str(error)))
     settings = None
     try:
-        settings = Settings(**ours, handed_on=handed_on, origins=found.origins)
+        settings = Settings(**own, handed_on=handed_on, origins=found.origins)
         if not found.problems:  # or half of a pair may be what could not be read
-            problems += _contradictions(settings, found)
-        problems += _debugging(settings, environ)
+            problems += [Problem(name, found.origin_of(name), why) for name, why in rules.broken(settings)]
+        if is_debugging(environ) and not settings.is_on_this_machine:
+            message = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
+            problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", message))
     except ValidationError as error:
         problems += _problems_in(error, found)
     problems.sort(key=lambda problem: problem.name)
     return Reading(found, problems, None if problems else settings)
 
 
-def _problems_in(error: ValidationError, found: sources.Layers) -> Iterator[Problem]:
+def _problems_in(error: ValidationError, found: sources.Values) -> Iterator[Problem]:
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
-        if name == "RECOVERY_CLIENTS":
-            place = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-            yield Problem(place, found.origin_of(name), types.in_words(detail))
-        elif detail["type"] != "missing":
-            yield Problem(name, found.origin_of(name), types.in_words(detail))
-        elif not found.problems:  # or it may stand in the file that could not be read
-            yield Problem(name, "not set", _needed(name))
+        if detail["type"] == "missing" and name != "RECOVERY_CLIENTS":
+            if not found.problems:  # or it may stand in the file that could not be read
+                yield Problem(name, "not set", _how_to_give(name))
+        else:
+            place = [str(part) for part in detail["loc"] if part != "[key]"]
+            shown = ".".join(place) if name == "RECOVERY_CLIENTS" else name
+            yield Problem(shown, found.origin_of(name), in_words(detail))
 
 
-def _needed(name: str) -> str:
+def _how_to_give(name: str) -> str:
     if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT"):
         return f"needed: name a file with it in FLASK_{name}_FILE, or give it as FLASK_{name}; {MAKE_ONE}"
     return f"needed: set it in your file, or as FLASK_{name}"
 
 
 def normal(name: str, value: Any) -> Any:
-    """The value as the app has it, whatever layer it came from; as it is, when it is a wrong one."""
+    """Return the value as the app has it, whatever its source; a wrong one is returned as it is."""
     with suppress(ValueError):
         if name in declared():
             return validate(Settings.model_fields[name].rebuild_annotation(), value)
@@ -117,18 +117,5 @@ def normal(name: str, value: Any) -> Any:
 
 
 def is_debugging(environ: Mapping[str, str] = os.environ) -> bool:
-    """As Flask reads it."""
+    """True if FLASK_DEBUG is on, as Flask reads it."""
     return environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no")
-
-
-def _debugging(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Flask's own variable, which is no setting."""
-    if is_debugging(environ) and not is_loopback(urlsplit(settings.RECOVERY_PUBLIC_URL).hostname or ""):
-        message = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
-        yield Problem("FLASK_DEBUG", "FLASK_DEBUG", message)
-
-
-def _contradictions(settings: Settings, found: sources.Layers) -> Iterator[Problem]:
-    for (name, message), is_broken in rules.among(settings).items():
-        if is_broken:
-            yield Problem(name, found.origin_of(name), message)

@@ -1,7 +1,7 @@
 """Configuration checks: their registry, and what their findings mean for a start.
 
-A check registers itself with `@check`, `@deployment_check` or `@file_check`. An error stops every start; a
-warning is logged, unless RECOVERY_SILENCED names its id.
+A check yields findings, and registers itself with `@check`, `@deployment_check` or `@file_check`. An error
+stops every start; a warning is logged, unless RECOVERY_SILENCED names its id.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Generic, Literal, ParamSpec
 
 from flask import Flask
 
@@ -18,15 +18,16 @@ from .problems import Problem, SettingsError
 from .schema import Settings
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
-KINDS: dict[str, Kind] = {}  # every kind that is declared, by its id
+KINDS: dict[str, Kind] = {}  # every kind of finding that is declared, by its id
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What can be found, under an id that stays. An error stops the start and can not be silenced."""
+    """A kind of finding, under an id that stays. An error stops the start and can not be silenced."""
 
     id: str
     severity: Severity
@@ -41,15 +42,17 @@ class Kind:
         KINDS[self.id] = self
 
     def found(self, *, where: str = "", setting: str = "", **facts: object) -> Finding:
-        """This, found; `facts` are put into the words. What they hold is never a pattern itself."""
-        what, hint = self.what.format_map(facts), self.hint.format_map(facts)
-        return Finding(self.id, self.severity, what, self.why, hint, setting or self.setting, where)
+        """Return a finding of this kind, with `facts` put into its texts."""
+        what, why, hint = (text.format_map(facts) for text in (self.what, self.why, self.hint))
+        return Finding(self.id, self.severity, what, why, hint, setting or self.setting, where)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found. `where`: a file, or whatever else is not a setting. `origin`: where the
-    setting's value came from, when that is another place than the settings say."""
+    """A problem that a check found: in a setting, or in `where`, which may be a file.
+
+    `origin` is where the setting's value came from, if the settings do not know.
+    """
 
     id: str
     severity: Severity
@@ -59,10 +62,6 @@ class Finding:
     setting: str = ""
     where: str = ""
     origin: str = ""
-
-
-def errors(found: list[Finding]) -> list[Finding]:
-    return [finding for finding in found if finding.severity == "error"]
 
 
 @dataclass(frozen=True)
@@ -76,85 +75,58 @@ class Server:
     open_secrets: tuple[tuple[str, str], ...] = ()  # settings, and files of theirs that everybody can read
 
 
-OfSettings = Callable[["Settings"], bool]
-OfDeployment = Callable[["Settings", Server], bool]
-OfFiles = Callable[[], Iterable[Finding]]
-_at_every_start: list[tuple[Kind, OfSettings]] = []
-_at_a_deployment: list[tuple[Kind, OfDeployment]] = []
-_of_files: list[OfFiles] = []
+class Checks(Generic[P]):
+    """Checks that register themselves as decorated functions, and run together."""
+
+    def __init__(self) -> None:
+        self._looks: list[Callable[P, Iterable[Finding]]] = []
+
+    def __call__(self, look: Callable[P, Iterable[Finding]]) -> Callable[P, Iterable[Finding]]:
+        self._looks.append(look)
+        return look
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> list[Finding]:
+        return [finding for look in self._looks for finding in look(*args, **kwargs)]
 
 
-def check(*kind: Any) -> Callable[[OfSettings], OfSettings]:
-    """Register a predicate of the settings, given the fields of its Kind. Every start looks at it; an error
-    stops that start.
-    """
-
-    def register(is_so: OfSettings) -> OfSettings:
-        _at_every_start.append((Kind(*kind), is_so))
-        return is_so
-
-    return register
+check: Checks[Settings] = Checks()  # of the settings, for every start
+file_check: Checks[[]] = Checks()  # of an admin's files, for every start; needs an app context
+deployment_check: Checks[Settings, Server] = Checks()  # for `check --deploy`: a demo may do more
 
 
-def deployment_check(*kind: Any) -> Callable[[OfDeployment], OfDeployment]:
-    """Register a predicate that only `check --deploy` looks at: a demo may do more than a deployment."""
-
-    def register(is_so: OfDeployment) -> OfDeployment:
-        _at_a_deployment.append((Kind(*kind), is_so))
-        return is_so
-
-    return register
+def of_start(settings: Settings) -> list[Finding]:
+    """Return the findings in settings, templates and translations. Needs an app context."""
+    return [*check.run(settings), *file_check.run()]
 
 
-def file_check(look: OfFiles) -> OfFiles:
-    """Register a check of an admin's files. Every start calls it, in an app context."""
-    _of_files.append(look)
-    return look
-
-
-def of_settings(settings: Settings) -> list[Finding]:
-    """Return the findings of every registered check of the settings."""
-    return [kind.found() for kind, is_so in _at_every_start if is_so(settings)]
-
-
-def of_deployment(settings: Settings, server: Server) -> list[Finding]:
-    """Return the findings that concern a deployment alone."""
-    return [kind.found() for kind, is_so in _at_a_deployment if is_so(settings, server)]
-
-
-def of_files() -> list[Finding]:
-    """Return the findings in an admin's templates and translations. Needs an app context."""
-    return [finding for look in _of_files for finding in look()]
+def errors(found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.severity == "error"]
 
 
 def refuse_errors(app: Flask, settings: Settings) -> None:
-    """Raises SettingsError. Our own templates were looked at by our tests, so only an admin's are here."""
+    """Raise SettingsError with every error among the findings."""
     with app.app_context():
         found = of_start(settings)
     if wrong := errors(found):
         raise SettingsError([Problem(*_in_words(finding, settings)) for finding in wrong])
 
 
-def of_start(settings: Settings) -> list[Finding]:
-    """Return the findings in settings, templates and translations. Needs an app context."""
-    return [*of_settings(settings), *of_files()]
-
-
 def warn(server: Server | None = None) -> None:
-    """For a process that stays: one line in the log for each warning. `server`, where it is known, tells
-    what `check --deploy` can only guess. Needs an app context.
+    """Log each warning, in a process that stays. Needs an app context.
+
+    A `server` that is known is checked, too: `check --deploy` can only guess it.
     """
     settings = current()
     found = of_start(settings)
     if server and not settings.is_on_this_machine:
-        found += of_deployment(settings, server)
+        found += deployment_check.run(settings, server)
     for finding in found:
         if finding.severity != "info" and finding.id not in settings.RECOVERY_SILENCED:
             log.warning("%s (%s): %s", *_in_words(finding, settings))
 
 
 def _in_words(finding: Finding, settings: Settings) -> tuple[str, str, str]:
-    """The name, its origin, and what to do."""
+    """Return the name, its origin, and what to do."""
     name = finding.where or finding.setting or finding.id
     origin = settings.origins.get(finding.setting, "not set") if finding.setting else "no setting"
     return name, origin, f"{finding.what} {finding.hint} [{finding.id}]"

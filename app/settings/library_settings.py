@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from contextlib import suppress
 from datetime import timedelta
@@ -13,68 +12,82 @@ import flask_security.core
 from pydantic import TypeAdapter, ValidationError
 
 from . import types
-from .durations import AtMost
+from .durations import Duration, at_most
 from .forced import FORCED
+from .problems import in_words
+from .protection import FernetKeys
 from .schema import declared
-from .validators import parse_json_text
 
-# Settings of Flask and its extensions that are handed on, and their kinds.
+# Settings that are handed on, and whose type no default of Flask-Security tells.
 LIBRARY_SETTINGS: dict[str, Any] = {
     "MAIL_SSL_CERTFILE": types.ReadableFile,
     "MAIL_SSL_KEYFILE": types.ReadableFile,
-    "PERMANENT_SESSION_LIFETIME": Annotated[types.Pause, AtMost("30 days", "NIST SP 800-63B-4")],
+    "PERMANENT_SESSION_LIFETIME": Annotated[Duration, *at_most("30 days", "NIST SP 800-63B-4")],
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": FernetKeys,
+    "SECURITY_US_TOKEN_VALIDITY": Annotated[
+        int, types.must("in seconds, from 30 to 600", lambda value: 30 <= value <= 600)
+    ],
     "SQLALCHEMY_ECHO": bool,
     "SQLALCHEMY_ENGINE_OPTIONS": types.Table,
     "TESTING": bool,
 }
-# A list that Flask-Security has no default for.
-AS_JSON = ("SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS",)
-_TEMPLATE = re.compile(r"_TEMPLATE(_|$)")
 
 
-def of_flask_security() -> dict[str, Any]:
-    """Flask-Security's own settings, with its defaults."""
+def flask_security_defaults() -> dict[str, Any]:
+    """Return Flask-Security's own settings, with its defaults."""
     return {f"SECURITY_{key}": default for key, default in flask_security.core._default_config.items()}
 
 
+def library_types() -> dict[str, Any]:
+    """Return the type of every setting of a library that may be set."""
+    defaults = flask_security_defaults().items()
+    theirs = {name: type_like(default) for name, default in defaults if not _why_fixed(name, default)}
+    return {name: kind for name, kind in {**theirs, **LIBRARY_SETTINGS}.items() if name not in declared()}
+
+
 def validate_library_setting(name: str, value: Any) -> Any:
-    """A setting that is not ours: the value for its library. Raises ValueError for a bad one."""
-    if name in FORCED:
-        if _plain(value) != _plain(FORCED[name][0]):
-            raise ValueError(f"can not be set: {FORCED[name][1]}")
-        return FORCED[name][0]
-    if name in LIBRARY_SETTINGS:
-        return validate(LIBRARY_SETTINGS[name], value)
-    of_fst = of_flask_security()
-    if name not in of_fst:
+    """Return the value for the library. Raises ValueError for a bad one."""
+    default = flask_security_defaults().get(name)
+    if reason := _why_fixed(name, default):
+        if name in FORCED and _equals(FORCED[name][0], value):
+            return FORCED[name][0]
+        raise ValueError(reason)
+    known = library_types()
+    if name not in known:
         aside = "; settings stand outside of [sections]" if isinstance(value, dict) else ""
         raise ValueError(unknown(name) + aside)
-    if name in AS_JSON:
-        value = parse_json_text(value)
-    return _of_flask_security(name, of_fst[name], value)
-
-
-def _of_flask_security(name: str, default: Any, value: Any) -> Any:
-    if _TEMPLATE.search(name):
-        raise ValueError("can not be set: put a file into RECOVERY_TEMPLATE_DIR instead")
     if name.endswith(("_URL", "_URL_PREFIX")) and value and not str(value).startswith("/"):
         raise ValueError("must start with a slash")
-    if callable(default):
-        raise ValueError("a function of Flask-Security's: can not be set")
-    return validate(kind_like(default), value)
+    return validate(known[name], value)
+
+
+def _why_fixed(name: str, default: Any) -> str:
+    """Return why an admin can not set it, or an empty text."""
+    if name in FORCED:
+        return f"can not be set: {FORCED[name][1]}"
+    if re.search(r"^SECURITY_.*_TEMPLATE(_|$)", name):
+        return "can not be set: put a file into RECOVERY_TEMPLATE_DIR instead"
+    return "a function of Flask-Security's: can not be set" if callable(default) else ""
+
+
+def _equals(forced: Any, value: Any) -> bool:
+    """True if the value, which the environment gives as text, is the forced one."""
+    with suppress(ValueError):
+        return bool(validate(type_like(forced), value) == validate(type_like(forced), forced))
+    return False
 
 
 def unknown(name: str) -> str:
-    """What to say of a setting that there is not: the nearest that there is."""
-    known = [*declared(), *LIBRARY_SETTINGS, *of_flask_security()]
+    """Return what to say of an unknown setting: the nearest known one."""
+    known = [*declared(), *LIBRARY_SETTINGS, *flask_security_defaults()]
     near = difflib.get_close_matches(name.upper(), known, 1, cutoff=0.75)
     return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def kind_like(default: Any) -> Any:
-    """The kind of value that Flask-Security's own default is of; anything where that tells nothing."""
+def type_like(default: Any) -> Any:
+    """Return the type of Flask-Security's own default, or Any if the default does not tell it."""
     if isinstance(default, timedelta):
-        return types.Duration
+        return Duration
     if isinstance(default, dict):
         return types.Table
     if isinstance(default, (list, set, tuple)):
@@ -83,15 +96,9 @@ def kind_like(default: Any) -> Any:
 
 
 def validate(kind: Any, value: Any) -> Any:
+    """Return the value as this type. Raises ValueError in plain words."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         [first, *_] = error.errors(include_input=False)
-        raise ValueError(types.in_words(first)) from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = json.loads(value.lower() if value.lower() in ("true", "false") else value)
-    return list(value) if isinstance(value, tuple) else value
+        raise ValueError(in_words(first)) from None

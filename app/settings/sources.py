@@ -24,40 +24,40 @@ PREFIX, SECRET_FILE = "FLASK_", "_FILE"
 
 
 @dataclass
-class Layers:
-    """What was found: values and where each came from. `problems`: what could not be read."""
+class Values:
+    """The values that the sources hold, with their origins, and the problems of reading them."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def put(self, origin: str, name: str, value: Any) -> None:
-        """Later layers win."""
+        """Set a value; a later source wins."""
         self.values[name], self.origins[name] = value, origin
 
     def origin_of(self, name: str) -> str:
         return self.origins.get(name, "not set")
 
 
-def read(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Layers:
-    """Read them all. `overrides` come last, for tests and the demo."""
-    layers = Layers()
-    _read_file(layers, DEFAULTS)
+def read(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Values:
+    """Return the values of all sources. `overrides` come last, for tests and the demo."""
+    found = Values()
+    _read_file(found, DEFAULTS)
     if path := environ.get("RECOVERY_CONFIG"):
-        _read_file(layers, Path(path))
+        _read_file(found, Path(path))
     variables = dict(_variables(environ))
     for variable in [name for name, text in variables.items() if not _is_text(text)]:
-        layers.problems.append(Problem(variable.removeprefix(PREFIX), variable, "this is not UTF-8"))
+        found.problems.append(Problem(variable.removeprefix(PREFIX), variable, "this is not UTF-8"))
         del variables[variable]
     for variable, text in variables.items():
         if not variable.endswith(SECRET_FILE):
-            layers.put(variable, variable.removeprefix(PREFIX), text)
+            found.put(variable, variable.removeprefix(PREFIX), text)
     for variable, path in variables.items():
         if variable.endswith(SECRET_FILE):
-            _read_secret(layers, variable, path)
+            _read_secret(found, variable, path)
     for name, value in overrides.items():
-        layers.put("given by the program", name, value)
-    return layers
+        found.put("given by the program", name, value)
+    return found
 
 
 def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -75,23 +75,23 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _read_file(layers: Layers, path: Path) -> None:
+def _read_file(found: Values, path: Path) -> None:
     shown = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # a byte order mark is no harm
     except RecursionError:
-        layers.problems.append(Problem("RECOVERY_CONFIG", shown, "the file nests too deeply"))
+        found.problems.append(Problem("RECOVERY_CONFIG", shown, "the file nests too deeply"))
         return
     except (OSError, ValueError) as error:
-        layers.problems.append(Problem("RECOVERY_CONFIG", shown, f"can not read the file: {error}"))
+        found.problems.append(Problem("RECOVERY_CONFIG", shown, f"can not read the file: {error}"))
         return
     for name, value in content.items():
-        layers.put(shown, name, value)
+        found.put(shown, name, value)
 
 
-def _read_secret(layers: Layers, variable: str, path: str) -> None:
+def _read_secret(found: Values, variable: str, path: str) -> None:
     name = variable.removeprefix(PREFIX).removesuffix(SECRET_FILE)
     try:
-        layers.put(variable, name, Path(path).read_text().rstrip("\r\n"))
+        found.put(variable, name, Path(path).read_text().rstrip("\r\n"))
     except (OSError, UnicodeDecodeError):  # no word of the path: somebody may have put the secret there
-        layers.problems.append(Problem(name, variable, "can not read the file that this variable names"))
+        found.problems.append(Problem(name, variable, "can not read the file that this variable names"))

@@ -7,6 +7,7 @@ is; as text it is darkened, and lightened on dark ground.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -17,7 +18,7 @@ from flask import Blueprint, Flask, Response, abort, current_app
 from flask.typing import ResponseReturnValue
 
 from ..settings import current
-from ..settings.checks import check
+from ..settings.checks import Finding, Kind, check
 from ..settings.schema import Settings
 
 TEXT_CONTRAST = 4.5
@@ -61,7 +62,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
 
 
-@check(
+ACCENT_PALE = Kind(
     "accent-pale",
     "warning",
     "Text in RECOVERY_ACCENT would be too pale to be read.",
@@ -69,8 +70,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     f"Take a darker one: with a contrast of {TEXT_CONTRAST}:1 to {LIGHT}.",
     "RECOVERY_ACCENT",
 )
-def _accent_pale(settings: Settings) -> bool:
-    return contrast(settings.RECOVERY_ACCENT, LIGHT) < TEXT_CONTRAST
+
+
+@check
+def _accent_pale(settings: Settings) -> Iterator[Finding]:
+    if contrast(settings.RECOVERY_ACCENT, LIGHT) < TEXT_CONTRAST:
+        yield ACCENT_PALE.found()
 
 
 @brand.get("/style.css")

@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urlsplit
 from flask import current_app, request
 from flask_babel import gettext as _
 
-from ..settings import current, types
+from ..settings import current
 from ..settings.schema import Settings
-from ..settings.urls import is_loopback, origin_of
+from ..settings.urls import ClientTable, is_loopback, origin_of
 from .errors import InvalidRequest, RequestError
 
 BROWSER = "browser"  # the built-in pages
@@ -81,7 +81,7 @@ def what_to_know() -> dict[str, Any]:
     }
 
 
-def _origins_of(table: types.ClientTable) -> tuple[str, ...]:
+def _origins_of(table: ClientTable) -> tuple[str, ...]:
     """From where it may ask: as said, or where its view is."""
     view = table.reset_view or ""
     return tuple(table.origins) or ((origin_of(view),) if view.startswith("http") else ())
