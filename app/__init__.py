@@ -62,7 +62,6 @@ def install_parts(app: Application, settings: Settings) -> None:
     rate_limits.init_app(app, settings)
     headers.init_app(app, settings)
     logging.init_app(app, settings)
-    logging.filter_secrets(app)
     problems.init_app(app)
     views.init_app(app)
     metrics.init_app(app)

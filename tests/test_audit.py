@@ -250,7 +250,7 @@ def test_a_burst_is_told_once_by_event_log_and_mail(make_site: Any, caplog: pyte
 def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(web_logging._Formatter(as_json=True))
+    handler.setFormatter(web_logging.JsonFormatter())
     logging.getLogger().addHandler(handler)
     monkeypatch.setattr("app.mail.outbox.written", lambda *_, **__: 1 / 0)
     try:
