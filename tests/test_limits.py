@@ -21,6 +21,7 @@ from conftest import (
     load_settings,
     wait_for,
 )
+from limits import parse
 from werkzeug.test import TestResponse
 
 from app.accounts import known_browsers
@@ -28,6 +29,7 @@ from app.db.engine import db
 from app.pages import health
 from app.recovery.link import ResetLink
 from app.settings.problems import SettingsError
+from app.web import rate_limit_storage
 
 FEW = "5 per hour"
 MANY = "1000 per hour"
@@ -372,6 +374,24 @@ def test_over_the_budget_of_all_mail_waits_for_everybody_alike(make_site: Any) -
     site.change(ResetLink, issued_at=earlier)
     site.work()
     assert site.mailbox.mails[-1]["To"] == "bob@example.com"
+
+
+# --- memory -----------------------------------------------------------------------------------------
+
+
+def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("app.web.rate_limit_storage.time.time", lambda: now[0])
+    memory = rate_limit_storage.Memory()
+    limit = parse("2 per minute")
+    assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
+    assert memory.get_window_stats(limit, "a") == (1060.0, 0)
+    now[0] += 60
+    assert memory.hit(limit, "a")
+    for number in range(5 * rate_limit_storage.SWEEP_LEAST):
+        now[0] += 60 / rate_limit_storage.SWEEP_LEAST  # as many as that are counted at any time
+        memory.hit(limit, str(number))
+        assert len(memory._windows) <= 2 * rate_limit_storage.SWEEP_LEAST
 
 
 # --- Redis ------------------------------------------------------------------------------------------

@@ -11,15 +11,12 @@ from typing import Any
 import pytest
 import servers
 from conftest import BOTH, Site, wait_for
-from limits import parse
-from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy import event, text
 from sqlalchemy.exc import DataError, OperationalError
 
 from app.db import group_commit
 from app.db.engine import db, keep_lazily
 from app.mail import outbox
-from app.web import rate_limit_storage
 
 ASKERS = 8
 
@@ -139,21 +136,3 @@ def test_what_is_kept_lazily_leaves_the_next_transaction_as_durable_as_ever(site
             end()
             assert db.session.scalar(text(asked)) == prompt
             db.session.rollback()
-
-
-# --- Counting ---------------------------------------------------------------------------------------
-
-
-def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("app.web.rate_limit_storage.time.time", lambda: now[0])
-    memory = rate_limit_storage.Memory()
-    strategy, limit = FixedWindowRateLimiter(memory), parse("2 per minute")
-    assert [strategy.hit(limit, "a") for _ in range(3)] == [True, True, False]
-    assert strategy.get_window_stats(limit, "a") == (1060.0, 0)
-    now[0] += 60
-    assert strategy.hit(limit, "a")
-    for number in range(5 * rate_limit_storage.SWEEP_LEAST):
-        now[0] += 60 / rate_limit_storage.SWEEP_LEAST  # as many as that are counted at any time
-        strategy.hit(limit, str(number))
-        assert len(memory._counts) <= 2 * rate_limit_storage.SWEEP_LEAST
