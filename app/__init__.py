@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flask import Flask
+
     from .settings.schema import Settings
-    from .web.public_url import Application
 
 # Imports stand in the functions, because the command line lives in this package, too, and its help and most
 # commands need no web application.
 
 
-def create_app(settings: Settings | None = None, *, checked: bool = True) -> Application:
+def create_app(settings: Settings | None = None, *, checked: bool = True) -> Flask:
     """Return the WSGI application. Without settings, read them, and exit in plain words if they are refused.
 
     Raises SettingsError for errors among the findings, unless `checked` is false.
     """
+    from flask import Flask
+
     from .settings import checks, forced, in_plain_words, load
     from .settings.sources import ROOT
-    from .web.public_url import Application
 
     if settings is None:
         with in_plain_words():
             return create_app(load(), checked=checked)
-    app = Application(
+    app = Flask(
         __name__,
         template_folder=str(ROOT / "templates"),
         static_folder="pages/static",
@@ -38,7 +40,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> App
     return app
 
 
-def install_parts(app: Application, settings: Settings) -> None:
+def install_parts(app: Flask, settings: Settings) -> None:
     """Install every part of Sparekey, in the order in which a request passes them."""
     from . import security
     from .db import engine, migrations
@@ -60,7 +62,6 @@ def install_parts(app: Application, settings: Settings) -> None:
     rate_limits.init_app(app, settings)
     headers.init_app(app, settings)
     logging.init_app(app, settings)
-    logging.filter_secrets(app)
     problems.init_app(app)
     views.init_app(app)
     metrics.init_app(app)

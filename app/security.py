@@ -73,7 +73,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     if settings.SECURITY_TOTP_SECRETS:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
-    security.i18n_domain = app.extensions["recovery_words"]
+    security.i18n_domain = app.extensions["babel"].instance.domain_instance
     app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=METHODS)
     hashing.init_app(app, settings)
     security.login_manager.user_loader(sessions.load_user)

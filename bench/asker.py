@@ -52,7 +52,7 @@ def main() -> None:
         finally:
             log = admin.stops()
             controller.stop()
-            complaints = (line for line in log.splitlines() if "[info" not in line)
+            complaints = (line for line in log.splitlines() if "[INFO" not in line)
             print(*complaints, sep="\n", file=sys.stderr)
     rows = {
         "a durable write": writes,

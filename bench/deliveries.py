@@ -104,7 +104,7 @@ def rate(uri: str, workers: int, mails: int, distance: float = 0.0) -> float:
             seconds = time.perf_counter() - start
         finally:
             log = admin.stops()
-        complaints = (line for line in log.splitlines() if "[info" not in line)
+        complaints = (line for line in log.splitlines() if "[INFO" not in line)
         print(*complaints, sep="\n", file=sys.stderr)
         assert sorted(mail.recipient for mail in box.mails()) == sorted(people)
     return (mails - before) / seconds

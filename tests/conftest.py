@@ -56,7 +56,6 @@ from app.mail import worker
 from app.mail.outbox import OutboxMessage
 from app.recovery.link import ResetLink
 from app.settings import schema
-from app.web.public_url import Application
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD_PASSWORD = "the old password of alice"
@@ -92,7 +91,7 @@ class CompiledTemplates(BytecodeCache):
         self.kept[bucket.key, bucket.checksum] = bucket.code
 
 
-Application.jinja_options = {"bytecode_cache": CompiledTemplates()}
+Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
 
 
 def skip_or_fail(reason: str) -> NoReturn:

@@ -225,7 +225,7 @@ def test_the_log_of_a_real_process_is_json_without_secrets(tmp_path: Any, mailbo
 def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(web_logging._Formatter(as_json=True))
+    handler.setFormatter(web_logging.JsonFormatter())
     logging.getLogger().addHandler(handler)
     monkeypatch.setattr("app.mail.outbox.enqueue", lambda *_, **__: 1 / 0)
     try:

@@ -22,7 +22,6 @@ from conftest import (
     wait_for,
 )
 from limits import parse
-from limits.strategies import FixedWindowRateLimiter
 from werkzeug.test import TestResponse
 
 from app.accounts import known_browsers
@@ -377,6 +376,24 @@ def test_over_the_budget_of_all_mail_waits_for_everybody_alike(make_site: Any) -
     assert site.mailbox.mails[-1]["To"] == "bob@example.com"
 
 
+# --- memory -----------------------------------------------------------------------------------------
+
+
+def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("app.web.rate_limit_storage.time.time", lambda: now[0])
+    memory = rate_limit_storage.Memory()
+    limit = parse("2 per minute")
+    assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
+    assert memory.get_window_stats(limit, "a") == (1060.0, 0)
+    now[0] += 60
+    assert memory.hit(limit, "a")
+    for number in range(5 * rate_limit_storage.SWEEP_LEAST):
+        now[0] += 60 / rate_limit_storage.SWEEP_LEAST  # as many as that are counted at any time
+        memory.hit(limit, str(number))
+        assert len(memory._windows) <= 2 * rate_limit_storage.SWEEP_LEAST
+
+
 # --- Redis ------------------------------------------------------------------------------------------
 
 
@@ -432,18 +449,3 @@ def test_a_start_without_redis_is_a_start(limited: Any) -> None:
 def test_a_limit_that_makes_no_sense_is_refused(name: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=name):
         load_settings(**{name: value})
-
-
-def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("app.web.rate_limit_storage.time.time", lambda: now[0])
-    memory = rate_limit_storage.Memory()
-    strategy, limit = FixedWindowRateLimiter(memory), parse("2 per minute")
-    assert [strategy.hit(limit, "a") for _ in range(3)] == [True, True, False]
-    assert strategy.get_window_stats(limit, "a") == (1060.0, 0)
-    now[0] += 60
-    assert strategy.hit(limit, "a")
-    for number in range(5 * rate_limit_storage.SWEEP_LEAST):
-        now[0] += 60 / rate_limit_storage.SWEEP_LEAST  # as many as that are counted at any time
-        strategy.hit(limit, str(number))
-        assert len(memory._counts) <= 2 * rate_limit_storage.SWEEP_LEAST

@@ -14,7 +14,6 @@ import pytest
 from babel.messages import extract
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
-from babel.support import Translations
 from conftest import NEW_PASSWORD, ROOT, Site, load_settings
 from sqlalchemy import select
 
@@ -168,27 +167,12 @@ def test_a_refused_password_is_said_in_the_language_of_the_page(site: Site) -> N
     visitor = site.visitor()
     visitor.open("/login?language=de")
     page = visitor.submit(link, password="short", password_confirm="short")
-    text = create_app(load_settings()).extensions["recovery_words"]
+    text = create_app(load_settings()).extensions["babel"].instance.domain_instance
     with site.app.test_request_context(headers={"Accept-Language": "de"}):
         said = text.gettext("Use at least %(length)s characters. A few words in a row do well.", length=15)
     assert "Use at least" not in said
     assert said in page.text
     assert visitor.submit(link, password=NEW_PASSWORD, password_confirm=NEW_PASSWORD).status_code == 302
-
-
-def test_the_words_of_forms_are_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    load = Translations.load
-
-    def counting(*where: Any, domain: str | None = None) -> Any:
-        read.append(domain)
-        return load(*where, domain=domain)
-
-    monkeypatch.setattr(Translations, "load", counting)
-    i18n._of_wtforms.cache_clear()
-    for _ in range(3):
-        assert language_of(site.visitor().open("/login", headers={"Accept-Language": "fr"})) == "fr"
-    assert read.count("wtforms") == 1
 
 
 def test_an_admin_changes_a_word_of_ours(make_site: Any, tmp_path: Path) -> None:

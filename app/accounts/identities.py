@@ -10,6 +10,7 @@ from __future__ import annotations
 import string
 import unicodedata
 
+import bleach
 import email_validator
 import nh3  # noqa: F401  # else Flask-Security imports it in the first request with a username
 import phonenumbers
@@ -68,7 +69,8 @@ class RecoveryUsernameUtil(UsernameUtil):
         A name must contain a letter, because digits alone are a phone number.
         """
         folded = unicodedata.normalize("NFKC", username).casefold().strip()
-        name = super().normalize(unicodedata.normalize("NFKC", folded)) if folded.isprintable() else None
+        is_plain = folded.isprintable() and bleach.clean(folded, tags=set()) == folded
+        name = super().normalize(unicodedata.normalize("NFKC", folded)) if is_plain else None
         if not name or not any(character.isalpha() for character in name):
             return None
         return name if name.isascii() or not current().RECOVERY_USERNAME_ASCII else None

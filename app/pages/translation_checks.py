@@ -13,7 +13,8 @@ from flask import current_app
 from ..settings import current
 from ..settings.checks import Finding, Kind, file_check
 from ..settings.sources import TRANSLATIONS
-from ..web.catalogues import OF_FLASK_SECURITY, compiled
+from ..web import catalogues
+from ..web.catalogues import OF_FLASK_SECURITY
 from ..web.templates import SUFFIXES
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _found() -> Iterator[Finding]:
     for path in sorted(Path(folder).glob("*.po")):
         try:
             catalogue = read(path)
-            compiled(path, path.stem)  # which reads the rule for plural forms
+            catalogues.read(path)  # which reads the rule for plural forms
         except (ValueError, LookupError) as error:  # an encoding or a language that there is not
             yield UNREADABLE.found(where=str(path), said=" ".join(str(error).split()))
             continue

@@ -60,7 +60,7 @@ FORCED: dict[str, tuple[Any, str]] = {
     "SECURITY_POST_RESET_VIEW": ("pages.reset_done", "the page that ends a reset"),
     "SECURITY_CACHE_CONTROL": (None, "every answer is no-store"),
     "WTF_CSRF_CHECK_DEFAULT": (False, "Sparekey checks every request itself"),
-    "SERVER_NAME": (None, "RECOVERY_PUBLIC_URL says where the service is"),
+    "SERVER_NAME": (None, "RECOVERY_PUBLIC_URL says where the service is"),  # as `derived` does
 }
 
 
@@ -85,12 +85,15 @@ def defaults(settings: Settings) -> dict[str, Any]:
 def derived(settings: Settings) -> dict[str, tuple[Any, str]]:
     """Values that follow from Sparekey's own settings."""
     issuer = settings.SECURITY_TOTP_ISSUER or settings.RECOVERY_SITE_NAME
+    public = urlsplit(settings.RECOVERY_PUBLIC_URL)
     return {
         **_cookies(is_https=settings.RECOVERY_PUBLIC_URL.startswith("https:")),
         "APPLICATION_ROOT": (
-            urlsplit(settings.RECOVERY_PUBLIC_URL).path + "/",
+            public.path + "/",
             "Flask-Security goes there when nothing else is said",
         ),
+        "SERVER_NAME": (public.netloc, "RECOVERY_PUBLIC_URL says where the service is"),
+        "PREFERRED_URL_SCHEME": (public.scheme, "RECOVERY_PUBLIC_URL says how the service is reached"),
         "MAIL_TIMEOUT": (settings.MAIL_TIMEOUT.total_seconds(), "Flask-Mailman reads seconds"),
         "SESSION_PROTECTION": (
             None,

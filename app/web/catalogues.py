@@ -1,4 +1,4 @@
-"""Translation catalogues: Sparekey's, Flask-Security's and an admin's, merged for each language."""
+"""Translation catalogues: Flask-Security's, Sparekey's and an admin's, merged for each language."""
 
 from __future__ import annotations
 
@@ -6,71 +6,52 @@ import io
 from pathlib import Path
 
 import flask_security
-from babel.support import NullTranslations, Translations
-from flask import current_app
-from flask_babel import Babel, Domain, get_locale
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import Translations
+from flask_babel import Domain, get_locale
 from flask_security.babel import FsDomain
-
-from ..settings.schema import Settings
-from ..settings.sources import TRANSLATIONS
 
 OF_FLASK_SECURITY = Path(flask_security.__file__).parent / "translations"
 
 
 class Catalogues(FsDomain):
-    """All words in one place, read once for each language. Flask-Security asks here, too."""
+    """The texts of every language. Flask-Babel's own domain reads compiled files only, and finds none of
+    Flask-Security's de_DE for de.
+    """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, *folders: Path) -> None:
+        """Texts in a later folder replace those of an earlier one, and Flask-Security's."""
         Domain.__init__(self)
-        own = settings.RECOVERY_TRANSLATION_DIR
-        self.folders = [TRANSLATIONS, *([Path(own)] if own else [])]
-        self._read: dict[str, NullTranslations] = {}
+        self.folders = folders
 
-    def get_translations(self) -> NullTranslations:
-        """Of the language that is spoken."""
-        locale = get_locale()
-        if locale is None:
-            return NullTranslations()
-        name = str(locale)
-        if name not in self._read:
-            self._read[name] = self._all(name)
-        return self._read[name]
-
-    def _all(self, name: str) -> NullTranslations:
-        texts = _of_flask_security(name)
-        for folder in self.folders:
-            if (path := folder / f"{name}.po").is_file():
-                more = compiled(path, name)
-                texts.merge(more)
-                texts.plural = more.plural  # which merging forgets
-        return texts
+    def get_translations(self) -> Translations:
+        """Return the texts of the current language."""
+        name = str(get_locale())
+        if name not in self.cache:
+            texts = _flask_security_texts(name)
+            for path in (folder / f"{name}.po" for folder in self.folders):
+                if path.is_file():
+                    more = read(path)
+                    texts.merge(more)
+                    texts.plural = more.plural  # which merge() forgets
+            self.cache[name] = texts
+        merged: Translations = self.cache[name]
+        return merged
 
 
-def _of_flask_security(name: str) -> Translations:
-    """Its catalogue; for a language without a country, of whatever country it has one."""
-    for folder in (name, f"{name}_{name.upper()}", f"{name}_*"):
-        if found := sorted(OF_FLASK_SECURITY.glob(f"{folder}/LC_MESSAGES/flask_security.mo")):
-            with found[0].open("rb") as file:
-                return Translations(file)
-    return Translations()
-
-
-def compiled(path: Path, name: str) -> Translations:
-    """What msgfmt would make of it: nobody has to run anything after changing a word. Raises ValueError."""
-    from babel.messages import mofile, pofile  # a language is read once; most processes read none
-
-    with path.open("rb") as file:
-        catalogue = pofile.read_po(file, locale=name)
+def read(path: Path) -> Translations:
+    """Compile a language's .po file, such as de.po. Raises ValueError."""
     compiled = io.BytesIO()
-    mofile.write_mo(compiled, catalogue)
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=path.stem))
     compiled.seek(0)
     return Translations(compiled)
 
 
-class CatalogueBabel(Babel):  # type: ignore[misc]  # Flask-Babel has no types
-    """Flask-Babel, asking our catalogues."""
-
-    @property
-    def domain_instance(self) -> Catalogues:
-        words: Catalogues = current_app.extensions["recovery_words"]
-        return words
+def _flask_security_texts(name: str) -> Translations:
+    """Return its catalogue. A language without a country has that of any country."""
+    for path in sorted(OF_FLASK_SECURITY.glob(f"{name}*/LC_MESSAGES/flask_security.mo")):
+        with path.open("rb") as file:
+            return Translations(file)
+    return Translations()

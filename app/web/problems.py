@@ -14,7 +14,6 @@ from werkzeug.exceptions import HTTPException
 
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
-from . import rate_limits
 from .errors import RequestError
 from .responses import json_answer, json_refusal, wants_json
 
@@ -90,11 +89,9 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     if status < 400:
         return error
     code, title, text = WORDS.get(status, BAD_REQUEST)
-    headers = dict(item for item in error.get_headers() if item[0] == "Allow")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        headers["Retry-After"] = str(rate_limits.seconds_to_wait())
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = "60"
+    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers.setdefault("Retry-After", "60")
     if wants_json(request):
         return json_answer({"errors": [str(text)], "error_code": code}, status, headers)
     name = audit.request_id() if status == HTTPStatus.INTERNAL_SERVER_ERROR else None

@@ -1,6 +1,7 @@
-"""Every absolute URL, Flask-Security's own mails included, is made here from RECOVERY_PUBLIC_URL.
+"""What a request says about its own address (Host, X-Forwarded-*) never reaches a link.
 
-What a request says about itself (Host, X-Forwarded-*) never reaches a link.
+RECOVERY_PUBLIC_URL is Flask's SERVER_NAME, APPLICATION_ROOT and PREFERRED_URL_SCHEME, and every request is
+rewritten to it before anything builds a URL.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, has_request_context, request
+from flask import Flask, request
 from flask_babel import gettext as _
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -23,30 +24,15 @@ if TYPE_CHECKING:
 
 # Load balancers ask for these by whatever name or number they know.
 ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
-# What was asked for, in the WSGI environment: the Host that was sent, and the scheme that our proxy says.
+# Keys in the WSGI environment: the Host that was sent, and the scheme that our proxy reports.
 ASKED_HOST = "sparekey.asked_host"
 ASKED_SCHEME = "sparekey.asked_scheme"
 
 
-class Application(Flask):
-    """Flask whose external URLs ignore the request; `url_for` is Flask's own seam for this."""
+class PublicUrlMiddleware:
+    """Rewrites a request's address to RECOVERY_PUBLIC_URL, and keeps what was asked for.
 
-    def url_for(self, /, endpoint: str, **values: Any) -> str:
-        """As Flask's. With `_external`, and outside a request, the URL starts with the public one."""
-        if not values.pop("_external", not has_request_context()):
-            return super().url_for(endpoint, _external=False, **values)
-        if endpoint.startswith("."):
-            endpoint = f"{request.blueprint}{endpoint}"
-        public = urlsplit(self.config["RECOVERY_PUBLIC_URL"])
-        adapter = self.url_map.bind(public.netloc, public.path or "/", url_scheme=public.scheme)
-        return adapter.build(endpoint, values, force_external=True)
-
-
-class Entrance:
-    """What the app sees of a request's address is what RECOVERY_PUBLIC_URL says, not what was sent.
-
-    The path prefix goes, whether or not the proxy has stripped it. Host and scheme become the public
-    ones, since Flask-Security and Werkzeug build URLs from them; what was asked for is kept aside.
+    The path prefix goes, whether or not the proxy has stripped it.
     """
 
     def __init__(self, wsgi: WSGIApplication, public_url: str, proxies: int) -> None:
@@ -58,8 +44,8 @@ class Entrance:
             environ["PATH_INFO"] = path[len(prefix) :]
         environ["SCRIPT_NAME"] = prefix
         environ[ASKED_HOST] = environ.get("HTTP_HOST", "")
-        said = [scheme.strip() for scheme in environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")]
-        environ[ASKED_SCHEME] = said[-self.proxies] if 0 < self.proxies <= len(said) else ""
+        schemes = [scheme.strip() for scheme in environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")]
+        environ[ASKED_SCHEME] = schemes[-self.proxies] if 0 < self.proxies <= len(schemes) else ""
         environ["HTTP_HOST"] = self.public.netloc
         environ["wsgi.url_scheme"] = self.public.scheme
         environ["REMOTE_ADDR"] = _address(environ.get("REMOTE_ADDR", ""))
@@ -69,9 +55,8 @@ class Entrance:
 
 
 def _address(text: str) -> str:
-    """A proxy hands on what it is told: only an address counts as one."""
+    """Return the address without a zone and a port, which some load balancers add. "" if it is none."""
     try:
-        # Without a zone, and without the port that some load balancers add.
         bare = re.sub(r"^\[(.*)\](:\d+)?$|^([\d.]+):\d+$", r"\1\3", text).partition("%")[0]
         return str(ipaddress.ip_address(bare))
     except ValueError:
@@ -79,33 +64,27 @@ def _address(text: str) -> str:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Tell the app its place: address, and how many proxies are believed."""
+    """Rewrite every request, believe as many proxies as there are, and refuse other hosts and plain HTTP."""
     hops = settings.RECOVERY_TRUSTED_PROXIES
-    app.wsgi_app = Entrance(app.wsgi_app, settings.RECOVERY_PUBLIC_URL, hops)  # type: ignore[method-assign]  # Flask's seam
-    if hops:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # as above
-    app.before_request(_refuse_unknown_host)
-    app.before_request(_refuse_plain_http)
+    wsgi: Any = PublicUrlMiddleware(app.wsgi_app, settings.RECOVERY_PUBLIC_URL, hops)
+    app.wsgi_app = ProxyFix(wsgi, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # Flask's seam
+    app.before_request(_refuse_misdirected)
 
 
-def _refuse_unknown_host() -> None:
-    """Whoever asks for another host was sent here by mistake, or means to mislead us."""
+def _refuse_misdirected() -> None:
+    """Refuse a request for another host, and one by plain HTTP where https is promised: a redirect would not
+    help, because what was sent has been read already.
+    """
+    if request.endpoint in ANY_HOST:
+        return
     public_url = current().RECOVERY_PUBLIC_URL
-    if (
-        request.endpoint not in ANY_HOST
-        and _host_in(request.environ[ASKED_HOST]) != urlsplit(public_url).hostname
-    ):
+    public = urlsplit(public_url)
+    if _host_in(request.environ[ASKED_HOST]) != public.hostname:
         raise InvalidRequest(_("This service is reached at %(url)s", url=public_url))
-
-
-def _refuse_plain_http() -> None:
-    """Where https is promised, nothing is served over less, and no redirect makes up for it: what was sent in
-    the clear was read already."""
-    public_url = current().RECOVERY_PUBLIC_URL
-    asked = request.environ[ASKED_SCHEME]
-    if request.endpoint not in ANY_HOST and asked == "http" and urlsplit(public_url).scheme == "https":
-        said = _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
-        raise InvalidRequest(said)
+    if (request.environ[ASKED_SCHEME], public.scheme) == ("http", "https"):
+        raise InvalidRequest(
+            _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
+        )
 
 
 def _host_in(header: str) -> str | None:

@@ -1,29 +1,26 @@
 """Rate limits: a POST over one of them is answered with 429.
 
-Every POST of Flask-Security's is limited by its source (IPv6: by /64, which is one customer's). A feature
-registers further limits of its endpoints with `limit`. Known and unknown identities count alike. No limit
-ends a link.
+Every POST of Flask-Security's is limited by its source. A feature registers further limits of its endpoints
+with `limit`. Known and unknown identities count alike. No limit ends a link.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
-from flask import Flask, current_app, g, request
-from limits import RateLimitItem, RateLimitItemPerSecond, parse_many
+from flask import Flask, current_app, request
+from limits import RateLimitItemPerSecond, parse_many
 from werkzeug.exceptions import TooManyRequests
 
 from ..settings import current
 from ..settings.schema import Settings
 from .rate_limit_storage import Counts
 
-UNLIMITED = ("security.logout",)  # whoever wants out gets out
+UNLIMITED = ("security.logout",)  # signing out must always work
 LIMITED = ("security.", "objections.")
 POSTS = "posts"
 
@@ -46,48 +43,42 @@ def limit(endpoint: str, scope: str, rates: str, key: Callable[[], str | None]) 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Limit every POST of Flask-Security's, whatever features are on: each takes a guess or sends mail. And
-    those of objections, whose links can be guessed at like any.
+    those of objections, whose links can be guessed, too.
     """
     app.extensions["recovery_counts"] = Counts(settings)
     app.before_request(_refuse_excess)
 
 
 def _refuse_excess() -> None:
-    """Raise TooManyRequests for a POST over one of its limits. The limit with the shortest time is looked at
-    first, and a request that it refuses counts against no other.
+    """Raise TooManyRequests for a POST over one of its limits. The shortest limit is looked at first, and a
+    request that it refuses counts against no other.
     """
     endpoint = request.endpoint or ""
     if request.method != "POST" or not endpoint.startswith(LIMITED) or endpoint in UNLIMITED:
         return
     rules = [RateLimit(POSTS, "RECOVERY_LIMIT_SOURCE", source), *_registered[endpoint]]
+    pairs = [(item, rule) for rule in rules for item in parse_many(getattr(current(), rule.rates))]
     keys: dict[str, str | None] = {}
-    pairs = [(item, rule) for rule in rules for item in _parsed(getattr(current(), rule.rates))]
     for item, rule in sorted(pairs, key=lambda pair: pair[0]):
         if rule.scope not in keys:  # not before it is needed: a key may take a database look-up
             keys[rule.scope] = rule.key()
         if (key := keys[rule.scope]) and not counts().hit(item, key, rule.scope):
-            g.exceeded = item, key, rule.scope
-            raise TooManyRequests
-
-
-@cache
-def _parsed(rates: str) -> list[RateLimitItem]:
-    return parse_many(rates)
+            raise TooManyRequests(retry_after=counts().seconds_left(item, key, rule.scope))
 
 
 def counts() -> Counts:
-    """This app's."""
-    ours: Counts = current_app.extensions["recovery_counts"]
-    return ours
+    """Return this app's counts."""
+    app_counts: Counts = current_app.extensions["recovery_counts"]
+    return app_counts
 
 
 def source() -> str:
-    """The address that a request counts for. The settings say how many proxies are believed."""
+    """Return what a request counts for: its address, with RECOVERY_TRUSTED_PROXIES proxies believed."""
     return source_of(request.remote_addr or "") or "unknown"
 
 
 def source_of(text: str) -> str | None:
-    """What an address counts as; None for what is no address."""
+    """Return the address, or its /64 (one customer's) for IPv6. None if the text is no address."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -97,23 +88,16 @@ def source_of(text: str) -> str | None:
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
-def seconds_to_wait() -> int:
-    """After a refusal: when the source may try again."""
-    if "exceeded" not in g:
-        return 60
-    return max(1, round(counts().window(*g.exceeded).reset_time - time.time()))
-
-
 def is_first(secret: str, seconds: int) -> bool:
-    """Whether this one-time secret was not seen within so many seconds. It is now."""
+    """True if this one-time secret was not seen within so many seconds. It counts as seen now."""
     return counts().hit(RateLimitItemPerSecond(1, seconds), "once", keyed_hash(secret))
 
 
 def keyed_hash(text: str, key: bytes | None = None) -> str:
-    """What stands for an identity or a token where they must not rest."""
+    """Return a keyed hash, stored in place of an identity or a token."""
     return hmac.digest(key or keys()[-1], text.encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
 def keys() -> list[bytes]:
-    """The newest last, as itsdangerous wants them."""
+    """Return the keys of these hashes, the newest last."""
     return current().keys("limits")[::-1]

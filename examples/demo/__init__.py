@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from flask import Flask
+
 import app
 from app.settings.schema import Settings
-from app.web.public_url import Application
 
 from . import inbox
 
 
-def create_app(settings: Settings | None = None, *, checked: bool = True) -> Application:
+def create_app(settings: Settings | None = None, *, checked: bool = True) -> Flask:
     """Return Sparekey's own application, with the inbox pages while RECOVERY_INBOX is on."""
     sparekey = app.create_app(settings, checked=checked)
     if sparekey.config["RECOVERY_INBOX"]:
