@@ -24,6 +24,7 @@ def whoever() -> str:
 
 
 Row = dict[str, Any]
+KIND_NAMES = {"email": "address", "username": "username", "us_phone_number": "phone number"}
 format_option = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
