@@ -33,7 +33,7 @@ from conftest import (
 from sqlalchemy.exc import OperationalError
 from test_requirements import redeem
 
-from app.cli import Commands, events, output, users
+from app.cli import Commands, admin, events, users
 from app.db import audit
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
@@ -41,7 +41,7 @@ from app.mail import operator as operator_mail
 from app.settings import validators
 from app.web import logging as web_logging
 
-BY = output.whoever()
+BY = admin.whoever()
 
 
 def trail(site: Site, since: int = 0) -> list[tuple[Any, ...]]:
@@ -267,7 +267,7 @@ def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest
 def test_whoever_has_no_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ceo\nforged")
     monkeypatch.setattr("os.getuid", lambda: 987654)
-    assert output.whoever() == "by uid 987654"
+    assert admin.whoever() == "by uid 987654"
 
 
 def test_every_event_that_may_come_in_bursts_is_one() -> None:
