@@ -37,7 +37,7 @@ def write_json(value: Any) -> None:
 def write_finding(finding: Finding) -> None:
     severity = click.style(finding.severity, fg=COLORS[finding.severity], bold=True)
     click.echo(f"{severity}  {click.style(finding.id, bold=True)}  {printable(finding.where)}".rstrip())
-    for text in (finding.what, finding.why, f"→ {finding.hint}"):
+    for text in filter(None, (finding.what, finding.why, finding.hint and f"→ {finding.hint}")):
         click.echo(textwrap.fill(printable(text), WIDTH, initial_indent="    ", subsequent_indent="    "))
     click.echo()
 

@@ -14,7 +14,6 @@ from flask.testing import FlaskCliRunner
 import manage
 from app.accounts import imported_hashes
 from app.accounts.models import User
-from app.cli import import_notes
 from app.db.engine import db
 
 PASSWORD = "the password from before"
@@ -326,23 +325,6 @@ def test_names_of_django_come_along_when_the_settings_let_them(make_site: Any, t
     assert "4 accounts imported" in imports(site, written(tmp_path, *rows)).output
     for row in rows:
         assert site.password_works(PASSWORD, row["username"])
-
-
-@BOTH
-def test_no_transaction_is_open_while_the_file_is_read(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """PostgreSQL may end one that does nothing for long, and can not clean up behind it."""
-    seen = []
-    keep = import_notes.Notes.keep
-
-    def watch(notes: import_notes.Notes, account: dict[str, Any]) -> None:
-        seen.append(db.session().in_transaction())
-        keep(notes, account)
-
-    monkeypatch.setattr(import_notes.Notes, "keep", watch)
-    imports(site, written(tmp_path, FIRST))
-    assert seen == [False]
 
 
 @BOTH

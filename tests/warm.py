@@ -17,7 +17,6 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,11 +186,8 @@ if __name__ == "__main__":
     import app.pages.views
     import app.security
     import app.settings.advice  # noqa: F401
-    import manage
-    from app.cli import COMMANDS
+    import manage  # and with it the commands
 
-    for place, _ in COMMANDS.values():  # as whoever types it does
-        resolve_name(place)
     gc.freeze()  # or the first collection of each would copy all of it
     if (words := fork_as_asked(socket.socket(fileno=int(sys.argv[1])))) is not None:
         run(words)

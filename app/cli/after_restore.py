@@ -1,4 +1,4 @@
-"""`manage.py after-restore`: what has ended since the backup was made lives again in it. This ends it."""
+"""`manage.py after-restore`: ends again what has ended since the backup was made."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from flask.cli import with_appcontext
 from sqlalchemy import String, cast, func, update
 
 from ..accounts.models import FsRefreshTracker, User
-from ..db import audit
 from ..db.clock import utcnow
 from ..db.engine import change, db
 from ..mail.outbox import OutboxMessage
 from ..recovery.link import OPEN, ResetLink
-from . import output
+from . import admin
 from .output import write_fields
 
 WHAT_IT_DOES = (
@@ -40,22 +39,16 @@ def after_restore(yes: bool) -> None:
         "mails_discarded": _discard(),
         "accounts_signed_out": _sign_out(),
     }
-    said = ", ".join(f"{number} {what.replace('_', ' ')}" for what, number in ended.items())
-    audit.record("admin", reason=f"after-restore {output.whoever()}: {said}"[:255])
-    db.session.commit()
+    admin.record(
+        "after-restore", ", ".join(f"{number} {name}" for name, number in ended.items()).replace("_", " ")
+    )
     write_fields(ended)
 
 
 def _discard() -> int:
-    gone = {
-        "state": "dropped",
-        "reason": "a backup was restored",
-        "sealed": None,
-        "same": None,
-        "claim": None,
-    }
-    which = update(OutboxMessage).where(OutboxMessage.state == "waiting")
-    return change(which.values(**gone, settled_at=utcnow()))
+    discarded = {"state": "dropped", "reason": "a backup was restored", "settled_at": utcnow()}
+    emptied = {"sealed": None, "same": None, "claim": None}
+    return change(update(OutboxMessage).where(OutboxMessage.state == "waiting").values(discarded | emptied))
 
 
 def _sign_out() -> int:

@@ -1,7 +1,4 @@
-"""`manage.py check`: what is wrong or unwise, why it matters, and what to do about it.
-
-It works without a bootable app: whatever could not be looked at is said.
-"""
+"""`manage.py check`: what is wrong or unwise, why it matters, and what to do. Needs no bootable app."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -21,27 +18,22 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo
 
+from doctor import findings
+from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
+
 from .. import settings
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
 from ..settings import (
     advice,  # noqa: F401  # likewise
     checks,
 )
-from ..settings.checks import KINDS, Finding, Kind, Server, deployment_check, errors, file_check
+from ..settings.checks import KINDS, Finding, Kind, Server, deployment_check, file_check
 from ..settings.forced import as_config
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
 from . import database_checks, live_checks
 from .config import SECRET, is_secret
-from .output import (
-    by_severity,
-    counted,
-    exit_code,
-    fail_level_option,
-    format_option,
-    write_finding,
-    write_json,
-)
+from .output import format_option, write_json
 
 INVALID = "invalid-setting"
 IN_VAIN = Kind(
@@ -78,38 +70,33 @@ def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form:
     """Look for what is wrong or unwise. Exits 1 when something of --fail-level or worse is found."""
     reading = settings.examine()
     found = [
-        *_invalid(reading),
-        *(_found(script, reading.settings, deploy, lively) if reading.settings else []),
-    ]
-    silenced = reading.settings.RECOVERY_SILENCED if reading.settings else []
-    shown = [one for one in found if one.severity == "error" or one.id not in silenced]
-    shown = by_severity([*shown, *_silenced_in_vain(silenced, found)])
-    hidden = sorted({finding.id for finding in found} - {finding.id for finding in shown})
-    if form == "json":
-        findings = [{**asdict(one), "origin": _origin(one, reading)} for one in shown]
-        write_json({"findings": findings, "silenced": hidden})
-    else:
-        _write(shown, hidden, reading, deploy)
-    sys.exit(exit_code(shown, fail_level))
-
-
-def _invalid(reading: settings.Reading) -> list[Finding]:
-    """What stops the start before anything else is looked at."""
-    return [
         Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
         for problem in reading.problems
     ]
+    silenced: list[str] = []
+    if reading.settings:
+        silenced = reading.settings.RECOVERY_SILENCED
+        found += _look(script, reading.settings, deploy, lively)
+    audible = [one for one in found if one.severity == "error" or one.id not in silenced]
+    audible += _silenced_in_vain(silenced)
+    shown = by_severity([_with_origin(one, reading) for one in audible])
+    hidden = sorted({one.id for one in found} - {one.id for one in shown})
+    if form == "json":
+        write_json({"findings": [asdict(one) for one in shown], "silenced": hidden})
+    else:
+        _write(shown, hidden, is_valid=reading.settings is not None, deploy=deploy)
+    sys.exit(exit_code(shown, fail_level))
 
 
-def _found(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
+def _look(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
     found = checks.check.run(given)
     if deploy:
-        found += _around(given)
+        found += _of_server(given)
     try:
         app = script.load_app()
-    except Exception as error:  # whatever a library thinks of its settings
+    except Exception as error:  # any library can refuse its settings
         return [*found, NOT_BOOTABLE.found(error=type(error).__name__, said=_without_secrets(error, given))]
-    app.logger.setLevel(logging.CRITICAL)  # what is wrong is said below
+    app.logger.setLevel(logging.CRITICAL)  # because the findings say it
     with app.app_context():
         found += file_check.run()
         found += database_checks.look() if deploy else []
@@ -118,31 +105,31 @@ def _found(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> l
 
 
 def _without_secrets(error: Exception, given: Settings) -> str:
-    """What a library says, unless it says what it should not."""
+    """Return a library's message, or nothing if a secret is in it."""
     text = " ".join(str(error).split())
-    values = [value for name, value in as_config(given).items() if value and SECRET.search(name)]
-    return "" if any(str(leaf) in text for value in values for leaf in _leaves(value)) else text[:200]
+    secrets = [value for name, value in as_config(given).items() if value and SECRET.search(name)]
+    return "" if any(str(leaf) in text for value in secrets for leaf in _leaves(value)) else text[:200]
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple, set)):
-        for item in value:
+    if isinstance(value, (dict, list, tuple, set)):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _leaves(item)
     else:
         yield value
 
 
-def _around(given: Settings) -> list[Finding]:
+def _of_server(given: Settings) -> list[Finding]:
+    server, refused = Server(), []
     try:
-        return deployment_check.run(given, server_around(given))
+        server = server_around(given)
     except (ValueError, SystemExit):
-        return [*deployment_check.run(given, Server()), GUNICORN.found()]
+        refused = [GUNICORN.found()]
+    return [*deployment_check.run(given, server), *refused]
 
 
 def server_around(given: Settings) -> Server:
-    """What this environment tells of the processes that serve pages; a unit file may say more.
+    """Return what this environment tells of the processes that serve pages; a unit file may say more.
 
     Raises ValueError or SystemExit for variables that gunicorn does not take.
     """
@@ -173,31 +160,31 @@ def _open_secrets(given: Settings) -> Iterator[tuple[str, str]]:
             yield name, str(path)
 
 
-def _silenced_in_vain(silenced: list[str], found: list[Finding]) -> Iterator[Finding]:
+def _silenced_in_vain(silenced: list[str]) -> Iterator[Finding]:
     for name in silenced:
-        near = get_close_matches(name, KINDS, 1)
         if name == INVALID or (name in KINDS and KINDS[name].severity == "error"):
             yield IN_VAIN.found(name=name, why="an error can not be silenced", near="")
         elif name not in KINDS:
-            meant = f" Did you mean {near[0]}?" if near else ""
-            yield IN_VAIN.found(name=name, why="there is no such finding", near=meant)
+            near = get_close_matches(name, KINDS, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            yield IN_VAIN.found(name=name, why="there is no such finding", near=hint)
 
 
-def _origin(finding: Finding, reading: settings.Reading) -> str:
-    """Where the value came from; nothing for what is about no setting."""
-    return finding.origin or (reading.found.origin_of(finding.setting) if finding.setting else "")
+def _with_origin(finding: Finding, reading: settings.Reading) -> findings.Finding:
+    """Return the finding as it is reported, with the origin of the setting's value."""
+    origin = finding.origin or (reading.found.origin_of(finding.setting) if finding.setting else "")
+    return findings.Finding(**{**asdict(finding), "origin": origin})
 
 
-def _write(shown: list[Finding], hidden: list[str], reading: settings.Reading, deploy: bool) -> None:
+def _write(shown: list[findings.Finding], hidden: list[str], *, is_valid: bool, deploy: bool) -> None:
     for finding in shown:
-        origin = _origin(finding, reading)
-        setting = f"{finding.setting} ({origin})" if origin else finding.setting
-        write_finding(finding, ", ".join(filter(None, (finding.where, setting))))
+        setting = f"{finding.setting} ({finding.origin})" if finding.origin else finding.setting
+        write_finding(replace(finding, where=", ".join(filter(None, (finding.where, setting)))))
     if hidden:
         click.echo(f"Silenced: {', '.join(hidden)}")
-    if reading.settings is None:
-        click.echo("Correct this first: nothing else was looked at.")
+    if is_valid:
+        click.echo(f"{summary}." if (summary := summarize(shown)) else "The configuration is fine.")
     else:
-        click.echo(f"{counts}." if (counts := counted(shown)) else "The configuration is fine.")
-    if not deploy and not errors(shown):
+        click.echo("Correct this first: nothing else was looked at.")
+    if not deploy and not any(finding.severity == "error" for finding in shown):
         click.echo("For a deployment, look closer: manage.py check --deploy --live")

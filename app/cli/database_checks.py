@@ -42,43 +42,12 @@ TOO_NEW = Kind(
     "Install the newer one again.",
     DATABASE,
 )
-NO_WORKER = Kind(
-    "worker-not-seen",
-    "error",
-    "No worker was seen in the last minute.",
-    "Mail waits until one runs.",
-    "Start manage.py worker, and let your system start it again when it stops.",
-)
 HELD = Kind(
     "mail-held",
     "error",
     "A worker can not send: {why}.",
     "All mail waits.",
     "Correct the setting it names; the worker takes it when it starts again.",
-)
-LATE = Kind(
-    "mail-late",
-    "warning",
-    "Mail waits that nobody has tried for longer than RECOVERY_READY_MAIL_AGE.",
-    "Links come late, or not at all.",
-    "See manage.py outbox list, and start more workers.",
-    "RECOVERY_READY_MAIL_AGE",
-)
-FULL = Kind(
-    "outbox-full",
-    "error",
-    "As many mails wait as may wait.",
-    "Requests for more are not kept.",
-    "See manage.py outbox list: is it a flood?",
-    "RECOVERY_MAIL_WAITING_MAX",
-)
-SPENT = Kind(
-    "mail-budget-spent",
-    "warning",
-    "As many mails went out in the last hour as may go out.",
-    "The others wait.",
-    "See manage.py events: is it a flood?",
-    "RECOVERY_MAIL_HOURLY_MAX",
 )
 NO_ACCOUNTS = Kind(
     "no-accounts",
@@ -87,40 +56,68 @@ NO_ACCOUNTS = Kind(
     "Nobody can sign in, or recover.",
     "Make one with manage.py users create.",
 )
-KINDS = [AWAY, NOT_SET_UP, TOO_NEW, NO_WORKER, HELD, LATE, FULL, SPENT, NO_ACCOUNTS]
-# What `health` calls them; what holds a worker's mail, or keeps the database away, is known better here.
+# Of /readyz's problems, all but a database that is away and mail that is held: those are known better here.
 OF_PROBLEM = {
-    health.NO_WORKER: NO_WORKER,
-    health.MAIL_LATE: LATE,
-    health.OUTBOX_FULL: FULL,
-    health.BUDGET_SPENT: SPENT,
+    health.NO_WORKER: Kind(
+        "worker-not-seen",
+        "error",
+        "No worker was seen in the last minute.",
+        "Mail waits until one runs.",
+        "Start manage.py worker, and let your system start it again when it stops.",
+    ),
+    health.MAIL_LATE: Kind(
+        "mail-late",
+        "warning",
+        "Mail waits that nobody has tried for longer than RECOVERY_READY_MAIL_AGE.",
+        "Links come late, or not at all.",
+        "See manage.py outbox list, and start more workers.",
+        "RECOVERY_READY_MAIL_AGE",
+    ),
+    health.OUTBOX_FULL: Kind(
+        "outbox-full",
+        "error",
+        "As many mails wait as may wait.",
+        "Requests for more are not kept.",
+        "See manage.py outbox list: is it a flood?",
+        "RECOVERY_MAIL_WAITING_MAX",
+    ),
+    health.BUDGET_SPENT: Kind(
+        "mail-budget-spent",
+        "warning",
+        "As many mails went out in the last hour as may go out.",
+        "The others wait.",
+        "See manage.py events: is it a flood?",
+        "RECOVERY_MAIL_HOURLY_MAX",
+    ),
 }
+KINDS = [AWAY, NOT_SET_UP, TOO_NEW, HELD, NO_ACCOUNTS, *OF_PROBLEM.values()]
 
 
 def look() -> list[Finding]:
-    """Needs an app context."""
+    """Return the findings in the database. Needs an app context."""
     try:
         return _of_tables() or [*_of_health(), *_of_accounts()]
     except SQLAlchemyError as error:
-        return [AWAY.found(why=_first_line(error))]
+        reason = str(getattr(error, "orig", None) or error)
+        return [AWAY.found(why=reason.splitlines()[0])]
 
 
 def _of_tables() -> list[Finding]:
-    script = ScriptDirectory(migrations.Migrations.directory)
     path = db.engine.url.database if db.engine.dialect.name == "sqlite" else None
-    if path and not Path(path).exists():  # to look would make it, for whoever looks
+    if path and not Path(path).exists():  # because connecting would create it, for the user who checks
         return [NOT_SET_UP.found(state="not there yet")]
     with db.engine.connect() as connection:
         options = {"version_table": migrations.VERSION_TABLE}
         current = MigrationContext.configure(connection, opts=options).get_current_revision()
-    if current == script.get_current_head():
-        return []
     if current is None:
         return [NOT_SET_UP.found(state="not there yet")]
-    known = {revision.revision for revision in script.walk_revisions()}
-    if current not in known:
+    script = ScriptDirectory(migrations.Migrations.directory)
+    newest = script.get_current_head()
+    if current == newest:
+        return []
+    if current not in {known.revision for known in script.walk_revisions()}:
         return [TOO_NEW.found(state=current)]
-    return [NOT_SET_UP.found(state=f"of version {current}, and {script.get_current_head()} is needed")]
+    return [NOT_SET_UP.found(state=f"of version {current}, and {newest} is needed")]
 
 
 def _of_health() -> list[Finding]:
@@ -130,7 +127,3 @@ def _of_health() -> list[Finding]:
 
 def _of_accounts() -> list[Finding]:
     return [] if db.session.scalar(select(User.id).limit(1)) is not None else [NO_ACCOUNTS.found()]
-
-
-def _first_line(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -14,22 +14,17 @@ from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..settings.durations import parse_duration
-from .lookup import account_of
-from .output import Row, format_option, write_json, write_table
+from .admin import account_of
+from .output import Row, format_option, write_rows
 
 KINDS = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click's types only
-    """As in the settings: "30 minutes", "2 days"."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _duration(_context: Any, _option: Any, value: str | None) -> timedelta | None:
+    try:
+        return parse_duration(value) if value is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -37,7 +32,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click's
 @click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only these; may be repeated.")
 @click.option("--source", help="Only from this address.")
 @click.option("--request", "request_id", help="Only of this request, or about the mail with this name.")
-@click.option("--since", type=Duration(), help='Only of so long ago, such as "2 hours".')
+@click.option(
+    "--since", callback=_duration, metavar="DURATION", help='Only of so long ago, such as "2 hours".'
+)
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many."
 )
@@ -66,12 +63,7 @@ def events(
         which.append(RecoveryEvent.at >= utcnow(-since.total_seconds()))
     newest = select(RecoveryEvent).where(*which).order_by(RecoveryEvent.id.desc()).limit(limit)
     rows = [row(event) for event in reversed(db.session.scalars(newest).all())]
-    if form == "json":
-        write_json(rows)
-    elif rows:
-        write_table(rows)
-    else:
-        click.echo("nothing that fits")
+    write_rows(rows, form, "nothing that fits")
 
 
 def row(event: RecoveryEvent) -> Row:

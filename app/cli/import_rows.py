@@ -1,97 +1,150 @@
-"""A row of `manage.py users import` as an account: what stands in the table, or what is wrong with it."""
+"""The file of `manage.py users import`: each row as an account, or the reason why it cannot be one.
+
+CSV with a header, or JSON lines. No more than a row of it is in memory.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
 
 from ..accounts import hashing, imported_hashes
 from ..accounts.identities import canonical
 from ..settings import current
 from ..settings.types import IDENTITIES, language
-from .import_files import COLUMNS, BadRow, Row
+from .output import KIND_NAMES, Row
 
-LENGTH_MAX = 255  # of any value: what the columns hold
-YES, NO = ("yes", "true", "t", "1", "y"), ("no", "false", "f", "0", "n")
-UNUSABLE = "!"  # how Django writes that there is no password
+COLUMNS = ("email", "password_hash", "username", "us_phone_number", "active", "confirmed_at", "language")
+STORED_MAX = 255  # characters of a column in the database
+VALUE_MAX = STORED_MAX - len(imported_hashes.MARK)
+YES, NO = ("", "yes", "true", "t", "1", "y"), ("no", "false", "f", "0", "n")
+UNUSABLE = "!"  # begins Django's password of an account that has none
 HINTS = {
     "username": " (SECURITY_USERNAME_ALLOWED_CHARS, RECOVERY_USERNAME_ASCII)",
     "us_phone_number": " (SECURITY_PHONE_REGION_DEFAULT)",
 }
+UnreadRow = Callable[[], Row]  # raises BadRow
 
 
-class Hashes(NamedTuple):
-    """What the column password_hash holds, and what becomes of a hash that can not be verified."""
-
-    are_stock: bool  # Flask-Security's
-    reset_unknown: bool
-
-    def stored(self, hashed: str) -> str | None:
-        """What the table gets; None for an account without a password. Raises BadRow."""
-        if not hashed or hashed.startswith(UNUSABLE):
-            return None
-        kept = imported_hashes.stored(hashed, is_stock=self.are_stock)
-        if kept and len(kept) <= LENGTH_MAX:
-            return kept
-        if self.reset_unknown:  # no account without a password gets a reset mail
-            return hashing.of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
-        if self.are_stock:
-            raise BadRow("password_hash: none of Flask-Security's, or cut off")
-        known = ", ".join(name for name in imported_hashes.FORMATS if name != imported_hashes.STOCK)
-        raise BadRow(f"password_hash: of no known format ({known}), or cut off")
+class BadRow(ValueError):
+    """The reason why a row cannot be imported, for people."""
 
 
-def account(row: Row, hashes: Hashes) -> dict[str, Any]:
-    """What stands in the table. Raises BadRow."""
-    for name, value in row.items():
-        _check_text(name, value)
-    values = {name: (row.get(name) or "").strip() for name in COLUMNS}
+def read(file: Path, lines: Iterator[str]) -> Iterator[tuple[int, UnreadRow]]:
+    """Yield each row with its line. Raises ClickException where the rest of the file makes no sense."""
+    if file.suffix not in (".jsonl", ".ndjson", ".json"):
+        yield from _read_csv(lines)
+        return
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, partial(_from_json, line)
+
+
+def _read_csv(lines: Iterator[str]) -> Iterator[tuple[int, UnreadRow]]:
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if unknown := [name for name in header if name not in COLUMNS]:
+            names = ", ".join(map(repr, unknown))
+            raise click.ClickException(f"line 1: the header has {names}; columns are {', '.join(COLUMNS)}")
+        if len(header) != len(set(header)) or "email" not in header:
+            raise click.ClickException("line 1: the header needs email, and each column once")
+        for fields in reader:
+            if fields:  # not an empty line
+                yield reader.line_num, partial(_from_csv, header, fields)
+    except csv.Error as error:
+        raise click.ClickException(f"line {reader.line_num}: this is no CSV ({error})") from None
+
+
+def _from_csv(header: list[str], fields: list[str]) -> Row:
+    if len(fields) != len(header):
+        raise BadRow(f"{len(fields)} fields, and the header has {len(header)}")
+    return dict(zip(header, fields, strict=True))
+
+
+def _from_json(line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadRow("this is no JSON") from None
+    if not isinstance(row, dict):
+        raise BadRow('give an object, such as {"email": "alice@example.com"}')
+    if unknown := [name for name in row if name not in COLUMNS]:
+        raise BadRow(f"{unknown[0]!r} is unknown; there are {', '.join(COLUMNS)}")
+    return row
+
+
+def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
+    """Return the account as its table holds it. Raises BadRow."""
+    values = {name: _text(name, row.get(name)) for name in COLUMNS}
     if not values["email"]:
         raise BadRow("email: needed")
-    identities = {name: _canonical(name, values[name]) for name in IDENTITIES}
     return {
-        **identities,
-        "password": hashes.stored(values["password_hash"]),
-        "active": _yes_or_no(values["active"]),
+        **{kind: _identity(kind, values[kind]) for kind in IDENTITIES},
+        "password": _password(values["password_hash"], is_stock, reset_unknown),
+        "active": _yes_or_no(values["active"].lower()),
         "confirmed_at": _moment(values["confirmed_at"]),
         "language": _language(values["language"]),
+        "fs_uniquifier": uuid.uuid4().hex,
     }
 
 
-def _check_text(name: str, value: str) -> None:
-    if len(value) > LENGTH_MAX - len(imported_hashes.MARK):
-        raise BadRow(f"{name}: longer than {LENGTH_MAX - len(imported_hashes.MARK)} characters")
-    if not value.strip().isprintable():
-        is_text = not any("\ud800" <= character <= "\udfff" for character in value)
-        raise BadRow(f"{name}: {'it holds control characters' if is_text else 'this is not UTF-8'}")
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, bool) and name == "active":
+        value = str(value)
+    if value is not None and not isinstance(value, str):
+        raise BadRow(f"{name}: give text")
+    if len(value or "") > VALUE_MAX:
+        raise BadRow(f"{name}: longer than {VALUE_MAX} characters")
+    text = (value or "").strip()
+    if not text.isprintable():
+        is_utf8 = not any("\ud800" <= character <= "\udfff" for character in text)
+        raise BadRow(f"{name}: {'it holds control characters' if is_utf8 else 'this is not UTF-8'}")
+    return text
 
 
-def _canonical(name: str, value: str) -> str | None:
-    if not value:
-        return None
-    form = canonical(name, value)
-    if form is None:
-        raise BadRow(f"{name}: that can be nobody's {words(name)}{HINTS.get(name, '')}")
+def _identity(kind: str, value: str) -> str | None:
+    form = canonical(kind, value) if value else None
+    if value and form is None:
+        raise BadRow(f"{kind}: that can be nobody's {KIND_NAMES[kind]}{HINTS.get(kind, '')}")
     return form
 
 
-def _yes_or_no(value: str) -> bool:
-    word = value.lower()
-    if word and word not in (*YES, *NO):
-        raise BadRow("active: give yes or no")
-    return word not in NO
-
-
-def _moment(value: str) -> str | None:
-    """In ISO 8601, as the database keeps it: UTC, without saying so."""
-    if not value:
+def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
+    if not hashed or hashed.startswith(UNUSABLE):
         return None
+    stored = imported_hashes.stored(hashed, is_stock=is_stock)
+    if stored and len(stored) <= STORED_MAX:
+        return stored
+    if reset_unknown:  # because an account without a password gets no reset mail
+        return hashing.of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
+    if is_stock:
+        raise BadRow("password_hash: none of Flask-Security's, or cut off")
+    formats = ", ".join(name for name in imported_hashes.FORMATS if name != imported_hashes.STOCK)
+    raise BadRow(f"password_hash: of no known format ({formats}), or cut off")
+
+
+def _yes_or_no(word: str) -> bool:
+    if word not in (*YES, *NO):
+        raise BadRow("active: give yes or no")
+    return word in YES
+
+
+def _moment(value: str) -> datetime | None:
+    """Return UTC without a zone, as the database keeps it."""
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value) if value else None
     except ValueError:
         raise BadRow("confirmed_at: give a time such as 2026-01-31T12:00:00Z") from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
 
 def _language(value: str) -> str | None:
@@ -99,7 +152,3 @@ def _language(value: str) -> str | None:
         return language(value) if value else None
     except ValueError as error:
         raise BadRow(f"language: {error}") from None
-
-
-def words(kind: str) -> str:
-    return {"email": "address", "username": "username"}.get(kind, "phone number")

@@ -1,31 +1,31 @@
 """`manage.py users import`: accounts of another application, with the passwords that they have.
 
-First everything is looked at, and every bad row is named; then all is written in one transaction, or nothing.
+The file is read once, in one transaction. Every bad row is named.
+Without --skip-bad, a bad row also ends the writing.
 """
 
 from __future__ import annotations
 
-import tempfile
+import sys
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import click
 from flask.cli import with_appcontext
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from ..accounts import imported_hashes
 from ..accounts.models import User
 from ..db.engine import db
 from ..settings.types import IDENTITIES
-from . import import_files, import_rows
-from .import_files import BadRow, bar
-from .import_notes import Notes
-from .import_rows import Hashes, words
+from . import import_rows
+from .import_rows import BadRow
+from .output import KIND_NAMES, Row
 
 BATCH = 1_000  # rows at once
+SHOWN_MAX = 100  # bad rows; the others are counted
 
 
 @click.command("import")
@@ -50,95 +50,81 @@ def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, rese
     Columns: email, password_hash, username, us_phone_number, active (yes), confirmed_at, language. Passwords
     hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security go on to work; signing in hashes them anew.
     """
-    with tempfile.TemporaryDirectory() as folder, closing(Notes(Path(folder))) as notes:
-        good = _look_at(file, notes, Hashes(is_stock, reset_unknown))
-        for problem in notes.problems:
-            click.echo(problem, err=True)
-        if notes.bad > len(notes.problems):
-            click.echo(f"and {notes.bad - len(notes.problems)} more", err=True)
-        if notes.bad and not skip_bad:
-            raise click.ClickException(f"{notes.bad} bad rows of {good + notes.bad}: nothing was imported")
-        if dry_run:
-            click.echo(f"{good} accounts can be imported{_besides(notes)}; nothing was written (--dry-run)")
-            return
-        _write(notes, good)
-    click.echo(f"{good} accounts imported{_besides(notes)}")
+    problems: list[str] = []
+    good = to_reset = 0
+    accounts = _accounts(file, is_stock, reset_unknown, problems)
+    while batch := list(islice(accounts, BATCH)):
+        fresh = _without_taken(batch, problems)
+        good += len(fresh)
+        passwords = (account["password"] for account in fresh)
+        to_reset += sum(not imported_hashes.source_of(stored) for stored in passwords if stored)
+        if dry_run or (problems and not skip_bad):
+            db.session.rollback()  # because no transaction is needed to read on
+        elif fresh:
+            _insert(fresh)
+    for problem in problems[:SHOWN_MAX]:
+        click.echo(problem, err=True)
+    if (hidden := len(problems) - SHOWN_MAX) > 0:
+        click.echo(f"and {hidden} more", err=True)
+    if problems and not skip_bad:
+        db.session.rollback()
+        total = good + len(problems)
+        raise click.ClickException(f"{len(problems)} bad rows of {total}: nothing was imported")
+    db.session.commit()
+    besides = f", {to_reset} of them must reset" if to_reset else ""
+    besides += f", {len(problems)} bad rows skipped" if problems else ""
+    ending = f"can be imported{besides}; nothing was written (--dry-run)" if dry_run else f"imported{besides}"
+    click.echo(f"{good} accounts {ending}")
 
 
-def _look_at(file: Path, notes: Notes, hashes: Hashes) -> int:
-    """Keep what is good, and say how many that are."""
-    good = 0
-    for batch in _batches(_accounts(file, hashes, notes)):
-        fresh = []
-        for line, account in batch:
-            if twice := _seen_before(line, account, notes):
-                notes.complain(line, twice)
-            else:
-                fresh.append((line, account))
-        taken = _taken([account for _, account in fresh])
-        for line, account in fresh:
-            clash = [kind for kind in IDENTITIES if taken[kind] & _spellings(account[kind])]
-            if clash:
-                notes.complain(line, f"there is an account with this {words(clash[0])} already")
-            else:
-                notes.keep(account)
-                good += 1
-    return good
+def _accounts(
+    file: Path, is_stock: bool, reset_unknown: bool, problems: list[str]
+) -> Iterator[tuple[int, Row]]:
+    """Yield each row that makes an account, with its line; note the problem of each other row."""
+    lines_of: dict[tuple[str, str], int] = {}  # by identity
+    # Bytes that are not UTF-8 become surrogates, which are refused with their line and column.
+    text = file.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+    bar = click.progressbar(text, label="Looking at it", file=sys.stderr, hidden=not sys.stderr.isatty())
+    with text, bar as lines:
+        for line, read in import_rows.read(file, iter(lines)):
+            try:
+                account = import_rows.as_account(read(), is_stock=is_stock, reset_unknown=reset_unknown)
+                for kind in IDENTITIES:
+                    if account[kind] and (other := lines_of.setdefault((kind, account[kind]), line)) != line:
+                        raise BadRow(f"the same {KIND_NAMES[kind]} as in line {other}")
+                yield line, account
+            except BadRow as bad:
+                problems.append(f"line {line}: {bad}")
 
 
-def _seen_before(line: int, account: dict[str, Any], notes: Notes) -> str | None:
-    for kind in IDENTITIES:
-        if account[kind] and (other := notes.other_line(line, kind, account[kind])):
-            return f"the same {words(kind)} as in line {other}"
-    return None
+def _without_taken(batch: list[tuple[int, Row]], problems: list[str]) -> list[Row]:
+    """Return the accounts whose identities no account in the database has; note the others' problem."""
+    taken = {kind: _taken(kind, [account for _, account in batch]) for kind in IDENTITIES}
+    fresh = []
+    for line, account in batch:
+        if clash := next((kind for kind in IDENTITIES if taken[kind] & _spellings(account[kind])), None):
+            problems.append(f"line {line}: there is an account with this {KIND_NAMES[clash]} already")
+        else:
+            fresh.append(account)
+    return fresh
 
 
-def _taken(accounts: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """Identities of these that accounts in the database have, by kind."""
-    found = {}
-    for kind in IDENTITIES:
-        forms = {spelling for account in accounts for spelling in _spellings(account[kind])}
-        column = getattr(User, kind)
-        stored = column if kind == "us_phone_number" else func.lower(column)
-        found[kind] = set(db.session.scalars(select(stored).where(stored.in_(forms))))
-    db.session.rollback()  # or PostgreSQL sees a transaction that does nothing for minutes
-    return found
+def _taken(kind: str, accounts: list[Row]) -> set[str]:
+    spellings = {spelling for account in accounts for spelling in _spellings(account[kind])}
+    column = getattr(User, kind)
+    stored = column if kind == "us_phone_number" else func.lower(column)
+    return set(db.session.scalars(select(stored).where(stored.in_(spellings))))
 
 
 def _spellings(form: str | None) -> set[str]:
-    """What the database may make of it in lower case: SQLite folds ASCII only, PostgreSQL all letters."""
+    """Return an identity as databases lower it: SQLite folds ASCII only, PostgreSQL all letters."""
     return {form, form.lower()} if form else set()
 
 
-def _write(notes: Notes, count: int) -> None:
+def _insert(accounts: list[Row]) -> None:
     try:
-        with bar(count, "Writing") as done:
-            for batch in _batches(notes.accounts()):
-                db.session.execute(insert(User.__table__), batch)  # type: ignore[arg-type]  # a table
-                done.update(len(batch))
-        db.session.commit()
+        db.session.execute(insert(User.__table__), accounts)  # type: ignore[arg-type]  # a table
     except IntegrityError:
-        db.session.rollback()
         raise click.ClickException(
             "an account was added meanwhile, or two identities are one to this database; nothing was imported"
         ) from None
-
-
-def _accounts(file: Path, hashes: Hashes, notes: Notes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each good row with its line. Bad ones go into `notes`."""
-    for line, row in import_files.rows(file):
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            yield line, import_rows.account(row, hashes)
-        except BadRow as bad:
-            notes.complain(line, str(bad))
-
-
-def _batches(rows: Iterator[Any]) -> Iterator[list[Any]]:
-    return iter(lambda: list(islice(rows, BATCH)), [])
-
-
-def _besides(notes: Notes) -> str:
-    reset = f", {notes.to_reset} of them must reset" if notes.to_reset else ""
-    return reset + (f", {notes.bad} bad rows skipped" if notes.bad else "")

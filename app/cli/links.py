@@ -6,13 +6,11 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import func, select, true
 
-from ..db import audit
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..recovery import link as links
 from ..recovery.link import OPEN, ResetLink
-from . import output
-from .lookup import account_of
+from . import admin
 
 
 @click.group("links")
@@ -28,11 +26,10 @@ def revoke(identity: str | None, everybodys: bool) -> None:
     """Cancel the links of the account with this IDENTITY. Passwords and sessions stay as they are."""
     if (identity is None) == (not everybodys):
         raise click.UsageError("give an identity, or --all")
-    user = account_of(identity) if identity else None
-    which = ResetLink.user_id == user.id if user else true()
-    usable = (which, *OPEN, ResetLink.expires_at > utcnow())
+    user = admin.account_of(identity) if identity else None
+    owned = ResetLink.user_id == user.id if user else true()
+    usable = (owned, *OPEN, ResetLink.expires_at > utcnow())
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))
-    links.revoke(which)
-    audit.record("admin", reason=f"links revoke {output.whoever()}"[:255], user_id=user.id if user else None)
-    db.session.commit()
+    links.revoke(owned)
+    admin.record("links revoke", user=user)
     click.echo(f"{count} link{'s' * (count != 1)} cancelled")

@@ -1,8 +1,8 @@
-"""What became of mail, for whoever is asked: shared by `outbox` and `users show`."""
+"""What became of mail: shared by `outbox` and `users show`."""
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, false, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from ..accounts.models import User
 from ..db import sealed
@@ -27,20 +27,8 @@ PROBLEMS = {
 }
 
 
-def about(user: User | None) -> tuple[list[str], list[ColumnElement[bool]]]:
-    """What can be said at once about an account that was asked for, and which mail is its own."""
-    if user is None:
-        said = "No account has this identity: requests for it get the usual answer, and no mail."
-        return [said], [false()]
-    why_not = user.why_not_recoverable()
-    answers = [f"It stands for account {user.id}, {user.email}."]
-    if why_not:
-        answers.append(f"No reset mail goes to it: {why_not}.")
-    return answers, [of(user)]
-
-
 def of(user: User) -> ColumnElement[bool]:
-    """Which mail is this account's: also what was asked for with its identities, and not tried yet."""
+    """Select an account's mail, including requests with its identities that no worker has tried."""
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
     kinds = [asking.mail for asking in ASKINGS.values()]
     untried = [sealed.keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
@@ -51,10 +39,9 @@ def of(user: User) -> ColumnElement[bool]:
 
 
 def row(message: OutboxMessage, held: str | None) -> Row:
-    fate = message.state
-    if message.state == "waiting" and held:
-        fate = "held"
-    if db.session.scalar(select(OutboxMessage.id).where(OutboxMessage.id == message.id, in_hand())):
+    """Return a message for a table. `held`: why no mail can go out."""
+    fate = "held" if message.state == "waiting" and held else message.state
+    if db.session.scalar(select(in_hand()).where(OutboxMessage.id == message.id)):
         fate = "being sent"
     user = message.user_id and db.session.get(User, message.user_id)
     return {
@@ -69,17 +56,18 @@ def row(message: OutboxMessage, held: str | None) -> Row:
 
 
 def in_hand() -> ColumnElement[bool]:
-    """A worker is trying it now."""
+    """Select messages that a worker is sending now."""
     longest = utcnow(current().RECOVERY_MAIL_LEASE.total_seconds())  # further only if the clock was set back
     return and_(OutboxMessage.claim.is_not(None), OutboxMessage.due_at.between(utcnow(), longest))
 
 
 def held() -> str | None:
-    """Why no mail can go out, if every worker that was seen says so."""
+    """Return why no mail can go out, if all running workers say so."""
     troubles = heartbeat.workers()
     return troubles[0] if troubles and all(troubles) else None
 
 
 def problems(held: str | None) -> list[str]:
+    """Return what keeps all mail from going out in time."""
     words = {**PROBLEMS, health.MAIL_HELD: f"All mail is held: {held}."} if held else PROBLEMS
     return [words[problem] for problem in health.look().problems]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
-from sqlalchemy import select, update
+from sqlalchemy import false, select, update
 
 from ..accounts.datastore import find_account
+from ..accounts.models import User
 from ..db import audit
 from ..db.clock import utcnow
 from ..db.engine import change, db
@@ -16,10 +18,11 @@ from ..db.sealed import Unreadable
 from ..mail.outbox import OutboxMessage
 from ..recovery import issuing
 from ..recovery.link import ResetLink
-from . import mail_report, output
+from . import admin, mail_report
 from .output import Row, format_option, write_fields, write_json, write_table
 
 LISTED_MAX = 50
+CONTENT_SHOWN = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
 UNSETTLED = ("waiting", "given_up")
 STATES = (*UNSETTLED, "sent", "dropped")
 
@@ -38,14 +41,13 @@ def group() -> None:
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """Mails, the newest first, with what became of them and why; and what stops all mail."""
     user = find_account(identity) if identity else None
-    answers, which = mail_report.about(user) if identity else ([], [])
-    if state:
-        which.append(OutboxMessage.state == state)
-    query = select(OutboxMessage).where(*which).order_by(OutboxMessage.id.desc()).limit(limit)
+    filters = [OutboxMessage.state == state] if state else []
+    if identity:
+        filters.append(mail_report.of(user) if user else false())
+    query = select(OutboxMessage).where(*filters).order_by(OutboxMessage.id.desc()).limit(limit)
     held = mail_report.held()
     rows = [mail_report.row(message, held) for message in db.session.scalars(query)]
-    if user and not rows:
-        answers.append("There is no mail to it: nobody asked for one, or it is long ago.")
+    answers = list(_answers(user, has_mail=bool(rows))) if identity else []
     problems = mail_report.problems(held)
     if form == "json":
         write_json({"problems": problems, "answers": answers, "messages": rows})
@@ -55,13 +57,24 @@ def list_messages(identity: str | None, state: str | None, limit: int, form: str
     write_table([_in_words(row) for row in rows])
 
 
+def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
+    if user is None:
+        yield "No account has this identity: requests for it get the usual answer, and no mail."
+        return
+    yield f"It stands for account {user.id}, {user.email}."
+    if why_not := user.why_not_recoverable():
+        yield f"No reset mail goes to it: {why_not}."
+    if not has_mail:
+        yield "There is no mail to it: nobody asked for one, or it is long ago."
+
+
 @group.command()
 @click.argument("number", type=int)
 @format_option
 @with_appcontext
 def show(number: int, form: str) -> None:
     """Everything about one mail but its text."""
-    message = _found(number)
+    message = _message(number)
     row = {**mail_report.row(message, mail_report.held()), **_details(message)}
     if form == "json":
         write_json(row)
@@ -87,35 +100,30 @@ def discard(numbers: tuple[int, ...]) -> None:
     _decide(numbers, "mail_discarded", "will not be sent", **ended, settled_at=utcnow(), claim=None)
 
 
-def _decide(numbers: tuple[int, ...], event: str, said: str, **values: Any) -> None:
-    """Change each mail that is not settled and in no worker's hand. Exits 1 when there was another."""
+def _decide(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -> None:
+    """Change each mail that is not settled and that no worker sends now. Exits 1 if there was another."""
     refused = False
+    unsettled = update(OutboxMessage).where(
+        OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None)
+    )
     for number in numbers:
-        message = _found(number)
-        unsettled = (
-            OutboxMessage.state.in_(UNSETTLED),
-            OutboxMessage.sealed.is_not(None),
-            ~mail_report.in_hand(),
-        )
-        if change(update(OutboxMessage).where(OutboxMessage.id == number, *unsettled).values(**values)):
+        message = _message(number)
+        if change(unsettled.where(OutboxMessage.id == number, ~mail_report.in_hand()).values(**values)):
             if event == "mail_discarded":
                 issuing.on_settled(message, "given_up")
-            audit.record(event, reason=output.whoever(), user_id=message.user_id)
-            click.echo(f"mail {number} {said}")
+            audit.record(event, reason=admin.whoever(), user_id=message.user_id)
+            click.echo(f"mail {number} {outcome}")
         else:
             refused = True
-            click.echo(
-                f"mail {number} can not be changed: {mail_report.row(message, None)['fate']}", err=True
-            )
+            state = mail_report.row(message, None)["fate"]
+            click.echo(f"mail {number} can not be changed: {state}", err=True)
         db.session.commit()
     if refused:
         raise click.exceptions.Exit(1)
 
 
 def _in_words(row: Row) -> Row:
-    """For people: no word of theirs has an underscore."""
-    words = {name: row[name].replace("_", " ") for name in ("mail", "fate")}
-    return {**row, **words}
+    return row | {name: row[name].replace("_", " ") for name in ("mail", "fate")}
 
 
 def _details(message: OutboxMessage) -> Row:
@@ -126,11 +134,10 @@ def _details(message: OutboxMessage) -> Row:
         details["next_attempt"] = message.due_at
     if message.sealed:
         try:
-            said = message.content
+            content = message.content
         except Unreadable as error:
-            said = {"sealed": str(error)}
-        shown = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
-        details |= {name: said[name] for name in shown if name in said}
+            content = {"sealed": str(error)}
+        details |= {name: content[name] for name in CONTENT_SHOWN if name in content}
     link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
     if link is not None:
         details["link_sent_to"] = link.email
@@ -139,7 +146,7 @@ def _details(message: OutboxMessage) -> Row:
     return details
 
 
-def _found(number: int) -> OutboxMessage:
+def _message(number: int) -> OutboxMessage:
     message = db.session.get(OutboxMessage, number)
     if message is None:
         raise click.ClickException(f"there is no mail {number}")

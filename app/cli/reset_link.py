@@ -12,14 +12,12 @@ from flask.cli import with_appcontext
 from sqlalchemy import select
 
 from ..accounts.models import User
-from ..db import audit
 from ..db.engine import db
 from ..recovery import issuing
 from ..recovery.link import ResetLink, derive_tokens
 from ..web import clients
 from ..web.logging import redact_line
-from . import output
-from .lookup import account_of
+from . import admin
 from .output import format_option, write_json
 
 REASON_LENGTH_MAX = 150  # with the command and who typed it, it fits in an event
@@ -45,7 +43,7 @@ def _said(_context: Any, _option: Any, reason: str) -> str:
 @with_appcontext
 def reset_link(identity: str, reason: str, form: str) -> None:
     """Make a link to hand over, with a QR code. It works once, as mailed ones do."""
-    user = account_of(identity)
+    user = admin.account_of(identity)
     if why_not := user.why_not_recoverable():
         raise click.ClickException(f"this account can not be recovered: {why_not}")
     token, link = _new_link(user, reason)
@@ -64,9 +62,7 @@ def _new_link(user: User, reason: str) -> tuple[str, ResetLink]:
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     token = derive_tokens(secrets.token_bytes(32))[0]
     link = issuing.add(user, clients.BROWSER, token)
-    said = f"users reset-link {output.whoever()}: {redact_line(reason)}"
-    audit.record("admin", reason=said[:255], user_id=user.id)
-    db.session.commit()
+    admin.record("users reset-link", redact_line(reason), user)
     return token, link
 
 

@@ -1,10 +1,10 @@
-"""What is kept no longer: links, mails, events and refresh tokens, after the RECOVERY_KEEP_* settings.
+"""`manage.py purge`: deletes links, mails, events and refresh tokens after the RECOVERY_KEEP_* settings.
 
-In small batches with a commit each, so nobody who asks waits for it; what is deleted is looked at again by
-the statement that deletes it: it may run at any time, twice at once, and be killed at any time. These stay:
+Small batches with a commit each let other writers pass. The statement that deletes a row checks it again, so
+purges may run at any time, beside each other, and be killed. These rows stay:
 
     a link that is open or counted, or whose mail may still be sent
-    a mail that waits or is counted, or whose link is kept (that would pass for one that was handed over)
+    a mail that waits or is counted, or whose link is kept (which would pass for one that was handed over)
     an event that is not in the totals of /metrics
 """
 
@@ -20,7 +20,7 @@ from flask.cli import with_appcontext
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
 from ..accounts.models import FsRefreshTracker
-from ..db import audit, event_totals
+from ..db import event_totals
 from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import change, db
@@ -28,40 +28,39 @@ from ..mail.budget import DAY_SECONDS
 from ..mail.outbox import OutboxMessage
 from ..recovery.link import ResetLink
 from ..settings import current
-from . import output
+from . import admin
 from .output import format_option, write_json, write_table
 
 BATCH = 100
 PAUSE_SECONDS_MIN = 0.005
-PAUSES = 4  # who waits for SQLite's lock looks for it in steps of up to a tenth of a second
+PAUSES = 4  # a writer that waits for SQLite's lock polls it every few milliseconds
 
 
 class Kind(NamedTuple):
-    """What may go: the rows of `table` that fit, found by the index of `by`."""
+    """Rows that may be deleted."""
 
     name: str
     table: Any
-    by: Any
+    by: Any  # the column whose index finds them
     which: tuple[ColumnElement[bool], ...]
 
 
 def count() -> dict[str, int]:
-    """How many of each would go now."""
+    """Return how many rows of each kind a purge would delete now."""
     return {
-        kind.name: db.session.scalar(select(func.count()).select_from(kind.table).where(*kind.which)) or 0
-        for kind in _kinds()
+        kind.name: db.session.scalar(select(func.count(kind.by)).where(*kind.which)) or 0 for kind in _kinds()
     }
 
 
 def run() -> dict[str, int]:
-    """Delete them, and return how many of each there were. Commits."""
+    """Delete them, and return how many there were of each kind. Commits."""
     while event_totals.fold(least=1):
         pass
     return {kind.name: sum(_batches(kind)) for kind in _kinds()}
 
 
 def _batches(kind: Kind) -> Iterator[int]:
-    """After each, whoever else wants to write has several times as long as it took."""
+    """Delete batch after batch, and leave other writers a pause several times as long as each took."""
     while True:
         began = time.monotonic()
         some = select(kind.table.id).where(*kind.which).order_by(kind.by).limit(BATCH)
@@ -76,30 +75,18 @@ def _batches(kind: Kind) -> Iterator[int]:
 
 
 def _kinds() -> list[Kind]:
-    """In the order in which they go: a link before its mail."""
-    now = db.session.scalars(select(utcnow())).one()
-    settings = current()
-    # What budget.py counts, whatever is set.
-    counted = timedelta(seconds=DAY_SECONDS) + settings.RECOVERY_MAIL_COOLDOWN
-    links, mails, dead = (
-        now - max(kept, counted)
-        for kept in (
-            settings.RECOVERY_KEEP_LINKS,
-            settings.RECOVERY_KEEP_MAILS,
-            settings.RECOVERY_KEEP_DEAD_LETTERS,
-        )
-    )
+    """Return all kinds in the order in which they are deleted: a link before its mail."""
+    now, settings = db.session.scalars(select(utcnow())).one(), current()
+    counted = now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN  # by budget.py, always
+    links = min(now - settings.RECOVERY_KEEP_LINKS, counted)
+    mails = min(now - settings.RECOVERY_KEEP_MAILS, counted)
+    dead = min(now - settings.RECOVERY_KEEP_DEAD_LETTERS, counted)
     tokens_end: Any = FsRefreshTracker.expires_at
     return [
         Kind("links", ResetLink, ResetLink.issued_at, _old_links(now, links, dead)),
-        *(
-            Kind(name, OutboxMessage, OutboxMessage.due_at, _old_mails(now, state, before, links))
-            for name, state, before in (
-                ("mails", "sent", mails),
-                ("mails_not_sent", "dropped", mails),
-                ("dead_letters", "given_up", dead),
-            )
-        ),
+        Kind("mails", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "sent", mails, links)),
+        Kind("mails_not_sent", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "dropped", mails, links)),
+        Kind("dead_letters", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "given_up", dead, links)),
         Kind("events", RecoveryEvent, RecoveryEvent.at, _old_events(now - settings.RECOVERY_KEEP_EVENTS)),
         Kind("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
     ]
@@ -136,12 +123,11 @@ def _old_events(before: datetime) -> tuple[ColumnElement[bool], ...]:
 def purge(dry_run: bool, form: str) -> None:
     """Delete links, mails and events that are kept no longer. Safe at any time, and while all runs."""
     gone = count() if dry_run else run()
-    said = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in gone.items() if number)
-    if said and not dry_run:
-        audit.record("admin", reason=f"purge {output.whoever()}: {said}"[:255])
-        db.session.commit()
+    numbers = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in gone.items() if number)
+    if numbers and not dry_run:
+        admin.record("purge", numbers)
     if form == "json":
         write_json({"dry_run": dry_run, "deleted": gone})
         return
-    what = "would_go" if dry_run else "deleted"
-    write_table([{"what": name.replace("_", " "), what: number} for name, number in gone.items()])
+    column = "would_go" if dry_run else "deleted"
+    write_table([{"what": name.replace("_", " "), column: number} for name, number in gone.items()])

@@ -21,8 +21,8 @@ from ..mail.outbox import OutboxMessage
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, mail_report
-from .lookup import find
-from .output import Row, write_fields, write_table
+from .admin import find
+from .output import KIND_NAMES, Row, as_time, write_fields, write_table
 
 SHOWN = 10  # of links, mails and events each, the newest
 # The ends of a link, and what the person should hear.
@@ -35,10 +35,21 @@ ENDS = {
     "open": "The newest link works until {at}.",
     "handed over": "The newest link was handed over by an admin, and works until {at}.",
 }
+# What became of the mail, after "A link was asked for at ...".
+MAILS = {
+    "sent": ", and the relay took the mail. Is it in the spam folder? The relay's log knows it by its"
+    " Message-ID (manage.py outbox show {id}).",
+    "untried": ", and the mail waits for its first attempt.",
+    "waiting": "; the mail was tried {attempts} times and waits for the next: {reason}",
+    "held": ". All mail is held: {reason}",
+    "being sent": ", and the mail is being sent right now.",
+    "given_up": ", and the mail was given up: {reason}. To send it now: manage.py outbox retry {id}",
+    "dropped": ", and no mail was sent: {reason}.",
+}
 
 
 def story_of(identity: str) -> dict[str, Any]:
-    """All that is known about what somebody typed: the answers first."""
+    """Return all that is known about an identity, the answers first."""
     user, held = find(identity), mail_report.held()
     story: dict[str, Any] = {"problems": mail_report.problems(held), "answers": [], "account": None}
     try:
@@ -46,22 +57,17 @@ def story_of(identity: str) -> dict[str, Any]:
     except limits.NotSeen as error:
         story |= {"limits": None, "why_no_limits": str(error)}
     if user is None:
-        return {**story, "answers": [_why_nobody(identity)]}
-    found = {
-        "links": [_link(link, user) for link in _newest(ResetLink, *_mailed_to(user))],
-        "mails": [mail_report.row(message, held) for message in _newest(OutboxMessage, mail_report.of(user))],
-        "events": [events.row(event) for event in _newest(RecoveryEvent, RecoveryEvent.user_id == user.id)],
-    }
-    return {
-        **story,
-        "account": _account(user),
-        **found,
-        "answers": list(_answers(user, found, story["limits"])),
-    }
+        return story | {"answers": [_why_nobody(identity)]}
+    story["account"] = _account(user)
+    story["links"] = [_link(link, user) for link in _newest(ResetLink, *_mailed_to(user))]
+    story["mails"] = [mail_report.row(mail, held) for mail in _newest(OutboxMessage, mail_report.of(user))]
+    of_user = RecoveryEvent.user_id == user.id
+    story["events"] = [events.row(event) for event in _newest(RecoveryEvent, of_user)]
+    return story | {"answers": list(_answers(user, story))}
 
 
 def write(story: dict[str, Any]) -> None:
-    """For people."""
+    """Write it for people."""
     for line in (*story["problems"], *story["answers"]):
         click.echo(line)
     if story["account"] is None:
@@ -77,52 +83,39 @@ def write(story: dict[str, Any]) -> None:
 
 
 def _why_nobody(identity: str) -> str:
-    known = identities.known_as(identity)
-    if known is None:
-        return "No account can have that as an identity: requests for it get the usual answer, and no mail."
-    column, form = known
-    kind = {"email": "address", "username": "username"}.get(column, "phone number")
-    return f"No account has the {kind} {form}: requests for it get the usual answer, and no mail."
+    consequence = "requests for it get the usual answer, and no mail."
+    if known := identities.known_as(identity):
+        kind, form = KIND_NAMES[known[0]], known[1]
+        return f"No account has the {kind} {form}: {consequence}"
+    return f"No account can have that as an identity: {consequence}"
 
 
-def _answers(user: User, found: dict[str, list[Row]], counted: list[Row] | None) -> Iterator[str]:
-    """What to tell the person who asks, in the order in which it matters."""
+def _answers(user: User, story: dict[str, Any]) -> Iterator[str]:
+    """Yield what to tell the person who asks, in the order in which it matters."""
     if why_not := user.why_not_recoverable():
         yield f"No reset mail goes to this account: {why_not}."
     else:
         yield from _of_budget(user)
     if not current().sends_mail:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
-    instructions = [mail for mail in found["mails"] if mail["mail"] == "reset_instructions"]
+    instructions = [mail for mail in story["mails"] if mail["mail"] == "reset_instructions"]
     if instructions:
         yield _of_mail(instructions[0])
     elif current().sends_mail:
         yield "Nobody asked for a link for this account, or it is long ago."
-    for link in found["links"][:1]:
-        yield ENDS[link["state"]].format(at=_time(link["until"]))
-    if any(row["is_over"] for row in counted or ()):
+    for link in story["links"][:1]:
+        yield ENDS[link["state"]].format(at=as_time(link["until"]))
+    if any(row["is_over"] for row in story["limits"] or ()):
         yield "Requests with its identities are refused right now, since there were too many (Limits, below)."
 
 
 def _of_mail(mail: Row) -> str:
-    asked, why = f"A link was asked for at {_time(mail['asked_for'])}", mail["reason"]
-    said = {
-        "sent": f"{asked}, and the relay took the mail. Is it in the spam folder? The relay's log knows it by"
-        f" its Message-ID (manage.py outbox show {mail['id']}).",
-        "waiting": f"{asked}, and the mail waits for its first attempt."
-        if not mail["attempts"]
-        else f"{asked}; the mail was tried {mail['attempts']} times and waits for the next: {why}",
-        "held": f"{asked}. All mail is held: {why}",
-        "being sent": f"{asked}, and the mail is being sent right now.",
-        "given_up": f"{asked}, and the mail was given up: {why}."
-        f" To send it now: manage.py outbox retry {mail['id']}",
-        "dropped": f"{asked}, and no mail was sent: {why}.",
-    }
-    return said[mail["fate"]]
+    fate = "untried" if mail["fate"] == "waiting" and not mail["attempts"] else mail["fate"]
+    return f"A link was asked for at {as_time(mail['asked_for'])}" + MAILS[fate].format_map(mail)
 
 
 def _of_budget(user: User) -> Iterator[str]:
-    """Why a request right now would get no mail."""
+    """Yield why a request right now would get no mail."""
     settings = current()
     now = db.session.scalars(select(utcnow())).one()
     since = now - max(timedelta(seconds=DAY_SECONDS), settings.RECOVERY_MAIL_COOLDOWN)
@@ -177,15 +170,12 @@ def _link(link: ResetLink, user: User) -> Row:
 
 
 def _state_of(link: ResetLink, user: User) -> tuple[str, datetime]:
-    for state, at in (
-        ("used", link.redeemed_at),
-        ("superseded", link.superseded_at),
-        ("revoked", link.revoked_at),
-    ):
+    """Return the link's state, and when it ended or will end."""
+    ends = {"used": link.redeemed_at, "superseded": link.superseded_at, "revoked": link.revoked_at}
+    for state, at in ends.items():
         if at:
             return state, at
-    is_over = db.session.scalar(select(ResetLink.expires_at <= utcnow()).where(ResetLink.id == link.id))
-    if is_over:
+    if db.session.scalar(select(ResetLink.expires_at <= utcnow()).where(ResetLink.id == link.id)):
         return "expired", link.expires_at
     if not link.is_usable(user):
         return "void", link.expires_at
@@ -193,7 +183,7 @@ def _state_of(link: ResetLink, user: User) -> tuple[str, datetime]:
 
 
 def _mailed_to(user: User) -> tuple[Any, ...]:
-    """An account's links, without those whose mail was given up."""
+    """Select an account's links, without those whose mail was given up."""
     return ResetLink.user_id == user.id, ResetLink.undelivered_at.is_(None)
 
 
@@ -202,12 +192,7 @@ def _newest(model: Any, *which: Any) -> Any:
 
 
 def _without_account(row: Row) -> Row:
-    """On this screen everything is of one account."""
     return {name: value for name, value in row.items() if name not in ("account", "outcome", "request")}
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%SZ}"
 
 
 def _span(pause: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""Flask-Security's `users` and `roles`, and ours. What an admin does there is an event."""
+"""`manage.py users` and `roles`: Flask-Security's commands and ours. Each change is an event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import click
 from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
 
-from ..db import audit
 from ..db.engine import db
 from ..mail import outbox
 from ..recovery import link as links
@@ -19,11 +18,13 @@ from ..recovery.link import ResetLink
 from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients
-from . import import_users, output, reset_link, support
-from .lookup import account_of, find
+from . import admin, import_users, reset_link, support
+from .admin import account_of
 from .output import format_option, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
+WHAT_FOLLOWS = "A link is asked for. Whether its mail goes out: manage.py users show {}"
+HAND_OVER = 'To hand over a link: manage.py users reset-link {} --reason "..."'
 
 
 @users.command("send-reset")
@@ -33,10 +34,11 @@ def send_reset(identity: str) -> None:
     """Mail somebody a link, as if they had asked. Whoever helps never sees the link or the password."""
     user = account_of(identity)
     if not current().sends_mail:
-        raise click.ClickException(f"no mail is sent (MAIL_SERVER is empty). {_hand_over(identity)}")
+        hint = HAND_OVER.format(shlex.quote(identity))
+        raise click.ClickException(f"no mail is sent (MAIL_SERVER is empty). {hint}")
     _enqueue_reset(user.email)
     db.session.commit()
-    click.echo(_what_follows(identity))
+    click.echo(WHAT_FOLLOWS.format(shlex.quote(identity)))
 
 
 @users.command()
@@ -63,15 +65,8 @@ def force_reset(identity: str) -> None:
     _enqueue_reset(user.email)
     db.session.commit()
     click.echo("The password works no longer, and the account is signed out everywhere.")
-    click.echo(_what_follows(identity) if current().sends_mail else _hand_over(identity))
-
-
-def _what_follows(identity: str) -> str:
-    return f"A link is asked for. Whether its mail goes out: manage.py users show {shlex.quote(identity)}"
-
-
-def _hand_over(identity: str) -> str:
-    return f'To hand over a link: manage.py users reset-link {shlex.quote(identity)} --reason "..."'
+    hint = WHAT_FOLLOWS if current().sends_mail else HAND_OVER
+    click.echo(hint.format(shlex.quote(identity)))
 
 
 def _enqueue_reset(identity: str) -> None:
@@ -79,32 +74,27 @@ def _enqueue_reset(identity: str) -> None:
     outbox.enqueue(mail, same=deduplication_key(mail, identity), identity=identity, client=clients.BROWSER)
 
 
-users.add_command(import_users.import_users)
-users.add_command(reset_link.reset_link)
+def _record_event_of(group: click.Group, command: click.Command) -> None:
+    """Let the command leave an event after it has done its work."""
+    work: Any = command.callback
 
-
-def _recorded(group: str, command: click.Command) -> None:
-    """Let the command leave an event once it has done what it does."""
-    act: Any = command.callback
-
-    @wraps(act)
+    @wraps(work)
     @with_appcontext
-    def act_and_record(**given: Any) -> Any:
-        done = act(**given)
-        if given.get("dry_run"):
-            return done
-        names = [given.get("user"), given.get("identity"), *(given.get("attributes") or ())]
-        found = (find(str(name).partition(":")[2] or str(name)) for name in names if name)
-        user = next((account for account in found if account), None)
-        what = f"{group} {command.name} {output.whoever()}"
-        audit.record("admin", reason=what[:255], user_id=user.id if user else None)
-        db.session.commit()
-        return done
+    def work_and_record(**options: Any) -> Any:
+        result = work(**options)
+        if not options.get("dry_run"):
+            # Flask-Security names accounts as `user`, and `users create` as email:... among attributes.
+            names = [options.get("user"), options.get("identity"), *(options.get("attributes") or ())]
+            accounts = (admin.find(str(name).partition(":")[2] or str(name)) for name in names if name)
+            admin.record(f"{group.name} {command.name}", user=next(filter(None, accounts), None))
+        return result
 
-    command.callback = act_and_record
+    command.callback = work_and_record
 
 
+users.add_command(import_users.import_users)
 for _group in (users, roles):
     for _command in _group.commands.values():
-        if _command not in (show, reset_link.reset_link):  # changes nothing; says why in an event of its own
-            _recorded(str(_group.name), _command)
+        if _command is not show:  # it changes nothing
+            _record_event_of(_group, _command)
+users.add_command(reset_link.reset_link)  # its event says why
