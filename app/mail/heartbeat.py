@@ -16,7 +16,6 @@ from sqlalchemy import String, case, delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ..db import event_totals
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
 from ..db.engine import Model, change, db
 from ..settings import current
@@ -116,7 +115,6 @@ class Presence:
             log.warning("the database's clock was set back: %s mails are due again", mended)
         db.session.commit()
         self.clock = clock
-        event_totals.fold()
         self.signed = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
