@@ -21,7 +21,6 @@ from passlib.context import CryptContext
 
 from app import create_app
 from app.accounts import hashing
-from app.db import event_totals
 from app.db.engine import db
 
 PASSWORD = "the one password of all"  # noqa: S105  # of nobody
@@ -218,8 +217,6 @@ def fill(uri: str, users: int) -> None:
             table: is_in.insert(table, count, columns) for table, count, columns in rows(is_in, users, hashed)
         }
         (fill_sqlite if is_in.is_sqlite else fill_postgresql)(uri, whole)
-        while event_totals.fold(least=1):  # as the worker does all the time
-            pass
         db.session.remove()
         db.engine.dispose()
 

@@ -152,16 +152,16 @@ def as_page(moments: list[Numbers]) -> str:
         "dead letters": f"{last['sparekey_mails', 'given_up']:.0f}",
     }
     panels = (
-        panel("The way to a new password", "sparekey_events_total", bars(funnel(last))),
+        panel("The way to a new password", "sparekey_events_last_hour", bars(funnel(last))),
         panel(
             "Refused",
-            'sparekey_events_total{kind=~"refused|password_refused"}',
+            'sparekey_events_last_hour{kind=~"refused|password_refused"}',
             bars(refusals(last), "#b3372f"),
         ),
         panel("Mails that wait", "sparekey_mails, each second", lines(moments)),
         panel(
             "From the request until the relay had the mail",
-            "sparekey_delivery_seconds, reset instructions",
+            "sparekey_deliveries_last_hour, reset instructions",
             bars(delivery(last), "#3d8361"),
         ),
     )
@@ -174,7 +174,7 @@ def panel(title: str, metric: str, drawing: str) -> str:
 
 
 def funnel(last: Numbers) -> list[tuple[str, float]]:
-    return [(words, last["sparekey_events_total", kind, reason]) for words, kind, reason in FUNNEL]
+    return [(words, last["sparekey_events_last_hour", kind, reason]) for words, kind, reason in FUNNEL]
 
 
 def refusals(last: Numbers) -> list[tuple[str, float]]:
@@ -189,7 +189,7 @@ def delivery(last: Numbers) -> list[tuple[str, float]]:
     found = [
         (float(label[1]), n)
         for label, n in last.items()
-        if label[0] == "sparekey_delivery_seconds_bucket" and label[2] == "reset_instructions"
+        if label[0] == "sparekey_deliveries_last_hour" and label[2] == "reset_instructions"
     ]
     rows, below = [], 0.0
     for bound, upto in sorted(found):

@@ -33,7 +33,7 @@ EPOCH = datetime(2020, 1, 1)  # long ago
 
 
 # They have a row for each worker, and for each kind of event.
-SMALL = ("worker_sign", "event_total")
+SMALL = ("worker_sign",)
 
 Seen = dict[str, Any]
 

@@ -79,7 +79,6 @@ def test_what_only_commands_and_mails_need_is_not_in_a_server() -> None:
         "prometheus_client",
         "qrcode",
         "app.cli",
-        "app.pages.prometheus",
     }
 
 

@@ -5,7 +5,6 @@ purges may run at any time, beside each other, and be killed. These rows stay:
 
     a link that is open or counted, or whose mail may still be sent
     a mail that waits or is counted, or whose link is kept (which would pass for one that was handed over)
-    an event that is not in the totals of /metrics
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from flask.cli import with_appcontext
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
 from ..accounts.models import FsRefreshTracker
-from ..db import event_totals
 from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import change, db
@@ -54,8 +52,6 @@ def count() -> dict[str, int]:
 
 def run() -> dict[str, int]:
     """Delete them, and return how many there were of each kind. Commits."""
-    while event_totals.fold(least=1):
-        pass
     return {kind.name: sum(_batches(kind)) for kind in _kinds()}
 
 
@@ -81,13 +77,19 @@ def _kinds() -> list[Kind]:
     links = min(now - settings.RECOVERY_KEEP_LINKS, counted)
     mails = min(now - settings.RECOVERY_KEEP_MAILS, counted)
     dead = min(now - settings.RECOVERY_KEEP_DEAD_LETTERS, counted)
+    events = now - settings.RECOVERY_KEEP_EVENTS
     tokens_end: Any = FsRefreshTracker.expires_at
     return [
         Kind("links", ResetLink, ResetLink.issued_at, _old_links(now, links, dead)),
         Kind("mails", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "sent", mails, links)),
         Kind("mails_not_sent", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "dropped", mails, links)),
         Kind("dead_letters", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "given_up", dead, links)),
-        Kind("events", RecoveryEvent, RecoveryEvent.at, _old_events(now - settings.RECOVERY_KEEP_EVENTS)),
+        Kind(
+            "events",
+            RecoveryEvent,
+            RecoveryEvent.at,
+            (RecoveryEvent.at < now - settings.RECOVERY_KEEP_EVENTS,),
+        ),
         Kind("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
     ]
 
@@ -108,12 +110,6 @@ def _old_mails(
     link = select(ResetLink.id).where(ResetLink.message_id == OutboxMessage.id, is_kept)
     is_old = (OutboxMessage.due_at < before, OutboxMessage.settled_at < before)
     return OutboxMessage.state == state, *is_old, ~link.exists()
-
-
-def _old_events(before: datetime) -> tuple[ColumnElement[bool], ...]:
-    """Never the newest: SQLite would give its number to another, which /metrics would take for counted."""
-    newest = db.session.scalar(select(func.max(RecoveryEvent.id))) or 0
-    return RecoveryEvent.at < before, RecoveryEvent.id <= min(event_totals.mark(), newest - 1)
 
 
 @click.command()

@@ -13,7 +13,6 @@ from sqlalchemy import String, delete, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ..db import event_totals
 from ..db.clock import utcnow
 from ..db.engine import Model, change, db, inserts
 
@@ -66,7 +65,6 @@ class Presence:
         long_ago, later = utcnow(-SIGN_KEPT_SECONDS), utcnow(SIGN_LOST_SECONDS)
         change(delete(WorkerSign).where(or_(WorkerSign.seen_at < long_ago, WorkerSign.seen_at > later)))
         db.session.commit()
-        event_totals.fold()
         return SIGN_SECONDS
 
     def __exit__(self, *_: object) -> None:

@@ -1,21 +1,45 @@
-"""/metrics, in Prometheus's format: what happened, what waits, what is wrong.
+"""Prometheus metrics: what happened in the last hour, what waits, and what is wrong.
 
-All of it is computed from the database when it is asked for, so it is right with any number of web processes
-and workers, whichever of them answers. No account, no address and no text that anybody typed is in it. But
-who reads it often sees whether a mail goes out after a request, and so whether there is an account: it is for
-whoever holds RECOVERY_METRICS_TOKEN, and for nobody while that is empty.
+Every value is a gauge, read from the database at each scrape, so every web process gives the same answer. No
+value names an account or holds typed text. But a frequent reader sees whether a request led to a mail, and so
+whether an account exists: only a reader with RECOVERY_METRICS_TOKEN gets an answer.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from http import HTTPStatus
 
 from flask import Blueprint, Flask, Response, abort, request
 from flask.typing import ResponseReturnValue
+from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
+from ..db import audit
+from ..db.audit import RecoveryEvent
+from ..db.clock import utcnow
+from ..db.engine import db
+from ..mail import heartbeat
+from ..mail.outbox import OutboxMessage
 from ..settings import current
+from . import health
 
+METRICS = {
+    "sparekey_database_up": "1 if the database answers. If not, this is the only metric.",
+    "sparekey_events_last_hour": "Events of the audit trail.",
+    "sparekey_deliveries_last_hour": "Mails that the mail server accepted within `le` seconds.",
+    "sparekey_mails": "Mails that are not settled.",
+    "sparekey_oldest_mail_seconds": "Age of the oldest of them.",
+    "sparekey_workers": "Workers seen within the last minute.",
+    "sparekey_problem": "1 if /readyz reports it.",
+}
+HOUR_SECONDS = 3600
+# Their reasons are fixed words. The reason of another kind is free text, which may name a person.
+KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "refused", "password_refused", "not_me")
+DELIVERY_BOUNDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
+
+Sample = tuple[str, dict[str, str], float]  # name, labels, value
 blueprint = Blueprint("metrics", __name__)
 
 
@@ -28,10 +52,86 @@ def show() -> ResponseReturnValue:
     token = current().RECOVERY_METRICS_TOKEN
     if not token:
         abort(HTTPStatus.NOT_FOUND)
-    given = request.headers.get("Authorization", "").encode("latin-1", "replace")
-    if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-        words, asked = "Give RECOVERY_METRICS_TOKEN as a bearer token.\n", {"WWW-Authenticate": "Bearer"}
-        return Response(words, HTTPStatus.UNAUTHORIZED, asked, content_type="text/plain; charset=utf-8")
-    from . import prometheus  # Prometheus's library is in memory only where somebody reads them
+    authorization = request.headers.get("Authorization", "").encode("latin-1", "replace")
+    if not hmac.compare_digest(authorization, f"Bearer {token}".encode()):
+        refusal, challenge = (
+            "Give RECOVERY_METRICS_TOKEN as a bearer token.\n",
+            {"WWW-Authenticate": "Bearer"},
+        )
+        return Response(refusal, HTTPStatus.UNAUTHORIZED, challenge, content_type="text/plain; charset=utf-8")
+    try:
+        samples = [*_events(), *_deliveries(), *_mails(), *_health()]
+    except SQLAlchemyError:
+        db.session.rollback()
+        samples = []
+    return _exposition([("sparekey_database_up", {}, bool(samples)), *samples])
 
-    return Response(prometheus.exposed(), content_type=prometheus.CONTENT_TYPE_LATEST)
+
+def _exposition(samples: list[Sample]) -> Response:
+    import prometheus_client  # only a server that is scraped needs it
+
+    registry = prometheus_client.CollectorRegistry()
+    gauges: dict[str, prometheus_client.Gauge] = {}
+    for name, labels, value in samples:
+        if name not in gauges:
+            gauges[name] = prometheus_client.Gauge(name, METRICS[name], labels, registry=registry)
+        (gauges[name].labels(**labels) if labels else gauges[name]).set(value)
+    body = prometheus_client.generate_latest(registry)
+    return Response(body, content_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+def _events() -> Iterator[Sample]:
+    """Yield a number for every kind, so that a sum by kind is never missing."""
+    kinds = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
+    has_fixed_reason = RecoveryEvent.kind.in_(KINDS_WITH_FIXED_REASONS)
+    reason = case((has_fixed_reason, func.coalesce(RecoveryEvent.reason, "")), else_="").label("reason")
+    # The list of kinds lets SQLite use the index on kind and time.
+    recent = select(RecoveryEvent.kind, reason).where(RecoveryEvent.kind.in_(kinds), _is_recent()).subquery()
+    grouped = select(recent.c.kind, recent.c.reason, func.count()).group_by(recent.c.kind, recent.c.reason)
+    counts = {(kind, ""): 0 for kind in kinds}
+    counts |= {(kind, why): count for kind, why, count in db.session.execute(grouped)}
+    for (kind, why), count in counts.items():
+        yield "sparekey_events_last_hour", {"kind": kind, "reason": why}, count
+
+
+def _deliveries() -> Iterator[Sample]:
+    """Yield cumulative counts, as histogram_quantile() reads them."""
+    seconds = RecoveryEvent.seconds
+    within = {str(float(bound)): func.count(case((seconds <= bound, 1))) for bound in DELIVERY_BOUNDS}
+    within["+Inf"] = func.count(seconds)
+    counts = select(RecoveryEvent.reason, *within.values()).where(
+        RecoveryEvent.kind == "mail_sent", _is_recent()
+    )
+    for mail, *row in db.session.execute(counts.group_by(RecoveryEvent.reason)):
+        for bound, count in zip(within, row, strict=True):
+            yield "sparekey_deliveries_last_hour", {"mail": mail or "", "le": bound}, count
+
+
+def _is_recent() -> ColumnElement[bool]:
+    # A scalar subquery is computed once, so that the index on the time is used.
+    return RecoveryEvent.at >= select(utcnow(-HOUR_SECONDS)).scalar_subquery()
+
+
+def _mails() -> Iterator[Sample]:
+    is_waiting = OutboxMessage.state == "waiting"
+    states = {
+        "untried": is_waiting & (OutboxMessage.attempts == 0),
+        "retried": is_waiting & (OutboxMessage.attempts > 0),
+        "given_up": OutboxMessage.state == "given_up",
+    }
+    for state, condition in states.items():
+        found = select(func.count(), func.min(OutboxMessage.created_at), utcnow()).where(condition)
+        count, oldest, now = db.session.execute(found).one()
+        yield "sparekey_mails", {"state": state}, count
+        yield (
+            "sparekey_oldest_mail_seconds",
+            {"state": state},
+            (now - oldest).total_seconds() if oldest else 0,
+        )
+
+
+def _health() -> Iterator[Sample]:
+    yield "sparekey_workers", {}, len(heartbeat.workers())
+    problems = health.look().problems
+    for problem in health.PROBLEMS:
+        yield "sparekey_problem", {"problem": problem}, problem in problems
