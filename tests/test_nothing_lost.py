@@ -426,17 +426,17 @@ def test_mails_that_never_went_out_do_not_use_up_the_day(make_site: Any) -> None
 def test_a_lease_that_is_lost_while_the_mail_is_written_sends_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = composing.as_mail
+    written = composing.compose
 
-    def be_slow(letter: Any, message_id: Any) -> Any:
+    def be_slow(*parts: Any) -> Any:
         site.change(OutboxMessage, OutboxMessage.state == "waiting", claim="another worker's")
-        return written(letter, message_id)
+        return written(*parts)
 
     monkeypatch.setattr("app.mail.lease.pause", lambda: 0.0)  # the lease is looked at from the start
     if make_site_is_sqlite(site):  # the other worker's write would wait for ours
         monkeypatch.setattr(outbox, "renew", lambda _: False)
     else:
-        monkeypatch.setattr(composing, "as_mail", be_slow)
+        monkeypatch.setattr(composing, "compose", be_slow)
     site.ask()
     site.work()
     assert site.mailbox.mails == []

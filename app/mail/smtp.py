@@ -122,12 +122,13 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     def _send(self, mail: Mail) -> None:
         options: tuple[str, ...] = ()
-        if not mail.recipient.isascii() or not mail.sender.isascii():
+        if not mail.recipient.isascii():
             self.connection.ehlo_or_helo_if_needed()
             if not self.connection.has_extn("smtputf8"):
                 raise smtplib.SMTPNotSupportedError
             options = ("SMTPUTF8", "BODY=8BITMIME")
-        self.connection.deliver(mail, options)
+        data = mail.message().as_bytes(linesep="\r\n")
+        self.connection.deliver(parseaddr(mail.from_email)[1], mail.recipient, data, options)
 
     def close(self) -> None:
         """Never raises and waits for nothing: whatever the relay thinks of it, the connection is gone."""

@@ -6,8 +6,6 @@ import smtplib
 import socket
 from typing import Any
 
-from .composing import Mail
-
 # A relay may look at a mail for long before it takes it; who hangs up too early sends it twice. RFC 5321
 # §4.5.3.2.6 says 10 minutes, which is longer than anybody waits for a link.
 DATA_SECONDS = 120
@@ -19,16 +17,16 @@ class PatientSmtp(smtplib.SMTP):
 
     has_sent_data = False
 
-    def deliver(self, mail: Mail, options: tuple[str, ...]) -> None:
+    def deliver(self, from_addr: str, to_addr: str, data: bytes, options: tuple[str, ...]) -> None:
         """Raises what `sendmail` does; then the connection is of no use any more."""
         if not self.has_extn("pipelining"):
-            self.sendmail(mail.sender, [mail.recipient], mail.data, options)
+            self.sendmail(from_addr, [to_addr], data, options)
             return
         if "SMTPUTF8" in options:
             self.command_encoding = "utf-8"
-        size = (f"SIZE={len(mail.data)}",) if self.has_extn("size") else ()
-        sender = " ".join((f"MAIL FROM:{smtplib.quoteaddr(mail.sender)}", *size, *options))
-        recipient = f"RCPT TO:{smtplib.quoteaddr(mail.recipient)}"
+        size = (f"SIZE={len(data)}",) if self.has_extn("size") else ()
+        sender = " ".join((f"MAIL FROM:{smtplib.quoteaddr(from_addr)}", *size, *options))
+        recipient = f"RCPT TO:{smtplib.quoteaddr(to_addr)}"
         if set(sender + recipient) & set("\r\n"):
             raise ValueError("an address holds the end of a line")
         self.send(f"{sender}\r\n{recipient}\r\nDATA\r\n")
@@ -38,11 +36,11 @@ class PatientSmtp(smtplib.SMTP):
         self.has_sent_data = True
         code, said = self.getreply()
         if code != 250:
-            raise smtplib.SMTPSenderRefused(code, said, mail.sender)
+            raise smtplib.SMTPSenderRefused(code, said, from_addr)
         code, said = self.getreply()
         if code not in (250, 251):
-            raise smtplib.SMTPRecipientsRefused({mail.recipient: (code, said)})
-        code, said = self.data(mail.data)
+            raise smtplib.SMTPRecipientsRefused({to_addr: (code, said)})
+        code, said = self.data(data)
         if code != 250:
             raise smtplib.SMTPDataError(code, said)
 
