@@ -137,7 +137,7 @@ def test_an_address_of_other_letters_stands_in_its_header_as_it_is(site: Site) -
     assert email.message_from_bytes(raw, policy=email.policy.default)["Subject"] == subject
 
 
-def test_mails_that_share_the_work_of_their_styles_keep_their_own_links(site: Site) -> None:
+def test_each_mail_keeps_its_own_links(site: Site) -> None:
     links: list[set[str]] = []
     for name in ("alice", "bob"):
         site.ask(name)

@@ -6,14 +6,13 @@ A kind of message has one composer, registered with `@composer("kind")`.
 from __future__ import annotations
 
 import re
-import secrets
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from email import policy
 from email.header import Header
 from email.utils import formataddr, parseaddr
-from functools import cache, lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import idna
@@ -38,9 +37,6 @@ UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
 ENDINGS = (".subject.txt", ".txt", ".html")
 Compose = Callable[["OutboxMessage"], "Mail"]
 OnSettled = Callable[["OutboxMessage", str], None]
-# What templates call the tokens of links, which differ from mail to mail; and what stands for them meanwhile.
-TOKENS = ("reset_token", "objection")
-_MARKS = tuple(secrets.token_urlsafe(32) for _ in TOKENS)
 
 
 class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has no types
@@ -104,10 +100,7 @@ def write(message: OutboxMessage, template: str, recipient: str, **context: Any)
         subject, text, html = (
             render_template(f"security/email/{template}{ending}", **context) for ending in ENDINGS
         )
-    # A notice holds more that stands in no other mail: keeping it would spare nothing.
-    is_shared = "reset_token" in context
-    tokens = [context[name] for name in TOKENS if name in context] if is_shared else []
-    return compose(recipient, subject, text, html, message.message_id, tokens)
+    return compose(recipient, subject, text, html, message.message_id)
 
 
 def language_of(user: User | None, requested: str | None) -> str | None:
@@ -116,9 +109,7 @@ def language_of(user: User | None, requested: str | None) -> str | None:
     return own if own in current().RECOVERY_LANGUAGES else requested
 
 
-def compose(
-    recipient: str, subject: str, text: str, html: str, message_id: str, tokens: Sequence[str] = ()
-) -> Mail:
+def compose(recipient: str, subject: str, text: str, html: str, message_id: str) -> Mail:
     """Compose a mail from our sender, marked as automatic. Raises Undeliverable for an invalid address."""
     if "=?" in recipient:  # mail programs decode such a word, and show another address
         raise Undeliverable("its address holds an encoded word (RFC 2047)")
@@ -134,31 +125,17 @@ def compose(
         from_email=formataddr((encoded_name, in_ascii(address))),
         # RFC 3834 §5: no out-of-office reply comes back.
         headers={"Message-ID": message_id, "Auto-Submitted": "auto-generated"},
-        alternatives=[(_styled(html, tokens), "text/html")] if html.strip() else [],
+        alternatives=[(_inliner().inline(html), "text/html")] if html.strip() else [],
     )
-
-
-def _styled(html: str, tokens: Sequence[str]) -> str:
-    """Mails that are the same but for their tokens share the work; others are not kept for it."""
-    if not tokens:
-        return _inliner().inline(html)
-    for mark, token in zip(_MARKS, tokens, strict=False):
-        html = html.replace(token, mark)
-    html = _inlined(html)
-    for mark, token in zip(_MARKS, tokens, strict=False):
-        html = html.replace(mark, token)
-    return html
-
-
-@lru_cache(maxsize=32)
-def _inlined(html: str) -> str:
-    return _inliner().inline(html)
 
 
 @cache
 def _inliner() -> CSSInliner:
-    """Media queries stay in the head. A style sheet from elsewhere is left alone, for `check` to find."""
-    from css_inline import CSSInliner  # only whoever writes mails needs it
+    """Inlines CSS, because many mail programs ignore style sheets. Media queries stay in the head.
+
+    A style sheet from elsewhere is left alone: `check` finds it.
+    """
+    from css_inline import CSSInliner  # 6 MB that a web process does not need
 
     return CSSInliner(keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False)
 
