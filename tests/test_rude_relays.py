@@ -17,7 +17,7 @@ from flask.testing import FlaskCliRunner
 from sqlalchemy.exc import OperationalError
 
 from app.cli.worker import worker as once
-from app.mail import delivery, heartbeat, outbox, worker
+from app.mail import composing, delivery, heartbeat, outbox, worker
 from app.mail.errors import MailHeld, RelayAway
 from app.mail.outbox import OutboxMessage
 from app.mail.smtp import TIMEOUTS_MAX
@@ -37,7 +37,7 @@ def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: M
 
 def test_a_relay_that_drips_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and there is no end to them."""
-    monkeypatch.setattr("app.mail.smtp_client.DATA_SECONDS", 0.5)
+    monkeypatch.setattr("app.mail.smtp.DATA_SECONDS", 0.5)
     with dripping(at=b"RCPT") as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds", RECOVERY_MAIL_LEASE="1 second")
         site.ask()
@@ -235,7 +235,7 @@ def test_whatever_a_connection_fails_with_the_worker_goes_on(
         return is_due(*how)
 
     with monkeypatch.context() as broken:
-        broken.setattr("app.mail.smtp_client.PatientSmtp.__init__", connect)
+        broken.setattr("smtplib.SMTP.__init__", connect)
         broken.setattr(outbox, "is_due", fail_once)
         site.ask()
         with at_work(site):
@@ -274,22 +274,6 @@ def test_a_reply_to_noop_without_end_costs_a_timeout(make_site: Any, monkeypatch
     assert site.messages()[0]["state"] == "waiting"
 
 
-def test_a_lease_that_is_lost_is_not_forgotten_on_the_next_connection(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is lost while the connection is found broken: the new one sends nothing, either."""
-
-    def lose(relay: Any) -> bool:
-        relay.abandon()
-        return False
-
-    monkeypatch.setattr("app.mail.smtp.EmailBackend._still_stands", lose)
-    site.ask("alice")
-    site.work()
-    assert site.mailbox.mails == []
-    assert site.messages()[0]["state"] == "waiting"
-
-
 @pytest.mark.parametrize("reply", ["502 not here", "421 closing"])
 def test_a_relay_that_does_not_know_rset_gets_mail_all_the_same(site: Site, reply: str) -> None:
     site.mailbox.refuse["RSET"] = reply
@@ -321,3 +305,19 @@ def test_once_says_why_all_mail_is_held_in_plain_text(make_site: Any, mailbox: M
     assert "all mail is held: the relay" in result.stderr
     assert "\x1b" not in result.stderr
     assert "alice@" not in result.stderr
+
+
+def test_nothing_is_sent_after_the_deadline(site: Site) -> None:
+    """Not after it, and not if it passes between MAIL and DATA, because the lease may be another worker's then."""
+    with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
+        mail = composing.compose("alice@example.com", "Hello", "Hello", "", "<1@id.example.com>")
+        relay.deadline = time.monotonic()
+        with pytest.raises(TimeoutError, match="took too long"):
+            relay.send_messages([mail])
+        site.mailbox.delay["RCPT"] = 0.6
+        relay.deadline = time.monotonic() + 0.3
+        with pytest.raises(TimeoutError, match="took too long"):
+            relay.send_messages([mail])
+        relay.deadline = time.monotonic() + 20
+        assert relay.send_messages([mail]) == 1
+    assert len(site.mailbox.mails) == 1
