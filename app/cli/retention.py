@@ -84,12 +84,7 @@ def _kinds() -> list[Kind]:
         Kind("mails", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "sent", mails, links)),
         Kind("mails_not_sent", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "dropped", mails, links)),
         Kind("dead_letters", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "given_up", dead, links)),
-        Kind(
-            "events",
-            RecoveryEvent,
-            RecoveryEvent.at,
-            (RecoveryEvent.at < now - settings.RECOVERY_KEEP_EVENTS,),
-        ),
+        Kind("events", RecoveryEvent, RecoveryEvent.at, (RecoveryEvent.at < events,)),
         Kind("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
     ]
 
