@@ -33,12 +33,20 @@ HTML = """<!doctype html><html lang="en"><body style="font-family: sans-serif">
 
 
 def known(count: int) -> list[str]:
-    return [f"known{number:07}@example.com" for number in range(count)]
+    return [known_address(number) for number in range(count)]
 
 
 def unknown(count: int) -> list[str]:
-    """As long as those that are known."""
-    return [f"other{number:07}@example.com" for number in range(count)]
+    return [unknown_address(number) for number in range(count)]
+
+
+def known_address(number: int) -> str:
+    return f"known{number:07}@example.com"
+
+
+def unknown_address(number: int) -> str:
+    """Return one that is as long as a known one."""
+    return f"other{number:07}@example.com"
 
 
 def set_up_sqlite(connection: Any, _record: Any = None) -> None:
