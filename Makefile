@@ -72,7 +72,7 @@ bench-quick: .venv/.develops  ## requests, redemption and mails beside stock Fla
 	@$(BIN)/python bench/quick.py
 
 walk: .venv/.develops  ## count the calls, modules and moves behind each step of a recovery
-	@$(BIN)/python bench/walk.py
+	@PYTHONPATH=. $(BIN)/python tests/walk.py
 
 oracle: .venv/.develops  ## does time tell who has an account? 1,000 requests of each kind, beside stock Flask-Security
 	$(BIN)/python bench/oracle.py

@@ -12,6 +12,7 @@ from peer import FLOOR, Peer
 from report import Results
 
 LEFT, RIGHT, TOP, ROW = 216, 448, 102, 27  # the template knows the height of a row, too
+COLUMNS = (526, 608, 696)  # their right edges
 TEMPLATE = Path(__file__).with_name("chart.svg.j2")
 
 
@@ -36,22 +37,15 @@ def svg(results: Results) -> str:
         floor=(LEFT + width(rates[FLOOR]), report.number(rates[FLOOR])) if FLOOR in rates else None,
         askers=results["options"]["askers"],
         runners=report.RUNNERS,
-        database=results["machine"]["database"],
         rounds=results["options"]["rounds"],
     )
 
 
 def bar(results: Results, peer: Peer, width: float) -> dict[str, Any]:
-    auc, found = report.tells(results, peer), report.trouble_of(results, peer)
-    missing, most = found["asked"] - found["came"], max(found["successes"])
     return {
         "name": peer.short,
         "is_ours": peer.is_sparekey,
         "width": width,
         "value": report.number(report.rate(results, peer)),
-        "cells": [
-            (526, f"{auc:.2f}", auc < report.TELLING),
-            (608, f"{missing} of {found['asked']}", missing == 0),
-            (696, report.times(most), most == 1),
-        ],
+        "cells": zip(COLUMNS, report.went_wrong(results, peer), strict=True),
     }

@@ -13,10 +13,8 @@ import os
 import platform
 import sqlite3
 import sys
-import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import chart
@@ -29,27 +27,19 @@ from peer import FLOOR, PEERS, SPAREKEY, Peer
 from sink import Relay
 from stage import Site, say
 
-QUICK = {
-    "rounds": 1,
-    "seconds": 0.6,
-    "connections": 2,
-    "steps": 2,
-    "samples": 20,
-    "oracle_seconds": 1.0,
-    "accounts": 1000,
-    "races": 1,
-    "askers": 5,
-    "up_seconds": 2.0,
-}
-SPAREKEY_UP_SECONDS = 60.0  # its worker looks for a relay that is away every 5 seconds, and may be late
-WRITES = 200
+CONNECTIONS = 8
+ASKERS = 20  # while the relay is down
+UP_SECONDS = {True: 60.0, False: 15.0}  # until a mail is lost; Sparekey's worker looks every 5 seconds
+# How much is measured in a round; --quick only shows that it runs.
+FULL = {"rounds": 3, "seconds": 4.0, "links": 10, "samples": 150, "accounts": 10_000, "races": 10}
+QUICK = {"rounds": 1, "seconds": 0.6, "links": 2, "samples": 20, "accounts": 1000, "races": 1}
 
 
 def main() -> None:
     options = arguments()
     stage.prepare()
-    with databases.started(options.engine) as engine:
-        results = Comparison(engine, options).run()
+    with databases.started("SQLite") as engine:
+        results = Comparison(engine, QUICK if options.quick else FULL, options.only).run()
     (stage.KEPT / "results.json").write_text(json.dumps(results, indent=1))
     picture = Path(os.path.relpath(options.chart, options.out.parent)).as_posix()
     for path, text in ((options.out, report.text(results, picture)), (options.chart, chart.svg(results))):
@@ -60,38 +50,25 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Sparekey beside what people would pick instead.")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of load with a relay at 0 ms; else half")
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10, help="links redeemed in a round")
-    parser.add_argument("--samples", type=int, default=150, help="answers timed of each kind in a round")
-    parser.add_argument("--oracle-seconds", type=float, default=6.0, help="and for no longer than this")
-    parser.add_argument("--accounts", type=int, default=10_000)
-    parser.add_argument("--races", type=int, default=10, help="links that 32 redeem at once")
-    parser.add_argument("--askers", type=int, default=20, help="who ask while the relay is down")
-    parser.add_argument("--up-seconds", type=float, default=15.0, help="how long it is up then")
-    parser.add_argument("--engine", choices=databases.ENGINES, default="SQLite")
     parser.add_argument("--only", nargs="*", default=[], help="modules of peers/, to try them")
     parser.add_argument("--quick", action="store_true", help="very little of everything: does it run?")
     parser.add_argument("--out", type=Path, default=stage.KEPT / "bench.md")
     parser.add_argument("--chart", type=Path, default=stage.KEPT / "bench.svg")
-    quick = "--quick" in sys.argv
-    parser.set_defaults(**(QUICK if quick else {}))
     return parser.parse_args()
 
 
 class Comparison:
     """One run over all peers."""
 
-    def __init__(self, engine: Databases, options: argparse.Namespace) -> None:
-        self.engine, self.options = engine, options
+    def __init__(self, engine: Databases, sizes: dict[str, Any], only: list[str]) -> None:
+        self.engine, self.sizes = engine, sizes
         self.python = stage.python_of_peers()
-        self.peers = [p for p in (*PEERS, FLOOR) if not options.only or p.module in options.only]
+        self.peers = [peer for peer in (*PEERS, FLOOR) if not only or peer.module in only]
         self.filled: dict[str, str] = {}  # databases, by module
         self.results: dict[str, Any] = {
-            "machine": {**machine(), "database": engine.name},
+            "machine": machine(),
             "versions": versions(self.python),
-            "options": {name: value for name, value in vars(options).items() if type(value) in (int, float)},
+            "options": {**sizes, "connections": CONNECTIONS, "askers": ASKERS},
             "peers": [peer.name for peer in self.peers],
             **{part: {peer.name: [] for peer in self.peers} for part in report.PARTS},
         }
@@ -99,13 +76,13 @@ class Comparison:
     def run(self) -> dict[str, Any]:
         for peer in self.peers:
             if peer.module not in self.filled:
-                say(f"{self.options.accounts:,} accounts: {peer.name}")
-                new = self.engine.create()
-                self.filled[peer.module] = stage.fill(peer, new, self.options.accounts, self.python_of(peer))
-        for number in range(self.options.rounds):
-            turn = number * len(self.peers) // self.options.rounds
+                say(f"accounts: {peer.name}")
+                new, count = self.engine.create(), self.sizes["accounts"]
+                self.filled[peer.module] = stage.fill(peer, new, count, self.python_of(peer))
+        for number in range(self.sizes["rounds"]):
+            turn = number * len(self.peers) // self.sizes["rounds"]
             for peer in self.peers[turn:] + self.peers[:turn]:
-                say(f"round {number + 1} of {self.options.rounds}: {peer.name}")
+                say(f"round {number + 1}: {peer.name}")
                 self.one_round(peer, number)
         for peer in self.peers:
             if peer not in (FLOOR, SPAREKEY):  # Sparekey's JSON tells outcomes apart
@@ -123,27 +100,23 @@ class Comparison:
 
     def one_round(self, peer: Peer, number: int) -> None:
         """Start a peer once; first look at its steps one by one, then put it under load."""
-        options, found = self.options, {part: self.results[part][peer.name] for part in report.PARTS}
+        sizes, found = self.sizes, {part: self.results[part][peer.name] for part in report.PARTS}
         with Relay() as relay, self.site(peer, relay) as site:
             if peer is not FLOOR:
                 found["start"].append(site.start_seconds)
-                found["memory"].append(measure.memory(site, min(1.0, options.seconds)))
-                found["steps"].append(measure.steps(site, relay, options.steps))
-                found["oracle"].append(
-                    measure.oracle(site, options.accounts, options.samples, options.oracle_seconds)
-                )
-            people = measure.crowd(site, options.accounts)
+                found["memory"].append(measure.memory(site))
+                found["steps"].append(measure.steps(site, relay, sizes["links"]))
+                found["oracle"].append(measure.oracle(site, sizes["accounts"], sizes["samples"]))
+            people = measure.crowd(site, sizes["accounts"])
             if number % 2:  # the second kind may meet work that the first has left
                 people = dict(reversed(people.items()))
-            found["ask"].append(measure.asking(site, relay, people, options.connections, options.seconds))
+            found["ask"].append(measure.asking(site, relay, people, CONNECTIONS, sizes["seconds"]))
 
     def trouble(self, peer: Peer) -> None:
-        options = self.options
-        up_seconds = SPAREKEY_UP_SECONDS if peer.is_sparekey else options.up_seconds
         with Relay("down") as relay, self.site(peer, relay) as site:
-            lost = measure.lost(site, relay, options.accounts, options.askers, up_seconds)
+            lost = measure.lost(site, relay, ASKERS, UP_SECONDS[peer.is_sparekey])
         with Relay() as relay, self.site(peer, relay) as site:
-            races = measure.races(site, relay, options.races, report.RUNNERS)
+            races = measure.races(site, relay, self.sizes["races"], report.RUNNERS)
         self.results["trouble"][peer.name].append({**lost, "successes": races})
 
 
@@ -154,28 +127,12 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "durable_write_ms": durable_write(stage.KEPT / "page"),
     }
 
 
 def cpu() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or "unknown"
-
-
-def durable_write(path: Path) -> float:
-    """Return the milliseconds that a page takes to the disk."""
-    waits = []
-    with open(path, "wb", buffering=0) as file:
-        for _ in range(WRITES):
-            start = time.perf_counter()
-            file.write(b"x" * 4096)
-            os.fsync(file.fileno())
-            waits.append((time.perf_counter() - start) * 1000)
-    path.unlink()
-    return median(waits)
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def versions(python: str) -> dict[str, str]:

@@ -51,13 +51,10 @@ def send(port: int, requests: Iterator[bytes], connections: int = 8, seconds: fl
     load, start = Load(), time.perf_counter()
 
     async def all_lines() -> None:
-        lines = (_line(port, requests, load, start + seconds) for _ in range(connections))
-        await asyncio.gather(*lines)
+        lines = [_line(port, requests, load, start + seconds) for _ in range(connections)]
+        await asyncio.wait_for(asyncio.gather(*lines), seconds + PATIENCE_SECONDS)
 
-    async def patiently() -> None:
-        await asyncio.wait_for(all_lines(), seconds + PATIENCE_SECONDS)
-
-    asyncio.run(patiently())
+    asyncio.run(all_lines())
     load.seconds = time.perf_counter() - start
     return load
 

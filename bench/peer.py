@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from urllib.parse import urlsplit
 
@@ -14,10 +14,6 @@ LINK = re.compile(r"https?://\S+/reset/\S+")
 # Sparekey and Flask-Security call it csrf_token, Django csrfmiddlewaretoken.
 HIDDEN = re.compile(r'<input[^>]*name="(csrf\w+)"[^>]*value="([^"]+)"')
 OK, REDIRECT = frozenset({200}), frozenset({302, 303})
-
-
-class PeerError(AssertionError):
-    """A peer did not do its work, so that nothing measured of it would mean anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +36,6 @@ class Peer:
     reset_path: str = "/reset"
     login_path: str = "/login"
     accept: str = "*/*"
-
-    @property
-    def ready(self) -> str:
-        """A path that answers as soon as anything does; 404 is an answer, too."""
-        return "/healthz" if self.is_sparekey else "/nothing"
 
     @property
     def redeemed(self) -> frozenset[int]:
@@ -121,7 +112,7 @@ UNLIMITED = {
 }
 FORM = {"encoding": "data"}
 PAGES = {**FORM, "has_tokens": True, "accepted": REDIRECT}
-SPAREKEY_NAMES = {"identity": "identity", "login_identity": "identity"}
+JSON = {"encoding": "json", "has_tokens": False, "accepted": OK}
 DJANGO = {
     "login_identity": "username",
     "passwords": ("new_password1", "new_password2"),
@@ -130,35 +121,36 @@ DJANGO = {
 }
 ALLAUTH = {"reset_path": f"{Headless.API}/password/request", "login_path": f"{Headless.API}/login"}
 
+JWT, TABLE = {"BENCH_LINKS": "jwt"}, {"BENCH_LINKS": "table"}
+
 SPAREKEY = Peer(
-    "Sparekey, pages", "Sparekey, pages", "sparekey", "", True, UNLIMITED, **PAGES, **SPAREKEY_NAMES
+    *("Sparekey, pages", "Sparekey, pages", "sparekey", "", True, UNLIMITED),
+    identity="identity",
+    login_identity="identity",
+    **PAGES,
 )
-SPAREKEY_JSON = Peer(
-    "Sparekey, JSON",
-    "Sparekey, JSON",
-    "sparekey",
-    "",
-    True,
-    UNLIMITED,
-    **SPAREKEY_NAMES,
-    accept="application/json",
+SPAREKEY_JSON = replace(
+    SPAREKEY, name="Sparekey, JSON", short="Sparekey, JSON", accept="application/json", **JSON
 )
 STOCK = Peer("Flask-Security-Too", "Flask-Security, stock", "stock", "Flask-Security-Too")
+THREADED = replace(
+    STOCK,
+    name="Flask-Security-Too, mail in a thread",
+    short="Flask-Security, mail thread",
+    environ={"BENCH_MAIL_THREADS": "1"},
+)
 FLOOR = Peer("the floor: one durable INSERT", "floor", "floor", "Flask-SQLAlchemy", identity="identity")
 PEERS = (
     SPAREKEY,
     SPAREKEY_JSON,
-    Peer("tutorial: JWT in the link", "Tutorial: JWT in the link", "tutorial_jwt", "PyJWT", **FORM),
-    Peer("tutorial: table of tokens", "Tutorial: table of tokens", "tutorial_table", "Flask", **FORM),
+    Peer("tutorial: JWT in the link", "Tutorial: JWT in the link", "tutorial", "PyJWT", environ=JWT, **FORM),
+    Peer(
+        "tutorial: table of tokens", "Tutorial: table of tokens", "tutorial", "Flask", environ=TABLE, **FORM
+    ),
     Peer("Django contrib.auth", "Django contrib.auth", "django_auth", "Django", **PAGES, **DJANGO),
     Headless(
         "django-allauth, headless", "django-allauth, headless", "django_allauth", "django-allauth", **ALLAUTH
     ),
-    Peer(
-        "Flask-Security-Too, mail in a thread",
-        "Flask-Security, mail thread",
-        "threaded",
-        "Flask-Security-Too",
-    ),
+    THREADED,
     STOCK,
 )

@@ -31,7 +31,7 @@ def text(results: Results, picture: str) -> str:
         **results["machine"],
         **{name: options[name] for name in ("accounts", "rounds", "connections", "seconds")},
         versions=", ".join(versions),
-        steps_each=options["steps"] * options["rounds"],
+        steps_each=options["links"] * options["rounds"],
         **{part.__name__: part(results) for part in (short, rates, delivered, waits)},
         **{part.__name__: part(results) for part in (steps, oracle, trouble, memory)},
     )
@@ -71,12 +71,6 @@ def ratio(results: Results, peer: Peer, relay: str = "up, 0 ms", kind: str = "kn
     return f"{number(rate(results, SPAREKEY, relay, kind) / rate(results, peer, relay, kind), 2)}×"
 
 
-def tells(results: Results, peer: Peer) -> float:
-    """Return the AUC of time, from 0.5 up, whichever kind waits longer."""
-    auc = median(found["auc"] for found in results["oracle"][peer.name])
-    return max(auc, 1 - auc)
-
-
 def trouble_of(results: Results, peer: Peer) -> Results:
     """Return what went wrong; both of Sparekey's rows had it measured once."""
     measured = SPAREKEY_JSON if peer is SPAREKEY else peer
@@ -84,20 +78,22 @@ def trouble_of(results: Results, peer: Peer) -> Results:
     return found
 
 
-def times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+def went_wrong(results: Results, peer: Peer) -> list[tuple[str, bool]]:
+    """Return what time tells, the mails lost and the uses of a link, each with True if all is well."""
+    auc = median(found["auc"] for found in results["oracle"][peer.name])
+    telling = max(auc, 1 - auc)  # whichever kind waits longer
+    found = trouble_of(results, peer)
+    missing, most = found["asked"] - found["came"], max(found["successes"])
+    used = "once" if most == 1 else f"{most} times"
+    lost = f"{missing} of {found['asked']}"
+    return [(f"{telling:.2f}", telling < TELLING), (lost, missing == 0), (used, most == 1)]
 
 
 def short(results: Results) -> str:
     rows = []
     for peer in present(results, FLOOR):
-        row = [peer.name, number(rate(results, peer)), ratio(results, peer)]
-        if peer is FLOOR:
-            rows.append([*row, "–", "–", "–"])
-            continue
-        found = trouble_of(results, peer)
-        lost = f"{found['asked'] - found['came']} of {found['asked']}"
-        rows.append([*row, f"{tells(results, peer):.2f}", lost, times(max(found["successes"]))])
+        wrong = ["–"] * 3 if peer is FLOOR else [words for words, _ in went_wrong(results, peer)]
+        rows.append([peer.name, number(rate(results, peer)), ratio(results, peer), *wrong])
     head = ["", "requests/s", "Sparekey's pages to it", "AUC", "mails lost", "one link redeemed, at most"]
     return table(head, rows)
 

@@ -16,32 +16,37 @@ import secrets
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import databases
+import httpx
 import load
 import measure
-import peer
 import stage
 from databases import Databases
-from peer import SPAREKEY_JSON
+from peer import SPAREKEY_JSON, link_in, raw
 from peers import alike
+from report import number, table
 from sink import Relay
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, insert, select
+from sqlalchemy.exc import SAWarning
 from stage import Site, say
 
 FLAT = 1.3
 DAYS = 30  # over which past recoveries are spread
 CHUNK = 10_000  # rows inserted at once
-BULK = 10_000  # rows purged and imported
-BULK_ROUNDS = 3
+BULK, BULK_ROUNDS = 10_000, 3  # rows purged and imported
 METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"  # noqa: S105
+PASSWORD = "the new password of somebody"  # noqa: S105
 ENVIRON = {"BENCH_CHEAP_HASH": "1", "FLASK_RECOVERY_METRICS_TOKEN": METRICS_TOKEN}
 IMPORTED_HASH = "pbkdf2:sha256:600000$Yn3wU1hZ8gTq2LdK$" + "5d" * 32  # as Werkzeug writes it
 
@@ -71,10 +76,10 @@ class Size:
     def note(self, what: str, waits: list[float]) -> None:
         self.took.setdefault(what, []).extend(waits)
 
-    def sends(self, what: str, requests: list[bytes]) -> None:
+    def sends(self, what: str, requests: list[httpx.Request], status: int = 200) -> None:
         """Send them one after the other."""
-        came = load.send(self.site.port, iter(requests), connections=1, seconds=60)
-        assert set(came.statuses) == {200}, f"{what}: {came.statuses}"
+        came = load.send(self.site.port, map(raw, requests), connections=1, seconds=60)
+        assert set(came.statuses) == {status}, f"{what}: {came.statuses}"
         self.note(what, came.waits)
 
 
@@ -85,23 +90,21 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=30, help="requests of each kind in a round")
     parser.add_argument("--engine", choices=databases.ENGINES, help="only this one")
     options = parser.parse_args()
-    options.sizes = [int(size) for size in options.sizes.split(",")]
     stage.prepare()
-    machine = {"cores": os.cpu_count(), "python": platform.python_version()}
-    print(PAGE.format(**machine, days=DAYS, flat=FLAT))
+    print(PAGE.format(cores=os.cpu_count(), python=platform.python_version(), days=DAYS, flat=FLAT))
     for name in [options.engine] if options.engine else databases.available():
         with databases.started(name) as engine, ExitStack() as stack:
-            sizes = [start(engine, users, stack) for users in options.sizes]
-            for number in range(options.rounds + 1):
-                say(f"{name}: round {number} of {options.rounds}")
+            sizes = [start(engine, int(users), stack) for users in options.sizes.split(",")]
+            for turn in range(options.rounds + 1):
+                say(f"{name}: round {turn} of {options.rounds}")
                 for size in random.sample(sizes, len(sizes)):
                     recover(size, options.each)
-                    if not number:
+                    if not turn:
                         size.took.clear()  # the first round loads and compiles
             for _ in range(BULK_ROUNDS):
                 for size in sizes:
                     bulk(size)
-            print(f"## {name}\n\n{table(sizes)}", flush=True)
+            print(f"## {name}\n\n{page_of(sizes)}", flush=True)
 
 
 # --- The databases ---
@@ -118,8 +121,8 @@ def start(engine: Databases, users: int, stack: ExitStack) -> Size:
         stage.wait_for(lambda: relay.count() == 2)  # the notice, too
     sql = sql_engine(database)
     with sql.begin() as connection:
-        for table_, rows in (("user", accounts(users)), *recoveries(users // 10)):
-            multiply(connection, table_, rows)
+        for kind, rows in (("user", accounts(users)), *recoveries(users // 10)):
+            multiply(connection, kind, rows)
     with sql.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
     sql.dispose()
@@ -143,33 +146,27 @@ def recoveries(count: int) -> Iterator[tuple[str, Iterator[Row]]]:
     moments = [datetime.now(UTC).replace(tzinfo=None) - timedelta(DAYS) * n / count for n in range(count)]
 
     def mails() -> Iterator[Row]:
-        for number, at in enumerate(moments, first):
-            own = {"id": number, "nonce": secrets.token_bytes(32), "message_id": f"<{number}@localhost>"}
+        for key, at in enumerate(moments, first):
+            own = {"id": key, "nonce": secrets.token_bytes(32), "message_id": f"<{key}@localhost>"}
             yield {**own, "created_at": at, "due_at": at, "settled_at": at}
 
     def links() -> Iterator[Row]:
-        for number, at in enumerate(moments, first):
-            own = {"message_id": number, "token_hash": secrets.token_hex(32), "user_id": number % count + 1}
+        for key, at in enumerate(moments, first):
+            own = {"message_id": key, "token_hash": secrets.token_hex(32), "user_id": key % count + 1}
             yield {**own, "issued_at": at, "expires_at": at + timedelta(hours=1), "redeemed_at": at}
 
     yield "outbox_message", mails()
     yield "reset_link", links()
-    for _ in range(2):
-        yield "recovery_event", ({"at": at, "request_id": secrets.token_hex(16)} for at in moments)
+    yield "recovery_event", ({"at": at} for at in moments * 2)
 
 
 def multiply(connection: Connection, name: str, rows: Iterator[Row]) -> None:
     """Insert copies of a table's first row that differ in these columns."""
-    table_ = Table(name, MetaData(), autoload_with=connection)
+    with warnings.catch_warnings(action="ignore", category=SAWarning):  # on indexes of expressions
+        table_ = Table(name, MetaData(), autoload_with=connection)
     first = connection.execute(select(table_).order_by(table_.c.id).limit(1)).mappings().one()
     common = {column: value for column, value in first.items() if column != "id"}
-    chunk: list[Row] = []
-    for row in rows:
-        chunk.append({**common, **row})
-        if len(chunk) == CHUNK:
-            connection.execute(insert(table_), chunk)
-            chunk.clear()
-    if chunk:
+    while chunk := [{**common, **row} for row in islice(rows, CHUNK)]:
         connection.execute(insert(table_), chunk)
     if connection.dialect.name == "postgresql":
         sequence = f"pg_get_serial_sequence('\"{name}\"', 'id')"
@@ -183,37 +180,31 @@ def recover(size: Size, count: int) -> None:
     """Let some people recover their accounts, and others try."""
     numbers = size.rng.sample(range(2, size.users), count)
     known = [alike.known_address(number) for number in numbers]
-    asked = measure.requests_of(size.site, known)
-    size.sends("POST /reset, known", [next(asked) for _ in known])
-    mail(size, known)
-    asked = measure.requests_of(size.site, [alike.unknown_address(number) for number in numbers])
-    size.sends("POST /reset, unknown", [next(asked) for _ in known])
-    links = [link for mail_ in size.relay.mails() if (link := peer.link_in(mail_.data))]
+    passwords = dict.fromkeys(SPAREKEY_JSON.passwords, PASSWORD)
     with size.site.client() as client:
-        json_ = {"Accept": "application/json"}
-        own = client.build_request
-        passwords = dict.fromkeys(SPAREKEY_JSON.passwords, "the new password of somebody")
-        landing = [peer.raw(own("GET", link, headers=json_)) for link in links]
-        redeeming = [peer.raw(own("POST", link, json=passwords)) for link in links]
-        login = {"password": "the new password of somebody"}
-        signing_in = [peer.raw(own("POST", "/login", json={**login, "identity": name})) for name in known]
-        ready = peer.raw(own("GET", "/readyz"))
-        metrics = peer.raw(own("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}))
-    size.sends("GET /reset/<token>", landing)
-    size.sends("POST /reset/<token>, cheap hash", redeeming)
-    size.sends("POST /login, cheap hash", signing_in)
-    size.note("GET /readyz", load.send(size.site.port, iter([ready] * 5), connections=1).waits)
-    size.sends("GET /metrics", [metrics] * 5)
+        get, post = partial(client.build_request, "GET"), partial(client.build_request, "POST")
+        size.sends("POST /reset, known", [post("/reset", json={"identity": name}) for name in known])
+        links = mail(size, known)
+        unknown = [alike.unknown_address(number) for number in numbers]
+        size.sends("POST /reset, unknown", [post("/reset", json={"identity": name}) for name in unknown])
+        as_json, token = {"Accept": "application/json"}, {"Authorization": f"Bearer {METRICS_TOKEN}"}
+        size.sends("GET /reset/&lt;token&gt;", [get(link, headers=as_json) for link in links])
+        size.sends("POST /reset/&lt;token&gt;, cheap hash", [post(link, json=passwords) for link in links])
+        logins = [{"identity": name, "password": PASSWORD} for name in known]
+        size.sends("POST /login, cheap hash", [post("/login", json=login) for login in logins])
+        size.sends("GET /readyz", [get("/readyz")] * 5, status=503)  # no worker stays
+        size.sends("GET /metrics", [get("/metrics", headers=token)] * 5)
 
 
-def mail(size: Size, known: list[str]) -> None:
-    """Run the worker once; it mails to those who are known."""
+def mail(size: Size, known: list[str]) -> list[str]:
+    """Run the worker once, and return the links that it has mailed."""
     size.relay.forget()
     manage(size, "worker", "--once")
-    times = [mail_.at for mail_ in size.relay.mails() if mail_.recipient in known]
-    assert len(times) == len(known), f"{len(times)} of {len(known)} mails came"
-    mean = (times[-1] - times[0]) * 1000 / (len(times) - 1)
-    size.note("the worker, a mail", [mean])
+    links = {link: mail_.at for mail_ in size.relay.mails() if (link := link_in(mail_.data))}
+    assert len(links) == len(known), f"{len(links)} of {len(known)} mails came"
+    seconds = max(links.values()) - min(links.values())
+    size.note("the worker, a mail", [seconds * 1000 / (len(links) - 1)])
+    return list(links)
 
 
 def manage(size: Size, *words: str) -> float:
@@ -241,27 +232,22 @@ def bulk(size: Size) -> None:
         size.note(f"import of {BULK:,} accounts", [manage(size, "users", "import", str(path))])
 
 
-# --- The tables ---
-
-
-def table(sizes: list[Size]) -> str:
-    heads = [f"{size.users:,} users" for size in sizes]
-    lines = [f"| | {heads[0]} |{''.join(f' {head} | × |' for head in heads[1:])}"]
-    lines.append("| --- |" + " --: |" * (2 * len(sizes) - 1))
-    for what, first in sizes[0].took.items():
-        cells = [cell(first)]
-        for size in sizes[1:]:
-            ratio = statistics.median(size.took[what]) / statistics.median(first)
-            cells += [cell(size.took[what]), f"**{ratio:.2f}**" if ratio > FLAT else f"{ratio:.2f}"]
-        lines.append(f"| {what.replace('<', '&lt;').replace('>', '&gt;')} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def page_of(sizes: list[Size]) -> str:
+    """Return the table of one engine. Bold: not flat."""
+    first, *others = sizes
+    head = ["", f"{first.users:,} users"]
+    rows = [[what, cell(waits)] for what, waits in first.took.items()]
+    for size in others:
+        head += [f"{size.users:,} users", "×"]
+        for row in rows:
+            waits = size.took[row[0]]
+            ratio = statistics.median(waits) / statistics.median(first.took[row[0]])
+            row += [cell(waits), f"**{ratio:.2f}**" if ratio > FLAT else f"{ratio:.2f}"]
+    return table(head, rows)
 
 
 def cell(waits: list[float]) -> str:
-    def figures(value: float) -> str:
-        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-    return f"{figures(statistics.median(waits))} ({figures(load.percentile_99(waits))})"
+    return f"{number(statistics.median(waits), 2)} ({number(load.percentile_99(waits), 2)})"
 
 
 if __name__ == "__main__":

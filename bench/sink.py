@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from stage import servers
@@ -71,27 +70,19 @@ class Server:
         writer.close()
 
 
-def serve(listener: socket.socket, pipe: Connection, theirs: Connection, server: Server) -> None:
-    theirs.close()  # this process has a copy, which would hide that the other one is gone
-    asyncio.run(serve_until_told(listener, pipe, server))
-
-
-async def serve_until_told(listener: socket.socket, pipe: Connection, server: Server) -> None:
-    """Serve, and answer the questions of the other process, until that one hangs up."""
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
+def serve(listener: socket.socket, pipe: Connection, server: Server) -> None:
+    """Serve, and answer the questions of the other process, until that one ends this one."""
 
     def answer() -> None:
-        try:
-            name, arguments = pipe.recv()
-        except (EOFError, ConnectionError):
-            loop.remove_reader(pipe.fileno())
-            done.set()
-        else:
-            pipe.send(getattr(server, name)(*arguments))
+        name, arguments = pipe.recv()
+        pipe.send(getattr(server, name)(*arguments))
 
-    loop.add_reader(pipe.fileno(), answer)
-    await asyncio.start_server(server.talk, sock=listener, limit=MAIL_BYTES_MAX)
-    await done.wait()
+    async def run() -> None:
+        asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
+        smtp = await asyncio.start_server(server.talk, sock=listener, limit=MAIL_BYTES_MAX)
+        await smtp.serve_forever()
+
+    asyncio.run(run())
 
 
 class Relay:
@@ -112,9 +103,7 @@ class Relay:
     def __enter__(self) -> Relay:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def becomes(self, state: str, pause: float = 0.0, distance: float = 0.0) -> None:
@@ -125,12 +114,12 @@ class Relay:
         if state != "down":
             self.listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
         if state == "up":
-            self.pipe, other = multiprocessing.Pipe()
-            arguments = (self.listener, other, self.pipe, Server(pause, distance))
+            self.pipe, theirs = multiprocessing.Pipe()
+            arguments = (self.listener, theirs, Server(pause, distance))
             fork = multiprocessing.get_context("fork")
             self.process = fork.Process(target=serve, args=arguments, daemon=True)
             self.process.start()
-            other.close()
+            theirs.close()
 
     def close(self) -> None:
         if self.pipe:
