@@ -179,13 +179,13 @@ def multiply(connection: Connection, name: str, rows: Iterator[Row]) -> None:
 def recover(size: Size, count: int) -> None:
     """Let some people recover their accounts, and others try."""
     numbers = size.rng.sample(range(2, size.users), count)
-    known = [alike.known_address(number) for number in numbers]
+    known = [alike.KNOWN.format(number) for number in numbers]
     passwords = dict.fromkeys(SPAREKEY_JSON.passwords, PASSWORD)
     with size.site.client() as client:
         get, post = partial(client.build_request, "GET"), partial(client.build_request, "POST")
         size.sends("POST /reset, known", [post("/reset", json={"identity": name}) for name in known])
         links = mail(size, known)
-        unknown = [alike.unknown_address(number) for number in numbers]
+        unknown = [alike.UNKNOWN.format(number) for number in numbers]
         size.sends("POST /reset, unknown", [post("/reset", json={"identity": name}) for name in unknown])
         as_json, token = {"Accept": "application/json"}, {"Authorization": f"Bearer {METRICS_TOKEN}"}
         size.sends("GET /reset/&lt;token&gt;", [get(link, headers=as_json) for link in links])
