@@ -18,10 +18,10 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench walk oracle fuzz race storm tools looks screenshots sheets words clean
+.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick tools looks screenshots sheets words clean
 
 help:  ## list what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 13
 
 demo: .venv/.runs  ## set up and run everything at http://127.0.0.1:5000 (PORT= changes it)
 	@$(BIN)/python -m examples.demo --port $(PORT)
@@ -63,15 +63,16 @@ lock: .venv/.develops  ## compile requirements*.in again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
-bench: .venv/.develops  ## beside what people would pick instead; mails a second, start, memory, many users (40 minutes)
+bench: .venv/.develops  ## beside what people would pick instead; mails a second, many users (40 minutes)
 	$(BIN)/python bench/compare.py --out docs/bench.md --chart docs/pictures/bench.svg
 	$(BIN)/python bench/deliveries.py >> docs/bench.md
-	$(BIN)/python bench/asker.py >> docs/bench.md
-	$(BIN)/python bench/start.py >> docs/bench.md
-	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/scale.py > instance/bench/scale.md && mv instance/bench/scale.md docs/scale.md
+
+bench-quick: .venv/.develops  ## requests, redemption and mails beside stock Flask-Security, in two minutes
+	@$(BIN)/python bench/quick.py
 
 walk: .venv/.develops  ## count the calls, modules and moves behind each step of a recovery
-	@$(BIN)/python bench/walk.py
+	@PYTHONPATH=. $(BIN)/python tests/walk.py
 
 oracle: .venv/.develops  ## does time tell who has an account? 1,000 requests of each kind, beside stock Flask-Security
 	$(BIN)/python bench/oracle.py
@@ -86,6 +87,10 @@ storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 min
 	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \
 		$(BIN)/python -m pytest -v -s tests/faults tests/test_deployment.py tests/test_operations.py \
 		-k "storm or 64 or while_the_relay or keys_change"
+
+storm-quick: .venv/.develops  ## a short storm and race on both databases, three minutes
+	STORM_REQUESTS=100 STORM_KILLS=6 RACE_ROUNDS=3 \
+		$(BIN)/python -m pytest -v -s tests/faults/test_storm.py tests/test_deployment.py -k "storm or 64"
 
 tools: $(LOOKS)  ## install what looks at pages and mails (needs Node.js)
 

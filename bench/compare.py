@@ -1,8 +1,8 @@
 """Sparekey beside what people would pick instead: `bench/compare.py`.
 
-Everybody runs behind the same gunicorn, on SQLite, with the same cost of a hash and the same relay. Each is
-looked at once a round, in an order that changes, so that whatever else the machine does meets all of them
-alike. What comes out are ratios within one run; the report says what was measured, on what, and how often.
+All peers run behind the same gunicorn, on the same database, with the same cost of a hash and the same
+relay. Each is looked at once a round, in an order that changes, so that other work of the machine meets all
+of them alike. Only ratios within one run mean anything.
 """
 
 from __future__ import annotations
@@ -11,188 +11,135 @@ import argparse
 import json
 import os
 import platform
-import signal
 import sqlite3
-import subprocess
 import sys
-import tempfile
-import time
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import chart
+import databases
 import measure
 import report
 import stage
-from databases import Databases, Postgresql, Sqlite
-from measure import Place
-from peer import FLOOR, PEERS, SPAREKEY
+from databases import Databases
+from peer import FLOOR, PEERS, SPAREKEY, Peer
+from sink import Relay
+from stage import Site, say
 
-QUICK = {
-    "rounds": 1,
-    "seconds": 0.6,
-    "connections": 2,
-    "steps": 2,
-    "samples": 20,
-    "oracle_seconds": 1.0,
-    "accounts": 1000,
-    "races": 1,
-    "askers": 5,
-    "up_seconds": 2.0,
-}
-SPAREKEY_UP_SECONDS = 60.0  # its worker looks for a relay that is away every 5 seconds, and may be late
-WRITES = 200
-STARTED = time.monotonic()
+CONNECTIONS = 8
+ASKERS = 20  # while the relay is down
+UP_SECONDS = {True: 60.0, False: 15.0}  # until a mail is lost; Sparekey's worker looks every 5 seconds
+# How much is measured in a round; --quick only shows that it runs.
+FULL = {"rounds": 3, "seconds": 4.0, "links": 10, "samples": 150, "accounts": 10_000, "races": 10}
+QUICK = {"rounds": 1, "seconds": 0.6, "links": 2, "samples": 20, "accounts": 1000, "races": 1}
 
 
-def main() -> int:
+def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is below in `finally` is done then, too
-    stage.KEPT.mkdir(parents=True, exist_ok=True)
-    python = stage.python_of_peers()
-    with tempfile.TemporaryDirectory(dir=stage.KEPT) as name:  # on the disk: /tmp may be none
-        databases = Postgresql(options.postgresql) if options.postgresql else Sqlite(Path(name))
-        try:
-            results = compare(databases, Path(name), python, options)
-        finally:
-            databases.drop()
-    say("done")
+    stage.prepare()
+    with databases.started("SQLite") as engine:
+        results = Comparison(engine, QUICK if options.quick else FULL, options.only).run()
     (stage.KEPT / "results.json").write_text(json.dumps(results, indent=1))
     picture = Path(os.path.relpath(options.chart, options.out.parent)).as_posix()
     for path, text in ((options.out, report.text(results, picture)), (options.chart, chart.svg(results))):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         say(f"{path} is written")
-    return 0
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Sparekey beside what people would pick instead.")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--seconds", type=float, default=4.0, help="of load with a relay that is up; else half"
-    )
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10, help="links redeemed in a round")
-    parser.add_argument("--samples", type=int, default=150, help="answers timed of each kind in a round")
-    parser.add_argument("--oracle-seconds", type=float, default=6.0, help="and for no longer than this")
-    parser.add_argument("--accounts", type=int, default=10_000)
-    parser.add_argument("--races", type=int, default=10, help="links that 32 redeem at once")
-    parser.add_argument("--askers", type=int, default=20, help="who ask while the relay is down")
-    parser.add_argument("--up-seconds", type=float, default=15.0, help="how long it is up then")
-    parser.add_argument("--postgresql", metavar="URI", help="on that server, in databases of our own")
     parser.add_argument("--only", nargs="*", default=[], help="modules of peers/, to try them")
     parser.add_argument("--quick", action="store_true", help="very little of everything: does it run?")
     parser.add_argument("--out", type=Path, default=stage.KEPT / "bench.md")
     parser.add_argument("--chart", type=Path, default=stage.KEPT / "bench.svg")
-    options = parser.parse_args()
-    for name, value in QUICK.items() if options.quick else ():
-        if getattr(options, name) == parser.get_default(name):
-            setattr(options, name, value)
-    return options
+    return parser.parse_args()
 
 
-def say(text: str) -> None:
-    print(f"{time.monotonic() - STARTED:5.0f} s  {text}", file=sys.stderr, flush=True)
+class Comparison:
+    """One run over all peers."""
+
+    def __init__(self, engine: Databases, sizes: dict[str, Any], only: list[str]) -> None:
+        self.engine, self.sizes = engine, sizes
+        self.python = stage.python_of_peers()
+        self.peers = [peer for peer in (*PEERS, FLOOR) if not only or peer.module in only]
+        self.filled: dict[str, str] = {}  # databases, by module
+        self.results: dict[str, Any] = {
+            "machine": machine(),
+            "versions": versions(self.python),
+            "options": {**sizes, "connections": CONNECTIONS, "askers": ASKERS},
+            "peers": [peer.name for peer in self.peers],
+            **{part: {peer.name: [] for peer in self.peers} for part in report.PARTS},
+        }
+
+    def run(self) -> dict[str, Any]:
+        for peer in self.peers:
+            if peer.module not in self.filled:
+                say(f"accounts: {peer.name}")
+                new, count = self.engine.create(), self.sizes["accounts"]
+                self.filled[peer.module] = stage.fill(peer, new, count, self.python_of(peer))
+        for number in range(self.sizes["rounds"]):
+            turn = number * len(self.peers) // self.sizes["rounds"]
+            for peer in self.peers[turn:] + self.peers[:turn]:
+                say(f"round {number + 1}: {peer.name}")
+                self.one_round(peer, number)
+        for peer in self.peers:
+            if peer not in (FLOOR, SPAREKEY):  # Sparekey's JSON tells outcomes apart
+                say(f"what goes wrong: {peer.name}")
+                self.trouble(peer)
+        return self.results
+
+    def python_of(self, peer: Peer) -> str:
+        return sys.executable if peer.is_sparekey else self.python
+
+    def site(self, peer: Peer, relay: Relay) -> AbstractContextManager[Site]:
+        """Start a peer on a copy of its database."""
+        database = self.engine.copy(self.filled[peer.module])
+        return stage.running(peer, database, relay.port, self.python_of(peer))
+
+    def one_round(self, peer: Peer, number: int) -> None:
+        """Start a peer once; first look at its steps one by one, then put it under load."""
+        sizes, found = self.sizes, {part: self.results[part][peer.name] for part in report.PARTS}
+        with Relay() as relay, self.site(peer, relay) as site:
+            if peer is not FLOOR:
+                found["start"].append(site.start_seconds)
+                found["memory"].append(measure.memory(site))
+                found["steps"].append(measure.steps(site, relay, sizes["links"]))
+                found["oracle"].append(measure.oracle(site, sizes["accounts"], sizes["samples"]))
+            people = measure.crowd(site, sizes["accounts"])
+            if number % 2:  # the second kind may meet work that the first has left
+                people = dict(reversed(people.items()))
+            found["ask"].append(measure.asking(site, relay, people, CONNECTIONS, sizes["seconds"]))
+
+    def trouble(self, peer: Peer) -> None:
+        with Relay("down") as relay, self.site(peer, relay) as site:
+            lost = measure.lost(site, relay, ASKERS, UP_SECONDS[peer.is_sparekey])
+        with Relay() as relay, self.site(peer, relay) as site:
+            races = measure.races(site, relay, self.sizes["races"], report.RUNNERS)
+        self.results["trouble"][peer.name].append({**lost, "successes": races})
 
 
-def compare(databases: Databases, folder: Path, python: Path, options: argparse.Namespace) -> dict[str, Any]:
-    places = make_places(databases, folder / "log", python, options)
-    results: dict[str, Any] = {
-        "machine": {**machine(folder), "database": databases.name},
-        "versions": stage.versions_of_peers(python),
-        "options": {name: value for name, value in vars(options).items() if isinstance(value, (int, float))},
-        "peers": [place.peer.name for place in places],
-        **{part: {place.peer.name: [] for place in places} for part in report.PARTS},
-    }
-    for number in range(options.rounds):
-        turn = number * len(places) // options.rounds
-        for place in places[turn:] + places[:turn]:
-            say(f"round {number + 1} of {options.rounds}: {place.peer.name}")
-            one_round(place, results, number, options)
-    for place in places:
-        if place.peer not in (FLOOR, SPAREKEY):  # of Sparekey's two ways, the one whose answers are plain
-            say(f"what goes wrong: {place.peer.name}")
-            up = SPAREKEY_UP_SECONDS if place.peer.sparekey else options.up_seconds
-            results["lost"][place.peer.name].append(measure.lost(place, options.askers, up))
-            results["races"][place.peer.name].append(measure.races(place, options.races, report.RUNNERS))
-    return results
-
-
-def make_places(databases: Databases, log: Path, python: Path, options: argparse.Namespace) -> list[Place]:
-    """Everybody with a database to copy from."""
-    places: dict[str, list[Place]] = {}
-    for peer in (*PEERS, FLOOR):
-        if options.only and peer.module not in options.only:
-            continue
-        own = Path(sys.executable) if peer.sparekey else python
-        place = Place(peer, own, databases, options.accounts, log)
-        if peer.module not in places:
-            say(f"{options.accounts} accounts: {peer.name}")
-            place.fill()
-        places.setdefault(peer.module, []).append(place)
-    return [place for several in places.values() for place in several]
-
-
-def one_round(place: Place, results: dict[str, Any], number: int, options: argparse.Namespace) -> None:
-    """One start: what is looked at one by one, then the load."""
-    name = place.peer.name
-    with measure.Relay() as relay, place.run(relay.port) as site:
-        if place.peer is not FLOOR:
-            results["start"][name].append(site.start_seconds)
-            results["memory"][name].append(measure.memory(site, min(1.0, options.seconds)))
-            results["steps"][name].append(measure.steps(site, relay.box, options.steps))
-            results["oracle"][name].append(
-                measure.oracle(site, options.accounts, options.samples, options.oracle_seconds)
-            )
-        people = measure.crowd(site, options.accounts)
-        if number % 2:  # who comes second may meet what the first has left to do
-            people = dict(reversed(people.items()))
-        results["ask"][name].append(measure.asking(site, relay, people, options.connections, options.seconds))
-
-
-def machine(folder: Path) -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "durable_write_ms": durable_write(folder / "page"),
-        "sparekey": _revision(),
     }
 
 
-def _cpu() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or "unknown"
+def cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown CPU")
 
 
-def _revision() -> str:
-    words = ["git", "describe", "--always", "--dirty"]
-    with suppress(OSError, subprocess.CalledProcessError):
-        said = subprocess.run(words, cwd=stage.ROOT, check=True, capture_output=True, text=True)  # noqa: S603
-        return said.stdout.strip()
-    return "unknown"
-
-
-def durable_write(path: Path) -> float:
-    """Milliseconds that a page takes to the disk."""
-    waits = []
-    with open(path, "wb", buffering=0) as file:
-        for _ in range(WRITES):
-            start = time.perf_counter()
-            file.write(b"x" * 4096)
-            os.fsync(file.fileno())
-            waits.append((time.perf_counter() - start) * 1000)
-    return median(waits)
+def versions(python: str) -> dict[str, str]:
+    """Return the peers' packages, by name in small letters: "Flask 3.1.3"."""
+    ask = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
+    return {line.split()[0].lower(): line for line in stage.run(python, "-c", ask).splitlines()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

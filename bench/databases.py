@@ -1,83 +1,72 @@
-"""The database that all peers have, made anew for each look: SQLite, or a PostgreSQL that is there."""
+"""Databases to measure on: SQLite files, or a PostgreSQL server that is started for the bench."""
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from tempfile import TemporaryDirectory
 
-import psycopg
+import stage
+from stage import servers
 
-PREFIX = "sparekey_bench_"  # nothing else of that server is touched
+ENGINES = ("SQLite", "PostgreSQL")
 
 
-class Databases(Protocol):
-    """What `Place` needs of them."""
+class Durable(servers.PostgreSQL):
+    """The tests' server, but it syncs each commit to the disk."""
+
+    settings = ("shared_buffers=512MB", "max_wal_size=4GB")
+
+
+@dataclass(frozen=True)
+class Databases:
+    """One engine's databases, by URI."""
 
     name: str
-
-    def make(self, name: str) -> str:
-        """An empty one, as a URI."""
-        ...
-
-    def copy(self, name: str) -> str:
-        """A copy of that one, as a URI; it replaces the last one."""
-        ...
-
-    def drop(self) -> None: ...
+    create: Callable[[], str]
+    copy: Callable[[str], str]  # replaces the copy that was made before
 
 
-class Sqlite:
-    """Files in a folder that its owner removes."""
-
-    name = "SQLite"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def make(self, name: str) -> str:
-        return f"sqlite:///{self.folder / name}.db"
-
-    def copy(self, name: str) -> str:
-        run = self.folder / "run.db"
-        for path in (run, Path(f"{run}-wal"), Path(f"{run}-shm")):
-            path.unlink(missing_ok=True)
-        with (
-            closing(sqlite3.connect(self.folder / f"{name}.db")) as one,
-            closing(sqlite3.connect(run)) as other,
-        ):
-            one.backup(other)
-        return f"sqlite:///{run}"
-
-    def drop(self) -> None:
-        """Goes with the folder."""
+def available() -> list[str]:
+    """Return the engines of this machine."""
+    if servers.find_postgresql():
+        return list(ENGINES)
+    stage.say("PostgreSQL is left out: its server is not installed (Debian: apt-get install postgresql)")
+    return ["SQLite"]
 
 
-class Postgresql:
-    """Databases of our own on a server whose URI is given: a user that may make them, and any database."""
+@contextmanager
+def started(name: str) -> Iterator[Databases]:
+    if name == "SQLite":
+        with TemporaryDirectory(dir=stage.KEPT) as folder:  # on a disk, as /tmp may not be
+            yield sqlite(Path(folder))
+        return
+    programs = servers.find_postgresql()
+    assert programs, "PostgreSQL's server is not installed"
+    with servers.postgresql(programs, kind=Durable) as server:
 
-    name = "PostgreSQL"
+        def copy(uri: str) -> str:
+            server.execute("DROP DATABASE IF EXISTS copy WITH (FORCE)")
+            server.execute(f"CREATE DATABASE copy TEMPLATE {uri.rsplit('/', 1)[1]}")
+            return server.dsn("copy")
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-        self.made: set[str] = set()
+        yield Databases(name, server.create, copy)
 
-    def make(self, name: str, template: str = "template1") -> str:
-        own = PREFIX + name
-        self._do(f'DROP DATABASE IF EXISTS "{own}" WITH (FORCE)')
-        self._do(f'CREATE DATABASE "{own}" TEMPLATE "{template}"')
-        self.made.add(own)
-        return urlunsplit(urlsplit(self.uri)._replace(path=f"/{own}"))
 
-    def copy(self, name: str) -> str:
-        return self.make("run", template=PREFIX + name)
+def sqlite(folder: Path) -> Databases:
+    def create() -> str:
+        return f"sqlite:///{folder}/{len(list(folder.glob('*.db')))}.db"
 
-    def drop(self) -> None:
-        for own in self.made:
-            self._do(f'DROP DATABASE IF EXISTS "{own}" WITH (FORCE)')
+    def copy(uri: str) -> str:
+        path = folder / "copy"
+        for old in folder.glob("copy*"):
+            old.unlink()
+        original = uri.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(original)) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+        return f"sqlite:///{path}"
 
-    def _do(self, statement: str) -> None:
-        with psycopg.connect(self.uri, autocommit=True) as connection:
-            connection.execute(statement.encode())
+    return Databases("SQLite", create, copy)

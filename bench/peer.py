@@ -1,203 +1,156 @@
-"""Who is compared, and how each is spoken to. How they run: `stage.py`; what they are: `peers/`."""
+"""The applications that are compared, and how a client speaks to each. How they run: `stage.py`."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
-from typing import ClassVar
 from urllib.parse import urlsplit
 
-from visitor import FORM, Answer, Message, Visitor, filled_in, hidden_in, posting
+import httpx
 
 LINK = re.compile(r"https?://\S+/reset/\S+")
+# Sparekey and Flask-Security call it csrf_token, Django csrfmiddlewaretoken.
+HIDDEN = re.compile(r'<input[^>]*name="(csrf\w+)"[^>]*value="([^"]+)"')
+OK, REDIRECT = frozenset({200}), frozenset({302, 303})
 
 
-class PeerError(AssertionError):
-    """A peer did not do what it is for, so that nothing that was measured of it would mean anything."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Peer:
-    """One that is compared. It talks like stock Flask-Security with JSON; those below talk otherwise."""
+    """An application. By default it is spoken to in JSON, as stock Flask-Security is."""
 
     name: str
     short: str  # for the chart
     module: str  # in peers/
-    package: str  # whose version is told; "" for our own
-    mails: str  # how its mail goes out
-    sparekey: bool = False
-    environ: dict[str, str] = field(default_factory=dict, hash=False)
+    package: str = ""  # whose version the report names
+    is_sparekey: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
 
-    redeemed: ClassVar[frozenset[int]] = frozenset({200})
-    accepted: ClassVar[frozenset[int]] = frozenset({200})  # an asker is told that all is well
-    landing: ClassVar[str] = "1 GET"
+    encoding: str = "json"  # or "data": a form
+    has_tokens: bool = False  # forms hold a token against forgery
+    accepted: frozenset[int] = OK  # says that all is well
+    identity: str = "email"  # the field of the request for a link
+    login_identity: str = "email"
+    passwords: tuple[str, ...] = ("password", "password_confirm")
+    reset_path: str = "/reset"
+    login_path: str = "/login"
+    accept: str = "*/*"
 
-    def ready(self) -> str:
-        """A path that answers as soon as anything does, at next to no cost; 404 is an answer, too."""
-        return "/healthz" if self.sparekey else "/nothing"
+    @property
+    def redeemed(self) -> frozenset[int]:
+        return self.accepted
 
-    def prepare(self, _visitor: Visitor) -> dict[str, str]:
-        """Once, before many ask: what a form holds beside the address."""
-        return {}
+    def post(self, client: httpx.Client, path: str, **fields: str) -> httpx.Request:
+        if self.encoding == "json":
+            return client.build_request("POST", path, json=fields)
+        return client.build_request("POST", path, data=fields)
 
-    def ask(self, address: str, _hidden: dict[str, str]) -> Message:
-        return posting("/reset", {"email": address})
+    def hidden(self, client: httpx.Client, path: str) -> dict[str, str]:
+        """Open a form, and return its token."""
+        return hidden_in(client.get(path)) if self.has_tokens else {}
 
-    def land(self, visitor: Visitor, link: str) -> tuple[str, Answer]:
-        return visitor.open(link)
+    def ask(self, client: httpx.Client, address: str, hidden: dict[str, str]) -> httpx.Request:
+        return self.post(client, self.reset_path, **hidden, **{self.identity: address})
 
-    def redeem(self, _visitor: Visitor, landed: tuple[str, Answer], password: str) -> Message:
-        """The POST of the page on which a link has landed."""
-        return posting(landed[0], {"password": password, "password_confirm": password})
+    def land(self, client: httpx.Client, link: str) -> httpx.Response:
+        return client.get(link, headers={"Accept": self.accept}, follow_redirects=True)
 
-    def sign_in(self, _visitor: Visitor, address: str, password: str) -> Message:
-        return posting("/login", {"email": address, "password": password})
+    def redeem(self, client: httpx.Client, landed: httpx.Response, password: str) -> httpx.Request:
+        """Return the POST of the page on which a link has landed."""
+        fields = {**hidden_in(landed), **dict.fromkeys(self.passwords, password)}
+        return self.post(client, landed.url.path, **fields)
 
-    def is_in(self, answer: Answer) -> bool:
-        return answer.status == 200
-
-    def link_in(self, data: bytes) -> str | None:
-        """The path of the link in a mail, as it was received. None: it is another mail, such as a notice."""
-        mail = message_from_bytes(data.replace(b"\r\n..", b"\r\n."), policy=policy.default)
-        part = mail.get_body(("plain",))
-        found = LINK.search(part.get_content()) if part else None
-        return urlsplit(found[0]).path if found else None
-
-
-class Floor(Peer):
-    """Writes a row, and no more."""
-
-    def ask(self, address: str, _hidden: dict[str, str]) -> Message:
-        return posting("/reset", {"identity": address})
-
-
-class SparekeyJson(Peer):
-    """As a program talks to it."""
-
-    def ask(self, address: str, _hidden: dict[str, str]) -> Message:
-        return posting("/reset", {"identity": address})
-
-    def land(self, visitor: Visitor, link: str) -> tuple[str, Answer]:
-        return link, visitor.send(Message("GET", link, headers={"Accept": "application/json"}))
-
-    def sign_in(self, _visitor: Visitor, address: str, password: str) -> Message:
-        return posting("/login", {"identity": address, "password": password})
-
-
-class Pages(Peer):
-    """Pages with forms that hold a token against forgery, as a browser sends them."""
-
-    redeemed = accepted = frozenset({302, 303})
-    typed_into = "email"
-
-    def prepare(self, visitor: Visitor) -> dict[str, str]:
-        return hidden_in(visitor.open(self.at("/reset"))[1])
-
-    def at(self, path: str) -> str:
-        return path
-
-    def ask(self, address: str, hidden: dict[str, str]) -> Message:
-        return posting(self.at("/reset"), {**hidden, self.typed_into: address}, FORM)
-
-    def is_in(self, answer: Answer) -> bool:
-        return answer.status in self.accepted
-
-
-class SparekeyPages(Pages):
-    """As a browser talks to it."""
-
-    typed_into = "identity"
-    landing = "2 GETs"
-
-    def redeem(self, _visitor: Visitor, landed: tuple[str, Answer], password: str) -> Message:
-        path, page = landed
-        return filled_in(path, page, password=password, password_confirm=password)
-
-    def sign_in(self, visitor: Visitor, address: str, password: str) -> Message:
-        path, page = visitor.open("/login")
-        return filled_in(path, page, identity=address, password=password)
-
-
-class DjangoPages(Pages):
-    """As a browser talks to `django.contrib.auth`."""
-
-    landing = "2 GETs"
-
-    def at(self, path: str) -> str:
-        return f"{path}/"
-
-    def redeem(self, _visitor: Visitor, landed: tuple[str, Answer], password: str) -> Message:
-        path, page = landed
-        return filled_in(path, page, new_password1=password, new_password2=password)
-
-    def sign_in(self, visitor: Visitor, address: str, password: str) -> Message:
-        path, page = visitor.open("/login/")
-        return filled_in(path, page, username=address, password=password)
+    def sign_in(self, client: httpx.Client, address: str, password: str) -> httpx.Request:
+        hidden = self.hidden(client, self.login_path)
+        fields = {**hidden, self.login_identity: address, "password": password}
+        return self.post(client, self.login_path, **fields)
 
 
 class Headless(Peer):
-    """As an app talks to django-allauth. A redeemed link says 401: changed, and now sign in."""
+    """django-allauth, as an app talks to it. A redeemed link says 401: changed, sign in now."""
 
     API = "/_allauth/app/v1/auth"
-    redeemed = frozenset({200, 401})
 
-    def ask(self, address: str, _hidden: dict[str, str]) -> Message:
-        return posting(f"{self.API}/password/request", {"email": address})
+    @property
+    def redeemed(self) -> frozenset[int]:
+        return frozenset({200, 401})
 
-    def land(self, visitor: Visitor, link: str) -> tuple[str, Answer]:
-        key = link.rsplit("/", 1)[1]
-        look = Message("GET", f"{self.API}/password/reset", headers={"X-Password-Reset-Key": key})
-        return key, visitor.send(look)
+    def land(self, client: httpx.Client, link: str) -> httpx.Response:
+        key = {"X-Password-Reset-Key": link.rsplit("/", 1)[1]}
+        return client.get(f"{self.API}/password/reset", headers=key)
 
-    def redeem(self, _visitor: Visitor, landed: tuple[str, Answer], password: str) -> Message:
-        return posting(f"{self.API}/password/reset", {"key": landed[0], "password": password})
-
-    def sign_in(self, _visitor: Visitor, address: str, password: str) -> Message:
-        return posting(f"{self.API}/login", {"email": address, "password": password})
+    def redeem(self, client: httpx.Client, landed: httpx.Response, password: str) -> httpx.Request:
+        key = landed.request.headers["X-Password-Reset-Key"]
+        return self.post(client, f"{self.API}/password/reset", key=key, password=password)
 
 
-class Tutorial(Peer):
-    """Forms without tokens."""
-
-    def ask(self, address: str, _hidden: dict[str, str]) -> Message:
-        return posting("/reset", {"email": address}, FORM)
-
-    def redeem(self, _visitor: Visitor, landed: tuple[str, Answer], password: str) -> Message:
-        return posting(landed[0], {"password": password}, FORM)
-
-    def sign_in(self, _visitor: Visitor, address: str, password: str) -> Message:
-        return posting("/login", {"email": address, "password": password}, FORM)
+def hidden_in(page: httpx.Response) -> dict[str, str]:
+    return dict(HIDDEN.findall(page.text))
 
 
-MANY = "1000000 per minute"  # limits are on and count, but nobody meets them here
+def raw(request: httpx.Request) -> bytes:
+    """Return a request as it travels, for `load.send`."""
+    lines = [f"{request.method} {request.url.raw_path.decode()} HTTP/1.1"]
+    lines += [f"{name}: {text}" for name, text in request.headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + request.read()
+
+
+def link_in(data: bytes) -> str | None:
+    """Return the path of the link in a mail. None: it is another mail, such as a notice."""
+    mail = message_from_bytes(data.replace(b"\r\n..", b"\r\n."), policy=policy.default)
+    part = mail.get_body(("plain",))
+    found = LINK.search(part.get_content()) if part else None
+    return urlsplit(found[0]).path if found else None
+
+
+MANY = "1000000 per minute"  # limits are on and count, but are never reached
 UNLIMITED = {
-    "FLASK_RECOVERY_LIMIT_SOURCE": MANY,
-    "FLASK_RECOVERY_LIMIT_IDENTITY": MANY,
-    "FLASK_RECOVERY_LIMIT_LINK": MANY,
-    "FLASK_RECOVERY_LIMIT_BAD_LINKS": MANY,
-    "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
+    **{f"FLASK_RECOVERY_LIMIT_{name}": MANY for name in ("SOURCE", "IDENTITY", "LINK", "BAD_LINKS")},
     **{f"FLASK_RECOVERY_MAIL_{name}": str(10**9) for name in ("DAILY_CAP", "HOURLY_MAX", "WAITING_MAX")},
+    "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
 }
-INLINE, THREAD, QUEUE = "while one waits", "in a thread", "by a worker"
+FORM = {"encoding": "data"}
+PAGES = {**FORM, "has_tokens": True, "accepted": REDIRECT}
+JSON = {"encoding": "json", "has_tokens": False, "accepted": OK}
+DJANGO = {
+    "login_identity": "username",
+    "passwords": ("new_password1", "new_password2"),
+    "reset_path": "/reset/",
+    "login_path": "/login/",
+}
+ALLAUTH = {"reset_path": f"{Headless.API}/password/request", "login_path": f"{Headless.API}/login"}
 
-SPAREKEY = SparekeyPages("Sparekey, pages", "Sparekey, pages", "sparekey", "", QUEUE, True, UNLIMITED)
-SPAREKEY_JSON = SparekeyJson("Sparekey, JSON", "Sparekey, JSON", "sparekey", "", QUEUE, True, UNLIMITED)
-FLOOR = Floor("the floor: one durable INSERT", "floor", "floor", "Flask-SQLAlchemy", "none")
-OTHERS = (
-    Tutorial("tutorial: JWT in the link", "Tutorial: JWT in the link", "tutorial_jwt", "PyJWT", INLINE),
-    Tutorial("tutorial: table of tokens", "Tutorial: table of tokens", "tutorial_table", "Flask", INLINE),
-    DjangoPages("Django contrib.auth", "Django contrib.auth", "django_auth", "Django", INLINE),
-    Headless(
-        "django-allauth, headless", "django-allauth, headless", "django_allauth", "django-allauth", INLINE
-    ),
-    Peer(
-        "Flask-Security-Too, mail in a thread",
-        "Flask-Security, mail thread",
-        "threaded",
-        "Flask-Security-Too",
-        THREAD,
-    ),
-    Peer("Flask-Security-Too", "Flask-Security, stock", "stock", "Flask-Security-Too", INLINE),
+JWT, TABLE = {"BENCH_LINKS": "jwt"}, {"BENCH_LINKS": "table"}
+
+SPAREKEY = Peer(
+    *("Sparekey, pages", "Sparekey, pages", "sparekey", "", True, UNLIMITED),
+    identity="identity",
+    login_identity="identity",
+    **PAGES,
 )
-PEERS = (SPAREKEY, SPAREKEY_JSON, *OTHERS)
+SPAREKEY_JSON = replace(
+    SPAREKEY, name="Sparekey, JSON", short="Sparekey, JSON", accept="application/json", **JSON
+)
+STOCK = Peer("Flask-Security-Too", "Flask-Security, stock", "stock", "Flask-Security-Too")
+THREADED = replace(
+    STOCK,
+    name="Flask-Security-Too, mail in a thread",
+    short="Flask-Security, mail thread",
+    environ={"BENCH_MAIL_THREADS": "1"},
+)
+FLOOR = Peer("the floor: one durable INSERT", "floor", "floor", "Flask-SQLAlchemy", identity="identity")
+PEERS = (
+    SPAREKEY,
+    SPAREKEY_JSON,
+    Peer("tutorial: JWT in the link", "Tutorial: JWT in the link", "tutorial", "PyJWT", environ=JWT, **FORM),
+    Peer(
+        "tutorial: table of tokens", "Tutorial: table of tokens", "tutorial", "Flask", environ=TABLE, **FORM
+    ),
+    Peer("Django contrib.auth", "Django contrib.auth", "django_auth", "Django", **PAGES, **DJANGO),
+    Headless(
+        "django-allauth, headless", "django-allauth, headless", "django_allauth", "django-allauth", **ALLAUTH
+    ),
+    THREADED,
+    STOCK,
+)

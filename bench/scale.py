@@ -1,326 +1,253 @@
-"""How does cost grow with the number of users? `bench/scale.py`, on SQLite and on a PostgreSQL of its own.
+"""How does cost grow with the number of users? `bench/scale.py`, on SQLite and on PostgreSQL.
 
-Databases of each size are filled, and whatever a request, the worker or an admin does is timed in each: sizes
-take turns, so that whatever else the machine does meets all alike. What counts is the ratio of the medians to
-those of the smallest size. Then the same by the number of mails that wait.
-
-Everything is read once before, so that no figure is that of a cold disk. SQLite has the cache that the
-application gives it (2 MB a connection), and the rest is in the system's; PostgreSQL has 1 GB, and fsync on.
+A database of each size stands behind a server of its own. They are asked in turns, one request at a time, so
+that other work of the machine meets all of them alike. The ratio of the medians to those of the smallest size
+counts. Hashes are the cheapest there are, because the database is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
+import csv
 import os
 import platform
 import random
-import shutil
-import signal
-import sqlite3
+import secrets
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+import databases
+import httpx
+import load
+import measure
+import stage
+from databases import Databases
+from peer import SPAREKEY_JSON, link_in, raw
+from peers import alike
+from report import number, table
+from sink import Relay
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, insert, select
+from sqlalchemy.exc import SAWarning
+from stage import Site, say
 
-import costs
-import crowd
-import curves
-import plans
-import servers
-import sink
-from conftest import load_settings
-from costs import Cost, Place
-from flask_security.utils import hash_password
-from sqlalchemy import text
+FLAT = 1.3
+DAYS = 30  # over which past recoveries are spread
+CHUNK = 10_000  # rows inserted at once
+BULK, BULK_ROUNDS = 10_000, 3  # rows purged and imported
+METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"  # noqa: S105
+PASSWORD = "the new password of somebody"  # noqa: S105
+ENVIRON = {"BENCH_CHEAP_HASH": "1", "FLASK_RECOVERY_METRICS_TOKEN": METRICS_TOKEN}
+IMPORTED_HASH = "pbkdf2:sha256:600000$Yn3wU1hZ8gTq2LdK$" + "5d" * 32  # as Werkzeug writes it
 
-from app import create_app
-from app.db.engine import db
+PAGE = """\
+# What more users cost
 
-KEPT = ROOT / "instance" / "bench" / "scale.json"
-SIZES = "10000,1000000"
-WAITING, WAITING_MANY = 1_000, 1_000_000
-RECENT_LINKS = 9_000
-BULK_ROUNDS = 3
+Made by `bench/scale.py` on {cores} cores, Python {python}. With U users there are U/10 past recoveries, each
+with its link, its mails and its events, spread over the last {days} days. Sizes take turns.
 
-Samples = dict[str, dict[str, list[float]]]  # by name, then by size or state: milliseconds
+Milliseconds: median (p99). × is the ratio of the median to that of the smallest size; above {flat} it is
+bold. Passwords are hashed as cheaply as can be. Purging and importing are commands, whose start counts, too.
+"""
 
-
-class Durable(servers.PostgreSQL):
-    """As it comes, but for its memory."""
-
-    settings = ("shared_buffers=1GB", "max_wal_size=4GB", "max_parallel_maintenance_workers=2")
-
-
-@dataclass
-class Engine:
-    """Where databases are made: `create` makes an empty one, `copy` another like it."""
-
-    name: str
-    folder: Path
-    create: Callable[[], str]
-    copy: Callable[[str], str]
+Row = dict[str, Any]
 
 
 @dataclass
-class Measured:
-    """What was seen on one engine."""
+class Size:
+    """One database of so many users, and the server on it."""
 
-    engine: str
-    version: str = ""
-    fills: dict[str, tuple[float, int]] = field(default_factory=dict)  # seconds, bytes; by size
-    users: Samples = field(default_factory=dict)
-    bulk: Samples = field(default_factory=dict)  # of 10,000 rows
-    waiting: Samples = field(default_factory=dict)
-    scans: list[dict[str, Any]] = field(default_factory=list)
+    users: int
+    site: Site
+    relay: Relay
+    rng: random.Random
+    took: dict[str, list[float]] = field(default_factory=dict)  # milliseconds, by what was done
+
+    def note(self, what: str, waits: list[float]) -> None:
+        self.took.setdefault(what, []).extend(waits)
+
+    def sends(self, what: str, requests: list[httpx.Request], status: int = 200) -> None:
+        """Send them one after the other."""
+        came = load.send(self.site.port, map(raw, requests), connections=1, seconds=60)
+        assert set(came.statuses) == {status}, f"{what}: {came.statuses}"
+        self.note(what, came.waits)
 
 
 def main() -> None:
-    options = arguments()
-    if options.again:
-        write(options)
-        return
-    logging.disable(logging.ERROR)  # thousands of lines that all is well
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is large is deleted then, too
-    measured = []
-    with tempfile.TemporaryDirectory(prefix="sparekey-scale-") as name, sink.running() as box:
-        for engine in engines(Path(name), options.engine):
-            measured.append(Measured(engine.name))
-            for _ in measure(engine, measured[-1], options, box.port):
-                keep(measured, options)
-                write(options)
-
-
-def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How does cost grow with the number of users?")
-    parser.add_argument("--sizes", default=SIZES, help="of the crowd, the smallest first")
+    parser.add_argument("--sizes", default="10000,1000000", help="numbers of users, the smallest first")
     parser.add_argument("--rounds", type=int, default=10, help="in which the sizes take turns")
-    parser.add_argument("--each", type=int, default=30, help="how often in each round")
-    parser.add_argument(
-        "--waiting", type=int, default=WAITING_MANY, help="mails that wait; 0: leave that out"
-    )
-    parser.add_argument("--engine", choices=["sqlite", "postgresql"], help="this one only")
-    parser.add_argument("--out", type=Path, default=ROOT / "instance/bench/scale.md", help="the tables")
-    parser.add_argument("--chart", type=Path, help="the curves; beside the tables")
-    parser.add_argument("--again", action="store_true", help="only write what was measured last")
-    parser.add_argument("--stay", action="store_true", help="name each database, and wait for Enter")
+    parser.add_argument("--each", type=int, default=30, help="requests of each kind in a round")
+    parser.add_argument("--engine", choices=databases.ENGINES, help="only this one")
     options = parser.parse_args()
-    options.sizes = [int(size) for size in options.sizes.split(",")]
-    options.chart = options.chart or options.out.with_suffix(".svg")
-    return options
+    stage.prepare()
+    print(PAGE.format(cores=os.cpu_count(), python=platform.python_version(), days=DAYS, flat=FLAT))
+    for name in [options.engine] if options.engine else databases.available():
+        with databases.started(name) as engine, ExitStack() as stack:
+            sizes = [start(engine, int(users), stack) for users in options.sizes.split(",")]
+            for turn in range(options.rounds + 1):
+                say(f"{name}: round {turn} of {options.rounds}")
+                for size in random.sample(sizes, len(sizes)):
+                    recover(size, options.each)
+                    if not turn:
+                        size.took.clear()  # the first round loads and compiles
+            for _ in range(BULK_ROUNDS):
+                for size in sizes:
+                    bulk(size)
+            print(f"## {name}\n\n{page_of(sizes)}", flush=True)
 
 
-def engines(folder: Path, only: str | None) -> Iterator[Engine]:
-    """Each is gone before the next comes: they are large."""
-    if only != "postgresql":
-        with sqlite(folder) as engine:
-            yield engine
-    programs = servers.find_postgresql()
-    if programs is None:
-        say("PostgreSQL's programs are not installed (Debian: apt-get install postgresql): SQLite only")
-    elif only != "sqlite":
-        with servers.postgresql(programs, kind=Durable) as server:
-            yield Engine(
-                "PostgreSQL", server.folder, server.create, lambda uri: server.create(uri.rsplit("/", 1)[1])
-            )
+# --- The databases ---
 
 
-@contextmanager
-def sqlite(folder: Path) -> Iterator[Engine]:
-    place = folder / "sqlite"
-    place.mkdir()
-
-    def create() -> str:
-        return f"sqlite:///{place}/{len(list(place.glob('*.db')))}.db"
-
-    def copy(uri: str) -> str:
-        crowd.run(uri, "PRAGMA wal_checkpoint(TRUNCATE)")
-        new = create()
-        shutil.copy(uri.removeprefix("sqlite:///"), new.removeprefix("sqlite:///"))
-        return new
-
-    yield Engine("SQLite", place, create, copy)
-    shutil.rmtree(place)
-
-
-def measure(engine: Engine, found: Measured, options: argparse.Namespace, mail_port: int) -> Iterator[None]:
-    """Part by part: what is there can be kept."""
-    uris = {}
-    for size in options.sizes:
-        uris[size], start = engine.create(), time.perf_counter()
-        crowd.fill(uris[size], size)
-        found.fills[str(size)] = time.perf_counter() - start, crowd.size_of(uris[size])
-        say(f"{engine.name}: {size:,} users in {found.fills[str(size)][0]:.0f} s")
-    smallest = engine.copy(uris[options.sizes[0]]) if options.waiting else ""
-    warm(engine.folder)
-    places = {str(size): Place(uri, size, mail_port) for size, uri in uris.items()}
-    found.version = version_of(places[str(options.sizes[0])])
-    found.users = in_turns(places, costs.COSTS, options)
-    yield
-    found.bulk = bulk(places)
-    found.scans = plans.whole_tables(places[str(options.sizes[-1])], costs.COSTS)
-    stay(places, options)
-    for place in places.values():
-        place.close()
-    yield
-    if options.waiting:
-        found.waiting = measure_waiting(engine, smallest, options, mail_port)
-        yield
+def start(engine: Databases, users: int, stack: ExitStack) -> Size:
+    """Fill a database, and start a server on it."""
+    database, began = engine.create(), time.perf_counter()
+    stage.fill(SPAREKEY_JSON, database, 2)
+    relay = stack.enter_context(Relay())
+    with stage.running(SPAREKEY_JSON, database, relay.port, **ENVIRON) as site:
+        address = alike.known(1)[0]
+        measure.redeem(site, address, measure.links(site, relay, [address])[address])
+        stage.wait_for(lambda: relay.count() == 2)  # the notice, too
+    sql = sql_engine(database)
+    with sql.begin() as connection:
+        for kind, rows in (("user", accounts(users)), *recoveries(users // 10)):
+            multiply(connection, kind, rows)
+    with sql.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    sql.dispose()
+    say(f"{engine.name}: {users:,} users in {time.perf_counter() - began:.0f} s")
+    running = stage.running(SPAREKEY_JSON, database, relay.port, has_worker=False, **ENVIRON)
+    return Size(users, stack.enter_context(running), relay, random.Random(1))  # noqa: S311
 
 
-def measure_waiting(engine: Engine, smallest: str, options: argparse.Namespace, mail_port: int) -> Samples:
-    """The same crowd with more and more in its outbox."""
-    users, many = options.sizes[0], options.waiting
-    settings = {"RECOVERY_MAIL_WAITING_MAX": 2 * many}  # or so many would never wait
-    uris = {
-        f"{WAITING:,} wait": lambda uri, sealed: crowd.add_waiting(uri, WAITING, sealed, is_due=True),
-        f"{many:,} wait": lambda uri, sealed: crowd.add_waiting(uri, many, sealed, is_due=True),
-        f"{many:,} were tried": lambda uri, sealed: crowd.add_waiting(uri, many, sealed, is_due=False),
-        f"{RECENT_LINKS:,} links this hour": lambda uri, _: crowd.add_links(uri, users, RECENT_LINKS),
-    }
-    places = {}
-    for name, add in uris.items():
-        uri = engine.copy(smallest)
-        add(uri, sealed_by(uri))
-        places[name] = Place(uri, users, mail_port, **settings)
-    warm(engine.folder)
-    found = in_turns(places, costs.WAITING_COSTS, options)
-    stay(places, options)
-    for place in places.values():
-        place.close()
-    return found
+def sql_engine(database: str) -> Engine:
+    return create_engine(database.replace("postgresql://", "postgresql+psycopg://"))
 
 
-def sealed_by(uri: str) -> str:
-    """What a message says, as the outbox keeps it: any will do."""
-    place = Place(uri, 1, 25)
-    with place.app.app_context():
-        costs.outbox.enqueue("reset_instructions", **costs.of_nobody(place))
-        sealed = db.session.scalar(text("SELECT sealed FROM outbox_message WHERE state = 'waiting'"))
-        db.session.rollback()
-    place.close()
-    return str(sealed)
+def accounts(users: int) -> Iterator[Row]:
+    for address in alike.known(users)[2:]:
+        yield {"email": address, "fs_uniquifier": address}
 
 
-def in_turns(places: dict[str, Place], measured: Sequence[Cost], options: argparse.Namespace) -> Samples:
-    """Round by round, so that what others do on this machine meets all alike. The first loads and compiles,
-    and does not count."""
-    rng = random.Random(1)  # noqa: S311  # an order, not a secret
-    found: Samples = {cost.name: {name: [] for name in places} for cost in measured}
-    name_of = {id(place): name for name, place in places.items()}
-    for number in range(options.rounds + 1):
-        for cost in measured:
-            took = found[cost.name]
-            if any(sum(so_far) > costs.LONG_MS for so_far in took.values()) and number > 1:
-                continue  # so slow that we know it by now
-            for place, wait in costs.in_turn(cost, list(places.values()), options.each if number else 3, rng):
-                if number:
-                    took[name_of[id(place)]].append(wait)
-        say(f"round {number} of {options.rounds}")
-    return found
+def recoveries(count: int) -> Iterator[tuple[str, Iterator[Row]]]:
+    """Yield what differs between past recoveries, by table."""
+    first = 100  # numbers below are of the one that was real
+    moments = [datetime.now(UTC).replace(tzinfo=None) - timedelta(DAYS) * n / count for n in range(count)]
+
+    def mails() -> Iterator[Row]:
+        for key, at in enumerate(moments, first):
+            own = {"id": key, "nonce": secrets.token_bytes(32), "message_id": f"<{key}@localhost>"}
+            yield {**own, "created_at": at, "due_at": at, "settled_at": at}
+
+    def links() -> Iterator[Row]:
+        for key, at in enumerate(moments, first):
+            own = {"message_id": key, "token_hash": secrets.token_hex(32), "user_id": key % count + 1}
+            yield {**own, "issued_at": at, "expires_at": at + timedelta(hours=1), "redeemed_at": at}
+
+    yield "outbox_message", mails()
+    yield "reset_link", links()
+    yield "recovery_event", ({"at": at} for at in moments * 2)
 
 
-def bulk(places: dict[str, Place]) -> Samples:
-    found: Samples = {name: {size: [] for size in places} for name in costs.BULK}
-    for _ in range(BULK_ROUNDS):
-        for name, goes in costs.BULK.items():
-            for size, place in places.items():
-                found[name][size].append(goes(place) * 1000)
-    return found
+def multiply(connection: Connection, name: str, rows: Iterator[Row]) -> None:
+    """Insert copies of a table's first row that differ in these columns."""
+    with warnings.catch_warnings(action="ignore", category=SAWarning):  # on indexes of expressions
+        table_ = Table(name, MetaData(), autoload_with=connection)
+    first = connection.execute(select(table_).order_by(table_.c.id).limit(1)).mappings().one()
+    common = {column: value for column, value in first.items() if column != "id"}
+    while chunk := [{**common, **row} for row in islice(rows, CHUNK)]:
+        connection.execute(insert(table_), chunk)
+    if connection.dialect.name == "postgresql":
+        sequence = f"pg_get_serial_sequence('\"{name}\"', 'id')"
+        connection.exec_driver_sql(f'SELECT setval({sequence}, max(id)) FROM "{name}"')
 
 
-def warm(folder: Path) -> None:
-    """Read all of it once."""
-    for file in folder.rglob("*"):
-        with suppress(OSError):  # a file that came and went
-            if file.is_file():
-                with file.open("rb", buffering=0) as data:
-                    while data.read(1 << 24):
-                        pass
+# --- What is measured ---
 
 
-def stay(places: dict[str, Place], options: argparse.Namespace) -> None:
-    if options.stay:
-        for name, place in places.items():
-            say(f"{name}: {place.uri}")
-        input()
+def recover(size: Size, count: int) -> None:
+    """Let some people recover their accounts, and others try."""
+    numbers = size.rng.sample(range(2, size.users), count)
+    known = [alike.KNOWN.format(number) for number in numbers]
+    passwords = dict.fromkeys(SPAREKEY_JSON.passwords, PASSWORD)
+    with size.site.client() as client:
+        get, post = partial(client.build_request, "GET"), partial(client.build_request, "POST")
+        size.sends("POST /reset, known", [post("/reset", json={"identity": name}) for name in known])
+        links = mail(size, known)
+        unknown = [alike.UNKNOWN.format(number) for number in numbers]
+        size.sends("POST /reset, unknown", [post("/reset", json={"identity": name}) for name in unknown])
+        as_json, token = {"Accept": "application/json"}, {"Authorization": f"Bearer {METRICS_TOKEN}"}
+        size.sends("GET /reset/&lt;token&gt;", [get(link, headers=as_json) for link in links])
+        size.sends("POST /reset/&lt;token&gt;, cheap hash", [post(link, json=passwords) for link in links])
+        logins = [{"identity": name, "password": PASSWORD} for name in known]
+        size.sends("POST /login, cheap hash", [post("/login", json=login) for login in logins])
+        size.sends("GET /readyz", [get("/readyz")] * 5, status=503)  # no worker stays
+        size.sends("GET /metrics", [get("/metrics", headers=token)] * 5)
 
 
-def version_of(place: Place) -> str:
-    with place.app.app_context():
-        if place.uri.startswith("sqlite"):
-            return sqlite3.sqlite_version
-        return str(db.session.scalar(text("SHOW server_version"))).split()[0]
+def mail(size: Size, known: list[str]) -> list[str]:
+    """Run the worker once, and return the links that it has mailed."""
+    size.relay.forget()
+    manage(size, "worker", "--once")
+    links = {link: mail_.at for mail_ in size.relay.mails() if (link := link_in(mail_.data))}
+    assert len(links) == len(known), f"{len(links)} of {len(known)} mails came"
+    seconds = max(links.values()) - min(links.values())
+    size.note("the worker, a mail", [seconds * 1000 / (len(links) - 1)])
+    return list(links)
 
 
-def hash_milliseconds() -> float:
-    """What a password costs that is hashed as it should be."""
-    app, took = create_app(load_settings()), []
-    with app.app_context():
-        for _ in range(11):
-            start = time.perf_counter()
-            hash_password(crowd.PASSWORD)
-            took.append((time.perf_counter() - start) * 1000)
-    return statistics.median(took)
+def manage(size: Size, *words: str) -> float:
+    """Run a command, and return its milliseconds, its start included."""
+    began = time.perf_counter()
+    with stage.LOG.open("ab") as log:
+        stage.run(sys.executable, "manage.py", *words, cwd=stage.ROOT, env=size.site.environ, stderr=log)
+    return (time.perf_counter() - began) * 1000
 
 
-def keep(measured: list[Measured], options: argparse.Namespace) -> None:
-    """What is there so far."""
-    seen = {
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
-        "hash_ms": hash_milliseconds(),
-        "sizes": [str(size) for size in options.sizes],
-        "engines": [as_json(found) for found in measured],
-    }
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
-    KEPT.write_text(json.dumps(seen, indent=1))
+def bulk(size: Size) -> None:
+    """Purge old events and import accounts."""
+    old = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=4000)
+    engine = sql_engine(size.site.environ["FLASK_SQLALCHEMY_DATABASE_URI"])
+    with engine.begin() as connection:
+        multiply(connection, "recovery_event", ({"at": old} for _ in range(BULK)))
+    engine.dispose()
+    size.note(f"purge of {BULK:,} events", [manage(size, "purge")])
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "accounts.csv")
+        with path.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("email", "password_hash"))
+            rows.writerows((f"{secrets.token_hex(8)}@example.net", IMPORTED_HASH) for _ in range(BULK))
+        size.note(f"import of {BULK:,} accounts", [manage(size, "users", "import", str(path))])
 
 
-def write(options: argparse.Namespace) -> None:
-    """Tables and curves of what was kept."""
-    seen = json.loads(KEPT.read_text())
-    chart = os.path.relpath(options.chart, options.out.parent)
-    for file, made in ((options.out, curves.as_markdown(seen, chart)), (options.chart, curves.as_svg(seen))):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(made)
-    say(f"written to {options.out} and {options.chart}")
+def page_of(sizes: list[Size]) -> str:
+    """Return the table of one engine. Bold: not flat."""
+    first, *others = sizes
+    head = ["", f"{first.users:,} users"]
+    rows = [[what, cell(waits)] for what, waits in first.took.items()]
+    for size in others:
+        head += [f"{size.users:,} users", "×"]
+        for row in rows:
+            waits = size.took[row[0]]
+            ratio = statistics.median(waits) / statistics.median(first.took[row[0]])
+            row += [cell(waits), f"**{ratio:.2f}**" if ratio > FLAT else f"{ratio:.2f}"]
+    return table(head, rows)
 
 
-def as_json(found: Measured) -> dict[str, Any]:
-    return {
-        "engine": found.engine,
-        "version": found.version,
-        "fills": found.fills,
-        **{name: summary(getattr(found, name)) for name in ("users", "bulk", "waiting")},
-        "scans": found.scans,
-    }
-
-
-def summary(samples: Samples) -> dict[str, dict[str, dict[str, float]]]:
-    return {
-        name: {
-            place: {"n": len(took), "median": statistics.median(took), "p99": p99(took)}
-            for place, took in by_place.items()
-        }
-        for name, by_place in samples.items()
-    }
-
-
-def p99(took: list[float]) -> float:
-    return statistics.quantiles(took, n=100, method="inclusive")[98] if len(took) > 1 else took[0]
-
-
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+def cell(waits: list[float]) -> str:
+    return f"{number(statistics.median(waits), 2)} ({number(load.percentile_99(waits), 2)})"
 
 
 if __name__ == "__main__":

@@ -1,176 +1,147 @@
-"""An SMTP server that takes all mail and next to no time, in a process of its own: `running`.
-
-It can be slow (a pause before it accepts a mail), hang (it takes connections and says nothing) or be away.
-"""
+"""An SMTP server that accepts all mail and costs next to nothing, in a process of its own: `Relay`."""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
-EHLO = b"250-sink\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-PIPELINING\r\n250 SIZE 33554432\r\n"
-END = b"\r\n.\r\n"
+from stage import servers
+
+DATA_END = b"\r\n.\r\n"
+MAIL_BYTES_MAX = 1 << 24
+GREETING, WELCOME = (
+    b"220 sink ESMTP\r\n",
+    b"250-sink\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 33554432\r\n",
+)
 
 
-@dataclass(frozen=True)
-class Mail:
-    """What was accepted."""
+class Mail(NamedTuple):
+    """An accepted message."""
 
     recipient: str
     data: bytes
+    at: float  # time.monotonic()
 
 
 @dataclass
-class Box:
-    """Where mail goes."""
+class Server:
+    """The server process. `Relay.ask` calls its methods by name."""
 
-    port: int
-    pipe: Connection | None = None
+    pause: float  # seconds before it accepts a message
+    distance: float  # seconds before each of its replies, as with a server far away
+    accepted: list[Mail] = field(default_factory=list)
 
     def count(self) -> int:
-        return int(self._ask("count")) if self.pipe else 0
+        return len(self.accepted)
 
     def mails(self) -> list[Mail]:
-        found: list[Mail] = self._ask("mails") if self.pipe else []
-        return found
-
-    def connections(self) -> int:
-        return int(self._ask("connections")) if self.pipe else 0
-
-    def slow_down(self, pause: float) -> None:
-        """From now on, so many seconds before a mail is accepted."""
-        if self.pipe:
-            self._ask(pause)
+        return self.accepted
 
     def forget(self) -> None:
-        if self.pipe:
-            self._ask("forget")
+        self.accepted.clear()
 
-    def _ask(self, what: str | float) -> Any:
-        assert self.pipe is not None
-        self.pipe.send(what)
+    def slow_down(self, pause: float, distance: float) -> None:
+        self.pause, self.distance = pause, distance
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        recipient, replies = "", {b"EHLO": WELCOME, b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}
+        writer.write(GREETING)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while line := await reader.readline():
+                await asyncio.sleep(self.distance)
+                verb = line[:4].upper()
+                if verb == b"RCPT":
+                    recipient = line.partition(b"<")[2].partition(b">")[0].decode()
+                writer.write(replies.get(verb, b"250 ok\r\n"))
+                if verb == b"DATA":
+                    data = await reader.readuntil(DATA_END)
+                    await asyncio.sleep(self.distance + self.pause)
+                    self.accepted.append(Mail(recipient, data, time.monotonic()))
+                    writer.write(b"250 accepted\r\n")
+                if verb == b"QUIT":
+                    break
+        writer.close()
+
+
+def serve(listener: socket.socket, pipe: Connection, server: Server) -> None:
+    """Serve, and answer the questions of the other process, until that one ends this one."""
+
+    def answer() -> None:
+        name, arguments = pipe.recv()
+        pipe.send(getattr(server, name)(*arguments))
+
+    async def run() -> None:
+        asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
+        smtp = await asyncio.start_server(server.talk, sock=listener, limit=MAIL_BYTES_MAX)
+        await smtp.serve_forever()
+
+    asyncio.run(run())
+
+
+class Relay:
+    """The mail server of one measurement. It keeps its port when its state changes.
+
+    up       accepts all mail
+    hanging  accepts connections and says nothing
+    down     refuses connections
+    """
+
+    def __init__(self, state: str = "up", pause: float = 0.0, distance: float = 0.0) -> None:
+        self.port = servers.free_port()
+        self.listener: socket.socket | None = None
+        self.process: Any = None
+        self.pipe: Connection | None = None
+        self.becomes(state, pause, distance)
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def becomes(self, state: str, pause: float = 0.0, distance: float = 0.0) -> None:
+        if state == "up" and self.pipe:
+            self.ask("slow_down", pause, distance)  # keeps connections, as Sparekey's worker keeps its own
+            return
+        self.close()
+        if state != "down":
+            self.listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        if state == "up":
+            self.pipe, theirs = multiprocessing.Pipe()
+            arguments = (self.listener, theirs, Server(pause, distance))
+            fork = multiprocessing.get_context("fork")
+            self.process = fork.Process(target=serve, args=arguments, daemon=True)
+            self.process.start()
+            theirs.close()
+
+    def close(self) -> None:
+        if self.pipe:
+            self.process.kill()
+            self.process.join()
+            self.pipe.close()
+        if self.listener:
+            self.listener.close()
+        self.process = self.pipe = self.listener = None
+
+    def ask(self, name: str, *arguments: float) -> Any:
+        """Call a method of the server; without one, nothing has come."""
+        if self.pipe is None:
+            return 0
+        self.pipe.send((name, arguments))
         return self.pipe.recv()
 
+    def count(self) -> int:
+        return int(self.ask("count"))
 
-@dataclass
-class _Book:
-    """What all connections share."""
+    def mails(self) -> list[Mail]:
+        return list(self.ask("mails"))
 
-    pause: float
-    distance: float = 0.0
-    mails: list[Mail] = field(default_factory=list)
-    connections: int = 0
-
-
-class _Session(asyncio.Protocol):
-    """One connection. Commands may come in one piece (RFC 2920)."""
-
-    def __init__(self, book: _Book) -> None:
-        self.book = book
-        self.buffer, self.in_data, self.recipient = b"", False, ""
-
-    def connection_made(self, transport: Any) -> None:
-        self.book.connections += 1
-        self.transport = transport
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport.write(b"220 sink ESMTP\r\n")
-
-    def data_received(self, data: bytes) -> None:
-        if self.book.distance:
-            asyncio.get_running_loop().call_later(self.book.distance, self._arrives, data)
-        else:
-            self._arrives(data)
-
-    def _arrives(self, data: bytes) -> None:
-        self.buffer += data
-        while self._step():
-            pass
-
-    def _step(self) -> bool:
-        end = END if self.in_data else b"\r\n"
-        text, found, rest = self.buffer.partition(end)
-        if not found:
-            return False
-        self.buffer = rest
-        if self.in_data:
-            self.in_data = False
-            if self.book.pause:
-                asyncio.get_running_loop().call_later(self.book.pause, self._accept, text)
-            else:
-                self._accept(text)
-            return True
-        verb = text[:4].upper()
-        if verb == b"QUIT":
-            self.transport.write(b"221 bye\r\n")
-            self.transport.close()
-            return False
-        if verb == b"RCPT":
-            self.recipient = text.partition(b"<")[2].partition(b">")[0].decode()
-        self.in_data = verb == b"DATA"
-        said = {b"EHLO": EHLO, b"HELO": b"250 sink\r\n", b"DATA": b"354 go on\r\n"}
-        self.transport.write(said.get(verb, b"250 ok\r\n"))
-        return True
-
-    def _accept(self, text: bytes) -> None:
-        self.book.mails.append(Mail(self.recipient, text))
-        self.transport.write(b"250 taken\r\n")
-
-
-def _serve(listener: socket.socket, pipe: Connection, book: _Book) -> None:
-    asyncio.run(_serve_until_told(listener, pipe, book))
-
-
-async def _serve_until_told(listener: socket.socket, pipe: Connection, book: _Book) -> None:
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-    def told() -> None:
-        try:
-            what = pipe.recv()
-        except (EOFError, ConnectionError):
-            done.set()
-            return
-        if what == "forget":
-            book.mails.clear()
-        if isinstance(what, float):
-            book.pause = what
-        known = {"count": len(book.mails), "mails": book.mails, "connections": book.connections}
-        pipe.send(known.get(what))
-
-    loop.add_reader(pipe.fileno(), told)
-    server = await loop.create_server(lambda: _Session(book), sock=listener)
-    async with server:
-        await done.wait()
-        loop.remove_reader(pipe.fileno())
-
-
-@contextmanager
-def running(state: str = "up", pause: float = 0.0, port: int = 0, distance: float = 0.0) -> Iterator[Box]:
-    """`up`, with a pause in seconds before each mail is accepted; `hanging`; `down`. At a port, if given.
-    `distance`: how many seconds whatever is sent takes to it and back."""
-    with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
-        port = listener.getsockname()[1]
-        if state == "hanging":
-            yield Box(port)
-            return
-        if state == "down":
-            listener.close()
-            yield Box(port)
-            return
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("fork").Process(
-            target=_serve, args=(listener, theirs, _Book(pause, distance)), daemon=True
-        )
-        process.start()
-        theirs.close()
-        try:
-            yield Box(port, ours)
-        finally:
-            process.terminate()
-            process.join()
-            ours.close()
+    def forget(self) -> None:
+        self.ask("forget")

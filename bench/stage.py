@@ -1,9 +1,8 @@
-"""How the peers run: their environment, their databases, their processes; nothing of it is left behind."""
+"""Runs an application behind gunicorn, with Sparekey's worker beside it, and leaves no process behind."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -11,204 +10,180 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from peer import Peer
-from servers import free_port
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import httpx
+import servers
+from peer import Peer
+
 APPS = ROOT / "bench" / "peers"
-KEPT = ROOT / "instance" / "bench"
+KEPT = ROOT / "instance" / "bench"  # results, the log of all processes, the peers' environment
+LOG = KEPT / "log"
 GUNICORN = ("--workers", "1", "--threads", "8", "--log-level", "warning")  # as in the demo
 START_SECONDS_MAX = 30
 END_SECONDS_MAX = 8
-KIB = 1024
+SECRETS = {name: secrets.token_urlsafe(32) for name in ("FLASK_SECRET_KEY", "FLASK_SECURITY_PASSWORD_SALT")}
+STARTED = time.monotonic()
 
 
-def python_of_peers() -> Path:
-    """The peers' environment, made when it is not there or when what is wanted has changed."""
+def say(text: str) -> None:
+    print(f"{time.monotonic() - STARTED:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def prepare() -> None:
+    """Do what every bench does first: clean up on SIGTERM, too, and have a folder."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    KEPT.mkdir(parents=True, exist_ok=True)
+    LOG.write_text("")
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = START_SECONDS_MAX) -> float:
+    """Return how long it took, or `seconds`."""
+    start = time.perf_counter()
+    while (waited := time.perf_counter() - start) < seconds and not is_so():
+        time.sleep(0.01)
+    return min(waited, seconds)
+
+
+def python_of_peers() -> str:
+    """Return the interpreter of the peers' environment, which is made again when its requirements change."""
     wanted, venv = APPS / "requirements.txt", KEPT / "venv"
-    python, mark = venv / "bin" / "python", venv / "made-of"
-    sum_ = hashlib.sha256(wanted.read_bytes()).hexdigest()
-    if mark.exists() and mark.read_text() == sum_:
+    python, mark = str(venv / "bin" / "python"), venv / "made-of"
+    checksum = hashlib.sha256(wanted.read_bytes()).hexdigest()
+    if mark.exists() and mark.read_text() == checksum:
         return python
-    print("Setting up the peers' environment ...", file=sys.stderr)
+    say("setting up the peers' environment")
     shutil.rmtree(venv, ignore_errors=True)
-    hashed = ["--require-hashes", "-r", str(wanted)]
-    if uv := shutil.which("uv"):
-        _do(uv, "venv", "--quiet", "--python", sys.executable, str(venv))
-        _do(uv, "pip", "install", "--quiet", "--python", str(python), *hashed)
-    else:
-        _do(sys.executable, "-m", "venv", str(venv))
-        _do(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *hashed)
-    mark.write_text(sum_)
+    run(sys.executable, "-m", "venv", str(venv))
+    run(python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(wanted))
+    mark.write_text(checksum)
     return python
 
 
-def _do(*words: str, **options: object) -> None:
-    subprocess.run(words, check=True, **options)  # type: ignore[call-overload]  # noqa: S603  # our own words
+def run(*words: str, **options: Any) -> str:
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options)  # noqa: S603
+    return str(done.stdout)
 
 
-def versions_of_peers(python: Path) -> dict[str, str]:
-    """By the names of the packages."""
-    ask = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
-    said = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout  # noqa: S603
-    return dict(line.split(" ", 1) for line in said.splitlines())
+def environ_of(peer: Peer, database: str, port: int = 1, mail_port: int = 1) -> dict[str, str]:
+    """Return a peer's settings, and nothing of this process but how to find programs."""
+    inherited = {name: text for name, text in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
+    return {
+        **inherited,
+        **SECRETS,
+        # Sparekey imports its own `app`; PYTHONPATH may name more libraries.
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(APPS), os.environ.get("PYTHONPATH")))),
+        "FLASK_SQLALCHEMY_DATABASE_URI": database,
+        "FLASK_MAIL_SERVER": "127.0.0.1",
+        "FLASK_MAIL_PORT": str(mail_port),
+        "FLASK_MAIL_DEFAULT_SENDER": "no-reply@example.com",
+        "FLASK_RECOVERY_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        **peer.environ,
+    }
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where a peer is to run."""
-
-    peer: Peer
-    python: Path
-    database: str  # as a URI
-    port: int = 0
-    mail_port: int = 1
-
-    def environ(self) -> dict[str, str]:
-        """Nothing of whoever runs the bench but how to find programs."""
-        inherited = {name: text for name, text in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
-        return {
-            **inherited,
-            "PYTHONPATH": str(APPS),
-            "FLASK_SECRET_KEY": SECRET,
-            "FLASK_SECURITY_PASSWORD_SALT": SALT,
-            "FLASK_SQLALCHEMY_DATABASE_URI": self.database,
-            "FLASK_MAIL_SERVER": "127.0.0.1",
-            "FLASK_MAIL_PORT": str(self.mail_port),
-            "FLASK_MAIL_DEFAULT_SENDER": "no-reply@example.com",
-            "FLASK_RECOVERY_PUBLIC_URL": f"http://127.0.0.1:{self.port or 1}",
-            **self.peer.environ,
-        }
-
-    def folder(self) -> Path:
-        """Where gunicorn finds the gunicorn.conf.py that is meant."""
-        return ROOT if self.peer.sparekey else APPS
+def folder_of(peer: Peer) -> Path:
+    """Return the working directory: gunicorn reads the gunicorn.conf.py there."""
+    return ROOT if peer.is_sparekey else APPS
 
 
-SECRET, SALT = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-
-
-def fill(peer: Peer, python: Path, database: str, accounts: int) -> None:
-    """A database with so many accounts, to copy from."""
-    setting = Setting(peer, python, database)
+def fill(peer: Peer, database: str, accounts: int, python: str = sys.executable) -> str:
+    """Make the tables and so many accounts. Returns the database."""
     code = f"import {peer.module}; {peer.module}.fill({accounts})"
-    _do(
-        str(python),
-        "-c",
-        code,
-        cwd=setting.folder(),
-        env=setting.environ(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with LOG.open("ab") as log:
+        run(python, "-c", code, cwd=folder_of(peer), env=environ_of(peer, database), stderr=log)
+    return database
 
 
-@dataclass(frozen=True)
-class Running:
-    """A peer that answers."""
+@dataclass
+class Site:
+    """A running application."""
 
     peer: Peer
     port: int
-    server: subprocess.Popen[bytes]
-    start_seconds: float
+    python: str
+    environ: dict[str, str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    start_seconds: float = 0.0
+
+    def client(self) -> httpx.Client:
+        """Return a browser or a program: it keeps cookies and its connection."""
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, verify=servers.NO_TLS)
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own, so that all of it can be ended together."""
+        with LOG.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603
+                [self.python, *words],
+                cwd=folder_of(self.peer),
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def serve(self) -> None:
+        bind = ("--bind", f"127.0.0.1:{self.port}")
+        process = self.start("-m", "gunicorn", *bind, *GUNICORN, f"{self.peer.module}:create_app()")
+
+        def answers() -> bool:
+            with suppress(httpx.TransportError), self.client() as client:
+                return client.get("/healthz").status_code < 500  # 404 is an answer, too
+            return process.poll() is not None
+
+        self.start_seconds = wait_for(answers)
+        is_up = process.poll() is None and self.start_seconds < START_SECONDS_MAX
+        assert is_up, f"{self.peer.name} did not start:\n{LOG.read_text()[-2000:]}"
+
+    def work(self) -> None:
+        """Start a worker of Sparekey's, and wait until the web process sees it."""
+        self.start("manage.py", "worker")
+        with self.client() as client:
+            waited = wait_for(lambda: client.get("/readyz").json()["worker"])
+        assert waited < START_SECONDS_MAX, f"the worker did not start:\n{LOG.read_text()[-2000:]}"
 
     def memory(self) -> float:
-        """MiB of the process that answers: its share (PSS) where that is known, else all it holds (RSS)."""
-        [worker] = _children(self.server.pid)
-        with suppress(OSError):
-            lines = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()
-            return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / KIB
-        said = subprocess.run(  # noqa: S603
-            ["ps", "-o", "rss=", "-p", str(worker)],  # noqa: S607
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return int(said.stdout) / KIB
+        """Return MiB of the process that answers, by its share (PSS). Only Linux tells."""
+        gunicorn = self.processes[0].pid
+        worker = Path(f"/proc/{gunicorn}/task/{gunicorn}/children").read_text().strip()
+        lines = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
-
-def _children(pid: int) -> list[int]:
-    with suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    said = subprocess.run(["pgrep", "-P", str(pid)], check=True, capture_output=True, text=True)  # noqa: S603, S607
-    return [int(child) for child in said.stdout.split()]
+    def end(self) -> None:
+        """Ask all processes to end, wait a while, and kill the rest, children included."""
+        for process in self.processes:
+            process.terminate()
+        wait_for(lambda: all(process.poll() is not None for process in self.processes), END_SECONDS_MAX)
+        for process in self.processes:
+            with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of the dead
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @contextmanager
-def running(peer: Peer, python: Path, database: str, mail_port: int, log: Path) -> Iterator[Running]:
-    """The peer behind gunicorn as the demo runs Sparekey, and Sparekey's worker beside it."""
-    setting = Setting(peer, python, database, free_port(), mail_port)
-    bind = ("--bind", f"127.0.0.1:{setting.port}")
-    commands = [("-m", "gunicorn", *bind, *GUNICORN, f"{peer.module}:create_app()")]
-    commands += [("manage.py", "worker")] if peer.sparekey else []
-    processes: list[subprocess.Popen[bytes]] = []
+def running(
+    peer: Peer,
+    database: str,
+    mail_port: int,
+    python: str = sys.executable,
+    has_worker: bool = True,
+    **environ: str,
+) -> Iterator[Site]:
+    port = servers.free_port()
+    site = Site(peer, port, python, {**environ_of(peer, database, port, mail_port), **environ})
     try:
-        for words in commands:
-            start = time.perf_counter()
-            processes.append(_start(setting, words, log))
-            if len(processes) == 1:  # alone, since the time counts
-                took = _answers_after(processes[0], setting, start, log)
-        if peer.sparekey:
-            _wait_for_worker(setting)
-        yield Running(peer, setting.port, processes[0], took)
+        site.serve()
+        if peer.is_sparekey and has_worker:
+            site.work()
+        yield site
     finally:
-        _end(processes)
-
-
-def _start(setting: Setting, words: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
-    """In a session of its own: Ctrl-C is ours, and all of it can be ended together."""
-    with open(log, "ab") as said:
-        return subprocess.Popen(  # noqa: S603  # our own words
-            [str(setting.python), *words],
-            cwd=setting.folder(),
-            env=setting.environ(),
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
-
-
-def _answers_after(process: subprocess.Popen[bytes], setting: Setting, start: float, log: Path) -> float:
-    """Seconds until it answers a request."""
-    while time.perf_counter() - start < START_SECONDS_MAX and process.poll() is None:
-        with (
-            suppress(OSError, HTTPException),
-            closing(HTTPConnection("127.0.0.1", setting.port, timeout=START_SECONDS_MAX)) as line,
-        ):
-            line.request("GET", setting.peer.ready())
-            if line.getresponse().status < 500:
-                return time.perf_counter() - start
-        time.sleep(0.01)
-    raise RuntimeError(f"{setting.peer.name} did not start:\n{log.read_text()[-2000:]}")
-
-
-def _wait_for_worker(setting: Setting) -> None:
-    """Until Sparekey sees it: what is measured before would be without."""
-    for _ in range(START_SECONDS_MAX * 20):
-        with closing(HTTPConnection("127.0.0.1", setting.port, timeout=START_SECONDS_MAX)) as line:
-            line.request("GET", "/readyz")
-            if json.loads(line.getresponse().read())["worker"]:
-                return
-        time.sleep(0.05)
-    raise RuntimeError("Sparekey's worker did not start")
-
-
-def _end(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Ask once, wait a while, and end what is left, children included."""
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + END_SECONDS_MAX
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of the dead
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        site.end()

@@ -20,7 +20,6 @@ from app.mail import composing, delivery, heartbeat, outbox, worker
 from app.mail.errors import MailHeld, RelayAway
 from app.mail.outbox import OutboxMessage
 from app.mail.smtp import TIMEOUTS_MAX
-from app.mail.watchdog import Watchdog
 
 
 def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: Mailbox) -> None:
@@ -65,20 +64,6 @@ def test_a_relay_that_drips_is_cut_off_also_when_it_was_looked_for_too_long_befo
         with pytest.raises(RelayAway):
             site.work()
         assert time.monotonic() - began < 10
-
-
-def test_a_call_that_fails_ends_no_watch(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
-    monkeypatch.setattr("app.mail.watchdog.AGAIN_SECONDS", 0.01)
-    clock, called = Watchdog("test"), []
-
-    def call() -> None:
-        called.append(None)
-        if len(called) < 3:
-            raise ValueError
-
-    with clock.after(0.0, call):
-        wait_for(lambda: len(called) == 3)
-    assert "could not be told" in caplog.text
 
 
 @contextmanager

@@ -29,9 +29,6 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has
             draft.rename(draft.with_suffix(".eml"))
         return len(email_messages)
 
-    def abandon(self) -> None:
-        """Nothing to end, because a file takes no time."""
-
 
 def inbox_folder() -> Path:
     """Return the folder of the kept mails."""

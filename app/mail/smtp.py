@@ -88,9 +88,6 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                 connection.putcmd("quit")
             connection.close()
 
-    def abandon(self) -> None:
-        """Do nothing: `deadline` ends a conversation."""
-
     def _send(self, mail: Mail, deadline: float) -> None:
         """Do what `smtplib.SMTP.sendmail` does, but look at the deadline before MAIL and before DATA."""
         data = mail.message().as_bytes(linesep="\r\n")

@@ -13,6 +13,7 @@ ARGON2 = {"memory_cost": 19456, "time_cost": 2, "parallelism": 1}  # Sparekey's,
 MAIL_SECONDS = 3.0  # mail libraries wait for ever for a relay that says nothing, and a bench must end
 LINK_SECONDS = 3600
 PASSWORD = "what they all had before"  # noqa: S105  # of nobody
+KNOWN, UNKNOWN = "known{:07}@example.com", "other{:07}@example.com"  # of one length
 SENDER = "no-reply@example.com"
 
 TEXT = """Hello,
@@ -33,12 +34,11 @@ HTML = """<!doctype html><html lang="en"><body style="font-family: sans-serif">
 
 
 def known(count: int) -> list[str]:
-    return [f"known{number:07}@example.com" for number in range(count)]
+    return [KNOWN.format(number) for number in range(count)]
 
 
 def unknown(count: int) -> list[str]:
-    """As long as those that are known."""
-    return [f"other{number:07}@example.com" for number in range(count)]
+    return [UNKNOWN.format(number) for number in range(count)]
 
 
 def set_up_sqlite(connection: Any, _record: Any = None) -> None:

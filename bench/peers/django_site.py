@@ -6,9 +6,7 @@ SQLite as its notes for production say: WAL, and writes that begin as such (tran
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import alike
 import django
@@ -32,7 +30,14 @@ APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
 ]
-PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000"
+DATABASE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": os.environ["FLASK_SQLALCHEMY_DATABASE_URI"].removeprefix("sqlite:///"),
+    "OPTIONS": {
+        "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000",
+        "transaction_mode": "IMMEDIATE",
+    },
+}
 
 
 class Hasher(Argon2PasswordHasher):
@@ -55,7 +60,7 @@ def set_up(urls: str, templates: dict[str, str], **more: Any) -> None:
             "ROOT_URLCONF": urls,
             "INSTALLED_APPS": APPS,
             "MIDDLEWARE": MIDDLEWARE,
-            "DATABASES": {"default": {**_database(), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}},
+            "DATABASES": {"default": {**DATABASE, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}},
             "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
             "PASSWORD_HASHERS": ["django_site.Hasher"],
             "EMAIL_HOST": os.environ["FLASK_MAIL_SERVER"],
@@ -79,25 +84,6 @@ def set_up(urls: str, templates: dict[str, str], **more: Any) -> None:
         }
     )
     django.setup()
-
-
-def _database() -> dict[str, Any]:
-    uri = urlsplit(os.environ["FLASK_SQLALCHEMY_DATABASE_URI"])
-    if uri.scheme == "sqlite":
-        options = {"init_command": PRAGMAS, "transaction_mode": "IMMEDIATE"}
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": Path(uri.path.removeprefix("/")),
-            "OPTIONS": options,
-        }
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": uri.path.removeprefix("/"),
-        "USER": unquote(uri.username or ""),
-        "PASSWORD": unquote(uri.password or ""),
-        "HOST": uri.hostname or "",
-        "PORT": uri.port or "",
-    }
 
 
 def one_hash(_request: HttpRequest) -> HttpResponse:

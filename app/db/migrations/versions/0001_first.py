@@ -10,16 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    total = op.create_table(
-        "event_total",
-        sa.Column("kind", sa.String(length=40), nullable=False),
-        sa.Column("reason", sa.String(length=255), nullable=False),
-        sa.Column("within", sa.Double(), nullable=False),
-        sa.Column("count", sa.Integer(), nullable=False),
-        sa.Column("seconds", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("kind", "reason", "within", name="pk_event_total"),
-    )
-    op.bulk_insert(total, [{"kind": "", "reason": "", "within": 0.0, "count": 0, "seconds": 0.0}])
     op.create_table(
         "role",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -38,6 +28,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "user",
+        sa.Column("withdrawn_password", sa.String(length=255), nullable=True),
         sa.Column("language", sa.String(length=20), nullable=True),
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("email", sa.String(length=255), nullable=False),
@@ -207,6 +198,8 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(), nullable=False),
         sa.Column("opened_at", sa.DateTime(), nullable=True),
         sa.Column("redeemed_at", sa.DateTime(), nullable=True),
+        sa.Column("redeemed_by", sa.String(length=64), nullable=True),
+        sa.Column("password_written", sa.String(length=64), nullable=True),
         sa.Column("superseded_at", sa.DateTime(), nullable=True),
         sa.Column("revoked_at", sa.DateTime(), nullable=True),
         sa.Column("undelivered_at", sa.DateTime(), nullable=True),
@@ -233,4 +226,3 @@ def downgrade() -> None:
     op.drop_table("user")
     op.drop_table("used_code")
     op.drop_table("role")
-    op.drop_table("event_total")

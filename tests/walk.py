@@ -28,14 +28,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from types import CodeType, FrameType
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
 from aiosmtpd.controller import Controller
-from conftest import NEW_PASSWORD, Mailbox, Site, csrf_token, fill, link_in, load_settings
+from conftest import NEW_PASSWORD, ROOT, Mailbox, Site, csrf_token, fill, link_in, load_settings
 from servers import free_port
 
 from app import create_app
