@@ -23,11 +23,9 @@ from flask.cli import ScriptInfo
 
 from .. import settings
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
-from ..settings import (
-    advice,  # noqa: F401  # likewise
-    checks,
-)
+from ..settings import advice  # noqa: F401  # likewise
 from ..settings.checks import KINDS, Finding, Kind, Server, deployment_check, errors, file_check
+from ..settings.checks import check as settings_check
 from ..settings.forced import as_config
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
@@ -102,7 +100,7 @@ def _invalid(reading: settings.Reading) -> list[Finding]:
 
 
 def _found(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
-    found = checks.check.run(given)
+    found = settings_check.run(given)
     if deploy:
         found += _around(given)
     try:
