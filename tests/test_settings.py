@@ -124,6 +124,8 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("RECOVERY_MAIL_CA", "/nowhere", "no such file"),
         ("MAIL_DEFAULT_SENDER", "a@b.example\nBcc: c@d.example", "control characters"),
         ("RECOVERY_TRUSTED_PROXIES", "-1", "0"),
+        ("RECOVERY_ACCENT", "red", "colour as HTML writes it"),
+        ("SECURITY_TOTP_SECRETS", '{"x": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}', "number the secrets"),
     ],
 )
 @pytest.mark.requirement("R12", "R19", "R20", "R26", "R33", "R46", "R63", "R65")

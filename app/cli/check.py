@@ -23,11 +23,9 @@ from doctor.output import by_severity, exit_code, fail_level_option, summarize, 
 
 from .. import settings
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
-from ..settings import (
-    advice,  # noqa: F401  # likewise
-    checks,
-)
+from ..settings import advice  # noqa: F401  # likewise
 from ..settings.checks import KINDS, Finding, Kind, Server, deployment_check, file_check
+from ..settings.checks import check as settings_check
 from ..settings.forced import as_config
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
@@ -89,7 +87,7 @@ def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form:
 
 
 def _look(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
-    found = checks.check.run(given)
+    found = settings_check.run(given)
     if deploy:
         found += _of_server(given)
     try:

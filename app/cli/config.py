@@ -38,7 +38,8 @@ def show(form: str) -> None:
     if form == "json":
         write_json({"settings": rows, "problems": [vars(problem) for problem in reading.problems]})
     else:
-        _write_lines(rows)
+        for row in rows:
+            click.echo(plain(_line(row)))
     _end(reading)
 
 
@@ -55,16 +56,14 @@ def diff(form: str) -> None:
     if form == "json":
         write_json(rows)
     else:
-        _write_lines(rows, defaults)
+        for row in rows:
+            default = f"default {in_toml(row['default'])}" if row["name"] in defaults else "no default"
+            click.echo(plain(f"{_line(row)}; {default}"))
     _end(reading)
 
 
-def _write_lines(rows: list[Row], defaults: dict[str, Any] | None = None) -> None:
-    for row in rows:
-        line = f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}"
-        if defaults is not None:
-            line += f"; default {in_toml(row['default'])}" if row["name"] in defaults else "; no default"
-        click.echo(plain(line))
+def _line(row: Row) -> str:
+    return f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}"
 
 
 @config.command()

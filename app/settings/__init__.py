@@ -92,13 +92,12 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Readin
 def _problems_in(error: ValidationError, found: sources.Values) -> Iterator[Problem]:
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
-        if detail["type"] == "missing" and name != "RECOVERY_CLIENTS":
-            if not found.problems:  # or it may stand in the file that could not be read
-                yield Problem(name, "not set", _how_to_give(name))
-        else:
+        if detail["type"] != "missing":
             place = [str(part) for part in detail["loc"] if part != "[key]"]
             shown = ".".join(place) if name == "RECOVERY_CLIENTS" else name
             yield Problem(shown, found.origin_of(name), in_words(detail))
+        elif not found.problems:  # or it may stand in the file that could not be read
+            yield Problem(name, "not set", _how_to_give(name))
 
 
 def _how_to_give(name: str) -> str:

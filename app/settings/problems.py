@@ -15,7 +15,6 @@ WORDS = {
     "string_type": "give text, in quotes",
     "list_type": "give a list",
     "dict_type": "give a table",
-    "missing": "needed",
     "extra_forbidden": "unknown setting",
     "literal_error": "give {expected}",
     "string_pattern_mismatch": "lower-case letters, digits, - and _, starting with a letter",

@@ -73,10 +73,13 @@ SecretOrNothing = Annotated[
     describe(f"at least {SECRET_LENGTH_MIN} random characters, or nothing; {MAKE_ONE}"),
 ]
 Secrets = Annotated[list[Secret], JsonText, describe("a list of secrets")]
+_Number = Annotated[
+    str,
+    must('number the secrets, such as { "1" = "..." }', re.compile("[0-9]+").fullmatch),
+    Field(json_schema_extra={"pattern": "^[0-9]+$"}),
+]
 NumberedSecrets = Annotated[
-    dict[Annotated[str, Field(pattern="^[0-9]+$")], Secret],
-    JsonText,
-    describe('numbered secrets, such as { "1" = "..." }'),
+    dict[_Number, Secret], JsonText, describe('numbered secrets, such as { "1" = "..." }')
 ]
 FernetKeys = Annotated[
     Items,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,34 +45,12 @@ def read(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Values:
     _read_file(found, DEFAULTS)
     if path := environ.get("RECOVERY_CONFIG"):
         _read_file(found, Path(path))
-    variables = dict(_variables(environ))
-    for variable in [name for name, text in variables.items() if not _is_text(text)]:
-        found.problems.append(Problem(variable.removeprefix(PREFIX), variable, "this is not UTF-8"))
-        del variables[variable]
-    for variable, text in variables.items():
-        if not variable.endswith(SECRET_FILE):
-            found.put(variable, variable.removeprefix(PREFIX), text)
-    for variable, path in variables.items():
-        if variable.endswith(SECRET_FILE):
-            _read_secret(found, variable, path)
+    variables = [name for name in environ if name.startswith(PREFIX) and not OF_FLASK.fullmatch(name)]
+    for variable in sorted(variables, key=lambda name: name.endswith(SECRET_FILE)):
+        _read_variable(found, variable, environ[variable])
     for name, value in overrides.items():
         found.put("given by the program", name, value)
     return found
-
-
-def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for variable, text in environ.items():
-        if variable.startswith(PREFIX) and not OF_FLASK.fullmatch(variable):
-            yield variable, text
-
-
-def _is_text(text: str) -> bool:
-    """Python hands in bytes that are not UTF-8 as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_file(found: Values, path: Path) -> None:
@@ -81,17 +59,22 @@ def _read_file(found: Values, path: Path) -> None:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # a byte order mark is no harm
     except RecursionError:
         found.problems.append(Problem("RECOVERY_CONFIG", shown, "the file nests too deeply"))
-        return
     except (OSError, ValueError) as error:
         found.problems.append(Problem("RECOVERY_CONFIG", shown, f"can not read the file: {error}"))
-        return
-    for name, value in content.items():
-        found.put(shown, name, value)
+    else:
+        for name, value in content.items():
+            found.put(shown, name, value)
 
 
-def _read_secret(found: Values, variable: str, path: str) -> None:
-    name = variable.removeprefix(PREFIX).removesuffix(SECRET_FILE)
+def _read_variable(found: Values, variable: str, text: str) -> None:
+    name = variable.removeprefix(PREFIX)
     try:
-        found.put(variable, name, Path(path).read_text().rstrip("\r\n"))
-    except (OSError, UnicodeDecodeError):  # no word of the path: somebody may have put the secret there
+        text.encode()
+        if variable.endswith(SECRET_FILE):
+            name, text = name.removesuffix(SECRET_FILE), Path(text).read_text().rstrip("\r\n")
+        found.put(variable, name, text)
+    except UnicodeEncodeError:  # Python hands in bytes that are not UTF-8 as lone surrogates
+        found.problems.append(Problem(name, variable, "this is not UTF-8"))
+    except (OSError, ValueError):  # no word of the path: somebody may have put the secret there
+        name = name.removesuffix(SECRET_FILE)
         found.problems.append(Problem(name, variable, "can not read the file that this variable names"))
