@@ -1,12 +1,13 @@
 """Front ends: which client a request belongs to, and where its links land.
 
-Redirects lead to configured views and nowhere else: nothing in a request is part of one.
+Redirects lead to configured views only: nothing in a request is part of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -29,37 +30,34 @@ class Client:
     name: str
     reset_view: str | None = None
     reset_error_view: str | None = None
-    post_reset_view: str | None = None  # where the built-in pages lead on to when all is done
+    post_reset_view: str | None = None  # where the built-in pages lead after a reset
     origins: tuple[str, ...] = ()
     token_in: str = "query"  # noqa: S105  # a place, not a password
 
     def landing(self, token: str) -> str | None:
-        """Where a good link leads."""
+        """Return where a link that works leads."""
         return self.reset_view and _with(self.reset_view, {"token": token}, self.token_in)
 
     def problem(self, error: RequestError) -> str | None:
-        """Where a link leads that can not be used: text for people, a code for programs."""
-        told = {"error": error.message, "code": error.code}
-        return self.reset_error_view and _with(self.reset_error_view, told)
+        """Return where a link that was refused leads: with a text for people and a code for programs."""
+        values = {"error": error.message, "code": error.code}
+        return self.reset_error_view and _with(self.reset_error_view, values)
 
 
-def configured(settings: Settings) -> dict[str, Client]:
-    """Every client by its name."""
-    named = {
-        name: Client(name, **{**table.model_dump(), "origins": _origins_of(table)})
-        for name, table in settings.RECOVERY_CLIENTS.items()
-    }
-    return {**named, BROWSER: Client(BROWSER), DEFAULT: _default_client(settings)}
+def configured(settings: Settings) -> Mapping[str, Client]:
+    """Return every client by its name."""
+    named = {name: _named_client(name, table) for name, table in settings.RECOVERY_CLIENTS.items()}
+    return MappingProxyType({**named, BROWSER: Client(BROWSER), DEFAULT: _default_client(settings)})
 
 
 def named(name: str) -> Client:
-    """A client; the built-in pages for one that is configured no more."""
-    clients: dict[str, Client] = current_app.extensions["recovery_clients"]
+    """Return a client, or the built-in pages for one that is no longer configured."""
+    clients: Mapping[str, Client] = current_app.extensions["recovery_clients"]
     return clients.get(name, clients[BROWSER])
 
 
 def name_in_request() -> str:
-    """The client that a POST belongs to. Raises InvalidRequest for one that is not configured."""
+    """Return the client that a POST belongs to. Raises InvalidRequest for one that is not configured."""
     if not request.is_json:
         return BROWSER
     name = request.get_json().get("client", DEFAULT)
@@ -69,7 +67,7 @@ def name_in_request() -> str:
 
 
 def what_to_know() -> dict[str, Any]:
-    """What a client can tell its user before anything is typed."""
+    """Return what a client can tell its user before anything is typed."""
     settings = current()
     return {
         "identity_attributes": settings.SECURITY_USER_IDENTITY_ATTRIBUTES,
@@ -81,37 +79,36 @@ def what_to_know() -> dict[str, Any]:
     }
 
 
-def _origins_of(table: ClientTable) -> tuple[str, ...]:
-    """From where it may ask: as said, or where its view is."""
-    view = table.reset_view or ""
-    return tuple(table.origins) or ((origin_of(view),) if view.startswith("http") else ())
+def _named_client(name: str, table: ClientTable) -> Client:
+    """Return a client of RECOVERY_CLIENTS. Its origin is by default that of its view."""
+    origins = tuple(table.origins)
+    if not origins and (table.reset_view or "").startswith("http"):
+        origins = (origin_of(table.reset_view or ""),)
+    return Client(name, **{**table.model_dump(), "origins": origins})
 
 
 def _default_client(settings: Settings) -> Client:
-    """What Flask-Security's own settings describe, with its redirects made absolute."""
-    config: Mapping[str, Any] = settings.handed_on
+    """Return what Flask-Security's own settings describe, with absolute redirects."""
+    config = settings.handed_on
     if config.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
         return Client(DEFAULT)
-    view, error_view = (
-        _absolute(config[f"SECURITY_{name}"], settings) for name in ("RESET_VIEW", "RESET_ERROR_VIEW")
-    )
+    view = _absolute(config["SECURITY_RESET_VIEW"], settings)
+    error_view = _absolute(config["SECURITY_RESET_ERROR_VIEW"], settings)
     return Client(DEFAULT, view, error_view, origins=(origin_of(view),))
 
 
 def _absolute(view: str, settings: Settings) -> str:
-    """As Flask-Security: SECURITY_REDIRECT_HOST replaces the host. https, but on this machine."""
-    public = urlsplit(settings.RECOVERY_PUBLIC_URL)
-    parts = urlsplit(view)
+    """Replace the host by SECURITY_REDIRECT_HOST, as Flask-Security does; http stays on this machine only."""
+    public, parts = urlsplit(settings.RECOVERY_PUBLIC_URL), urlsplit(view)
     host = settings.handed_on.get("SECURITY_REDIRECT_HOST") or parts.netloc or public.netloc
-    on_this_machine = is_loopback(urlsplit(f"//{host}").hostname or "")
     scheme = parts.scheme or public.scheme
-    if scheme == "http" and not on_this_machine:
+    if scheme == "http" and not is_loopback(urlsplit(f"//{host}").hostname or ""):
         scheme = "https"
     return parts._replace(scheme=scheme, netloc=host).geturl()
 
 
 def _with(url: str, values: dict[str, str], place: str = "query") -> str:
-    """The URL with values added; what its query holds already is kept."""
+    """Return the URL with values added; its query is kept."""
     if place == "fragment":
         return f"{url}#{urlencode(values)}"
     return f"{url}{'&' if '?' in url else '?'}{urlencode(values)}"

@@ -1,28 +1,6 @@
-"""What can go wrong, as types. Each carries the code that JSON clients and redirects get.
+"""Refused requests, as exceptions with the code that JSON clients and redirects get.
 
-RecoveryError
-├── SettingsError         the configuration is refused; `problems` says all that is wrong
-├── Undeliverable         a message that must not be sent; `reason` is for the admin
-├── LeaseLost             another worker has the message
-├── BreachesUnknown       whether a password was in a breach can not be found out now
-├── Unreadable            a message whose key is not known here
-├── MailHeld              no mail can go out now, whatever it says; the next look is after `pause`
-│   ├── RelayAway             the relay can not be reached
-│   └── RelayMisconfigured    before a setting is corrected; says which
-└── RequestError          answered with `status` and `code`
-    ├── Busy
-    ├── NoMail
-    ├── InvalidRequest
-    ├── OriginNotAllowed
-    └── LinkError         a reset link that can not be used
-        ├── LinkInvalid
-        ├── LinkExpired
-        ├── LinkUsed
-        ├── LinkSuperseded
-        ├── LinkRevoked
-        └── AccountUnavailable
-
-IdentityError (ValueError)  a value that no account can have as email, username or phone
+Each feature adds its own: LinkError and its kinds live in recovery/link.py.
 """
 
 from __future__ import annotations
@@ -32,8 +10,7 @@ from flask_babel import lazy_gettext as _l
 
 
 class RequestError(Exception):
-    """A request that is refused. `status` is the HTTP status, `code` the machine's word for it; `title` and
-    `message` are said in the language of whoever reads them."""
+    """A request that is refused; `code` is for programs, `title` and `message` are for the reader."""
 
     status = 400
     code = "invalid_request"
@@ -48,7 +25,7 @@ class RequestError(Exception):
 
 
 class Busy(RequestError):
-    """More people than this machine can hash passwords for."""
+    """More passwords to hash than this machine can."""
 
     status = 503
     code = "unavailable"
@@ -58,17 +35,15 @@ class Busy(RequestError):
 
 
 class NoMail(RequestError):
-    """Somebody asks for a mail, and MAIL_SERVER is empty. The message says whom to ask."""
+    """A mail is asked for while MAIL_SERVER is empty. The message names the support contact."""
 
     status = 503
     code = "mail_not_configured"
     title = _l("Please ask for help")
 
     def __init__(self, contact: str) -> None:
-        said = _(
-            "This site sends no mail. Please ask %(contact)s for a link to a new password.", contact=contact
-        )
-        super().__init__(said)
+        message = _("This site sends no mail. Please ask %(contact)s for a link to a new password.")
+        super().__init__(message % {"contact": contact})
 
 
 class InvalidRequest(RequestError):

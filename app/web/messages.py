@@ -1,4 +1,4 @@
-"""Flask-Security's messages in Sparekey's words."""
+"""Flask-Security's messages, in Sparekey's words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ MESSAGES = {
     "CHANGE_EMAIL_EXPIRED": N_("That link is too old. Please start again."),
     "API_ERROR": N_("That did not work. Please start again."),
 }
-# Said when all is well.
 NOTICES = {
     "CONFIRMATION_REQUEST": N_(
         "If there is an account to be confirmed for what you typed, a mail is on its way."
@@ -60,7 +59,7 @@ FIRST = {
     "UNAUTHENTICATED": N_("Please sign in first."),
     "REAUTHENTICATION_REQUIRED": N_("Please confirm first that it is you."),
 }
-# Ways to a code, by Flask-Security's names for them.
+# Second factors, by Flask-Security's names.
 METHODS = {
     "authenticator": _l("Codes from an app"),
     "email": _l("Codes by mail"),

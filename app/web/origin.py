@@ -1,9 +1,8 @@
 """CSRF and CORS: which site may send a request.
 
-A form needs Flask-WTF's token, always. JSON needs none when its Origin is absent (no browser sends it that
-way across sites, because a JSON content type asks for a preflight first), is ours, or is a configured
-client's; any other Origin is refused, `null` too. Preflights are answered for configured origins only.
-Cookies are never the only proof of the sender.
+A form needs Flask-WTF's token, always. JSON needs none when its Origin is absent (no browser sends JSON to
+another site without a preflight), is ours, or is a configured client's. Any other is refused, `null` too.
+Preflights are answered for configured origins only. Cookies are never the only proof of the sender.
 """
 
 from __future__ import annotations
@@ -25,31 +24,20 @@ from .clients import configured
 from .errors import InvalidRequest, OriginNotAllowed
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
-CORS_METHODS = "GET, POST"
 CORS_HEADERS = "Content-Type, Authentication-Token, X-CSRFToken, X-CSRF-Token, X-XSRF-Token"
 CORS_SECONDS = 600  # how long a browser may remember a preflight
-# Fields of which there is one, or none.
-ONE_TEXT = (
-    "identity",
-    "email",
-    "password",
-    "password_confirm",
-    "new_password",
-    "new_password_confirm",
-    "next",
-    "username",
-    "name",
-    "phone",
-)
-PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm", "passcode")
+PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm")
+ONE_TEXT = ("identity", "email", "username", "name", "phone", "next", *PASSWORDS)  # never a list
+ANY_TEXT = (*PASSWORDS, "passcode")  # may hold what is no text elsewhere
 csrf = CSRFProtect()
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Check forms by token and JSON by origin. Must come before Flask-Security."""
     clients = app.extensions["recovery_clients"] = configured(settings)
-    ours = origin_of(settings.RECOVERY_PUBLIC_URL)
-    app.extensions["recovery_foreign"] = {o for client in clients.values() for o in client.origins} - {ours}
+    own = origin_of(settings.RECOVERY_PUBLIC_URL)
+    origins = {origin for client in clients.values() for origin in client.origins}
+    app.extensions["recovery_foreign"] = frozenset(origins - {own})
     csrf.init_app(app)
     app.before_request(_check_request)
     app.after_request(_allow_origin)
@@ -88,19 +76,17 @@ def _json_object() -> dict[str, Any]:
 
 
 def _require_once(body: dict[str, Any]) -> None:
-    """No field of ours is a list: who sends several values means to have one read here and another there."""
-    for name, value in body.items():
-        if name in ONE_TEXT and isinstance(value, list):
-            raise InvalidRequest(_("Give one value."), field=name)
-        if isinstance(value, str) and name not in PASSWORDS and any("\ud800" <= c <= "\udfff" for c in value):
-            raise InvalidRequest(_("That is no text."), field=name)
-    form = request.form
+    """Refuse several values of a field, since one may be read here and another there, and lone surrogates."""
     for name in ONE_TEXT:
-        if len(form.getlist(name)) > 1:
+        if isinstance(body.get(name), list) or len(request.form.getlist(name)) > 1:
             raise InvalidRequest(_("Give one value."), field=name)
+    for name, value in body.items():
+        if isinstance(value, str) and name not in ANY_TEXT and any("\ud800" <= c <= "\udfff" for c in value):
+            raise InvalidRequest(_("That is no text."), field=name)
 
 
 def _require_url(target: Any) -> None:
+    """Refuse a `next` that is no URL, or leads from https to http."""
     with suppress(ValueError):
         if isinstance(target, str):
             parts, public = urlsplit(target), urlsplit(current().RECOVERY_PUBLIC_URL)
@@ -110,16 +96,19 @@ def _require_url(target: Any) -> None:
 
 
 def _allow_origin(response: Response) -> Response:
-    """CORS, for configured origins alone. Never `*`: answers may depend on who asks."""
-    foreign = current_app.extensions["recovery_foreign"]
+    """Add CORS headers for configured origins. Never `*`, because answers may depend on who asks."""
+    foreign, origin = current_app.extensions["recovery_foreign"], request.headers.get("Origin")
     if foreign:
         response.vary.add("Origin")
-    if request.headers.get("Origin") in foreign:
-        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
-        response.headers["Access-Control-Allow-Credentials"] = "true"
+    if origin in foreign:
+        headers = {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Access-Control-Expose-Headers": "Retry-After",
+        }
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            response.headers["Access-Control-Allow-Methods"] = CORS_METHODS
-            response.headers["Access-Control-Allow-Headers"] = CORS_HEADERS
-            response.headers["Access-Control-Max-Age"] = str(CORS_SECONDS)
-        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+            headers["Access-Control-Allow-Methods"] = "GET, POST"
+            headers["Access-Control-Allow-Headers"] = CORS_HEADERS
+            headers["Access-Control-Max-Age"] = str(CORS_SECONDS)
+        response.headers.update(headers)
     return response

@@ -14,10 +14,10 @@ from werkzeug.exceptions import HTTPException
 
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
-from .errors import RequestError
+from .errors import Busy, RequestError
 from .responses import json_answer, json_refusal, wants_json
 
-# What a plain HTTP error is called: code for machines, title and words for people.
+# By status: code for programs, title and text for people.
 WORDS: dict[int, tuple[str, Any, Any]] = {
     404: (
         "not_found",
@@ -41,16 +41,7 @@ WORDS: dict[int, tuple[str, Any, Any]] = {
         _l("Something went wrong here"),
         _l("It is our fault, not yours. Nothing was changed."),
     ),
-    503: (
-        "unavailable",
-        _l("This does not work right now"),
-        _l("Nothing was changed. Please try again in a minute."),
-    ),
-}
-# What is no error of ours: another request was faster, or the database is away.
-STATUS_OF: dict[type[Exception] | tuple[type[Exception], ...], int] = {
-    StaleDataError: 409,
-    DATABASE_AWAY: 503,
+    503: ("unavailable", _l("This does not work right now"), Busy.message),
 }
 BAD_REQUEST = ("invalid_request", RequestError.title, RequestError.message)
 
@@ -74,7 +65,7 @@ def init_app(app: Flask) -> None:
 
 
 def refuse(error: RequestError) -> ResponseReturnValue:
-    """Answer a refused request: JSON for programs, a page for people."""
+    """Answer a refused request."""
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if wants_json(request):
         return json_refusal(error, headers)
@@ -83,9 +74,8 @@ def refuse(error: RequestError) -> ResponseReturnValue:
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
-    status = error.code or 500
-    cause = getattr(error, "original_exception", None)
-    status = next((code for kind, code in STATUS_OF.items() if isinstance(cause, kind)), status)
+    """Answer an HTTP error, and an exception that became one."""
+    status = _status(error)
     if status < 400:
         return error
     code, title, text = WORDS.get(status, BAD_REQUEST)
@@ -99,6 +89,16 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     return page, status, headers
 
 
+def _status(error: HTTPException) -> int:
+    """Return the status. Another request was faster, or the database is away: neither is an error of ours."""
+    match getattr(error, "original_exception", None):
+        case StaleDataError():
+            return HTTPStatus.CONFLICT
+        case cause if isinstance(cause, DATABASE_AWAY):
+            return HTTPStatus.SERVICE_UNAVAILABLE
+    return error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 def _roll_back(_app: Flask, **_: Any) -> None:
-    """Flask-Security commits after the request also when it failed: leave it nothing to commit."""
+    """Roll back, because Flask-Security commits after the request also when it failed."""
     db.session.rollback()

@@ -1,4 +1,4 @@
-"""Where templates come from, and what all of them know."""
+"""Template folders: the admin's before ours, and ours before Flask-Security's."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ SUFFIXES = (".html", ".txt")
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """An admin's file goes before ours, and ours before Flask-Security's. `shipped/` reaches ours from a file
-    that replaces it, so that it may change one block and extend the rest.
-    """
-    shipped = FileSystemLoader(SHIPPED)
-    loaders: list[BaseLoader] = [shipped, PrefixLoader({"shipped": shipped})]
+    """Load templates. `shipped/` reaches ours from a file that replaces it, so that it may extend it."""
+    ours = FileSystemLoader(SHIPPED)
+    loaders: list[BaseLoader] = [ours, PrefixLoader({"shipped": ours})]
     if settings.RECOVERY_TEMPLATE_DIR:
         loaders.insert(0, FileSystemLoader(settings.RECOVERY_TEMPLATE_DIR))
     app.jinja_loader = ChoiceLoader(loaders)
@@ -29,17 +27,18 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def replaced(settings: Settings) -> Iterator[str]:
-    """The names of the admin's own templates, such as security/email/reset_notice.txt."""
+    """Yield the names of the admin's own templates, such as security/email/reset_notice.txt."""
     if settings.RECOVERY_TEMPLATE_DIR:
         yield from _names_in(Path(settings.RECOVERY_TEMPLATE_DIR))
 
 
 def shipped() -> Iterator[str]:
+    """Yield the names of our templates."""
     yield from _names_in(SHIPPED)
 
 
 def _names_in(folder: Path) -> Iterator[str]:
-    """Links are followed, as Jinja does; what starts with a dot is nobody's template."""
+    """Follow links, as Jinja does, each folder once; skip hidden files."""
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
