@@ -1,8 +1,7 @@
-"""Passwords that are tried first: common ones, words of this account and this site, and what is made of
-them in a simple way.
+"""Common passwords, words of this account and this site, and simple variants of them.
 
-NIST SP 800-63B-4 §3.1.1.2: the password is compared as a whole. A phrase that holds a listed word is fine.
-Nothing leaves this machine. The list is the one that zxcvbn ships, the most frequent ones of real leaks.
+NIST SP 800-63B-4 §3.1.1.2: the password is compared as a whole; a phrase that contains a listed word is fine.
+The list is zxcvbn's, the most frequent passwords of real leaks.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-EXTRA_MAX = 4  # a word with so many other characters before or after it is still that word
-UNIT_MAX = 3  # so short a piece is common whatever it holds, if it is all that is repeated
+EXTRA_MAX = 4  # characters before or after a word that make no other word of it
+UNIT_MAX = 3  # a piece as short as this is common, if the password only repeats it
 RUN_MIN = 3
-# What a finger or the alphabet writes without a thought, also backwards; each goes round.
+# Sequences of the keyboard and the alphabet, also backwards, each going round.
 _ROWS = (
     "0123456789",
     string.ascii_lowercase,
@@ -33,38 +32,34 @@ _FROM_LETTER_TO_LETTER = re.compile(r"[a-z](?:.*[a-z])?", re.DOTALL)
 
 
 def is_common(password: str) -> bool:
-    """Whether it is on the list, runs along the keyboard, repeats itself, or is a simple variant of that."""
+    """True if it is listed, runs along the keyboard, repeats itself, or is a simple variant of that."""
     return _is_made_of(password, _listed())
 
 
 def is_about(password: str, words: Iterable[str]) -> bool:
-    """Whether it is one of these words (names, addresses), or a simple variant of one."""
-    known = {form for word in words for form in _forms_of_word(word)}
-    return bool(known) and _is_made_of(password, frozenset(known))
+    """True if it is one of these words (names, addresses), or a simple variant of one."""
+    known = frozenset(form for word in words for form in _forms_of_word(word))
+    return bool(known) and _is_made_of(password, known)
 
 
-@cache  # a third of a second and some megabytes: only for whoever sets a password
+@cache  # loading takes a third of a second and some megabytes, only where a password is set
 def _listed() -> frozenset[str]:
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # see above
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
     return frozenset((*FREQUENCY_LISTS["passwords"], *FREQUENCY_LISTS["english_wikipedia"]))
 
 
 def _forms_of_word(word: str) -> Iterator[str]:
-    """The word; and its parts, since an address is a name and a place."""
+    """Yield the word and its parts, because an address is a name and a place."""
     whole = _plain(word)
-    for part in (whole, _joined(whole), *re.split(r"[^\w]+", whole)):
-        if len(part) > UNIT_MAX:
-            yield part
+    parts = (whole, _joined(whole), *re.split(r"[^\w]+", whole))
+    return (part for part in parts if len(part) > UNIT_MAX)
 
 
 def _is_made_of(password: str, words: frozenset[str]) -> bool:
     whole = _plain(password)
-    read = whole.translate(_LOOKS_LIKE)
-    joined = {
-        _joined(form) for form in (whole, read) if 2 * len(_joined(form)) >= len(form)
-    }  # or signs are most of it
-    forms = {whole, read, *joined}
+    forms = {whole, whole.translate(_LOOKS_LIKE)}
+    forms |= {_joined(form) for form in forms if 2 * len(_joined(form)) >= len(form)}  # not mostly signs
     return any(_is_simple(form, words) for form in forms)
 
 
@@ -93,7 +88,7 @@ def _is_run(text: str) -> bool:
 
 
 def _unit(text: str) -> str:
-    """The shortest piece that, repeated, is the text: "abc" of "abcabcab"."""
+    """Return the shortest piece that, repeated, is the text: "abc" of "abcabcab"."""
     period = next((n for n in range(1, len(text)) if text.startswith(text[n:])), len(text))
     return text[:period] if period * 2 <= len(text) else text
 
@@ -103,5 +98,5 @@ def _plain(text: str) -> str:
 
 
 def _joined(text: str) -> str:
-    """Letters and digits alone, without what people put between words."""
+    """Return letters and digits alone, without the signs between words."""
     return re.sub(r"[\W_]+", "", text)

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from flask_security import SQLAlchemyUserDatastore
-from flask_security.utils import lookup_identity
-from sqlalchemy import Integer, Text, column, table, update
+from flask_security.proxies import _datastore
+from sqlalchemy import column, table, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..db.engine import change, db
-from .identities import IdentityError, canonical, known_as
+from .identities import CASE_INSENSITIVE, IdentityError, canonical, known_as
 from .models import User
+
+# Recovery codes as text, because Flask-Security's type for them cannot be compared.
+_CODES = table("user", column("id"), column("mf_recovery_codes"))
 
 
 def find_account(typed: str) -> User | None:
-    """The account that what was typed stands for.
-
-    The database folds case by rules of its own, so what it found is compared once more here.
-    """
-    user, known = cast("User | None", lookup_identity(typed)), known_as(typed)
-    if known is None:
+    """Return the account with this identity, compared again here, because databases fold case differently."""
+    if (known := known_as(typed)) is None:
         return None
-    column, form = known
-    stored = form if user is None else getattr(user, column)  # compared for nobody, too: it takes time
-    return user if stored == form or canonical(column, stored or "") == form else None
-
-
-# Recovery codes as the database holds them: Flask-Security's type for them can not be compared.
-_CODES = table("user", column("id", Integer), column("mf_recovery_codes", Text))
+    kind, form = known
+    user: Any = _datastore.find_user(case_insensitive=kind in CASE_INSENSITIVE, **{kind: form})
+    return user if user and canonical(kind, getattr(user, kind)) == form else None
 
 
 class Accounts(SQLAlchemyUserDatastore):
-    """Flask-Security's datastore; a taken identity is said at once, not at the end of the request."""
+    """Flask-Security's datastore; create_user and a used recovery code are decided at once."""
 
     def create_user(self, **attributes: Any) -> Any:
         """As Flask-Security's. Raises IdentityError when another account has one of the identities."""
@@ -46,12 +41,12 @@ class Accounts(SQLAlchemyUserDatastore):
         return user
 
     def mf_delete_recovery_code(self, user: Any, idx: int) -> bool:
-        """As Flask-Security's; of two who type one code at once, one comes in, and the other gets 409."""
+        """As Flask-Security's. Raises StaleDataError (409) when another request has used a code meanwhile."""
         codes = list(user.mf_recovery_codes or ())
         if idx >= len(codes):
             return False
+        unchanged = (_CODES.c.id == user.id, _CODES.c.mf_recovery_codes == ",".join(codes))
         left = ",".join(codes[:idx] + codes[idx + 1 :])
-        mine = (_CODES.c.id == user.id, _CODES.c.mf_recovery_codes == ",".join(codes))
-        if not change(update(_CODES).where(*mine).values(mf_recovery_codes=left)):
+        if not change(update(_CODES).where(*unchanged).values(mf_recovery_codes=left)):
             raise StaleDataError
         return True

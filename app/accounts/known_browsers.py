@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flask import Flask, after_this_request, current_app, request
+from flask import Flask, Response, after_this_request, current_app, request
 from flask_security import user_authenticated
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -16,12 +15,9 @@ from ..web.rate_limits import keyed_hash, keys
 from .identities import identity_key
 from .models import User
 
-if TYPE_CHECKING:
-    from flask import Response
-
-BROWSERS = 8  # whoever was in once can not collect counts of their own without end
-ACCOUNTS_MAX = 4  # that one browser is known for
-KNOWN_SECONDS = 365 * 86_400  # how long a browser that has signed in is known
+BROWSERS = 8  # an attacker with one account cannot collect counts without end
+ACCOUNTS_MAX = 4  # for which one browser is known
+KNOWN_SECONDS = 365 * 86_400
 
 
 def init_app(app: Flask) -> None:
@@ -55,7 +51,7 @@ def _set_cookie(value: str, response: Response) -> Response:
 
 
 def known_here() -> list[Any]:
-    """What this browser's cookie says: a number, and the marks of each account that it has signed in to."""
+    """Return this browser's number, and the keyed hashes of each account that signed in from it."""
     cookie = request.cookies.get(current_app.config["RECOVERY_KNOWN_COOKIE"])
     try:
         known: list[Any] = _signer().loads(cookie) if cookie else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flask import g, session
+from flask import session
 from flask_security import current_user
 from limits import parse_many
 from sqlalchemy import select
@@ -24,14 +24,14 @@ from .identity_field import posted_identity
 from .known_browsers import known_here
 from .models import User
 
-# A code has six digits, and up to nine are valid at once for each way to get one: who guesses for a year hits
-# an account with a chance of 1 in 5. Over it only codes fail, so nobody is shut out of their password.
+# A code has six digits, and up to nine are valid at once for each method: guessing for a year hits an account
+# with a chance of 1 in 5. Above the limit only codes fail, so no owner is locked out of their password.
 CODES_MAX = "10 per hour; 30 per day"
 ASKING = "asking"
 SIGNING_IN = "signing in"
 ACCOUNT = "account"
 CODES = "codes"
-# Where somebody who is in, or half in, could guess on, or send mail: counted by their account.
+# Where a visitor who is signed in, or halfway in, could guess further or send mail.
 BY_ACCOUNT = (
     "security.change_password",
     "security.verify",
@@ -49,52 +49,41 @@ BY_ACCOUNT = (
 
 
 def may_try_code(number: int | None, typed: str) -> bool:
-    """Count a one-time code that comes without a password, since there are few enough to guess: against the
-    account, or, where there is none, against what was typed."""
-    who = account_key(number) if number else keyed_hash(identity_key(typed))
-    return all(counts().hit(item, who, CODES) for item in parse_many(CODES_MAX))
+    """Count a one-time code that comes without a password against the account, or against what was typed."""
+    key = account_key(number) if number else keyed_hash(identity_key(typed))
+    return all(counts().hit(item, key, CODES) for item in parse_many(CODES_MAX))
 
 
 def forget(names: Iterable[str]) -> None:
-    """Clear the counts against an account's identities, given as identity keys."""
-    items = parse_many(current().RECOVERY_LIMIT_IDENTITY)
-    for key in {key for name in names for key in (keyed_hash(name), _key_of(name))}:
-        for item in items:
-            counts().clear(item, key, SIGNING_IN)
+    """Clear the counts of an account's identities, given as identity keys."""
+    for name in names:
+        for key in {keyed_hash(name), _key_of(name)}:
+            for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
+                counts().clear(item, key, SIGNING_IN)
 
 
 def by_identity() -> str | None:
-    """The identity; for a browser that has signed in with it before, that browser's own count of it."""
-    typed = _typed()
-    return _key_of(typed) if typed else None  # nothing was typed, which is refused anyway
+    """Return the key of the posted identity, or of this browser's own count of it, if it signed in before."""
+    try:
+        return _key_of(identity_key(posted_identity()))
+    except (InvalidRequest, BadRequest):  # the view refuses it; raised here, it would pass for lost storage
+        return None
 
 
 def _key_of(name: str) -> str:
     mark = keyed_hash(name)
-    if not (known := known_here()):
-        return mark
-    ours = {keyed_hash(name, key) for key in keys()}
-    return f"{mark} {known[0]}" if any(ours & set(marks) for marks in known[1:]) else mark
+    browser, *accounts = known_here() or [None]
+    ours = {keyed_hash(name, key) for key in keys()} if accounts else set()
+    return f"{mark} {browser}" if any(ours & set(marks) for marks in accounts) else mark
 
 
 def by_account() -> str:
-    """Who is signed in, or halfway so, by number: a reset changes the uniquifier, and begins no new count."""
+    """Return the key of the account that is signed in, or halfway in. By number, because a reset changes the
+    uniquifier, and must not begin a new count."""
     half_in = session.get("tf_user_id")
-    which = select(User.id).where(User.fs_uniquifier == half_in)
-    number = db.session.scalar(which) if half_in else getattr(current_user, "id", None)
+    half_in_number = select(User.id).where(User.fs_uniquifier == half_in)
+    number = db.session.scalar(half_in_number) if half_in else getattr(current_user, "id", None)
     return account_key(number) if number else source()
-
-
-def _typed() -> str | None:
-    """What stands for the identity of this request; None where there is none, which is refused anyway."""
-    if "typed_form" not in g:
-        try:
-            typed = posted_identity()
-        except (InvalidRequest, BadRequest):  # what escapes here passes for a failure of the storage
-            typed = ""
-        g.typed_form = identity_key(typed) if typed else None
-    form: str | None = g.typed_form
-    return form
 
 
 def account_key(number: int) -> str:
