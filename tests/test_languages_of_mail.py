@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, html_of, load_settings, text_of
+from elements import elements_of
 from flask.testing import FlaskCliRunner
 
 import manage
@@ -20,7 +21,6 @@ from app.db.engine import db
 from app.mail import composing
 from app.mail import operator as operator_mail
 from app.pages import samples
-from app.pages.html_elements import elements_of
 from app.web import i18n
 
 GERMAN = {

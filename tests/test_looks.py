@@ -11,14 +11,14 @@ import gallery
 import pytest
 import stage as stages
 from conftest import ROOT, load_settings, skip_or_fail
+from elements import elements_of
 from looks import page_samples
 from playwright.sync_api import Browser
 from stage import RULES, RULES_OF_COLOURS, RULES_OF_MAILS, Stage, stage
 
 from app import create_app
 from app.pages import template_checks
-from app.pages.html_elements import elements_of
-from app.pages.template_trees import Trees
+from app.pages.template_sources import missing_fields, read, read_all
 from app.settings.checks import errors
 
 pytestmark = pytest.mark.filterwarnings(
@@ -84,12 +84,11 @@ def test_every_form_sends_its_fields_and_the_check_needs_the_same_ones() -> None
             elements = elements_of(gallery.rendered(page))
             assert {*page.fields} <= {element.attributes.get("name") for element in elements}, page.name
             sent.setdefault(page.template, set()).update(as_read.get(field, field) for field in page.fields)
-        trees = Trees(app.jinja_env)
         for template, fields in sent.items():
             name = f"security/{template}.html"
-            needed = trees.fields_needed(name, trees.names(name) - {*app.jinja_env.globals})
+            needed = read(app.jinja_env, name).fields()
             assert {as_read.get(field, field) for field in needed} == fields, template
-            assert trees.fields_missing(name, needed) == [], template
+            assert missing_fields(needed, *read_all(app.jinja_env, name)) == [], template
 
 
 @pytest.mark.parametrize("folder", [ROOT / "templates", STOCK], ids=["ours", "Flask-Security's"])

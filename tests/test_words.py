@@ -402,7 +402,7 @@ def test_what_is_wrong_with_an_admins_words_is_found(
     (tmp_path / "de.po").write_text(head + file + "\n", errors="surrogateescape")
     settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path))
     with create_app(settings, checked=False).app_context():
-        [finding] = translation_checks.of_own_words()
+        [finding] = list(translation_checks.of_own_words())
     assert finding.id == id
     assert said in f"{finding.what} {finding.hint}"
     if finding.severity == "error":
@@ -423,7 +423,7 @@ def test_a_language_of_the_admins_that_lacks_texts_is_named(tmp_path: Path) -> N
     )
     own = {"RECOVERY_TRANSLATION_DIR": folder, "RECOVERY_TEMPLATE_DIR": str(tmp_path / "templates")}
     with create_app(load_settings(RECOVERY_LANGUAGES=["en", "nl"], **own)).app_context():
-        [finding] = translation_checks.of_own_words()
+        [finding] = list(translation_checks.of_own_words())
     assert finding.id == "translation-missing"
     assert re.match(r"3\d\d of 3\d\d texts are missing, such as “", finding.what)
 

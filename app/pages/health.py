@@ -1,4 +1,4 @@
-"""Whether all is well: the database answers, a worker is there, mail flows."""
+"""Readiness: does the database answer, is a worker there, does mail flow?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..mail.heartbeat import workers
 from ..mail.outbox import UNTRIED, OutboxMessage, is_full
 from ..settings import current
 
-# What may be wrong, in words for machines.
+# The problems of /readyz.
 NO_DATABASE, NO_WORKER = "database_away", "no_worker"
 MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
 BUDGET_SPENT = "mail_budget_spent"
@@ -23,7 +23,7 @@ PROBLEMS = (NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SP
 
 @dataclass(frozen=True)
 class Health:
-    """What works. `None`: could not be found out."""
+    """What works. None: unknown."""
 
     database: bool
     worker: bool | None
@@ -32,8 +32,8 @@ class Health:
 
 
 def look() -> Health:
-    """One look at everything. Never raises. It tells how late mail is only when it is too late:
-    a finer clock would tell whether the account exists that somebody has just asked for.
+    """Check everything. Never raises. It reports no delay of mail below RECOVERY_READY_MAIL_AGE, because a
+    finer clock would tell whether a requested account exists.
     """
     try:
         troubles = workers()
@@ -53,9 +53,9 @@ def look() -> Health:
 
 
 def is_mail_late() -> bool:
-    """Whether a mail waits that nobody has tried since it was asked for, RECOVERY_READY_MAIL_AGE ago.
+    """True if a mail has waited for its first attempt since RECOVERY_READY_MAIL_AGE or longer.
 
-    One that the relay refuses for now does not count: nobody who has no account has one of these.
+    A mail that the mail server refuses for now does not count, because only an account's mail is tried there.
     """
     age = current().RECOVERY_READY_MAIL_AGE.total_seconds()
     then = select(utcnow(-age)).scalar_subquery()  # once, or an index helps nothing

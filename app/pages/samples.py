@@ -1,6 +1,6 @@
 """Made-up data for every mail: `check` renders mails with it, and `mail preview` shows them.
 
-A mail that is added to `mail.py` or `other_mails.py` needs a sample here; a test compares.
+A new mail needs a sample here. A test compares.
 """
 
 from __future__ import annotations
@@ -169,13 +169,13 @@ MAILS = (
 
 
 def is_sent(mail: Mail, settings: Settings) -> bool:
-    """Whether this mail can go out at all, as things are set."""
+    """True if the settings let this mail go out."""
     return not mail.only_with or bool(getattr(settings, mail.only_with))
 
 
 @contextmanager
 def a_request(messages: Sequence[str] = ("UNAUTHENTICATED",)) -> Iterator[None]:
-    """Somebody asks, with messages from the page before, by Flask-Security's names for them."""
+    """Enter a made-up request, with flashed messages by Flask-Security's names for them."""
     headers = {"User-Agent": _WHO["user_agent"]}
     # One of Flask-Security's: its pages name their files by where they are.
     path = current_app.config["SECURITY_LOGIN_URL"]
@@ -188,7 +188,7 @@ def a_request(messages: Sequence[str] = ("UNAUTHENTICATED",)) -> Iterator[None]:
 
 
 def known_in(context: Iterable[str]) -> list[str]:
-    """What a template with this context may use, beside Flask's and Flask-Security's own."""
+    """Return the variables of a template, without those that Flask and Flask-Security give to all."""
     return sorted({*context, "settings", "url_for"})
 
 
@@ -201,7 +201,7 @@ def letter(mail: Mail, recipient: str = RECIPIENT) -> composing.Mail:
 
 
 def render(template: str, context: dict[str, Any]) -> str:
-    """As Flask does it, without its signals."""
+    """Render a template as Flask does, without its signals."""
     known = dict(context)
     current_app.update_template_context(known)
     return current_app.jinja_env.get_template(template).render(known)

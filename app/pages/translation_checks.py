@@ -1,14 +1,13 @@
-"""The checks of an admin's translations: each is tried with made-up values and compared with what is said."""
+"""Checks of an admin's translations: can each be read and filled in, and is any missing or unused?"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from babel import UnknownLocaleError
-from flask import current_app
 
 from ..settings import current
 from ..settings.checks import Finding, Kind, file_check
@@ -21,15 +20,13 @@ if TYPE_CHECKING:
     from babel.messages.catalog import Catalog, Message
 
 DIRECTORY = "RECOVERY_TRANSLATION_DIR"
-SHOWN = 3  # texts named in a finding
-LENGTH_SHOWN = 60
 UNREADABLE = Kind(
     "translation-unreadable",
     "error",
     "It can not be read: {said}",
     "Pages and mails in this language would be English, or fail.",
     "Correct the file; it is one of gettext's (.po), in UTF-8.",
-    DIRECTORY,
+    setting=DIRECTORY,
 )
 BROKEN = Kind(
     "translation-broken",
@@ -37,7 +34,7 @@ BROKEN = Kind(
     "What stands for “{text}” can not be filled in: {said}",
     "The page or mail that says it would fail.",
     "Use the names in %(…)s as the English text has them; a percent sign alone is %%.",
-    DIRECTORY,
+    setting=DIRECTORY,
 )
 MISSING = Kind(
     "translation-missing",
@@ -45,7 +42,7 @@ MISSING = Kind(
     "{count} of {all} texts are missing, such as {some}.",
     "They are said in English, in the midst of another language.",
     "Take the texts from app/web/translations/messages.pot.",
-    DIRECTORY,
+    setting=DIRECTORY,
 )
 UNUSED = Kind(
     "translation-unused",
@@ -53,57 +50,48 @@ UNUSED = Kind(
     "Nothing says {some}.",
     "What stands for it is shown to nobody: the English text has changed, or was mistyped.",
     "Take the texts as they stand in app/web/translations/messages.pot.",
-    DIRECTORY,
+    setting=DIRECTORY,
 )
-_NAME = re.compile(r"%\((\w+)\)(\w)")
-_ALONE = re.compile(r"(?<!%)(?:%%)*%(?![(%])")
+_PLACEHOLDER = re.compile(r"%\((\w+)\)(\w)")
+_LONE_PERCENT = re.compile(r"(?<!%)(?:%%)*%(?![(%])")
 
 
 @file_check
-def of_own_words() -> list[Finding]:
-    """Nothing, unless the admin has some: ours were looked at by our tests. Looks once in an app's life."""
-    known: dict[str, Any] = current_app.extensions
-    if "word_findings" not in known:
-        known["word_findings"] = list(_found())
-    found: list[Finding] = known["word_findings"]
-    return found
+def of_own_words() -> Iterator[Finding]:
+    """Check the admin's files, if there are any. Tests check the shipped ones."""
+    if folder := current().RECOVERY_TRANSLATION_DIR:
+        for path in sorted(Path(folder).glob("*.po")):
+            yield from _of_file(path)
 
 
-def _found() -> Iterator[Finding]:
-    folder = current().RECOVERY_TRANSLATION_DIR
-    if not folder:
+def _of_file(path: Path) -> Iterator[Finding]:
+    try:
+        catalogue = read(path)
+        catalogues.read(path)  # reads the rule for plural forms
+    except (ValueError, LookupError) as error:  # an unknown encoding or language
+        yield UNREADABLE.found(where=str(path), said=" ".join(str(error).split()))
         return
-    said = _said()
-    for path in sorted(Path(folder).glob("*.po")):
-        try:
-            catalogue = read(path)
-            catalogues.read(path)  # which reads the rule for plural forms
-        except (ValueError, LookupError) as error:  # an encoding or a language that there is not
-            yield UNREADABLE.found(where=str(path), said=" ".join(str(error).split()))
-            continue
-        for message in catalogue:
-            if problem := why_broken(message):
-                yield BROKEN.found(where=str(path), text=_text(message), said=problem)
-        yield from _compared(path, catalogue, said)
-
-
-def _compared(path: Path, catalogue: Catalog, said: set[str]) -> Iterator[Finding]:
-    ours = texts_in(TRANSLATIONS / "messages.pot")
-    there = {_text(message) for message in catalogue if is_translated(message)}
+    for message in catalogue:
+        if problem := why_broken(message):
+            yield BROKEN.found(where=str(path), text=_text(message), said=problem)
+    pot, shipped = texts_in(TRANSLATIONS / "messages.pot"), TRANSLATIONS / path.name
+    translated = _translated(catalogue)
     if path.stem in current().RECOVERY_LANGUAGES and path.stem != "en":
-        shipped = TRANSLATIONS / path.name
-        with_ours = there | (
-            {_text(m) for m in read(shipped) if is_translated(m)} if shipped.is_file() else set()
-        )
-        if missing := sorted(ours - with_ours):
-            yield MISSING.found(where=str(path), count=len(missing), all=len(ours), some=_some(missing))
-    if unused := sorted(there - said):
+        missing = pot - translated - (_translated(read(shipped)) if shipped.is_file() else set())
+        if missing:
+            yield MISSING.found(where=str(path), count=len(missing), all=len(pot), some=_some(missing))
+    if (
+        unused := translated
+        - pot
+        - texts_in(OF_FLASK_SECURITY / "flask_security.pot")
+        - _texts_of_templates()
+    ):
         yield UNUSED.found(where=str(path), some=_some(unused))
 
 
 def read(path: Path) -> Catalog:
-    """Raises ValueError."""
-    from babel.messages import pofile  # takes 30 ms, and few need it
+    """Parse a .po or .pot file. Raises ValueError."""
+    from babel.messages import pofile  # takes 30 ms, and few starts need it
 
     language = None if path.suffix == ".pot" else path.stem
     try:
@@ -114,26 +102,26 @@ def read(path: Path) -> Catalog:
 
 
 def is_translated(message: Message) -> bool:
-    """Whether it counts: gettext passes over what is marked as fuzzy, and so do we."""
-    texts = message.string if isinstance(message.string, tuple | list) else [message.string]
-    return bool(message.id) and all(texts) and not message.fuzzy
+    """True if gettext uses it, which passes over a fuzzy translation."""
+    return bool(message.id) and all(_forms(message.string)) and not message.fuzzy
 
 
 def why_broken(message: Message) -> str | None:
-    """Why a translation fails when it is said; None when it does not."""
+    """Return why a translation cannot be filled in; None if it can."""
     if not message.id or message.fuzzy:
         return None
-    originals = message.id if isinstance(message.id, tuple | list) else [message.id]
-    values = {name: 1 if kind == "d" else "1" for text in originals for name, kind in _NAME.findall(text)}
-    for text in message.string if isinstance(message.string, tuple | list) else [message.string]:
-        if _ALONE.search(str(text)):
+    # Interpolated as a page does it: Message.check() passes over an unfinished placeholder such as "%(site)".
+    original = "".join(_forms(message.id))
+    values = {name: 1 if kind == "d" else "1" for name, kind in _PLACEHOLDER.findall(original)}
+    for text in _forms(message.string):
+        if _LONE_PERCENT.search(text):
             return "a percent sign stands alone"
-        if not any("\n" in original for original in originals) and "\n" in str(text):
+        if "\n" in text and "\n" not in original:
             return "a line ends within it"
-        if {*'"<>'} & set(str(text)) - set("".join(originals)):
+        if {*'"<>'} & set(text) - set(original):
             return 'it holds ", < or >, which HTML reads as its own: write “ and ”'
         try:
-            str(text) % values
+            text % values
         except KeyError as error:
             return f"there is no {error.args[0]}"
         except (TypeError, ValueError) as error:
@@ -141,35 +129,38 @@ def why_broken(message: Message) -> str | None:
     return None
 
 
-def _said() -> set[str]:
-    """All that is said: by us, by Flask-Security, and by the admin's own templates."""
-    found = texts_in(TRANSLATIONS / "messages.pot") | texts_in(OF_FLASK_SECURITY / "flask_security.pot")
-    return found | _said_by_templates(current().RECOVERY_TEMPLATE_DIR)
+def texts_in(path: Path) -> set[str]:
+    """Return the texts that a file translates."""
+    return {_text(message) for message in read(path) if message.id}  # the header has no id
 
 
-def _said_by_templates(folder: str) -> set[str]:
+def _translated(catalogue: Catalog) -> set[str]:
+    return {_text(message) for message in catalogue if is_translated(message)}
+
+
+def _texts_of_templates() -> set[str]:
+    """Return the texts in the admin's own templates."""
     from babel.messages import extract  # as above
 
-    if not folder:
+    if not (folder := current().RECOVERY_TEMPLATE_DIR):
         return set()
-    templates = [(f"**{ending}", "jinja2") for ending in SUFFIXES]
+    methods = [(f"**{ending}", "jinja2") for ending in SUFFIXES]
     try:
-        found = list(extract.extract_from_dir(folder, templates, {"**": {"trimmed": "true"}}))
-    except UnicodeDecodeError:  # of which the checks of templates tell
+        found = list(extract.extract_from_dir(folder, methods, {"**": {"trimmed": "true"}}))
+    except UnicodeDecodeError:  # the checks of templates report it
         return set()
-    return {text[0] if isinstance(text, tuple) else text for _, _, text, *_ in found}
+    return {_forms(text)[0] for _, _, text, *_ in found}
 
 
-def texts_in(path: Path) -> set[str]:
-    return {_text(message) for message in read(path) if message.id}  # without an id: the head
+def _forms(text: str | Iterable[str] | None) -> list[str]:
+    """Return singular and plural, or the one text."""
+    return [text or ""] if text is None or isinstance(text, str) else list(text)
 
 
 def _text(message: Message) -> str:
-    return str(message.id[0] if isinstance(message.id, tuple | list) else message.id)
+    return _forms(message.id)[0]
 
 
-def _some(texts: list[str]) -> str:
-    shown = [
-        f"“{text if len(text) <= LENGTH_SHOWN else text[:LENGTH_SHOWN] + '…'}”" for text in texts[:SHOWN]
-    ]
-    return ", ".join(shown) + (" …" if len(texts) > SHOWN else "")
+def _some(texts: set[str]) -> str:
+    shown = [f"“{text[:60]}{'…' if len(text) > 60 else ''}”" for text in sorted(texts)[:3]]
+    return ", ".join(shown) + (" …" if len(texts) > len(shown) else "")

@@ -1,4 +1,4 @@
-"""Home, the end of a reset, health, and the pages for everything that goes wrong."""
+"""Home, the end of a reset, health, and the well-known addresses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def home() -> ResponseReturnValue:
 @pages.post("/language")
 @auth_required("session", "token")
 def choose_language() -> ResponseReturnValue:
-    """In which language an account has its mails; none: in that of the page or program that asks for them."""
+    """Set the language of an account's mails. With none, each is in that of the page that asked for it."""
     language = (request.get_json() if request.is_json else request.form).get("language")
     if language not in ("", *current().RECOVERY_LANGUAGES):
         raise InvalidRequest(_("That language is not offered here."), field="language")
@@ -60,13 +60,13 @@ def choose_language() -> ResponseReturnValue:
 
 @pages.get("/check-mail")
 def check_mail() -> ResponseReturnValue:
-    """Where everybody ends who has asked for a link, or signed up."""
+    """Show the same page to everyone who requested a link or signed up."""
     return render_template("security/check_mail.html", to_confirm=request.args.get("after") == "sign-up")
 
 
 @pages.get("/reset-done")
 def reset_done() -> ResponseReturnValue:
-    """The end of a reset, seen once. It says what Flask-Security's flashed message would say."""
+    """Show the end of a reset, once. It replaces Flask-Security's flashed message."""
     client = session.pop("reset_done", None)
     if client is None:
         return redirect(url_for("pages.home"))
@@ -102,6 +102,6 @@ def alive() -> ResponseReturnValue:
 
 @pages.get("/readyz")
 def ready() -> ResponseReturnValue:
-    """For an alarm. Says what does not work, never about whom."""
+    """Tell a monitor what does not work, and nothing of any account."""
     found = health.look()
     return asdict(found), HTTPStatus.SERVICE_UNAVAILABLE if found.problems else HTTPStatus.OK
