@@ -184,7 +184,7 @@ def settle(message: OutboxMessage, state: str, reason: str | None = None) -> dat
     return _release(message, state=state, reason=reason, sealed=sealed, settled_at=utcnow())
 
 
-def retry_later(message: OutboxMessage, reason: str) -> bool:
+def retry_later(message: OutboxMessage, reason: str | None) -> bool:
     """Make a message whose attempt failed due again after a pause. False if the lease was lost."""
     return _release(message, reason=reason, due_at=utcnow(backoff(message.attempts))) is not None
 
