@@ -125,7 +125,6 @@ class Mailbox:
     arrived: threading.Condition = field(default_factory=threading.Condition)
     raw: list[bytes] = field(default_factory=list)
     connections: int = 0
-    takes_several: bool = True  # commands at once, as most relays do
     hang_up: Callable[[], Any] = lambda: None  # on whoever came last
 
     async def handle_EHLO(
@@ -134,7 +133,7 @@ class Mailbox:
         self.connections += 1
         self.hang_up = partial(asyncio.get_running_loop().call_soon_threadsafe, server.transport.close)
         session.host_name = hostname
-        return [*responses[:-1], "250-PIPELINING", responses[-1]] if self.takes_several else responses
+        return responses
 
     async def handle_NOOP(self, _server: Any, _session: Any, _envelope: Any, _argument: str) -> str:
         return self.refuse.pop("NOOP", "250 OK")
@@ -153,6 +152,7 @@ class Mailbox:
     async def handle_RCPT(
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
+        await asyncio.sleep(self.delay.get("RCPT", 0))
         if "RCPT" in self.refuse:
             return self.refuse["RCPT"]
         if address in self.refuse_only:

@@ -19,7 +19,7 @@ from looks.page_samples import Page
 from test_switches import ALL
 from werkzeug.exceptions import default_exceptions
 
-from app.mail.composing import Letter
+from app.mail.composing import Mail
 from app.pages import samples
 from app.recovery.link import LinkError
 from app.web import i18n, problems
@@ -90,7 +90,7 @@ def pages_in(locale: str = "en") -> dict[str, str]:
     return {name: html for name, html in found if first[html] == name}
 
 
-def mails_in(locale: str = "en") -> dict[str, Letter]:
+def mails_in(locale: str = "en") -> dict[str, Mail]:
     """Every mail, by name; and those that say something else where less is known or set."""
     kinds = {mail.name: mail for mail in samples.MAILS}
     otherwise = {
@@ -171,7 +171,7 @@ def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
         yield "inbox_mail", samples.render("inbox_mail.html", {"mail": mail})
 
 
-def _in_the_inbox(letter: Letter) -> dict[str, Any]:
+def _in_the_inbox(letter: Mail) -> dict[str, Any]:
     return {
         "number": "1",
         "subject": letter.subject,

@@ -225,7 +225,7 @@ def test_text_is_wrapped_at_blanks(text: str, wrapped: str) -> None:
 
 
 @pytest.fixture
-def sent() -> dict[str, composing.Letter]:
+def sent() -> dict[str, composing.Mail]:
     """Every mail, as it is sent."""
     given = {
         "RECOVERY_SUPPORT_CONTACT": "help@example.com",
@@ -236,7 +236,7 @@ def sent() -> dict[str, composing.Letter]:
         return {mail.name: samples.letter(mail) for mail in samples.MAILS}
 
 
-def test_no_line_of_text_is_long_and_every_sentence_begins_large(sent: dict[str, composing.Letter]) -> None:
+def test_no_line_of_text_is_long_and_every_sentence_begins_large(sent: dict[str, composing.Mail]) -> None:
     for name, letter in sent.items():
         assert letter.text.startswith("Hello,\n\n"), name
         assert "\n\n\n" not in letter.text, name
@@ -246,7 +246,7 @@ def test_no_line_of_text_is_long_and_every_sentence_begins_large(sent: dict[str,
             assert paragraph[0].isupper() or paragraph.split()[0] in letter.html, (name, paragraph)
 
 
-def test_every_class_is_styled_where_it_stands(sent: dict[str, composing.Letter]) -> None:
+def test_every_class_is_styled_where_it_stands(sent: dict[str, composing.Mail]) -> None:
     for name, letter in sent.items():
         for element in elements_of(letter.html):
             if element.attributes.get("class"):
@@ -257,7 +257,7 @@ def test_every_class_is_styled_where_it_stands(sent: dict[str, composing.Letter]
         assert not re.sub(r"@media [^{]+\{([^{}]+\{[^{}]+\})+\s*\}", "", style).strip(), name
 
 
-def test_nothing_is_loaded_and_outlook_is_told_how_wide(sent: dict[str, composing.Letter]) -> None:
+def test_nothing_is_loaded_and_outlook_is_told_how_wide(sent: dict[str, composing.Mail]) -> None:
     for name, letter in sent.items():
         assert not re.search(r"<(img|link|script|iframe)\b|\bsrc=|url\(|@import|@font-face", letter.html), (
             name
@@ -269,7 +269,7 @@ def test_nothing_is_loaded_and_outlook_is_told_how_wide(sent: dict[str, composin
         )
 
 
-def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, composing.Letter]) -> None:
+def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, composing.Mail]) -> None:
     seen = 0
     for name, letter in sent.items():
         buttons = re.findall(r'<td class="press[^>]*><a href="([^"]+)"', letter.html)

@@ -116,15 +116,28 @@ def test_a_long_name_of_the_sender_and_a_long_subject_hold_no_word_that_is_too_l
     name, subject = "مرحبا بكم في خدمة استعادة كلمات المرور, لهذه «المؤسسة»", "Ваш новый пароль " * 9
     site: Site = make_site(MAIL_DEFAULT_SENDER=f'"{name}" <id@bücher.example>')
     with site.app.app_context():
-        mail = composing.as_mail(composing.Letter("a@example.com", subject, "Hello", ""), "<1@example.com>")
-    words = re.findall(rb"=\?\S+\?=", mail.data)
+        mail = composing.compose("a@example.com", subject, "Hello", "", "<1@example.com>")
+        raw = mail.message().as_bytes()
+    words = re.findall(rb"=\?\S+\?=", raw)
     assert max(len(word) for word in words) <= 75 < len(b"".join(words))
-    read = email.message_from_bytes(mail.data, policy=email.policy.compat32)
+    read = email.message_from_bytes(raw, policy=email.policy.compat32)
     shown = {header: str(make_header(decode_header(read[header]))) for header in ("From", "Subject")}
     assert shown == {"From": f"{name} <id@xn--bcher-kva.example>", "Subject": subject.strip()}
 
 
-def test_mails_that_share_the_work_of_their_styles_keep_their_own_links(site: Site) -> None:
+def test_an_address_of_other_letters_stands_in_its_header_as_it_is(site: Site) -> None:
+    """RFC 6532; an encoded word would be another address. The headers beside it are encoded all the same."""
+    address, subject = f"{'почта' * 9}@bücher.example", ("Ваш новый пароль " * 9).strip()
+    with site.app.app_context():
+        raw = composing.compose(address, subject, "Hello", "<p>Hello</p>", "<1@x>").message().as_bytes()
+    head = raw.partition(b"\n\n")[0]
+    assert f"\nTo: {'почта' * 9}@xn--bcher-kva.example\n".encode() in head
+    assert b"\nSubject: =?utf-8?" in head
+    assert max(map(len, raw.splitlines())) < 150
+    assert email.message_from_bytes(raw, policy=email.policy.default)["Subject"] == subject
+
+
+def test_each_mail_keeps_its_own_links(site: Site) -> None:
     links: list[set[str]] = []
     for name in ("alice", "bob"):
         site.ask(name)

@@ -199,7 +199,7 @@ def test_what_was_typed_rests_sealed_and_is_erased_when_settled(site: Site) -> N
 def test_any_failure_keeps_the_message(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ask()
     with monkeypatch.context() as broken:
-        broken.setattr(composing, "as_mail", lambda *_: 1 / 0)
+        broken.setattr(composing, "compose", lambda *_: 1 / 0)
         site.work()
     assert site.messages()[0]["state"] == "waiting"
     assert site.messages()[0]["reason"] == "ZeroDivisionError: division by zero"
@@ -212,7 +212,7 @@ def test_any_failure_keeps_the_message(site: Site, monkeypatch: pytest.MonkeyPat
 def test_a_token_never_stands_in_a_reason(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_relay: Any, mails: list[Any]) -> None:
         raise smtplib.SMTPException(
-            f"can not send {text_of(message_from_bytes(mails[0].data, policy=default))}"
+            f"can not send {text_of(message_from_bytes(mails[0].message().as_bytes(), policy=default))}"
         )
 
     monkeypatch.setattr("app.mail.smtp.EmailBackend.send_messages", refuse)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from select import select
 from typing import Any
@@ -306,93 +305,11 @@ def test_a_reused_message_row_is_not_needed_after_the_connection_is_gone(site: S
     assert {row["state"] for row in site.rows(OutboxMessage)} == {"sent"}
 
 
-class Several:
-    """A relay that answers MAIL and RCPT only when DATA is there, too, and then all three (RFC 2920). It goes on
-    after a recipient that it refuses."""
-
-    def __init__(self, of_recipient: dict[bytes, bytes]) -> None:
-        self.of_recipient = of_recipient
-        self.taken: list[bytes] = []
-
-    def serve(self, listener: socket.socket) -> None:
-        with suppress(OSError):  # it is closed at the end
-            while True:
-                client, _ = listener.accept()
-                with client, client.makefile("rb") as lines, suppress(OSError):
-                    client.sendall(b"220 hello\r\n")
-                    self.talk(client, lines)
-
-    def talk(self, client: socket.socket, lines: Any) -> None:
-        answers: list[bytes] = []
-        is_offered = False
-        for line in lines:
-            verb = line[:4].upper()
-            if is_offered and verb in (b"MAIL", b"RCPT"):
-                answers.append(self.of_recipient.get(line[line.find(b"<") :].strip(), b"250 well\r\n"))
-                continue
-            client.sendall(b"".join([*answers, SAID.get(verb, b"250 well\r\n")]))
-            answers, is_offered = [], is_offered or verb == b"RSET"
-            if verb == b"DATA":
-                self.take(lines)
-                client.sendall(b"250 taken\r\n")
-
-    def take(self, lines: Any) -> None:
-        mail = b""
-        for line in lines:
-            if line == b".\r\n":
-                self.taken.append(mail)
-                return
-            mail += line
-
-
-SAID = {b"EHLO": b"250-here\r\n250 PIPELINING\r\n", b"DATA": b"354 go on\r\n"}
-
-
-@contextmanager
-def several(of_recipient: dict[bytes, bytes]) -> Iterator[tuple[int, list[bytes]]]:
-    """Its port, and what it takes as a mail."""
-    relay = Several(of_recipient)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=relay.serve, args=[listener])
-        thread.start()
-        try:
-            yield listener.getsockname()[1], relay.taken
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=10)
-
-
-def test_a_relay_that_takes_several_commands_gets_them_in_one_piece(make_site: Any) -> None:
-    with several({}) as (port, taken):
-        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="5 seconds")
-        site.ask("alice")
-        site.ask("bob")
-        site.work()
-    assert [row["state"] for row in site.messages()] == ["sent", "sent"]
-    assert [re.findall(rb"^To: (\S+)@", mail, re.M) for mail in taken] == [[b"alice"], [b"bob"]]
-
-
-def test_a_recipient_is_refused_when_the_mail_was_announced_already(make_site: Any) -> None:
-    """A relay may go on all the same. It gets no mail then, and the next one goes out on a new connection."""
-    with several({b"<alice@example.com>": b"550 5.1.1 no such user\r\n"}) as (port, taken):
-        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="5 seconds")
-        site.ask("alice")
-        site.ask("bob")
-        site.work()
-    assert [row["state"] for row in site.messages()] == ["given_up", "sent"]
-    assert "no such user" in site.messages()[0]["reason"]
-    assert [re.findall(rb"^To: (\S+)@", mail, re.M) for mail in taken] == [[b"bob"]]
-
-
 @pytest.mark.parametrize(
     ("verb", "state", "reason"),
     [("MAIL", "waiting", "quota"), ("RCPT", "given_up", "quota"), ("DATA", "given_up", "quota")],
 )
-@pytest.mark.parametrize("takes_several_", [True, False])
-def test_a_refusal_means_the_same_however_it_was_asked(
-    site: Site, verb: str, state: str, reason: str, takes_several_: bool
-) -> None:
-    site.mailbox.takes_several = takes_several_
+def test_what_a_refusal_means_depends_on_the_command(site: Site, verb: str, state: str, reason: str) -> None:
     site.ask("alice")
     with site.app.app_context(), closing(mailman.get_connection()) as relay:
         relay.open()

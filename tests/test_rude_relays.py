@@ -16,11 +16,10 @@ from conftest import Mailbox, Site, at_work, wait_for
 from flask.testing import FlaskCliRunner
 
 from app.cli.worker import worker as once
-from app.mail import delivery, heartbeat, outbox, worker
+from app.mail import composing, delivery, heartbeat, outbox, worker
 from app.mail.errors import MailHeld, RelayAway
 from app.mail.outbox import OutboxMessage
 from app.mail.smtp import TIMEOUTS_MAX
-from app.mail.watchdog import Watchdog
 
 
 def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: Mailbox) -> None:
@@ -36,7 +35,7 @@ def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: M
 
 def test_a_relay_that_drips_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and there is no end to them."""
-    monkeypatch.setattr("app.mail.smtp_client.DATA_SECONDS", 0.5)
+    monkeypatch.setattr("app.mail.smtp.DATA_SECONDS", 0.5)
     with dripping(at=b"RCPT") as port:
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds", RECOVERY_MAIL_LEASE="24 seconds")
         site.ask()
@@ -65,20 +64,6 @@ def test_a_relay_that_drips_is_cut_off_also_when_it_was_looked_for_too_long_befo
         with pytest.raises(RelayAway):
             site.work()
         assert time.monotonic() - began < 10
-
-
-def test_a_call_that_fails_ends_no_watch(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
-    monkeypatch.setattr("app.mail.watchdog.AGAIN_SECONDS", 0.01)
-    clock, called = Watchdog("test"), []
-
-    def call() -> None:
-        called.append(None)
-        if len(called) < 3:
-            raise ValueError
-
-    with clock.after(0.0, call):
-        wait_for(lambda: len(called) == 3)
-    assert "could not be told" in caplog.text
 
 
 @contextmanager
@@ -215,7 +200,7 @@ def test_whatever_a_connection_fails_with_the_worker_goes_on(
         return is_due(*how)
 
     with monkeypatch.context() as broken:
-        broken.setattr("app.mail.smtp_client.PatientSmtp.__init__", connect)
+        broken.setattr("smtplib.SMTP.__init__", connect)
         broken.setattr(outbox, "is_due", fail_once)
         site.ask()
         with at_work(site):
@@ -285,3 +270,19 @@ def test_once_says_why_all_mail_is_held_in_plain_text(make_site: Any, mailbox: M
     assert "all mail is held: the relay" in result.stderr
     assert "\x1b" not in result.stderr
     assert "alice@" not in result.stderr
+
+
+def test_nothing_is_sent_after_the_deadline(site: Site) -> None:
+    """Not after it, and not if it passes between MAIL and DATA, because the lease may be another worker's then."""
+    with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
+        mail = composing.compose("alice@example.com", "Hello", "Hello", "", "<1@id.example.com>")
+        relay.deadline = time.monotonic()
+        with pytest.raises(TimeoutError, match="took too long"):
+            relay.send_messages([mail])
+        site.mailbox.delay["RCPT"] = 0.6
+        relay.deadline = time.monotonic() + 0.3
+        with pytest.raises(TimeoutError, match="took too long"):
+            relay.send_messages([mail])
+        relay.deadline = time.monotonic() + 20
+        assert relay.send_messages([mail]) == 1
+    assert len(site.mailbox.mails) == 1

@@ -121,10 +121,9 @@ def raw_mails() -> Iterator[tuple[str, bytes]]:
     with gallery.deployment("full").app_context():
         for locale in gallery.LOCALES:
             for name, letter in gallery.mails_in(locale).items():
-                mail = composing.as_mail(letter, f"<{name}.{locale}@id.example.com>")
-                yield f"{name} ({locale})", mail.data
-        spam = composing.Letter(samples.RECIPIENT, "Spam", GTUBE, "")
-        yield PLANTED, composing.as_mail(spam, "<planted@id.example.com>").data
+                yield f"{name} ({locale})", letter.message().as_bytes()
+        spam = composing.compose(samples.RECIPIENT, "Spam", GTUBE, "", "<planted@id.example.com>")
+        yield PLANTED, spam.message().as_bytes()
 
 
 def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:

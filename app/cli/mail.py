@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import time
 from contextlib import closing
-from email.utils import make_msgid
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 from flask import current_app
@@ -79,11 +77,11 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
         mails = {sample.name: sample for sample in samples.MAILS}
         if name not in mails:
             raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
-        with i18n.speaking(_offered(language)):
-            letter = samples.letter(mails[name])
-        test = composing.Letter(recipient, f"[Test] {letter.subject}", letter.text, letter.html)
-        started = time.monotonic()
+        spoken, started = _offered(language), time.monotonic()
         try:
+            with i18n.speaking(spoken):
+                test = samples.letter(mails[name], recipient)
+            test.subject = f"[Test] {test.subject}"
             _send(test)
         except (MailHeld, Undeliverable) as error:
             raise click.ClickException(str(error)) from None
@@ -98,11 +96,10 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
             click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
 
 
-def _send(letter: composing.Letter) -> None:
-    host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
+def _send(test: composing.Mail) -> None:
     with closing(mailman.get_connection()) as connection:
         connection.open()
-        connection.send_messages([composing.as_mail(letter, make_msgid(domain=host))])
+        connection.send_messages([test])
 
 
 def _offered(language: str | None) -> str:

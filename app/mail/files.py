@@ -1,7 +1,6 @@
 """A mail backend that keeps each mail as a file on this machine instead of sending it (RECOVERY_INBOX).
 
-Flask-Mailman's own file backend does not serve: it renders the message again, where ours are composed
-already, and it appends all mails of a connection to one log.
+Flask-Mailman's own file backend does not serve, because it appends all mails of a connection to one log.
 """
 
 from __future__ import annotations
@@ -26,12 +25,9 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for message in email_messages:
             draft = folder / f"{time.time_ns()}.part"
-            draft.write_bytes(message.data)
+            draft.write_bytes(message.message().as_bytes())
             draft.rename(draft.with_suffix(".eml"))
         return len(email_messages)
-
-    def abandon(self) -> None:
-        """Nothing to end, because a file takes no time."""
 
 
 def inbox_folder() -> Path:

@@ -28,7 +28,7 @@ from .outbox import OutboxMessage
 @composer(outbox.WRITTEN)
 def _by_flask_security(message: OutboxMessage) -> composing.Mail:
     """A mail that Flask-Security has written itself: change of address, a code, ..."""
-    return composing.as_mail(composing.finished(**message.content), message.message_id)
+    return composing.compose(**message.content, message_id=message.message_id)
 
 
 class Stock(NamedTuple):

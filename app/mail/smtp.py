@@ -1,16 +1,15 @@
-"""The SMTP connection: TLS with certificate checks and no way around them, login, one connection for
-a batch of mails, and what its failures mean.
+"""The SMTP connection: TLS with certificate checks and no way around them, login, many mails a connection.
 
-It is Flask-Mailman's seam (a mail backend). Flask-Mailman's own would accept any certificate on STARTTLS.
+It is a mail backend of Flask-Mailman's. Flask-Mailman's own accepts any certificate on STARTTLS.
 """
 
 from __future__ import annotations
 
 import smtplib
-import socket
 import ssl
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from email.utils import parseaddr
 from functools import cached_property
 from select import select
@@ -20,179 +19,142 @@ from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 from flask_mailman.utils import DNS_NAME
 
 from ..settings import current
-from . import smtp_client
 from .composing import Mail, in_ascii
-from .errors import LeaseLost, MailHeld, RelayMisconfigured
-from .smtp_client import PatientSmtp, PatientSmtpSsl
-from .smtp_failures import (
-    BAD_SENDER,
-    CAN_NOT_LOG_IN,
-    LOGIN_FIRST,
-    NEEDS_LOGIN,
-    NO_LOGIN,
-    NO_RELAY,
-    NO_STARTTLS,
-    TOO_LONG,
-    why_no_connection,
-)
-from .watchdog import Watchdog
+from .deadline import hanging_up_at, refuse_after
+from .errors import RelayMisconfigured
+from .smtp_failures import CAN_NOT_LOG_IN, NO_LOGIN, NO_RELAY, NO_STARTTLS, why_no_connection
 
-TIMEOUTS_MAX = 6  # as many waits of MAIL_TIMEOUT as a conversation may take, without the mail itself
-MOMENT_SECONDS = 1  # after a reply: a relay that has not hung up since then is still there
-_watch = Watchdog("relay")
+TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for the reply to DATA
+# A relay may scan a mail for long before it accepts it: hanging up earlier sends the mail twice. RFC 5321
+# §4.5.3.2.6 says 10 minutes, but nobody waits that long for a link.
+DATA_SECONDS = 120
+MOMENT_SECONDS = 1  # a relay that replied so recently, and has not hung up since, need not be asked
 
 
 class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
     """Keeps its connection open between mails until `close`."""
 
     connection: Any
-    is_cut = False  # it took too long
-    is_abandoned = False  # the mail is another worker's
-    offers_sender = True
-    heard_at = 0.0  # the last of it, by the monotonic clock
-
-    @property
-    def connection_class(self) -> type[smtplib.SMTP]:
-        return PatientSmtpSsl if self.use_ssl else PatientSmtp
+    deadline: float | None = None  # of the next mails, by time.monotonic(); set by the owner of their lease
+    probes_sender = True
+    replied_at = 0.0
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
-        """Checks the certificate and its host name, against the system's authorities or one of ours."""
+        """Checks the certificate and its host name, against the system's authorities or RECOVERY_MAIL_CA."""
         context = ssl.create_default_context(cafile=current().RECOVERY_MAIL_CA or None)
         if self.ssl_certfile:
             context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
         return context
 
     def open(self) -> bool:
-        """Connect, and make sure that the relay takes mail of ours at all. False for a connection that is
-        there. Raises MailHeld: whatever goes wrong here is no mail's fault.
-        """
+        """Connect and offer the sender, or raise MailHeld. Return False if the connection was open."""
         if self.connection:
             return False
-        if not self.host:
-            raise RelayMisconfigured(NO_RELAY)
         try:
-            with self._limited(TIMEOUTS_MAX * self.timeout):
+            with hanging_up_at(time.monotonic() + TIMEOUTS_MAX * self.timeout, self):
                 self._connect()
-                if self.offers_sender and not self._offer_sender():
-                    self.offers_sender = False  # it does not let us start again
-                    self.close()
-                    self._connect()
-            self.heard_at = time.monotonic()
-        except MailHeld:
-            self.close()
-            raise
+                # Before any account is looked up: a refused sender stops all mail, known and unknown alike.
+                if self.probes_sender:
+                    self._probe_sender()
         except Exception as error:
             self.close()
-            raise why_no_connection(error) from error
+            raise why_no_connection(error) from None
+        self.replied_at = time.monotonic()
         return True
 
-    def cut(self) -> None:
-        """For another thread: end the conversation, so that its next read fails."""
-        self.is_cut = True
-        with suppress(OSError, AttributeError, TypeError):  # it may have no connection, or no socket, yet
-            # Not its own `shutdown`: that takes TLS off first, and what is written then is read by anybody.
-            socket.socket.shutdown(self.connection.sock, socket.SHUT_RDWR)
-
-    def abandon(self) -> None:
-        """For another thread: do not send this mail any more, on this connection or the next."""
-        self.is_abandoned = True
-        self.cut()
-
     def send_messages(self, email_messages: list[Mail]) -> int:
-        """Send each mail, or raise; after a failure the next one gets a new connection."""
-        with self._limited(self.timeout):
-            stands = self.connection and self._still_stands()
-        if not stands:
+        """Send each mail before the deadline. Raise at the first failure; the next call connects again."""
+        if self.connection and not self._still_stands():
             self.close()
         self.open()
+        bound = TIMEOUTS_MAX * self.timeout + max(DATA_SECONDS, self.timeout)
+        deadline = self.deadline or time.monotonic() + bound
         try:
-            with self._limited(TIMEOUTS_MAX * self.timeout + max(smtp_client.DATA_SECONDS, self.timeout)):
-                for message in email_messages:
-                    if self.is_abandoned:
-                        raise LeaseLost
-                    self._send(message)
-                    self.heard_at = time.monotonic()
-        except Exception as error:
+            with hanging_up_at(deadline, self):
+                for mail in email_messages:
+                    self._send(mail, deadline)
+        except Exception:
             self.close()
-            if self.is_cut and not self.is_abandoned:
-                raise TimeoutError(TOO_LONG) from error
+            refuse_after(deadline)  # then that is what went wrong
             raise
         return len(email_messages)
 
-    def _send(self, mail: Mail) -> None:
-        options: tuple[str, ...] = ()
-        if not mail.recipient.isascii() or not mail.sender.isascii():
-            self.connection.ehlo_or_helo_if_needed()
-            if not self.connection.has_extn("smtputf8"):
-                raise smtplib.SMTPNotSupportedError
-            options = ("SMTPUTF8", "BODY=8BITMIME")
-        self.connection.deliver(mail, options)
-
     def close(self) -> None:
-        """Never raises and waits for nothing: whatever the relay thinks of it, the connection is gone."""
+        """Say goodbye without waiting for a reply. Raises nothing."""
         connection, self.connection = self.connection, None
         if connection is not None:
-            with suppress(OSError, smtplib.SMTPException):
+            with suppress(OSError):
                 connection.putcmd("quit")
             connection.close()
 
-    def _limited(self, seconds: float) -> AbstractContextManager[None]:
-        """A relay that sends a byte now and then would keep a conversation open for ever."""
-        self.is_cut = False
-        return _watch.after(seconds, self._cut_again)
-
-    def _cut_again(self) -> float:
-        self.cut()
-        return 1.0
+    def _send(self, mail: Mail, deadline: float) -> None:
+        """Do what `smtplib.SMTP.sendmail` does, but look at the deadline before MAIL and before DATA."""
+        data = mail.message().as_bytes(linesep="\r\n")
+        options = [] if mail.recipient.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
+        refuse_after(deadline)
+        self._offer_sender(mail.from_email, options)
+        code, reply = self.connection.rcpt(mail.recipient)
+        if code not in (250, 251):
+            raise smtplib.SMTPRecipientsRefused({mail.recipient: (code, reply)})
+        refuse_after(deadline)
+        self.connection.sock.settimeout(max(DATA_SECONDS, self.timeout))
+        code, reply = self.connection.data(data)
+        if code != 250:
+            raise smtplib.SMTPDataError(code, reply)
+        self.connection.sock.settimeout(self.timeout)
+        self.replied_at = time.monotonic()
 
     def _connect(self) -> None:
+        if not self.host:
+            raise RelayMisconfigured(NO_RELAY)
         secure = {"context": self.ssl_context} if self.use_ssl else {}
-        # In two steps: `cut` must reach it while it waits for the greeting.
-        self.connection = self.connection_class.__new__(self.connection_class)
-        self.connection.__init__(
-            self.host, self.port, local_hostname=DNS_NAME.get_fqdn(), timeout=self.timeout, **secure
-        )
+        name = DNS_NAME.get_fqdn()
+        # Without a host it does not connect yet. Once it does, the deadline can end an endless greeting.
+        self.connection = self.connection_class(local_hostname=name, timeout=self.timeout, **secure)
+        self.connection._host = self.host  # as in the certificate; only the constructor sets it (bpo-36094)
+        code, reply = self.connection.connect(self.host, self.port)
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, reply)
+        self.connection.ehlo_or_helo_if_needed()
         if self.use_tls:
-            self._start_tls()
+            if not self.connection.has_extn("starttls"):
+                raise RelayMisconfigured(NO_STARTTLS)
+            self.connection.starttls(context=self.ssl_context)
+            self.connection.ehlo_or_helo_if_needed()
         if self.username:
             self._log_in()
 
-    def _offer_sender(self) -> bool:
-        """Before anybody is looked up, so that a sender that is refused stops all mail alike. False when
-        the connection can not be used any more.
-        """
-        self.connection.ehlo_or_helo_if_needed()
-        code, said = self.connection.mail(in_ascii(parseaddr(current().MAIL_DEFAULT_SENDER)[1]))
-        if code == LOGIN_FIRST:
-            raise RelayMisconfigured(NEEDS_LOGIN)
-        if code >= 500:
-            raise RelayMisconfigured(BAD_SENDER.format(code=code))
-        if code != 250:
-            raise smtplib.SMTPResponseException(code, said)
-        return bool(self.connection.rset()[0] == 250)
-
-    def _start_tls(self) -> None:
-        try:
-            self.connection.starttls(context=self.ssl_context)
-        except smtplib.SMTPNotSupportedError as error:
-            raise RelayMisconfigured(NO_STARTTLS) from error
-
     def _log_in(self) -> None:
+        if not self.connection.has_extn("auth"):
+            raise RelayMisconfigured(NO_LOGIN)
         try:
             self.connection.login(self.username, self.password)
-        except smtplib.SMTPNotSupportedError as error:
-            raise RelayMisconfigured(NO_LOGIN) from error
         except smtplib.SMTPResponseException:
             raise
         except (smtplib.SMTPException, ValueError):  # its text may hold a part of the password
             raise RelayMisconfigured(CAN_NOT_LOG_IN) from None
 
+    def _probe_sender(self) -> None:
+        self._offer_sender(current().MAIL_DEFAULT_SENDER)
+        if self.connection.rset()[0] != 250:  # this relay cannot start over
+            self.probes_sender = False
+            self.close()
+            self._connect()
+
+    def _offer_sender(self, sender: str, options: Sequence[str] = ()) -> None:
+        address = in_ascii(parseaddr(sender)[1])
+        code, reply = self.connection.mail(address, options)
+        if code != 250:
+            raise smtplib.SMTPSenderRefused(code, reply, address)
+
     def _still_stands(self) -> bool:
+        """True if the relay has not hung up since the last mail."""
         try:
-            is_lately = time.monotonic() - self.heard_at < MOMENT_SECONDS
-            if is_lately and not select([self.connection.sock], [], [], 0)[0]:
+            is_recent = time.monotonic() - self.replied_at < MOMENT_SECONDS
+            if is_recent and not select([self.connection.sock], [], [], 0)[0]:
                 return True
-            return bool(self.connection.noop()[0] == 250)
-        except (OSError, ValueError, smtplib.SMTPException):
+            with hanging_up_at(time.monotonic() + self.timeout, self):
+                return bool(self.connection.noop()[0] == 250)
+        except (OSError, ValueError):
             return False

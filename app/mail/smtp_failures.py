@@ -7,7 +7,7 @@ import ssl
 
 from ..settings import current
 from ..web.logging import redact_line
-from .errors import RelayAway, RelayMisconfigured
+from .errors import MailHeld, RelayAway, RelayMisconfigured
 
 LOGIN_FIRST = 530  # RFC 4954 §6
 TOO_BIG = 552  # RFC 1870 §6.1: the only thing about MAIL that is this mail's own
@@ -26,7 +26,13 @@ TOO_LONG = "the relay took too long over this mail"
 AWAY = "the relay {host}:{port} (MAIL_SERVER, MAIL_PORT) can not be reached ({why})"
 
 
-def why_no_connection(error: Exception) -> RelayAway | RelayMisconfigured:
+def why_no_connection(error: Exception) -> MailHeld:
+    """Return the reason why no mail can go out, for whatever went wrong before the first mail."""
+    if isinstance(error, MailHeld):
+        return error
+    if isinstance(error, smtplib.SMTPSenderRefused) and error.smtp_code >= 500:
+        needs_login = error.smtp_code == LOGIN_FIRST
+        return RelayMisconfigured(NEEDS_LOGIN if needs_login else BAD_SENDER.format(code=error.smtp_code))
     if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
         return RelayMisconfigured(BAD_LOGIN.format(code=error.smtp_code))
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import make_msgid
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import current_app, flash
 from flask_babel import LazyString
@@ -17,8 +19,9 @@ from flask_babel import gettext as _
 from flask_security.utils import get_message
 
 from ..accounts.models import User
-from ..mail.composing import Letter, finished
+from ..mail import composing
 from ..mail.flask_security_mails import subject_of
+from ..settings import current
 from ..settings.schema import Settings
 from ..web.i18n import duration
 
@@ -189,11 +192,12 @@ def known_in(context: Iterable[str]) -> list[str]:
     return sorted({*context, "settings", "url_for"})
 
 
-def letter(mail: Mail) -> Letter:
-    """The mail with its made-up data. Raises whatever is wrong with its templates."""
+def letter(mail: Mail, recipient: str = RECIPIENT) -> composing.Mail:
+    """Compose the mail with its made-up data. Raises whatever is wrong with its templates."""
     rendered = {ending: render(name, mail.context) for ending, name in mail.parts().items()}
     subject = subject_of(mail.subject) if mail.subject else rendered[SUBJECT]
-    return finished(RECIPIENT, subject, rendered[TEXT], rendered[HTML])
+    host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
+    return composing.compose(recipient, subject, rendered[TEXT], rendered[HTML], make_msgid(domain=host))
 
 
 def render(template: str, context: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 RecoveryError
 ├── SettingsError         the configuration is refused; `problems` says all that is wrong
 ├── Undeliverable         a message that must not be sent; `reason` is for the admin
-├── LeaseLost             another worker has the message
 ├── BreachesUnknown       whether a password was in a breach can not be found out now
 ├── Unreadable            a message whose key is not known here
 ├── MailHeld              no mail can go out now, whatever it says; the next look is after `pause`
