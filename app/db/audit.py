@@ -1,9 +1,8 @@
-"""The audit trail: one event for each thing that happens to an account's recovery, in the database and in the
-log; and a log filter that keeps reset tokens out of every line.
+"""The audit trail: one event for each thing that happens to an account's recovery, in table and log.
 
 An event is a fact: what, when (UTC), how it ended, whose account, from where, through which client, in which
-request. No address of a person, no token, nothing that was typed. Rows are added here and never changed, and
-deleted by age alone (purge.py).
+request. It holds no address of a person, no token, nothing that was typed. Rows are added here, never
+changed, and deleted by age alone (retention).
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from __future__ import annotations
 import logging
 import random
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import g, has_request_context, request
 from sqlalchemy import ForeignKey, Index, String, insert
-from sqlalchemy import event as events
+from sqlalchemy import event as listeners
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from .clock import utcnow
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class RecoveryEvent(Model):
-    """One line of the audit trail; `audit.py` writes it."""
+    """One event of the audit trail."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
@@ -35,12 +34,12 @@ class RecoveryEvent(Model):
     source: Mapped[str | None] = mapped_column(String(45))  # the address the request came from
     client: Mapped[str | None] = mapped_column(String(40))
     request_id: Mapped[str | None] = mapped_column(String(32))
-    seconds: Mapped[float | None]  # of a mail: from when it was asked for until the relay accepted it
+    seconds: Mapped[float | None]  # of a mail: from the request until the mail server accepted it
 
     __table_args__ = (Index("ix_recovery_event_kind_at", "kind", "at"),)
 
 
-# Every kind of event, and how that ended for whoever wanted something.
+# Every kind of event, and how that ended for the person who wanted something.
 OUTCOMES = {
     "requested": "success",  # somebody asked for a mail; whether there is an account is not known then
     "mail_sent": "success",
@@ -62,23 +61,10 @@ OUTCOMES = {
     "sign_in_refused": "failure",  # in the log only
 }
 LOG_ONLY = ("signed_in", "sign_in_refused")
-LOUD = ("not_me",)  # warnings in the log
-INSERT = insert(RecoveryEvent.__table__)  # type: ignore[arg-type]  # a table, whatever its type says
+WARNINGS = ("not_me",)  # their level in the log
 
 
-class Entry(NamedTuple):
-    """An event on its way into the database and the log."""
-
-    kind: str
-    outcome: str
-    values: dict[str, Any]
-
-    @property
-    def row(self) -> dict[str, Any]:
-        return {"kind": self.kind, **self.values}
-
-
-def entry(
+def record(
     kind: str,
     *,
     reason: str | None = None,
@@ -86,56 +72,51 @@ def entry(
     client: str | None = None,
     about: str | None = None,
     seconds: float | None = None,
-) -> Entry:
-    """An event, of this request. `about` stands for that where there is none: the name of the mail that it is
-    about."""
-    here = has_request_context()
+) -> None:
+    """Add an event to the current transaction. It is kept, and logged, if and only if that commits.
+
+    Events that stand in the log alone are written at once. `about`: the name of a mail, where there is no
+    request.
+    """
+    has_request = has_request_context()
     values = {
         "reason": reason,
         "user_id": user_id,
-        "source": request.remote_addr if here else None,
+        "source": request.remote_addr if has_request else None,
         "client": client,
-        "request_id": about or (request_id() if here else None),
+        "request_id": about or (request_id() if has_request else None),
         "seconds": seconds,
     }
-    return Entry(kind, OUTCOMES[kind], values)
-
-
-def record(kind: str, **what: Any) -> None:
-    """Add an event to the current transaction. It is kept, and logged, if and only if that commits. (Those
-    that stand in the log alone are written at once.)"""
-    new = entry(kind, **what)
     if kind in LOG_ONLY:
-        say(new)
+        _log(kind, values)
         return
-    db.session.execute(INSERT, new.row)
-    db.session().info.setdefault("events", []).append(new)
+    db.session.execute(insert(RecoveryEvent).values(kind=kind, **values))
+    db.session().info.setdefault("events", []).append((kind, values))
 
 
 def request_id() -> str:
-    """What this request is called in events, in the log, and on the page of an error that is ours."""
+    """Return the name of this request in events, in the log, and on the page of an error that is ours."""
     if "request_id" not in g:
         g.request_id = f"{random.getrandbits(64):016x}"  # a name, and no secret
     name: str = g.request_id
     return name
 
 
-@events.listens_for(db.session, "after_commit")
-def _say_what_is_kept(session: Session) -> None:
-    """After the commit: a log that blocks must not hold the database's write lock."""
+@listeners.listens_for(db.session, "after_commit")
+def _log_events(session: Session) -> None:
+    """After the commit, because a log that blocks must not hold the database's write lock."""
     if session.in_nested_transaction():
         return  # a savepoint: not kept yet
-    for each in session.info.pop("events", []):
-        say(each)
+    for kind, values in session.info.pop("events", []):
+        _log(kind, values)
 
 
-@events.listens_for(db.session, "after_soft_rollback")
-def _forget_what_is_not(session: Session, _previous: Any) -> None:
+@listeners.listens_for(db.session, "after_soft_rollback")
+def _forget_events(session: Session, _previous: Any) -> None:
     session.info.pop("events", None)
 
 
-def say(event: Entry) -> None:
-    """To the log, once it is kept."""
-    said = {name: value for name, value in event.values.items() if value is not None}
-    level = logging.WARNING if event.kind in LOUD else logging.INFO
-    log.log(level, "%s", event.kind, extra={"audit": True, "outcome": event.outcome, **said})
+def _log(kind: str, values: dict[str, Any]) -> None:
+    known = {name: value for name, value in values.items() if value is not None}
+    level = logging.WARNING if kind in WARNINGS else logging.INFO
+    log.log(level, "%s", kind, extra={"audit": True, "outcome": OUTCOMES[kind], **known})

@@ -9,7 +9,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-CLOCK_SLACK_SECONDS = 60  # what lies further in the future was written before the clock was set back
+CLOCK_SLACK_SECONDS = 60  # a time further in the future was written before the clock was set back
 
 
 class utcnow(FunctionElement[Any]):  # noqa: N801  # reads as an SQL function, like func.now

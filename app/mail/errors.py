@@ -11,10 +11,6 @@ class Undeliverable(Exception):
         super().__init__(reason)
 
 
-class LeaseLost(Exception):
-    """The lease ended, and another worker has the message, or had it: leave it alone."""
-
-
 class MailHeld(Exception):
     """No mail can go out now. It is no message's fault, so no attempt counts; nothing is lost."""
 

@@ -84,7 +84,7 @@ class OutboxMessage(Model):
 
 
 WRITTEN = "flask_security"  # the kind that rests as it is sent, in whatever language that is
-REPEAT_SECONDS = 5  # a message for the same that is younger stands for a repeated request, too
+REPEAT_SECONDS = 5  # on PostgreSQL, a younger message for the same stays as it is
 REASON_LENGTH_MAX = 255
 BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 10, 3_600
 BACKOFF_JITTER = 0.25  # a pause is longer by up to this share, because retries must not march in step
@@ -101,14 +101,16 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
     sealed = seals.encrypt(content)
     key = same and seals.keyed_hash(same)
     # Not one statement: on PostgreSQL ON CONFLICT DO UPDATE locks the row even where it changes nothing, so a
-    # flood would keep it from being claimed.
+    # flood would keep it from being claimed. SQLite has no such locks.
+    dialect = db.engine.dialect.name
+    age = REPEAT_SECONDS if dialect == "postgresql" else 0
     older = update(OutboxMessage).where(
-        OutboxMessage.same == key, UNTRIED, OutboxMessage.created_at < utcnow(-REPEAT_SECONDS)
+        OutboxMessage.same == key, UNTRIED, OutboxMessage.created_at <= utcnow(-age)
     )
     if key and change(older.values(sealed=sealed, created_at=utcnow())):
         return
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
-    new = inserts[db.engine.dialect.name](OutboxMessage).values(
+    new = inserts[dialect](OutboxMessage).values(
         kind=kind,
         user_id=user_id,
         nonce=secrets.token_bytes(32),
@@ -182,7 +184,7 @@ def settle(message: OutboxMessage, state: str, reason: str | None = None) -> dat
     return _release(message, state=state, reason=reason, sealed=sealed, settled_at=utcnow())
 
 
-def retry_later(message: OutboxMessage, reason: str) -> bool:
+def retry_later(message: OutboxMessage, reason: str | None) -> bool:
     """Make a message whose attempt failed due again after a pause. False if the lease was lost."""
     return _release(message, reason=reason, due_at=utcnow(backoff(message.attempts))) is not None
 

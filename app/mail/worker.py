@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime
 
 from flask import Flask, current_app
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -100,14 +99,14 @@ def work_until_done(stop: threading.Event | None = None, presence: heartbeat.Pre
 def work_on(message: OutboxMessage, relay: EmailBackend, stop: threading.Event, deadline: float) -> None:
     """Try one claimed message until the deadline, and write the outcome. Raises MailHeld."""
     try:
-        outcome = _try(message, relay, deadline)
+        state, reason = _try(message, relay, deadline)
     except MailHeld as error:
         db.session.rollback()
         outbox.hold(message, f"held: {error}")
         db.session.commit()
         raise
     pause: float = WRITE_SECONDS
-    while (status := _write_down(outcome, message)) is None:
+    while (status := _write(message, state, reason)) is None:
         if stop.wait(pause):
             raise SQLAlchemyError("the database did not come back before the worker was stopped")
         pause = min(pause * 1.5, DATABASE_SECONDS / 2)
@@ -116,32 +115,33 @@ def work_on(message: OutboxMessage, relay: EmailBackend, stop: threading.Event, 
     log.info("mail=%s id=%s kind=%s attempt=%s %s", *about)
 
 
-LOST = "fate=lost: its lease ended, and another worker has it"
-Outcome = Callable[[], str]  # writes what became of a message, and returns it in words
-
-
-def _try(message: OutboxMessage, relay: EmailBackend, deadline: float) -> Outcome:
-    """Deliver it, or find out why not. Raises MailHeld."""
-    if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
-        return lambda: _end(message, "given_up", message.reason or "every attempt was cut short")
+def _try(message: OutboxMessage, relay: EmailBackend, deadline: float) -> tuple[str, str | None]:
+    """Deliver it. Return its new state, or "retried", with the reason. Raises MailHeld."""
+    most = current().RECOVERY_MAIL_ATTEMPTS
+    if message.attempts > most:
+        return "given_up", message.reason or "every attempt was cut short"
     try:
         delivery.deliver(message, relay, deadline)
     except Undeliverable as refusal:
-        message.user_id, reason = refusal.user_id or message.user_id, refusal.reason
-        return lambda: _end(message, "dropped", reason)
+        message.user_id = refusal.user_id or message.user_id
+        return "dropped", refusal.reason
     except MailHeld:
         raise
     except Exception as error:  # whatever it is, the message must not be lost
-        cause, final = cause_of(error), why_final(error)
-        return lambda: _failed(message, cause, final)
-    return lambda: _end(message, "sent")
+        final = why_final(error)
+        is_over = final or message.attempts >= most
+        return "given_up" if is_over else "retried", final or cause_of(error)
+    return "sent", None
 
 
-def _write_down(outcome: Outcome, message: OutboxMessage) -> str | None:
+def _write(message: OutboxMessage, state: str, reason: str | None) -> str | None:
     """Write the outcome, and return it in words. None while the database cannot be written."""
     try:
         db.session.rollback()
-        status = outcome()
+        if state == "retried":
+            is_held = outbox.retry_later(message, reason)
+        else:
+            is_held = _settle(message, state, reason)
         db.session.commit()
     except (IntegrityError, *DATABASE_AWAY) as error:
         db.session.rollback()
@@ -151,32 +151,24 @@ def _write_down(outcome: Outcome, message: OutboxMessage) -> str | None:
                 raise
             message.user_id = None  # the account was deleted meanwhile
         return None
-    return status
+    if not is_held:
+        return "fate=lost: its lease ended, and another worker has it"
+    return f"fate={state}" + (f" cause={json.dumps(reason)}" if reason else "")
 
 
-def _end(message: OutboxMessage, state: str, reason: str | None = None) -> str:
-    """Settle it, and its link with it, and say so in words."""
+def _settle(message: OutboxMessage, state: str, reason: str | None) -> bool:
+    """End it, and its link with it. False if the lease was lost."""
     settled_at = outbox.settle(message, state, reason)
     if settled_at is None:
-        return LOST
+        return False
     if on_settled := composing.COMPOSERS[message.kind].on_settled:
         on_settled(message, state)
+    took = max((settled_at - message.created_at).total_seconds(), 0.001)  # the clock may have been set back
     audit.record(
         f"mail_{state}",
         reason=(reason or message.kind)[:255],
         user_id=message.user_id,
         about=message.name,
-        seconds=_seconds_taken(message, settled_at) if state == "sent" else None,
+        seconds=took if state == "sent" else None,
     )
-    return f"fate={state}" + (f" cause={json.dumps(reason)}" if reason else "")
-
-
-def _failed(message: OutboxMessage, cause: str, final: str | None) -> str:
-    if final or message.attempts >= current().RECOVERY_MAIL_ATTEMPTS:
-        return _end(message, "given_up", final or cause)
-    return f"fate=retried cause={json.dumps(cause)}" if outbox.retry_later(message, cause) else LOST
-
-
-def _seconds_taken(message: OutboxMessage, settled_at: datetime) -> float:
-    """Return how long the mail took since it was asked for, more than 0 even if the clock was set back."""
-    return max((settled_at - message.created_at).total_seconds(), 0.001)
+    return True
