@@ -141,7 +141,7 @@ def _inliner() -> CSSInliner:
 
 
 def wrapped(text: str) -> str:
-    """At most 72 columns where there are blanks to wrap at: a URL stays whole. Items of a list hang."""
+    """Wrap text at blanks to 72 columns, because some mail programs do not wrap. List items hang."""
     lines = [_wrapped_line(line) for line in re.sub(r"\n(\s*\n)+", "\n\n", text.strip()).split("\n")]
     return "\n".join(lines) + "\n" if text.strip() else ""
 
@@ -149,7 +149,7 @@ def wrapped(text: str) -> str:
 def _wrapped_line(line: str) -> str:
     if len(line) <= COLUMNS_MAX and "\t" not in line:
         return line.rstrip()
-    indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # it matches nothing, too
+    indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # it always matches
     return textwrap.fill(
         line,
         COLUMNS_MAX,
@@ -160,7 +160,7 @@ def _wrapped_line(line: str) -> str:
 
 
 def in_ascii(address: str) -> str:
-    """An internationalised domain in its ASCII form, which every relay takes."""
+    """Return an address with its domain in ASCII, which every relay takes."""
     local, _, domain = address.rpartition("@")
     if domain.isascii():
         return address

@@ -1,4 +1,4 @@
-"""What a mail server's reply means: all mail is held, this message ends, or it is tried again."""
+"""Classifies the failures of a relay: all mail is held, this message ends, or it is tried again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..web.logging import redact_line
 from .errors import MailHeld, RelayAway, RelayMisconfigured
 
 LOGIN_FIRST = 530  # RFC 4954 §6
-TOO_BIG = 552  # RFC 1870 §6.1: the only thing about MAIL that is this mail's own
+TOO_BIG = 552  # RFC 1870 §6.1: of refusals at MAIL, the only one because of the mail
 NO_RELAY = "MAIL_SERVER: it is empty, so no mail is sent"
 NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
 NO_LOGIN = "MAIL_USERNAME: the relay takes no login on this connection"
@@ -39,13 +39,13 @@ def why_no_connection(error: Exception) -> MailHeld:
         return RelayMisconfigured(BAD_CERTIFICATE.format(why=error.verify_message))
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return RelayMisconfigured(NO_TLS.format(why=error.reason))
-    is_told = isinstance(error, (OSError, smtplib.SMTPException))  # others may tell what they should not
+    is_told = isinstance(error, (OSError, smtplib.SMTPException))  # other texts may hold secrets
     why = cause_of(error) if is_told else type(error).__name__
     return RelayAway(AWAY.format(host=current().MAIL_SERVER, port=current().MAIL_PORT, why=why))
 
 
 def cause_of(error: Exception) -> str:
-    """What went wrong, for people: one line, without addresses and tokens."""
+    """Describe a failure in one line, without addresses and tokens."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         replies = [f"{code} {_text(said)}" for code, said in error.recipients.values()]
         return redact_line(SAID.format(reply="; ".join(replies)))
@@ -59,10 +59,7 @@ def _text(said: bytes | str) -> str:
 
 
 def why_final(error: Exception) -> str | None:
-    """The reason if trying again can not help: this recipient or this mail is refused for good.
-
-    Everything else is tried again: the relay may come back.
-    """
+    """Return the reason if this recipient or mail is refused for good; None if trying again can help."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = [code for code, _ in error.recipients.values()]
         if all(code >= 500 and code != LOGIN_FIRST for code in codes):
