@@ -6,24 +6,31 @@ too short, too long, tried first by whoever guesses, known from a breach, or in 
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import g
+from flask import Response, after_this_request
 from flask_babel import lazy_gettext as _l
-from flask_security import PasswordUtil
+from flask_security import PasswordUtil, current_user
 from flask_security.forms import ChangePasswordForm, IsString
 from flask_security.proxies import _security
 from flask_security.utils import get_message, verify_password
+from sqlalchemy.exc import SQLAlchemyError
 from wtforms import PasswordField
 
+from ..db import audit
+from ..db.engine import db
 from ..settings import current
 from ..web.i18n import N_
+from ..web.responses import Refusal, code_of
 from . import breaches, common_passwords
 from .breaches import BreachesUnknown
+
+log = logging.getLogger(__name__)
 
 MESSAGES = {
     "PASSWORD_INVALID_LENGTH": N_("Use at least %(length)s characters. A few words in a row do well."),
@@ -64,14 +71,10 @@ class RecoveryPasswordUtil(PasswordUtil):
         return normal[:enough].encode("utf-8", "replace").decode()
 
     def validate(self, password: str, is_register: bool, **kwargs: Any) -> tuple[list[str] | None, str]:
-        """The reasons against this password (None: it is good), and its normal form.
-
-        The first reason stands in `g.error_code`, for programs.
-        """
+        """Return the first reason against this password, or None, and its normal form."""
         normal = self.normalize(password)
         for code, message, values in _reasons_against(password, normal, kwargs):
-            g.error_code = code
-            return [get_message(message, **values)[0]], normal
+            return [Refusal(get_message(message, **values)[0], code)], normal
         return None, normal
 
 
@@ -138,4 +141,26 @@ class ChangeForm(ChangePasswordForm):
             self.new_password.data = normalize(self.new_password.data)
             if isinstance(self.new_password_confirm.data, str):
                 self.new_password_confirm.data = normalize(self.new_password_confirm.data)
-        return bool(super().validate(**kwargs))
+        valid = bool(super().validate(**kwargs))
+        if code := code_of(self.new_password.errors):
+            user_id = current_user.id
+
+            @after_this_request
+            def record(response: Response) -> Response:  # the user of this request is still being read here
+                record_refused_password(code, user_id)
+                return response
+
+        return valid
+
+
+def record_refused_password(code: str, user_id: int, client: str | None = None) -> None:
+    """Record the event in a transaction of its own. A database that cannot be written changes no answer."""
+    if code == "unavailable":  # nothing is known against this password
+        return
+    try:
+        db.session.rollback()
+        audit.record("password_refused", reason=code, user_id=user_id, client=client)
+        db.session.commit()
+    except SQLAlchemyError as error:
+        db.session.rollback()
+        log.warning("a refused password could not be noted: %s", type(error).__name__)

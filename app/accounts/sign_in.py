@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from flask import g, request
+from flask import request
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_security.confirmable import requires_confirmation
@@ -19,6 +19,7 @@ from ..db import audit
 from ..db.engine import db
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
+from ..web.responses import Refusal
 from .hashing import verify_nothing
 from .identities import CASE_INSENSITIVE, canonical, known_as
 from .identity_field import IDENTITY_LABEL, posted_identity
@@ -60,8 +61,7 @@ class SignInForm(Form, NextFormMixin):
             return False
         number, self.user = _authenticate(identity, _security.password_util.normalize(self.password.data))
         if self.user is None:
-            self.form_errors.append(get_message("GENERIC_AUTHN_FAILED")[0])
-            g.error_code = "sign_in_failed"
+            self.form_errors.append(Refusal(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
             audit.record("sign_in_refused", user_id=number)
         return self.user is not None
 

@@ -10,7 +10,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from flask import abort, current_app, flash, g, render_template, request
+from flask import abort, current_app, flash, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import LazyString
 from flask_babel import gettext as _
@@ -39,7 +39,7 @@ from ..web import clients
 from ..web.errors import InvalidRequest
 from ..web.i18n import duration
 from ..web.rate_limits import limit
-from ..web.responses import json_answer, wants_json
+from ..web.responses import Refusal, json_answer, wants_json
 from .other_requests import who_asked
 from .request import store_request
 
@@ -71,8 +71,7 @@ class UnifiedForm(UnifiedSigninForm):
             return False
         number, self.user, self.authn_via = _who(identity, str(self.passcode.data))
         if self.user is None:
-            self.form_errors.append(get_message("GENERIC_AUTHN_FAILED")[0])
-            g.error_code = "sign_in_failed"
+            self.form_errors.append(Refusal(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
             audit.record("sign_in_refused", user_id=number)
         return self.user is not None
 

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flask import g, request
-from flask_security import change_email_confirmed, current_user, password_changed, user_authenticated
-from sqlalchemy.exc import SQLAlchemyError
+from flask import request
+from flask_security import change_email_confirmed, password_changed, user_authenticated
 
 from ..accounts.identities import masked
 from ..db import audit
-from ..db.engine import db
 from ..mail import composing, outbox
 from ..mail.composing import composer
 from ..mail.outbox import OutboxMessage
 from . import not_me
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
+    from flask import Flask
 
     from ..accounts.models import User
 
-
-log = logging.getLogger(__name__)
 
 USER_AGENT_LENGTH_MAX = 300
 
 
 def init_app(app: Flask) -> None:
-    app.after_request(note_refused_change)
     password_changed.connect(on_password_changed, app)
     change_email_confirmed.connect(on_address_changed, app)
     user_authenticated.connect(on_sign_in, app)
@@ -42,25 +36,6 @@ def request_metadata() -> dict[str, Any]:
         "source": request.remote_addr or "",
         "user_agent": (request.user_agent.string or "")[:USER_AGENT_LENGTH_MAX],
     }
-
-
-def note_refused_change(response: Response) -> Response:
-    """Record a new password that /change refused."""
-    code = str(g.get("error_code", ""))
-    if request.endpoint == "security.change_password" and code.startswith("password_"):
-        record_refused_password(code, current_user.id)
-    return response
-
-
-def record_refused_password(code: str, user_id: int, client: str | None = None) -> None:
-    """Record the event in a transaction of its own. A database that cannot be written changes no answer."""
-    try:
-        db.session.rollback()
-        audit.record("password_refused", reason=code, user_id=user_id, client=client)
-        db.session.commit()
-    except SQLAlchemyError as error:
-        db.session.rollback()
-        log.warning("a refused password could not be noted: %s", type(error).__name__)
 
 
 def on_password_changed(_app: Flask, user: User, **_: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app, g, redirect, render_template, request, session, url_for
+from flask import current_app, redirect, render_template, request, session, url_for
 from flask_babel import lazy_gettext as _l
 from flask_security import (
     current_user,
@@ -24,15 +24,16 @@ from wtforms import PasswordField, SubmitField
 from ..accounts import limits
 from ..accounts.identities import masked
 from ..accounts.known_browsers import names_of, remember_browser
+from ..accounts.passwords import record_refused_password
 from ..db import audit
 from ..db.engine import db
 from ..db.sealed import keyed_hash
 from ..mail import outbox
-from ..web.responses import json_answer, wants_json
+from ..web.responses import Refusal, code_of, json_answer, wants_json
 from . import link as links
 from . import opened_links
 from .link import LinkUsed
-from .notices import record_refused_password, request_metadata
+from .notices import request_metadata
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -58,8 +59,9 @@ class NewPasswordForm(ResetPasswordForm):
         if request and request.is_json and "password_confirm" not in request.get_json():
             self.password_confirm.data = self.password.data  # a program does not mistype
         valid = super().validate(**kwargs)
-        if self.password_confirm.errors and not self.password.errors:
-            g.error_code = "password_mismatch"
+        if not self.password.errors:
+            wrong = [Refusal(str(error), "password_mismatch") for error in self.password_confirm.errors]
+            self.password_confirm.errors = wrong
         return valid
 
 
@@ -136,8 +138,7 @@ def _is_repeated_click(handle: str, password: object) -> bool:
 
 def _refuse_password(form: NewPasswordForm, link: ResetLink, user: User, token: str) -> ResponseReturnValue:
     """Say what is wrong with the password; a refusal by the password rules is an event."""
-    code = str(g.get("error_code", ""))
     answer = base_render_json(form) if wants_json(request) else show_form(form, user, token)
-    if code.startswith("password_") and code != "password_mismatch":  # that is a slip
+    if code := code_of(form.password.errors):
         record_refused_password(code, link.user_id, link.client)
     return answer

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from flask import Request, Response, g, jsonify
+from flask import Request, Response, jsonify
 
 from .errors import RequestError
+
+
+class Refusal(str):
+    """A message for people that carries the error code for programs, through forms and Flask-Security."""
+
+    code: str
+
+    def __new__(cls, message: str, code: str) -> Refusal:
+        refusal = super().__new__(cls, message)
+        refusal.code = code
+        return refusal
+
+
+def code_of(messages: Iterable[str]) -> str | None:
+    """Return the code of the first refusal among messages."""
+    return next((message.code for message in messages if isinstance(message, Refusal)), None)
 
 
 def wants_json(request: Request) -> bool:
@@ -21,7 +38,7 @@ def json_answer(
     if status == 500 and "error_code" not in payload:  # Flask-Security's, for codes that could not be sent
         status, payload = 503, {"error_code": "unavailable", **payload}
     if status >= 400:
-        code = g.get("error_code") or ("not_signed_in" if status == 401 else "invalid_request")
+        code = code_of(payload.get("errors", ())) or ("not_signed_in" if status == 401 else "invalid_request")
         payload = {"error_code": code, "errors": [], "field_errors": {}, **payload}
     response = jsonify({"meta": {"code": status}, "response": payload})
     response.status_code = status
