@@ -8,7 +8,7 @@ const WORDS = {
   link_invalid: "This link is incomplete. Copy it whole from the mail.",
   link_expired: "This link has expired.",
   link_used: "This link was already used.",
-  link_superseded: "There is a newer link: look for the latest mail.",
+  link_superseded: "Another link was used: your password was set with it.",
   link_revoked: "This link was cancelled, since the account has changed.",
   account_unavailable: "This account can not be recovered here.",
   password_too_short: "That password is too short.",
