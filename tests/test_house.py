@@ -22,12 +22,12 @@ from app.settings.schema import Settings
 
 # Maximum lines. They fall with each step of the redesign, and each later issue raises them by its allowance.
 CEILINGS = {
-    "app": 12_900,  # all Python of app/ without migrations; the redesign ends at 8,000
-    "core": 3_050,  # mail/ and recovery/, read by a stranger in an hour; the redesign ends at 1,800
-    "file": 250,  # a file of app/ without migrations; the redesign ends at 200
+    "app": 10_750,  # all Python of app/ without migrations; the redesign ends at 8,000
+    "core": 2_500,  # mail/ and recovery/, read by a stranger in an hour; the redesign ends at 1,800
+    "file": 200,  # a file of app/ without migrations
     "function": 40,  # below its first line; of app/, doctor/ and manage.py
 }
-LONG_FILES: dict[str, int] = {}  # ceilings of single files that are over the general one today
+LONG_FILES = {"app/mail/outbox.py": 209, "app/pages/samples.py": 223, "app/recovery/link.py": 205}  # ceilings of single files that are over the general one today
 
 SMTP = ("smtplib", "flask_mailman", "app.mail.smtp", "app.mail.worker")
 VAGUE_NAMES = {"utils", "helpers", "common", "manager", "handler", "service"}
