@@ -162,7 +162,7 @@ def test_back_after_success_shows_no_form(running: Site, page: Page) -> None:
     assert page.url.endswith("/reset-done")
     go_back(page)
     assert page.url == form
-    assert page.get_by_role("heading").inner_text() == "This link does not work"
+    assert page.get_by_role("heading").inner_text() == "This link was already used"
     assert page.locator("input[type=password]").count() == 0
     page.go_forward()
     assert page.get_by_role("heading").inner_text() == "Welcome"  # the end of a reset is seen once

@@ -12,6 +12,7 @@ import servers
 from click.testing import Result
 from conftest import NEW_PASSWORD, OLD_PASSWORD, Site
 from flask.testing import FlaskCliRunner
+from sqlalchemy import update
 
 import manage
 from app.accounts.models import User
@@ -127,7 +128,10 @@ def test_a_mail_that_the_relay_does_not_take_yet(site: Site) -> None:
 def test_all_mail_is_held(site: Site) -> None:
     site.ask()
     with site.app.app_context():
-        heartbeat.Presence().says("MAIL_USERNAME: the relay refuses this login")
+        db.session.execute(
+            update(heartbeat.WorkerSign).values(trouble="MAIL_USERNAME: the relay refuses this login")
+        )
+        db.session.commit()
     said = told(site)
     assert "All mail is held: MAIL_USERNAME: the relay refuses this login" in said
 

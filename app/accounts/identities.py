@@ -43,6 +43,7 @@ _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Give Flask-Security the mappers of the configured columns, in their order."""
+    bleach.clean("")  # it imports its parser at the first use, and the first request would wait for that
     app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"] = [
         {column: {"mapper": MAPPERS[column], "case_insensitive": column in CASE_INSENSITIVE}}
         for column in settings.SECURITY_USER_IDENTITY_ATTRIBUTES

@@ -126,12 +126,12 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             self._log_in()
 
     def _log_in(self) -> None:
-        if not self.connection.has_extn("auth"):
-            raise RelayMisconfigured(NO_LOGIN)
         try:
             self.connection.login(self.username, self.password)
         except smtplib.SMTPResponseException:
             raise
+        except smtplib.SMTPNotSupportedError:
+            raise RelayMisconfigured(NO_LOGIN) from None
         except (smtplib.SMTPException, ValueError):  # its text may hold a part of the password
             raise RelayMisconfigured(CAN_NOT_LOG_IN) from None
 
