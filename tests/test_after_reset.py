@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from playwright.sync_api import Browser, Page
 
 from app.accounts.models import User
 from app.mail.outbox import OutboxMessage
+from app.recovery import link as links
 
 THIEFS = "a fox took the eggs away"
 HELP = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_OPERATOR": "operator@example.com"}
@@ -185,6 +187,37 @@ def test_a_thief_who_presses_first_wins_nothing(site: Site) -> None:
     object_to(site, notice)
     assert not site.password_works(THIEFS)
     assert "That was done already" in object_to(site, notice)  # and no more than that is said
+
+
+def test_the_thiefs_password_stays_refused_whatever_is_pressed_next(site: Site) -> None:
+    site.visitor().set_password(site.new_link(), THIEFS)
+    site.work()
+    for mail in list(site.mailbox.mails):  # the instructions, and the notice
+        assert "The account is signed out everywhere" in object_to(site, mail)
+    assert "must be another one" in site.visitor().set_password(site.new_link(), THIEFS).text
+
+
+def test_whoever_objects_gets_another_link_at_once(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
+    site.visitor().set_password(site.new_link(), THIEFS)
+    site.work()
+    object_to(site, site.mailbox.mails[0])
+    site.visitor().set_password(site.new_link())
+    assert site.password_works(NEW_PASSWORD)
+
+
+def test_a_redemption_at_the_same_moment_is_undone_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, revoke_all_of = site.new_link(), links.revoke_all_of
+
+    def redeemed_first(user_id: int) -> None:
+        thief = threading.Thread(target=site.visitor().set_password, args=(link, THIEFS))
+        thief.start()
+        thief.join()
+        revoke_all_of(user_id)
+
+    monkeypatch.setattr(links, "revoke_all_of", redeemed_first)
+    assert "The account is signed out everywhere" in object_to(site, site.mailbox.mails[0])
+    assert not site.password_works(THIEFS)
 
 
 def test_each_tabs_button_is_for_its_own_mail(site: Site) -> None:

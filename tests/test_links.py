@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from conftest import BOTH, NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, csrf_token
 from sqlalchemy import event, select
+from test_outbox import make_due
 from werkzeug.test import TestResponse
 
 from app import settings
 from app.accounts.models import User
 from app.db.engine import db
-from app.mail import outbox
+from app.mail import composing, outbox
 from app.recovery import link as links
 from app.recovery import not_me
 from app.recovery.link import ResetLink
@@ -315,6 +316,34 @@ def test_a_withdrawn_password_is_refused_until_the_next_redemption(site: Site) -
     assert code_of(site, link) == "redeemed"
     site.work()  # the notice
     assert code_of(site, site.new_link(), OLD_PASSWORD) == "redeemed"  # now it is one as any
+
+
+@pytest.mark.requirement("R15", "R16")
+@pytest.mark.parametrize("change", [{"email": "alice@new.example.com"}, {"password": None}])
+def test_a_mail_for_an_account_that_changed_meanwhile_is_written_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """Or it would bring a link to the old address, or a dead one."""
+    write, changes = composing.write, [change]
+
+    def changed_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        if changes:
+            person = threading.Thread(
+                target=site.change, args=(User, User.username == "alice"), kwargs=changes.pop()
+            )
+            person.start()
+            person.join()
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(composing, "write", changed_meanwhile)
+    site.ask("alice")
+    site.work()
+    assert [site.mailbox.mails, site.links()] == [[], []]
+    assert site.messages()[0]["state"] == "waiting"
+    make_due(site)
+    site.work()
+    came = [mail["To"] for mail in site.mailbox.mails]
+    assert came == (["alice@new.example.com"] if "email" in change else [])
 
 
 # --- what changes on the account ----------------------------------------------------------------

@@ -483,6 +483,26 @@ def test_a_code_works_once_in_all_processes_and_for_each_secret(made: Any) -> No
             assert not elsewhere.verify_totp(code, secret, User())
 
 
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")
+def test_a_code_works_once_though_the_sign_in_goes_on(made: Any) -> None:
+    """Where Flask-Security's views commit nothing: the second factor is still to come, or was confirmed."""
+    site: Site = made(**ALL, RECOVERY_PUBLIC_URL="http://localhost:5000")
+    secret = set_up_codes(site)
+    set_up_factor(site, "authenticator")
+    once = {"identity": "alice", "passcode": code_of(site, secret)}
+    assert [site.visitor().post_json("/us-signin", json=once).status_code for _ in range(2)] == [200, 400]
+
+
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")
+def test_a_code_confirms_who_it_is_once(made: Any) -> None:
+    site: Site = made(**UNIFIED)
+    secret = set_up_codes(site)
+    alice = site.visitor()
+    assert alice.sign_in()
+    once = {"passcode": code_of(site, secret)}
+    assert [alice.post_json("/us-verify", json=once).status_code for _ in range(2)] == [200, 400]
+
+
 @pytest.mark.requirement("R37")
 @pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")
 def test_a_device_that_was_trusted_is_not_after_a_reset(made: Any) -> None:

@@ -120,15 +120,15 @@ def _of_budget(user: User) -> Iterator[str]:
     now = db.session.scalars(select(utcnow())).one()
     since = now - max(timedelta(seconds=DAY_SECONDS), settings.RECOVERY_MAIL_COOLDOWN)
     counted = (*_mailed_to(user), ResetLink.issued_at > since, ResetLink.message_id.is_not(None))
-    issued = db.session.execute(
-        select(ResetLink.issued_at, ResetLink.revoked_at).where(*counted).order_by(ResetLink.issued_at)
-    ).all()
-    lately = [at + settings.RECOVERY_MAIL_COOLDOWN - now for at, revoked in issued if not revoked]
+    issued = db.session.scalars(select(ResetLink).where(*counted).order_by(ResetLink.issued_at)).all()
+    lately = [
+        link.issued_at + settings.RECOVERY_MAIL_COOLDOWN - now for link in issued if link.is_usable(user)
+    ]
     if lately and lately[-1] > timedelta():
         pause = _span(lately[-1])
         yield f"A reset mail went out a moment ago; the next can in {pause} (RECOVERY_MAIL_COOLDOWN)."
     if len(issued) >= settings.RECOVERY_MAIL_DAILY_CAP:
-        pause = issued[-settings.RECOVERY_MAIL_DAILY_CAP][0] + timedelta(seconds=DAY_SECONDS) - now
+        pause = issued[-settings.RECOVERY_MAIL_DAILY_CAP].issued_at + timedelta(seconds=DAY_SECONDS) - now
         yield (
             f"The account had its {settings.RECOVERY_MAIL_DAILY_CAP} reset mails of 24 hours;"
             f" the next one can go out in {_span(pause)} (RECOVERY_MAIL_DAILY_CAP)."

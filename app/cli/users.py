@@ -14,7 +14,6 @@ from ..db.engine import db
 from ..mail import outbox
 from ..recovery import link as links
 from ..recovery import not_me
-from ..recovery.link import ResetLink
 from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients
@@ -60,7 +59,7 @@ def show(identity: str, form: str) -> None:
 def force_reset(identity: str) -> None:
     """End the password, every session and every link of an account, and mail its owner a new link."""
     user = account_of(identity)
-    links.revoke(ResetLink.user_id == user.id)
+    links.revoke_all_of(user.id)
     not_me.end_access(user.id, with_password=True)
     _enqueue_reset(user.email)
     db.session.commit()

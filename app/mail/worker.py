@@ -90,9 +90,10 @@ def work_until_done(stop: threading.Event | None = None, presence: heartbeat.Pre
             if relay.open() and presence and presence.says(None):
                 log.info("mail goes out again")
             deadline = time.monotonic() + current().sending_time.total_seconds()
-            if message := outbox.claim(held):
-                work_on(message, relay, stop, deadline)
-                count += 1
+            if (message := outbox.claim(held)) is None:
+                break  # another worker was first, or its row is locked
+            work_on(message, relay, stop, deadline)
+            count += 1
     return count
 
 

@@ -12,9 +12,13 @@ from ..mail.budget import DAY_SECONDS
 from ..mail.errors import Undeliverable
 from ..mail.outbox import OutboxMessage
 from ..settings import current
-from .link import ResetLink, derive_tokens, fingerprint, token_hashes
+from .link import OPEN, ResetLink, derive_tokens, fingerprint, token_hashes
 
 HOUR_SECONDS = 3_600
+
+
+class AccountChanged(Exception):
+    """The account changed while its mail was written. The next attempt writes it anew."""
 
 
 def token_of(message: OutboxMessage) -> str:
@@ -33,6 +37,7 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
     # On PostgreSQL two workers with two requests of one account take turns here.
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     if link := _link_of(message):
+        db.session.refresh(user)
         if not link.is_usable(user):
             raise Undeliverable("its link has ended before it could be sent", user.id)
         life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
@@ -40,6 +45,9 @@ def issue(message: OutboxMessage, user: User, client: str, token: str) -> None:
         return
     # Added before it is counted: on SQLite that takes the write lock, so no other worker counts meanwhile.
     link = add(user, client, token, message.id)
+    db.session.refresh(user)
+    if not link.is_usable(user):
+        raise AccountChanged("the account changed while its mail was written")
     if reason := _reason_exhausted(link):
         user_id = user.id
         db.session.rollback()
@@ -80,9 +88,10 @@ def _reason_exhausted(link: ResetLink) -> str | None:
     recent = ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS))
     mailed = (ResetLink.message_id.is_not(None), ResetLink.undelivered_at.is_(None))
     siblings = (ResetLink.user_id == link.user_id, ResetLink.id != link.id)
-    # A revoked link counts for no cool-down, because its owner may need another at once.
+    # A link that has ended counts for no cool-down, because its owner may need another at once.
+    still_works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
     lately, today = db.session.execute(
-        select(func.count().filter(recent, ResetLink.revoked_at.is_(None)), func.count()).where(
+        select(func.count().filter(recent, *still_works), func.count()).where(
             *siblings, *mailed, ResetLink.issued_at > utcnow(-max(DAY_SECONDS, cooldown))
         )
     ).one()

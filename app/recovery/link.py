@@ -188,6 +188,13 @@ def revoke(*which: ColumnElement[bool]) -> None:
     change(update(ResetLink).where(*which, *OPEN).values(revoked_at=utcnow()))
 
 
+def revoke_all_of(user_id: int) -> None:
+    """Revoke every link of an account. A redemption of one has been committed, or finds it revoked."""
+    # Locked in the order of a redemption, or each would wait for the other (PostgreSQL).
+    db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
+    revoke(ResetLink.user_id == user_id)
+
+
 def derive_tokens(nonce: bytes) -> list[str]:
     """Return the token of a nonce under each valid key, the newest key first."""
     digests = (hmac.digest(key, nonce, "sha256") for key in current().keys("reset link"))

@@ -66,14 +66,14 @@ def not_me() -> ResponseReturnValue:
 
 
 def _answer(message: OutboxMessage) -> ResponseReturnValue:
-    has_happened, state = _has_happened(message), "asked"
+    state = "asked"
     if request.method == "POST":
-        state = "done" if _object(message, has_happened) else "known"
+        state = "done" if _object(message) else "known"
     if wants_json(request):
         return json_answer({"state": state})
     return render_template(
         "security/not_me.html",
-        has_happened=has_happened,
+        has_happened=_has_happened(message),
         state=state,
         kind=message.kind,
         objection=token_for(message),
@@ -86,18 +86,18 @@ def _has_happened(message: OutboxMessage) -> bool:
     return message.kind != "reset_instructions" or db.session.scalar(used) is not None
 
 
-def _object(message: OutboxMessage, has_happened: bool) -> bool:
+def _object(message: OutboxMessage) -> bool:
     """End what this mail is about. False if that was done before."""
     # The message learns whose it is when it is settled; its link knew before the mail went out.
     owner = select(ResetLink.user_id).where(ResetLink.message_id == message.id)
     user_id = message.user_id or db.session.scalar(owner)
-    # Two clicks take turns here (PostgreSQL), or at the first write (SQLite).
-    db.session.execute(select(OutboxMessage.id).where(OutboxMessage.id == message.id).with_for_update())
-    links.revoke(ResetLink.user_id == user_id)
-    if user_id is None or _was_said_before(message, user_id):
+    if user_id is None:
+        return False
+    links.revoke_all_of(user_id)  # two clicks take turns here
+    if _was_said_before(message, user_id):
         db.session.rollback()
         return False
-    if has_happened:
+    if _has_happened(message):  # a redemption that came first is seen now
         end_access(user_id, with_password=message.kind != "address_notice")
         said = N_("Somebody says that a change of their account was not theirs.")
         operator_mail.tell(said, user_id=user_id)
@@ -113,7 +113,8 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     datastore = current_app.extensions["security"].datastore
     user = db.session.get_one(User, user_id)
     if with_password:
-        user.withdrawn_password = user.password  # refused at the next redemption
+        # Refused at the next redemption. What was withdrawn before is still the thief's.
+        user.withdrawn_password = user.withdrawn_password or user.password
         user.password = of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
     datastore.set_uniquifier(user)
     datastore.refresh_tracker_reset(user)

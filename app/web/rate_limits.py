@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from flask import Flask, current_app, request
-from limits import RateLimitItemPerSecond, parse_many
+from limits import parse_many
 from werkzeug.exceptions import TooManyRequests
 
 from ..settings import current
@@ -86,11 +86,6 @@ def source_of(text: str) -> str | None:
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-
-
-def is_first(secret: str, seconds: int) -> bool:
-    """True if this one-time secret was not seen within so many seconds. It counts as seen now."""
-    return counts().hit(RateLimitItemPerSecond(1, seconds), "once", keyed_hash(secret))
 
 
 def keyed_hash(text: str, key: bytes | None = None) -> str:
