@@ -504,7 +504,9 @@ def test_each_defect_of_the_mail_and_of_answers_is_named(
     if id == "mail-not-there":
         monkeypatch.setattr(link_delivery, "MAIL_SECONDS", 0.3)
     with place.breaks(defect):
-        assert place.found("--identity", ALICE) == {id}
+        found = place.found("--identity", ALICE)
+    assert id in found
+    assert found <= {id, "told-by-time"}  # on a busy machine time differs by chance
     wait_for(place.is_idle)
 
 
