@@ -95,8 +95,7 @@ def test_asking_for_another_mail_tells_nothing_either(
     with full.app.app_context():
         engine = db.engine
     seen: list[Any] = []
-    identities = ("alice@example.com", "nobody@example.com", "inactive@example.com")
-    for identity in identities * 2:  # a repeat takes other statements, whoever asks
+    for identity in ("alice@example.com", "nobody@example.com", "inactive@example.com", "alice@example.com"):
         statements: list[str] = []
 
         def note(_c: Any, _cursor: Any, statement: str, *_: Any, to: list[str] = statements) -> None:
@@ -107,7 +106,7 @@ def test_asking_for_another_mail_tells_nothing_either(
         json = full.visitor().post_json("/auth" + path, json={"identity": identity})
         event.remove(engine, "before_cursor_execute", note)
         seen.append((form.status_code, form.location, json.status_code, json.text, statements))
-    assert seen == seen[:1] * 3 + seen[3:4] * 3
+    assert seen[1:] == seen[:1] * 3
     assert not any("FROM user" in statement or '"user"' in statement for statement in seen[0][-1])
     full.work()
     assert [mail["To"] for mail in full.mailbox.mails] == ["alice@example.com"]
