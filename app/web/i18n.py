@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -136,7 +137,7 @@ def _select_language() -> str:
     ):
         if choice in settings.RECOVERY_LANGUAGES:
             return choice
-    by_tag = _names_by_tag(settings.RECOVERY_LANGUAGES)
+    by_tag = _names_by_tag(*settings.RECOVERY_LANGUAGES)
     for tag, quality in request.accept_languages:  # the preferred first
         for candidate in (tag.lower(), tag.lower().partition("-")[0]):  # de does for de-AT
             if quality and candidate in by_tag:
@@ -144,7 +145,8 @@ def _select_language() -> str:
     return settings.BABEL_DEFAULT_LOCALE
 
 
-def _names_by_tag(names: list[str]) -> dict[str, str]:
+@cache
+def _names_by_tag(*names: str) -> dict[str, str]:
     """Map browsers' tags, which leave out scripts, to languages. Another country's is better than none."""
     by_tag = {Language(name).tag.lower(): name for name in names}
     for name in names:
