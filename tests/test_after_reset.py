@@ -23,8 +23,10 @@ from conftest import (
     text_of,
 )
 from playwright.sync_api import Browser, Page
+from sqlalchemy import event
 
 from app.accounts.models import User
+from app.db.engine import db
 from app.mail.outbox import OutboxMessage
 from app.recovery import link as links
 
@@ -218,6 +220,22 @@ def test_a_redemption_at_the_same_moment_is_undone_too(site: Site, monkeypatch: 
     monkeypatch.setattr(links, "revoke_all_of", redeemed_first)
     assert "The account is signed out everywhere" in object_to(site, site.mailbox.mails[0])
     assert not site.password_works(THIEFS)
+
+
+@BOTH
+def test_an_objection_locks_in_the_order_of_a_redemption(site: Site) -> None:
+    """The account, then its links: or each of the two would wait for the other (PostgreSQL)."""
+    site.new_link()
+    statements: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(" ".join(statement.split()))
+
+    with site.app.app_context():
+        event.listen(db.engine, "before_cursor_execute", note)
+    object_to(site, site.mailbox.mails[0])
+    revoked = next(n for n, text in enumerate(statements) if text.startswith("UPDATE reset_link"))
+    assert "FROM user WHERE user.id = " in statements[revoked - 1].replace('"', "")
 
 
 def test_each_tabs_button_is_for_its_own_mail(site: Site) -> None:

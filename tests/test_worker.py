@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from conftest import BOTH, Admin, Mailbox, Site, at_work, wait_for
 from flask.testing import FlaskCliRunner
 
@@ -77,3 +78,21 @@ def test_trouble_that_two_threads_find_is_told_once(
 def trouble(site: Site) -> str | None:
     with site.app.app_context():
         return db.session.scalar(db.select(WorkerSign.trouble))
+
+
+def test_a_worker_does_not_turn_in_circles_over_a_message_it_cannot_have(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.ask()
+    monkeypatch.setattr(outbox, "claim", lambda _held: None)
+    looked: list[bool] = []
+    is_due = outbox.is_due
+
+    def count(held: bool) -> bool:
+        looked.append(is_due(held))
+        assert len(looked) < 5
+        return looked[-1]
+
+    monkeypatch.setattr(outbox, "is_due", count)
+    assert site.work() == 0
+    assert looked == [True]
