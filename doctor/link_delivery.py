@@ -55,7 +55,7 @@ BROKEN = Kind(
     "error",
     "The link in the mail does not work: it answers {status}.",
     "Nobody can choose a new password.",
-    "Does the proxy hand on all of the path and the cookies? Is it the newest link?",
+    "Does the proxy hand on all of the path and the cookies? Was another link of the account used meanwhile?",
 )
 SPENT = Kind(
     "link-spent-by-opening",

@@ -64,7 +64,6 @@ def test_a_known_and_an_unknown_identity_run_the_same_statements(
         event.remove(engine, "before_cursor_execute", note)
         return seen
 
-    site.ask("nobody at all")  # counts what waits, which each process does now and then
     known = statements_of("alice@example.com")
     assert known
     assert not any("user" in statement.split("(")[0] for statement in known)  # it reads no account

@@ -91,7 +91,6 @@ def test_asking_for_another_mail_tells_nothing_either(
     """The same statements, the same answer, and as few mails as of any other kind."""
     if path == "/confirm":
         full.change(confirmed_at=None)
-    full.ask("nobody at all")  # counts what waits, which each process does now and then
     with full.app.app_context():
         engine = db.engine
     seen: list[Any] = []

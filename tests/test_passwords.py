@@ -379,3 +379,10 @@ def test_a_new_password_is_hashed_once_while_it_is_compared(
     assert site.visitor().set_password(site.new_link()).status_code == 302
     assert len(hashed) == 1
     assert site.password_works(NEW_PASSWORD)
+
+
+def test_what_is_no_text_is_no_refused_password(site: Site) -> None:
+    """The trail tells of the rules for passwords, not of requests that nobody could type."""
+    answer = site.visitor().post_json(site.new_link(), json={"password": "a password \ud800 of no text"})
+    assert (answer.json or {})["response"]["error_code"] == "invalid_request"
+    assert "password_refused" not in site.events()

@@ -120,7 +120,6 @@ def test_the_same_statements_and_the_same_answer_for_everybody(
     made: Any, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site: Site = made(**ALL, RECOVERY_PUBLIC_URL="http://localhost:5000")
-    site.ask("nobody at all")  # counts what waits, which each process does now and then
     set_up_codes(site, "alice")
     with site.app.app_context():
         engine = db.engine

@@ -70,6 +70,7 @@ class RecoveryUsernameUtil(UsernameUtil):
         A name must contain a letter, because digits alone are a phone number.
         """
         folded = unicodedata.normalize("NFKC", username).casefold().strip()
+        # Markup is refused here, since Flask-Security takes it out, and what is left is another name.
         is_plain = folded.isprintable() and bleach.clean(folded, tags=set()) == folded
         name = super().normalize(unicodedata.normalize("NFKC", folded)) if is_plain else None
         if not name or not any(character.isalpha() for character in name):

@@ -146,7 +146,7 @@ class ChangeForm(ChangePasswordForm):
             user_id = current_user.id
 
             @after_this_request
-            def record(response: Response) -> Response:  # the user of this request is still being read here
+            def record(response: Response) -> Response:  # after the view, since it rolls back
                 record_refused_password(code, user_id)
                 return response
 
@@ -155,7 +155,7 @@ class ChangeForm(ChangePasswordForm):
 
 def record_refused_password(code: str, user_id: int, client: str | None = None) -> None:
     """Record the event in a transaction of its own. A database that cannot be written changes no answer."""
-    if code == "unavailable":  # nothing is known against this password
+    if not code.startswith("password_"):  # it was not the password that was refused
         return
     try:
         db.session.rollback()
