@@ -225,7 +225,7 @@ def test_a_line_end_in_a_field_reaches_no_mail(site: Site) -> None:
             assert visitor.submit("/reset", identity=typed).status_code == 400
             assert visitor.post_json("/login", json={"identity": typed, "password": "x"}).status_code == 400
         assert visitor.post_json("/reset", json={"identity": "alice", "client": line}).status_code == 400
-        assert "Bcc" not in str(visitor.open(f"/login?next=/{quote(line)}").headers)
+        assert "Bcc" not in visitor.open(f"/login?next=/{quote(line)}").headers
     assert site.messages() == []
 
 
@@ -306,8 +306,8 @@ def test_mail_goes_to_the_address_that_is_stored_and_not_to_what_it_decodes_to(
 
 # --- text that would like to be a template, or markup -----------------------------------------------------
 
-MARKUP = "{{7*7}}<b>x</b>${7*7}{% raw %}#{7*7}<%= 7*7 %>'\"&{{config}}"
-ADDRESS = "{{7*7}}${7*7}'&|`x`@example.com"  # a mailbox may be called that
+MARKUP = "{{7331*7331}}<b>x</b>${7331*7331}{% raw %}#{7331*7331}<%= 7331*7331 %>'\"&{{config}}"
+ADDRESS = "{{7331*7331}}${7331*7331}'&|`x`@example.com"  # a mailbox may be called that
 
 
 @pytest.mark.requirement("R21")
@@ -322,7 +322,7 @@ def test_text_of_others_stands_in_both_parts_of_a_mail_as_it_is(make_site: Any) 
         assert MARKUP in " ".join(text_of(mail).split())  # it may be wrapped
         assert MARKUP in " ".join(unescape(html_of(mail)).split())
         assert (
-            "49"
+            "53743561"
             not in re.sub(r"https?://\S+", "", text_of(mail)).replace(f"{mail['Date']}", "").split("When:")[0]
         )
         assert "<b>" not in html_of(mail)
@@ -335,7 +335,7 @@ def test_text_of_others_stands_on_every_page_as_it_is(make_site: Any) -> None:
     site.change(User, User.username == "bob", email=ADDRESS)
     bob = site.visitor()
     assert bob.sign_in("bob")
-    assert "{{7*7}}${7*7}&#39;&amp;|`x`@example.com" in bob.open("/").text
+    assert "{{7331*7331}}${7331*7331}&#39;&amp;|`x`@example.com" in bob.open("/").text
     visitor = site.visitor()
     pages = [
         visitor.open(f"/login?next=/{quote(MARKUP)}"),
@@ -343,13 +343,13 @@ def test_text_of_others_stands_on_every_page_as_it_is(make_site: Any) -> None:
         visitor.submit("/reset", identity=MARKUP * 9),
         visitor.open(f"/reset/{quote(MARKUP, safe='')}"),
         visitor.open(f"/nowhere/{quote(MARKUP)}"),
-        visitor.open("/login", headers={"Host": "{{7*7}}.example"}),
+        visitor.open("/login", headers={"Host": "{{7331*7331}}.example"}),
         visitor.open(f"/reset?error={quote(MARKUP)}&code={quote(MARKUP)}&title={quote(MARKUP)}"),
     ]
     for page in pages:
         assert page.status_code in (200, 400, 404)
         assert "<b>" not in page.text
-        assert "49" not in re.sub(r'value="[^"]+"', "", page.text)
+        assert "53743561" not in re.sub(r'value="[^"]+"', "", page.text)
     site.new_link("bob")
     assert site.mailbox.envelopes == [[ADDRESS]]
     assert "{•••@example.com" in bob.open(site.last_link(), follow_redirects=True).text
@@ -361,7 +361,7 @@ def test_json_repeats_nothing_of_what_was_sent(site: Site) -> None:
         visitor, url = a_program(site, path)
         for field in fields:
             answer = visitor.post_json(url, json={**fields, field: MARKUP * 9})
-            assert "7*7" not in answer.text, (path, field)
+            assert "7331*7331" not in answer.text, (path, field)
 
 
 # --- letters that look like others ------------------------------------------------------------------------
