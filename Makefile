@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick tools looks screenshots sheets words clean
+.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick tools looks screenshots sheets schema words clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 13
@@ -102,6 +102,9 @@ screenshots: .venv/.develops  ## take the README's pictures again (needs Chromiu
 
 sheets: .venv/.develops  ## every page and mail in large pictures, into SHEETS= (needs Chromium)
 	PYTHONPATH=. $(BIN)/python tests/contact_sheets.py $(SHEETS)
+
+schema: .venv/.runs  ## write the JSON Schema of the settings file, for your editor, to instance/sparekey.schema.json
+	@mkdir -p instance && $(BIN)/python manage.py config schema > instance/sparekey.schema.json
 
 words: .venv/.develops  ## collect what is said for translation, after texts have changed
 	$(BIN)/pybabel --quiet extract -F pyproject.toml -k _l -k N_ $(PO) --omit-header --sort-by-file -o $(WORDS)/messages.pot .

@@ -13,7 +13,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import contact_sheets
 import dashboard
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -37,7 +36,6 @@ def main() -> None:
             tell_the_story(browser, "dark", "bob")
             show_the_mails(browser)
             dashboard.draw(browser, PICTURES / "dashboard.png")
-            contact_sheets.draw(browser, PICTURES / "contact-sheet.png")
             browser.close()
     finally:
         demo.terminate()

@@ -131,19 +131,15 @@ def test_config_diff_tells_what_is_not_as_it_comes() -> None:
     assert {"name": "MAIL_PORT", "value": "587", "origin": "FLASK_MAIL_PORT", "default": 25} in as_json
 
 
-def test_the_schema_is_the_one_that_is_shipped() -> None:
-    assert json.loads((ROOT / "config/schema.json").read_text()) == SCHEMA, (
-        "manage.py config schema > config/schema.json"
-    )
+def test_the_command_prints_a_valid_schema() -> None:
     assert json.loads(types("config", "schema").stdout) == SCHEMA
     assert jsonschema_rs.meta.is_valid(SCHEMA)
 
 
 @pytest.mark.parametrize("name", ["default", "production", "development", "spa"])
 def test_an_editor_is_content_with_the_examples(name: str) -> None:
-    text = (ROOT / f"config/{name}.toml").read_text()
-    assert text.startswith("#:schema schema.json\n")
-    wrong = jsonschema_rs.validator_for(SCHEMA).iter_errors(tomllib.loads(text))
+    values = tomllib.loads((ROOT / f"config/{name}.toml").read_text())
+    wrong = jsonschema_rs.validator_for(SCHEMA).iter_errors(values)
     assert [error.message for error in wrong] == []
 
 

@@ -92,7 +92,7 @@ def explain(name: str) -> None:
 
 @config.command()
 def schema() -> None:
-    """A JSON Schema of the settings file: config/schema.json, for your editor."""
+    """Print a JSON Schema of the settings file, for your editor."""
     click.echo(json.dumps(reference.schema(), indent=2))
 
 

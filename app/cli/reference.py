@@ -53,7 +53,7 @@ def _read(text: str) -> Iterator[Entry]:
     for block in text.split("\n\n"):
         if heading := _SECTION.match(block):
             section = heading[1]
-        comments = re.findall(r"^#(?!:) ?(.*)$", block, re.M)
+        comments = re.findall(r"^# ?(.*)$", block, re.M)
         meaning = "\n".join(line for line in comments if not _SETTING.fullmatch(line))
         for mark, name, value in re.findall(rf"^{_SETTING.pattern}$", block, re.M):
             yield Entry(name, section, meaning, value, is_example=bool(mark))
