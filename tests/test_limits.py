@@ -29,7 +29,7 @@ from app.db.engine import db
 from app.pages import health
 from app.recovery.link import ResetLink
 from app.settings.problems import SettingsError
-from app.web import rate_limit_storage
+from app.web import rate_limits
 
 FEW = "5 per hour"
 MANY = "1000 per hour"
@@ -381,17 +381,17 @@ def test_over_the_budget_of_all_mail_waits_for_everybody_alike(make_site: Any) -
 
 def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("app.web.rate_limit_storage.time.time", lambda: now[0])
-    memory = rate_limit_storage.Memory()
+    monkeypatch.setattr("app.web.rate_limits.time.time", lambda: now[0])
+    memory = rate_limits.Memory()
     limit = parse("2 per minute")
     assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
     assert memory.get_window_stats(limit, "a") == (1060.0, 0)
     now[0] += 60
     assert memory.hit(limit, "a")
-    for number in range(5 * rate_limit_storage.SWEEP_LEAST):
-        now[0] += 60 / rate_limit_storage.SWEEP_LEAST  # as many as that are counted at any time
+    for number in range(5 * rate_limits.SWEEP_LEAST):
+        now[0] += 60 / rate_limits.SWEEP_LEAST  # as many as that are counted at any time
         memory.hit(limit, str(number))
-        assert len(memory._windows) <= 2 * rate_limit_storage.SWEEP_LEAST
+        assert len(memory._windows) <= 2 * rate_limits.SWEEP_LEAST
 
 
 # --- Redis ------------------------------------------------------------------------------------------

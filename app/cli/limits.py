@@ -21,7 +21,6 @@ from ..accounts.limits import ACCOUNT, ASKING, CODES, CODES_MAX, SIGNING_IN, acc
 from ..recovery import opened_links
 from ..settings import current
 from ..web import rate_limits
-from ..web.rate_limit_storage import PREFIX
 from . import admin
 from .output import Row, format_option, write_rows
 
@@ -57,7 +56,7 @@ def clear(who: str) -> None:
     cleared, limits = len(counts(who)), _limits_of(who)
     with _counters() as counters:
         for scope, key, limit in limits:
-            counters.clear(limit, PREFIX, key, scope)
+            counters.clear(limit, rate_limits.PREFIX, key, scope)
     admin.record("limits clear", user=admin.find(who))
     click.echo(f"{cleared} cleared")
 
@@ -67,7 +66,7 @@ def counts(who: str) -> list[Row]:
     rows, limits = [], _limits_of(who)
     with _counters() as counters:
         for scope, key, limit in limits:
-            reset_at, remaining = counters.get_window_stats(limit, PREFIX, key, scope)
+            reset_at, remaining = counters.get_window_stats(limit, rate_limits.PREFIX, key, scope)
             if used := limit.amount - remaining:
                 ends_in = max(0, round(reset_at - time.time()))
                 row = {"what": scope, "used": used, "of": str(limit), "is_over": remaining <= 0}

@@ -1,28 +1,42 @@
 """Rate limits: a POST over one of them is answered with 429.
 
 Every POST of Flask-Security's is limited by its source. A feature registers further limits of its endpoints
-with `limit`. Known and unknown identities count alike. No limit ends a link.
+with `limit`. Known and unknown identities count alike. No limit ends a link. Counts are shared in Redis, or
+this process's own.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from flask import Flask, current_app, request
-from limits import parse_many
+from limits import RateLimitItem, WindowStats, parse_many
+from limits.storage import storage_from_string
+from limits.strategies import FixedWindowRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.exceptions import TooManyRequests
 
 from ..settings import current
 from ..settings.schema import Settings
-from .rate_limit_storage import Counts
+
+log = logging.getLogger(__name__)
 
 UNLIMITED = ("security.logout",)  # signing out must always work
 LIMITED = ("security.", "objections.")
 POSTS = "posts"
+REDIS_SECONDS = 0.2  # how long a request waits for Redis before it counts without
+AWAY_SECONDS = 5  # how long a process counts alone before it tries Redis again
+SWEEP_LEAST = 10_000
+PREFIX = "sparekey"
 
 
 class RateLimit(NamedTuple):
@@ -56,14 +70,83 @@ def _refuse_excess() -> None:
     endpoint = request.endpoint or ""
     if request.method != "POST" or not endpoint.startswith(LIMITED) or endpoint in UNLIMITED:
         return
+    settings, app_counts = current(), counts()
     rules = [RateLimit(POSTS, "RECOVERY_LIMIT_SOURCE", source), *_registered[endpoint]]
-    pairs = [(item, rule) for rule in rules for item in parse_many(getattr(current(), rule.rates))]
-    keys: dict[str, str | None] = {}
+    pairs = [(item, rule) for rule in rules for item in parse_many(getattr(settings, rule.rates))]
+    key_of = cache(lambda rule: rule.key())  # not before it is needed: it may take a database look-up
     for item, rule in sorted(pairs, key=lambda pair: pair[0]):
-        if rule.scope not in keys:  # not before it is needed: a key may take a database look-up
-            keys[rule.scope] = rule.key()
-        if (key := keys[rule.scope]) and not counts().hit(item, key, rule.scope):
-            raise TooManyRequests(retry_after=counts().seconds_left(item, key, rule.scope))
+        if (key := key_of(rule)) and not app_counts.hit(item, key, rule.scope):
+            raise TooManyRequests(retry_after=app_counts.seconds_left(item, key, rule.scope))
+
+
+class Memory:
+    """FixedWindowRateLimiter in memory. That of `limits` sweeps its whole table every 10 ms: in a flood of a
+    hundred thousand keys it does nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._windows: dict[str, WindowStats] = {}  # when each ends, and how many are left until then
+        self._lock = threading.Lock()
+        self._sweep_at = SWEEP_LEAST
+
+    def hit(self, item: RateLimitItem, *key: str) -> bool:
+        """Count one. False if it is one too many."""
+        with self._lock:
+            name, now = item.key_for(*key), time.time()
+            end, left = self._windows.get(name, (now, 0))
+            if end <= now:
+                end, left = now + item.get_expiry(), item.amount
+            self._windows[name] = WindowStats(end, max(0, left - 1))
+            if len(self._windows) >= self._sweep_at:
+                self._windows = {name: window for name, window in self._windows.items() if window[0] > now}
+                self._sweep_at = max(SWEEP_LEAST, 2 * len(self._windows))
+        return left > 0
+
+    def clear(self, item: RateLimitItem, *key: str) -> None:
+        """Start a new window."""
+        with self._lock:
+            self._windows.pop(item.key_for(*key), None)
+
+    def get_window_stats(self, item: RateLimitItem, *key: str) -> WindowStats:
+        """Return when the window ends, and how many are left until then."""
+        return self._windows.get(item.key_for(*key), WindowStats(time.time(), item.amount))
+
+
+class Counts:
+    """The counts of an app: in Redis, and in memory for as long as Redis does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.enabled = settings.RATELIMIT_ENABLED
+        self.shared: FixedWindowRateLimiter | None = None
+        if (uri := settings.RATELIMIT_STORAGE_URI) != "memory://":
+            waits = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
+            options: dict[str, Any] = {**waits, "retry": Retry(NoBackoff(), 0)}
+            self.shared = FixedWindowRateLimiter(storage_from_string(uri, **options))
+        self._own = Memory()
+        self._away_until = 0.0
+
+    def hit(self, item: RateLimitItem, *key: str) -> bool:
+        """Count one. False if it is one too many."""
+        return not self.enabled or bool(self._ask("hit", item, *key))
+
+    def clear(self, item: RateLimitItem, *key: str) -> None:
+        """Start a new window."""
+        if self.enabled:
+            self._ask("clear", item, *key)
+
+    def seconds_left(self, item: RateLimitItem, *key: str) -> int:
+        """Return in how many seconds a new window starts."""
+        window: WindowStats = self._ask("get_window_stats", item, *key)
+        return max(1, round(window.reset_time - time.time()))
+
+    def _ask(self, method: str, item: RateLimitItem, *key: str) -> Any:
+        if self.shared and time.monotonic() >= self._away_until:
+            try:
+                return getattr(self.shared, method)(item, PREFIX, *key)
+            except Exception as error:  # whatever the storage raises
+                self._away_until = time.monotonic() + AWAY_SECONDS
+                log.warning("Redis does not count (%s): this process counts alone", type(error).__name__)
+        return getattr(self._own, method)(item, PREFIX, *key)
 
 
 def counts() -> Counts:
