@@ -48,7 +48,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     from .pages import metrics, template_checks, translation_checks, views  # noqa: F401  # checks register
     from .recovery import not_me
     from .settings import advice  # noqa: F401  # likewise
-    from .web import branding, headers, i18n, logging, problems, public_url, rate_limits, templates
+    from .web import branding, errors, headers, i18n, logging, public_url, rate_limits, templates
 
     templates.init_app(app, settings)
     i18n.init_app(app, settings)
@@ -62,6 +62,6 @@ def install_parts(app: Flask, settings: Settings) -> None:
     rate_limits.init_app(app, settings)
     headers.init_app(app, settings)
     logging.init_app(app, settings)
-    problems.init_app(app)
+    errors.init_app(app)
     views.init_app(app)
     metrics.init_app(app)

@@ -22,7 +22,7 @@ from werkzeug.exceptions import default_exceptions
 from app.mail.composing import Mail
 from app.pages import samples
 from app.recovery.link import LinkError
-from app.web import i18n, problems
+from app.web import errors, i18n
 from app.web.errors import NoMail, RequestError
 from examples.demo import create_app
 
@@ -131,15 +131,15 @@ def _problems(locale: str) -> Iterator[tuple[str, str]]:
 
 
 def _refusals() -> Iterator[tuple[str, Callable[[], Exception]]]:
-    for kind in (problems.CsrfFailed, *_kinds_of(RequestError)):
+    for kind in (errors.CsrfFailed, *_kinds_of(RequestError)):
         yield kind.code, partial(kind, HELP) if kind is NoMail else kind
-    for status, (code, _, _) in problems.WORDS.items():
+    for status, (code, _, _) in errors.WORDS.items():
         yield f"{code}-{status}", default_exceptions[status]
 
 
 def _kinds_of(root: type[RequestError]) -> Iterator[type[RequestError]]:
     for kind in root.__subclasses__():
-        if kind not in (LinkError, problems.CsrfFailed):
+        if kind not in (LinkError, errors.CsrfFailed):
             yield kind
         yield from _kinds_of(kind)
 

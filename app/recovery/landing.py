@@ -11,7 +11,7 @@ from werkzeug.exceptions import TooManyRequests
 from ..db import audit
 from ..db.clock import utcnow
 from ..db.engine import DATABASE_AWAY, change, db
-from ..web import clients, problems
+from ..web import clients, errors
 from ..web.responses import json_answer, wants_json
 from . import link as links
 from . import opened_links
@@ -42,12 +42,12 @@ def land(token: str) -> ResponseReturnValue:
 def refuse_link(error: LinkError) -> ResponseReturnValue:
     """Answer a link that cannot be used, on the page or view of the client that it belongs to."""
     if isinstance(error, LinkInvalid) and not opened_links.may_try_another_bad_link():
-        return problems.http_error(TooManyRequests())
+        return errors.http_error(TooManyRequests())
     if request.endpoint == "security.reset_password" and request.method == "POST":
         _record(error)
     if not wants_json(request) and (target := clients.named(error.client).problem(error)):
         return redirect(target)
-    return problems.refuse(error)
+    return errors.refuse(error)
 
 
 def _record(error: LinkError) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask import Request, Response, jsonify
-
-from .errors import RequestError
 
 
 class Refusal(str):
@@ -32,7 +30,7 @@ def wants_json(request: Request) -> bool:
 
 
 def json_answer(
-    payload: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None, _user: Any = None
+    payload: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None, _user: Any = None
 ) -> Response:
     """Return Flask-Security's envelope. Every refusal in it has an error_code."""
     if status == 500 and "error_code" not in payload:  # Flask-Security's, for codes that could not be sent
@@ -44,11 +42,3 @@ def json_answer(
     response.status_code = status
     response.headers.update(headers or {})
     return response
-
-
-def json_refusal(error: RequestError, headers: dict[str, str] | None = None) -> Response:
-    """Return the refusal in that envelope."""
-    messages = [str(error.message)]
-    fields = {error.field: messages} if error.field else {}
-    payload = {"errors": messages, "field_errors": fields, "error_code": error.code}
-    return json_answer(payload, error.status, headers)
