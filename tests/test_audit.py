@@ -36,7 +36,7 @@ from app.db.audit import RecoveryEvent
 from app.db.engine import db
 from app.web import logging as web_logging
 
-BY = admin.whoever()
+BY = admin.actor()
 
 
 def trail(site: Site, since: int = 0) -> list[tuple[Any, ...]]:
@@ -242,7 +242,7 @@ def test_the_number_on_the_page_leads_to_the_log(site: Site, monkeypatch: pytest
 def test_whoever_has_no_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ceo\nforged")
     monkeypatch.setattr("os.getuid", lambda: 987654)
-    assert admin.whoever() == "by uid 987654"
+    assert admin.actor() == "by uid 987654"
 
 
 def test_a_refused_password_is_told_though_it_can_not_be_noted(

@@ -12,7 +12,7 @@ from conftest import Site, link_in
 from flask.testing import FlaskCliRunner
 
 from app.accounts.models import User
-from app.cli.mail_report import PROBLEMS
+from app.cli.database_checks import KIND_OF_PROBLEM
 from app.cli.outbox import group
 from app.db.engine import db
 from app.mail import heartbeat, outbox
@@ -189,4 +189,4 @@ def test_states_and_limits(site: Site) -> None:
 def test_every_problem_of_readyz_has_its_words() -> None:
     """Or the command that is to explain it would fail on it."""
     known = {text for name, text in vars(health).items() if name.isupper() and isinstance(text, str)}
-    assert known == set(PROBLEMS)
+    assert known == set(KIND_OF_PROBLEM)

@@ -265,14 +265,14 @@ def test_no_statement_of_a_purge_scans_a_table(site: Site) -> None:
         is_sqlite = db.engine.dialect.name == "sqlite"
         db.session.execute(text("ANALYZE"))
         db.session.commit()
-        for kind in retention._kinds():
-            if kind.table is FsRefreshTracker:
+        for purge in retention.purges():
+            if purge.table is FsRefreshTracker:
                 continue  # there are none here: tests/test_queries.py asks
-            some = select(kind.table.id).where(*kind.which).order_by(kind.by).limit(retention.BATCH)
+            some = select(purge.table.id).where(*purge.conditions).order_by(purge.by).limit(retention.BATCH)
             words = str(some.compile(db.engine, compile_kwargs={"literal_binds": True}))
             explain = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
             plan = [str(row[-1]) for row in db.session.execute(text(explain + words.replace(":", "\\:")))]
-            top = [line for line in plan if kind.table.__tablename__ in line]
+            top = [line for line in plan if purge.table.__tablename__ in line]
             assert top, plan
             assert not [line for line in top if "Seq Scan" in line or line.startswith("SCAN")], plan
             assert not [line for line in plan if "TEMP B-TREE" in line], plan

@@ -198,7 +198,7 @@ def test_no_statement_of_a_purge_scans_a_table(site: Site) -> None:
     site.change(OutboxMessage, OutboxMessage.id > 0, created_at=EPOCH, due_at=EPOCH, settled_at=EPOCH)
     site.change(RecoveryEvent, RecoveryEvent.id > 0, at=EPOCH)
     with watched(site) as seen, site.app.app_context():
-        assert retention.count()["links"] == 1
+        assert retention.run(dry_run=True)["links"] == 1
         gone = retention.run()
     assert gone["links"] == gone["mails"] == 1
     assert gone["events"] > 0

@@ -15,7 +15,7 @@ from ..db.engine import db
 REASON_LENGTH_MAX = 255  # of an event
 
 
-def whoever() -> str:
+def actor() -> str:
     """Return the system's name for the admin, because names in the environment can be made up."""
     number = os.getuid()
     try:
@@ -26,7 +26,7 @@ def whoever() -> str:
 
 def record(command: str, details: str = "", user: User | None = None) -> None:
     """Commit the command's changes together with an event that names the admin."""
-    reason = f"{command} {whoever()}" + (f": {details}" if details else "")
+    reason = f"{command} {actor()}" + (f": {details}" if details else "")
     audit.record("admin", reason=reason[:REASON_LENGTH_MAX], user_id=user.id if user else None)
     db.session.commit()
 

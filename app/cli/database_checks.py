@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic.migration import MigrationContext
@@ -56,8 +57,10 @@ NO_ACCOUNTS = Kind(
     "Nobody can sign in, or recover.",
     "Make one with manage.py users create.",
 )
-# Of /readyz's problems, all but a database that is away and mail that is held: those are known better here.
-OF_PROBLEM = {
+# The problems of /readyz as findings.
+KIND_OF_PROBLEM = {
+    health.NO_DATABASE: AWAY,
+    health.MAIL_HELD: HELD,
     health.NO_WORKER: Kind(
         "worker-not-seen",
         "error",
@@ -90,40 +93,40 @@ OF_PROBLEM = {
         "RECOVERY_MAIL_HOURLY_MAX",
     ),
 }
-KINDS = [AWAY, NOT_SET_UP, TOO_NEW, HELD, NO_ACCOUNTS, *OF_PROBLEM.values()]
+KINDS = [NOT_SET_UP, TOO_NEW, NO_ACCOUNTS, *KIND_OF_PROBLEM.values()]
 
 
 def look() -> list[Finding]:
     """Return the findings in the database. Needs an app context."""
     try:
-        return _of_tables() or [*_of_health(), *_of_accounts()]
+        return list(_of_tables()) or list(_of_content())
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error)
         return [AWAY.found(why=reason.splitlines()[0])]
 
 
-def _of_tables() -> list[Finding]:
+def _of_tables() -> Iterator[Finding]:
     path = db.engine.url.database if db.engine.dialect.name == "sqlite" else None
     if path and not Path(path).exists():  # because connecting would create it, for the user who checks
-        return [NOT_SET_UP.found(state="not there yet")]
+        yield NOT_SET_UP.found(state="not there yet")
+        return
     with db.engine.connect() as connection:
         options = {"version_table": migrations.VERSION_TABLE}
         current = MigrationContext.configure(connection, opts=options).get_current_revision()
-    if current is None:
-        return [NOT_SET_UP.found(state="not there yet")]
     script = ScriptDirectory(migrations.Migrations.directory)
     newest = script.get_current_head()
-    if current == newest:
-        return []
-    if current not in {known.revision for known in script.walk_revisions()}:
-        return [TOO_NEW.found(state=current)]
-    return [NOT_SET_UP.found(state=f"of version {current}, and {newest} is needed")]
+    if current is None:
+        yield NOT_SET_UP.found(state="not there yet")
+    elif current not in {known.revision for known in script.walk_revisions()}:
+        yield TOO_NEW.found(state=current)
+    elif current != newest:
+        yield NOT_SET_UP.found(state=f"of version {current}, and {newest} is needed")
 
 
-def _of_health() -> list[Finding]:
-    found = [OF_PROBLEM[problem].found() for problem in health.look().problems if problem in OF_PROBLEM]
-    return found + [HELD.found(why=trouble) for trouble in sorted({*filter(None, heartbeat.workers())})]
-
-
-def _of_accounts() -> list[Finding]:
-    return [] if db.session.scalar(select(User.id).limit(1)) is not None else [NO_ACCOUNTS.found()]
+def _of_content() -> Iterator[Finding]:
+    troubles = {trouble for trouble in heartbeat.workers() if trouble}
+    for problem in health.look().problems:
+        for trouble in sorted(troubles) if problem == health.MAIL_HELD else [""]:
+            yield KIND_OF_PROBLEM[problem].found(why=trouble)
+    if db.session.scalar(select(User.id).limit(1)) is None:
+        yield NO_ACCOUNTS.found()

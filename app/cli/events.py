@@ -32,12 +32,8 @@ def _duration(_context: Any, _option: Any, value: str | None) -> timedelta | Non
 @click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only these; may be repeated.")
 @click.option("--source", help="Only from this address.")
 @click.option("--request", "request_id", help="Only of this request, or about the mail with this name.")
-@click.option(
-    "--since", callback=_duration, metavar="DURATION", help='Only of so long ago, such as "2 hours".'
-)
-@click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many."
-)
+@click.option("--since", callback=_duration, metavar="DURATION", help='Such as "2 hours": not the older.')
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest.")
 @format_option
 @with_appcontext
 def events(
@@ -50,19 +46,18 @@ def events(
     form: str,
 ) -> None:
     """What happened: who asked, what was mailed, opened, refused, redeemed, and from where."""
-    which: list[Any] = []
+    query = select(RecoveryEvent).order_by(RecoveryEvent.id.desc()).limit(limit)
     if identity is not None:
-        which.append(RecoveryEvent.user_id == account_of(identity).id)
+        query = query.where(RecoveryEvent.user_id == account_of(identity).id)
     if kind:
-        which.append(RecoveryEvent.kind.in_(kind))
+        query = query.where(RecoveryEvent.kind.in_(kind))
     if source:
-        which.append(RecoveryEvent.source == source)
+        query = query.where(RecoveryEvent.source == source)
     if request_id:
-        which.append(RecoveryEvent.request_id == request_id)
+        query = query.where(RecoveryEvent.request_id == request_id)
     if since:
-        which.append(RecoveryEvent.at >= utcnow(-since.total_seconds()))
-    newest = select(RecoveryEvent).where(*which).order_by(RecoveryEvent.id.desc()).limit(limit)
-    rows = [row(event) for event in reversed(db.session.scalars(newest).all())]
+        query = query.where(RecoveryEvent.at >= utcnow(-since.total_seconds()))
+    rows = [row(event) for event in reversed(db.session.scalars(query).all())]
     write_rows(rows, form, "nothing that fits")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from flask.cli import with_appcontext
+from flask.cli import AppGroup
 from sqlalchemy import func, select, true
 
 from ..db.clock import utcnow
@@ -12,16 +12,12 @@ from ..recovery import link as links
 from ..recovery.link import OPEN, ResetLink
 from . import admin
 
-
-@click.group("links")
-def group() -> None:
-    """Reset links that are out there."""
+group = AppGroup("links", help="Reset links that are out there.")
 
 
 @group.command()
 @click.argument("identity", required=False)
 @click.option("--all", "everybodys", is_flag=True, help="Every link of everybody.")
-@with_appcontext
 def revoke(identity: str | None, everybodys: bool) -> None:
     """Cancel the links of the account with this IDENTITY. Passwords and sessions stay as they are."""
     if (identity is None) == (not everybodys):

@@ -14,17 +14,8 @@ from ..pages import health
 from ..recovery.link import ResetLink
 from ..recovery.request import ASKINGS, deduplication_key
 from ..settings import current
+from .database_checks import KIND_OF_PROBLEM
 from .output import Row
-
-# What /readyz calls by one word.
-PROBLEMS = {
-    health.NO_DATABASE: "The database does not answer.",
-    health.MAIL_HELD: "Some workers can send no mail: their log says why.",
-    health.NO_WORKER: "No worker was seen in the last minute, so no mail goes out: manage.py worker",
-    health.MAIL_LATE: "Some mail waits longer than RECOVERY_READY_MAIL_AGE.",
-    health.OUTBOX_FULL: "As many mails wait as RECOVERY_MAIL_WAITING_MAX allows: new requests are not kept.",
-    health.BUDGET_SPENT: "RECOVERY_MAIL_HOURLY_MAX mails went out within an hour: reset mail waits.",
-}
 
 
 def of(user: User) -> ColumnElement[bool]:
@@ -69,5 +60,9 @@ def held() -> str | None:
 
 def problems(held: str | None) -> list[str]:
     """Return what keeps all mail from going out in time."""
-    words = {**PROBLEMS, health.MAIL_HELD: f"All mail is held: {held}."} if held else PROBLEMS
-    return [words[problem] for problem in health.look().problems]
+    lines = []
+    for problem in health.look().problems:
+        finding = KIND_OF_PROBLEM[problem].found(why="see manage.py check --deploy")
+        is_all_held = held and problem == health.MAIL_HELD
+        lines.append(f"All mail is held: {held}." if is_all_held else f"{finding.what} {finding.why}")
+    return lines

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
+from flask.cli import AppGroup
 from sqlalchemy import false, select, update
 
 from ..accounts.datastore import find_account
@@ -23,28 +23,26 @@ from .output import Row, format_option, write_fields, write_json, write_table
 
 LISTED_MAX = 50
 CONTENT_SHOWN = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
+LINK_TIMES = ("expires_at", "redeemed_at", "superseded_at", "revoked_at")
 UNSETTLED = ("waiting", "given_up")
-STATES = (*UNSETTLED, "sent", "dropped")
 
-
-@click.group("outbox")
-def group() -> None:
-    """What became of each mail, and why."""
+group = AppGroup("outbox", help="What became of each mail, and why.")
+numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
 
 
 @group.command("list")
 @click.option("--identity", help="Only mail of the account that this stands for: why did they not get it?")
-@click.option("--state", type=click.Choice(STATES), help="Only mail in this state.")
+@click.option("--state", type=click.Choice([*UNSETTLED, "sent", "dropped"]), help="Only mail in this state.")
 @click.option("--limit", type=click.IntRange(1), default=LISTED_MAX, show_default=True)
 @format_option
-@with_appcontext
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """Mails, the newest first, with what became of them and why; and what stops all mail."""
     user = find_account(identity) if identity else None
-    filters = [OutboxMessage.state == state] if state else []
+    query = select(OutboxMessage).order_by(OutboxMessage.id.desc()).limit(limit)
+    if state:
+        query = query.where(OutboxMessage.state == state)
     if identity:
-        filters.append(mail_report.of(user) if user else false())
-    query = select(OutboxMessage).where(*filters).order_by(OutboxMessage.id.desc()).limit(limit)
+        query = query.where(mail_report.of(user) if user else false())
     held = mail_report.held()
     rows = [mail_report.row(message, held) for message in db.session.scalars(query)]
     answers = list(_answers(user, has_mail=bool(rows))) if identity else []
@@ -71,7 +69,6 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
 @group.command()
 @click.argument("number", type=int)
 @format_option
-@with_appcontext
 def show(number: int, form: str) -> None:
     """Everything about one mail but its text."""
     message = _message(number)
@@ -82,9 +79,24 @@ def show(number: int, form: str) -> None:
         write_fields(_in_words(row))
 
 
+def _details(message: OutboxMessage) -> Row:
+    link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
+    try:
+        content = message.content if message.sealed else {}
+    except Unreadable as error:
+        content = {"sealed": str(error)}
+    return {
+        "message_id": message.message_id,
+        "settled": message.settled_at,
+        "next_attempt": message.due_at if message.state == "waiting" else None,
+        **{name: content.get(name) for name in CONTENT_SHOWN},
+        "link_sent_to": link.email if link else None,
+        **{f"link_{name}": getattr(link, name, None) for name in LINK_TIMES},
+    }
+
+
 @group.command()
-@click.argument("numbers", type=int, nargs=-1, required=True)
-@with_appcontext
+@numbers_argument
 def retry(numbers: tuple[int, ...]) -> None:
     """Send mail now that waits or was given up. Its attempts start anew."""
     due = {"state": "waiting", "attempts": 0, "reason": None, "settled_at": None, "claim": None, "same": None}
@@ -92,8 +104,7 @@ def retry(numbers: tuple[int, ...]) -> None:
 
 
 @group.command()
-@click.argument("numbers", type=int, nargs=-1, required=True)
-@with_appcontext
+@numbers_argument
 def discard(numbers: tuple[int, ...]) -> None:
     """Never send mail that waits or was given up."""
     ended = {"state": "dropped", "reason": "discarded by an admin", "sealed": None, "same": None}
@@ -102,48 +113,25 @@ def discard(numbers: tuple[int, ...]) -> None:
 
 def _decide(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -> None:
     """Change each mail that is not settled and that no worker sends now. Exits 1 if there was another."""
-    refused = False
-    unsettled = update(OutboxMessage).where(
-        OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None)
-    )
+    is_open = (OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~mail_report.in_hand())
+    exit_code = 0
     for number in numbers:
         message = _message(number)
-        if change(unsettled.where(OutboxMessage.id == number, ~mail_report.in_hand()).values(**values)):
+        if change(update(OutboxMessage).where(OutboxMessage.id == number, *is_open).values(**values)):
             if event == "mail_discarded":
                 issuing.on_settled(message, "given_up")
-            audit.record(event, reason=admin.whoever(), user_id=message.user_id)
+            audit.record(event, reason=admin.actor(), user_id=message.user_id)
             click.echo(f"mail {number} {outcome}")
         else:
-            refused = True
+            exit_code = 1
             state = mail_report.row(message, None)["fate"]
             click.echo(f"mail {number} can not be changed: {state}", err=True)
         db.session.commit()
-    if refused:
-        raise click.exceptions.Exit(1)
+    raise click.exceptions.Exit(exit_code)
 
 
 def _in_words(row: Row) -> Row:
     return row | {name: row[name].replace("_", " ") for name in ("mail", "fate")}
-
-
-def _details(message: OutboxMessage) -> Row:
-    details: Row = {"message_id": message.message_id}
-    if message.settled_at:
-        details["settled"] = message.settled_at
-    elif message.state == "waiting":
-        details["next_attempt"] = message.due_at
-    if message.sealed:
-        try:
-            content = message.content
-        except Unreadable as error:
-            content = {"sealed": str(error)}
-        details |= {name: content[name] for name in CONTENT_SHOWN if name in content}
-    link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
-    if link is not None:
-        details["link_sent_to"] = link.email
-        ends = ("expires_at", "redeemed_at", "superseded_at", "revoked_at")
-        details |= {f"link_{end}": getattr(link, end) for end in ends if getattr(link, end)}
-    return details
 
 
 def _message(number: int) -> OutboxMessage:

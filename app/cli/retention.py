@@ -10,9 +10,9 @@ purges may run at any time, beside each other, and be killed. These rows stay:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
@@ -34,44 +34,43 @@ PAUSE_SECONDS_MIN = 0.005
 PAUSES = 4  # a writer that waits for SQLite's lock polls it every few milliseconds
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Purge:
     """Rows that may be deleted."""
 
     name: str
     table: Any
     by: Any  # the column whose index finds them
-    which: tuple[ColumnElement[bool], ...]
+    conditions: tuple[ColumnElement[bool], ...]
+
+    def count(self) -> int:
+        return db.session.scalar(select(func.count(self.by)).where(*self.conditions)) or 0
+
+    def run(self) -> int:
+        """Delete the rows batch by batch, and return how many there were. Commits.
+
+        Other writers get a pause several times as long as each batch took.
+        """
+        total = 0
+        while True:
+            began = time.monotonic()
+            batch = select(self.table.id).where(*self.conditions).order_by(self.by).limit(BATCH)
+            ids = db.session.scalars(batch.with_for_update(skip_locked=True)).all()
+            if not ids:
+                db.session.rollback()
+                return total
+            total += change(delete(self.table).where(self.table.id.in_(ids), *self.conditions))
+            db.session.commit()
+            time.sleep(max(PAUSE_SECONDS_MIN, PAUSES * (time.monotonic() - began)))
 
 
-def count() -> dict[str, int]:
-    """Return how many rows of each kind a purge would delete now."""
-    return {
-        kind.name: db.session.scalar(select(func.count(kind.by)).where(*kind.which)) or 0 for kind in _kinds()
-    }
+def run(*, dry_run: bool = False) -> dict[str, int]:
+    """Delete what is kept no longer, and return how many rows of each kind that was, or would be. Commits."""
+    return {purge.name: purge.count() if dry_run else purge.run() for purge in purges()}
 
 
-def run() -> dict[str, int]:
-    """Delete them, and return how many there were of each kind. Commits."""
-    return {kind.name: sum(_batches(kind)) for kind in _kinds()}
-
-
-def _batches(kind: Kind) -> Iterator[int]:
-    """Delete batch after batch, and leave other writers a pause several times as long as each took."""
-    while True:
-        began = time.monotonic()
-        some = select(kind.table.id).where(*kind.which).order_by(kind.by).limit(BATCH)
-        found = db.session.scalars(some.with_for_update(skip_locked=True)).all()
-        if not found:
-            db.session.rollback()
-            return
-        gone = change(delete(kind.table).where(kind.table.id.in_(found), *kind.which))
-        db.session.commit()
-        yield gone
-        time.sleep(max(PAUSE_SECONDS_MIN, PAUSES * (time.monotonic() - began)))
-
-
-def _kinds() -> list[Kind]:
-    """Return all kinds in the order in which they are deleted: a link before its mail."""
+def purges() -> list[Purge]:
+    """Return all purges in the order in which they run: a link before its mail."""
     now, settings = db.session.scalars(select(utcnow())).one(), current()
     counted = now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN  # by budget.py, always
     links = min(now - settings.RECOVERY_KEEP_LINKS, counted)
@@ -79,13 +78,14 @@ def _kinds() -> list[Kind]:
     dead = min(now - settings.RECOVERY_KEEP_DEAD_LETTERS, counted)
     events = now - settings.RECOVERY_KEEP_EVENTS
     tokens_end: Any = FsRefreshTracker.expires_at
+    due = OutboxMessage.due_at
     return [
-        Kind("links", ResetLink, ResetLink.issued_at, _old_links(now, links, dead)),
-        Kind("mails", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "sent", mails, links)),
-        Kind("mails_not_sent", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "dropped", mails, links)),
-        Kind("dead_letters", OutboxMessage, OutboxMessage.due_at, _old_mails(now, "given_up", dead, links)),
-        Kind("events", RecoveryEvent, RecoveryEvent.at, (RecoveryEvent.at < events,)),
-        Kind("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
+        Purge("links", ResetLink, ResetLink.issued_at, _old_links(now, links, dead)),
+        Purge("mails", OutboxMessage, due, _old_mails(now, "sent", mails, links)),
+        Purge("mails_not_sent", OutboxMessage, due, _old_mails(now, "dropped", mails, links)),
+        Purge("dead_letters", OutboxMessage, due, _old_mails(now, "given_up", dead, links)),
+        Purge("events", RecoveryEvent, RecoveryEvent.at, (RecoveryEvent.at < events,)),
+        Purge("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
     ]
 
 
@@ -113,12 +113,12 @@ def _old_mails(
 @with_appcontext
 def purge(dry_run: bool, form: str) -> None:
     """Delete links, mails and events that are kept no longer. Safe at any time, and while all runs."""
-    gone = count() if dry_run else run()
-    numbers = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in gone.items() if number)
+    deleted = run(dry_run=dry_run)
+    numbers = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in deleted.items() if number)
     if numbers and not dry_run:
         admin.record("purge", numbers)
     if form == "json":
-        write_json({"dry_run": dry_run, "deleted": gone})
+        write_json({"dry_run": dry_run, "deleted": deleted})
         return
     column = "would_go" if dry_run else "deleted"
-    write_table([{"what": name.replace("_", " "), column: number} for name, number in gone.items()])
+    write_table([{"what": name.replace("_", " "), column: number} for name, number in deleted.items()])

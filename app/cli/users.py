@@ -79,14 +79,13 @@ def _record_event_of(group: click.Group, command: click.Command) -> None:
 
     @wraps(work)
     @with_appcontext
-    def work_and_record(**options: Any) -> Any:
-        result = work(**options)
+    def work_and_record(**options: Any) -> None:
+        work(**options)
         if not options.get("dry_run"):
             # Flask-Security names accounts as `user`, and `users create` as email:... among attributes.
             names = [options.get("user"), options.get("identity"), *(options.get("attributes") or ())]
             accounts = (admin.find(str(name).partition(":")[2] or str(name)) for name in names if name)
             admin.record(f"{group.name} {command.name}", user=next(filter(None, accounts), None))
-        return result
 
     command.callback = work_and_record
 
