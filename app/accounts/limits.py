@@ -19,8 +19,7 @@ from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import counts, keyed_hash, keys, limit, source
-from .identities import identity_key
-from .identity_field import posted_identity
+from .identities import identity_key, posted_identity
 from .known_browsers import known_here
 from .models import User
 

@@ -21,8 +21,7 @@ from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
 from ..web.responses import Refusal
 from .hashing import verify_nothing
-from .identities import CASE_INSENSITIVE, canonical, known_as
-from .identity_field import IDENTITY_LABEL, posted_identity
+from .identities import CASE_INSENSITIVE, IDENTITY_LABEL, canonical, known_as, posted_identity
 from .limits import SIGNING_IN, by_identity
 from .models import User
 

@@ -18,7 +18,6 @@ import click
 
 from ..accounts import hashing, imported_hashes
 from ..accounts.identities import canonical
-from ..settings import current
 from ..settings.types import IDENTITIES, language
 from .output import KIND_NAMES, Row
 
@@ -125,7 +124,7 @@ def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
     if stored and len(stored) <= STORED_MAX:
         return stored
     if reset_unknown:  # because an account without a password gets no reset mail
-        return hashing.of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
+        return hashing.of_nobody()
     if is_stock:
         raise BadRow("password_hash: none of Flask-Security's, or cut off")
     formats = ", ".join(name for name in imported_hashes.FORMATS if name != imported_hashes.STOCK)

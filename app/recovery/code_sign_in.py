@@ -23,7 +23,7 @@ from wtforms import PasswordField, RadioField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Optional
 
-from ..accounts.identity_field import IDENTITY_LABEL, posted_identity
+from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.limits import ASKING, SIGNING_IN, by_identity, may_try_code
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code

@@ -115,7 +115,7 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     if with_password:
         # Refused at the next redemption. What was withdrawn before is still the thief's.
         user.withdrawn_password = user.withdrawn_password or user.password
-        user.password = of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
+        user.password = of_nobody()
     datastore.set_uniquifier(user)
     datastore.refresh_tracker_reset(user)
 

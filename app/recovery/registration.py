@@ -131,7 +131,7 @@ def _account_of(email: str) -> User:
         if canonical("email", user.email) != email:
             raise Undeliverable("an account has nearly this address")
         return user
-    password = of_nobody(current().SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS)
+    password = of_nobody()
     user = cast("User", _security.datastore.create_user(email=email, password=password))
     audit.record("registered", user_id=user.id)
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's

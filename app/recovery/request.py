@@ -15,8 +15,7 @@ from flask_security.forms import Form
 from flask_security.utils import get_message
 from wtforms import StringField, SubmitField
 
-from ..accounts.identities import identity_key
-from ..accounts.identity_field import IDENTITY_LABEL, posted_identity
+from ..accounts.identities import IDENTITY_LABEL, identity_key, posted_identity
 from ..accounts.limits import ASKING, by_identity
 from ..db import audit
 from ..db.engine import db, limit_lock_wait
