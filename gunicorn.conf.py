@@ -18,9 +18,9 @@ def post_worker_init(worker: Any) -> None:
     """Once, since all of them are alike: warn of what does not fit together."""
     if worker.age > 1:
         return
-    from app.settings import checks  # only a worker has loaded it
+    from app.settings import advice, checks  # only a worker has loaded it
 
-    size = checks.Server(
+    size = advice.Server(
         processes=worker.cfg.workers,
         threads=worker.cfg.threads,
         forwarded_allow_ips=",".join(worker.cfg.forwarded_allow_ips),

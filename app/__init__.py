@@ -47,7 +47,6 @@ def install_parts(app: Flask, settings: Settings) -> None:
     from .mail import delivery
     from .pages import metrics, template_checks, translation_checks, views  # noqa: F401  # checks register
     from .recovery import not_me
-    from .settings import advice  # noqa: F401  # likewise
     from .web import branding, errors, headers, i18n, logging, public_url, rate_limits, templates
 
     templates.init_app(app, settings)

@@ -298,7 +298,11 @@ DEFECTS: list[tuple[str, str, Defect]] = [
     ("not-ready", "database", ready(health.NO_DATABASE)),
     ("not-ready", "held", ready(health.MAIL_HELD)),
     ("not-ready", "news", ready("something new")),
-    *((kind.id, problem, ready(problem)) for problem, kind in database_checks.OF_PROBLEM.items()),
+    *(
+        (kind.id, problem, ready(problem))
+        for problem, kind in database_checks.KIND_OF_PROBLEM.items()
+        if problem not in (health.NO_DATABASE, health.MAIL_HELD)
+    ),
     ("redirected", "moved", on("/openapi.json", "", 301, Location="https://id.example.com/openapi.json")),
     ("not-sparekey", "404", on("/openapi.json", "nothing", 404)),
     (

@@ -17,7 +17,7 @@ from app.accounts.models import User
 from app.cli import live_checks
 from app.db.audit import RecoveryEvent
 from app.mail.errors import MailHeld
-from app.settings import checks, schema
+from app.settings import advice, schema
 from app.settings.problems import SettingsError
 
 CONTACT = "help@example.com"
@@ -212,7 +212,7 @@ def test_readyz_needs_no_worker(mailless: Site) -> None:
 
 def test_check_says_it_and_looks_for_no_relay(mailless: Site) -> None:
     given: schema.Settings = mailless.app.extensions["recovery_settings"]
-    ids = [finding.id for finding in checks.check.run(given)]
+    ids = [finding.id for finding in advice.of_settings(given)]
     assert "no-mail" in ids
     assert not {"nobody-to-ask", "sender-unreal"} & set(ids)
     with mailless.app.app_context():
@@ -223,7 +223,7 @@ def test_check_says_it_and_looks_for_no_relay(mailless: Site) -> None:
 
 def test_somebody_must_be_named_to_ask() -> None:
     given = load_settings(MAIL_SERVER="", RECOVERY_PUBLIC_URL="https://id.example.com")
-    assert [f.id for f in checks.check.run(given) if f.severity == "error"] == ["nobody-to-ask"]
+    assert [f.id for f in advice.of_settings(given) if f.severity == "error"] == ["nobody-to-ask"]
 
 
 @pytest.mark.parametrize(

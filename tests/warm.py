@@ -184,8 +184,7 @@ if __name__ == "__main__":
     import app.pages.template_checks
     import app.pages.translation_checks
     import app.pages.views
-    import app.security
-    import app.settings.advice  # noqa: F401
+    import app.security  # noqa: F401
     import manage  # and with it the commands
 
     gc.freeze()  # or the first collection of each would copy all of it

@@ -23,9 +23,8 @@ from doctor.output import by_severity, exit_code, fail_level_option, summarize, 
 
 from .. import settings
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
-from ..settings import advice  # noqa: F401  # likewise
-from ..settings.checks import KINDS, Finding, Kind, Server, deployment_check, file_check
-from ..settings.checks import check as settings_check
+from ..settings import advice, checks
+from ..settings.findings import KINDS, Finding
 from ..settings.forced import as_config
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
@@ -34,28 +33,6 @@ from .config import SECRET, is_secret
 from .output import format_option, write_json
 
 INVALID = "invalid-setting"
-IN_VAIN = Kind(
-    "silenced-in-vain",
-    "warning",
-    "RECOVERY_SILENCED names {name}: {why}.",
-    "It hides nothing.",
-    "Take it out.{near}",
-    "RECOVERY_SILENCED",
-)
-NOT_BOOTABLE = Kind(
-    "not-bootable",
-    "error",
-    "A library refuses its settings: {error} {said}",
-    "Nothing can start.",
-    "Look at what you have set of Flask-Security's and SQLAlchemy's (manage.py config diff).",
-)
-GUNICORN = Kind(
-    "gunicorn-variables",
-    "error",
-    "gunicorn does not take what stands in WEB_CONCURRENCY or GUNICORN_CMD_ARGS.",
-    "It will not start, or not serve.",
-    "Correct the variable: a number of processes, and gunicorn's options.",
-)
 
 
 @click.command()
@@ -87,16 +64,19 @@ def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form:
 
 
 def _look(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
-    found = settings_check.run(given)
+    found = advice.of_settings(given)
     if deploy:
         found += _of_server(given)
     try:
         app = script.load_app()
     except Exception as error:  # any library can refuse its settings
-        return [*found, NOT_BOOTABLE.found(error=type(error).__name__, said=_without_secrets(error, given))]
+        return [
+            *found,
+            KINDS["not-bootable"].found(error=type(error).__name__, said=_without_secrets(error, given)),
+        ]
     app.logger.setLevel(logging.CRITICAL)  # because the findings say it
     with app.app_context():
-        found += file_check.run()
+        found += checks.run()
         found += database_checks.look() if deploy else []
         found += live_checks.look(given) if lively else []
     return found
@@ -118,15 +98,15 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _of_server(given: Settings) -> list[Finding]:
-    server, refused = Server(), []
+    server, refused = advice.Server(), []
     try:
         server = server_around(given)
     except (ValueError, SystemExit):
-        refused = [GUNICORN.found()]
-    return [*deployment_check.run(given, server), *refused]
+        refused = [KINDS["gunicorn-variables"].found()]
+    return [*advice.of_deployment(given, server), *refused]
 
 
-def server_around(given: Settings) -> Server:
+def server_around(given: Settings) -> advice.Server:
     """Return what this environment tells of the processes that serve pages; a unit file may say more.
 
     Raises ValueError or SystemExit for variables that gunicorn does not take.
@@ -140,7 +120,7 @@ def server_around(given: Settings) -> Server:
     for name in ("workers", "threads", "forwarded_allow_ips"):
         if (value := getattr(said, name)) is not None:
             gunicorn.set(name, value)
-    return Server(
+    return advice.Server(
         processes=gunicorn.workers,
         threads=gunicorn.threads,
         forwarded_allow_ips=",".join(gunicorn.forwarded_allow_ips),
@@ -161,11 +141,11 @@ def _open_secrets(given: Settings) -> Iterator[tuple[str, str]]:
 def _silenced_in_vain(silenced: list[str]) -> Iterator[Finding]:
     for name in silenced:
         if name == INVALID or (name in KINDS and KINDS[name].severity == "error"):
-            yield IN_VAIN.found(name=name, why="an error can not be silenced", near="")
+            yield KINDS["silenced-in-vain"].found(name=name, why="an error can not be silenced", near="")
         elif name not in KINDS:
             near = get_close_matches(name, KINDS, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            yield IN_VAIN.found(name=name, why="there is no such finding", near=hint)
+            yield KINDS["silenced-in-vain"].found(name=name, why="there is no such finding", near=hint)
 
 
 def _with_origin(finding: Finding, reading: settings.Reading) -> findings.Finding:

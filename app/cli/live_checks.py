@@ -16,43 +16,14 @@ from ..mail.composing import in_ascii
 from ..mail.delivery import mailman
 from ..mail.errors import MailHeld
 from ..settings import current
-from ..settings.checks import Finding, Kind
+from ..settings.findings import KINDS, Finding, Kind
 from ..settings.schema import Settings, declared
 from ..settings.sources import DEFAULT_ORIGIN
 from ..web import rate_limits
 
 LOOK_SECONDS = 5  # for Redis, and for the breach service
-RELAY = Kind(
-    "relay-refuses",
-    "error",
-    "{said}.",
-    "No mail goes out.",
-    "Correct the setting that is named, or the relay.",
-    "MAIL_SERVER",
-)
-REDIS_AWAY = Kind(
-    "redis-away",
-    "warning",
-    "Redis does not answer.",
-    "Each web process counts for itself until it does.",
-    "Start it, or correct the address.",
-    "RATELIMIT_STORAGE_URI",
-)
-BREACHES_AWAY = Kind(
-    "breaches-away",
-    "warning",
-    "The service that knows breached passwords does not answer as it should.",
-    'With "strict" nobody can set a password meanwhile; with "best-effort" the local list decides.',
-    "Let the web processes reach it, or name a mirror.",
-    "RECOVERY_BREACHES_URL",
-)
 # The doctor has finding types of its own, because it imports nothing from app/.
-KINDS = [
-    RELAY,
-    *(Kind(**asdict(kind)) for kind in dns_records.KINDS),
-    REDIS_AWAY,
-    BREACHES_AWAY,
-]
+KINDS.update({kind.id: Kind(**asdict(kind)) for kind in dns_records.KINDS})
 
 
 def look(settings: Settings) -> list[Finding]:
@@ -67,14 +38,14 @@ def _of_relay() -> Iterator[Finding]:
         with closing(mailman.get_connection()) as relay:
             relay.open()
     except MailHeld as error:
-        yield RELAY.found(said=error, setting=_at_fault(str(error)))
+        yield KINDS["relay-refuses"].found(said=error, setting=_at_fault(str(error)))
 
 
 def _at_fault(said: str) -> str:
     """Of the settings that a text names first, the one that somebody has set."""
     named = [name.strip() for name in said.partition(":")[0].split(",") if name.strip() in declared()]
     own = [name for name in named if current().origins.get(name) != DEFAULT_ORIGIN]
-    return next(iter(own or named), RELAY.setting)
+    return next(iter(own or named), "MAIL_SERVER")
 
 
 def _of_dns(settings: Settings) -> list[Finding]:
@@ -88,14 +59,14 @@ def _of_dns(settings: Settings) -> list[Finding]:
 def _of_redis() -> Iterator[Finding]:
     counts = rate_limits.counts()
     if counts.enabled and counts.shared and not _in_time(counts.shared.storage.check):
-        yield REDIS_AWAY.found()
+        yield KINDS["redis-away"].found()
 
 
 def _of_breaches(settings: Settings) -> Iterator[Finding]:
     if settings.SECURITY_PASSWORD_CHECK_BREACHED:
         url = f"{settings.RECOVERY_BREACHES_URL.rstrip('/')}/range/00000"
         if _in_time(lambda: breaches.ask(url)) is None:
-            yield BREACHES_AWAY.found()
+            yield KINDS["breaches-away"].found()
 
 
 def _in_time(look: Callable[[], Any]) -> Any:

@@ -20,7 +20,7 @@ from ..mail.errors import MailHeld, Undeliverable
 from ..pages import samples
 from ..pages.template_checks import of_templates
 from ..settings import checks, current
-from ..settings.checks import Finding
+from ..settings.findings import Finding
 from ..web import i18n, templates
 
 GALLERY = Path(__file__).with_name("gallery.html")

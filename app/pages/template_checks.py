@@ -20,11 +20,11 @@ from jinja2 import BaseLoader, FileSystemLoader, TemplateNotFound, TemplateSynta
 
 from ..mail import flask_security_mails
 from ..settings import current
-from ..settings.checks import Finding, file_check
+from ..settings.checks import check
+from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..web import templates
 from . import samples
-from . import template_findings as findings
 from .template_sources import REMOTE_CONTENT, Template, missing_fields, read, read_all, unused_blocks
 
 # The setting that brings a page, by how the page's name begins.
@@ -49,14 +49,14 @@ def of_templates() -> list[Finding]:
     found = []
     for name in templates.replaced(current()):
         found += _collect(_of_source(name, mail_of.get(name)), name, mail_of.get(name))
-    broken = {one.where for one in found if one.id in (findings.BROKEN.id, findings.UNKNOWN_VARIABLE.id)}
+    broken = {one.where for one in found if one.id in ("template-broken", "template-variable")}
     for mail in samples.MAILS:
         if broken.isdisjoint(_path(name) for name in mail.parts().values()):
             found += _collect(_of_letter(mail), mail.parts()[samples.TEXT], mail)
     return list(dict.fromkeys(found))  # several mails may need one file
 
 
-@file_check
+@check
 def of_own_templates() -> Iterator[Finding]:
     """Check the templates, if the admin has any, and the subjects that are settings."""
     for mail in samples.MAILS:
@@ -83,25 +83,25 @@ def _of_letter(mail: samples.Mail) -> Iterator[Finding]:
     letter, parts = samples.letter(mail), mail.parts()
     if not mail.subject:
         yield from _of_subject(letter.subject, where=_path(parts[samples.SUBJECT]))
-    needs = [(findings.WITHOUT_LINK, need) for need in mail.needs]
-    needs += [(findings.WITHOUT_OBJECTION, need) for need in mail.wants]
+    needs = [(KINDS["template-without-link"], need) for need in mail.needs]
+    needs += [(KINDS["template-without-objection"], need) for need in mail.wants]
     for ending, text in ((samples.TEXT, letter.text), (samples.HTML, html.unescape(letter.html))):
         place = {"where": _path(parts[ending]), "part": PARTS[ending]}
         if not text.strip():
-            yield findings.EMPTY.found(**place)
+            yield KINDS["template-empty"].found(**place)
             continue
         for kind, need in needs:
             if _bare(str(mail.context[need.variable])) not in _bare(text):
                 yield kind.found(**place, what=need.what, expression=need.expression or need.variable)
     if loaded := REMOTE_CONTENT.search(letter.html):
-        yield findings.REMOTE.found(where=_path(parts[samples.HTML]), what=loaded[0])
+        yield KINDS["template-remote"].found(where=_path(parts[samples.HTML]), what=loaded[0])
 
 
 def _of_subject(subject: str, **place: str) -> Iterator[Finding]:
     if not subject.strip():
-        yield findings.EMPTY.found(part=PARTS[samples.SUBJECT], **place)
+        yield KINDS["template-empty"].found(part=PARTS[samples.SUBJECT], **place)
     elif len(subject.splitlines()) > 1:
-        yield findings.SUBJECT_LINES.found(**place)
+        yield KINDS["template-subject"].found(**place)
 
 
 def _bare(text: str) -> str:
@@ -114,22 +114,24 @@ def _of_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
     originals = [read(env, name, loader) for loader in loaders if name in loader.list_templates()]
     if not originals and not _is_mentioned(name):
         known_names = {name for loader in loaders for name in loader.list_templates()}
-        yield findings.REPLACES_NOTHING.found(where=where, near=_near(name, known_names, 0.75))
+        yield KINDS["template-replaces-nothing"].found(where=where, near=_near(name, known_names, 0.75))
         return
     template, *needed = read_all(env, name)
     if unused := sorted(unused_blocks(template, *needed)):
         known = sorted(set[str]().union(*(other.blocks() for other in needed)))
-        yield findings.UNUSED_BLOCK.found(where=where, names=", ".join(unused), known=", ".join(known))
+        yield KINDS["template-block-unused"].found(
+            where=where, names=", ".join(unused), known=", ".join(known)
+        )
     for setting in sorted(template.settings() - {*declared(), *dir(Settings)}):
         near = _near(setting, declared(), 0.6)
-        yield findings.UNKNOWN_SETTING.found(where=where, name=setting, near=near)
+        yield KINDS["template-setting"].found(where=where, name=setting, near=near)
     is_page = not name.startswith(samples.FOLDER)
     if is_page and (blocked := template.blocked()):
-        yield findings.BLOCKED.found(where=where, what=blocked[0])
+        yield KINDS["template-blocked"].found(where=where, what=blocked[0])
     if name in templates.shipped() and _is_shown(name):
         yield from _of_variables(template, originals, mail)
         if is_page and (missing := missing_fields(originals[0].fields(), template, *needed)):
-            yield findings.WITHOUT_FIELD.found(where=where, names=", ".join(missing), template=name)
+            yield KINDS["template-without-field"].found(where=where, names=", ".join(missing), template=name)
 
 
 def _of_variables(
@@ -143,7 +145,7 @@ def _of_variables(
     in_use = set() if mail else set[str]().union(*(one.names() for one in originals))
     if unknown := sorted(template.undeclared() - given - in_use - set(everywhere)):
         names, known = ", ".join(unknown), ", ".join(samples.known_in(given - set(everywhere)))
-        yield findings.UNKNOWN_VARIABLE.found(where=_path(template.name), names=names, known=known)
+        yield KINDS["template-variable"].found(where=_path(template.name), names=names, known=known)
 
 
 def _original_loaders() -> list[BaseLoader]:
@@ -182,7 +184,7 @@ def _broken(error: Exception, name: str) -> Finding:
         where, problem = _short(error.filename or where), f"Line {error.lineno}: {error.message}"
     elif isinstance(error, UnicodeDecodeError):
         problem = "The file is not UTF-8."
-    return findings.BROKEN.found(where=where, said=problem)
+    return KINDS["template-broken"].found(where=where, said=problem)
 
 
 def _path(name: str) -> str:

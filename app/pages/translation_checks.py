@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from babel import UnknownLocaleError
 
 from ..settings import current
-from ..settings.checks import Finding, Kind, file_check
+from ..settings.checks import check
+from ..settings.findings import KINDS, Finding
 from ..settings.sources import TRANSLATIONS
 from ..web import catalogues
 from ..web.catalogues import OF_FLASK_SECURITY
@@ -19,44 +20,11 @@ from ..web.templates import SUFFIXES
 if TYPE_CHECKING:
     from babel.messages.catalog import Catalog, Message
 
-DIRECTORY = "RECOVERY_TRANSLATION_DIR"
-UNREADABLE = Kind(
-    "translation-unreadable",
-    "error",
-    "It can not be read: {said}",
-    "Pages and mails in this language would be English, or fail.",
-    "Correct the file; it is one of gettext's (.po), in UTF-8.",
-    setting=DIRECTORY,
-)
-BROKEN = Kind(
-    "translation-broken",
-    "error",
-    "What stands for “{text}” can not be filled in: {said}",
-    "The page or mail that says it would fail.",
-    "Use the names in %(…)s as the English text has them; a percent sign alone is %%.",
-    setting=DIRECTORY,
-)
-MISSING = Kind(
-    "translation-missing",
-    "warning",
-    "{count} of {all} texts are missing, such as {some}.",
-    "They are said in English, in the midst of another language.",
-    "Take the texts from app/web/translations/messages.pot.",
-    setting=DIRECTORY,
-)
-UNUSED = Kind(
-    "translation-unused",
-    "warning",
-    "Nothing says {some}.",
-    "What stands for it is shown to nobody: the English text has changed, or was mistyped.",
-    "Take the texts as they stand in app/web/translations/messages.pot.",
-    setting=DIRECTORY,
-)
 _PLACEHOLDER = re.compile(r"%\((\w+)\)(\w)")
 _LONE_PERCENT = re.compile(r"(?<!%)(?:%%)*%(?![(%])")
 
 
-@file_check
+@check
 def of_own_words() -> Iterator[Finding]:
     """Check the admin's files, if there are any. Tests check the shipped ones."""
     if folder := current().RECOVERY_TRANSLATION_DIR:
@@ -69,24 +37,26 @@ def _of_file(path: Path) -> Iterator[Finding]:
         catalogue = read(path)
         catalogues.read(path)  # reads the rule for plural forms
     except (ValueError, LookupError) as error:  # an unknown encoding or language
-        yield UNREADABLE.found(where=str(path), said=" ".join(str(error).split()))
+        yield KINDS["translation-unreadable"].found(where=str(path), said=" ".join(str(error).split()))
         return
     for message in catalogue:
         if problem := why_broken(message):
-            yield BROKEN.found(where=str(path), text=_text(message), said=problem)
+            yield KINDS["translation-broken"].found(where=str(path), text=_text(message), said=problem)
     pot, shipped = texts_in(TRANSLATIONS / "messages.pot"), TRANSLATIONS / path.name
     translated = _translated(catalogue)
     if path.stem in current().RECOVERY_LANGUAGES and path.stem != "en":
         missing = pot - translated - (_translated(read(shipped)) if shipped.is_file() else set())
         if missing:
-            yield MISSING.found(where=str(path), count=len(missing), all=len(pot), some=_some(missing))
+            yield KINDS["translation-missing"].found(
+                where=str(path), count=len(missing), all=len(pot), some=_some(missing)
+            )
     if (
         unused := translated
         - pot
         - texts_in(OF_FLASK_SECURITY / "flask_security.pot")
         - _texts_of_templates()
     ):
-        yield UNUSED.found(where=str(path), some=_some(unused))
+        yield KINDS["translation-unused"].found(where=str(path), some=_some(unused))
 
 
 def read(path: Path) -> Catalog:

@@ -1,20 +1,16 @@
-"""Checks of settings that are valid, but unwise or wrong together. `findings.toml` has the texts.
-
-Every start looks at the first part; a deployment that people rely on must pass the second, too.
-"""
+"""Checks of settings that are valid, but unwise or wrong together. `findings.toml` has the texts."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parseaddr
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
-from .checks import KINDS, Finding, Kind, Server, check, deployment_check
+from .findings import KINDS, Finding
 from .schema import Settings
 from .urls import is_loopback
 
@@ -23,26 +19,42 @@ LENGTH_ALONE = 15  # of a password that is the only factor (NIST SP 800-63B-4 §
 THREADS_MAX = 15  # of one web process: SQLAlchemy's pool holds as many connections
 TLS_MODES = ("require", "verify-ca", "verify-full")
 
-for _id, _texts in tomllib.loads(Path(__file__).with_name("findings.toml").read_text()).items():
-    Kind(_id, **_texts)
+
+@dataclass(frozen=True)
+class Server:
+    """The processes that serve pages, as far as they are known beside the settings."""
+
+    processes: int = 1
+    threads: int = 1
+    forwarded_allow_ips: str = ""
+    debug: bool = False
+    open_secrets: tuple[tuple[str, str], ...] = ()  # settings, and files of theirs that everybody can read
 
 
-@check
+def of_settings(settings: Settings) -> list[Finding]:
+    """Return the findings for every start."""
+    return [*_mail(settings), *_times(settings), *_sign_in(settings), *_other_machines(settings)]
+
+
+def of_deployment(settings: Settings, server: Server) -> list[Finding]:
+    """Return the findings for a deployment that people rely on. A demo may do more."""
+    return [*_public_site(settings, server), *_server(settings, server)]
+
+
 def _mail(settings: Settings) -> Iterator[Finding]:
     if not settings.sends_mail:
         yield KINDS["no-mail"].found()
         if not settings.RECOVERY_SUPPORT_CONTACT:
             yield KINDS["nobody-to-ask"].found()
-        return
-    sender_domain = parseaddr(settings.MAIL_DEFAULT_SENDER)[1].rpartition("@")[2]
-    if not settings.is_on_this_machine and is_loopback(sender_domain):
-        yield KINDS["sender-unreal"].found()
-    is_secure = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL or is_loopback(settings.MAIL_SERVER)
-    if settings.RECOVERY_MAIL_IN_CLEAR and not is_secure:
-        yield KINDS["relay-in-clear"].found()
+    else:
+        sender_domain = parseaddr(settings.MAIL_DEFAULT_SENDER)[1].rpartition("@")[2]
+        if not settings.is_on_this_machine and is_loopback(sender_domain):
+            yield KINDS["sender-unreal"].found()
+        is_secure = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL or is_loopback(settings.MAIL_SERVER)
+        if settings.RECOVERY_MAIL_IN_CLEAR and not is_secure:
+            yield KINDS["relay-in-clear"].found()
 
 
-@check
 def _times(settings: Settings) -> Iterator[Finding]:
     link_life = settings.SECURITY_RESET_PASSWORD_WITHIN
     if link_life < MAIL_DELAY:
@@ -55,7 +67,6 @@ def _times(settings: Settings) -> Iterator[Finding]:
         yield KINDS["alarm-too-late"].found()
 
 
-@check
 def _sign_in(settings: Settings) -> Iterator[Finding]:
     has_two_factors = settings.SECURITY_TWO_FACTOR and settings.SECURITY_TWO_FACTOR_REQUIRED
     if settings.SECURITY_PASSWORD_LENGTH_MIN < LENGTH_ALONE and not has_two_factors:
@@ -70,7 +81,6 @@ def _sign_in(settings: Settings) -> Iterator[Finding]:
         yield KINDS["old-keys"].found()
 
 
-@check
 def _other_machines(settings: Settings) -> Iterator[Finding]:
     if _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI):
         yield KINDS["database-in-clear"].found()
@@ -108,21 +118,24 @@ def _site_of(url: str) -> tuple[str, list[str]]:
     return parts.scheme, (parts.hostname or "").split(".")[-2:]
 
 
-# --- Of a deployment ---
-
-
-@deployment_check
-def _demo(settings: Settings, server: Server) -> Iterator[Finding]:
+def _public_site(settings: Settings, server: Server) -> Iterator[Finding]:
     if settings.is_on_this_machine:
         yield KINDS["url-on-this-machine"].found()
+    if settings.RECOVERY_PUBLIC_URL.startswith("https:") and not settings.RECOVERY_TRUSTED_PROXIES:
+        yield KINDS["proxies-undeclared"].found()
     if settings.RECOVERY_INBOX:
         yield KINDS["inbox-on"].found()
     if server.debug or settings.handed_on.get("TESTING"):
         yield KINDS["debug-on"].found()
+    if settings.sends_mail and not settings.RECOVERY_OPERATOR:
+        yield KINDS["no-operator"].found()
+    if settings.sends_mail and not settings.RECOVERY_SUPPORT_CONTACT:
+        yield KINDS["no-support-contact"].found()
+    if not settings.RECOVERY_SECURITY_TXT:
+        yield KINDS["no-security-txt"].found()
 
 
-@deployment_check
-def _processes(settings: Settings, server: Server) -> Iterator[Finding]:
+def _server(settings: Settings, server: Server) -> Iterator[Finding]:
     counts_apart = settings.RATELIMIT_STORAGE_URI == "memory://"
     if counts_apart and (server.processes > 1 or settings.RECOVERY_MACHINES > 1):
         yield KINDS["limits-in-memory"].found()
@@ -130,23 +143,7 @@ def _processes(settings: Settings, server: Server) -> Iterator[Finding]:
         yield KINDS["hashes-undivided"].found()
     if server.threads > THREADS_MAX:
         yield KINDS["threads-many"].found(most=THREADS_MAX)
-
-
-@deployment_check
-def _surroundings(settings: Settings, server: Server) -> Iterator[Finding]:
-    if settings.RECOVERY_PUBLIC_URL.startswith("https:") and not settings.RECOVERY_TRUSTED_PROXIES:
-        yield KINDS["proxies-undeclared"].found()
     if server.forwarded_allow_ips == "*":
         yield KINDS["forwarded-from-anybody"].found()
     for name, path in server.open_secrets:
         yield KINDS["secrets-readable"].found(where=path, setting=name, name=name, path=path)
-
-
-@deployment_check
-def _contacts(settings: Settings, _server: Server) -> Iterator[Finding]:
-    if settings.sends_mail and not settings.RECOVERY_OPERATOR:
-        yield KINDS["no-operator"].found()
-    if settings.sends_mail and not settings.RECOVERY_SUPPORT_CONTACT:
-        yield KINDS["no-support-contact"].found()
-    if not settings.RECOVERY_SECURITY_TXT:
-        yield KINDS["no-security-txt"].found()

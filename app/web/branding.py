@@ -15,7 +15,9 @@ from typing import NamedTuple
 from flask import Blueprint, Flask, Response, abort
 from flask.typing import ResponseReturnValue
 
-from ..settings.checks import Finding, Kind, check
+from ..settings import current
+from ..settings.checks import check
+from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings
 
 TEXT_CONTRAST = 4.5
@@ -57,20 +59,10 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
 
 
-ACCENT_PALE = Kind(
-    "accent-pale",
-    "warning",
-    "Text in RECOVERY_ACCENT would be too pale to be read.",
-    "Links are drawn in a darker shade of it, maybe none of your brand's (WCAG 2.2 SC 1.4.3).",
-    f"Take a darker one: with a contrast of {TEXT_CONTRAST}:1 to {LIGHT}.",
-    "RECOVERY_ACCENT",
-)
-
-
 @check
-def _accent_pale(settings: Settings) -> Iterator[Finding]:
-    if contrast(settings.RECOVERY_ACCENT, LIGHT) < TEXT_CONTRAST:
-        yield ACCENT_PALE.found()
+def _accent_pale() -> Iterator[Finding]:
+    if contrast(current().RECOVERY_ACCENT, LIGHT) < TEXT_CONTRAST:
+        yield KINDS["accent-pale"].found(contrast=TEXT_CONTRAST, page=LIGHT)
 
 
 def palette(accent: str) -> Palette:
