@@ -63,10 +63,11 @@ lock: .venv/.develops  ## compile requirements*.in again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
-bench: .venv/.develops  ## beside what people would pick instead; mails a second, many users (40 minutes)
-	$(BIN)/python bench/compare.py --out docs/bench.md --chart docs/pictures/bench.svg
-	$(BIN)/python bench/deliveries.py >> docs/bench.md
-	$(BIN)/python bench/scale.py > instance/bench/scale.md && mv instance/bench/scale.md docs/scale.md
+bench: .venv/.develops  ## beside the alternatives; messages a second, a million users: docs/performance.md (40 minutes)
+	$(BIN)/python bench/compare.py --results bench/results
+	$(BIN)/python bench/deliveries.py --results bench/results
+	$(BIN)/python bench/scale.py --results bench/results
+	$(BIN)/python bench/report.py
 
 bench-quick: .venv/.develops  ## requests, redemption and mails beside stock Flask-Security, in two minutes
 	@$(BIN)/python bench/quick.py

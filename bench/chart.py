@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).with_name("chart.svg.j2")
 
 def svg(results: Results) -> str:
     peers, everybody = report.present(results), report.present(results, FLOOR)
-    rates = {peer: report.rate(results, peer) for peer in everybody}
+    rates = {peer: report.ask(results, peer, report.HERE) for peer in everybody}
     low = math.floor(math.log10(min(rates.values())))
     high = max(math.log10(max(rates.values())), low + 1)
 
@@ -46,6 +46,6 @@ def bar(results: Results, peer: Peer, width: float) -> dict[str, Any]:
         "name": peer.short,
         "is_ours": peer.is_sparekey,
         "width": width,
-        "value": report.number(report.rate(results, peer)),
+        "value": report.number(report.ask(results, peer, report.HERE)),
         "cells": zip(COLUMNS, report.went_wrong(results, peer), strict=True),
     }

@@ -8,7 +8,6 @@ of them alike. Only ratios within one run mean anything.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sqlite3
@@ -17,7 +16,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import chart
 import databases
 import measure
 import report
@@ -40,20 +38,14 @@ def main() -> None:
     stage.prepare()
     with databases.started("SQLite") as engine:
         results = Comparison(engine, QUICK if options.quick else FULL, options.only).run()
-    (stage.KEPT / "results.json").write_text(json.dumps(results, indent=1))
-    picture = Path(os.path.relpath(options.chart, options.out.parent)).as_posix()
-    for path, text in ((options.out, report.text(results, picture)), (options.chart, chart.svg(results))):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        say(f"{path} is written")
+    report.save(options.results, "compare", results)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Sparekey beside what people would pick instead.")
     parser.add_argument("--only", nargs="*", default=[], help="modules of peers/, to try them")
     parser.add_argument("--quick", action="store_true", help="very little of everything: does it run?")
-    parser.add_argument("--out", type=Path, default=stage.KEPT / "bench.md")
-    parser.add_argument("--chart", type=Path, default=stage.KEPT / "bench.svg")
+    parser.add_argument("--results", type=Path, default=stage.KEPT, help="the folder of compare.json")
     return parser.parse_args()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from itertools import islice
+from pathlib import Path
 
 import databases
 import load
@@ -29,9 +30,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How many mails a second leave the outbox?")
     parser.add_argument("--mails", type=int, default=2000, help="in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=stage.KEPT, help="the folder of deliveries.json")
     options = parser.parse_args()
     stage.prepare()
-    rows = []
+    results = []
     for name in databases.available():
         with databases.started(name) as engine:
             filled = stage.fill(SPAREKEY_JSON, engine.create(), options.mails)
@@ -40,13 +42,10 @@ def main() -> None:
                     say(f"{name}: {threads} threads, {distance * 1000:.0f} ms")
                     mails = options.mails // FAR_SHARE if distance else options.mails
                     copies = (engine.copy(filled) for _ in range(options.rounds))
-                    rates = report.spread(rate(copy, mails, threads, distance) for copy in copies)
-                    rows.append([name, str(threads), f"{distance * 1000:.0f} ms away", rates])
-    print(
-        f"\n## Mails a second\n\n{options.mails:,} reset mails (a tenth to a relay that is far away), each to"
-        f" another account, wait in the outbox; one worker process; {options.rounds} rounds.\n"
-    )
-    print(report.table(["database", "threads", "relay", "mails/s"], rows), end="")
+                    rates = [rate(copy, mails, threads, distance) for copy in copies]
+                    case = {"database": name, "threads": threads, "relay_ms": distance * 1000}
+                    results.append({**case, "mails_per_second": rates})
+    report.save(options.results, "deliveries", results)
 
 
 def threads_to_try() -> tuple[int, ...]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import platform
 import random
 import secrets
 import statistics
@@ -31,17 +29,16 @@ import databases
 import httpx
 import load
 import measure
+import report
 import stage
 from databases import Databases
 from peer import SPAREKEY_JSON, link_in, raw
 from peers import alike
-from report import number, table
 from sink import Relay
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, insert, select
 from sqlalchemy.exc import SAWarning
 from stage import Site, say
 
-FLAT = 1.3
 DAYS = 30  # over which past recoveries are spread
 CHUNK = 10_000  # rows inserted at once
 BULK, BULK_ROUNDS = 10_000, 3  # rows purged and imported
@@ -49,16 +46,6 @@ METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"  # noqa: S105
 PASSWORD = "the new password of somebody"  # noqa: S105
 ENVIRON = {"BENCH_CHEAP_HASH": "1", "FLASK_RECOVERY_METRICS_TOKEN": METRICS_TOKEN}
 IMPORTED_HASH = "pbkdf2:sha256:600000$Yn3wU1hZ8gTq2LdK$" + "5d" * 32  # as Werkzeug writes it
-
-PAGE = """\
-# What more users cost
-
-Made by `bench/scale.py` on {cores} cores, Python {python}. With U users there are U/10 past recoveries, each
-with its link, its mails and its events, spread over the last {days} days. Sizes take turns.
-
-Milliseconds: median (p99). × is the ratio of the median to that of the smallest size; above {flat} it is
-bold. Passwords are hashed as cheaply as can be. Purging and importing are commands, whose start counts, too.
-"""
 
 Row = dict[str, Any]
 
@@ -89,9 +76,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="in which the sizes take turns")
     parser.add_argument("--each", type=int, default=30, help="requests of each kind in a round")
     parser.add_argument("--engine", choices=databases.ENGINES, help="only this one")
+    parser.add_argument("--results", type=Path, default=stage.KEPT, help="the folder of scale.json")
     options = parser.parse_args()
     stage.prepare()
-    print(PAGE.format(cores=os.cpu_count(), python=platform.python_version(), days=DAYS, flat=FLAT))
+    results = {}
     for name in [options.engine] if options.engine else databases.available():
         with databases.started(name) as engine, ExitStack() as stack:
             sizes = [start(engine, int(users), stack) for users in options.sizes.split(",")]
@@ -104,7 +92,10 @@ def main() -> None:
             for _ in range(BULK_ROUNDS):
                 for size in sizes:
                     bulk(size)
-            print(f"## {name}\n\n{page_of(sizes)}", flush=True)
+            results[name] = {
+                size.users: {step: summary(waits) for step, waits in size.took.items()} for size in sizes
+            }
+    report.save(options.results, "scale", results)
 
 
 # --- The databases ---
@@ -232,22 +223,8 @@ def bulk(size: Size) -> None:
         size.note(f"import of {BULK:,} accounts", [manage(size, "users", "import", str(path))])
 
 
-def page_of(sizes: list[Size]) -> str:
-    """Return the table of one engine. Bold: not flat."""
-    first, *others = sizes
-    head = ["", f"{first.users:,} users"]
-    rows = [[what, cell(waits)] for what, waits in first.took.items()]
-    for size in others:
-        head += [f"{size.users:,} users", "×"]
-        for row in rows:
-            waits = size.took[row[0]]
-            ratio = statistics.median(waits) / statistics.median(first.took[row[0]])
-            row += [cell(waits), f"**{ratio:.2f}**" if ratio > FLAT else f"{ratio:.2f}"]
-    return table(head, rows)
-
-
-def cell(waits: list[float]) -> str:
-    return f"{number(statistics.median(waits), 2)} ({number(load.percentile_99(waits), 2)})"
+def summary(waits: list[float]) -> dict[str, float]:
+    return {"median_ms": statistics.median(waits), "p99_ms": load.percentile_99(waits)}
 
 
 if __name__ == "__main__":
