@@ -10,7 +10,6 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-import psycopg
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import CursorResult, Delete, MetaData, Update, event, text
@@ -104,9 +103,11 @@ def _limit_waiting(_dialect: Any, _record: Any, _arguments: Any, parameters: dic
     parameters.setdefault("tcp_user_timeout", SILENCE_MS)
 
 
-def _set_up_postgresql(connection: psycopg.Connection, _record: Any) -> None:
+def _set_up_postgresql(connection: Any, _record: Any) -> None:
+    from psycopg import IsolationLevel  # loaded only where it is the driver: 7 MiB
+
     # Whatever the server's default is: who waited for a lock must see what was committed meanwhile.
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 if TYPE_CHECKING:

@@ -21,8 +21,6 @@ from flask import Flask, current_app, request
 from limits import RateLimitItem, WindowStats, parse_many
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from werkzeug.exceptions import TooManyRequests
 
 from ..settings import current
@@ -119,6 +117,9 @@ class Counts:
         self.enabled = settings.RATELIMIT_ENABLED
         self.shared: FixedWindowRateLimiter | None = None
         if (uri := settings.RATELIMIT_STORAGE_URI) != "memory://":
+            from redis.backoff import NoBackoff  # loaded only with a Redis: 12 MiB
+            from redis.retry import Retry
+
             waits = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
             options: dict[str, Any] = {**waits, "retry": Retry(NoBackoff(), 0)}
             self.shared = FixedWindowRateLimiter(storage_from_string(uri, **options))
