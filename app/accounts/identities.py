@@ -12,6 +12,7 @@ import unicodedata
 
 import bleach
 import email_validator
+import nh3  # noqa: F401  # else Flask-Security imports it in the first request with a username
 import phonenumbers
 from flask import Flask, current_app, request
 from flask_babel import gettext as _
@@ -89,6 +90,7 @@ MAPPERS = {"email": email, "username": uia_username_mapper, "us_phone_number": u
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Give Flask-Security the mappers of the configured columns, in their order."""
+    bleach.clean("")  # it imports its parser at the first use, and the first request would wait for that
     app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"] = [
         {column: {"mapper": MAPPERS[column], "case_insensitive": column in CASE_INSENSITIVE}}
         for column in settings.SECURITY_USER_IDENTITY_ATTRIBUTES
