@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import click
+import humanize
 from sqlalchemy.engine import make_url
 
 from .. import settings
@@ -21,7 +22,6 @@ from .output import Row, format_option, plain, write_fields, write_json
 
 SECRET = re.compile(r"SECRET|SALT|PASSWORD$|METRICS_TOKEN$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$|HASH_OPTIONS$")
 URIS = ("SQLALCHEMY_DATABASE_URI", "RATELIMIT_STORAGE_URI")
-UNITS = {"week": 7 * 86_400, "day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 
 @click.group()
@@ -48,7 +48,7 @@ def show(form: str) -> None:
 def diff(form: str) -> None:
     """What differs from the defaults, with its origin. Exits 1 when something is wrong."""
     reading, defaults = settings.examine(), _defaults()
-    rows: list[Row] = [
+    rows = [
         {**_row(name, reading), "default": defaults.get(name)}
         for name, value in reading.found.values.items()
         if name not in defaults or settings.normal(name, value) != settings.normal(name, defaults[name])
@@ -62,10 +62,6 @@ def diff(form: str) -> None:
     _end(reading)
 
 
-def _line(row: Row) -> str:
-    return f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}"
-
-
 @config.command()
 @click.argument("name")
 def explain(name: str) -> None:
@@ -75,18 +71,15 @@ def explain(name: str) -> None:
         value, reason = FORCED[name]
         click.echo(f"{name} can not be set.\n\nIt is {in_toml(value)}: {reason}.")
         return
-    words = name.strip("_").split("_")
-    if words == [""]:
-        raise click.UsageError("name a setting; manage.py config show lists them")
     if not reference.takes(name) and name not in flask_security_defaults():
+        words = name.split("_")
         near = [known for known in reference.entries() if all(word in known for word in words)]
         also = f"; there is {', '.join(near)}" if near else ""
         raise click.ClickException(f"{name}: {unknown(name)}{also}")
     entry = reference.entries().get(name)
     theirs = f"Flask-Security's own: {reference.FST_DOCS}" if name.startswith("SECURITY_") else "Flask's own."
-    click.echo(
-        f"{click.style(name, bold=True)}\n\n{textwrap.indent(entry.meaning if entry else theirs, '  ')}\n"
-    )
+    meaning = textwrap.indent(entry.meaning if entry else theirs, "  ")
+    click.echo(f"{click.style(name, bold=True)}\n\n{meaning}\n")
     write_fields(_facts(name, entry))
 
 
@@ -101,24 +94,26 @@ def _facts(name: str, entry: reference.Entry | None) -> Row:
     row = _row(name, reading)
     variable = f"{sources.PREFIX}{name}"
     in_file = f", or a file named in {variable}{sources.SECRET_FILE}" if SECRET.search(name) else ""
-    problems = [problem.message for problem in reading.problems if problem.name.partition(".")[0] == name]
     is_set = name in reading.found.values
     return {
         "takes": reference.takes(name) or "whatever Flask-Security takes",
         "default": in_toml(defaults[name]) if name in defaults else "none",
         "example": f"{name} = {entry.value}" if entry and entry.is_example else None,
         "now": f"{in_toml(row['value'])}, from {row['origin']}" if is_set else "not set",
-        "but": "; ".join(problems),
+        "but": "; ".join(_problems(name, reading)),
         "variable": variable + in_file,
         "see_also": ", ".join(reference.related(name)) if entry else None,
     }
 
 
+def _problems(name: str, reading: settings.Reading) -> list[str]:
+    return [problem.message for problem in reading.problems if problem.name.partition(".")[0] == name]
+
+
 def _row(name: str, reading: settings.Reading) -> Row:
     value = reading.found.values.get(name)
     # A name that is wrong may be a secret's, misspelt; a value that is wrong may hold one.
-    is_wrong = name in {problem.name.partition(".")[0] for problem in reading.problems}
-    if value and (is_wrong or SECRET.search(name)):
+    if value and (_problems(name, reading) or SECRET.search(name)):
         value = "(hidden)"
     elif value and name in URIS:
         value = _without_password(value)
@@ -132,9 +127,9 @@ def is_secret(name: str, value: Any) -> bool:
 
 
 def _without_password(uri: str) -> str:
-    """Drop the query, and what stands before @ and may be a password: with Redis all of it."""
-    user = r"(?<=://)([^@/:]*:)[^@/]*@" if not uri.startswith("redis") else r"(?<=://)()[^@/]*@"
-    return re.sub(user, r"\1***@", uri.partition("?")[0])
+    """Hide the password. Without the query, and with Redis without the user: both may be one."""
+    url = make_url(uri).set(query={})
+    return (url.set(username=None) if url.drivername.startswith("redis") else url).render_as_string()
 
 
 def _defaults() -> dict[str, Any]:
@@ -144,25 +139,20 @@ def _defaults() -> dict[str, Any]:
     return {**theirs, **sources.read({}, {}).values}
 
 
+def _line(row: Row) -> str:
+    return f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}"
+
+
 def in_toml(value: Any) -> str:
     """Return a value as it would stand in the file, for reading: TOML can not hold every value."""
     if isinstance(value, timedelta):
-        value = _in_words(value)
+        value = humanize.precisedelta(value, suppress=["months", "years"])
     if isinstance(value, dict):
         items = ", ".join(f"{key} = {in_toml(item)}" for key, item in value.items())
         return f"{{ {items} }}" if items else "{}"
     if isinstance(value, (list, tuple, set)):
         return f"[{', '.join(map(in_toml, value))}]"
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _in_words(duration: timedelta) -> str:
-    """Return a duration in the largest unit of which it is a whole number."""
-    seconds = duration.total_seconds()
-    whole = (unit for unit, length in UNITS.items() if seconds and seconds % length == 0)
-    unit = next(whole, "second")
-    number = seconds / UNITS[unit]
-    return f"{number:g} {unit}{'s' * (number != 1)}"
 
 
 def _end(reading: settings.Reading) -> None:

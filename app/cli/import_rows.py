@@ -8,10 +8,8 @@ from __future__ import annotations
 import csv
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -30,24 +28,14 @@ HINTS = {
     "username": " (SECURITY_USERNAME_ALLOWED_CHARS, RECOVERY_USERNAME_ASCII)",
     "us_phone_number": " (SECURITY_PHONE_REGION_DEFAULT)",
 }
-UnreadRow = Callable[[], Row]  # raises BadRow
 
 
 class BadRow(ValueError):
     """The reason why a row cannot be imported, for people."""
 
 
-def read(file: Path, lines: Iterator[str]) -> Iterator[tuple[int, UnreadRow]]:
+def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
     """Yield each row with its line. Raises ClickException where the rest of the file makes no sense."""
-    if file.suffix not in (".jsonl", ".ndjson", ".json"):
-        yield from _read_csv(lines)
-        return
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, partial(_from_json, line)
-
-
-def _read_csv(lines: Iterator[str]) -> Iterator[tuple[int, UnreadRow]]:
     reader = csv.reader(lines, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -57,28 +45,30 @@ def _read_csv(lines: Iterator[str]) -> Iterator[tuple[int, UnreadRow]]:
         if len(header) != len(set(header)) or "email" not in header:
             raise click.ClickException("line 1: the header needs email, and each column once")
         for fields in reader:
-            if fields:  # not an empty line
-                yield reader.line_num, partial(_from_csv, header, fields)
+            if len(fields) == len(header):
+                yield reader.line_num, dict(zip(header, fields, strict=True))
+            elif fields:  # not an empty line
+                fault = f"{len(fields)} fields, and the header has {len(header)}"
+                problems.append(f"line {reader.line_num}: {fault}")
     except csv.Error as error:
         raise click.ClickException(f"line {reader.line_num}: this is no CSV ({error})") from None
 
 
-def _from_csv(header: list[str], fields: list[str]) -> Row:
-    if len(fields) != len(header):
-        raise BadRow(f"{len(fields)} fields, and the header has {len(header)}")
-    return dict(zip(header, fields, strict=True))
-
-
-def _from_json(line: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        raise BadRow("this is no JSON") from None
-    if not isinstance(row, dict):
-        raise BadRow('give an object, such as {"email": "alice@example.com"}')
-    if unknown := [name for name in row if name not in COLUMNS]:
-        raise BadRow(f"{unknown[0]!r} is unknown; there are {', '.join(COLUMNS)}")
-    return row
+def json_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
+    """Yield each row with its line."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            problems.append(f'line {number}: this is no JSON object such as {{"email": "alice@example.com"}}')
+        elif unknown := [name for name in row if name not in COLUMNS]:
+            problems.append(f"line {number}: {unknown[0]!r} is unknown; there are {', '.join(COLUMNS)}")
+        else:
+            yield number, row
 
 
 def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
@@ -86,10 +76,13 @@ def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
     values = {name: _text(name, row.get(name)) for name in COLUMNS}
     if not values["email"]:
         raise BadRow("email: needed")
+    is_active = values["active"].lower()
+    if is_active not in (*YES, *NO):
+        raise BadRow("active: give yes or no")
     return {
         **{kind: _identity(kind, values[kind]) for kind in IDENTITIES},
         "password": _password(values["password_hash"], is_stock, reset_unknown),
-        "active": _yes_or_no(values["active"].lower()),
+        "active": is_active in YES,
         "confirmed_at": _moment(values["confirmed_at"]),
         "language": _language(values["language"]),
         "fs_uniquifier": uuid.uuid4().hex,
@@ -101,9 +94,9 @@ def _text(name: str, value: Any) -> str:
         value = str(value)
     if value is not None and not isinstance(value, str):
         raise BadRow(f"{name}: give text")
-    if len(value or "") > VALUE_MAX:
-        raise BadRow(f"{name}: longer than {VALUE_MAX} characters")
     text = (value or "").strip()
+    if len(text) > VALUE_MAX:
+        raise BadRow(f"{name}: longer than {VALUE_MAX} characters")
     if not text.isprintable():
         is_utf8 = not any("\ud800" <= character <= "\udfff" for character in text)
         raise BadRow(f"{name}: {'it holds control characters' if is_utf8 else 'this is not UTF-8'}")
@@ -129,12 +122,6 @@ def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
         raise BadRow("password_hash: none of Flask-Security's, or cut off")
     formats = ", ".join(name for name in imported_hashes.FORMATS if name != imported_hashes.STOCK)
     raise BadRow(f"password_hash: of no known format ({formats}), or cut off")
-
-
-def _yes_or_no(word: str) -> bool:
-    if word not in (*YES, *NO):
-        raise BadRow("active: give yes or no")
-    return word in YES
 
 
 def _moment(value: str) -> datetime | None:

@@ -20,12 +20,12 @@ from ..accounts import imported_hashes
 from ..accounts.models import User
 from ..db.engine import db
 from ..settings.types import IDENTITIES
-from . import import_rows
-from .import_rows import BadRow
+from .import_rows import BadRow, as_account, csv_rows, json_rows
 from .output import KIND_NAMES, Row
 
 BATCH = 1_000  # rows at once
 SHOWN_MAX = 100  # bad rows; the others are counted
+JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 
 @click.command("import")
@@ -58,9 +58,7 @@ def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, rese
         good += len(fresh)
         passwords = (account["password"] for account in fresh)
         to_reset += sum(not imported_hashes.source_of(stored) for stored in passwords if stored)
-        if dry_run or (problems and not skip_bad):
-            db.session.rollback()  # because no transaction is needed to read on
-        elif fresh:
+        if fresh and not dry_run and (skip_bad or not problems):
             _insert(fresh)
     for problem in problems[:SHOWN_MAX]:
         click.echo(problem, err=True)
@@ -85,10 +83,11 @@ def _accounts(
     # Bytes that are not UTF-8 become surrogates, which are refused with their line and column.
     text = file.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
     bar = click.progressbar(text, label="Looking at it", file=sys.stderr, hidden=not sys.stderr.isatty())
+    rows = json_rows if file.suffix in JSON_LINES else csv_rows
     with text, bar as lines:
-        for line, read in import_rows.read(file, iter(lines)):
+        for line, row in rows(iter(lines), problems):
             try:
-                account = import_rows.as_account(read(), is_stock=is_stock, reset_unknown=reset_unknown)
+                account = as_account(row, is_stock=is_stock, reset_unknown=reset_unknown)
                 for kind in IDENTITIES:
                     if account[kind] and (other := lines_of.setdefault((kind, account[kind]), line)) != line:
                         raise BadRow(f"the same {KIND_NAMES[kind]} as in line {other}")
@@ -99,26 +98,21 @@ def _accounts(
 
 def _without_taken(batch: list[tuple[int, Row]], problems: list[str]) -> list[Row]:
     """Return the accounts whose identities no account in the database has; note the others' problem."""
-    taken = {kind: _taken(kind, [account for _, account in batch]) for kind in IDENTITIES}
-    fresh = []
-    for line, account in batch:
-        if clash := next((kind for kind in IDENTITIES if taken[kind] & _spellings(account[kind])), None):
-            problems.append(f"line {line}: there is an account with this {KIND_NAMES[clash]} already")
-        else:
-            fresh.append(account)
-    return fresh
+    clashes: dict[int, str] = {}  # kinds by line
+    for kind in IDENTITIES:
+        spellings = {spelling for _, account in batch for spelling in _spellings(account[kind])}
+        column = getattr(User, kind)
+        stored = column if kind == "us_phone_number" else func.lower(column)
+        taken = set(db.session.scalars(select(stored).where(stored.in_(spellings))))
+        clashes |= {line: kind for line, account in batch if taken & _spellings(account[kind])}
+    for line, kind in clashes.items():
+        problems.append(f"line {line}: there is an account with this {KIND_NAMES[kind]} already")
+    return [account for line, account in batch if line not in clashes]
 
 
-def _taken(kind: str, accounts: list[Row]) -> set[str]:
-    spellings = {spelling for account in accounts for spelling in _spellings(account[kind])}
-    column = getattr(User, kind)
-    stored = column if kind == "us_phone_number" else func.lower(column)
-    return set(db.session.scalars(select(stored).where(stored.in_(spellings))))
-
-
-def _spellings(form: str | None) -> set[str]:
+def _spellings(identity: str | None) -> set[str]:
     """Return an identity as databases lower it: SQLite folds ASCII only, PostgreSQL all letters."""
-    return {form, form.lower()} if form else set()
+    return {identity, identity.lower()} if identity else set()
 
 
 def _insert(accounts: list[Row]) -> None:
