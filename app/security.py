@@ -48,7 +48,7 @@ SHA_256 = {"digest_method": hashlib.sha256}  # SHA-1, the default, is not for ne
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    for kind, texts in {**SAID, "error": {**SAID["error"], **passwords.MESSAGES}}.items():
+    for kind, texts in SAID.items():
         app.config.update({f"SECURITY_MSG_{name}": (text, kind) for name, text in texts.items()})
     app.config.update(flask_security_mails.subjects(settings))
     sessions.init_app(app)

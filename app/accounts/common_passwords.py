@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 
 EXTRA_MAX = 4  # characters before or after a word that make no other word of it
@@ -33,58 +33,46 @@ _FROM_LETTER_TO_LETTER = re.compile(r"[a-z](?:.*[a-z])?", re.DOTALL)
 
 def is_common(password: str) -> bool:
     """True if it is listed, runs along the keyboard, repeats itself, or is a simple variant of that."""
-    return _is_made_of(password, _listed())
+    return any(_is_simple(form, _listed()) for form in _forms(password))
 
 
 def is_about(password: str, words: Iterable[str]) -> bool:
     """True if it is one of these words (names, addresses), or a simple variant of one."""
-    known = frozenset(form for word in words for form in _forms_of_word(word))
-    return bool(known) and _is_made_of(password, known)
+    known: set[str] = set()
+    for word in map(_plain, words):
+        known.update((word, _joined(word), *re.split(r"\W+", word)))  # an address is a name and a place
+    known = {word for word in known if len(word) > UNIT_MAX}
+    return any(_is_simple(form, known) for form in _forms(password))
 
 
 @cache  # loading takes a third of a second and some megabytes, only where a password is set
-def _listed() -> frozenset[str]:
+def _listed() -> Set[str]:
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
     return frozenset((*FREQUENCY_LISTS["passwords"], *FREQUENCY_LISTS["english_wikipedia"]))
 
 
-def _forms_of_word(word: str) -> Iterator[str]:
-    """Yield the word and its parts, because an address is a name and a place."""
-    whole = _plain(word)
-    parts = (whole, _joined(whole), *re.split(r"[^\w]+", whole))
-    return (part for part in parts if len(part) > UNIT_MAX)
+def _forms(password: str) -> Iterator[str]:
+    """Yield the letters and digits of the password, and those that its signs look like."""
+    for form in (_plain(password), _plain(password).translate(_LOOKS_LIKE)):
+        joined = _joined(form)
+        yield joined if 2 * len(joined) >= len(form) else form  # mostly signs
 
 
-def _is_made_of(password: str, words: frozenset[str]) -> bool:
-    whole = _plain(password)
-    forms = {whole, whole.translate(_LOOKS_LIKE)}
-    forms |= {_joined(form) for form in forms if 2 * len(_joined(form)) >= len(form)}  # not mostly signs
-    return any(_is_simple(form, words) for form in forms)
-
-
-def _is_simple(text: str, words: frozenset[str]) -> bool:
+def _is_simple(text: str, words: Set[str]) -> bool:
+    """True if the text repeats a short piece or a known word, maybe with a little around it."""
     unit = _unit(text)
     if len(unit) <= UNIT_MAX or _is_known(unit, words):
         return True
     word = _FROM_LETTER_TO_LETTER.search(unit)
     if word is None or not _is_known(_unit(word[0]), words):
         return False
-    return all(_adds_little(extra, words) for extra in (unit[: word.start()], unit[word.end() :]))
+    extras = map(_unit, (unit[: word.start()], unit[word.end() :]))
+    return all(len(extra) <= EXTRA_MAX or _is_known(extra, words) for extra in extras)
 
 
-def _is_known(text: str, words: frozenset[str]) -> bool:
-    return text in words or _is_run(text)
-
-
-def _adds_little(extra: str, words: frozenset[str]) -> bool:
-    unit = _unit(_joined(extra))
-    signs = set(extra) - set(unit)
-    return (len(unit) <= EXTRA_MAX and len(signs) <= EXTRA_MAX) or _is_known(unit, words)
-
-
-def _is_run(text: str) -> bool:
-    return len(text) >= RUN_MIN and any(text in run for run in _RUNS)
+def _is_known(text: str, words: Set[str]) -> bool:
+    return text in words or (len(text) >= RUN_MIN and any(text in run for run in _RUNS))
 
 
 def _unit(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from flask import request
@@ -11,7 +10,7 @@ from flask_babel import lazy_gettext as _l
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, NextFormMixin
 from flask_security.proxies import _security
-from flask_security.utils import get_message, hash_password, verify_password
+from flask_security.utils import get_message, hash_password
 from sqlalchemy import func, literal, select
 from wtforms import BooleanField, PasswordField, StringField, SubmitField
 
@@ -20,7 +19,7 @@ from ..db.engine import db
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
 from ..web.responses import Refusal
-from .hashing import verify_nothing
+from .hashing import password_matches
 from .identities import CASE_INSENSITIVE, IDENTITY_LABEL, canonical, known_as, posted_identity
 from .limits import SIGNING_IN, by_identity
 from .models import User
@@ -68,7 +67,7 @@ class SignInForm(Form, NextFormMixin):
 def _authenticate(identity: str, password: str) -> tuple[int | None, User | None]:
     """Return the number of the account that has the identity, and the account if it may sign in."""
     number, stored = credentials(identity, User.password)
-    if not verified(password, stored):
+    if not password_matches(password, stored):
         return number, None
     user = db.session.get(User, number)
     if user is None or user.password != stored:  # a reset was faster
@@ -98,15 +97,6 @@ def credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
     always_one_row = select(literal(1)).subquery("one_row").outerjoin(User, is_it)
     *values, found = db.session.execute(select(User.id, *secrets, stored).select_from(always_one_row)).one()
     return tuple(values) if canonical(column, found or form) == form else (None,) * len(values)
-
-
-def verified(password: str, stored: str | None) -> bool:
-    """True if the password has this hash. One verification, even where there is no account or hash."""
-    with suppress(ValueError, RuntimeError):  # a stored hash of no scheme that we can read
-        if stored:
-            return bool(verify_password(password, stored))
-    verify_nothing(password)
-    return False
 
 
 limit("security.login", SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", by_identity)

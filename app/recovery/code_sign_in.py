@@ -23,11 +23,12 @@ from wtforms import PasswordField, RadioField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Optional
 
+from ..accounts.hashing import password_matches
 from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.limits import ASKING, SIGNING_IN, by_identity, may_try_code
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code
-from ..accounts.sign_in import credentials, may_come_in, verified
+from ..accounts.sign_in import credentials, may_come_in
 from ..db import audit
 from ..db.engine import db
 from ..mail import composing, outbox
@@ -81,7 +82,7 @@ def _who(identity: str, passcode: str) -> tuple[int | None, User | None, str]:
     it is, and whatever the one before said."""
     number, stored, codes = credentials(identity, User.password, User.us_totp_secrets)
     secrets = json.loads(codes or "{}")
-    proofs = {"password": verified(_security.password_util.normalize(passcode), stored)}
+    proofs = {"password": password_matches(_security.password_util.normalize(passcode), stored)}
     may_be_code = is_code(passcode) and may_try_code(number, identity)
     for method in current().SECURITY_US_ENABLED_METHODS:
         if method != "password":

@@ -8,6 +8,26 @@ from .i18n import N_
 
 MESSAGES = {
     "GENERIC_AUTHN_FAILED": N_("That did not match. Check what you typed and try again."),
+    "PASSWORD_INVALID_LENGTH": N_("Use at least %(length)s characters. A few words in a row do well."),
+    "PASSWORD_TOO_LONG": N_("Use at most %(length)s characters."),
+    "PASSWORD_NOT_TEXT": N_("This holds a character that no keyboard makes. Please type the password."),
+    "PASSWORD_COMMON": N_(
+        "This is one of the first passwords that anybody would try. "
+        "Take a few words that have nothing to do with each other."
+    ),
+    "PASSWORD_ABOUT_YOU": N_(
+        "This is too close to your name, your address or the name of this site. "
+        "Take a few words that have nothing to do with them."
+    ),
+    "PASSWORD_BREACHED": N_(
+        "This password was in a data breach of some site, so it is on the lists of those who guess. "
+        "Take one that you use nowhere else."
+    ),
+    "PASSWORD_UNCHECKED": N_(
+        "We can not find out right now whether this password was in a data breach. "
+        "Nothing was changed. Please try again in a minute."
+    ),
+    "PASSWORD_IS_THE_SAME": N_("The new password must be another one than the current."),
     "RETYPE_PASSWORD_MISMATCH": N_("The two passwords are not the same."),
     "PASSWORD_NOT_PROVIDED": N_("Type a password."),
     "INVALID_PASSWORD": N_("That is not your current password."),
