@@ -134,9 +134,6 @@ class Mailbox:
         session.host_name = hostname
         return responses
 
-    async def handle_NOOP(self, _server: Any, _session: Any, _envelope: Any, _argument: str) -> str:
-        return self.refuse.pop("NOOP", "250 OK")
-
     async def handle_RSET(self, _server: Any, _session: Any, _envelope: Any) -> str:
         return self.refuse.get("RSET", "250 OK")
 

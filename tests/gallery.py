@@ -178,6 +178,6 @@ def _in_the_inbox(letter: Mail) -> dict[str, Any]:
         "sender": "no-reply@example.com",
         "recipient": letter.recipient,
         "at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),
-        "text": letter.text,
+        "text": letter.body,
         "html": letter.html,
     }

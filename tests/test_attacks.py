@@ -287,15 +287,15 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.ask()
-    deliver = delivery.deliver
+    attempt = worker.attempt
 
-    def lose_the_lease(message: OutboxMessage, relay: Any, deadline: float) -> None:
-        monkeypatch.setattr(delivery, "deliver", deliver)
+    def lose_the_lease(message: OutboxMessage, relay: Any, deadline: float) -> tuple[str, str]:
+        monkeypatch.setattr(worker, "attempt", attempt)
         site.change(OutboxMessage, due_at=datetime(2020, 1, 1))
         in_another_thread(site.work)
-        raise delivery.Undeliverable("too late")
+        return "dropped", "too late"
 
-    monkeypatch.setattr(delivery, "deliver", lose_the_lease)
+    monkeypatch.setattr(worker, "attempt", lose_the_lease)
     site.work()
     assert site.events() == ["requested", "mail_sent"]
     assert site.messages()[0]["state"] == "sent"
@@ -494,15 +494,15 @@ def test_a_traceback_in_the_log_holds_no_address(site: Site, caplog: pytest.LogC
 def test_a_database_that_fails_after_the_relay_accepted_costs_no_second_mail(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle, failures = outbox.settle, [1, 2, 3]
+    release, failures = outbox.release, [1, 2, 3]
 
     def fail_at_first(*how: Any) -> bool:
         if failures:
             failures.pop()
             raise OperationalError("UPDATE", {}, Exception("the server closed the connection"))
-        return settle(*how)
+        return release(*how)
 
-    monkeypatch.setattr(outbox, "settle", fail_at_first)
+    monkeypatch.setattr(outbox, "release", fail_at_first)
     monkeypatch.setattr(worker, "WRITE_SECONDS", 0.05)
     site.ask()
     site.work()

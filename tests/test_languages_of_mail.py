@@ -19,8 +19,8 @@ from app.accounts.models import User
 from app.db import sealed as seals
 from app.db.engine import db
 from app.mail import composing
-from app.mail import operator as operator_mail
 from app.pages import samples
+from app.recovery import not_me
 from app.web import i18n
 
 GERMAN = {
@@ -174,7 +174,7 @@ def test_the_operator_reads_the_default_language(speaks: Callable[..., Site]) ->
     site = speaks(RECOVERY_OPERATOR="op@example.com", BABEL_DEFAULT_LOCALE="de")
     with site.app.test_request_context(headers={"Accept-Language": "fr"}):
         assert i18n.spoken().name == "fr"
-        operator_mail.tell("Somebody says that a change of their account was not theirs.")
+        not_me.alert_operator(1)
         db.session.commit()
     site.work()
     mail = site.mailbox.mails[-1]
@@ -238,11 +238,11 @@ def sent() -> dict[str, composing.Mail]:
 
 def test_no_line_of_text_is_long_and_every_sentence_begins_large(sent: dict[str, composing.Mail]) -> None:
     for name, letter in sent.items():
-        assert letter.text.startswith("Hello,\n\n"), name
-        assert "\n\n\n" not in letter.text, name
-        for line in letter.text.splitlines():
+        assert letter.body.startswith("Hello,\n\n"), name
+        assert "\n\n\n" not in letter.body, name
+        for line in letter.body.splitlines():
             assert len(line) <= composing.COLUMNS_MAX or "://" in line, (name, line)
-        for paragraph in letter.text.split("\n\n")[1:]:
+        for paragraph in letter.body.split("\n\n")[1:]:
             assert paragraph[0].isupper() or paragraph.split()[0] in letter.html, (name, paragraph)
 
 
@@ -275,7 +275,7 @@ def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, composing.M
         buttons = re.findall(r'<td class="press[^>]*><a href="([^"]+)"', letter.html)
         bare = re.findall(r'<p class="bare"[^>]*>[^<]+<br>\s*<a href="([^"]+)"[^>]*>([^<]+)</a>', letter.html)
         assert bare == [(url, url) for url in buttons], name
-        assert all(url in letter.text for url in buttons), name
+        assert all(url in letter.body for url in buttons), name
         assert len(buttons) <= 1, name
         seen += len(buttons)
     assert seen >= 8

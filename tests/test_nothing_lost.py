@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
+from select import select
 from typing import Any
 
 import flask_migrate
@@ -334,14 +335,14 @@ def test_sqlite_is_for_one_machine(database: Any) -> None:
 def test_an_account_that_is_deleted_while_its_mail_goes_out(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle = outbox.settle
+    release = outbox.release
 
     def delete_first(message: Any, *how: Any) -> bool:
         db.session.execute(delete(User).where(User.id == message.user_id))
         db.session.commit()
-        return settle(message, *how)
+        return release(message, *how)
 
-    monkeypatch.setattr(outbox, "settle", delete_first)
+    monkeypatch.setattr(outbox, "release", delete_first)
     site.ask()
     site.work()
     [message] = site.messages()
@@ -352,13 +353,14 @@ def test_a_relay_that_hangs_up_between_two_mails_costs_no_attempt(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is found out when the second was claimed already: that one goes back as it was."""
-    monkeypatch.setattr("app.mail.smtp.EmailBackend._still_stands", lambda _: False)
     site.ask("alice")
     site.ask("bob")
     with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
         relay.open()
         message = outbox.claim()
         assert message is not None
+        site.mailbox.hang_up()
+        assert select([relay.connection.sock], [], [], 5)[0]
         monkeypatch.setattr(relay, "port", free_port())
         with pytest.raises(MailHeld):
             worker.work_on(message, relay, threading.Event(), time.monotonic() + 60)
@@ -490,14 +492,14 @@ def test_what_a_relay_says_can_always_be_written_down(site: Site, monkeypatch: p
 def test_what_can_never_be_written_down_stops_nobody_else(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settle = outbox.settle
+    release = outbox.release
 
     def fail_for_alice(message: Any, *how: Any) -> bool:
         if message.id == 1:
             raise DataError("UPDATE", {}, Exception("can not be stored"))
-        return settle(message, *how)
+        return release(message, *how)
 
-    monkeypatch.setattr(outbox, "settle", fail_for_alice)
+    monkeypatch.setattr(outbox, "release", fail_for_alice)
     monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
     site.ask("alice")
     site.ask("bob")

@@ -51,9 +51,7 @@ def test_every_attempt_carries_the_same_link_and_message_id(site: Site) -> None:
         claimed = outbox.claim()
         assert claimed is not None
         with closing(delivery.mailman.get_connection()) as relay:
-            delivery.deliver(
-                claimed, relay, time.monotonic() + 60
-            )  # and the worker dies before it can say so
+            worker.attempt(claimed, relay, time.monotonic() + 60)  # and the worker dies before it can say so
         db.session.rollback()
     assert site.work() == 0  # the lease still runs
     make_due(site)
@@ -166,7 +164,7 @@ def test_a_lost_lease_settles_nothing(site: Site) -> None:
     make_due(site)
     with site.app.app_context():
         assert outbox.claim() is not None
-        assert not outbox.settle(first, "given_up", "too late")
+        assert not outbox.release(first, "given_up", "too late")
         db.session.commit()
     assert site.messages()[0]["state"] == "waiting"
 

@@ -107,6 +107,15 @@ def test_starttls_with_a_login(site_behind: Any, authority: trustme.CA) -> None:
         site_behind(box, **login).new_link()
 
 
+def test_a_batch_over_tls_goes_over_one_connection(site_behind: Any, authority: trustme.CA) -> None:
+    with relay(Implicit, tls=certificate(authority)) as box:
+        site = site_behind(box, MAIL_USE_SSL=True)
+        for identity in ("alice", "bob"):
+            site.ask(identity)
+        site.work()
+        assert (len(box.mails), box.connections) == (2, 1)
+
+
 @pytest.mark.requirement("R23")
 def test_tls_from_the_start(site_behind: Any, authority: trustme.CA) -> None:
     with relay(Implicit, tls=certificate(authority)) as box:
@@ -229,19 +238,7 @@ def test_a_batch_goes_over_one_connection(site: Site) -> None:
     assert site.mailbox.connections == 1
 
 
-def test_a_connection_that_broke_meanwhile_is_made_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.mail.smtp.MOMENT_SECONDS", 0)
-    site.ask("alice")
-    site.ask("bob")
-    site.mailbox.refuse["NOOP"] = "421 closing"
-    site.work()
-    assert len(site.mailbox.mails) == 2
-    assert site.mailbox.connections == 2
-
-
 def test_a_relay_that_has_hung_up_a_moment_ago_costs_no_attempt(site: Site) -> None:
-    """It is not asked whether it is still there, as it was heard just now."""
-    site.mailbox.refuse["NOOP"] = "421 closing"
     site.ask("alice")
     site.ask("bob")
     with site.app.app_context(), closing(mailman.get_connection()) as relay:

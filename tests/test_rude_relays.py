@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -225,18 +225,6 @@ def test_each_attempt_is_one_line_in_the_log(site: Site, caplog: pytest.LogCaptu
         f"mail=1 id={name} kind=reset_instructions attempt=1 fate=retried"
         ' cause="the relay said 451 \\"later\\" for [address]"'
     )
-
-
-def test_a_reply_to_noop_without_end_costs_a_timeout(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.mail.smtp.MOMENT_SECONDS", 0)
-    with dripping(at=b"NOOP") as port:
-        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.3 seconds")
-        site.ask()
-        began = time.monotonic()
-        with site.app.app_context(), suppress(MailHeld):
-            worker.work_until_done()
-        assert time.monotonic() - began < 10
-    assert site.messages()[0]["state"] == "waiting"
 
 
 @pytest.mark.parametrize("reply", ["502 not here", "421 closing"])

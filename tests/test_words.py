@@ -342,7 +342,7 @@ def test_nothing_is_said_that_can_not_be_translated(marked: str, monkeypatch: py
     for name, letter in gallery.mails_in("eo").items():
         shown |= {
             f"mail {name}": letter.html,
-            f"text {name}": f"<p>{letter.text}</p>",
+            f"text {name}": f"<p>{letter.body}</p>",
             f"subject {name}": letter.subject,
         }
     bare = {}

@@ -16,9 +16,8 @@ from app.accounts.models import User
 from app.cli.mail import DARK
 from app.db.engine import db
 from app.mail import composing
-from app.mail import operator as operator_mail
 from app.pages import samples
-from app.recovery import notices
+from app.recovery import not_me, notices
 
 EMAIL = "security/email/"
 
@@ -200,7 +199,7 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
     site.work()
     with site.app.app_context():
         user = db.session.query(User).filter_by(username="alice").one()
-        operator_mail.tell("Something", user_id=user.id)
+        not_me.alert_operator(user.id)
         with site.app.test_request_context():
             notices.on_address_changed(site.app, user, "old@example.com")
             db.session.commit()

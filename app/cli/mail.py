@@ -98,7 +98,7 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
 
 def _send(test: composing.Mail) -> None:
     with closing(mailman.get_connection()) as connection:
-        connection.open()
+        connection.deadline = time.monotonic() + current().sending_time.total_seconds()
         connection.send_messages([test])
 
 

@@ -18,33 +18,6 @@ from ..settings import current
 from .outbox import OutboxMessage
 
 DAY_SECONDS = 86_400
-
-
-def why_no_other(kind: str, user: User, pause: float = math.inf) -> str | None:
-    """The same for mail that holds no reset link, counted by its kind.
-
-    `pause`: the longest cool-down that makes sense for it, in seconds.
-    """
-    settings = current()
-    cooldown = min(pause, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())
-    # On PostgreSQL two workers with two requests of one account take turns here.
-    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
-    since, lately, until = (
-        select(utcnow(at)).scalar_subquery()
-        for at in (-max(DAY_SECONDS, cooldown), -cooldown, CLOCK_SLACK_SECONDS)
-    )
-    sent = (OutboxMessage.user_id == user.id, OutboxMessage.settled_at.between(since, until))
-    of_kind = (OutboxMessage.kind == kind, OutboxMessage.state == "sent")
-    recent, today = db.session.execute(
-        select(func.count().filter(OutboxMessage.settled_at > lately), func.count()).where(*sent, *of_kind)
-    ).one()
-    if recent:
-        return "such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
-    if today >= settings.RECOVERY_MAIL_DAILY_CAP:
-        return "the account had its mails of this kind for today (RECOVERY_MAIL_DAILY_CAP)"
-    return None
-
-
 _quotas: list[Callable[[], bool]] = []
 
 
@@ -57,3 +30,28 @@ def quota(is_exhausted: Callable[[], bool]) -> Callable[[], bool]:
 def is_spent() -> bool:
     """True while any quota for all mail is exhausted."""
     return any(is_exhausted() for is_exhausted in _quotas)
+
+
+def why_no_other(kind: str, user: User, pause: float = math.inf) -> str | None:
+    """Return why an account may have no other mail of a kind now; None if it may. For mail without a link.
+
+    `pause`: the longest cool-down that makes sense for it, in seconds.
+    """
+    settings = current()
+    cooldown = min(pause, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())
+    # On PostgreSQL two workers with two requests of one account take turns here.
+    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
+    settled_at = OutboxMessage.settled_at
+    sent = (OutboxMessage.user_id == user.id, OutboxMessage.kind == kind, OutboxMessage.state == "sent")
+    # The clock as a subquery is asked once, so that an index helps.
+    since, lately, until = (
+        select(utcnow(at)).scalar_subquery()
+        for at in (-max(DAY_SECONDS, cooldown), -cooldown, CLOCK_SLACK_SECONDS)
+    )
+    counts = select(func.count().filter(settled_at > lately), func.count())
+    recent, today = db.session.execute(counts.where(*sent, settled_at.between(since, until))).one()
+    if recent:
+        return "such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
+    if today >= settings.RECOVERY_MAIL_DAILY_CAP:
+        return "the account had its mails of this kind for today (RECOVERY_MAIL_DAILY_CAP)"
+    return None

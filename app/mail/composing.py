@@ -1,18 +1,17 @@
 """Composes a mail: three templates, in the language of the reader, become one message of Flask-Mailman's.
 
-A kind of message has one composer, registered with `@composer("kind")`.
+A new mail is three templates (.subject.txt, .txt, .html) and one function with `@composer("kind")`.
 """
 
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from email import policy
 from email.header import Header
 from email.utils import formataddr, parseaddr
 from functools import cache
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
 import idna
@@ -34,9 +33,26 @@ COLUMNS_MAX = 72
 ENCODED_WORD_MAX = 75  # RFC 2047 §2
 # RFC 6532, for an address that needs it. The other headers are encoded already; refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
-ENDINGS = (".subject.txt", ".txt", ".html")
 Compose = Callable[["OutboxMessage"], "Mail"]
 OnSettled = Callable[["OutboxMessage", str], None]
+
+COMPOSERS: dict[str, Compose] = {}  # by kind of message
+ON_SETTLED: dict[str, OnSettled] = {}
+
+
+def composer(kind: str, on_settled: OnSettled | None = None) -> Callable[[Compose], Compose]:
+    """Register the composer of a kind of message. It raises Undeliverable for one that must not be sent.
+
+    `on_settled` is called with the final state, in the transaction that writes it.
+    """
+
+    def register(compose: Compose) -> Compose:
+        COMPOSERS[kind] = compose
+        if on_settled:
+            ON_SETTLED[kind] = on_settled
+        return compose
+
+    return register
 
 
 class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has no types
@@ -45,20 +61,11 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
     subject: str
     encoding = utf8_charset_qp  # some relays break mail with eight bits or long lines
 
-    def __init__(self, recipient: str, **parts: Any) -> None:
+    def __init__(self, recipient: str, html: str, **parts: Any) -> None:
+        self.recipient, self.html = recipient, html
         # Flask-Mailman would write an encoded word into an address, which RFC 2047 §5 forbids.
-        super().__init__(to=[recipient.encode("ascii", "replace").decode()], **parts)
-        self.recipient = recipient
-
-    @property
-    def text(self) -> str:
-        """Return the part in plain text."""
-        return str(self.body)
-
-    @property
-    def html(self) -> str:
-        """Return the HTML alternative, or nothing."""
-        return self.alternatives[0][0] if self.alternatives else ""
+        header = recipient.encode("ascii", "replace").decode()
+        super().__init__(to=[header], alternatives=[(html, "text/html")] if html else [], **parts)
 
     def message(self) -> Any:
         """Return the MIME message."""
@@ -72,33 +79,13 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
         return message
 
 
-@dataclass(frozen=True)
-class Composer:
-    """How one kind of message becomes a mail."""
-
-    compose: Compose  # raises Undeliverable for a message that must not be sent
-    on_settled: OnSettled | None = None  # called with the final state, in the transaction that writes it
-
-
-COMPOSERS: dict[str, Composer] = {}  # by kind of message
-
-
-def composer(kind: str, on_settled: OnSettled | None = None) -> Callable[[Compose], Compose]:
-    """Register the decorated function as the composer of a kind of message."""
-
-    def register(compose: Compose) -> Compose:
-        COMPOSERS[kind] = Composer(compose, on_settled)
-        return compose
-
-    return register
-
-
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """Render the three templates of a mail in the language of its reader, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
     with i18n.speaking(language_of(user, message.content.get("language"))):
         subject, text, html = (
-            render_template(f"security/email/{template}{ending}", **context) for ending in ENDINGS
+            render_template(f"security/email/{template}{ending}", **context)
+            for ending in (".subject.txt", ".txt", ".html")
         )
     return compose(recipient, subject, text, html, message.message_id)
 
@@ -120,12 +107,12 @@ def compose(recipient: str, subject: str, text: str, html: str, message_id: str)
     encoded_name = Header(name, maxlinelen=ENCODED_WORD_MAX, header_name="From").encode(linesep="")
     return Mail(
         recipient,
+        _inliner().inline(html) if html.strip() else "",
         subject=subject.strip(),
         body=wrapped(text),
         from_email=formataddr((encoded_name, in_ascii(address))),
         # RFC 3834 §5: no out-of-office reply comes back.
         headers={"Message-ID": message_id, "Auto-Submitted": "auto-generated"},
-        alternatives=[(_inliner().inline(html), "text/html")] if html.strip() else [],
     )
 
 
@@ -142,21 +129,13 @@ def _inliner() -> CSSInliner:
 
 def wrapped(text: str) -> str:
     """Wrap text at blanks to 72 columns, because some mail programs do not wrap. List items hang."""
-    lines = [_wrapped_line(line) for line in re.sub(r"\n(\s*\n)+", "\n\n", text.strip()).split("\n")]
+    wrapper = TextWrapper(COLUMNS_MAX, break_long_words=False, break_on_hyphens=False)
+    lines = []
+    for line in re.sub(r"\n(\s*\n)+", "\n\n", text.strip()).split("\n"):
+        indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # it always matches
+        wrapper.subsequent_indent = " " * len(indent)
+        lines.append(wrapper.fill(line))
     return "\n".join(lines) + "\n" if text.strip() else ""
-
-
-def _wrapped_line(line: str) -> str:
-    if len(line) <= COLUMNS_MAX and "\t" not in line:
-        return line.rstrip()
-    indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # it always matches
-    return textwrap.fill(
-        line,
-        COLUMNS_MAX,
-        subsequent_indent=" " * len(indent),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def in_ascii(address: str) -> str:

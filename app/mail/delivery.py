@@ -1,40 +1,41 @@
-"""Delivery: from a claimed message to the mail server's "accepted".
-
-A new mail is three templates (.subject.txt, .txt, .html) and one function with `@composer("kind")`.
-"""
+"""Mail backends of Flask-Mailman's: the relay, or a folder on this machine (RECOVERY_INBOX)."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from flask import Flask
-from flask_mailman import Mail
+from flask import Flask, current_app
+from flask_mailman import EmailMessage, Mail
 from flask_mailman.backends.base import BaseEmailBackend
 
-from ..db.engine import db
 from ..settings.schema import Settings
-from . import composing
-from .outbox import OutboxMessage
 
 mailman = Mail()
 
 
+class Inbox(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
+    """Keeps each mail as a file. Flask-Mailman's own file backend appends all mails to one log."""
+
+    connection = None
+
+    def send_messages(self, email_messages: list[EmailMessage]) -> int:
+        """Return the number of mails written. A file is never seen half written."""
+        folder = inbox_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for message in email_messages:
+            draft = folder / f"{time.time_ns()}.part"
+            draft.write_bytes(message.message().as_bytes())
+            draft.rename(draft.with_suffix(".eml"))
+        return len(email_messages)
+
+
+def inbox_folder() -> Path:
+    """Return the folder of the kept mails."""
+    return Path(current_app.instance_path) / "inbox"
+
+
 def init_app(app: Flask, settings: Settings) -> None:
-    # Flask-Mailman's own backend accepts any certificate on STARTTLS.
-    app.config["MAIL_BACKEND"] = "app.mail.files" if settings.RECOVERY_INBOX else "app.mail.smtp"
+    # Flask-Mailman's own SMTP backend accepts any certificate on STARTTLS.
+    app.config["MAIL_BACKEND"] = Inbox if settings.RECOVERY_INBOX else "app.mail.smtp"
     mailman.init_app(app)
-
-
-def deliver(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) -> None:
-    """Send a claimed message, and return when the mail server has accepted it.
-
-    After the deadline (of the monotonic clock) it may be another worker's. Raises Undeliverable when it must
-    not be sent, MailHeld when no mail can go out now, and anything else that stands in the way of this one.
-    """
-    mail = composing.COMPOSERS[message.kind].compose(message)
-    # The link must exist before anybody can click it, and no transaction stays open during the conversation.
-    db.session.commit()
-    if time.monotonic() >= deadline:
-        raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
-    relay.deadline = deadline
-    relay.send_messages([mail])

@@ -1,4 +1,4 @@
-"""What keeps a message from being delivered."""
+"""Reasons why a message is not delivered."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Undeliverable(Exception):
 
 
 class MailHeld(Exception):
-    """No mail can go out now. It is no message's fault, so no attempt counts; nothing is lost."""
+    """No mail can go out now. No attempt counts, because it is no message's fault."""
 
     pause: float  # seconds until a worker looks again
 
 
 class RelayAway(MailHeld):
-    """The relay can not be reached: it is down, busy, or hangs up before it has heard of a mail."""
+    """The relay cannot be reached: it is down, busy, or hangs up before it has heard of a mail."""
 
     pause = 5
 

@@ -23,8 +23,6 @@ from ..settings.schema import Settings
 from ..web import i18n
 from ..web.i18n import N_
 from . import composing, outbox
-from .composing import composer
-from .outbox import OutboxMessage
 
 # Unless the admin sets others. In any, %(site)s stands for RECOVERY_SITE_NAME.
 SUBJECTS = {
@@ -63,8 +61,7 @@ def render_template(template: str, **context: Any) -> str:
     with _language_of_reader(name, context):
         if setting := MAILS[name][1]:
             span = current_app.config[setting]
-            span = span if isinstance(span, timedelta) else timedelta(seconds=span)
-            context["within"] = i18n.duration(span)
+            context["within"] = i18n.duration(span if isinstance(span, timedelta) else timedelta(0, span))
         return flask.render_template(template, **context)
 
 
@@ -103,6 +100,6 @@ def _commit(response: Response) -> Response:
     return response
 
 
-@composer(outbox.WRITTEN)
-def _compose(message: OutboxMessage) -> composing.Mail:
+@composing.composer(outbox.WRITTEN)
+def _compose(message: outbox.OutboxMessage) -> composing.Mail:
     return composing.compose(**message.content, message_id=message.message_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import threading
 from contextlib import suppress
 from datetime import datetime
 
@@ -19,7 +18,6 @@ from ..db.engine import Model, change, db, inserts
 SIGN_SECONDS = 5  # from one heartbeat to the next
 SIGN_LOST_SECONDS = 60  # a worker that was not seen for longer is gone
 SIGN_KEPT_SECONDS = 86_400
-TROUBLE_LENGTH_MAX = 255
 
 
 class WorkerSign(Model):
@@ -43,22 +41,17 @@ class Presence:
         # Two containers may have one host name, and both the process 1.
         self.name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(2)}"
         self.trouble: str | None = None
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Presence:
-        return self
 
     def says(self, trouble: str | None) -> bool:
         """Write why no mail can be sent, or None. True if that is news."""
-        with self._lock:
-            is_news, self.trouble = trouble != self.trouble, trouble
+        is_news, self.trouble = trouble != self.trouble, trouble
         if is_news:
             self.renew()
         return is_news
 
     def renew(self) -> float:
         """Write a heartbeat, delete those of workers long gone, and return the seconds until the next one."""
-        seen = {"seen_at": utcnow(), "trouble": self.trouble and self.trouble[:TROUBLE_LENGTH_MAX]}
+        seen = {"seen_at": utcnow(), "trouble": self.trouble and self.trouble[:255]}
         new = inserts[db.engine.dialect.name](WorkerSign).values(name=self.name, **seen)
         db.session.execute(new.on_conflict_do_update(index_elements=["name"], set_=seen))
         # One from the future was written before the clock was set back.
@@ -67,7 +60,7 @@ class Presence:
         db.session.commit()
         return SIGN_SECONDS
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         with suppress(SQLAlchemyError):
             change(delete(WorkerSign).where(WorkerSign.name == self.name))
             db.session.commit()

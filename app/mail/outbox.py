@@ -1,8 +1,8 @@
 """The transactional outbox: a message's whole life, from the request that wants it sent to its end.
 
-    waiting -- claim --> sent | dropped | given_up (an admin may have it tried again)
+    waiting -- claim, release --> sent | dropped | given_up (an admin may have it tried again)
        ^          |
-       '-- retry_later, hold
+       '-- retried, held
 
 A message is a row in the same database, committed with the change it belongs to. A claim is a lease until
 `due_at`: when a worker dies, its message becomes due again, so delivery is at-least-once. The content (what
@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, Select, String, Text, select, text, update
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db import sealed as seals
@@ -33,11 +33,9 @@ log = logging.getLogger(__name__)
 
 # A message that nobody has tried to send yet. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
-# Messages that go out even while the quota for links is exhausted: without a link, or tried already. The
-# state is in the columns of its index instead, or SQLite chooses the index of all states.
-UNCOUNTED = text(
-    "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
-)
+# A message that is exempt from the quota for links: without a link, or tried already. The state is in the
+# columns of its index instead, or SQLite chooses the index of all states.
+EXEMPT = text("settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
 
 
 class OutboxMessage(Model):
@@ -58,6 +56,14 @@ class OutboxMessage(Model):
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
 
+    __table_args__ = (
+        Index("ix_outbox_message_state_due_at", "state", "due_at"),
+        Index("ix_outbox_message_user_id_settled_at", "user_id", "settled_at"),
+        Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
+        Index("ix_outbox_message_untried", "created_at", sqlite_where=UNTRIED, postgresql_where=UNTRIED),
+        Index("ix_outbox_message_uncounted", "state", "due_at", sqlite_where=EXEMPT, postgresql_where=EXEMPT),
+    )
+
     @cached_property
     def content(self) -> Mapping[str, Any]:
         """What `enqueue` was given. Raises Unreadable."""
@@ -68,26 +74,17 @@ class OutboxMessage(Model):
         """Its name in the log and the audit trail: the unique part of its Message-ID."""
         return self.message_id.strip("<>").partition("@")[0]
 
-    __table_args__ = (
-        Index("ix_outbox_message_state_due_at", "state", "due_at"),
-        Index("ix_outbox_message_user_id_settled_at", "user_id", "settled_at"),
-        Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
-        Index("ix_outbox_message_untried", "created_at", sqlite_where=UNTRIED, postgresql_where=UNTRIED),
-        Index(
-            "ix_outbox_message_uncounted",
-            "state",
-            "due_at",
-            sqlite_where=UNCOUNTED,
-            postgresql_where=UNCOUNTED,
-        ),
-    )
-
 
 WRITTEN = "flask_security"  # the kind that rests as it is sent, in whatever language that is
 REPEAT_SECONDS = 5  # on PostgreSQL, a younger message for the same stays as it is
-REASON_LENGTH_MAX = 255
-BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 10, 3_600
-BACKOFF_JITTER = 0.25  # a pause is longer by up to this share, because retries must not march in step
+# The message that is due longest. The clock is a subquery: one that moves on from row to row cannot be looked
+# up in an index (PostgreSQL).
+LONGEST_DUE = (
+    select(OutboxMessage.id)
+    .where(OutboxMessage.state == "waiting", OutboxMessage.due_at <= select(utcnow()).scalar_subquery())
+    .order_by(OutboxMessage.due_at)
+    .limit(1)
+)
 
 
 def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
@@ -95,21 +92,20 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
 
     Messages that are the `same` become one until its first attempt: an older one gets this content.
     """
-    if not current().sends_mail:
+    settings = current()
+    if not settings.sends_mail:
         return
     content = content if kind == WRITTEN else {"language": spoken().name, **content}
     sealed = seals.encrypt(content)
     key = same and seals.keyed_hash(same)
-    # Not one statement: on PostgreSQL ON CONFLICT DO UPDATE locks the row even where it changes nothing, so a
-    # flood would keep it from being claimed. Both always run, so time tells nothing of who asked lately.
     dialect = db.engine.dialect.name
-    age = REPEAT_SECONDS if dialect == "postgresql" else 0
-    older = update(OutboxMessage).where(
-        OutboxMessage.same == key, UNTRIED, OutboxMessage.created_at <= utcnow(-age)
-    )
     if key:
-        change(older.values(sealed=sealed, created_at=utcnow()))
-    host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
+        # Not one statement: on PostgreSQL ON CONFLICT DO UPDATE locks the row even where it changes nothing,
+        # so a flood would keep it from being claimed. Both always run: time tells nothing of other requests.
+        age = REPEAT_SECONDS if dialect == "postgresql" else 0
+        older = (OutboxMessage.same == key, UNTRIED, OutboxMessage.created_at <= utcnow(-age))
+        change(update(OutboxMessage).where(*older).values(sealed=sealed, created_at=utcnow()))
+    host = urlsplit(settings.RECOVERY_PUBLIC_URL).hostname
     new = inserts[dialect](OutboxMessage).values(
         kind=kind,
         user_id=user_id,
@@ -131,21 +127,22 @@ def is_full() -> bool:
     return True
 
 
-def is_due(held: bool = False) -> bool:
-    """True if a message is due; with mail with links `held`, any other. Takes no lock."""
-    found = db.session.scalar(_longest_due(held))
+def is_due(exempt_only: bool = False) -> bool:
+    """True if a message is due. Takes no lock."""
+    message_id = db.session.scalar(LONGEST_DUE.where(EXEMPT) if exempt_only else LONGEST_DUE)
     db.session.rollback()  # no transaction stays open while the worker connects to the mail server
-    return found is not None
+    return message_id is not None
 
 
-def claim(held: bool = False) -> OutboxMessage | None:
+def claim(exempt_only: bool = False) -> OutboxMessage | None:
     """Take the message that is due longest, for one lease, and return it detached. None if none is due.
 
-    With mail with links `held`, take one of the others. Commits.
+    Commits.
     """
+    due = LONGEST_DUE.where(EXEMPT) if exempt_only else LONGEST_DUE
     taken = (
         update(OutboxMessage)
-        .where(OutboxMessage.id == _longest_due(held).with_for_update(skip_locked=True).scalar_subquery())
+        .where(OutboxMessage.id == due.with_for_update(skip_locked=True).scalar_subquery())
         .values(
             attempts=OutboxMessage.attempts + 1,  # here, so that a message that kills its worker ends, too
             claim=secrets.token_hex(16),
@@ -161,49 +158,35 @@ def claim(held: bool = False) -> OutboxMessage | None:
     return message
 
 
-def _longest_due(held: bool) -> Select[Any]:
-    # A subquery, because a clock that moves on from row to row cannot be looked up in an index (PostgreSQL).
-    now = select(utcnow()).scalar_subquery()
-    due = (OutboxMessage.state == "waiting", OutboxMessage.due_at <= now)
-    which = (*due, UNCOUNTED) if held else due
-    return select(OutboxMessage.id).where(*which).order_by(OutboxMessage.due_at).limit(1)
-
-
 def age_of(message: OutboxMessage) -> timedelta:
     """Return how long ago a message that was just claimed was asked for, by the database's clock."""
     return message.due_at - current().RECOVERY_MAIL_LEASE - message.created_at
 
 
-def settle(message: OutboxMessage, state: str, reason: str | None = None) -> datetime | None:
-    """End it, and return when that was by the database's clock. None if the lease was lost.
+def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetime | None:
+    """End the claim, and return when that was by the database's clock. None if the lease was lost.
 
     `sent`: the mail server has accepted it. `dropped`: it must not be sent. `given_up`: it could not be sent,
-    a dead letter, which keeps its content because an admin may have it tried again.
+    a dead letter, which keeps its content because an admin may have it tried again. `retried`: it is due
+    again after a pause. `held`: it is back where it was in the queue, and the attempt does not count.
     """
-    sealed = message.sealed if state == "given_up" else None
-    return _release(message, state=state, reason=reason, sealed=sealed, settled_at=utcnow())
-
-
-def retry_later(message: OutboxMessage, reason: str | None) -> bool:
-    """Make a message whose attempt failed due again after a pause. False if the lease was lost."""
-    return _release(message, reason=reason, due_at=utcnow(backoff(message.attempts))) is not None
-
-
-def hold(message: OutboxMessage, reason: str) -> None:
-    """Put it back where it was in the queue, because no mail can go out. The attempt does not count."""
-    _release(message, reason=reason, due_at=message.created_at, attempts=message.attempts - 1)
-
-
-def backoff(attempts: int) -> float:
-    """Return the seconds from a failed attempt to the next one: doubling, from 10 seconds to an hour."""
-    pause = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(attempts - 1, 20), BACKOFF_MAX_SECONDS)
-    return pause * random.uniform(1, 1 + BACKOFF_JITTER)  # noqa: S311  # no secret
-
-
-def _release(message: OutboxMessage, reason: str | None, **values: Any) -> datetime | None:
-    """End the claim with these values, if it still holds the row, and return the database's time."""
-    held = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
-    values |= {"claim": None, "user_id": message.user_id, "reason": reason and reason[:REASON_LENGTH_MAX]}
-    statement = update(OutboxMessage).where(*held).values(values).returning(utcnow())
+    values: dict[str, Any] = {"claim": None, "user_id": message.user_id, "reason": reason and reason[:255]}
+    if outcome == "retried":
+        values["due_at"] = utcnow(backoff(message.attempts))
+    elif outcome == "held":
+        values |= {"due_at": message.created_at, "attempts": message.attempts - 1}
+    else:
+        sealed = message.sealed if outcome == "given_up" else None
+        values |= {"state": outcome, "sealed": sealed, "settled_at": utcnow()}
+    ours = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
+    statement = update(OutboxMessage).where(*ours).values(values).returning(utcnow())
     now: datetime | None = db.session.scalar(statement, execution_options={"synchronize_session": False})
     return now
+
+
+def backoff(attempt: int) -> float:
+    """Return the seconds from a failed attempt to the next: 10, 20, 40, up to an hour.
+
+    Up to a quarter is added, because retries must not march in step.
+    """
+    return min(10 * 2.0 ** min(attempt - 1, 20), 3_600) * random.uniform(1, 1.25)  # noqa: S311  # no secret

@@ -6,10 +6,12 @@ It is a mail backend of Flask-Mailman's. Flask-Mailman's own accepts any certifi
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from email.utils import parseaddr
 from functools import cached_property
 from select import select
@@ -20,24 +22,23 @@ from flask_mailman.utils import DNS_NAME
 
 from ..settings import current
 from .composing import Mail, in_ascii
-from .deadline import hanging_up_at, refuse_after
 from .errors import RelayMisconfigured
-from .smtp_failures import CAN_NOT_LOG_IN, NO_LOGIN, NO_RELAY, NO_STARTTLS, why_no_connection
+from .smtp_failures import RecipientRefused, why_no_connection
 
 TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for the reply to DATA
 # A relay may scan a mail for long before it accepts it: hanging up earlier sends the mail twice. RFC 5321
 # §4.5.3.2.6 says 10 minutes, but nobody waits that long for a link.
 DATA_SECONDS = 120
-MOMENT_SECONDS = 1  # a relay that replied so recently, and has not hung up since, need not be asked
+HANG_UP_SECONDS = 0.1  # between two attempts to hang up
+NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
+NO_WAY_TO_LOG_IN = "MAIL_USERNAME, MAIL_PASSWORD: no way to log in that the relay offers takes these"
 
 
 class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
     """Keeps its connection open between mails until `close`."""
 
     connection: Any
-    deadline: float | None = None  # of the next mails, by time.monotonic(); set by the owner of their lease
-    probes_sender = True
-    replied_at = 0.0
+    deadline = 0.0  # of the next mails, by time.monotonic(): set by the owner of their lease
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
@@ -52,31 +53,31 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         if self.connection:
             return False
         try:
-            with hanging_up_at(time.monotonic() + TIMEOUTS_MAX * self.timeout, self):
+            with self._hanging_up_at(time.monotonic() + TIMEOUTS_MAX * self.timeout):
                 self._connect()
                 # Before any account is looked up: a refused sender stops all mail, known and unknown alike.
-                if self.probes_sender:
-                    self._probe_sender()
+                self._offer_sender(current().MAIL_DEFAULT_SENDER)
+                if self.connection.rset()[0] != 250:  # this relay cannot start over
+                    self.close()
+                    self._connect()
         except Exception as error:
             self.close()
             raise why_no_connection(error) from None
-        self.replied_at = time.monotonic()
         return True
 
     def send_messages(self, email_messages: list[Mail]) -> int:
         """Send each mail before the deadline. Raise at the first failure; the next call connects again."""
-        if self.connection and not self._still_stands():
+        # Readable: the relay has hung up, or says that it will.
+        if self.connection and select([self.connection.sock], [], [], 0)[0]:
             self.close()
         self.open()
-        bound = TIMEOUTS_MAX * self.timeout + max(DATA_SECONDS, self.timeout)
-        deadline = self.deadline or time.monotonic() + bound
         try:
-            with hanging_up_at(deadline, self):
+            with self._hanging_up_at(self.deadline):
                 for mail in email_messages:
-                    self._send(mail, deadline)
+                    self._send(mail)
         except Exception:
             self.close()
-            refuse_after(deadline)  # then that is what went wrong
+            self._refuse_after_deadline()  # then that is what went wrong
             raise
         return len(email_messages)
 
@@ -88,26 +89,9 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
                 connection.putcmd("quit")
             connection.close()
 
-    def _send(self, mail: Mail, deadline: float) -> None:
-        """Do what `smtplib.SMTP.sendmail` does, but look at the deadline before MAIL and before DATA."""
-        data = mail.message().as_bytes(linesep="\r\n")
-        options = [] if mail.recipient.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
-        refuse_after(deadline)
-        self._offer_sender(mail.from_email, options)
-        code, reply = self.connection.rcpt(mail.recipient)
-        if code not in (250, 251):
-            raise smtplib.SMTPRecipientsRefused({mail.recipient: (code, reply)})
-        refuse_after(deadline)
-        self.connection.sock.settimeout(max(DATA_SECONDS, self.timeout))
-        code, reply = self.connection.data(data)
-        if code != 250:
-            raise smtplib.SMTPDataError(code, reply)
-        self.connection.sock.settimeout(self.timeout)
-        self.replied_at = time.monotonic()
-
     def _connect(self) -> None:
         if not self.host:
-            raise RelayMisconfigured(NO_RELAY)
+            raise RelayMisconfigured("MAIL_SERVER: it is empty, so no mail is sent")
         secure = {"context": self.ssl_context} if self.use_ssl else {}
         name = DNS_NAME.get_fqdn()
         # Without a host it does not connect yet. Once it does, the deadline can end an endless greeting.
@@ -123,24 +107,28 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             self.connection.starttls(context=self.ssl_context)
             self.connection.ehlo_or_helo_if_needed()
         if self.username:
-            self._log_in()
+            try:
+                self.connection.login(self.username, self.password)
+            except (smtplib.SMTPResponseException, smtplib.SMTPNotSupportedError):
+                raise
+            except (smtplib.SMTPException, ValueError):  # its text may hold a part of the password
+                raise RelayMisconfigured(NO_WAY_TO_LOG_IN) from None
 
-    def _log_in(self) -> None:
-        try:
-            self.connection.login(self.username, self.password)
-        except smtplib.SMTPResponseException:
-            raise
-        except smtplib.SMTPNotSupportedError:
-            raise RelayMisconfigured(NO_LOGIN) from None
-        except (smtplib.SMTPException, ValueError):  # its text may hold a part of the password
-            raise RelayMisconfigured(CAN_NOT_LOG_IN) from None
-
-    def _probe_sender(self) -> None:
-        self._offer_sender(current().MAIL_DEFAULT_SENDER)
-        if self.connection.rset()[0] != 250:  # this relay cannot start over
-            self.probes_sender = False
-            self.close()
-            self._connect()
+    def _send(self, mail: Mail) -> None:
+        """Do what `smtplib.SMTP.sendmail` does, but look at the deadline before MAIL and before DATA."""
+        data = mail.message().as_bytes(linesep="\r\n")
+        options = [] if mail.recipient.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
+        self._refuse_after_deadline()
+        self._offer_sender(mail.from_email, options)
+        code, reply = self.connection.rcpt(mail.recipient)
+        if code not in (250, 251):
+            raise RecipientRefused(code, reply)
+        self._refuse_after_deadline()
+        self.connection.sock.settimeout(max(DATA_SECONDS, self.timeout))
+        code, reply = self.connection.data(data)
+        if code != 250:
+            raise smtplib.SMTPDataError(code, reply)
+        self.connection.sock.settimeout(self.timeout)
 
     def _offer_sender(self, sender: str, options: Sequence[str] = ()) -> None:
         address = in_ascii(parseaddr(sender)[1])
@@ -148,13 +136,24 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         if code != 250:
             raise smtplib.SMTPSenderRefused(code, reply, address)
 
-    def _still_stands(self) -> bool:
-        """True if the relay has not hung up since the last mail."""
+    def _refuse_after_deadline(self) -> None:
+        if time.monotonic() >= self.deadline:
+            raise TimeoutError("the relay took too long over this mail")
+
+    @contextmanager
+    def _hanging_up_at(self, deadline: float) -> Iterator[None]:
+        """Close the socket at the deadline, because a byte now and then keeps reads from timing out."""
+        over = threading.Event()
+
+        def hang_up() -> None:
+            # Again and again, because there is no socket yet while the relay's name is looked up.
+            while not over.wait(max(deadline - time.monotonic(), HANG_UP_SECONDS)):
+                with suppress(OSError, AttributeError, TypeError):
+                    # Not an SSL socket's own `shutdown`: it takes TLS off, and the rest is sent in the clear.
+                    socket.socket.shutdown(self.connection.sock, socket.SHUT_RDWR)
+
+        threading.Thread(target=hang_up, name="relay-deadline", daemon=True).start()
         try:
-            is_recent = time.monotonic() - self.replied_at < MOMENT_SECONDS
-            if is_recent and not select([self.connection.sock], [], [], 0)[0]:
-                return True
-            with hanging_up_at(time.monotonic() + self.timeout, self):
-                return bool(self.connection.noop()[0] == 250)
-        except (OSError, ValueError):
-            return False
+            yield
+        finally:
+            over.set()

@@ -85,7 +85,7 @@ def _of_letter(mail: samples.Mail) -> Iterator[Finding]:
         yield from _of_subject(letter.subject, where=_path(parts[samples.SUBJECT]))
     needs = [(KINDS["template-without-link"], need) for need in mail.needs]
     needs += [(KINDS["template-without-objection"], need) for need in mail.wants]
-    for ending, text in ((samples.TEXT, letter.text), (samples.HTML, html.unescape(letter.html))):
+    for ending, text in ((samples.TEXT, letter.body), (samples.HTML, html.unescape(letter.html))):
         place = {"where": _path(parts[ending]), "part": PARTS[ending]}
         if not text.strip():
             yield KINDS["template-empty"].found(**place)

@@ -11,9 +11,11 @@ Each mail's button does it once.
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 
 from flask import Blueprint, Flask, current_app, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import select
 
@@ -23,11 +25,10 @@ from ..db import audit
 from ..db.audit import RecoveryEvent
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
 from ..db.engine import db
-from ..mail import operator as operator_mail
+from ..mail import outbox
 from ..mail.outbox import OutboxMessage
 from ..settings import current
-from ..web import clients
-from ..web.i18n import N_
+from ..web import clients, i18n
 from ..web.responses import json_answer, wants_json
 from . import link as links
 from .link import LinkExpired, LinkInvalid, ResetLink
@@ -99,11 +100,19 @@ def _object(message: OutboxMessage) -> bool:
         return False
     if _has_happened(message):  # a redemption that came first is seen now
         end_access(user_id, with_password=message.kind != "address_notice")
-        said = N_("Somebody says that a change of their account was not theirs.")
-        operator_mail.tell(said, user_id=user_id)
+        alert_operator(user_id)
     audit.record("not_me", reason=message.kind, user_id=user_id, about=message.name)
     db.session.commit()
     return True
+
+
+def alert_operator(user_id: int) -> None:
+    """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
+    if address := current().RECOVERY_OPERATOR:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with i18n.speaking(None):
+            what = gettext("Somebody says that a change of their account was not theirs.")
+            outbox.enqueue("operator_alert", address=address, what=what, changed_at=now, account=user_id)
 
 
 def end_access(user_id: int, *, with_password: bool) -> None:
