@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import stat
 import sys
 from collections.abc import Iterator
@@ -51,9 +50,8 @@ def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form:
     silenced: list[str] = []
     if reading.settings:
         silenced = reading.settings.RECOVERY_SILENCED
-        found += _look(script, reading.settings, deploy, lively)
+        found += [*_look(script, reading.settings, deploy, lively), *_silenced_in_vain(silenced)]
     audible = [one for one in found if one.severity == "error" or one.id not in silenced]
-    audible += _silenced_in_vain(silenced)
     shown = by_severity([_with_origin(one, reading) for one in audible])
     hidden = sorted({one.id for one in found} - {one.id for one in shown})
     if form == "json":
@@ -70,10 +68,8 @@ def _look(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> li
     try:
         app = script.load_app()
     except Exception as error:  # any library can refuse its settings
-        return [
-            *found,
-            KINDS["not-bootable"].found(error=type(error).__name__, said=_without_secrets(error, given)),
-        ]
+        said = _without_secrets(error, given)
+        return [*found, KINDS["not-bootable"].found(error=type(error).__name__, said=said)]
     app.logger.setLevel(logging.CRITICAL)  # because the findings say it
     with app.app_context():
         found += checks.run()
@@ -98,35 +94,26 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _of_server(given: Settings) -> list[Finding]:
-    server, refused = advice.Server(), []
-    try:
-        server = server_around(given)
-    except (ValueError, SystemExit):
-        refused = [KINDS["gunicorn-variables"].found()]
-    return [*advice.of_deployment(given, server), *refused]
-
-
-def server_around(given: Settings) -> advice.Server:
-    """Return what this environment tells of the processes that serve pages; a unit file may say more.
-
-    Raises ValueError or SystemExit for variables that gunicorn does not take.
-    """
+    """Check what this environment tells of the processes that serve pages; a unit file may say more."""
     from gunicorn.config import Config  # reads WEB_CONCURRENCY, and fails on a bad one
 
-    gunicorn = Config()
-    words = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        said, _ = gunicorn.parser().parse_known_args(words)
-    for name in ("workers", "threads", "forwarded_allow_ips"):
-        if (value := getattr(said, name)) is not None:
-            gunicorn.set(name, value)
-    return advice.Server(
+    try:
+        gunicorn = Config()
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            options, _ = gunicorn.parser().parse_known_args(gunicorn.get_cmd_args_from_env())
+        for name in ("workers", "threads", "forwarded_allow_ips"):
+            if (value := getattr(options, name)) is not None:
+                gunicorn.set(name, value)
+    except (ValueError, SystemExit):  # SystemExit: argparse's
+        return [*advice.of_deployment(given, advice.Server()), KINDS["gunicorn-variables"].found()]
+    server = advice.Server(
         processes=gunicorn.workers,
         threads=gunicorn.threads,
         forwarded_allow_ips=",".join(gunicorn.forwarded_allow_ips),
         debug=settings.is_debugging(),
         open_secrets=tuple(_open_secrets(given)),
     )
+    return advice.of_deployment(given, server)
 
 
 def _open_secrets(given: Settings) -> Iterator[tuple[str, str]]:
