@@ -95,9 +95,9 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _of_server(given: Settings) -> list[Finding]:
     """Check what this environment tells of the processes that serve pages; a unit file may say more."""
-    from gunicorn.config import Config  # reads WEB_CONCURRENCY, and fails on a bad one
-
     try:
+        from gunicorn.config import Config  # reads WEB_CONCURRENCY, and fails on a bad one
+
         gunicorn = Config()
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             options, _ = gunicorn.parser().parse_known_args(gunicorn.get_cmd_args_from_env())
