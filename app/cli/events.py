@@ -13,7 +13,7 @@ from ..db import audit
 from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
-from ..settings.durations import parse_duration
+from ..settings.types import parse_duration
 from .admin import account_of
 from .output import Row, format_option, write_rows
 

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from . import rules, sources
 from .library_settings import validate, validate_library_setting
 from .problems import Problem, SettingsError, in_words
-from .protection import MAKE_ONE
 from .schema import Settings, declared
+from .secrets import MAKE_ONE
 
 EXIT_REFUSED = 3  # gunicorn stops at this code; at any other it would start the worker again
 

@@ -12,11 +12,11 @@ import flask_security.core
 from pydantic import TypeAdapter, ValidationError
 
 from . import types
-from .durations import Duration, at_most
 from .forced import FORCED
 from .problems import in_words
-from .protection import FernetKeys
 from .schema import declared
+from .secrets import FernetKeys
+from .types import Duration, at_most
 
 # Settings that are handed on, and whose type no default of Flask-Security tells.
 LIBRARY_SETTINGS: dict[str, Any] = {

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hmac
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from babel.dates import get_timezone
+from phonenumbers import SUPPORTED_REGIONS
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from . import protection, types, urls
-from .durations import Duration, PositiveDuration, at_least, at_most
+from . import secrets, types, urls
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
-Kept = Annotated[Duration, *at_least("31 days", "so long people may say that it was not them")]
-
-
+Kept = Annotated[types.Duration, *types.at_least("31 days", "so long people may say that it was not them")]
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
+LABEL = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?")
+SMS_SERVICE = re.compile("|file|.*:.*")
 LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
 
 
@@ -25,48 +28,64 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    RECOVERY_SITE_NAME: types.Name
+    RECOVERY_SITE_NAME: Annotated[types.Line, types.must("must not be empty", str.strip)]
     RECOVERY_PUBLIC_URL: urls.PublicUrl
     RECOVERY_SUPPORT_CONTACT: types.Line
-    RECOVERY_LOGO: types.Picture
-    RECOVERY_ACCENT: types.Colour
+    RECOVERY_LOGO: Annotated[str, types.or_nothing(types.picture)]
+    RECOVERY_ACCENT: Annotated[
+        str, *types.give('a colour as HTML writes it, such as "#0b6e66"', COLOUR.fullmatch)
+    ]
     RECOVERY_TRUSTED_PROXIES: NotNegative
     RECOVERY_TEMPLATE_DIR: types.Directory
     RECOVERY_CLIENTS: urls.Clients
-    SECRET_KEY: protection.Secret
-    SECRET_KEY_FALLBACKS: protection.Secrets
-    SECURITY_PASSWORD_SALT: protection.Secret
-    SECURITY_RESET_PASSWORD_WITHIN: Annotated[Duration, *at_most("24 hours", "NIST SP 800-63B-4")]
-    SECURITY_USER_IDENTITY_ATTRIBUTES: types.Identities
-    SECURITY_PHONE_REGION_DEFAULT: types.Region
+    SECRET_KEY: secrets.Secret
+    SECRET_KEY_FALLBACKS: Annotated[list[secrets.Secret], types.JsonText]
+    SECURITY_PASSWORD_SALT: secrets.Secret
+    SECURITY_RESET_PASSWORD_WITHIN: Annotated[types.Duration, *types.at_most("24 hours", "NIST SP 800-63B-4")]
+    SECURITY_USER_IDENTITY_ATTRIBUTES: Annotated[
+        list[types.Identity], types.JsonText, Field(min_length=1), types.Once
+    ]
+    SECURITY_PHONE_REGION_DEFAULT: Annotated[
+        str,
+        *types.give(
+            "a country of ISO 3166 in capitals, such as US, GB or DE", SUPPORTED_REGIONS.__contains__
+        ),
+    ]
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[types.Words, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
     BABEL_DEFAULT_LOCALE: types.Language
-    RECOVERY_LANGUAGES: types.Languages
+    RECOVERY_LANGUAGES: Annotated[list[types.Language], types.JsonText, Field(min_length=1), types.Once]
     RECOVERY_TRANSLATION_DIR: types.Directory
-    BABEL_DEFAULT_TIMEZONE: types.TimeZone
-    MAIL_SERVER: urls.MailServer
-    MAIL_PORT: types.Port
+    BABEL_DEFAULT_TIMEZONE: Annotated[
+        str, *types.give("a time zone such as UTC or Europe/Berlin", get_timezone)
+    ]
+    MAIL_SERVER: urls.HostOrNothing
+    MAIL_PORT: Annotated[int, Field(ge=1, le=65535), BeforeValidator(str)]  # as text, true is none
     MAIL_USE_TLS: bool
     MAIL_USE_SSL: bool
     MAIL_USERNAME: str | None = None
     MAIL_PASSWORD: str | None = None
-    RECOVERY_MAIL_CA: types.Certificates
+    RECOVERY_MAIL_CA: Annotated[str, types.or_nothing(types.certificates)]
     RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: urls.Sender
-    RECOVERY_DKIM_SELECTOR: types.Label
-    MAIL_TIMEOUT: PositiveDuration
-    RECOVERY_MAIL_COOLDOWN: Duration
+    RECOVERY_DKIM_SELECTOR: Annotated[
+        str, *types.give("the name alone, such as s1: what stands before ._domainkey", LABEL.fullmatch)
+    ]
+    MAIL_TIMEOUT: types.PositiveDuration
+    RECOVERY_MAIL_COOLDOWN: types.Duration
     RECOVERY_MAIL_DAILY_CAP: Positive
     RECOVERY_MAIL_HOURLY_MAX: Positive
     RECOVERY_MAIL_ATTEMPTS: Positive
-    RECOVERY_MAIL_LEASE: PositiveDuration
+    RECOVERY_MAIL_LEASE: types.PositiveDuration
     RECOVERY_MAIL_WAITING_MAX: Positive
     SECURITY_PASSWORD_LENGTH_MIN: Annotated[int, Field(ge=8, le=64)]
     RECOVERY_PASSWORD_LENGTH_MAX: Annotated[int, Field(ge=64, le=4096)]
-    SECURITY_PASSWORD_CHECK_BREACHED: protection.BreachCheck
+    SECURITY_PASSWORD_CHECK_BREACHED: Annotated[
+        Literal[False, "best-effort", "strict"],
+        BeforeValidator(lambda value: value if str(value).lower() not in ("", "false") else False),
+    ]
     RECOVERY_BREACHES_URL: urls.PublicUrl
-    SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS: protection.Argon2Options
+    SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS: secrets.Argon2Options
     RECOVERY_HASHES_AT_ONCE: NotNegative
     SECURITY_CHANGEABLE: bool
     SECURITY_CHANGE_EMAIL: bool
@@ -77,34 +96,40 @@ class Settings(BaseModel):
     SECURITY_TWO_FACTOR: bool
     SECURITY_TWO_FACTOR_REQUIRED: bool
     SECURITY_TWO_FACTOR_ENABLED_METHODS: types.Words
-    SECURITY_SMS_SERVICE: types.SmsService
+    SECURITY_SMS_SERVICE: Annotated[
+        str, *types.give('nothing, "file", or "module:Class" (docs/features.md)', SMS_SERVICE.fullmatch)
+    ]
     SECURITY_MULTI_FACTOR_RECOVERY_CODES: bool
     SECURITY_UNIFIED_SIGNIN: bool
     SECURITY_US_ENABLED_METHODS: types.Words
     SECURITY_WEBAUTHN: bool
-    SECURITY_TOTP_SECRETS: protection.NumberedSecrets
+    SECURITY_TOTP_SECRETS: secrets.NumberedSecrets
     SECURITY_TOTP_ISSUER: str
-    SECURITY_FRESHNESS: Annotated[Duration, *at_most("24 hours", "or the password is asked for too late")]
-    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[Duration, *at_most("1 hour", "likewise")]
-    REMEMBER_COOKIE_DURATION: Annotated[Duration, *at_most("30 days", "NIST SP 800-63B-4")]
+    SECURITY_FRESHNESS: Annotated[
+        types.Duration, *types.at_most("24 hours", "or the password is asked for too late")
+    ]
+    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[types.Duration, *types.at_most("1 hour", "likewise")]
+    REMEMBER_COOKIE_DURATION: Annotated[types.Duration, *types.at_most("30 days", "NIST SP 800-63B-4")]
     RATELIMIT_ENABLED: bool
-    RATELIMIT_STORAGE_URI: urls.Storage
-    RECOVERY_LIMIT_SOURCE: protection.Rates
-    RECOVERY_LIMIT_IDENTITY: protection.Rates
-    RECOVERY_LIMIT_LINK: protection.Rates
-    RECOVERY_LIMIT_BAD_LINKS: protection.Rates
+    RATELIMIT_STORAGE_URI: urls.StorageUri
+    RECOVERY_LIMIT_SOURCE: types.Rates
+    RECOVERY_LIMIT_IDENTITY: types.Rates
+    RECOVERY_LIMIT_LINK: types.Rates
+    RECOVERY_LIMIT_BAD_LINKS: types.Rates
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
-    SQLALCHEMY_DATABASE_URI: urls.Database
+    SQLALCHEMY_DATABASE_URI: urls.DatabaseUri
     RECOVERY_MACHINES: Positive
-    RECOVERY_WORKER_POLL: Annotated[Duration, *at_most("30 seconds", "or /readyz takes it for gone")]
-    RECOVERY_READY_MAIL_AGE: PositiveDuration
+    RECOVERY_WORKER_POLL: Annotated[
+        types.Duration, *types.at_most("30 seconds", "or /readyz takes it for gone")
+    ]
+    RECOVERY_READY_MAIL_AGE: types.PositiveDuration
     RECOVERY_KEEP_LINKS: Kept
     RECOVERY_KEEP_MAILS: Kept
     RECOVERY_KEEP_DEAD_LETTERS: Kept
     RECOVERY_KEEP_EVENTS: Kept
-    RECOVERY_METRICS_TOKEN: protection.SecretOrNothing
+    RECOVERY_METRICS_TOKEN: Annotated[str, types.or_nothing(secrets.strong_secret)]
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
-    RECOVERY_OPERATOR: urls.Address
+    RECOVERY_OPERATOR: urls.SenderOrNothing
     RECOVERY_SECURITY_TXT: types.ReadableFile
     RECOVERY_SILENCED: types.Words
     RECOVERY_INBOX: bool

@@ -1,4 +1,4 @@
-"""The types of settings, each beside its validator, described for `config explain` and for editors.
+"""The types of settings, and functions that check a value. Those of URLs and addresses are in `urls.py`.
 
 A ValueError's text is shown to the admin: what to write instead. It never repeats the value, which may be a
 secret.
@@ -11,31 +11,35 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from typing import Annotated, Any
+from contextlib import suppress
+from datetime import timedelta
+from typing import Annotated, Any, Literal, get_args
 
-import phonenumbers
+import limits
 from babel import Locale, UnknownLocaleError
-from babel.dates import get_timezone
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-IDENTITIES = ("email", "username", "us_phone_number")  # what an account may be asked for by
 PICTURES = ("svg", "png", "webp", "jpg", "jpeg")  # by their endings
-
-
-def describe(words: str, **schema: Any) -> Any:
-    """Return a field with this description, and more for its JSON Schema."""
-    return Field(description=words, json_schema_extra=schema or None)
+DURATION_DAYS_MAX = 366
+IN_UNITS = 'a number and a unit (seconds, minutes, hours, days, weeks), such as "30 minutes"'
+DURATION = r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?"
 
 
 def must(words: str, is_good: Callable[[Any], object]) -> AfterValidator:
-    """Return a validator that refuses a value with these words unless it is good."""
+    """Return a validator that refuses a value with these words if `is_good` is false for it, or fails."""
 
     def validate(value: Any) -> Any:
-        if not is_good(value):
-            raise ValueError(words)
-        return value
+        with suppress(ValueError, TypeError, LookupError):
+            if is_good(value):
+                return value
+        raise ValueError(words)
 
     return AfterValidator(validate)
+
+
+def give(words: str, is_good: Callable[[Any], object]) -> tuple[Any, ...]:
+    """Return annotations of a type that is described, and whose bad values are refused, with these words."""
+    return must(f"give {words}", is_good), Field(description=words)
 
 
 def or_nothing(validate: Callable[[str], str]) -> AfterValidator:
@@ -43,7 +47,7 @@ def or_nothing(validate: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(lambda value: value and validate(value))
 
 
-# --- Text, numbers, lists and tables ---
+# --- Text, lists and tables ---
 
 
 def one_line(value: str) -> str:
@@ -62,90 +66,67 @@ def parse_json_text(value: Any) -> Any:
         raise ValueError("write it as JSON in the environment") from None
 
 
-def not_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("give a whole number")
-    return value
-
-
-def is_unique(names: list[str]) -> bool:
-    return len(names) == len(set(names))
-
-
-Line = Annotated[str, AfterValidator(one_line), describe("one line of text")]
-Name = Annotated[Line, must("must not be empty", str.strip), describe("one line of text, not empty")]
-Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(not_bool)]
-JsonText = BeforeValidator(parse_json_text)
-Words = Annotated[list[str], JsonText, describe("a list of texts")]
-Items = Annotated[list[Any], JsonText, describe("a list")]
-Table = Annotated[dict[str, Any], JsonText, describe("a table")]
-Identities = Annotated[
-    Words,
-    Field(min_length=1),
-    must(
-        f"each of {', '.join(IDENTITIES)} at most once",
-        lambda names: is_unique(names) and set(names) <= set(IDENTITIES),
-    ),
-]
-SmsService = Annotated[
-    str,
-    must(
-        'nothing, "file", or "module:Class" (docs/features.md)',
-        lambda service: service in ("", "file") or ":" in service,
-    ),
-]
-_COLOUR = "^#[0-9a-fA-F]{6}$"
-Colour = Annotated[
-    str,
-    must('give a colour as HTML writes it, such as "#0b6e66"', re.compile(_COLOUR).fullmatch),
-    describe('a colour as HTML writes it, such as "#0b6e66"', pattern=_COLOUR),
-]
-Label = Annotated[
-    str,
-    must(
-        "give the name alone, such as s1: what stands before ._domainkey",
-        re.compile(r"([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?").fullmatch,
-    ),
-    describe("a DNS label, or nothing"),
-]
-
-
-# --- Places and languages ---
-
-
 def language(value: str) -> str:
-    """As Babel names it: pt-br is pt_BR. Raises ValueError."""
+    """Return Babel's name for a language: pt_BR for pt-br. Raises ValueError."""
     try:
         return str(Locale.parse(value, sep="-" if "-" in value else "_"))
     except (UnknownLocaleError, ValueError):
         raise ValueError("give a language such as de, or one of a country, such as pt_BR") from None
 
 
-def time_zone(value: str) -> str:
-    try:
-        get_timezone(value)
-    except LookupError:
-        raise ValueError("give a time zone such as UTC or Europe/Berlin") from None
-    return value
-
-
-Region = Annotated[
+Line = Annotated[str, AfterValidator(one_line)]
+JsonText = BeforeValidator(parse_json_text)
+Words = Annotated[list[str], JsonText]
+Items = Annotated[list[Any], JsonText]
+Table = Annotated[dict[str, Any], JsonText]
+Once = must("each at most once", lambda items: len(items) == len(set(items)))
+Identity = Literal["email", "username", "us_phone_number"]  # what an account may be asked for by
+IDENTITIES: tuple[str, ...] = get_args(Identity)
+Language = Annotated[str, AfterValidator(language)]
+Rates = Annotated[
     str,
-    must(
-        "give a country of ISO 3166 in capitals, such as US, GB or DE",
-        phonenumbers.SUPPORTED_REGIONS.__contains__,
+    *give(
+        'rates, such as "30 per minute; 300 per hour"',
+        lambda text: all(rate.amount > 0 for rate in limits.parse_many(text)),
     ),
-    describe("a country of ISO 3166, such as US", pattern="^[A-Z]{2}$"),
 ]
-Language = Annotated[str, AfterValidator(language), describe("a language, such as de or pt_BR")]
-Languages = Annotated[
-    list[Language],
-    JsonText,
-    Field(min_length=1),
-    must("each at most once", is_unique),
-    describe("a list of languages"),
+
+
+# --- Durations ---
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Return a duration as admins write it. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(DURATION, str(value).strip())
+    if not match:
+        raise ValueError(f"give {IN_UNITS}")
+    number, unit = float(match[1]), timedelta(**{f"{match[2]}s": 1})
+    if number > timedelta(days=DURATION_DAYS_MAX) / unit:
+        raise ValueError(f"at most {DURATION_DAYS_MAX} days")
+    return number * unit
+
+
+def at_most(longest: str, why: str) -> tuple[Any, ...]:
+    """Return annotations of a Duration of more than nothing and at most this one."""
+    words, limit = f"more than nothing, at most {longest} ({why})", parse_duration(longest)
+    return must(words, lambda value: timedelta(0) < value <= limit), Field(description=f"{IN_UNITS}; {words}")
+
+
+def at_least(shortest: str, why: str) -> tuple[Any, ...]:
+    """Return annotations of a Duration of this one or more."""
+    words, limit = f"at least {shortest} ({why})", parse_duration(shortest)
+    return must(words, lambda value: value >= limit), Field(description=f"{IN_UNITS}; {words}")
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": f"^{DURATION}$"}),
+    Field(description=IN_UNITS),
 ]
-TimeZone = Annotated[str, AfterValidator(time_zone), describe("a time zone, such as Europe/Berlin")]
+PositiveDuration = Annotated[Duration, must("more than nothing", lambda value: value > timedelta(0))]
 
 
 # --- Files ---
@@ -178,10 +159,5 @@ def directory(path: str) -> str:
     return path
 
 
-ReadableFile = Annotated[str, or_nothing(readable_file), describe("the path of a file, or nothing")]
-Picture = Annotated[str, or_nothing(picture), describe("the path of a picture, or nothing")]
-Certificates = Annotated[str, or_nothing(certificates), describe("the path of a PEM file, or nothing")]
-Directory = Annotated[str, or_nothing(directory), describe("the path of a directory, or nothing")]
-
-
-# --- Bursts ---
+ReadableFile = Annotated[str, or_nothing(readable_file)]
+Directory = Annotated[str, or_nothing(directory)]

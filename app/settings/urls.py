@@ -1,4 +1,4 @@
-"""The types of URLs, hosts and addresses, each beside its validator."""
+"""URLs, hosts and addresses: functions that check one, and the types of settings that hold one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from .types import JsonText, Line, describe, must, or_nothing
+from .types import JsonText, Line, must
 
 # Schemes that a browser acts on itself: a link must never lead there.
 NO_SCHEMES = ("about", "blob", "data", "file", "ftp", "javascript", "vbscript", "view-source", "ws", "wss")
 DEFAULT_PORTS = {"https": 443, "http": 80}
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
+ESCAPED = ", with %40 for @ in a user or password"
+ADDRESS = 'give an address, such as no-reply@example.com or "Example <no-reply@example.com>"'
 
 
 def is_loopback(host: str) -> bool:
@@ -74,76 +76,51 @@ def origin(value: str) -> str:
 
 
 def is_host(value: str) -> bool:
-    try:
-        return bool(idna.encode(value, uts46=True))
-    except UnicodeError:  # of idna, too
-        return False
+    """True for an IPv6 address and for a name. Raises ValueError for one that DNS does not allow."""
+    return ":" in value or bool(idna.encode(value, uts46=True))
 
 
-def host(value: str) -> str:
-    if not is_host(value) and ":" not in value:  # or an IPv6 address
-        raise ValueError("give a host name, such as smtp.example.com")
-    return value
-
-
-def sender(value: str) -> str:
-    addresses = [address for _, address in getaddresses([value])]
-    local, _, domain = addresses[0].rpartition("@") if len(addresses) == 1 else ("", "", "")
-    if not re.fullmatch(r"[!-?A-~]+", local) or not is_host(domain):
-        raise ValueError('give an address, such as no-reply@example.com or "Example <no-reply@example.com>"')
-    return value
+def is_sender(value: str) -> bool:
+    """True for one address, with a name or without. Raises ValueError for a domain that can not be one."""
+    [(_, address)] = getaddresses([value])
+    local, _, domain = address.rpartition("@")
+    return bool(re.fullmatch(r"[!-?A-~]+", local) and is_host(domain))
 
 
 def database_uri(value: str) -> str:
-    """Plain postgresql:// means the driver we ship, psycopg 3."""
+    """Return the URI with the driver that we ship, psycopg 3. Raises ValueError."""
     uri = re.sub("^postgres(ql)?:", "postgresql+psycopg:", value)
-    if uri.count("@") > 1:
-        raise ValueError("write @ in a user or password as %40")
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):
         url = None
-    if url is None or url.drivername not in DRIVERS:
-        raise ValueError("give sqlite:///file.db or postgresql://user:password@host/name")
+    if url is None or url.drivername not in DRIVERS or uri.count("@") > 1:
+        raise ValueError(f"give sqlite:///file.db or postgresql://user:password@host/name{ESCAPED}")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise ValueError("give a file: each process would have a database of its own")
     return uri
 
 
-def storage_uri(value: str) -> str:
-    if value.count("@") > 1:
-        raise ValueError("write @ in a user or password as %40")
+def is_storage(uri: str) -> bool:
+    """True if the library for rate limits takes the URI. It connects to nothing yet."""
     with suppress(Exception):  # whatever the library thinks of it
-        if value == "memory://" or re.match(r"(redis|rediss|redis\+unix)://.", value):
-            limits.storage.storage_from_string(value)  # connects to nothing yet
-            return value
-    raise ValueError("give memory:// or redis://host:6379/0")
+        is_known = uri == "memory://" or re.match(r"(redis|rediss|redis\+unix)://.", uri)
+        return bool(is_known and uri.count("@") <= 1 and limits.storage.storage_from_string(uri))
+    return False
 
 
-PublicUrl = Annotated[
-    str,
-    AfterValidator(public_url),
-    describe("a whole https URL; http on this machine only", pattern="^https?://"),
+PublicUrl = Annotated[str, AfterValidator(public_url), Field(json_schema_extra={"pattern": "^https?://"})]
+ClientUrl = Annotated[str, AfterValidator(client_url)]
+Origin = Annotated[str, AfterValidator(origin)]
+DatabaseUri = Annotated[
+    str, AfterValidator(database_uri), Field(json_schema_extra={"pattern": "^(sqlite|postgres)"})
 ]
-ClientUrl = Annotated[
-    str, AfterValidator(client_url), describe("a whole https URL, or one of your app's own scheme")
+StorageUri = Annotated[str, must(f"give memory:// or redis://host:6379/0{ESCAPED}", is_storage)]
+HostOrNothing = Annotated[
+    str, must("give a host name, such as smtp.example.com", lambda value: not value or is_host(value))
 ]
-Origin = Annotated[
-    str, AfterValidator(origin), describe("scheme, host and port alone", pattern="^https?://[^/]+$")
-]
-MailServer = Annotated[str, or_nothing(host), describe("a host name or an IP address, or nothing")]
-Sender = Annotated[Line, AfterValidator(sender), describe('an address, or "Name <address>"')]
-Address = Annotated[str, or_nothing(sender), describe("an address, or nothing")]
-Database = Annotated[
-    str,
-    AfterValidator(database_uri),
-    describe("sqlite:///file.db or postgresql://user:password@host/name", pattern="^(sqlite|postgres)"),
-]
-Storage = Annotated[
-    str,
-    AfterValidator(storage_uri),
-    describe("memory:// or redis://host:6379/0", pattern="^(memory|redis)"),
-]
+Sender = Annotated[Line, must(ADDRESS, is_sender)]
+SenderOrNothing = Annotated[str, must(ADDRESS, lambda value: not value or is_sender(value))]
 
 
 class ClientTable(BaseModel):
@@ -164,9 +141,8 @@ class ClientTable(BaseModel):
         return self
 
 
-ClientName = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,39}$")]
 Clients = Annotated[
-    dict[ClientName, ClientTable],
+    dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,39}$")], ClientTable],
     JsonText,
     must("the names browser and default are taken", {"browser", "default"}.isdisjoint),
 ]
