@@ -65,27 +65,24 @@ def in_plain_words(code: int = EXIT_REFUSED) -> Iterator[None]:
 def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Reading:
     """Merge the sources and check every value. Never raises for what an admin wrote."""
     found = sources.read(environ, overrides)
-    problems = list(found.problems)
-    own, handed_on = {}, {}
-    for name, value in found.values.items():
+    problems, settings = list(found.problems), None
+    own = {name: value for name, value in found.values.items() if name in declared()}
+    handed_on = {}
+    for name in found.values.keys() - own.keys():
         try:
-            if name in declared():
-                own[name] = value
-            else:
-                handed_on[name] = validate_library_setting(name, value)
+            handed_on[name] = validate_library_setting(name, found.values[name])
         except ValueError as error:
-            problems.append(Problem(name, found.origin_of(name), str(error)))
-    settings = None
+            problems.append(found.problem(name, str(error)))
     try:
         settings = Settings(**own, handed_on=handed_on, origins=found.origins)
-        if not found.problems:  # or half of a pair may be what could not be read
-            problems += [Problem(name, found.origin_of(name), why) for name, why in rules.broken(settings)]
-        if is_debugging(environ) and not settings.is_on_this_machine:
-            message = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
-            problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", message))
     except ValidationError as error:
         problems += _problems_in(error, found)
-    problems.sort(key=lambda problem: problem.name)
+    else:
+        if not found.problems:  # or half of a pair may be what could not be read
+            problems += [found.problem(name, why) for name, why in rules.broken(settings)]
+        if is_debugging(environ) and not settings.is_on_this_machine:
+            problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", rules.SHOWS_ERRORS))
+    problems = sorted(set(problems), key=str)
     return Reading(found, problems, None if problems else settings)
 
 
@@ -97,13 +94,11 @@ def _problems_in(error: ValidationError, found: sources.Values) -> Iterator[Prob
             shown = ".".join(place) if name == "RECOVERY_CLIENTS" else name
             yield Problem(shown, found.origin_of(name), in_words(detail))
         elif not found.problems:  # or it may stand in the file that could not be read
-            yield Problem(name, "not set", _how_to_give(name))
-
-
-def _how_to_give(name: str) -> str:
-    if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT"):
-        return f"needed: name a file with it in FLASK_{name}_FILE, or give it as FLASK_{name}; {MAKE_ONE}"
-    return f"needed: set it in your file, or as FLASK_{name}"
+            hint = f"; {MAKE_ONE}" if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT") else ""
+            how = (
+                f"needed: set it in your file, as FLASK_{name}, or in a file named by FLASK_{name}_FILE{hint}"
+            )
+            yield Problem(name, "not set", how)
 
 
 def normal(name: str, value: Any) -> Any:

@@ -1,7 +1,6 @@
-"""What Sparekey forces in Flask and its extensions, with the reason for each value.
+"""The configuration of Flask and its extensions: values that are forced, or follow from other settings.
 
-FORCED is refused by name when an admin sets it to another value. What follows from a setting of Sparekey's is
-in `derived`; `defaults` may be set otherwise.
+An admin who sets one of FORCED to another value is refused with the reason.
 """
 
 from __future__ import annotations
@@ -66,75 +65,58 @@ FORCED: dict[str, tuple[Any, str]] = {
 
 def as_config(settings: Settings) -> dict[str, Any]:
     """Return what Flask and its extensions read."""
-    forced = {name: value for name, (value, _) in {**FORCED, **derived(settings)}.items()}
-    own = {name: getattr(settings, name) for name in declared()}
-    return {**defaults(settings), **own, **settings.handed_on, **forced}
-
-
-def defaults(settings: Settings) -> dict[str, Any]:
-    """Values that an admin may replace."""
-    return {
+    defaults = {  # an admin may replace them
         "SECURITY_REFRESH_TOKEN_MAX_AGE": settings.REMEMBER_COOKIE_DURATION,
         "SECURITY_WAN_RP_NAME": settings.RECOVERY_SITE_NAME,
         "SECURITY_INPUT_NORMALIZE_FORM": "NFKC",  # NFKD would split letters from their accents
         "SECURITY_USERNAME_MIN_LENGTH": 1,
         "SECURITY_USERNAME_MAX_LENGTH": 64,
     }
+    own = {name: getattr(settings, name) for name in declared()}
+    forced = {name: value for name, (value, _) in FORCED.items()}
+    return {**defaults, **own, **settings.handed_on, **forced, **_derived(settings), **_cookies(settings)}
 
 
-def derived(settings: Settings) -> dict[str, tuple[Any, str]]:
-    """Values that follow from Sparekey's own settings."""
-    issuer = settings.SECURITY_TOTP_ISSUER or settings.RECOVERY_SITE_NAME
+def _derived(settings: Settings) -> dict[str, Any]:
     public = urlsplit(settings.RECOVERY_PUBLIC_URL)
+    issuer = settings.SECURITY_TOTP_ISSUER or settings.RECOVERY_SITE_NAME
     return {
-        **_cookies(is_https=settings.RECOVERY_PUBLIC_URL.startswith("https:")),
-        "APPLICATION_ROOT": (
-            public.path + "/",
-            "Flask-Security goes there when nothing else is said",
-        ),
-        "SERVER_NAME": (public.netloc, "RECOVERY_PUBLIC_URL says where the service is"),
-        "PREFERRED_URL_SCHEME": (public.scheme, "RECOVERY_PUBLIC_URL says how the service is reached"),
-        "MAIL_TIMEOUT": (settings.MAIL_TIMEOUT.total_seconds(), "Flask-Mailman reads seconds"),
-        "SESSION_PROTECTION": (
-            None,
-            "it marks a session whose address changes as not fresh, and would set the cookie again for that",
-        ),
-        "WTF_CSRF_SECRET_KEY": (settings.signing_keys, "open forms survive a rotation of SECRET_KEY"),
-        "WTF_CSRF_TIME_LIMIT": (None, "a page may stay open overnight: a token lives as long as its session"),
-        "WTF_CSRF_HEADERS": (
-            ["X-CSRFToken", "X-CSRF-Token", "X-XSRF-Token"],
-            "as Flask-Security says",
-        ),
-        "SECURITY_TOTP_ISSUER": (issuer.replace(":", " "), "a colon ends the issuer in an otpauth: URL"),
-        "SECURITY_TWO_FACTOR_RESCUE_MAIL": (settings.RECOVERY_OPERATOR, "there is one operator"),
+        "APPLICATION_ROOT": public.path + "/",  # Flask-Security goes there when nothing else is said
+        "SERVER_NAME": public.netloc,
+        "PREFERRED_URL_SCHEME": public.scheme,
+        "MAIL_TIMEOUT": settings.MAIL_TIMEOUT.total_seconds(),
+        # It marks a session whose address changes as not fresh, and would set the cookie again for that.
+        "SESSION_PROTECTION": None,
+        "WTF_CSRF_SECRET_KEY": settings.signing_keys,  # open forms survive a rotation of SECRET_KEY
+        "WTF_CSRF_TIME_LIMIT": None,  # a page may stay open overnight: a token lives as long as its session
+        "WTF_CSRF_HEADERS": ["X-CSRFToken", "X-CSRF-Token", "X-XSRF-Token"],  # as Flask-Security says
+        "SECURITY_TOTP_ISSUER": issuer.replace(":", " "),  # a colon ends the issuer in an otpauth: URL
+        "SECURITY_TWO_FACTOR_RESCUE_MAIL": settings.RECOVERY_OPERATOR,
     }
 
 
-def _cookies(*, is_https: bool) -> dict[str, tuple[Any, str]]:
-    """Names and flags follow the public URL's scheme."""
+def _cookies(settings: Settings) -> dict[str, Any]:
+    """Names and flags follow the public URL's scheme: __Host- binds a cookie to this very host."""
+    is_https = settings.RECOVERY_PUBLIC_URL.startswith("https:")
     prefix = "__Host-" if is_https else ""
     flags = {"secure": is_https, "httponly": True, "samesite": "Lax"}
     strict = {**flags, "samesite": "Strict"}
-    host = "__Host- binds a cookie to this very host"
-    by_tls = "a cookie of an https site never travels in the clear"
-    scripts = "no script needs to read it"
-    # With Strict the browser would not send it on the redirect that follows.
-    lax = "a link is opened from webmail"
     return {
-        "SESSION_COOKIE_NAME": (f"{prefix}sparekey_session", host),
-        "SESSION_COOKIE_PATH": ("/", "__Host- asks for it"),
-        "SESSION_COOKIE_SECURE": (is_https, by_tls),
-        "SESSION_COOKIE_HTTPONLY": (True, scripts),
-        "SESSION_COOKIE_SAMESITE": ("Lax", lax),
-        "REMEMBER_COOKIE_NAME": (f"{prefix}sparekey_remember", host),
-        "REMEMBER_COOKIE_SECURE": (is_https, by_tls),
-        "REMEMBER_COOKIE_HTTPONLY": (True, scripts),
-        "REMEMBER_COOKIE_SAMESITE": ("Lax", lax),
-        "RECOVERY_KNOWN_COOKIE": (f"{prefix}sparekey_known", host),
-        "RECOVERY_LANGUAGE_COOKIE": (f"{prefix}sparekey_language", host),
-        "SECURITY_CSRF_COOKIE": ({**flags, "httponly": False}, "scripts of a single-page client read it"),
-        "SECURITY_TWO_FACTOR_VALIDITY_COOKIE_NAME": (f"{prefix}sparekey_two_factor", host),
-        "SECURITY_TWO_FACTOR_VALIDITY_COOKIE": (strict, "it replaces a second factor"),
-        "SECURITY_REFRESH_TOKEN_COOKIE_NAME": (f"{prefix}sparekey_refresh", host),
-        "SECURITY_REFRESH_TOKEN_COOKIE": (strict, "it makes new tokens"),
+        "SESSION_COOKIE_NAME": f"{prefix}sparekey_session",
+        "SESSION_COOKIE_PATH": "/",  # __Host- asks for it
+        "SESSION_COOKIE_SECURE": is_https,
+        "SESSION_COOKIE_HTTPONLY": True,
+        # A link is opened from webmail, and with Strict the redirect that follows would go without it.
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "REMEMBER_COOKIE_NAME": f"{prefix}sparekey_remember",
+        "REMEMBER_COOKIE_SECURE": is_https,
+        "REMEMBER_COOKIE_HTTPONLY": True,
+        "REMEMBER_COOKIE_SAMESITE": "Lax",
+        "RECOVERY_KNOWN_COOKIE": f"{prefix}sparekey_known",
+        "RECOVERY_LANGUAGE_COOKIE": f"{prefix}sparekey_language",
+        "SECURITY_CSRF_COOKIE": {**flags, "httponly": False},  # scripts of a single-page client read it
+        "SECURITY_TWO_FACTOR_VALIDITY_COOKIE_NAME": f"{prefix}sparekey_two_factor",
+        "SECURITY_TWO_FACTOR_VALIDITY_COOKIE": strict,
+        "SECURITY_REFRESH_TOKEN_COOKIE_NAME": f"{prefix}sparekey_refresh",
+        "SECURITY_REFRESH_TOKEN_COOKIE": strict,
     }

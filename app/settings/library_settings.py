@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
 
 import flask_security.core
@@ -33,48 +33,42 @@ LIBRARY_SETTINGS: dict[str, Any] = {
 }
 
 
+@cache
 def flask_security_defaults() -> dict[str, Any]:
     """Return Flask-Security's own settings, with its defaults."""
     return {f"SECURITY_{key}": default for key, default in flask_security.core._default_config.items()}
 
 
+@cache
 def library_types() -> dict[str, Any]:
     """Return the type of every setting of a library that may be set."""
-    defaults = flask_security_defaults().items()
-    theirs = {name: type_like(default) for name, default in defaults if not _why_fixed(name, default)}
-    return {name: kind for name, kind in {**theirs, **LIBRARY_SETTINGS}.items() if name not in declared()}
+    kinds = {name: _type_like(default) for name, default in flask_security_defaults().items()}
+    kinds |= LIBRARY_SETTINGS
+    return {name: kind for name, kind in kinds.items() if name not in declared() and not _why_fixed(name)}
 
 
 def validate_library_setting(name: str, value: Any) -> Any:
     """Return the value for the library. Raises ValueError for a bad one."""
-    default = flask_security_defaults().get(name)
-    if reason := _why_fixed(name, default):
-        if name in FORCED and _equals(FORCED[name][0], value):
-            return FORCED[name][0]
-        raise ValueError(reason)
-    known = library_types()
-    if name not in known:
+    if name in FORCED and str(value).lower() == str(FORCED[name][0]).lower():
+        return FORCED[name][0]
+    if reason := _why_fixed(name):
+        raise ValueError(f"can not be set: {reason}")
+    kind = library_types().get(name)
+    if kind is None:
         aside = "; settings stand outside of [sections]" if isinstance(value, dict) else ""
         raise ValueError(unknown(name) + aside)
     if name.endswith(("_URL", "_URL_PREFIX")) and value and not str(value).startswith("/"):
         raise ValueError("must start with a slash")
-    return validate(known[name], value)
+    return validate(kind, value)
 
 
-def _why_fixed(name: str, default: Any) -> str:
+def _why_fixed(name: str) -> str:
     """Return why an admin can not set it, or an empty text."""
     if name in FORCED:
-        return f"can not be set: {FORCED[name][1]}"
+        return FORCED[name][1]
     if re.search(r"^SECURITY_.*_TEMPLATE(_|$)", name):
-        return "can not be set: put a file into RECOVERY_TEMPLATE_DIR instead"
-    return "a function of Flask-Security's: can not be set" if callable(default) else ""
-
-
-def _equals(forced: Any, value: Any) -> bool:
-    """True if the value, which the environment gives as text, is the forced one."""
-    with suppress(ValueError):
-        return bool(validate(type_like(forced), value) == validate(type_like(forced), forced))
-    return False
+        return "put a file into RECOVERY_TEMPLATE_DIR instead"
+    return "Flask-Security computes it" if callable(flask_security_defaults().get(name)) else ""
 
 
 def unknown(name: str) -> str:
@@ -84,15 +78,12 @@ def unknown(name: str) -> str:
     return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def type_like(default: Any) -> Any:
+def _type_like(default: Any) -> Any:
     """Return the type of Flask-Security's own default, or Any if the default does not tell it."""
-    if isinstance(default, timedelta):
-        return Duration
-    if isinstance(default, dict):
-        return types.Table
     if isinstance(default, (list, set, tuple)):
         return types.Items
-    return type(default) if type(default) in (bool, int, str) else Any
+    kinds = {bool: bool, int: int, str: str, dict: types.Table, timedelta: types.Duration}
+    return kinds.get(type(default), Any)
 
 
 def validate(kind: Any, value: Any) -> Any:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-# What pydantic finds, in plain words.
+# pydantic's errors in plain words, by the first word of their type.
 WORDS = {
-    "bool_parsing": "give true or false",
-    "bool_type": "give true or false",
-    "int_parsing": "give a whole number",
-    "int_type": "give a whole number",
-    "int_from_float": "give a whole number",
-    "string_type": "give text, in quotes",
-    "list_type": "give a list",
-    "dict_type": "give a table",
-    "extra_forbidden": "unknown setting",
-    "literal_error": "give {expected}",
-    "string_pattern_mismatch": "lower-case letters, digits, - and _, starting with a letter",
-    "too_short": "give at least {min_length}",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
+    "bool": "give true or false",
+    "int": "give a whole number",
+    "string": "give text, in quotes",
+    "list": "give a list",
+    "dict": "give a table",
+    "model": "give a table",
+    "extra": "unknown setting",
+    "literal": "give {expected}",
+    "too": "give at least {min_length}",
+    "greater": "at least {ge}",
+    "less": "at most {le}",
 }
 
 
@@ -46,6 +43,6 @@ class SettingsError(Exception):
 
 def in_words(detail: Any) -> str:
     """Return one of pydantic's errors in plain words."""
-    if words := WORDS.get(detail["type"]):
+    if words := WORDS.get(detail["type"].partition("_")[0]):
         return words.format(**detail.get("ctx", {}))
     return str(detail["msg"]).removeprefix("Value error, ")

@@ -5,9 +5,8 @@ A rule yields the name of the setting to change, and why.
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,23 +16,29 @@ from .urls import is_loopback
 
 Broken = Iterator[tuple[str, str]]
 
-SECOND_FACTORS = {"authenticator", "email", "sms"}
-US_CODES = {"authenticator", "email"}  # not SMS: sending it at once would tell who has an account
-FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_RECOVERY")
+SHOWS_ERRORS = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
 SPA = 'needed with SECURITY_REDIRECT_BEHAVIOR = "spa"'
+NEEDS_MAIL = (
+    "MAIL_USERNAME",
+    "RECOVERY_OPERATOR",
+    "SECURITY_CHANGE_EMAIL",
+    "SECURITY_CONFIRMABLE",
+    "SECURITY_REGISTERABLE",
+    "SECURITY_USERNAME_RECOVERY",
+)
 
 
 def broken(settings: Settings) -> Broken:
     """Yield the setting and the reason for every rule that is broken."""
     for rule in (_site, _secrets, _languages, _mail, _without_mail, _default_client, _sign_up):
         yield from rule(settings)
-    for rule in (_second_factor, _recovery_codes, _unified_sign_in, _passkeys):
+    for rule in (_second_factor, _unified_sign_in, _recovery_codes_and_passkeys):
         yield from rule(settings)
 
 
 def _site(settings: Settings) -> Broken:
     if settings.handed_on.get("TESTING") and not settings.is_on_this_machine:
-        yield "TESTING", "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
+        yield "TESTING", SHOWS_ERRORS
     if settings.RECOVERY_INBOX and not settings.is_on_this_machine:
         yield "RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
     if settings.RECOVERY_MACHINES > 1 and settings.SQLALCHEMY_DATABASE_URI.startswith("sqlite"):
@@ -43,10 +48,10 @@ def _site(settings: Settings) -> Broken:
 
 
 def _secrets(settings: Settings) -> Broken:
-    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    if settings.SECURITY_PASSWORD_SALT in secrets:
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    if settings.SECURITY_PASSWORD_SALT in keys:
         yield "SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY"
-    if settings.RECOVERY_METRICS_TOKEN in (settings.SECURITY_PASSWORD_SALT, *secrets):
+    if settings.RECOVERY_METRICS_TOKEN in (settings.SECURITY_PASSWORD_SALT, *keys):
         yield "RECOVERY_METRICS_TOKEN", "must not be the same as another secret"
     for name in ("SECURITY_REFRESH_TOKEN_MAX_AGE", "SECURITY_TOKEN_MAX_AGE"):
         if (age := settings.handed_on.get(name)) and age > settings.REMEMBER_COOKIE_DURATION:
@@ -54,13 +59,13 @@ def _secrets(settings: Settings) -> Broken:
 
 
 def _languages(settings: Settings) -> Broken:
-    languages = settings.RECOVERY_LANGUAGES
     folders = [TRANSLATIONS, *map(Path, filter(None, [settings.RECOVERY_TRANSLATION_DIR]))]
     known = {"en", *(path.stem for folder in folders for path in folder.glob("*.po"))}
-    if unknown := " and no ".join(f"{name}.po" for name in languages if name not in known):
+    if unknown := [f"{name}.po" for name in settings.RECOVERY_LANGUAGES if name not in known]:
         there = ", ".join(sorted(known))
-        yield "RECOVERY_LANGUAGES", f"no file {unknown} in RECOVERY_TRANSLATION_DIR; there is {there}"
-    if settings.BABEL_DEFAULT_LOCALE not in languages:
+        reason = f"no file {' and no '.join(unknown)} in RECOVERY_TRANSLATION_DIR; there is {there}"
+        yield "RECOVERY_LANGUAGES", reason
+    if settings.BABEL_DEFAULT_LOCALE not in settings.RECOVERY_LANGUAGES:
         yield "BABEL_DEFAULT_LOCALE", "must be one of RECOVERY_LANGUAGES"
 
 
@@ -71,24 +76,21 @@ def _mail(settings: Settings) -> Broken:
         yield "MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither"
     # Connect, greeting, EHLO, STARTTLS, EHLO, login, MAIL, RCPT, DATA and the mail itself, each in time.
     if settings.sending_time < 10 * settings.MAIL_TIMEOUT:
-        yield (
-            "RECOVERY_MAIL_LEASE",
-            "too short for a slow relay: at least 20 seconds and ten times MAIL_TIMEOUT",
-        )
+        needed = "at least 20 seconds and ten times MAIL_TIMEOUT"
+        yield "RECOVERY_MAIL_LEASE", f"too short for a slow relay: {needed}"
     goes_away = settings.MAIL_SERVER and not (settings.RECOVERY_INBOX or is_loopback(settings.MAIL_SERVER))
-    if not goes_away or settings.MAIL_USE_TLS or settings.MAIL_USE_SSL:
-        return
-    needed = "needed, or MAIL_USE_SSL"
-    if settings.MAIL_USERNAME:
-        yield "MAIL_USE_TLS", f"{needed}: the password would travel in the clear"
-    elif not settings.RECOVERY_MAIL_IN_CLEAR:
-        yield "MAIL_USE_TLS", f"{needed}: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)"
+    if goes_away and not (settings.MAIL_USE_TLS or settings.MAIL_USE_SSL):
+        needed = "needed, or MAIL_USE_SSL"
+        if settings.MAIL_USERNAME:
+            yield "MAIL_USE_TLS", f"{needed}: the password would travel in the clear"
+        elif not settings.RECOVERY_MAIL_IN_CLEAR:
+            yield "MAIL_USE_TLS", f"{needed}: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)"
 
 
 def _without_mail(settings: Settings) -> Broken:
     if settings.sends_mail:
         return
-    for name in ("MAIL_USERNAME", "RECOVERY_OPERATOR", *(f"SECURITY_{name}" for name in FEATURES_BY_MAIL)):
+    for name in NEEDS_MAIL:
         if getattr(settings, name):
             yield name, "needs mail, and MAIL_SERVER is empty"
     codes = "codes by email need mail, and MAIL_SERVER is empty"
@@ -104,15 +106,14 @@ def _default_client(settings: Settings) -> Broken:
         yield "SECURITY_REDIRECT_BEHAVIOR", 'give "spa", or leave it out'
     if behavior != "spa":
         return
-    needed = {
-        "SECURITY_RESET_VIEW": f"where links land: {SPA}",
-        "SECURITY_RESET_ERROR_VIEW": f"where bad links land: {SPA}",
-    }
+    views = {"RESET": f"where links land: {SPA}", "RESET_ERROR": f"where bad links land: {SPA}"}
     if settings.SECURITY_CONFIRMABLE:
-        needed |= {"SECURITY_POST_CONFIRM_VIEW": SPA, "SECURITY_CONFIRM_ERROR_VIEW": SPA}
+        views |= {"POST_CONFIRM": SPA, "CONFIRM_ERROR": SPA}
     if settings.SECURITY_CHANGE_EMAIL:
-        needed |= {"SECURITY_POST_CHANGE_EMAIL_VIEW": SPA, "SECURITY_CHANGE_EMAIL_ERROR_VIEW": SPA}
-    yield from ((name, why) for name, why in needed.items() if not settings.handed_on.get(name))
+        views |= {"POST_CHANGE_EMAIL": SPA, "CHANGE_EMAIL_ERROR": SPA}
+    for view, reason in views.items():
+        if not settings.handed_on.get(f"SECURITY_{view}_VIEW"):
+            yield f"SECURITY_{view}_VIEW", reason
 
 
 def _sign_up(settings: Settings) -> Broken:
@@ -126,47 +127,45 @@ def _sign_up(settings: Settings) -> Broken:
 
 
 def _second_factor(settings: Settings) -> Broken:
-    is_on, methods = settings.SECURITY_TWO_FACTOR, set(settings.SECURITY_TWO_FACTOR_ENABLED_METHODS)
-    if settings.SECURITY_TWO_FACTOR_REQUIRED and not is_on:
+    if settings.SECURITY_TWO_FACTOR_REQUIRED and not settings.SECURITY_TWO_FACTOR:
         yield "SECURITY_TWO_FACTOR_REQUIRED", "needs SECURITY_TWO_FACTOR"
-    if is_on and not settings.SECURITY_TOTP_SECRETS:
+    if not settings.SECURITY_TWO_FACTOR:
+        return
+    methods = set(settings.SECURITY_TWO_FACTOR_ENABLED_METHODS)
+    if not settings.SECURITY_TOTP_SECRETS:
         yield "SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS"
-    if is_on and (not methods or methods - SECOND_FACTORS):
-        yield "SECURITY_TWO_FACTOR_ENABLED_METHODS", f"one or more of {', '.join(sorted(SECOND_FACTORS))}"
-    service = settings.SECURITY_SMS_SERVICE
-    if is_on and "sms" in methods and not service:
+    if not methods or methods - {"authenticator", "email", "sms"}:
+        yield "SECURITY_TWO_FACTOR_ENABLED_METHODS", "one or more of authenticator, email, sms"
+    if "sms" in methods and not settings.SECURITY_SMS_SERVICE:
         yield "SECURITY_SMS_SERVICE", "says who sends SMS: needed with the method sms (docs/features.md)"
-    if is_on and "sms" in methods and service == "file" and not settings.is_on_this_machine:
+    if "sms" in methods and settings.SECURITY_SMS_SERVICE == "file" and not settings.is_on_this_machine:
         yield "SECURITY_SMS_SERVICE", '"file" is for a RECOVERY_PUBLIC_URL on this machine'
 
 
-def _recovery_codes(settings: Settings) -> Broken:
-    name = "SECURITY_MULTI_FACTOR_RECOVERY_CODES"
-    is_on = settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES
-    if is_on and not settings.handed_on.get(f"{name}_KEYS"):
-        yield name, f"needs {name}_KEYS"
-    if is_on and not (settings.SECURITY_TWO_FACTOR or settings.SECURITY_WEBAUTHN):
-        yield name, "needs SECURITY_TWO_FACTOR or SECURITY_WEBAUTHN"
-
-
 def _unified_sign_in(settings: Settings) -> Broken:
-    is_on, methods = settings.SECURITY_UNIFIED_SIGNIN, set(settings.SECURITY_US_ENABLED_METHODS)
-    if is_on and not settings.SECURITY_TOTP_SECRETS:
+    if not settings.SECURITY_UNIFIED_SIGNIN:
+        return
+    if not settings.SECURITY_TOTP_SECRETS:
         yield "SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS"
-    if is_on and not {"password"} <= methods <= {"password", *US_CODES}:
-        yield "SECURITY_US_ENABLED_METHODS", f"password, and of {', '.join(sorted(US_CODES))} what you like"
+    # Not SMS, because sending it at once would tell who has an account.
+    if (
+        not {"password"}
+        <= set(settings.SECURITY_US_ENABLED_METHODS)
+        <= {"password", "authenticator", "email"}
+    ):
+        yield "SECURITY_US_ENABLED_METHODS", "password, and of authenticator, email what you like"
 
 
-def _passkeys(settings: Settings) -> Broken:
+def _recovery_codes_and_passkeys(settings: Settings) -> Broken:
+    codes, keys = "SECURITY_MULTI_FACTOR_RECOVERY_CODES", "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS"
+    if settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES and not settings.handed_on.get(keys):
+        yield codes, f"needs {keys}"
+    has_factor = settings.SECURITY_TWO_FACTOR or settings.SECURITY_WEBAUTHN
+    if settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES and not has_factor:
+        yield codes, "needs SECURITY_TWO_FACTOR or SECURITY_WEBAUTHN"
     url = urlsplit(settings.RECOVERY_PUBLIC_URL)
-    if settings.SECURITY_WEBAUTHN and _is_ip_address(url.hostname or ""):
+    if settings.SECURITY_WEBAUTHN and re.fullmatch(r"[\d.]+|.*:.*", url.hostname or ""):
         needed = "needs a name in RECOVERY_PUBLIC_URL: browsers have no passkeys for numbers"
         yield "SECURITY_WEBAUTHN", needed
     if settings.SECURITY_WEBAUTHN and url.scheme == "http" and url.hostname != "localhost":
         yield "SECURITY_WEBAUTHN", "needs https in RECOVERY_PUBLIC_URL: browsers ask for it"
-
-
-def _is_ip_address(host: str) -> bool:
-    with suppress(ValueError):
-        return bool(ipaddress.ip_address(host))
-    return False

@@ -31,12 +31,16 @@ class Values:
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def put(self, origin: str, name: str, value: Any) -> None:
-        """Set a value; a later source wins."""
-        self.values[name], self.origins[name] = value, origin
+    def put(self, origin: str, values: Mapping[str, Any]) -> None:
+        """Set values; a later source wins."""
+        self.values.update(values)
+        self.origins.update(dict.fromkeys(values, origin))
 
     def origin_of(self, name: str) -> str:
         return self.origins.get(name, "not set")
+
+    def problem(self, name: str, message: str) -> Problem:
+        return Problem(name, self.origin_of(name), message)
 
 
 def read(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Values:
@@ -48,33 +52,25 @@ def read(environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Values:
     variables = [name for name in environ if name.startswith(PREFIX) and not OF_FLASK.fullmatch(name)]
     for variable in sorted(variables, key=lambda name: name.endswith(SECRET_FILE)):
         _read_variable(found, variable, environ[variable])
-    for name, value in overrides.items():
-        found.put("given by the program", name, value)
+    found.put("given by the program", overrides)
     return found
 
 
 def _read_file(found: Values, path: Path) -> None:
     shown = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # a byte order mark is no harm
-    except RecursionError:
-        found.problems.append(Problem("RECOVERY_CONFIG", shown, "the file nests too deeply"))
-    except (OSError, ValueError) as error:
+        found.put(shown, tomllib.loads(path.read_text(encoding="utf-8-sig")))  # a byte order mark is no harm
+    except (OSError, ValueError, RecursionError) as error:
         found.problems.append(Problem("RECOVERY_CONFIG", shown, f"can not read the file: {error}"))
-    else:
-        for name, value in content.items():
-            found.put(shown, name, value)
 
 
 def _read_variable(found: Values, variable: str, text: str) -> None:
-    name = variable.removeprefix(PREFIX)
+    name, message = variable.removeprefix(PREFIX), "this is not UTF-8"
     try:
-        text.encode()
+        text.encode()  # Python hands in bytes that are not UTF-8 as lone surrogates
         if variable.endswith(SECRET_FILE):
-            name, text = name.removesuffix(SECRET_FILE), Path(text).read_text().rstrip("\r\n")
-        found.put(variable, name, text)
-    except UnicodeEncodeError:  # Python hands in bytes that are not UTF-8 as lone surrogates
-        found.problems.append(Problem(name, variable, "this is not UTF-8"))
+            name, message = name.removesuffix(SECRET_FILE), "can not read the file that this variable names"
+            text = Path(text).read_text().rstrip("\r\n")
+        found.put(variable, {name: text})
     except (OSError, ValueError):  # no word of the path: somebody may have put the secret there
-        name = name.removesuffix(SECRET_FILE)
-        found.problems.append(Problem(name, variable, "can not read the file that this variable names"))
+        found.problems.append(Problem(name, variable, message))

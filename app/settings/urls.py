@@ -141,8 +141,15 @@ class ClientTable(BaseModel):
         return self
 
 
+ClientName = Annotated[
+    str,
+    must(
+        "lower-case letters, digits, - and _, starting with a letter",
+        re.compile("[a-z][a-z0-9_-]{0,39}").fullmatch,
+    ),
+]
 Clients = Annotated[
-    dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,39}$")], ClientTable],
+    dict[ClientName, ClientTable],
     JsonText,
     must("the names browser and default are taken", {"browser", "default"}.isdisjoint),
 ]
