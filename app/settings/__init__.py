@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import current_app
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from . import rules, sources
-from .library_settings import validate, validate_library_setting
+from .library_settings import all_settings, is_forced, why_refused
 from .problems import Problem, SettingsError, in_words
-from .schema import Settings, declared
+from .schema import Settings
 from .secrets import MAKE_ONE
 
 EXIT_REFUSED = 3  # gunicorn stops at this code; at any other it would start the worker again
@@ -66,15 +66,9 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Readin
     """Merge the sources and check every value. Never raises for what an admin wrote."""
     found = sources.read(environ, overrides)
     problems, settings = list(found.problems), None
-    own = {name: value for name, value in found.values.items() if name in declared()}
-    handed_on = {}
-    for name in found.values.keys() - own.keys():
-        try:
-            handed_on[name] = validate_library_setting(name, found.values[name])
-        except ValueError as error:
-            problems.append(found.problem(name, str(error)))
+    values = {name: value for name, value in found.values.items() if not is_forced(name, value)}
     try:
-        settings = Settings(**own, handed_on=handed_on, origins=found.origins)
+        settings = all_settings().model_validate({**values, "origins": found.origins})
     except ValidationError as error:
         problems += _problems_in(error, found)
     else:
@@ -92,7 +86,9 @@ def _problems_in(error: ValidationError, found: sources.Values) -> Iterator[Prob
         if detail["type"] != "missing":
             place = [str(part) for part in detail["loc"] if part != "[key]"]
             shown = ".".join(place) if name == "RECOVERY_CLIENTS" else name
-            yield Problem(shown, found.origin_of(name), in_words(detail))
+            is_unknown = place == [name] and detail["type"] == "extra_forbidden"
+            message = why_refused(name, found.values[name]) if is_unknown else in_words(detail)
+            yield Problem(shown, found.origin_of(name), message)
         elif not found.problems:  # or it may stand in the file that could not be read
             hint = f"; {MAKE_ONE}" if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT") else ""
             how = (
@@ -103,10 +99,9 @@ def _problems_in(error: ValidationError, found: sources.Values) -> Iterator[Prob
 
 def normal(name: str, value: Any) -> Any:
     """Return the value as the app has it, whatever its source; a wrong one is returned as it is."""
-    with suppress(ValueError):
-        if name in declared():
-            return validate(Settings.model_fields[name].rebuild_annotation(), value)
-        return validate_library_setting(name, value)
+    with suppress(KeyError, ValidationError):
+        kind = all_settings().model_fields[name].rebuild_annotation()
+        return TypeAdapter(kind).validate_python(value)
     return value
 
 

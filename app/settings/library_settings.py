@@ -9,12 +9,11 @@ from functools import cache
 from typing import Annotated, Any
 
 import flask_security.core
-from pydantic import TypeAdapter, ValidationError
+from pydantic import create_model
 
 from . import types
 from .forced import FORCED
-from .problems import in_words
-from .schema import declared
+from .schema import Settings, declared
 from .secrets import FernetKeys
 from .types import Duration, at_most
 
@@ -42,24 +41,28 @@ def flask_security_defaults() -> dict[str, Any]:
 @cache
 def library_types() -> dict[str, Any]:
     """Return the type of every setting of a library that may be set."""
-    kinds = {name: _type_like(default) for name, default in flask_security_defaults().items()}
+    kinds = {name: _type_like(name, default) for name, default in flask_security_defaults().items()}
     kinds |= LIBRARY_SETTINGS
     return {name: kind for name, kind in kinds.items() if name not in declared() and not _why_fixed(name)}
 
 
-def validate_library_setting(name: str, value: Any) -> Any:
-    """Return the value for the library. Raises ValueError for a bad one."""
-    if name in FORCED and str(value).lower() == str(FORCED[name][0]).lower():
-        return FORCED[name][0]
+@cache
+def all_settings() -> type[Settings]:
+    """Return the model of Sparekey's settings and those of libraries."""
+    fields: dict[str, Any] = {name: (kind, None) for name, kind in library_types().items()}
+    return create_model("AllSettings", __base__=Settings, **fields)
+
+
+def is_forced(name: str, value: Any) -> bool:
+    """True if an admin sets a value that is forced anyway."""
+    return name in FORCED and str(value).lower() == str(FORCED[name][0]).lower()
+
+
+def why_refused(name: str, value: Any) -> str:
+    """Return what to say of a setting that can not be set."""
     if reason := _why_fixed(name):
-        raise ValueError(f"can not be set: {reason}")
-    kind = library_types().get(name)
-    if kind is None:
-        aside = "; settings stand outside of [sections]" if isinstance(value, dict) else ""
-        raise ValueError(unknown(name) + aside)
-    if name.endswith(("_URL", "_URL_PREFIX")) and value and not str(value).startswith("/"):
-        raise ValueError("must start with a slash")
-    return validate(kind, value)
+        return f"can not be set: {reason}"
+    return unknown(name) + ("; settings stand outside of [sections]" if isinstance(value, dict) else "")
 
 
 def _why_fixed(name: str) -> str:
@@ -78,18 +81,12 @@ def unknown(name: str) -> str:
     return "unknown setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _type_like(default: Any) -> Any:
+def _type_like(name: str, default: Any) -> Any:
     """Return the type of Flask-Security's own default, or Any if the default does not tell it."""
+    if name.endswith(("_URL", "_URL_PREFIX")):
+        path = types.must("must start with a slash", lambda value: not value or str(value).startswith("/"))
+        return Annotated[type(default) if default else Any, path]
     if isinstance(default, (list, set, tuple)):
         return types.Items
-    kinds = {bool: bool, int: int, str: str, dict: types.Table, timedelta: types.Duration}
+    kinds = {bool: bool, int: int, str: str, dict: types.Table, timedelta: Duration}
     return kinds.get(type(default), Any)
-
-
-def validate(kind: Any, value: Any) -> Any:
-    """Return the value as this type. Raises ValueError in plain words."""
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        [first, *_] = error.errors(include_input=False)
-        raise ValueError(in_words(first)) from None

@@ -134,8 +134,12 @@ class Settings(BaseModel):
     RECOVERY_SILENCED: types.Words
     RECOVERY_INBOX: bool
 
-    handed_on: dict[str, Any] = Field(default_factory=dict)  # other libraries' settings, by name
     origins: dict[str, str] = Field(default_factory=dict)  # where each value came from
+
+    @property
+    def handed_on(self) -> dict[str, Any]:
+        """Return the settings of libraries that somebody has set, by name."""
+        return {name: getattr(self, name) for name in self.model_fields_set - Settings.model_fields.keys()}
 
     @property
     def sends_mail(self) -> bool:
