@@ -96,17 +96,12 @@ def record(
 
 def request_id() -> str:
     """Return the name of this request in events, in the log, and on the page of an error that is ours."""
-    if "request_id" not in g:
-        g.request_id = f"{random.getrandbits(64):016x}"  # a name, and no secret
-    name: str = g.request_id
-    return name
+    return str(g.setdefault("request_id", f"{random.getrandbits(64):016x}"))  # a name, and no secret
 
 
 @listeners.listens_for(db.session, "after_commit")
 def _log_events(session: Session) -> None:
     """After the commit, because a log that blocks must not hold the database's write lock."""
-    if session.in_nested_transaction():
-        return  # a savepoint: not kept yet
     for kind, values in session.info.pop("events", []):
         _log(kind, values)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, literal
+from sqlalchemy import DateTime, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -19,9 +19,8 @@ class utcnow(FunctionElement[Any]):  # noqa: N801  # reads as an SQL function, l
     name = "utcnow"
     inherit_cache = True
 
-    def __init__(self, plus_seconds: float | ColumnElement[float] = 0.0) -> None:
-        number = isinstance(plus_seconds, (int, float))
-        super().__init__(literal(float(plus_seconds)) if number else plus_seconds)
+    def __init__(self, plus_seconds: float = 0.0) -> None:
+        super().__init__(literal(float(plus_seconds)))
 
 
 @compiles(utcnow, "sqlite")

@@ -53,12 +53,9 @@ def init_app(app: Flask) -> None:
             event.listen(db.engine, "connect", _set_up_postgresql)
 
 
-def change(statement: Update | Delete, values: dict[str, Any] | None = None) -> int:
-    """Execute it in the current transaction, and return how many rows it changed.
-
-    Loaded objects stay as they are.
-    """
-    result = db.session.execute(statement, values, execution_options={"synchronize_session": False})
+def change(statement: Update | Delete) -> int:
+    """Return how many rows the statement changed, in this transaction. Loaded objects stay as they are."""
+    result = db.session.execute(statement, execution_options={"synchronize_session": False})
     return cast(CursorResult[Any], result).rowcount
 
 
