@@ -41,16 +41,16 @@ def test_later_layers_win_and_are_remembered(tmp_path: Path) -> None:
             "FLASK_MAIL_PASSWORD_FILE": str(secret),
         }
     )
-    loaded, found = reading.settings, reading.found
+    loaded, origins = reading.settings, reading.origins
     assert loaded is not None
     assert loaded.RECOVERY_SITE_NAME == "File"
     assert loaded.MAIL_SERVER == "environment"
     assert loaded.MAIL_PASSWORD == "from a secret file"
     assert loaded.MAIL_PORT == 25
-    assert found.origins["MAIL_PORT"] == "config/default.toml"
-    assert found.origins["RECOVERY_SITE_NAME"] == str(mine)
-    assert found.origins["MAIL_SERVER"] == "FLASK_MAIL_SERVER"
-    assert found.origins["MAIL_PASSWORD"] == "FLASK_MAIL_PASSWORD_FILE"
+    assert origins["MAIL_PORT"] == "config/default.toml"
+    assert origins["RECOVERY_SITE_NAME"] == str(mine)
+    assert origins["MAIL_SERVER"] == "FLASK_MAIL_SERVER"
+    assert origins["MAIL_PASSWORD"] == "FLASK_MAIL_PASSWORD_FILE"
 
 
 def test_the_environment_is_text_and_becomes_what_is_declared() -> None:

@@ -22,7 +22,7 @@ from doctor.output import by_severity, exit_code, fail_level_option, summarize, 
 
 from .. import settings
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
-from ..settings import advice, checks
+from ..settings import advice, checks, sources
 from ..settings.findings import KINDS, Finding
 from ..settings.forced import as_config
 from ..settings.schema import Settings
@@ -135,9 +135,9 @@ def _silenced_in_vain(silenced: list[str]) -> Iterator[Finding]:
             yield KINDS["silenced-in-vain"].found(name=name, why="there is no such finding", near=hint)
 
 
-def _with_origin(finding: Finding, reading: settings.Reading) -> findings.Finding:
+def _with_origin(finding: Finding, reading: sources.Reading) -> findings.Finding:
     """Return the finding as it is reported, with the origin of the setting's value."""
-    origin = finding.origin or (reading.found.origin_of(finding.setting) if finding.setting else "")
+    origin = finding.origin or (reading.origin_of(finding.setting) if finding.setting else "")
     return findings.Finding(**{**asdict(finding), "origin": origin})
 
 

@@ -34,7 +34,7 @@ def config() -> None:
 def show(form: str) -> None:
     """Every setting with its value and origin; secrets are hidden. Exits 1 when something is wrong."""
     reading = settings.examine()
-    rows = [_row(name, reading) for name in sorted(reading.found.values)]
+    rows = [_row(name, reading) for name in sorted(reading.values)]
     if form == "json":
         write_json({"settings": rows, "problems": [vars(problem) for problem in reading.problems]})
     else:
@@ -50,7 +50,7 @@ def diff(form: str) -> None:
     reading, defaults = settings.examine(), _defaults()
     rows = [
         {**_row(name, reading), "default": defaults.get(name)}
-        for name, value in reading.found.values.items()
+        for name, value in reading.values.items()
         if name not in defaults or settings.normal(name, value) != settings.normal(name, defaults[name])
     ]
     if form == "json":
@@ -94,7 +94,7 @@ def _facts(name: str, entry: reference.Entry | None) -> Row:
     row = _row(name, reading)
     variable = f"{sources.PREFIX}{name}"
     in_file = f", or a file named in {variable}{sources.SECRET_FILE}" if SECRET.search(name) else ""
-    is_set = name in reading.found.values
+    is_set = name in reading.values
     return {
         "takes": reference.takes(name) or "whatever Flask-Security takes",
         "default": in_toml(defaults[name]) if name in defaults else "none",
@@ -106,18 +106,18 @@ def _facts(name: str, entry: reference.Entry | None) -> Row:
     }
 
 
-def _problems(name: str, reading: settings.Reading) -> list[str]:
+def _problems(name: str, reading: sources.Reading) -> list[str]:
     return [problem.message for problem in reading.problems if problem.name.partition(".")[0] == name]
 
 
-def _row(name: str, reading: settings.Reading) -> Row:
-    value = reading.found.values.get(name)
+def _row(name: str, reading: sources.Reading) -> Row:
+    value = reading.values.get(name)
     # A name that is wrong may be a secret's, misspelt; a value that is wrong may hold one.
     if value and (_problems(name, reading) or SECRET.search(name)):
         value = "(hidden)"
     elif value and name in URIS:
         value = _without_password(value)
-    return {"name": name, "value": value, "origin": reading.found.origin_of(name)}
+    return {"name": name, "value": value, "origin": reading.origin_of(name)}
 
 
 def is_secret(name: str, value: Any) -> bool:
@@ -155,7 +155,7 @@ def in_toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _end(reading: settings.Reading) -> None:
+def _end(reading: sources.Reading) -> None:
     """Write the problems, and exit with 1 if there is one."""
     for problem in reading.problems:
         click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from flask import current_app
@@ -24,15 +23,6 @@ from .schema import Settings
 from .secrets import MAKE_ONE
 
 EXIT_REFUSED = 3  # gunicorn stops at this code; at any other it would start the worker again
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the sources hold, and every problem; `settings` only if there is none."""
-
-    found: sources.Values
-    problems: list[Problem]
-    settings: Settings | None
 
 
 def current() -> Settings:
@@ -62,39 +52,40 @@ def in_plain_words(code: int = EXIT_REFUSED) -> Iterator[None]:
         sys.exit(code)
 
 
-def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Reading:
+def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> sources.Reading:
     """Merge the sources and check every value. Never raises for what an admin wrote."""
-    found = sources.read(environ, overrides)
-    problems, settings = list(found.problems), None
-    values = {name: value for name, value in found.values.items() if not is_forced(name, value)}
+    reading = sources.read(environ, overrides)
+    problems, settings = list(reading.problems), None
+    values = {name: value for name, value in reading.values.items() if not is_forced(name, value)}
     try:
-        settings = all_settings().model_validate({**values, "origins": found.origins})
+        settings = all_settings().model_validate({**values, "origins": reading.origins})
     except ValidationError as error:
-        problems += _problems_in(error, found)
+        problems += _problems_in(error, reading)
     else:
-        if not found.problems:  # or half of a pair may be what could not be read
-            problems += [found.problem(name, why) for name, why in rules.broken(settings)]
+        if not reading.problems:  # or half of a pair may be what could not be read
+            problems += [reading.problem(name, reason) for name, reason in rules.broken(settings)]
         if is_debugging(environ) and not settings.is_on_this_machine:
             problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", rules.SHOWS_ERRORS))
-    problems = sorted(set(problems), key=str)
-    return Reading(found, problems, None if problems else settings)
+    reading.problems = sorted(set(problems), key=str)
+    reading.settings = None if problems else settings
+    return reading
 
 
-def _problems_in(error: ValidationError, found: sources.Values) -> Iterator[Problem]:
+def _problems_in(error: ValidationError, reading: sources.Reading) -> Iterator[Problem]:
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
         if detail["type"] != "missing":
             place = [str(part) for part in detail["loc"] if part != "[key]"]
             shown = ".".join(place) if name == "RECOVERY_CLIENTS" else name
             is_unknown = place == [name] and detail["type"] == "extra_forbidden"
-            message = why_refused(name, found.values[name]) if is_unknown else in_words(detail)
-            yield Problem(shown, found.origin_of(name), message)
-        elif not found.problems:  # or it may stand in the file that could not be read
+            message = why_refused(name, reading.values[name]) if is_unknown else in_words(detail)
+            yield Problem(shown, reading.origin_of(name), message)
+        elif not reading.problems:  # or it may stand in the file that could not be read
             hint = f"; {MAKE_ONE}" if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT") else ""
             how = (
                 f"needed: set it in your file, as FLASK_{name}, or in a file named by FLASK_{name}_FILE{hint}"
             )
-            yield Problem(name, "not set", how)
+            yield reading.problem(name, how)
 
 
 def normal(name: str, value: Any) -> Any:
