@@ -18,13 +18,15 @@ class Unreadable(Exception):
 
 def encrypt(content: dict[str, Any]) -> str:
     """Encrypt it under the SECRET_KEY."""
-    return _cipher().encrypt(json.dumps(content).encode()).decode()
+    key = current().keys("outbox")[0]
+    return Fernet(base64.urlsafe_b64encode(key)).encrypt(json.dumps(content).encode()).decode()
 
 
 def decrypt(sealed: str | None) -> dict[str, Any]:
     """Decrypt it under any key that is still valid. Raises Unreadable."""
+    cipher = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in current().keys("outbox")])
     try:
-        content: dict[str, Any] = json.loads(_cipher().decrypt(sealed or ""))
+        content: dict[str, Any] = json.loads(cipher.decrypt(sealed or ""))
     except InvalidToken:
         raise Unreadable("the SECRET_KEY that it was sealed with is not known here") from None
     return content
@@ -33,7 +35,3 @@ def decrypt(sealed: str | None) -> dict[str, Any]:
 def keyed_hash(text: str) -> str:
     """Return a keyed hash, stored in place of an identity."""
     return hmac.digest(current().keys("outbox same")[0], text.encode(), "sha256").hex()
-
-
-def _cipher() -> MultiFernet:
-    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in current().keys("outbox")])

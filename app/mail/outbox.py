@@ -69,19 +69,20 @@ class OutboxMessage(Model):
         """What `enqueue` was given. Raises Unreadable."""
         return seals.decrypt(self.sealed)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Its name in the log and the audit trail: the unique part of its Message-ID."""
         return self.message_id.strip("<>").partition("@")[0]
 
 
 WRITTEN = "flask_security"  # the kind that rests as it is sent, in whatever language that is
+NOW = utcnow()
 REPEAT_SECONDS = 5  # on PostgreSQL, a younger message for the same stays as it is
 # The message that is due longest. The clock is a subquery: one that moves on from row to row cannot be looked
 # up in an index (PostgreSQL).
 LONGEST_DUE = (
     select(OutboxMessage.id)
-    .where(OutboxMessage.state == "waiting", OutboxMessage.due_at <= select(utcnow()).scalar_subquery())
+    .where(OutboxMessage.state == "waiting", OutboxMessage.due_at <= select(NOW).scalar_subquery())
     .order_by(OutboxMessage.due_at)
     .limit(1)
 )
@@ -102,9 +103,10 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
     if key:
         # Not one statement: on PostgreSQL ON CONFLICT DO UPDATE locks the row even where it changes nothing,
         # so a flood would keep it from being claimed. Both always run: time tells nothing of other requests.
-        age = REPEAT_SECONDS if dialect == "postgresql" else 0
-        older = (OutboxMessage.same == key, UNTRIED, OutboxMessage.created_at <= utcnow(-age))
-        change(update(OutboxMessage).where(*older).values(sealed=sealed, created_at=utcnow()))
+        older = update(OutboxMessage).where(OutboxMessage.same == key, UNTRIED)
+        if dialect == "postgresql":
+            older = older.where(OutboxMessage.created_at <= utcnow(-REPEAT_SECONDS))
+        change(older.values(sealed=sealed, created_at=NOW))
     host = urlsplit(settings.RECOVERY_PUBLIC_URL).hostname
     new = inserts[dialect](OutboxMessage).values(
         kind=kind,
@@ -177,9 +179,9 @@ def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetim
         values |= {"due_at": message.created_at, "attempts": message.attempts - 1}
     else:
         sealed = message.sealed if outcome == "given_up" else None
-        values |= {"state": outcome, "sealed": sealed, "settled_at": utcnow()}
+        values |= {"state": outcome, "sealed": sealed, "settled_at": NOW}
     ours = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
-    statement = update(OutboxMessage).where(*ours).values(values).returning(utcnow())
+    statement = update(OutboxMessage).where(*ours).values(values).returning(NOW)
     now: datetime | None = db.session.scalar(statement, execution_options={"synchronize_session": False})
     return now
 
@@ -189,4 +191,5 @@ def backoff(attempt: int) -> float:
 
     Up to a quarter is added, because retries must not march in step.
     """
-    return min(10 * 2.0 ** min(attempt - 1, 20), 3_600) * random.uniform(1, 1.25)  # noqa: S311  # no secret
+    pause: int = min(10 * 2 ** (attempt - 1), 3_600)
+    return pause * random.uniform(1, 1.25)  # noqa: S311  # no secret

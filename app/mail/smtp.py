@@ -56,7 +56,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             with self._hanging_up_at(time.monotonic() + TIMEOUTS_MAX * self.timeout):
                 self._connect()
                 # Before any account is looked up: a refused sender stops all mail, known and unknown alike.
-                self._offer_sender(current().MAIL_DEFAULT_SENDER)
+                self._offer_sender(in_ascii(parseaddr(current().MAIL_DEFAULT_SENDER)[1]))
                 if self.connection.rset()[0] != 250:  # this relay cannot start over
                     self.close()
                     self._connect()
@@ -119,7 +119,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         data = mail.message().as_bytes(linesep="\r\n")
         options = [] if mail.recipient.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
         self._refuse_after_deadline()
-        self._offer_sender(mail.from_email, options)
+        self._offer_sender(parseaddr(mail.from_email)[1], options)
         code, reply = self.connection.rcpt(mail.recipient)
         if code not in (250, 251):
             raise RecipientRefused(code, reply)
@@ -130,8 +130,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             raise smtplib.SMTPDataError(code, reply)
         self.connection.sock.settimeout(self.timeout)
 
-    def _offer_sender(self, sender: str, options: Sequence[str] = ()) -> None:
-        address = in_ascii(parseaddr(sender)[1])
+    def _offer_sender(self, address: str, options: Sequence[str] = ()) -> None:
         code, reply = self.connection.mail(address, options)
         if code != 250:
             raise smtplib.SMTPSenderRefused(code, reply, address)
