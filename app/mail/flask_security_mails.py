@@ -5,13 +5,11 @@ Like all mail they rest encrypted in the outbox. Each is in the language of its 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import PurePath
 from typing import Any
 
-import flask
-from flask import Response, after_this_request, current_app, has_request_context
+from flask import Response, after_this_request, current_app, has_request_context, render_template
 from flask_security import MailUtil
 from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message, localize_callback
@@ -53,23 +51,6 @@ def subject_of(setting: str) -> str:
     return str(text).replace("%(site)s", current().RECOVERY_SITE_NAME)
 
 
-def render_template(template: str, **context: Any) -> str:
-    """Render for Flask-Security: a page in the language of the request, a mail in its reader's."""
-    name = PurePath(template).stem
-    if name not in MAILS:
-        return flask.render_template(template, **context)
-    with _language_of_reader(name, context):
-        if setting := MAILS[name][1]:
-            span = current_app.config[setting]
-            context["within"] = i18n.duration(span if isinstance(span, timedelta) else timedelta(0, span))
-        return flask.render_template(template, **context)
-
-
-def _language_of_reader(name: str, context: dict[str, Any]) -> AbstractContextManager[None]:
-    user, is_operators = context.get("user"), name == "two_factor_rescue"
-    return i18n.speaking(None if is_operators else composing.language_of(user, i18n.spoken().name))
-
-
 class QueuedMailUtil(MailUtil):
     """Flask-Security's seam for mail: queues in the outbox."""
 
@@ -87,8 +68,16 @@ class QueuedMailUtil(MailUtil):
         """Queue a mail, and commit it, because some of Flask-Security's views commit nothing."""
         name, user = PurePath(template).name, context.get("user")
         if name in MAILS:
-            with _language_of_reader(name, context):
-                subject = subject_of(MAILS[name][0])
+            subject_setting, validity_setting = MAILS[name]
+            language = composing.language_of(user, i18n.spoken().name)
+            # Flask-Security has rendered it in the language of the page.
+            with i18n.speaking(None if name == "two_factor_rescue" else language):
+                if validity := current_app.config.get(validity_setting):
+                    span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)
+                    context["within"] = i18n.duration(span)
+                subject = subject_of(subject_setting)
+                body = body and render_template(f"{template}.txt", **context)
+                html = html and render_template(f"{template}.html", **context)
         parts = {"subject": str(subject), "text": body or "", "html": html or ""}
         outbox.enqueue(outbox.WRITTEN, user_id=user.id if user else None, recipient=recipient, **parts)
         if has_request_context():
