@@ -1,24 +1,21 @@
-"""What gunicorn must not do on its own, and what is said at its start; it reads this file by itself.
-
-Sizes belong on its command line.
-"""
+"""gunicorn's configuration, which it reads by itself. Worker and thread numbers belong on its command line."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# By default it takes SCRIPT_NAME and PATH_INFO from headers of whoever connects from this machine.
+# By default gunicorn takes SCRIPT_NAME and PATH_INFO from headers that any local client sends.
 forwarder_headers = ""
 
-# A way in that nobody here uses.
+# Sparekey does not use the control socket.
 control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Once, since all of them are alike: warn of what does not fit together."""
+    """Log the warnings of the checks, once for all workers."""
     if worker.age > 1:
         return
-    from app.settings import advice, checks  # only a worker has loaded it
+    from app.settings import advice, checks  # importable only in a worker
 
     size = advice.Server(
         processes=worker.cfg.workers,
