@@ -131,7 +131,7 @@ def exports(part: str) -> list[str]:
 
 def how_to_import(part: str) -> list[str]:
     """What follows the file's name: in this section, or in the general one."""
-    lines = [*commands(part), *commands(section("The way"))]
+    lines = [*commands(part), *commands(section("Steps"))]
     lines = [line for line in lines if line.startswith("manage.py users import users.csv")]
     real = next(line for line in lines if "--dry-run" not in line)
     return shlex.split(real.partition("users.csv")[2], comments=True)
