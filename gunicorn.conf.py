@@ -1,4 +1,4 @@
-"""gunicorn's configuration, which it reads by itself. Worker and thread numbers belong on its command line."""
+"""gunicorn's configuration file. Worker and thread numbers belong on its command line."""
 
 from __future__ import annotations
 
