@@ -13,7 +13,8 @@ from functools import cache, partial
 from typing import Any
 
 from conftest import load_settings
-from flask import Flask
+from flask import Flask, flash, render_template
+from flask_security.utils import get_message
 from looks import page_samples
 from looks.page_samples import Page
 from test_switches import ALL
@@ -107,12 +108,14 @@ def mails_in(locale: str = "en") -> dict[str, Mail]:
 @contextmanager
 def asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
     app = deployment(deployed)
-    with app.app_context(), i18n.speaking(locale), samples.a_request(messages):
+    with app.app_context(), i18n.speaking(locale), samples.a_request():
+        for name in messages:
+            flash(*get_message(name))
         yield app
 
 
 def rendered(page: Page) -> str:
-    return samples.render(f"security/{page.template}.html", page.context)
+    return render_template(f"security/{page.template}.html", **page.context)
 
 
 def _samples(deployed: str, locale: str) -> Iterator[tuple[str, str]]:
@@ -166,9 +169,9 @@ def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
     with asked("demo", locale):
         mail = _in_the_inbox(samples.letter(samples.MAILS[0]))
         long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
-        yield "inbox-empty", samples.render("inbox.html", {"mails": []})
-        yield "inbox", samples.render("inbox.html", {"mails": [mail, long]})
-        yield "inbox_mail", samples.render("inbox_mail.html", {"mail": mail})
+        yield "inbox-empty", render_template("inbox.html", mails=[])
+        yield "inbox", render_template("inbox.html", mails=[mail, long])
+        yield "inbox_mail", render_template("inbox_mail.html", mail=mail)
 
 
 def _in_the_inbox(letter: Mail) -> dict[str, Any]:

@@ -78,16 +78,16 @@ def test_every_form_sends_its_fields_and_the_check_needs_the_same_ones() -> None
     """An identity is the field `email` of most forms; what is asked of a passkey comes with the token."""
     as_read = {"identity": "email", "credential": "csrf_token"}
     sent: dict[str, set[str]] = {}
-    with gallery.asked("full", "en") as app:
+    with gallery.asked("full", "en"):
         for page in page_samples.pages():
             elements = elements_of(gallery.rendered(page))
             assert {*page.fields} <= {element.attributes.get("name") for element in elements}, page.name
             sent.setdefault(page.template, set()).update(as_read.get(field, field) for field in page.fields)
         for template, fields in sent.items():
             name = f"security/{template}.html"
-            needed = read(app.jinja_env, name).fields()
+            needed = read(name).fields()
             assert {as_read.get(field, field) for field in needed} == fields, template
-            assert missing_fields(needed, *read_all(app.jinja_env, name)) == [], template
+            assert missing_fields(needed, *read_all(name)) == [], template
 
 
 @pytest.mark.parametrize("folder", [ROOT / "templates", STOCK], ids=["ours", "Flask-Security's"])

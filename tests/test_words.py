@@ -363,7 +363,7 @@ GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
         (
             'msgid "Need help? %(contact)s"\nmsgstr "Hilfe? %(kontakt)s"',
             "translation-broken",
-            "there is no kontakt",
+            "there is no %(kontakt)s",
         ),
         ('msgid "Sign in"\nmsgstr "100 % sicher"', "translation-broken", "“Sign in”"),
         ('msgid "Sign in"\nmsgstr "Gr\udcfc\udcdf"', "translation-unreadable", "can not be read"),
@@ -371,7 +371,7 @@ GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
         (
             'msgid "Reset your %(site)s password"\nmsgstr "%(site)d"',
             "translation-broken",
-            "a real number is required",
+            "there is no %(site)d",
         ),
         ('msgid "Sign in"\nmsgstr "An\\nmelden"', "translation-broken", "a line ends within it"),
         ('msgid "Show"\nmsgstr "\\"Zeigen\\" onfocus"', "translation-broken", "write “ and ”"),
@@ -380,7 +380,7 @@ GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
             'msgid_plural "You have %(num)d left. New ones replace them."\n'
             'msgstr[0] ""\nmsgstr[1] "%(nummer)d"',
             "translation-broken",
-            "there is no nummer",
+            "there is no %(nummer)d",
         ),
         (
             'msgid ""\nmsgstr "Plural-Forms: nplurals=2; plural=(n ? import);\\n"',

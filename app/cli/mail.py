@@ -125,14 +125,14 @@ def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
     return {
         "name": sample.name,
         "about": sample.about,
-        "is_sent": samples.is_sent(sample, current()),
-        "only_with": sample.only_with,
+        "is_sent": samples.is_used(sample.name),
+        "only_with": samples.feature_of(sample.name),
         "letter": letter,
         "html": {scheme: _as_seen(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
         "problem": problem,
-        "files": [(name, name in own) for name in sample.parts().values()],
+        "files": [(name, name in own) for name in sample.parts.values()],
         "variables": samples.known_in(sample.context),
-        "needs": {need.what: need.expression or need.variable for need in (*sample.needs, *sample.wants)},
+        "needs": dict(sample.needs.values()),
     }
 
 

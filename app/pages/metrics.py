@@ -8,12 +8,13 @@ whether an account exists: only a reader with RECOVERY_METRICS_TOKEN gets an ans
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 
 from flask import Blueprint, Flask, Response, abort, request
 from flask.typing import ResponseReturnValue
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..db import audit
@@ -34,10 +35,12 @@ METRICS = {
     "sparekey_workers": "Workers seen within the last minute.",
     "sparekey_problem": "1 if /readyz reports it.",
 }
-HOUR_SECONDS = 3600
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
 # Their reasons are fixed words. The reason of another kind is free text, which may name a person.
 KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "refused", "password_refused", "not_me")
 DELIVERY_BOUNDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
+# A scalar subquery is computed once, so that the index on the time is used.
+IN_LAST_HOUR = RecoveryEvent.at >= select(utcnow(-3600)).scalar_subquery()
 
 Sample = tuple[str, dict[str, str], float]  # name, labels, value
 blueprint = Blueprint("metrics", __name__)
@@ -54,11 +57,8 @@ def show() -> ResponseReturnValue:
         abort(HTTPStatus.NOT_FOUND)
     authorization = request.headers.get("Authorization", "").encode("latin-1", "replace")
     if not hmac.compare_digest(authorization, f"Bearer {token}".encode()):
-        refusal, challenge = (
-            "Give RECOVERY_METRICS_TOKEN as a bearer token.\n",
-            {"WWW-Authenticate": "Bearer"},
-        )
-        return Response(refusal, HTTPStatus.UNAUTHORIZED, challenge, content_type="text/plain; charset=utf-8")
+        text = "Give RECOVERY_METRICS_TOKEN as a bearer token.\n"
+        return Response(text, HTTPStatus.UNAUTHORIZED, CHALLENGE, mimetype="text/plain")
     try:
         samples = [*_events(), *_deliveries(), *_mails(), *_health()]
     except SQLAlchemyError:
@@ -83,33 +83,25 @@ def _exposition(samples: list[Sample]) -> Response:
 def _events() -> Iterator[Sample]:
     """Yield a number for every kind, so that a sum by kind is never missing."""
     kinds = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
-    has_fixed_reason = RecoveryEvent.kind.in_(KINDS_WITH_FIXED_REASONS)
-    reason = case((has_fixed_reason, func.coalesce(RecoveryEvent.reason, "")), else_="").label("reason")
+    event = RecoveryEvent
     # The list of kinds lets SQLite use the index on kind and time.
-    recent = select(RecoveryEvent.kind, reason).where(RecoveryEvent.kind.in_(kinds), _is_recent()).subquery()
-    grouped = select(recent.c.kind, recent.c.reason, func.count()).group_by(recent.c.kind, recent.c.reason)
-    counts = {(kind, ""): 0 for kind in kinds}
-    counts |= {(kind, why): count for kind, why, count in db.session.execute(grouped)}
-    for (kind, why), count in counts.items():
-        yield "sparekey_events_last_hour", {"kind": kind, "reason": why}, count
+    recent = select(event.kind, event.reason, func.count()).where(event.kind.in_(kinds), IN_LAST_HOUR)
+    counts = Counter({(kind, ""): 0 for kind in kinds})
+    for kind, reason, count in db.session.execute(recent.group_by(event.kind, event.reason)):
+        counts[kind, (kind in KINDS_WITH_FIXED_REASONS and reason) or ""] += count
+    for (kind, reason), count in counts.items():
+        yield "sparekey_events_last_hour", {"kind": kind, "reason": reason}, count
 
 
 def _deliveries() -> Iterator[Sample]:
     """Yield cumulative counts, as histogram_quantile() reads them."""
-    seconds = RecoveryEvent.seconds
+    reason, seconds = RecoveryEvent.reason, RecoveryEvent.seconds
     within = {str(float(bound)): func.count(case((seconds <= bound, 1))) for bound in DELIVERY_BOUNDS}
     within["+Inf"] = func.count(seconds)
-    counts = select(RecoveryEvent.reason, *within.values()).where(
-        RecoveryEvent.kind == "mail_sent", _is_recent()
-    )
-    for mail, *row in db.session.execute(counts.group_by(RecoveryEvent.reason)):
-        for bound, count in zip(within, row, strict=True):
+    sent = select(reason, *within.values()).where(RecoveryEvent.kind == "mail_sent", IN_LAST_HOUR)
+    for mail, *counts in db.session.execute(sent.group_by(reason)):
+        for bound, count in zip(within, counts, strict=True):
             yield "sparekey_deliveries_last_hour", {"mail": mail or "", "le": bound}, count
-
-
-def _is_recent() -> ColumnElement[bool]:
-    # A scalar subquery is computed once, so that the index on the time is used.
-    return RecoveryEvent.at >= select(utcnow(-HOUR_SECONDS)).scalar_subquery()
 
 
 def _mails() -> Iterator[Sample]:
@@ -120,14 +112,11 @@ def _mails() -> Iterator[Sample]:
         "given_up": OutboxMessage.state == "given_up",
     }
     for state, condition in states.items():
-        found = select(func.count(), func.min(OutboxMessage.created_at), utcnow()).where(condition)
-        count, oldest, now = db.session.execute(found).one()
+        unsettled = select(func.count(), func.min(OutboxMessage.created_at), utcnow()).where(condition)
+        count, oldest, now = db.session.execute(unsettled).one()
+        age = (now - oldest).total_seconds() if oldest else 0
         yield "sparekey_mails", {"state": state}, count
-        yield (
-            "sparekey_oldest_mail_seconds",
-            {"state": state},
-            (now - oldest).total_seconds() if oldest else 0,
-        )
+        yield "sparekey_oldest_mail_seconds", {"state": state}, age
 
 
 def _health() -> Iterator[Sample]:
