@@ -49,15 +49,15 @@ def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
     Works with templates that stop a start, too, and shows what is wrong with them.
     """
     with script.load_app().app_context():
-        wrong = of_templates()
+        wrong = list(of_templates())
         page = _gallery(wrong, _offered(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise click.ClickException(f"can not write {output}: {error.strerror}") from None
     if wrong:
-        files = ", ".join(sorted({finding.where for finding in wrong}))
-        click.echo(f"Something is wrong with {files}: see the page, or manage.py check.")
+        places = ", ".join(sorted({finding.where or finding.setting for finding in wrong}))
+        click.echo(f"Something is wrong with {places}: see the page, or manage.py check.")
     click.echo(f"Written: {output.resolve()}. Open it in a browser.")
 
 
@@ -142,4 +142,4 @@ def _as_seen(html: str, scheme: str) -> str:
 
 
 def _is_about_mail(finding: Finding) -> bool:
-    return samples.FOLDER in finding.where
+    return not finding.where or samples.FOLDER in finding.where  # without a file: a subject that is a setting

@@ -36,27 +36,22 @@ REMOTE_CONTENT = re.compile(
 )
 
 
+@check
 def of_templates() -> list[Finding]:
-    """Return all that is wrong with templates. Needs an app context, and no database."""
+    """Return all that is wrong with the admin's templates, and with the subjects that are settings."""
+    found: list[Finding] = []
+    for mail in samples.MAILS:
+        if mail.subject and samples.is_used(mail.name):
+            found += _of_subject(flask_security_mails.subject_of(mail.subject), setting=mail.subject)
     mail_of = {name: mail for mail in samples.MAILS for name in mail.parts.values()}
-    found = []
-    for name in templates.replaced(current()):
+    own = [*templates.replaced(current())]
+    for name in own:
         found += _collect(_of_source(name, mail_of.get(name)), name, mail_of.get(name))
     broken = {one.where for one in found if one.id in ("template-broken", "template-variable")}
-    for mail in samples.MAILS:
+    for mail in samples.MAILS if own else ():
         if broken.isdisjoint(_path(name) for name in mail.parts.values()):
             found += _collect(_of_letter(mail), mail.parts[samples.TEXT], mail)
     return list(dict.fromkeys(found))  # several mails may need one file
-
-
-@check
-def of_own_templates() -> Iterator[Finding]:
-    """Check the templates, if the admin has any, and the subjects that are settings."""
-    for mail in samples.MAILS:
-        if mail.subject and samples.is_used(mail.name):
-            yield from _of_subject(flask_security_mails.subject_of(mail.subject), setting=mail.subject)
-    if any(templates.replaced(current())):
-        yield from of_templates()
 
 
 def _collect(findings: Iterator[Finding], name: str, mail: samples.Mail | None) -> list[Finding]:
