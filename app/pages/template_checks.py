@@ -11,7 +11,6 @@ import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -49,22 +48,18 @@ def of_templates() -> list[Finding]:
         found += _collect(_of_source(name, mail_of.get(name)), name, mail_of.get(name))
     broken = {one.where for one in found if one.id in ("template-broken", "template-variable")}
     for mail in samples.MAILS if own else ():
-        if broken.isdisjoint(_path(name) for name in mail.parts.values()):
+        if samples.is_used(mail.name) and broken.isdisjoint(map(_path, mail.parts.values())):
             found += _collect(_of_letter(mail), mail.parts[samples.TEXT], mail)
     return list(dict.fromkeys(found))  # several mails may need one file
 
 
 def _collect(findings: Iterator[Finding], name: str, mail: samples.Mail | None) -> list[Finding]:
-    """Run a check. About a mail that is never sent it gives mere warnings, because those stop no start."""
-    # Pages and Flask-Security's mails are written within a request, ours in the worker.
+    """Run a check. Pages and Flask-Security's mails are written within a request, ours in the worker."""
     with nullcontext() if mail and not mail.subject else samples.a_request():
         try:
-            found = list(findings)
+            return list(findings)
         except Exception as error:  # a template can raise anything
-            found = [_broken(error, name)]
-    if mail and not samples.is_used(mail.name):
-        return [replace(finding, severity="warning") for finding in found]
-    return found
+            return [_broken(error, name)]
 
 
 def _of_letter(mail: samples.Mail) -> Iterator[Finding]:
@@ -120,7 +115,7 @@ def _of_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
     is_page = not name.startswith(samples.FOLDER)
     if is_page and (blocked := template.blocked()):
         yield KINDS["template-blocked"].found(where=where, what=blocked)
-    if name in templates.shipped() and (mail or samples.is_used(name)):
+    if name in templates.shipped() and samples.is_used(name):
         yield from _of_variables(template, originals, mail)
         if is_page and (missing := missing_fields(originals[0].fields(), template, *needed)):
             yield KINDS["template-without-field"].found(where=where, names=", ".join(missing), template=name)
