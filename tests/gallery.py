@@ -95,20 +95,20 @@ def mails_in(locale: str = "en") -> dict[str, Mail]:
     """Every mail, by name; and those that say something else where less is known or set."""
     kinds = {mail.name: mail for mail in samples.MAILS}
     otherwise = {
-        name: replace(kinds[kind], given={**kinds[kind].given, **given})
+        name: replace(kinds[kind], variables={**kinds[kind].variables, **given})
         for name, (kind, given) in SAID_OTHERWISE.items()
     }
     with asked("full", locale):
-        found = {name: samples.letter(mail) for name, mail in {**kinds, **otherwise}.items()}
+        found = {name: samples.compose(mail) for name, mail in {**kinds, **otherwise}.items()}
     with asked("plain", locale):
-        found |= {f"{name}-without-contact": samples.letter(mail) for name, mail in kinds.items()}
+        found |= {f"{name}-without-contact": samples.compose(mail) for name, mail in kinds.items()}
     return found
 
 
 @contextmanager
 def asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
     app = deployment(deployed)
-    with app.app_context(), i18n.speaking(locale), samples.a_request():
+    with app.app_context(), i18n.speaking(locale), samples.request_context():
         for name in messages:
             flash(*get_message(name))
         yield app
@@ -167,7 +167,7 @@ def _without_features(locale: str) -> Iterator[tuple[str, str]]:
 
 def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
     with asked("demo", locale):
-        mail = _in_the_inbox(samples.letter(samples.MAILS[0]))
+        mail = _in_the_inbox(samples.compose(samples.MAILS[0]))
         long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
         yield "inbox-empty", render_template("inbox.html", mails=[])
         yield "inbox", render_template("inbox.html", mails=[mail, long])

@@ -339,7 +339,7 @@ MISTAKES = [
     ),
     # templates
     wrong("RECOVERY_TEMPLATE_DIR", "/nowhere", "there is no directory /nowhere"),
-    spoilt("an open block", "template-broken", "take it away", html=INSTRUCTIONS[".html"] + "{% if x %}"),
+    spoilt("an open block", "template-broken", "remove it", html=INSTRUCTIONS[".html"] + "{% if x %}"),
     spoilt(
         "a foreign variable", "template-variable", "reset_token", txt=INSTRUCTIONS[".txt"] + "{{ user.name }}"
     ),
@@ -365,22 +365,22 @@ MISTAKES = [
         html=INSTRUCTIONS[".html"].replace("token=reset_token", "token=objection"),
     ),
     spoilt("no way to object", "template-without-objection", "objections.land", txt=f"Hello, {LINK}"),
-    spoilt("no text at all", "template-empty", "take it away", txt="{# later #}"),
+    spoilt("no text at all", "template-empty", "remove it", txt="{# later #}"),
     spoilt("a subject of two lines", "template-subject", "one line", subject="Reset\nyour password"),
-    spoilt("no subject", "template-empty", "take it away", subject=""),
+    spoilt("no subject", "template-empty", "remove it", subject=""),
     spoilt(
         "a file that is not there",
         "template-broken",
-        "take it away",
+        "remove it",
         html='{% extends "security/mine.html" %}',
     ),
     spoilt(
         "what Python can not do",
         "template-broken",
-        "take it away",
+        "remove it",
         txt=INSTRUCTIONS[".txt"].replace("Hello", "") + "{% block footer %}{{ 1 / 0 }}{% endblock %}",
     ),
-    spoilt("another encoding", "template-broken", "take it away", txt="Grüße".encode("latin-1")),
+    spoilt("another encoding", "template-broken", "remove it", txt="Grüße".encode("latin-1")),
     spoilt(
         "a block that is not there",
         "template-block-unused",
@@ -421,7 +421,7 @@ MISTAKES = [
     spoilt(
         "a style in the page",
         "template-blocked",
-        "Leave it out",
+        "Remove it",
         forgot=FORGOT.replace("<h1>", '<h1 style="color:red">'),
     ),
     spoilt(
@@ -433,10 +433,10 @@ MISTAKES = [
     spoilt(
         "an image from elsewhere",
         "template-remote",
-        "Leave it out",
+        "Remove it",
         html=INSTRUCTIONS[".html"].replace("<p>", '<p><img src="https://t.example.com/p.png" alt="">', 1),
     ),
-    spoilt("a page of Flask-Security's", "template-broken", "take it away", verify="{% block content %}"),
+    spoilt("a page of Flask-Security's", "template-broken", "remove it", verify="{% block content %}"),
     # what only a deployment must not do
     unwise(
         "proxies-undeclared", "RECOVERY_TRUSTED_PROXIES", "how many", "--deploy", RECOVERY_TRUSTED_PROXIES=0

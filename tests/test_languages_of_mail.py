@@ -232,8 +232,8 @@ def sent() -> dict[str, composing.Mail]:
         "RECOVERY_SITE_NAME": "A Site with a Longer Name",
     }
     app = create_app(load_settings(**given), checked=False)
-    with app.app_context(), samples.a_request():
-        return {mail.name: samples.letter(mail) for mail in samples.MAILS}
+    with app.app_context(), samples.request_context():
+        return {mail.name: samples.compose(mail) for mail in samples.MAILS}
 
 
 def test_no_line_of_text_is_long_and_every_sentence_begins_large(sent: dict[str, composing.Mail]) -> None:
@@ -284,7 +284,7 @@ def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, composing.M
 def test_a_mail_that_is_written_from_right_to_left() -> None:
     app = create_app(load_settings(), checked=False)
     with app.app_context(), i18n.speaking("ar"):
-        html = samples.letter(samples.MAILS[1]).html
+        html = samples.compose(samples.MAILS[1]).html
     assert '<html lang="ar" dir="rtl">' in html
     assert re.search(r'<td class="card"[^>]*text-align:right', html)
     assert re.search(r'<a [^>]*dir="ltr"[^>]*>http', html)
@@ -294,7 +294,7 @@ def test_a_mail_that_is_written_from_right_to_left() -> None:
 def test_the_accent_colours_the_button() -> None:
     app = create_app(load_settings(RECOVERY_ACCENT="#ffd400"), checked=False)
     with app.app_context():
-        html = samples.letter(samples.MAILS[0]).html
+        html = samples.compose(samples.MAILS[0]).html
     assert re.search(r'<td class="press" bgcolor="#ffd400"[^>]*background-color:#ffd400', html)
     assert re.search(r'<a href="[^"]+" style="[^"]*color:#000000', html)
 

@@ -368,7 +368,7 @@ def test_over_the_budget_of_all_mail_waits_for_everybody_alike(make_site: Any) -
     waiting = [message for message in site.messages() if message["state"] == "waiting"]
     assert [(message["attempts"], message["user_id"]) for message in waiting] == [(0, None)] * 2
     with site.app.app_context():
-        assert health.BUDGET_SPENT in health.look().problems
+        assert health.BUDGET_SPENT in health.check().problems
     assert site.work() == 0  # and nobody looks again at once
     earlier = site.links()[0]["issued_at"].replace(year=2020)
     site.change(ResetLink, issued_at=earlier)

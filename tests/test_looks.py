@@ -18,7 +18,7 @@ from stage import RULES, RULES_OF_COLOURS, RULES_OF_MAILS, Stage, stage
 
 from app import create_app
 from app.pages import template_checks
-from app.pages.template_sources import missing_fields, read, read_all
+from app.pages.template_sources import missing_fields, parse, parse_with_references
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Passing SelectField choices as tuples"
@@ -85,9 +85,9 @@ def test_every_form_sends_its_fields_and_the_check_needs_the_same_ones() -> None
             sent.setdefault(page.template, set()).update(as_read.get(field, field) for field in page.fields)
         for template, fields in sent.items():
             name = f"security/{template}.html"
-            needed = read(name).fields()
+            needed = parse(name).fields()
             assert {as_read.get(field, field) for field in needed} == fields, template
-            assert missing_fields(needed, *read_all(name)) == [], template
+            assert missing_fields(needed, *parse_with_references(name)) == [], template
 
 
 @pytest.mark.parametrize("folder", [ROOT / "templates", STOCK], ids=["ours", "Flask-Security's"])
@@ -95,7 +95,7 @@ def test_a_page_that_is_copied_is_no_error_when_all_is_switched_on(folder: Path)
     settings = load_settings(**gallery.DEPLOYMENTS["full"], RECOVERY_TEMPLATE_DIR=str(folder))
     app = create_app(settings, checked=False)
     with app.app_context():
-        found = template_checks.of_templates()
+        found = template_checks.check_templates()
     assert [one for one in found if one.severity == "error" and "/email/" not in one.where] == []
 
 

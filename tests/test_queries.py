@@ -156,7 +156,7 @@ def test_no_statement_of_what_looks_on_scans_a_table(make_site: Any) -> None:
     with watched(site) as seen, site.app.app_context():
         with closing(heartbeat.Presence()) as presence:
             presence.renew()
-            assert health.look().worker
+            assert health.check().worker
         assert site.visitor().open("/readyz").status_code == 503  # the worker is gone
         numbers = site.visitor().open("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
         assert "sparekey_database_up 1.0" in numbers.text

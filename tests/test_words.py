@@ -75,7 +75,7 @@ def test_what_is_said_is_collected_for_translation() -> None:
 def test_every_text_is_translated_and_can_be_filled_in(language: str) -> None:
     catalogue = translation_checks.read(TRANSLATIONS / f"{language}.po")
     wrong = {
-        m.id: translation_checks.why_broken(m) for m in catalogue if m.id and translation_checks.why_broken(m)
+        m.id: translation_checks.problem_of(m) for m in catalogue if m.id and translation_checks.problem_of(m)
     }
     missing = [m.id for m in catalogue if m.id and not translation_checks.is_translated(m)]
     assert not wrong
@@ -366,14 +366,14 @@ GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
             "there is no %(kontakt)s",
         ),
         ('msgid "Sign in"\nmsgstr "100 % sicher"', "translation-broken", "“Sign in”"),
-        ('msgid "Sign in"\nmsgstr "Gr\udcfc\udcdf"', "translation-unreadable", "can not be read"),
-        ('msgid "Sign in"\nAnmelden', "translation-unreadable", "can not be read"),
+        ('msgid "Sign in"\nmsgstr "Gr\udcfc\udcdf"', "translation-unreadable", "cannot be read"),
+        ('msgid "Sign in"\nAnmelden', "translation-unreadable", "cannot be read"),
         (
             'msgid "Reset your %(site)s password"\nmsgstr "%(site)d"',
             "translation-broken",
             "there is no %(site)d",
         ),
-        ('msgid "Sign in"\nmsgstr "An\\nmelden"', "translation-broken", "a line ends within it"),
+        ('msgid "Sign in"\nmsgstr "An\\nmelden"', "translation-broken", "it contains a line break"),
         ('msgid "Show"\nmsgstr "\\"Zeigen\\" onfocus"', "translation-broken", "write “ and ”"),
         (
             'msgid "You have %(num)d left. New ones replace it."\n'
@@ -385,14 +385,14 @@ GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
         (
             'msgid ""\nmsgstr "Plural-Forms: nplurals=2; plural=(n ? import);\\n"',
             "translation-unreadable",
-            "can not",
+            "cannot",
         ),
         (
             'msgid ""\nmsgstr "Content-Type: text/plain; charset=nonsense\\n"',
             "translation-unreadable",
-            "can not",
+            "cannot",
         ),
-        ('msgid "Sign inn"\nmsgstr "Anmelden"', "translation-unused", "Nothing says “Sign inn”"),
+        ('msgid "Sign inn"\nmsgstr "Anmelden"', "translation-unused", "No page or mail contains “Sign inn”"),
     ],
 )
 def test_what_is_wrong_with_an_admins_words_is_found(
@@ -402,7 +402,7 @@ def test_what_is_wrong_with_an_admins_words_is_found(
     (tmp_path / "de.po").write_text(head + file + "\n", errors="surrogateescape")
     settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path))
     with create_app(settings, checked=False).app_context():
-        [finding] = list(translation_checks.of_own_words())
+        [finding] = list(translation_checks.check_translations())
     assert finding.id == id
     assert said in f"{finding.what} {finding.hint}"
     if finding.severity == "error":
@@ -423,7 +423,7 @@ def test_a_language_of_the_admins_that_lacks_texts_is_named(tmp_path: Path) -> N
     )
     own = {"RECOVERY_TRANSLATION_DIR": folder, "RECOVERY_TEMPLATE_DIR": str(tmp_path / "templates")}
     with create_app(load_settings(RECOVERY_LANGUAGES=["en", "nl"], **own)).app_context():
-        [finding] = list(translation_checks.of_own_words())
+        [finding] = list(translation_checks.check_translations())
     assert finding.id == "translation-missing"
     assert re.match(r"3\d\d of 3\d\d texts are missing, such as “", finding.what)
 
@@ -486,7 +486,7 @@ def test_other_files_beside_templates_and_words_keep_nothing_from_starting(tmp_p
     (templates / "note").write_bytes("Grüße".encode("latin-1"))
     create_app(load_settings(RECOVERY_TRANSLATION_DIR=folder, RECOVERY_TEMPLATE_DIR=str(templates)))
     (Path(folder) / "fr.po").mkdir()
-    with pytest.raises(SettingsError, match=r"fr\.po.*can not be read"):
+    with pytest.raises(SettingsError, match=r"fr\.po.*cannot be read"):
         create_app(load_settings(RECOVERY_TRANSLATION_DIR=folder))
 
 

@@ -70,7 +70,7 @@ def test_the_gallery_shows_what_is_ones_own_and_what_is_wrong_with_it(
     page = gallery(environ, tmp_path)
     assert "You are alice, dear friend." in page
     assert f"{EMAIL}username_recovery.txt</code> <strong>(yours)" in page
-    assert "It uses oops" in page
+    assert "The template uses oops" in page
     assert types(environ, "mail", "send-test", "me@example.com").exit_code == 1  # it stops every other start
 
 
@@ -218,7 +218,7 @@ def test_every_mail_has_a_sample_with_what_it_is_really_given(
     site.work()
     assert given.keys() == set(composing.COMPOSERS) - {"flask_security"} | {"registration_existing"}
     for name, names in given.items():
-        assert names == set(made[name].given), name
+        assert names == set(made[name].variables), name
 
 
 def test_dark_is_found_however_it_is_written() -> None:

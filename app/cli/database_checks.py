@@ -57,7 +57,7 @@ def _of_tables() -> Iterator[Finding]:
 
 def _of_content() -> Iterator[Finding]:
     troubles = {trouble for trouble in heartbeat.workers() if trouble}
-    for problem in health.look().problems:
+    for problem in health.check().problems:
         for trouble in sorted(troubles) if problem == health.MAIL_HELD else [""]:
             yield KIND_OF_PROBLEM[problem].found(why=trouble)
     if db.session.scalar(select(User.id).limit(1)) is None:

@@ -18,7 +18,7 @@ from ..mail import composing, smtp_failures
 from ..mail.delivery import mailman
 from ..mail.errors import MailHeld, Undeliverable
 from ..pages import samples
-from ..pages.template_checks import of_templates
+from ..pages.template_checks import check_templates
 from ..settings import checks, current
 from ..settings.findings import Finding
 from ..web import i18n, templates
@@ -49,7 +49,7 @@ def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
     Works with templates that stop a start, too, and shows what is wrong with them.
     """
     with script.load_app().app_context():
-        wrong = list(of_templates())
+        wrong = list(check_templates())
         page = _gallery(wrong, _offered(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
@@ -71,7 +71,7 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
     app = script.load_app()
     with settings.in_plain_words(code=1):
         checks.refuse_errors(app, app.extensions["recovery_settings"])
-    with app.app_context(), samples.a_request():
+    with app.app_context(), samples.request_context():
         if (recipient := identities.email(address)) is None:
             raise click.ClickException(f"{address!r} is no mail address")
         mails = {sample.name: sample for sample in samples.MAILS}
@@ -80,7 +80,7 @@ def send_test(script: ScriptInfo, address: str, name: str, language: str | None)
         spoken, started = _offered(language), time.monotonic()
         try:
             with i18n.speaking(spoken):
-                test = samples.letter(mails[name], recipient)
+                test = samples.compose(mails[name], recipient)
             test.subject = f"[Test] {test.subject}"
             _send(test)
         except (MailHeld, Undeliverable) as error:
@@ -111,7 +111,7 @@ def _offered(language: str | None) -> str:
 
 def _gallery(wrong: list[Finding], language: str) -> str:
     own = set(templates.replaced(current()))
-    with samples.a_request(), i18n.speaking(language):
+    with samples.request_context(), i18n.speaking(language):
         shown = [_shown(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     return page.render(mails=shown, findings=[finding for finding in wrong if _is_about_mail(finding)])
@@ -119,20 +119,20 @@ def _gallery(wrong: list[Finding], language: str) -> str:
 
 def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
     try:
-        letter, problem = samples.letter(sample), None
+        letter, problem = samples.compose(sample), None
     except Exception as error:  # a template can raise anything
         letter, problem = None, f"{type(error).__name__}: {error}"
     return {
         "name": sample.name,
-        "about": sample.about,
-        "is_sent": samples.is_used(sample.name),
+        "occasion": sample.occasion,
+        "is_sent": samples.is_enabled(sample.name),
         "only_with": samples.feature_of(sample.name),
         "letter": letter,
         "html": {scheme: _as_seen(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
         "problem": problem,
-        "files": [(name, name in own) for name in sample.parts.values()],
-        "variables": samples.known_in(sample.context),
-        "needs": dict(sample.needs.values()),
+        "files": [(name, name in own) for name in sample.templates.values()],
+        "variables": samples.variable_names(sample.context),
+        "required": dict(sample.required.values()),
     }
 
 

@@ -61,7 +61,7 @@ def held() -> str | None:
 def problems(held: str | None) -> list[str]:
     """Return what keeps all mail from going out in time."""
     lines = []
-    for problem in health.look().problems:
+    for problem in health.check().problems:
         finding = KIND_OF_PROBLEM[problem].found(why="see manage.py check --deploy")
         is_all_held = held and problem == health.MAIL_HELD
         lines.append(f"All mail is held: {held}." if is_all_held else f"{finding.what} {finding.why}")

@@ -1,4 +1,4 @@
-"""Readiness: does the database answer, is a worker there, does mail flow?"""
+"""Readiness: the database answers, a worker runs, and mail goes out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..mail.heartbeat import workers
 from ..mail.outbox import UNTRIED, OutboxMessage, is_full
 from ..settings import current
 
-# The problems of /readyz.
+# The ids of problems in /readyz.
 NO_DATABASE, NO_WORKER = "database_away", "no_worker"
 MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
 BUDGET_SPENT = "mail_budget_spent"
@@ -23,7 +23,7 @@ PROBLEMS = (NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SP
 
 @dataclass(frozen=True)
 class Health:
-    """What works. None: unknown."""
+    """The state of the deployment; None is unknown."""
 
     database: bool
     worker: bool | None
@@ -31,13 +31,15 @@ class Health:
     problems: list[str]
 
 
-def look() -> Health:
-    """Check everything. Never raises. It reports no delay of mail below RECOVERY_READY_MAIL_AGE, because a
-    finer clock would tell whether a requested account exists.
+def check() -> Health:
+    """Check the database, the workers and the outbox. Never raises.
+
+    A delay of mail below RECOVERY_READY_MAIL_AGE is not reported, because it would reveal that an account
+    exists.
     """
     try:
         troubles = workers()
-        wrong = {
+        conditions = {
             NO_WORKER: not troubles and current().sends_mail,
             MAIL_HELD: any(troubles),
             MAIL_LATE: is_mail_late(),
@@ -47,17 +49,17 @@ def look() -> Health:
     except SQLAlchemyError:
         db.session.rollback()
         return Health(database=False, worker=None, mail=None, problems=[NO_DATABASE])
-    problems = [problem for problem, is_so in wrong.items() if is_so]
+    problems = [problem for problem, is_true in conditions.items() if is_true]
     mail = current().sends_mail and not {MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT} & set(problems)
     return Health(database=True, worker=bool(troubles), mail=mail, problems=problems)
 
 
 def is_mail_late() -> bool:
-    """True if a mail has waited for its first attempt since RECOVERY_READY_MAIL_AGE or longer.
+    """True if a mail has waited for its first attempt for RECOVERY_READY_MAIL_AGE or longer.
 
-    A mail that the mail server refuses for now does not count, because only an account's mail is tried there.
+    A mail that the mail server deferred does not count, because only the mail of an account gets that far.
     """
     age = current().RECOVERY_READY_MAIL_AGE.total_seconds()
-    then = select(utcnow(-age)).scalar_subquery()  # once, or an index helps nothing
-    late = select(OutboxMessage.id).where(UNTRIED, OutboxMessage.created_at < then)
+    latest = select(utcnow(-age)).scalar_subquery()  # evaluated once, or the database would not use the index
+    late = select(OutboxMessage.id).where(UNTRIED, OutboxMessage.created_at < latest)
     return db.session.scalar(late.order_by(OutboxMessage.created_at).limit(1)) is not None

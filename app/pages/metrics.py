@@ -1,8 +1,8 @@
-"""Prometheus metrics: what happened in the last hour, what waits, and what is wrong.
+"""Prometheus metrics: events of the last hour, unsettled mail, workers and problems.
 
 Every value is a gauge, read from the database at each scrape, so every web process gives the same answer. No
-value names an account or holds typed text. But a frequent reader sees whether a request led to a mail, and so
-whether an account exists: only a reader with RECOVERY_METRICS_TOKEN gets an answer.
+value names an account or contains typed text. But a frequent reader can see that a request led to a mail, and
+thus that an account exists. So a scrape needs RECOVERY_METRICS_TOKEN.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ..settings import current
 from . import health
 
 METRICS = {
-    "sparekey_database_up": "1 if the database answers. If not, this is the only metric.",
+    "sparekey_database_up": "1 if the database answers. Otherwise this is the only metric.",
     "sparekey_events_last_hour": "Events of the audit trail.",
     "sparekey_deliveries_last_hour": "Mails that the mail server accepted within `le` seconds.",
     "sparekey_mails": "Mails that are not settled.",
-    "sparekey_oldest_mail_seconds": "Age of the oldest of them.",
+    "sparekey_oldest_mail_seconds": "Age of the oldest unsettled mail.",
     "sparekey_workers": "Workers seen within the last minute.",
-    "sparekey_problem": "1 if /readyz reports it.",
+    "sparekey_problem": "1 if /readyz reports the problem.",
 }
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
-# Their reasons are fixed words. The reason of another kind is free text, which may name a person.
+# Events whose reason is a fixed word. Any other reason is free text, which may name a person.
 KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "refused", "password_refused", "not_me")
 DELIVERY_BOUNDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
-# A scalar subquery is computed once, so that the index on the time is used.
+# In a scalar subquery, because the database then evaluates it once and uses the index on the time.
 IN_LAST_HOUR = RecoveryEvent.at >= select(utcnow(-3600)).scalar_subquery()
 
 Sample = tuple[str, dict[str, str], float]  # name, labels, value
@@ -68,7 +68,7 @@ def show() -> ResponseReturnValue:
 
 
 def _exposition(samples: list[Sample]) -> Response:
-    import prometheus_client  # only a server that is scraped needs it
+    import prometheus_client  # loaded only by a server that is scraped
 
     registry = prometheus_client.CollectorRegistry()
     gauges: dict[str, prometheus_client.Gauge] = {}
@@ -81,10 +81,10 @@ def _exposition(samples: list[Sample]) -> Response:
 
 
 def _events() -> Iterator[Sample]:
-    """Yield a number for every kind, so that a sum by kind is never missing."""
+    """Yield the events of each kind. A kind without events is 0, so that a sum by kind is never missing."""
     kinds = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
     event = RecoveryEvent
-    # The list of kinds lets SQLite use the index on kind and time.
+    # Listing the kinds lets SQLite use the index on kind and time.
     recent = select(event.kind, event.reason, func.count()).where(event.kind.in_(kinds), IN_LAST_HOUR)
     counts = Counter({(kind, ""): 0 for kind in kinds})
     for kind, reason, count in db.session.execute(recent.group_by(event.kind, event.reason)):
@@ -94,7 +94,7 @@ def _events() -> Iterator[Sample]:
 
 
 def _deliveries() -> Iterator[Sample]:
-    """Yield cumulative counts, as histogram_quantile() reads them."""
+    """Yield cumulative counts of deliveries, in the form that histogram_quantile() needs."""
     reason, seconds = RecoveryEvent.reason, RecoveryEvent.seconds
     within = {str(float(bound)): func.count(case((seconds <= bound, 1))) for bound in DELIVERY_BOUNDS}
     within["+Inf"] = func.count(seconds)
@@ -121,6 +121,6 @@ def _mails() -> Iterator[Sample]:
 
 def _health() -> Iterator[Sample]:
     yield "sparekey_workers", {}, len(heartbeat.workers())
-    problems = health.look().problems
+    problems = health.check().problems
     for problem in health.PROBLEMS:
         yield "sparekey_problem", {"problem": problem}, problem in problems

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the JSON API, served at /openapi.json. A test holds the app to it."""
+"""The OpenAPI description of the JSON API, served at /openapi.json. A test compares the app with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DESCRIPTION = Path(__file__).with_suffix(".json")
 
 
 def document(settings: Settings) -> dict[str, Any]:
-    """Return openapi.json with this deployment's address, features and rules in it."""
+    """Return openapi.json with the address, features and limits of this deployment."""
     description: dict[str, Any] = json.loads(DESCRIPTION.read_text())
     description["info"]["title"] = f"{settings.RECOVERY_SITE_NAME}: password recovery"
     description["servers"] = [{"url": settings.RECOVERY_PUBLIC_URL}]

@@ -1,6 +1,6 @@
 """Sample data for every mail: `check` renders mails with it, and `mail preview` shows them.
 
-A new mail needs a sample here. A test compares.
+A new mail needs a sample here; a test compares the variables with those that the mail is really given.
 """
 
 from __future__ import annotations
@@ -23,46 +23,47 @@ from ..mail import composing
 from ..mail.flask_security_mails import subject_of
 from ..settings import current
 from ..web.i18n import duration
-from .template_sources import read
+from .template_sources import parse
 
 FOLDER = "security/email/"
 SUBJECT, TEXT, HTML = composing.ENDINGS
 RECIPIENT = "alice@example.com"
 LINK = "https://id.example.com/sample/a-link-that-opens-nothing"
-TOKEN = "A-sample-token-that-opens-nothing-at-all-00"  # noqa: S105  # as long as a true one
+TOKEN = "A-sample-token-that-opens-nothing-at-all-00"  # noqa: S105  # as long as a real one
 OBJECTION = "A-sample-objection-that-ends-nothing-at-all"
 SOURCE, USER_AGENT = "203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64) Firefox/148.0"
 
 
 @dataclass(frozen=True)
 class Mail:
-    """One kind of mail, with the variables that its templates may use."""
+    """A kind of mail with sample values of its variables."""
 
     name: str
-    about: str
-    given: dict[str, Any]
-    subject: str = ""  # Flask-Security's setting, for a mail that it writes; ours have a template
+    occasion: str
+    variables: dict[str, Any]
+    # The setting with the subject, for a mail that Flask-Security composes. The others have a template.
+    subject_setting: str = ""
 
     @property
-    def parts(self) -> dict[str, str]:
-        """Its templates, by their endings."""
-        endings = (TEXT, HTML) if self.subject else (SUBJECT, TEXT, HTML)
+    def templates(self) -> dict[str, str]:
+        """The names of its templates, by ending."""
+        endings = (TEXT, HTML) if self.subject_setting else (SUBJECT, TEXT, HTML)
         return {ending: f"{FOLDER}{self.name}{ending}" for ending in endings}
 
     @property
     def context(self) -> dict[str, Any]:
-        """Needs an app context, and no database."""
-        return {**self.given, "user": alice()} if self.subject else self.given
+        """The variables of its templates. Needs an app context, but no database."""
+        return {**self.variables, "user": sample_user()} if self.subject_setting else self.variables
 
     @property
-    def needs(self) -> dict[str, tuple[str, str]]:
-        """Those of NEEDS that the shipped text shows."""
-        shown = read(f"shipped/{self.parts[TEXT]}").names()
-        return {variable: need for variable, need in NEEDS.items() if variable in shown}
+    def required(self) -> dict[str, tuple[str, str]]:
+        """The entries of REQUIRED whose variables the shipped text shows."""
+        names = parse(f"shipped/{self.templates[TEXT]}").names()
+        return {variable: entry for variable, entry in REQUIRED.items() if variable in names}
 
 
-# Variables that a mail must show if the shipped one does: in words, and as a template writes them.
-NEEDS = {
+# Variables that a mail must show if the shipped one does: a description, and the template expression.
+REQUIRED = {
     "reset_token": ("the link", 'url_for("security.reset_password", token=reset_token, _external=True)'),
     "confirmation_link": ("the link", "confirmation_link"),
     "link": ("the link", "link"),
@@ -75,7 +76,7 @@ NEEDS = {
         'url_for("objections.land", token=objection, _external=True)',
     ),
 }
-# The mails and pages that are used only with a setting, by how the names of their templates begin.
+# By setting: the mails and pages that need it, as the beginnings of their templates' names.
 FEATURES = {
     "RECOVERY_OPERATOR": ("operator_",),
     "SECURITY_CHANGEABLE": ("change_notice", "change_password"),
@@ -95,27 +96,27 @@ _CHANGE = {
     "changed_at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),
     "objection": OBJECTION,
 }
-_TWO_MINUTES = LazyString(duration, timedelta(minutes=2))  # in the language in which it is shown
-# Every mail that Sparekey sends, whatever is switched on.
+_TWO_MINUTES = LazyString(duration, timedelta(minutes=2))  # written in the language of the mail
+# Every mail that Sparekey can send, with any feature enabled.
 MAILS = (
-    Mail("reset_instructions", "to whoever asked for a link", {"reset_token": TOKEN, "objection": OBJECTION}),
+    Mail("reset_instructions", "after a request for a link", {"reset_token": TOKEN, "objection": OBJECTION}),
     Mail("reset_notice", "after a reset", {**_CHANGE, **_REQUESTER}),
     Mail(
         "change_notice",
         "after a change of the password at /change",
         {},
-        subject="SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE",
+        subject_setting="SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE",
     ),
-    Mail("confirmation_instructions", "to whoever has to confirm an address", {"confirmation_link": LINK}),
-    Mail("username_recovery", "to whoever forgot the username", {"username": "alice"}),
-    Mail("registration", "to whoever signs up", {"reset_token": TOKEN, "missed": None}),
-    Mail("registration_existing", "to whoever has an account, and signs up again", {}),
-    Mail("us_instructions", "with a code to sign in with", {"login_token": "123456", "within": _TWO_MINUTES}),
+    Mail("confirmation_instructions", "to confirm an address", {"confirmation_link": LINK}),
+    Mail("username_recovery", "after a request for the username", {"username": "alice"}),
+    Mail("registration", "after a sign-up", {"reset_token": TOKEN, "missed": None}),
+    Mail("registration_existing", "after a sign-up with the address of an account", {}),
+    Mail("us_instructions", "with a sign-in code", {"login_token": "123456", "within": _TWO_MINUTES}),
     Mail(
         "change_email_instructions",
-        "to a new address, which is to be confirmed",
+        "to a new address, to confirm it",
         {"link": LINK, "token": TOKEN, "within": LazyString(duration, timedelta(hours=2))},
-        subject="SECURITY_CHANGE_EMAIL_SUBJECT",
+        subject_setting="SECURITY_CHANGE_EMAIL_SUBJECT",
     ),
     Mail(
         "address_notice",
@@ -124,9 +125,9 @@ MAILS = (
     ),
     Mail(
         "two_factor_instructions",
-        "with a code, when somebody signs in",
+        "with a code for the second factor",
         {"token": "123456", "username": "alice", "within": _TWO_MINUTES},
-        subject="SECURITY_EMAIL_SUBJECT_TWO_FACTOR",
+        subject_setting="SECURITY_EMAIL_SUBJECT_TWO_FACTOR",
     ),
     Mail(
         "operator_alert",
@@ -140,42 +141,42 @@ MAILS = (
 )
 
 
-def a_request() -> RequestContext:
+def request_context() -> RequestContext:
     """Return the context of a sample request."""
     headers = {"User-Agent": USER_AGENT}
-    # One of Flask-Security's: its pages name their files by where they are.
+    # A URL of Flask-Security's, because its pages refer to their static files by the current blueprint.
     path = current_app.config["SECURITY_LOGIN_URL"]
     return current_app.test_request_context(path, environ_base={"REMOTE_ADDR": SOURCE}, headers=headers)
 
 
 def feature_of(template: str) -> str:
-    """Return the setting without which a mail or page is not used; nothing if it always is."""
+    """Return the setting that a mail or page needs; empty if it needs none."""
     name = PurePath(template).name
-    return next((setting for setting, starts in FEATURES.items() if name.startswith(starts)), "")
+    return next((setting for setting, beginnings in FEATURES.items() if name.startswith(beginnings)), "")
 
 
-def is_used(template: str) -> bool:
+def is_enabled(template: str) -> bool:
     """True if the settings let this mail go out, or this page be shown."""
     feature = feature_of(template)
     return not feature or bool(getattr(current(), feature))
 
 
-def known_in(context: Iterable[str]) -> list[str]:
-    """Return the variables of a template, without those that Flask and Flask-Security give to all."""
+def variable_names(context: Iterable[str]) -> list[str]:
+    """Return the variables that a template may use, without most of those that every template has."""
     return sorted({*context, "settings", "url_for"})
 
 
-def letter(mail: Mail, recipient: str = RECIPIENT) -> composing.Mail:
-    """Compose the mail with its sample data. Raises whatever is wrong with its templates."""
-    rendered = {ending: render_template(name, **mail.context) for ending, name in mail.parts.items()}
-    subject = subject_of(mail.subject) if mail.subject else rendered[SUBJECT]
+def compose(mail: Mail, recipient: str = RECIPIENT) -> composing.Mail:
+    """Compose the mail with its sample data. Raises any error of its templates."""
+    rendered = {ending: render_template(name, **mail.context) for ending, name in mail.templates.items()}
+    subject = subject_of(mail.subject_setting) if mail.subject_setting else rendered[SUBJECT]
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     return composing.compose(recipient, subject, rendered[TEXT], rendered[HTML], make_msgid(domain=host))
 
 
-def alice(**more: Any) -> User:
-    """Return a sample account, for mails and pages that show one."""
-    now = datetime(2026, 2, 28, 14, 5)  # as the database keeps it: UTC, and does not say so
+def sample_user(**attributes: Any) -> User:
+    """Return a sample account that is in no database session."""
+    now = datetime(2026, 2, 28, 14, 5)  # naive UTC, as the database returns it
     return User(
         id=1,
         email=RECIPIENT,
@@ -185,5 +186,5 @@ def alice(**more: Any) -> User:
         confirmed_at=now,
         create_datetime=now,
         update_datetime=now,
-        **more,
+        **attributes,
     )

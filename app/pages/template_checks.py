@@ -1,6 +1,6 @@
-"""Checks of an admin's templates: every file is read, and every mail is rendered with sample data.
+"""Checks of an admin's templates: every file is parsed, and every mail is rendered with sample data.
 
-The shipped template is the sample of a page: it tells which variables it has and which fields it sends.
+A page is compared with the shipped template of its name, which shows its variables and form fields.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..web import templates
 from . import samples
-from .template_sources import Template, missing_fields, read, read_all
+from .template_sources import Template, missing_fields, parse, parse_with_references
 
-# What a mail program loads: a picture, a background, a style sheet.
+# Content that a mail program would load: images, backgrounds, style sheets.
 REMOTE_CONTENT = re.compile(
     r"""(?ix)
     (?: \b (?: src | srcset | background | poster ) \s*=\s* ["']? \s* | url\( \s* ["']? | @import \s+ ["']? )
@@ -36,143 +36,147 @@ REMOTE_CONTENT = re.compile(
 
 
 @check
-def of_templates() -> list[Finding]:
-    """Return all that is wrong with the admin's templates, and with the subjects that are settings."""
-    found: list[Finding] = []
+def check_templates() -> list[Finding]:
+    """Return the findings in the admin's templates, and in the subjects of mails that are settings."""
+    findings: list[Finding] = []
     for mail in samples.MAILS:
-        if mail.subject and samples.is_used(mail.name):
-            found += _of_subject(flask_security_mails.subject_of(mail.subject), setting=mail.subject)
-    mail_of = {name: mail for mail in samples.MAILS for name in mail.parts.values()}
+        if mail.subject_setting and samples.is_enabled(mail.name):
+            subject = flask_security_mails.subject_of(mail.subject_setting)
+            findings += _check_subject(subject, setting=mail.subject_setting)
+    mails = {name: mail for mail in samples.MAILS for name in mail.templates.values()}
     own = [*templates.replaced(current())]
     for name in own:
-        found += _collect(_of_source(name, mail_of.get(name)), name, mail_of.get(name))
-    broken = {one.where for one in found if one.id in ("template-broken", "template-variable")}
+        findings += _run(_check_source(name, mails.get(name)), name, mails.get(name))
+    broken = {one.where for one in findings if one.id in ("template-broken", "template-variable")}
     for mail in samples.MAILS if own else ():
-        if samples.is_used(mail.name) and broken.isdisjoint(map(_path, mail.parts.values())):
-            found += _collect(_of_letter(mail), mail.parts[samples.TEXT], mail)
-    return list(dict.fromkeys(found))  # several mails may need one file
+        if samples.is_enabled(mail.name) and broken.isdisjoint(map(_path, mail.templates.values())):
+            findings += _run(_check_mail(mail), mail.templates[samples.TEXT], mail)
+    return list(dict.fromkeys(findings))  # several mails may include one broken file
 
 
-def _collect(findings: Iterator[Finding], name: str, mail: samples.Mail | None) -> list[Finding]:
-    """Run a check. Pages and Flask-Security's mails are written within a request, ours in the worker."""
-    with nullcontext() if mail and not mail.subject else samples.a_request():
+def _run(check: Iterator[Finding], name: str, mail: samples.Mail | None) -> list[Finding]:
+    """Run a check in the context of its template: our mails are rendered by the worker, outside a request."""
+    with nullcontext() if mail and not mail.subject_setting else samples.request_context():
         try:
-            return list(findings)
+            return list(check)
         except Exception as error:  # a template can raise anything
-            return [_broken(error, name)]
+            return [_broken_template(error, name)]
 
 
-def _of_letter(mail: samples.Mail) -> Iterator[Finding]:
-    """Yield what a mail lacks whose templates render."""
-    letter = samples.letter(mail)
-    if not mail.subject:
-        yield from _of_subject(letter.subject, where=_path(mail.parts[samples.SUBJECT]))
+def _check_mail(mail: samples.Mail) -> Iterator[Finding]:
+    """Compose a mail and yield the findings in it. Raises any error of its templates."""
+    composed = samples.compose(mail)
+    if not mail.subject_setting:
+        yield from _check_subject(composed.subject, where=_path(mail.templates[samples.SUBJECT]))
     for ending, part, text in (
-        (samples.TEXT, "plain text", letter.body),
-        (samples.HTML, "HTML", html.unescape(letter.html)),
+        (samples.TEXT, "plain text", composed.body),
+        (samples.HTML, "HTML", html.unescape(composed.html)),
     ):
-        place = {"where": _path(mail.parts[ending]), "part": part}
+        place = {"where": _path(mail.templates[ending]), "part": part}
         if not text.strip():
             yield KINDS["template-empty"].found(**place)
             continue
-        for variable, (words, expression) in mail.needs.items():
-            if _bare(str(mail.context[variable])) not in _bare(text):
+        for variable, (description, expression) in mail.required.items():
+            if _normalized(str(mail.context[variable])) not in _normalized(text):
                 id = "template-without-objection" if variable == "objection" else "template-without-link"
-                yield KINDS[id].found(**place, what=words, expression=expression)
-    if loaded := REMOTE_CONTENT.search(letter.html):
-        yield KINDS["template-remote"].found(where=_path(mail.parts[samples.HTML]), what=loaded[0])
+                yield KINDS[id].found(**place, missing=description, expression=expression)
+    if remote := REMOTE_CONTENT.search(composed.html):
+        yield KINDS["template-remote"].found(where=_path(mail.templates[samples.HTML]), content=remote[0])
 
 
-def _of_subject(subject: str, **place: str) -> Iterator[Finding]:
+def _check_subject(subject: str, **place: str) -> Iterator[Finding]:
     if not subject.strip():
         yield KINDS["template-empty"].found(part="subject", **place)
     elif len(subject.splitlines()) > 1:
         yield KINDS["template-subject"].found(**place)
 
 
-def _bare(text: str) -> str:
-    """Undo wrapping, spacing and quoting for a URL."""
+def _normalized(text: str) -> str:
+    """Return text without line breaks, spaces and URL quoting."""
     return "".join(unquote(text).split()).casefold()
 
 
-def _of_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
+def _check_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
+    """Parse one of the admin's templates and yield the findings in it. Raises as parse()."""
     where, loaders = _path(name), _original_loaders()
-    originals = [read(name, loader) for loader in loaders if name in loader.list_templates()]
-    if not originals and not _is_mentioned(name):
-        known_names = {name for loader in loaders for name in loader.list_templates()}
-        yield KINDS["template-replaces-nothing"].found(where=where, near=_near(name, known_names))
+    originals = [parse(name, loader) for loader in loaders if name in loader.list_templates()]
+    if not originals and not _is_included(name):
+        replaceable = {name for loader in loaders for name in loader.list_templates()}
+        yield KINDS["template-replaces-nothing"].found(where=where, near=_suggestion(name, replaceable))
         return
-    template, *needed = read_all(name)
+    template, *references = parse_with_references(name)
     if template.tree.find(nodes.Extends):
         filled = {node.name for node in template.tree.body if isinstance(node, nodes.Block)}
-        known = {block.name for other in needed for block in other.tree.find_all(nodes.Block)}
-        if unused := sorted(filled - known):
+        blocks = {block.name for other in references for block in other.tree.find_all(nodes.Block)}
+        if unused := sorted(filled - blocks):
             yield KINDS["template-block-unused"].found(
-                where=where, names=", ".join(unused), known=", ".join(sorted(known))
+                where=where, names=", ".join(unused), known=", ".join(sorted(blocks))
             )
     for setting in sorted(template.settings() - {*declared(), *dir(Settings)}):
-        yield KINDS["template-setting"].found(where=where, name=setting, near=_near(setting, declared()))
+        near = _suggestion(setting, declared())
+        yield KINDS["template-setting"].found(where=where, name=setting, near=near)
     is_page = not name.startswith(samples.FOLDER)
-    if is_page and (blocked := template.blocked()):
-        yield KINDS["template-blocked"].found(where=where, what=blocked)
-    if name in templates.shipped() and samples.is_used(name):
-        yield from _of_variables(template, originals, mail)
-        if is_page and (missing := missing_fields(originals[0].fields(), template, *needed)):
+    if is_page and (tag := template.blocked_tag()):
+        yield KINDS["template-blocked"].found(where=where, tag=tag)
+    if name in templates.shipped() and samples.is_enabled(name):
+        yield from _check_variables(template, originals, mail)
+        if is_page and (missing := missing_fields(originals[0].fields(), template, *references)):
             yield KINDS["template-without-field"].found(where=where, names=", ".join(missing), template=name)
 
 
-def _of_variables(
+def _check_variables(
     template: Template, originals: list[Template], mail: samples.Mail | None
 ) -> Iterator[Finding]:
     """Compare a template's variables with those of the sample mail, or of the page that it replaces."""
-    everywhere: dict[str, Any] = {}
-    current_app.update_template_context(everywhere)
+    common: dict[str, Any] = {}
+    current_app.update_template_context(common)
     if mail:
-        allowed = known = set(mail.context)
-    else:  # a parent sets some of the names that the original uses
+        allowed = documented = set(mail.context)
+    else:  # a parent template may set some of the names that the original uses
         allowed = {name for original in originals for name in original.names()}
-        known = {name for original in originals for name in original.undeclared()} - everywhere.keys()
-    if unknown := sorted(template.undeclared() - allowed - everywhere.keys()):
-        names, known_names = ", ".join(unknown), ", ".join(samples.known_in(known))
-        yield KINDS["template-variable"].found(where=_path(template.name), names=names, known=known_names)
+        documented = {name for original in originals for name in original.undeclared()} - common.keys()
+    if unknown := sorted(template.undeclared() - allowed - common.keys()):
+        names, known = ", ".join(unknown), ", ".join(samples.variable_names(documented))
+        yield KINDS["template-variable"].found(where=_path(template.name), names=names, known=known)
 
 
 def _original_loaders() -> list[BaseLoader]:
-    """Return the loaders of the templates that an admin's may replace: ours, and Flask-Security's."""
+    """Return the loaders of the templates that an admin may replace: Sparekey's and Flask-Security's."""
     stock = current_app.blueprints["security"].jinja_loader
     assert stock is not None
     return [FileSystemLoader(templates.SHIPPED), stock]
 
 
-def _is_mentioned(name: str) -> bool:
-    """True if another file of the admin's may include this one."""
+def _is_included(name: str) -> bool:
+    """True if another of the admin's templates mentions this one."""
     folder = Path(current().RECOVERY_TEMPLATE_DIR)
     return any(
         name in (folder / other).read_text(errors="replace") for other in templates.replaced(current())
     )
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _broken(error: Exception, name: str) -> Finding:
+def _broken_template(error: Exception, name: str) -> Finding:
+    """Return the finding for an error of a template, with the file and line that raised it."""
     where, problem = _path(name), f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(error, TemplateNotFound):
-        problem = f"There is no {error.name}, which it needs."
+        problem = f"The template {error.name} does not exist."
     elif isinstance(error, TemplateSyntaxError):
         problem = error.message or ""
     elif isinstance(error, UnicodeDecodeError):
         problem = "The file is not UTF-8."
-    frames = traceback.extract_tb(error.__traceback__)  # with a template's file and line, thanks to Jinja
+    frames = traceback.extract_tb(error.__traceback__)  # Jinja puts a template's file and line into it
     if places := [frame for frame in frames if frame.filename.endswith(templates.SUFFIXES)]:
         where = places[-1].filename.removeprefix(f"{templates.SHIPPED.parent}/")
         problem = f"Line {places[-1].lineno}: {problem}"
-    return KINDS["template-broken"].found(where=where, said=problem)
+    return KINDS["template-broken"].found(where=where, problem=problem)
 
 
 def _path(name: str) -> str:
-    """Return the file behind a template's name, as people know it."""
+    """Return the path of a template's file; of a shipped one, relative to the repository."""
     own = Path(current().RECOVERY_TEMPLATE_DIR, name)
     return str(own) if current().RECOVERY_TEMPLATE_DIR and own.exists() else f"templates/{name}"

@@ -1,4 +1,4 @@
-"""Template sources, parsed with Jinja: what they need, the variables they use, the fields they send."""
+"""Template sources, parsed with Jinja: their references, variables and form fields."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from flask import current_app
 from jinja2 import BaseLoader, TemplateNotFound, TemplateSyntaxError, meta, nodes
 
-MACROS = "security/_macros.html"  # writes only the fields that a page hands to it
-# A page may read these of a form, and no browser has to send them.
+MACROS = "security/_macros.html"  # renders only the fields that a page passes to it
+# Attributes of a form that a page may read, but that a browser need not send.
 OPTIONAL_FIELDS = {"errors", "generate_new_codes", "hidden_tag", "phone", "remember", "submit", "usage"}
 OPTIONAL_FIELDS |= {"user", "username"}
-GUARDS = ("default", "d", "defined", "undefined")  # a variable that one of these looks at may be missing
-# The words that write a field, where its name is not the only one. The HTML name of `email` is `identity`.
-WRITTEN_BY = {"csrf_token": {"csrf_token", "hidden_tag", "render_csrf"}, "email": {"email", "identity"}}
+GUARDS = ("default", "d", "defined", "undefined")  # filters and tests of a variable that may be missing
+# The names that render a field, if there are others than its own. `identity` is the HTML name of `email`.
+FIELD_ALIASES = {"csrf_token": {"csrf_token", "hidden_tag", "render_csrf"}, "email": {"email", "identity"}}
 _FIELD = re.compile(r'\w+_form\.(\w+)|name="(\w+)" value="{{ \w+ }}"')
 _MENTION = re.compile(
     r"""(?<!current_user)\.(\w+)|\bname=["']?(\w+)|\[["'](\w+)["']\]|(csrf_token|render_csrf)"""
 )
 _LOOP_OVER_FORM = re.compile(r"{%-?\s*for\s+\w+\s+in\s+\w*form\s")
 _JINJA = re.compile(r"{{.*?}}|{%.*?%}|{#.*?#}", re.DOTALL)
-# A script without a nonce, a style, a handler, and what comes from elsewhere.
+# Styles, frames, scripts without a nonce, event handlers, and content from other servers.
 _BLOCKED = re.compile(
     r"""(?ix) <(?: style | iframe ) \b [^>]* >
     | <script \b (?! [^>]* nonce ) [^>]* >
@@ -34,7 +34,7 @@ _BLOCKED = re.compile(
 
 @dataclass(frozen=True)
 class Template:
-    """A template's source, and the tree that Jinja makes of it."""
+    """A template's source and its syntax tree."""
 
     name: str
     text: str
@@ -45,7 +45,7 @@ class Template:
         return {node.name for node in self.tree.find_all(nodes.Name)}
 
     def undeclared(self) -> set[str]:
-        """Return the variables that it expects to be given, in whatever branch."""
+        """Return the variables that it needs from its context, in any branch."""
         assigned = {node.name for node in self.tree.find_all(nodes.Name) if node.ctx != "load"}
         assigned |= {node.target for node in self.tree.find_all(nodes.Import)}
         for node in self.tree.find_all(nodes.FromImport):
@@ -59,42 +59,44 @@ class Template:
         reads = self.tree.find_all(nodes.Getattr)
         return {read.attr for read in reads if getattr(read.node, "name", "") == "settings"}
 
-    def blocked(self) -> str | None:
-        """Return a tag that the Content-Security-Policy of web/headers.py blocks."""
+    def blocked_tag(self) -> str | None:
+        """Return the first tag that the Content-Security-Policy of web/headers.py blocks."""
         html = _JINJA.sub(lambda code: "nonce" if "nonce" in code[0] else "", self.text)
         tag = _BLOCKED.search(html)
         return tag[0] if tag else None
 
     def fields(self) -> set[str]:
-        """Return the fields that a shipped page sends."""
+        """Return the fields that the form of a shipped page sends."""
         fields = {field or hidden for field, hidden in _FIELD.findall(self.text)}
         return fields - OPTIONAL_FIELDS | {"csrf_token"} if fields else fields
 
 
-def read(name: str, loader: BaseLoader | None = None) -> Template:
-    """Read and parse a template. Raises what Jinja and the file system raise for a broken one."""
+def parse(name: str, loader: BaseLoader | None = None) -> Template:
+    """Read and parse a template. Raises TemplateError, OSError or UnicodeDecodeError."""
     env = current_app.jinja_env
     loader = loader or env.loader
     assert loader is not None
     text, file, _ = loader.get_source(env, name)
     tree = env.parse(text, name, file)
-    env.compile(tree, name, file)  # raises for an unknown filter, as parsing does not
+    env.compile(tree, name, file)  # raises for an unknown filter, which parsing accepts
     return Template(name, text, tree)
 
 
-def read_all(name: str) -> list[Template]:
-    """Return a template and all that it extends, includes or imports."""
-    found = [read(name)]
-    for template in found:  # which grows
-        for other in _needed(template):
+def parse_with_references(name: str) -> list[Template]:
+    """Return a template, followed by all that it extends, includes or imports. Raises as parse()."""
+    templates = [parse(name)]
+    for template in templates:  # the list grows
+        for other in _references(template):
             if other == name:
-                raise TemplateSyntaxError(f"It extends or includes itself. Ours is shipped/{name}.", 1, name)
-            if all(other != one.name for one in found):
-                found.append(read(other))
-    return found
+                message = f"It extends or includes itself. The shipped template is shipped/{name}."
+                raise TemplateSyntaxError(message, 1, name)
+            if all(other != known.name for known in templates):
+                templates.append(parse(other))
+    return templates
 
 
-def _needed(template: Template) -> Iterator[str]:
+def _references(template: Template) -> Iterator[str]:
+    """Yield the names of other templates; of alternatives, the first that exists."""
     for node in template.tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
         choices = [name for name in meta.find_referenced_templates(nodes.Template([node])) if name]
         try:
@@ -105,15 +107,15 @@ def _needed(template: Template) -> Iterator[str]:
                 raise
 
 
-def missing_fields(fields: set[str], page: Template, *needed: Template) -> list[str]:
-    """Return the fields that a page never mentions, whatever its form is called there."""
+def missing_fields(fields: set[str], page: Template, *references: Template) -> list[str]:
+    """Return the fields that a page and its references never mention, under any name of the form."""
     replaces_content = "block content" in page.text and "super()" not in page.text
     text = page.text + "".join(
         other.text
-        for other in needed
+        for other in references
         if not other.name.endswith(MACROS) and not (replaces_content and other.name.startswith("shipped/"))
     )
     if _LOOP_OVER_FORM.search(text):
-        return []  # it writes every field
+        return []  # the loop renders every field
     mentioned = {word for words in _MENTION.findall(text) for word in words}
-    return sorted(field for field in fields if mentioned.isdisjoint(WRITTEN_BY.get(field, {field})))
+    return sorted(field for field in fields if mentioned.isdisjoint(FIELD_ALIASES.get(field, {field})))

@@ -1,4 +1,4 @@
-"""Checks of an admin's translations: can each be read and filled in, and is any missing or unused?"""
+"""Checks of an admin's translations: unreadable files, and broken, missing or unused texts."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]")
 
 
 @check
-def of_own_words() -> Iterator[Finding]:
-    """Check the admin's files, if there are any. Tests check the shipped ones."""
+def check_translations() -> Iterator[Finding]:
+    """Check the files in RECOVERY_TRANSLATION_DIR. Tests check the shipped ones."""
     if folder := current().RECOVERY_TRANSLATION_DIR:
         for path in sorted(Path(folder).glob("*.po")):
             try:
                 catalog = read(path)
-                catalogues.read(path)  # reads the rule for plural forms
+                catalogues.read(path)  # also evaluates the rule for plural forms
             except INVALID_FILE as error:
-                yield KINDS["translation-unreadable"].found(
-                    where=str(path), said=" ".join(str(error).split())
-                )
+                problem = " ".join(str(error).split())
+                yield KINDS["translation-unreadable"].found(where=str(path), problem=problem)
             else:
-                yield from _of_catalog(catalog, path)
+                yield from _check_catalog(catalog, path)
 
 
-def _of_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:
+def _check_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:
+    where = str(path)
     for message in catalog:
-        if problem := why_broken(message):
-            yield KINDS["translation-broken"].found(where=str(path), text=_forms(message.id)[0], said=problem)
+        if problem := problem_of(message):
+            text = _forms(message.id)[0]
+            yield KINDS["translation-broken"].found(where=where, text=text, problem=problem)
     pot, translated = texts_in(TRANSLATIONS / "messages.pot"), _translated(catalog)
     if path.stem in current().RECOVERY_LANGUAGES and path.stem != "en":
         shipped = TRANSLATIONS / path.name
         missing = pot - translated - (_translated(read(shipped)) if shipped.is_file() else set())
         if missing:
-            yield KINDS["translation-missing"].found(
-                where=str(path), count=len(missing), all=len(pot), some=_some(missing)
-            )
+            count, examples = f"{len(missing)} of {len(pot)}", _examples(missing)
+            yield KINDS["translation-missing"].found(where=where, count=count, examples=examples)
     flask_security = texts_in(OF_FLASK_SECURITY / "flask_security.pot")
     if unused := translated - pot - flask_security - _texts_of_templates():
-        yield KINDS["translation-unused"].found(where=str(path), some=_some(unused))
+        yield KINDS["translation-unused"].found(where=where, examples=_examples(unused))
 
 
 def read(path: Path) -> Catalog:
@@ -64,16 +64,16 @@ def read(path: Path) -> Catalog:
 
 
 def is_translated(message: Message) -> bool:
-    """True if gettext uses it, which passes over a fuzzy translation."""
+    """True if gettext uses the translation. It ignores fuzzy ones."""
     return bool(message.id) and all(_forms(message.string)) and not message.fuzzy
 
 
-def why_broken(message: Message) -> str | None:
-    """Return why a translation cannot be filled in; None if it can."""
+def problem_of(message: Message) -> str | None:
+    """Return why a translation cannot be used, or None if it can."""
     if not message.id or message.fuzzy:
         return None
     original = "".join(_forms(message.id))
-    # Babel's Message.check() looks only at texts with placeholders, and passes over an unfinished "%(site)".
+    # Babel's Message.check() skips texts without placeholders, and accepts an unfinished "%(site)".
     for text in _forms(message.string):
         rest = text.replace("%%", "")
         if unknown := set(_PLACEHOLDER.findall(rest)).difference(_PLACEHOLDER.findall(original)):
@@ -81,14 +81,14 @@ def why_broken(message: Message) -> str | None:
         if "%" in _PLACEHOLDER.sub("", rest):
             return "a percent sign stands alone"
         if "\n" in text and "\n" not in original:
-            return "a line ends within it"
+            return "it contains a line break"
         if {*'"<>'} & set(text) - set(original):
-            return 'it holds ", < or >, which HTML reads as its own: write “ and ”'
+            return 'it contains ", < or >, which is HTML syntax: write “ and ”'
     return None
 
 
 def texts_in(path: Path) -> set[str]:
-    """Return the texts that a file translates."""
+    """Return the English texts of a .po or .pot file, translated or not."""
     return {_forms(message.id)[0] for message in read(path) if message.id}  # the header has no id
 
 
@@ -102,17 +102,18 @@ def _texts_of_templates() -> set[str]:
         return set()
     methods = [(f"**{ending}", "jinja2") for ending in SUFFIXES]
     try:
-        found = list(extract_from_dir(folder, methods, {"**": {"trimmed": "true"}}))
-    except UnicodeDecodeError:  # the checks of templates report it
+        messages = list(extract_from_dir(folder, methods, {"**": {"trimmed": "true"}}))
+    except UnicodeDecodeError:  # the template checks report it
         return set()
-    return {_forms(text)[0] for _, _, text, *_ in found}
+    return {_forms(text)[0] for _, _, text, *_ in messages}
 
 
 def _forms(text: str | Iterable[str] | None) -> list[str]:
-    """Return singular and plural, or the one text."""
+    """Return the singular and plural forms of a text, or its only form."""
     return [text or ""] if text is None or isinstance(text, str) else list(text)
 
 
-def _some(texts: set[str]) -> str:
+def _examples(texts: set[str]) -> str:
+    """Return the first three texts, quoted and shortened."""
     shown = [f"“{text[:60]}{'…' if len(text) > 60 else ''}”" for text in sorted(texts)[:3]]
     return ", ".join(shown) + (" …" if len(texts) > len(shown) else "")

@@ -1,4 +1,4 @@
-"""Home, the end of a reset, health, and the well-known addresses."""
+"""The home page, the last page of a reset, health, OpenAPI and well-known URLs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def home() -> ResponseReturnValue:
 @pages.post("/language")
 @auth_required("session", "token")
 def choose_language() -> ResponseReturnValue:
-    """Set the language of an account's mails. With none, each is in that of the page that asked for it."""
+    """Set the language of an account's mails. Empty: the language of the page that requests each mail."""
     language = (request.get_json() if request.is_json else request.form).get("language")
     if language not in ("", *current().RECOVERY_LANGUAGES):
         raise InvalidRequest(_("That language is not offered here."), field="language")
@@ -66,7 +66,7 @@ def check_mail() -> ResponseReturnValue:
 
 @pages.get("/reset-done")
 def reset_done() -> ResponseReturnValue:
-    """Show the end of a reset, once. It replaces Flask-Security's flashed message."""
+    """Show the last page of a reset, once. It replaces Flask-Security's flashed message."""
     client = session.pop("reset_done", None)
     if client is None:
         return redirect(url_for("pages.home"))
@@ -102,6 +102,6 @@ def alive() -> ResponseReturnValue:
 
 @pages.get("/readyz")
 def ready() -> ResponseReturnValue:
-    """Tell a monitor what does not work, and nothing of any account."""
-    found = health.look()
-    return asdict(found), HTTPStatus.SERVICE_UNAVAILABLE if found.problems else HTTPStatus.OK
+    """Report problems to a monitor, without data of any account."""
+    state = health.check()
+    return asdict(state), HTTPStatus.SERVICE_UNAVAILABLE if state.problems else HTTPStatus.OK

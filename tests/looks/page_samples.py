@@ -32,7 +32,7 @@ from wtforms import HiddenField, SubmitField
 from app.accounts.one_time_codes import RescueForm
 from app.accounts.passwords import ChangeForm
 from app.accounts.sign_in import SignInForm
-from app.pages.samples import OBJECTION, RECIPIENT, TOKEN, alice
+from app.pages.samples import OBJECTION, RECIPIENT, TOKEN, sample_user
 from app.recovery.code_sign_in import UnifiedForm
 from app.recovery.redemption import NewPasswordForm
 from app.recovery.registration import RegistrationForm
@@ -79,7 +79,7 @@ def pages() -> list[Page]:
     """Our pages, in their states. Needs a request context (`a_request`), and no database."""
     found = [
         Page("home", {}),
-        Page("home", {"current_user": alice()}, state="signed-in"),
+        Page("home", {"current_user": sample_user()}, state="signed-in"),
         Page("check_mail", {"to_confirm": False}),
         Page("check_mail", {"to_confirm": True}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
@@ -134,7 +134,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
         signing_up = {"register_user_form": RegistrationForm(formdata=None)}
         found.append(Page("register_user", signing_up, ("csrf_token", "email")))
     if current().SECURITY_CHANGEABLE:
-        change = {"change_password_form": ChangeForm(formdata=None), "current_user": alice()}
+        change = {"change_password_form": ChangeForm(formdata=None), "current_user": sample_user()}
         fields = ("csrf_token", "new_password", "new_password_confirm")
         found.append(Page("change_password", {**change, "active_password": True}, (*fields, "password")))
         found.append(Page("change_password", {**change, "active_password": False}, fields, "first"))
@@ -149,7 +149,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
 def _after_posts() -> list[Page]:
     """What a form's own page shows when all was well."""
     posted = current_app.request_class({"REQUEST_METHOD": "POST"})
-    known = {"request": posted, "current_user": alice()}
+    known = {"request": posted, "current_user": sample_user()}
     sent = {"change_email_form": ChangeEmailForm(formdata=None), "current_email": RECIPIENT}
     made = {"mf_recovery_codes_form": MfRecoveryCodesForm(formdata=None), "recovery_codes": CODES}
     return [
@@ -167,9 +167,9 @@ def _if(setting: str, *pages: Page) -> list[Page]:
 
 
 def _of_accounts() -> list[Page]:
-    me = {"current_user": alice(), "current_email": RECIPIENT}
+    me = {"current_user": sample_user(), "current_email": RECIPIENT}
     again = {
-        "verify_form": VerifyForm(formdata=None, user=alice()),
+        "verify_form": VerifyForm(formdata=None, user=sample_user()),
         "wan_verify_form": WebAuthnVerifyForm(formdata=None),
         "has_webauthn_verify_credential": False,
     }
@@ -215,7 +215,7 @@ def _of_sign_in() -> list[Page]:
     """By code."""
     if not current().SECURITY_UNIFIED_SIGNIN:
         return []
-    me, setting_up = {"current_user": alice()}, UnifiedSigninSetupForm(formdata=None)
+    me, setting_up = {"current_user": sample_user()}, UnifiedSigninSetupForm(formdata=None)
     setting_up.chosen_method.choices = setting_up.setup_choices[:2]
     setting_up.delete_method.choices = setting_up.delete_choices[:2]
     signing_in, again = UnifiedForm(formdata=None), UnifiedVerifyForm(formdata=None)
@@ -263,12 +263,12 @@ def _of_second_factors() -> list[Page]:
 
 def _of_second_factor_setup() -> list[Page]:
     setting_up, replacing, chosen = (TwoFactorSetupForm(formdata=None) for _ in range(3))
-    setting_up.user, replacing.user = alice(), alice(tf_primary_method="authenticator")
+    setting_up.user, replacing.user = sample_user(), sample_user(tf_primary_method="authenticator")
     chosen.phone.data = "+14155550123"
     code = {"two_factor_verify_code_form": TwoFactorVerifyCodeForm(formdata=None)}
     key = {"authr_qrcode": _qr_code(), "authr_key": KEY, "state_token": TOKEN}
     offered = [*current().SECURITY_TWO_FACTOR_ENABLED_METHODS]
-    known = {"changing": True, "current_user": alice(), "two_factor_required": False, **key}
+    known = {"changing": True, "current_user": sample_user(), "two_factor_required": False, **key}
     known |= {"choices": offered, "primary_method": "none", "chosen_method": None}
     first = {"two_factor_setup_form": setting_up, **code, **known}
     asked = {**code, "two_factor_setup_form": chosen, **known}
@@ -310,11 +310,11 @@ def _qr_code() -> str:
 def _of_recovery_codes() -> list[Page]:
     lost = {"mf_recovery_form": MfRecoveryForm(formdata=None)}
     making = {"mf_recovery_codes_form": MfRecoveryCodesForm(formdata=None), "recovery_codes": []}
-    owner = alice(mf_recovery_codes=CODES)
+    owner = sample_user(mf_recovery_codes=CODES)
     return _if(
         "SECURITY_MULTI_FACTOR_RECOVERY_CODES",
         Page("mf_recovery", lost, ("csrf_token", "code")),
-        Page("mf_recovery_codes", {**making, "current_user": alice()}, ("csrf_token",)),
+        Page("mf_recovery_codes", {**making, "current_user": sample_user()}, ("csrf_token",)),
         Page("mf_recovery_codes", {**making, "current_user": owner}, ("csrf_token",), "some-left"),
     )
 
