@@ -26,7 +26,7 @@ from ..web.i18n import duration
 from .template_sources import parse
 
 FOLDER = "security/email/"
-SUBJECT, TEXT, HTML = composing.ENDINGS
+SUBJECT, TEXT, HTML = ".subject.txt", ".txt", ".html"
 RECIPIENT = "alice@example.com"
 LINK = "https://id.example.com/sample/a-link-that-opens-nothing"
 TOKEN = "A-sample-token-that-opens-nothing-at-all-00"  # noqa: S105  # as long as a real one
