@@ -50,7 +50,7 @@ def check() -> Health:
         db.session.rollback()
         return Health(database=False, worker=None, mail=None, problems=[NO_DATABASE])
     problems = [problem for problem, is_true in conditions.items() if is_true]
-    mail = current().sends_mail and not {MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT} & set(problems)
+    mail = current().sends_mail and set(problems) <= {NO_WORKER}
     return Health(database=True, worker=bool(troubles), mail=mail, problems=problems)
 
 

@@ -54,11 +54,11 @@ def check_templates() -> list[Finding]:
     return list(dict.fromkeys(findings))  # several mails may include one broken file
 
 
-def _run(check: Iterator[Finding], name: str, mail: samples.Mail | None) -> list[Finding]:
+def _run(findings: Iterator[Finding], name: str, mail: samples.Mail | None) -> list[Finding]:
     """Run a check in the context of its template: our mails are rendered by the worker, outside a request."""
     with nullcontext() if mail and not mail.subject_setting else samples.request_context():
         try:
-            return list(check)
+            return list(findings)
         except Exception as error:  # a template can raise anything
             return [_broken_template(error, name)]
 
