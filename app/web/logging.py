@@ -18,7 +18,7 @@ from ..settings.schema import Settings
 _TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))[\w-]{43,}")
 # Starts only where a word starts: tried at each letter of a long path, it would take quadratic time.
 _ADDRESS = re.compile(r"(?<![^\s<>'\"(,;:])[^\s<>'\"(,;:]+?(?:@|%40)[^\s<>'\"),;:\\]+")
-_LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error", "flask.app")
+_LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error")
 _TEXT = "%(asctime)s.%(msecs)03dZ [%(levelname)-8s] %(message)s [%(name)s]"
 _JSON_NAMES = {"message": "event", "levelname": "level", "name": "logger", "exc_info": "exception"}
 
@@ -31,11 +31,10 @@ def init_app(app: Flask, settings: Settings) -> None:
         handler.setFormatter(JsonFormatter() if settings.RECOVERY_LOG_FORMAT == "json" else TextFormatter())
         root.addHandler(handler)
     app.logger.setLevel(logging.INFO)
-    # Handlers also get records of loggers below; Python's last resort writes what no other handler does.
-    loggers = [logging.getLogger(name) for name in (*_LOGGERS, app.logger.name)]
-    handlers = [handler for logger in loggers for handler in logger.handlers]
-    for place in (*loggers, *handlers, logging.lastResort):
-        if place and not any(isinstance(present, SecretsFilter) for present in place.filters):
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    # Handlers, too, because they also get records of loggers below.
+    for place in (*loggers, *(handler for logger in loggers for handler in logger.handlers)):
+        if not any(isinstance(present, SecretsFilter) for present in place.filters):
             place.addFilter(SecretsFilter())
 
 
@@ -46,8 +45,7 @@ def only_warnings(app: Flask) -> None:
 
 def redact(text: str) -> str:
     """Replace tokens and addresses: for logs, and for reasons that rest in the database."""
-    text = _TOKEN.sub("[token]", text)
-    return _ADDRESS.sub("[address]", text) if "@" in text or "%40" in text else text
+    return _ADDRESS.sub("[address]", _TOKEN.sub("[token]", text))
 
 
 def redact_line(text: str) -> str:
@@ -65,8 +63,9 @@ class SecretsFilter(logging.Filter):
         for name, value in merge_record_extra(record, {}, RESERVED_ATTRS).items():
             if isinstance(value, str):
                 setattr(record, name, redact_line(value))
-        if record.exc_info and not record.exc_text:
+        if record.exc_info:
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None  # formatters would write it again
         return True
 
 
@@ -79,7 +78,7 @@ class TextFormatter(logging.Formatter):
         super().__init__(_TEXT, "%Y-%m-%dT%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        extra = sorted(merge_record_extra(record, {}, {*RESERVED_ATTRS, "taskName"}).items())
+        extra = sorted(merge_record_extra(record, {}, RESERVED_ATTRS).items())
         return super().formatMessage(record) + "".join(f" {name}={_quoted(value)}" for name, value in extra)
 
 
@@ -88,10 +87,6 @@ class JsonFormatter(json.JsonFormatter):
 
     def __init__(self) -> None:
         super().__init__(["message", "levelname", "name"], rename_fields=_JSON_NAMES, timestamp=True)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
-        """Redact, because the library passes over `exc_text`."""
-        return redact(str(super().formatException(ei)))
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """Write levels in lower case, as programs that read this log expect."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
 from flask import Flask
 from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PrefixLoader
 
@@ -26,24 +22,17 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.globals["settings"] = settings
 
 
-def replaced(settings: Settings) -> Iterator[str]:
-    """Yield the names of the admin's own templates, such as security/email/reset_notice.txt."""
-    if settings.RECOVERY_TEMPLATE_DIR:
-        yield from _names_in(Path(settings.RECOVERY_TEMPLATE_DIR))
+def replaced(settings: Settings) -> list[str]:
+    """Return the names of the admin's own templates, such as security/email/reset_notice.txt."""
+    folder = settings.RECOVERY_TEMPLATE_DIR
+    return _names_in(FileSystemLoader(folder, followlinks=True)) if folder else []
 
 
-def shipped() -> Iterator[str]:
-    """Yield the names of our templates."""
-    yield from _names_in(SHIPPED)
+def shipped() -> list[str]:
+    """Return the names of our templates."""
+    return _names_in(FileSystemLoader(SHIPPED))
 
 
-def _names_in(folder: Path) -> Iterator[str]:
-    """Follow links, as Jinja does, each folder once; skip hidden files."""
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
-        seen.add(real)
-        for name in sorted(files):
-            if name.endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(place, name).relative_to(folder).as_posix()
+def _names_in(loader: FileSystemLoader) -> list[str]:
+    """Leave hidden files and folders out."""
+    return [name for name in loader.list_templates() if name.endswith(SUFFIXES) and "/." not in f"/{name}"]
