@@ -9,13 +9,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from flask import Flask, request
 from flask_babel import gettext as _
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ..settings import current
 from ..settings.schema import Settings
 from .errors import InvalidRequest
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 # Load balancers ask for these by whatever name or number they know.
 ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
-# Keys in the WSGI environment: the Host that was sent, and the scheme that our proxy reports.
+# Keys in the WSGI environment: the host name that was asked for, and the scheme that our proxy reports.
 ASKED_HOST = "sparekey.asked_host"
 ASKED_SCHEME = "sparekey.asked_scheme"
 
@@ -35,15 +34,18 @@ class PublicUrlMiddleware:
     The path prefix goes, whether or not the proxy has stripped it.
     """
 
-    def __init__(self, wsgi: WSGIApplication, public_url: str, proxies: int) -> None:
-        self.wsgi, self.public, self.proxies = wsgi, urlsplit(public_url), proxies
+    def __init__(self, wsgi: WSGIApplication, public: SplitResult, proxies: int) -> None:
+        self.wsgi, self.public, self.proxies = wsgi, public, proxies
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         path, prefix = environ.get("PATH_INFO", ""), self.public.path
         if prefix and (path == prefix or path.startswith(f"{prefix}/")):
             environ["PATH_INFO"] = path[len(prefix) :]
         environ["SCRIPT_NAME"] = prefix
-        environ[ASKED_HOST] = environ.get("HTTP_HOST", "")
+        try:
+            environ[ASKED_HOST] = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
+        except ValueError:
+            environ[ASKED_HOST] = None
         schemes = [scheme.strip() for scheme in environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")]
         environ[ASKED_SCHEME] = schemes[-self.proxies] if 0 < self.proxies <= len(schemes) else ""
         environ["HTTP_HOST"] = self.public.netloc
@@ -65,30 +67,19 @@ def _address(text: str) -> str:
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Rewrite every request, believe as many proxies as there are, and refuse other hosts and plain HTTP."""
-    hops = settings.RECOVERY_TRUSTED_PROXIES
-    wsgi: Any = PublicUrlMiddleware(app.wsgi_app, settings.RECOVERY_PUBLIC_URL, hops)
-    app.wsgi_app = ProxyFix(wsgi, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # Flask's seam
-    app.before_request(_refuse_misdirected)
-
-
-def _refuse_misdirected() -> None:
-    """Refuse a request for another host, and one by plain HTTP where https is promised: a redirect would not
-    help, because what was sent has been read already.
-    """
-    if request.endpoint in ANY_HOST:
-        return
-    public_url = current().RECOVERY_PUBLIC_URL
+    hops, public_url = settings.RECOVERY_TRUSTED_PROXIES, settings.RECOVERY_PUBLIC_URL
     public = urlsplit(public_url)
-    if _host_in(request.environ[ASKED_HOST]) != public.hostname:
-        raise InvalidRequest(_("This service is reached at %(url)s", url=public_url))
-    if (request.environ[ASKED_SCHEME], public.scheme) == ("http", "https"):
-        raise InvalidRequest(
-            _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
-        )
+    wsgi: Any = PublicUrlMiddleware(app.wsgi_app, public, hops)
+    app.wsgi_app = ProxyFix(wsgi, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # Flask's seam
 
-
-def _host_in(header: str) -> str | None:
-    try:
-        return urlsplit(f"//{header}").hostname
-    except ValueError:
-        return None
+    @app.before_request
+    def refuse_misdirected() -> None:
+        """No redirect would help against plain HTTP: what was sent has been read already."""
+        if request.endpoint in ANY_HOST:
+            return
+        if request.environ[ASKED_HOST] != public.hostname:
+            raise InvalidRequest(_("This service is reached at %(url)s", url=public_url))
+        if (request.environ[ASKED_SCHEME], public.scheme) == ("http", "https"):
+            raise InvalidRequest(
+                _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
+            )
