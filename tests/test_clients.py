@@ -191,9 +191,11 @@ def test_a_configured_origin_is_served_and_told_so(make_site: Any, origin: str) 
 
 
 def test_a_client_may_ask_from_where_its_view_is(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_CLIENTS=CLIENTS)  # the client "quiet" names no origins
-    assert WEB in site.app.extensions["recovery_clients"]["quiet"].origins
-    assert site.app.extensions["recovery_clients"]["app"].origins == ()
+    site: Site = make_site(RECOVERY_CLIENTS={name: CLIENTS[name] for name in ("quiet", "app")})
+    answer = ask_as(site, "quiet", Origin=WEB)  # it names no origins
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == WEB
+    assert ask_as(site, "app", Origin="myapp://reset").status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def land(token: str) -> ResponseReturnValue:
         _note_opening(link)
     if wants_json(request):
         return json_answer({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
-    if target := clients.named(link.client).landing(token):
+    if target := clients.landing_url(link.client, token):
         return redirect(target)
     if request.method == "HEAD":
         return ""
@@ -45,7 +45,7 @@ def refuse_link(error: LinkError) -> ResponseReturnValue:
         return errors.http_error(TooManyRequests())
     if request.endpoint == "security.reset_password" and request.method == "POST":
         _record(error)
-    if not wants_json(request) and (target := clients.named(error.client).problem(error)):
+    if not wants_json(request) and (target := clients.error_url(error.client, error)):
         return redirect(target)
     return errors.refuse(error)
 

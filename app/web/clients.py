@@ -6,8 +6,6 @@ Redirects lead to configured views only: nothing in a request is part of one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -21,39 +19,18 @@ from .errors import InvalidRequest, RequestError
 
 BROWSER = "browser"  # the built-in pages
 DEFAULT = "default"  # JSON that names no client
+BUILT_IN = ClientTable(origins=[])  # without views, links land on the built-in pages
 
 
-@dataclass(frozen=True)
-class Client:
-    """A named front end. Without views, its links land on the built-in pages."""
-
-    name: str
-    reset_view: str | None = None
-    reset_error_view: str | None = None
-    post_reset_view: str | None = None  # where the built-in pages lead after a reset
-    origins: tuple[str, ...] = ()
-    token_in: str = "query"  # noqa: S105  # a place, not a password
-
-    def landing(self, token: str) -> str | None:
-        """Return where a link that works leads."""
-        return self.reset_view and _with(self.reset_view, {"token": token}, self.token_in)
-
-    def problem(self, error: RequestError) -> str | None:
-        """Return where a link that was refused leads: with a text for people and a code for programs."""
-        values = {"error": error.message, "code": error.code}
-        return self.reset_error_view and _with(self.reset_error_view, values)
-
-
-def configured(settings: Settings) -> Mapping[str, Client]:
+def configured(settings: Settings) -> Mapping[str, ClientTable]:
     """Return every client by its name."""
-    named = {name: _named_client(name, table) for name, table in settings.RECOVERY_CLIENTS.items()}
-    return MappingProxyType({**named, BROWSER: Client(BROWSER), DEFAULT: _default_client(settings)})
+    return {**settings.RECOVERY_CLIENTS, BROWSER: BUILT_IN, DEFAULT: _default_client(settings)}
 
 
-def named(name: str) -> Client:
+def named(name: str) -> ClientTable:
     """Return a client, or the built-in pages for one that is no longer configured."""
-    clients: Mapping[str, Client] = current_app.extensions["recovery_clients"]
-    return clients.get(name, clients[BROWSER])
+    clients: Mapping[str, ClientTable] = current_app.extensions["recovery_clients"]
+    return clients.get(name, BUILT_IN)
 
 
 def name_in_request() -> str:
@@ -64,6 +41,31 @@ def name_in_request() -> str:
     if not isinstance(name, str) or name not in current_app.extensions["recovery_clients"]:
         raise InvalidRequest(_("There is no such client."), field="client")
     return name
+
+
+def origins_of(client: ClientTable) -> list[str]:
+    """Return the origins that a client may send requests from: by default that of its view."""
+    if not client.origins and client.reset_view and client.reset_view.startswith("http"):
+        return [origin_of(client.reset_view)]
+    return client.origins
+
+
+def landing_url(client: str, token: str) -> str | None:
+    """Return where a link that works leads; None: to the built-in pages."""
+    table = named(client)
+    if table.reset_view and table.token_in == "fragment":  # noqa: S105  # a place, not a password
+        return f"{table.reset_view}#{urlencode({'token': token})}"
+    return table.reset_view and _with_query(table.reset_view, token=token)
+
+
+def error_url(client: str, error: RequestError) -> str | None:
+    """Return where a link that was refused leads: with a text for people and a code for programs."""
+    view = named(client).reset_error_view
+    return view and _with_query(view, error=str(error.message), code=error.code)
+
+
+def _with_query(url: str, **values: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(values)}"
 
 
 def what_to_know() -> dict[str, Any]:
@@ -79,22 +81,15 @@ def what_to_know() -> dict[str, Any]:
     }
 
 
-def _named_client(name: str, table: ClientTable) -> Client:
-    """Return a client of RECOVERY_CLIENTS. Its origin is by default that of its view."""
-    origins = tuple(table.origins)
-    if not origins and (table.reset_view or "").startswith("http"):
-        origins = (origin_of(table.reset_view or ""),)
-    return Client(name, **{**table.model_dump(), "origins": origins})
-
-
-def _default_client(settings: Settings) -> Client:
-    """Return what Flask-Security's own settings describe, with absolute redirects."""
+def _default_client(settings: Settings) -> ClientTable:
+    """Return the client that Flask-Security's own settings describe, with absolute redirects."""
     config = settings.handed_on
     if config.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
-        return Client(DEFAULT)
-    view = _absolute(config["SECURITY_RESET_VIEW"], settings)
-    error_view = _absolute(config["SECURITY_RESET_ERROR_VIEW"], settings)
-    return Client(DEFAULT, view, error_view, origins=(origin_of(view),))
+        return BUILT_IN
+    return ClientTable.model_construct(
+        reset_view=_absolute(config["SECURITY_RESET_VIEW"], settings),
+        reset_error_view=_absolute(config["SECURITY_RESET_ERROR_VIEW"], settings),
+    )
 
 
 def _absolute(view: str, settings: Settings) -> str:
@@ -105,10 +100,3 @@ def _absolute(view: str, settings: Settings) -> str:
     if scheme == "http" and not is_loopback(urlsplit(f"//{host}").hostname or ""):
         scheme = "https"
     return parts._replace(scheme=scheme, netloc=host).geturl()
-
-
-def _with(url: str, values: dict[str, str], place: str = "query") -> str:
-    """Return the URL with values added; its query is kept."""
-    if place == "fragment":
-        return f"{url}#{urlencode(values)}"
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(values)}"

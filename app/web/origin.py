@@ -20,7 +20,7 @@ from werkzeug.exceptions import BadRequest
 from ..settings import current
 from ..settings.schema import Settings
 from ..settings.urls import origin_of
-from .clients import configured
+from .clients import configured, origins_of
 from .errors import InvalidRequest, OriginNotAllowed
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
@@ -36,7 +36,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Check forms by token and JSON by origin. Must come before Flask-Security."""
     clients = app.extensions["recovery_clients"] = configured(settings)
     own = origin_of(settings.RECOVERY_PUBLIC_URL)
-    origins = {origin for client in clients.values() for origin in client.origins}
+    origins = {origin for client in clients.values() for origin in origins_of(client)}
     app.extensions["recovery_foreign"] = frozenset(origins - {own})
     csrf.init_app(app)
     app.before_request(_check_request)
