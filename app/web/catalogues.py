@@ -1,4 +1,4 @@
-"""Translation catalogues: Flask-Security's, Sparekey's and an admin's, merged for each language."""
+"""Translation catalogues: Flask-Security's, Sparekey's and an admin's, for each language."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Catalogues(FsDomain):
     """
 
     def __init__(self, *folders: Path) -> None:
-        """Texts in a later folder replace those of an earlier one, and Flask-Security's."""
+        """Texts in an earlier folder replace those of a later one, and Flask-Security's."""
         Domain.__init__(self)
         self.folders = folders
 
@@ -29,15 +29,17 @@ class Catalogues(FsDomain):
         """Return the texts of the current language."""
         name = str(get_locale())
         if name not in self.cache:
-            texts = _flask_security_texts(name)
+            texts = Translations()
             for path in (folder / f"{name}.po" for folder in self.folders):
                 if path.is_file():
-                    more = read(path)
-                    texts.merge(more)
-                    texts.plural = more.plural  # which merge() forgets
+                    texts.add_fallback(read(path))
+            # A language without a country has Flask-Security's texts of any country.
+            for path in sorted(OF_FLASK_SECURITY.glob(f"{name}*/LC_MESSAGES/flask_security.mo"))[:1]:
+                with path.open("rb") as file:
+                    texts.add_fallback(Translations(file))
             self.cache[name] = texts
-        merged: Translations = self.cache[name]
-        return merged
+        cached: Translations = self.cache[name]
+        return cached
 
 
 def read(path: Path) -> Translations:
@@ -47,11 +49,3 @@ def read(path: Path) -> Translations:
         write_mo(compiled, read_po(file, locale=path.stem))
     compiled.seek(0)
     return Translations(compiled)
-
-
-def _flask_security_texts(name: str) -> Translations:
-    """Return its catalogue. A language without a country has that of any country."""
-    for path in sorted(OF_FLASK_SECURITY.glob(f"{name}*/LC_MESSAGES/flask_security.mo")):
-        with path.open("rb") as file:
-            return Translations(file)
-    return Translations()

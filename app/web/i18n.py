@@ -7,14 +7,14 @@ that the browser accepts. A mail is in the account's language, or else in the re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
-from babel import Locale
+from babel import Locale, negotiate_locale
 from babel.lists import format_list
 from babel.units import format_unit
 from flask import Flask, Response, current_app, has_request_context, request
@@ -71,26 +71,37 @@ class Language:
 def init_app(app: Flask, settings: Settings) -> None:
     own = settings.RECOVERY_TRANSLATION_DIR
     babel = Babel(app, locale_selector=_select_language)
-    babel.domain_instance = Catalogues(TRANSLATIONS, *([Path(own)] if own else []))
+    babel.domain_instance = Catalogues(*([Path(own)] if own else []), TRANSLATIONS)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # a template may wrap a text
     app.jinja_env.globals.update(language=spoken, languages=switch)
     app.jinja_env.filters.update(duration=duration, moment=moment, day=day, contact=contact)
-    app.after_request(_remember_choice)
+
+    @app.after_request
+    def remember_choice(response: Response) -> Response:
+        choice = request.args.get(CHOICE)
+        if choice in settings.RECOVERY_LANGUAGES and response.mimetype == "text/html":
+            response.set_cookie(
+                app.config["RECOVERY_LANGUAGE_COOKIE"],
+                choice,
+                max_age=COOKIE_SECONDS,
+                secure=app.config["SESSION_COOKIE_SECURE"],
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
 
 
 def spoken() -> Language:
     """Return the current language."""
-    locale = get_locale()
-    return Language(str(locale) if locale else current().BABEL_DEFAULT_LOCALE)
+    return Language(str(get_locale()))
 
 
-def speaking(language: str | None) -> AbstractContextManager[None]:
+@contextmanager
+def speaking(language: str | None) -> Iterator[None]:
     """Switch to a language within this context; to the default for None and for one no longer offered."""
-    is_offered = language in current().RECOVERY_LANGUAGES
-    context: AbstractContextManager[None] = force_locale(
-        language if is_offered else current().BABEL_DEFAULT_LOCALE
-    )
-    return context
+    settings = current()
+    with force_locale(language if language in settings.RECOVERY_LANGUAGES else settings.BABEL_DEFAULT_LOCALE):
+        yield
 
 
 def switch() -> Iterator[Language]:
@@ -102,7 +113,7 @@ def switch() -> Iterator[Language]:
 
 def duration(span: timedelta) -> str:
     """Return a text such as: 1 hour and 30 minutes."""
-    locale, rest = spoken().locale, round(span.total_seconds())
+    locale, rest = get_locale(), round(span.total_seconds())
     parts: list[str] = []
     for unit, seconds in UNITS:
         number, rest = divmod(rest, seconds)
@@ -131,18 +142,14 @@ def _select_language() -> str:
     settings = current()
     if not has_request_context():
         return settings.BABEL_DEFAULT_LOCALE
-    for choice in (
-        request.args.get(CHOICE),
-        request.cookies.get(current_app.config["RECOVERY_LANGUAGE_COOKIE"]),
-    ):
+    cookie = request.cookies.get(current_app.config["RECOVERY_LANGUAGE_COOKIE"])
+    for choice in (request.args.get(CHOICE), cookie):
         if choice in settings.RECOVERY_LANGUAGES:
             return choice
-    by_tag = _names_by_tag(*settings.RECOVERY_LANGUAGES)
-    for tag, quality in request.accept_languages:  # the preferred first
-        for candidate in (tag.lower(), tag.lower().partition("-")[0]):  # de does for de-AT
-            if quality and candidate in by_tag:
-                return by_tag[candidate]
-    return settings.BABEL_DEFAULT_LOCALE
+    names = _names_by_tag(*settings.RECOVERY_LANGUAGES)
+    accepted = [tag for tag, quality in request.accept_languages if quality]  # the preferred first
+    tag = negotiate_locale(accepted, names, sep="-", aliases={})
+    return names[tag.lower()] if tag else settings.BABEL_DEFAULT_LOCALE
 
 
 @cache
@@ -150,21 +157,7 @@ def _names_by_tag(*names: str) -> dict[str, str]:
     """Map browsers' tags, which leave out scripts, to languages. Another country's is better than none."""
     by_tag = {Language(name).tag.lower(): name for name in names}
     for name in names:
-        locale = Language(name).locale
-        for tag in (f"{locale.language}-{locale.territory}", locale.language):
-            by_tag.setdefault(tag.lower(), name)
+        locale = Locale.parse(name)
+        by_tag.setdefault(f"{locale.language}-{locale.territory}".lower(), name)
+        by_tag.setdefault(locale.language, name)
     return by_tag
-
-
-def _remember_choice(response: Response) -> Response:
-    choice = request.args.get(CHOICE)
-    if choice in current().RECOVERY_LANGUAGES and response.mimetype == "text/html":
-        response.set_cookie(
-            current_app.config["RECOVERY_LANGUAGE_COOKIE"],
-            choice,
-            max_age=COOKIE_SECONDS,
-            secure=current_app.config["SESSION_COOKIE_SECURE"],
-            httponly=True,
-            samesite="Lax",
-        )
-    return response
