@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from babel import Locale
 from conftest import NEW_PASSWORD, OLD_PASSWORD, Site, free_port, link_in, served
 from playwright.sync_api import Browser, Page, expect
 from test_words import SHIPPED
-
-from app.web.i18n import Language
 
 PAUSE_MS = 600  # of password.js
 SAID = "The two passwords are not the same."
@@ -70,15 +69,15 @@ def test_the_whole_journey_in_every_language_without_javascript(
     running: Site, page: Page, language: str
 ) -> None:
     """Found by its fields and buttons alone, since the words differ; nothing on the way is in another language."""
-    base, tag = base_of(running), Language(language).tag
+    base, locale = base_of(running), Locale.parse(language)
 
     def look(path: str) -> None:
-        assert page.locator("html").get_attribute("lang") == tag
-        assert page.locator("html").get_attribute("dir") == Language(language).direction
+        assert page.locator("html").get_attribute("lang") == language
+        assert page.locator("html").get_attribute("dir") == locale.text_direction
         assert re.fullmatch(re.escape(base) + path, page.url)
 
     page.goto(f"{base}/login")
-    page.locator(f".languages [hreflang={tag}]").click()
+    page.locator(f".languages [hreflang={language}]").click()
     look(r"/login\?language=\w+")
     page.locator("main a[href='/reset']").click()
     page.locator("[name=identity]").fill("alice")
@@ -100,7 +99,7 @@ def test_the_whole_journey_in_every_language_without_javascript(
     assert "alice@example.com" in page.inner_text("main")
     for mail in (running.mailbox.wait_for(1), running.mailbox.wait_for(2)):
         html = mail.get_body(("html",)).get_content()  # type: ignore[union-attr]
-        assert f'<html lang="{tag}" dir="{Language(language).direction}"' in html
+        assert f'<html lang="{language}" dir="{locale.text_direction}"' in html
 
 
 def test_the_whole_journey_by_keyboard_alone(running: Site, scripted: Page) -> None:

@@ -57,8 +57,8 @@ def _of_dns(settings: Settings) -> list[Finding]:
 
 
 def _of_redis() -> Iterator[Finding]:
-    counts = rate_limits.counts()
-    if counts.enabled and counts.shared and not _in_time(counts.shared.storage.check):
+    shared = rate_limits.counts().shared
+    if shared and not _in_time(shared.storage.check):
         yield KINDS["redis-away"].found()
 
 

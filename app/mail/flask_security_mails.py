@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from flask import Response, after_this_request, current_app, has_request_context, render_template
+from flask_babel import get_locale
 from flask_security import MailUtil
 from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message, localize_callback
@@ -69,7 +70,7 @@ class QueuedMailUtil(MailUtil):
         name, user = PurePath(template).name, context.get("user")
         if name in MAILS:
             subject_setting, validity_setting = MAILS[name]
-            language = composing.language_of(user, i18n.spoken().name)
+            language = composing.language_of(user, str(get_locale()))
             # Flask-Security has rendered it in the language of the page.
             with i18n.speaking(None if name == "two_factor_rescue" else language):
                 if validity := current_app.config.get(validity_setting):

@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+from flask_babel import get_locale
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,7 +28,6 @@ from ..db import sealed as seals
 from ..db.clock import utcnow
 from ..db.engine import Model, change, db, inserts
 from ..settings import current
-from ..web.i18n import spoken
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
     settings = current()
     if not settings.sends_mail:
         return
-    content = content if kind == WRITTEN else {"language": spoken().name, **content}
+    content = content if kind == WRITTEN else {"language": str(get_locale()), **content}
     sealed = seals.encrypt(content)
     key = same and seals.keyed_hash(same)
     dialect = db.engine.dialect.name

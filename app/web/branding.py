@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from mimetypes import guess_type
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 from flask import Blueprint, Flask, Response, abort
 from flask.typing import ResponseReturnValue
@@ -24,16 +24,6 @@ TEXT_CONTRAST = 4.5
 # Grounds of links, and the text on them, light and dark: as in sparekey.css and security/email/_layout.html.
 LIGHT, DARK = "#f3f5f8", "#1a212b"
 TEXT_ON_LIGHT, TEXT_ON_DARK = "#1c2430", "#e9eef4"
-BLACK, WHITE = "#000000", "#ffffff"
-
-
-class Palette(NamedTuple):
-    """The colors of a mail."""
-
-    fill: str  # of a button
-    on_fill: str  # its text
-    link: str
-    link_in_the_dark: str
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -54,9 +44,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         return Response(picture, mimetype=guess_type(path)[0]) if picture else abort(404)
 
     app.register_blueprint(brand)
-    app.jinja_env.globals.update(
-        palette=palette(accent), style_version=sha256(sheet.encode()).hexdigest()[:8]
-    )
+    version = sha256(sheet.encode()).hexdigest()[:8]
+    app.jinja_env.globals.update(palette=palette(accent), style_version=version)
 
 
 @check
@@ -65,12 +54,14 @@ def _accent_pale() -> Iterator[Finding]:
         yield KINDS["accent-pale"].found(contrast=TEXT_CONTRAST, page=LIGHT)
 
 
-def palette(accent: str) -> Palette:
-    """Return the colors of mails with this accent."""
-    on_fill = max((WHITE, BLACK), key=lambda text: contrast(text, accent))
-    link = accent if contrast(accent, LIGHT) >= TEXT_CONTRAST else TEXT_ON_LIGHT
-    link_in_the_dark = accent if contrast(accent, DARK) >= TEXT_CONTRAST else TEXT_ON_DARK
-    return Palette(accent, on_fill, link, link_in_the_dark)
+def palette(accent: str) -> SimpleNamespace:
+    """Return the colors of mails with this accent: of a button, of its text, and of links."""
+    return SimpleNamespace(
+        fill=accent,
+        on_fill=max(("#ffffff", "#000000"), key=lambda text: contrast(text, accent)),
+        link=accent if contrast(accent, LIGHT) >= TEXT_CONTRAST else TEXT_ON_LIGHT,
+        link_in_the_dark=accent if contrast(accent, DARK) >= TEXT_CONTRAST else TEXT_ON_DARK,
+    )
 
 
 def contrast(one: str, other: str) -> float:
@@ -80,8 +71,6 @@ def contrast(one: str, other: str) -> float:
 
 
 def _luminance(color: str) -> float:
-    red, green, blue = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
-        for part in (byte / 255 for byte in bytes.fromhex(color.removeprefix("#")))
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    parts = [byte / 255 for byte in bytes.fromhex(color.removeprefix("#"))]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

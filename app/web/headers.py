@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
 
@@ -25,7 +24,7 @@ FEATURES = "camera=(), display-capture=(), geolocation=(), microphone=(), paymen
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    is_https = urlsplit(settings.RECOVERY_PUBLIC_URL).scheme == "https"
+    is_https = settings.RECOVERY_PUBLIC_URL.startswith("https:")
     app.jinja_env.globals["csp_nonce"] = nonce
 
     @app.after_request
@@ -39,9 +38,10 @@ def init_app(app: Flask, settings: Settings) -> None:
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
         is_cached = request.endpoint in CACHED and response.status_code < 400
         headers["Cache-Control"] = "max-age=3600" if is_cached else "no-store"
-        # no-referrer only where the URL holds a token: with it, browsers send "Origin: null" with
-        # our own forms, and Flask-WTF refuses those on https.
-        headers["Referrer-Policy"] = "no-referrer" if _token_in_url() else "same-origin"
+        # no-referrer only where the URL holds a token, and no handle: with it, browsers send "Origin: null"
+        # with our own forms, and Flask-WTF refuses those on https.
+        holds_token = not str((request.view_args or {}).get("token", "~")).startswith("~")
+        headers["Referrer-Policy"] = "no-referrer" if holds_token else "same-origin"
         if is_https:
             headers["Strict-Transport-Security"] = HSTS
         return response
@@ -56,8 +56,3 @@ def policy(more: dict[str, str]) -> str:
     """Return this response's Content-Security-Policy, with the directives in `more` added or replaced."""
     scripts = {"script-src": f"'nonce-{g.csp_nonce}'", "connect-src": "'self'"} if "csp_nonce" in g else {}
     return "; ".join(f"{directive} {sources}" for directive, sources in {**CSP, **more, **scripts}.items())
-
-
-def _token_in_url() -> bool:
-    token = (request.view_args or {}).get("token")
-    return token is not None and not str(token).startswith("~")

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from urllib.parse import urlencode
 
 from babel import Locale, negotiate_locale
 from babel.lists import format_list
@@ -30,6 +28,8 @@ from .catalogues import Catalogues
 CHOICE = "language"  # the query parameter
 COOKIE_SECONDS = 365 * 86_400
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+# Of a moment: 28 February 2026, 14:05:00 UTC. The zone is BABEL_DEFAULT_TIMEZONE.
+moment = partial(format_datetime, format="long")
 
 
 def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it
@@ -37,44 +37,14 @@ def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it
     return text
 
 
-@dataclass(frozen=True)
-class Language:
-    """A language that is offered."""
-
-    name: str  # as in RECOVERY_LANGUAGES: de, pt_BR
-
-    @property
-    def locale(self) -> Locale:
-        return Locale.parse(self.name)
-
-    @property
-    def tag(self) -> str:
-        """Its name in HTML."""
-        return self.name.replace("_", "-")
-
-    @property
-    def direction(self) -> str:
-        return self.locale.text_direction
-
-    @property
-    def title(self) -> str:
-        """Its name in the language itself."""
-        title = self.locale.get_display_name() or self.name
-        return title[:1].upper() + title[1:]
-
-    @property
-    def href(self) -> str:
-        """This page in it."""
-        return "?" + urlencode({**request.args.to_dict(), CHOICE: self.name})
-
-
 def init_app(app: Flask, settings: Settings) -> None:
     own = settings.RECOVERY_TRANSLATION_DIR
     babel = Babel(app, locale_selector=_select_language)
     babel.domain_instance = Catalogues(*([Path(own)] if own else []), TRANSLATIONS)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # a template may wrap a text
-    app.jinja_env.globals.update(language=spoken, languages=switch)
-    app.jinja_env.filters.update(duration=duration, moment=moment, day=day, contact=contact)
+    app.jinja_env.globals.update(language=get_locale, languages=switch)
+    filters = {"language_tag": language_tag, "autonym": autonym, "contact": contact}
+    app.jinja_env.filters.update(filters, duration=duration, moment=moment, day=day)
 
     @app.after_request
     def remember_choice(response: Response) -> Response:
@@ -91,11 +61,6 @@ def init_app(app: Flask, settings: Settings) -> None:
         return response
 
 
-def spoken() -> Language:
-    """Return the current language."""
-    return Language(str(get_locale()))
-
-
 @contextmanager
 def speaking(language: str | None) -> Iterator[None]:
     """Switch to a language within this context; to the default for None and for one no longer offered."""
@@ -104,11 +69,22 @@ def speaking(language: str | None) -> Iterator[None]:
         yield
 
 
-def switch() -> Iterator[Language]:
+def switch() -> Iterator[Locale]:
     """Yield the languages that this page offers; none if a POST made it, because its answer would be lost."""
     names = current().RECOVERY_LANGUAGES
     if len(names) > 1 and request.method == "GET":
-        yield from map(Language, names)
+        yield from map(Locale.parse, names)
+
+
+def language_tag(locale: Locale) -> str:
+    """Return the tag that HTML and browsers use, such as pt-BR."""
+    return str(locale).replace("_", "-")
+
+
+def autonym(locale: Locale) -> str:
+    """Return a language's name in the language itself."""
+    name = locale.display_name or str(locale)
+    return name[:1].upper() + name[1:]
 
 
 def duration(span: timedelta) -> str:
@@ -120,11 +96,6 @@ def duration(span: timedelta) -> str:
         if number or (unit == "second" and not parts):
             parts.append(format_unit(number, f"duration-{unit}", locale=locale))
     return format_list(parts, locale=locale)
-
-
-def moment(when: datetime) -> str:
-    """Return a text such as: 28 February 2026, 14:05:00 UTC (the zone is BABEL_DEFAULT_TIMEZONE)."""
-    return str(format_datetime(when, "long"))
 
 
 def day(iso_8601: str) -> str:
@@ -155,7 +126,7 @@ def _select_language() -> str:
 @cache
 def _names_by_tag(*names: str) -> dict[str, str]:
     """Map browsers' tags, which leave out scripts, to languages. Another country's is better than none."""
-    by_tag = {Language(name).tag.lower(): name for name in names}
+    by_tag = {name.replace("_", "-").lower(): name for name in names}
     for name in names:
         locale = Locale.parse(name)
         by_tag.setdefault(f"{locale.language}-{locale.territory}".lower(), name)

@@ -78,8 +78,11 @@ class TextFormatter(logging.Formatter):
         super().__init__(_TEXT, "%Y-%m-%dT%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        extra = sorted(merge_record_extra(record, {}, RESERVED_ATTRS).items())
-        return super().formatMessage(record) + "".join(f" {name}={_quoted(value)}" for name, value in extra)
+        line = super().formatMessage(record)
+        for name, value in sorted(merge_record_extra(record, {}, RESERVED_ATTRS).items()):
+            is_one_word = re.fullmatch(r"[^\s=\"']+", str(value))  # or it could pass for something else
+            line += f" {name}={value if is_one_word else repr(str(value))}"
+        return line
 
 
 class JsonFormatter(json.JsonFormatter):
@@ -91,9 +94,3 @@ class JsonFormatter(json.JsonFormatter):
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """Write levels in lower case, as programs that read this log expect."""
         return {**log_data, "level": log_data["level"].lower()}
-
-
-def _quoted(value: object) -> str:
-    """Return the value, in quotes where it could pass for something else."""
-    text = str(value)
-    return text if re.fullmatch(r"[^\s=\"']+", text) else repr(text)

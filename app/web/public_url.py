@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from flask import Flask, request
@@ -17,9 +17,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..settings.schema import Settings
 from .errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Load balancers ask for these by whatever name or number they know.
 ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
@@ -34,10 +31,10 @@ class PublicUrlMiddleware:
     The path prefix goes, whether or not the proxy has stripped it.
     """
 
-    def __init__(self, wsgi: WSGIApplication, public: SplitResult, proxies: int) -> None:
+    def __init__(self, wsgi: Any, public: SplitResult, proxies: int) -> None:
         self.wsgi, self.public, self.proxies = wsgi, public, proxies
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         path, prefix = environ.get("PATH_INFO", ""), self.public.path
         if prefix and (path == prefix or path.startswith(f"{prefix}/")):
             environ["PATH_INFO"] = path[len(prefix) :]
@@ -69,7 +66,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Rewrite every request, believe as many proxies as there are, and refuse other hosts and plain HTTP."""
     hops, public_url = settings.RECOVERY_TRUSTED_PROXIES, settings.RECOVERY_PUBLIC_URL
     public = urlsplit(public_url)
-    wsgi: Any = PublicUrlMiddleware(app.wsgi_app, public, hops)
+    wsgi = PublicUrlMiddleware(app.wsgi_app, public, hops)
     app.wsgi_app = ProxyFix(wsgi, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # Flask's seam
 
     @app.before_request

@@ -57,7 +57,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Limit every POST of Flask-Security's, whatever features are on: each takes a guess or sends mail. And
     those of objections, whose links can be guessed, too.
     """
-    app.extensions["recovery_counts"] = Counts(settings)
+    uri, enabled = settings.RATELIMIT_STORAGE_URI, settings.RATELIMIT_ENABLED
+    is_shared = enabled and uri != "memory://"
+    app.extensions["recovery_counts"] = SharedCounts(uri) if is_shared else Counts(enabled=enabled)
     app.before_request(_refuse_excess)
 
 
@@ -74,21 +76,27 @@ def _refuse_excess() -> None:
     key_of = cache(lambda rule: rule.key())  # not before it is needed: it may take a database look-up
     for item, rule in sorted(pairs, key=lambda pair: pair[0]):
         if (key := key_of(rule)) and not app_counts.hit(item, key, rule.scope):
-            raise TooManyRequests(retry_after=app_counts.seconds_left(item, key, rule.scope))
+            window = app_counts.get_window_stats(item, key, rule.scope)
+            raise TooManyRequests(retry_after=max(1, round(window.reset_time - time.time())))
 
 
-class Memory:
+class Counts:
     """FixedWindowRateLimiter in memory. That of `limits` sweeps its whole table every 10 ms: in a flood of a
     hundred thousand keys it does nothing else.
     """
 
-    def __init__(self) -> None:
+    shared: FixedWindowRateLimiter | None = None
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._enabled = enabled
         self._windows: dict[str, WindowStats] = {}  # when each ends, and how many are left until then
         self._lock = threading.Lock()
         self._sweep_at = SWEEP_LEAST
 
     def hit(self, item: RateLimitItem, *key: str) -> bool:
         """Count one. False if it is one too many."""
+        if not self._enabled:
+            return True
         with self._lock:
             name, now = item.key_for(*key), time.time()
             end, left = self._windows.get(name, (now, 0))
@@ -110,44 +118,34 @@ class Memory:
         return self._windows.get(item.key_for(*key), WindowStats(time.time(), item.amount))
 
 
-class Counts:
-    """The counts of an app: in Redis, and in memory for as long as Redis does not answer."""
+class SharedCounts(Counts):
+    """Counts in Redis, and in memory for as long as Redis does not answer."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.enabled = settings.RATELIMIT_ENABLED
-        self.shared: FixedWindowRateLimiter | None = None
-        if (uri := settings.RATELIMIT_STORAGE_URI) != "memory://":
-            from redis.backoff import NoBackoff  # loaded only with a Redis: 12 MiB
-            from redis.retry import Retry
-
-            waits = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-            options: dict[str, Any] = {**waits, "retry": Retry(NoBackoff(), 0)}
-            self.shared = FixedWindowRateLimiter(storage_from_string(uri, **options))
-        self._own = Memory()
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        waits = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
+        options: dict[str, Any] = {**waits, "retry": None}
+        self.shared = FixedWindowRateLimiter(storage_from_string(uri, **options))
         self._away_until = 0.0
 
     def hit(self, item: RateLimitItem, *key: str) -> bool:
-        """Count one. False if it is one too many."""
-        return not self.enabled or bool(self._ask("hit", item, *key))
+        return bool(self._ask("hit", item, *key))
 
     def clear(self, item: RateLimitItem, *key: str) -> None:
-        """Start a new window."""
-        if self.enabled:
-            self._ask("clear", item, *key)
+        self._ask("clear", item, *key)
 
-    def seconds_left(self, item: RateLimitItem, *key: str) -> int:
-        """Return in how many seconds a new window starts."""
-        window: WindowStats = self._ask("get_window_stats", item, *key)
-        return max(1, round(window.reset_time - time.time()))
+    def get_window_stats(self, item: RateLimitItem, *key: str) -> WindowStats:
+        stats: WindowStats = self._ask("get_window_stats", item, *key)
+        return stats
 
     def _ask(self, method: str, item: RateLimitItem, *key: str) -> Any:
-        if self.shared and time.monotonic() >= self._away_until:
+        if time.monotonic() >= self._away_until:
             try:
                 return getattr(self.shared, method)(item, PREFIX, *key)
             except Exception as error:  # whatever the storage raises
                 self._away_until = time.monotonic() + AWAY_SECONDS
                 log.warning("Redis does not count (%s): this process counts alone", type(error).__name__)
-        return getattr(self._own, method)(item, PREFIX, *key)
+        return getattr(super(), method)(item, *key)
 
 
 def counts() -> Counts:
@@ -174,7 +172,8 @@ def source_of(text: str) -> str | None:
 
 def keyed_hash(text: str, key: bytes | None = None) -> str:
     """Return a keyed hash, stored in place of an identity or a token."""
-    return hmac.digest(key or keys()[-1], text.encode("utf-8", "replace"), "sha256").hex()[:32]
+    key = key or current().keys("limits")[0]
+    return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
 def keys() -> list[bytes]:
