@@ -41,14 +41,14 @@ from .recovery.redemption import NewPasswordForm
 from .recovery.request import ASKINGS, ask
 from .settings.schema import Settings
 from .web import origin
-from .web.messages import METHODS, SAID
+from .web.messages import MESSAGES, SECOND_FACTORS
 from .web.responses import json_answer, wants_json
 
 SHA_256 = {"digest_method": hashlib.sha256}  # SHA-1, the default, is not for new uses (ASVS 11.4.1)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    for kind, texts in SAID.items():
+    for kind, texts in MESSAGES.items():
         app.config.update({f"SECURITY_MSG_{name}": (text, kind) for name, text in texts.items()})
     app.config.update(flask_security_mails.subjects(settings))
     sessions.init_app(app)
@@ -74,7 +74,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     if settings.SECURITY_TOTP_SECRETS:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
     security.i18n_domain = app.extensions["babel"].instance.domain_instance
-    app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=METHODS)
+    app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=SECOND_FACTORS)
     hashing.init_app(app, settings)
     security.login_manager.user_loader(sessions.load_user)
     _sign_with_the_newest_key(security, settings)

@@ -136,7 +136,7 @@ def _problems(locale: str) -> Iterator[tuple[str, str]]:
 def _refusals() -> Iterator[tuple[str, Callable[[], Exception]]]:
     for kind in (errors.CsrfFailed, *_kinds_of(RequestError)):
         yield kind.code, partial(kind, HELP) if kind is NoMail else kind
-    for status, (code, _, _) in errors.WORDS.items():
+    for status, (code, _, _) in errors.HTTP_ERRORS.items():
         yield f"{code}-{status}", default_exceptions[status]
 
 

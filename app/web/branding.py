@@ -1,7 +1,7 @@
-"""The admin's brand: a logo and an accent color, from which sparekey.css makes shades that can be read.
+"""Branding: a logo and an accent color, from which sparekey.css mixes readable shades.
 
-Contrast is that of WCAG 2.2: 4.5:1 for text (SC 1.4.3). Mail programs cannot mix colors, so where the accent
-cannot be read in a mail, its text color is used.
+Text needs a contrast of 4.5:1 (WCAG 2.2, SC 1.4.3). Mail programs cannot mix colors, so a mail uses its text
+color for links where the accent is unreadable.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings
 
 TEXT_CONTRAST = 4.5
-# Grounds of links, and the text on them, light and dark: as in sparekey.css and security/email/_layout.html.
+# Backgrounds of links, and text on them, light and dark: as in sparekey.css and security/email/_layout.html.
 LIGHT, DARK = "#f3f5f8", "#1a212b"
 TEXT_ON_LIGHT, TEXT_ON_DARK = "#1c2430", "#e9eef4"
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Serve the style sheet with the accent, and the logo."""
+    """Serve the style sheet with the accent color, and the logo."""
     accent = settings.RECOVERY_ACCENT
     sheet = Path(app.static_folder or "", "sparekey.css").read_text() + f":root {{ --brand: {accent}; }}\n"
     path = settings.RECOVERY_LOGO
@@ -40,7 +40,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @brand.get("/logo")
     def logo() -> ResponseReturnValue:
-        """An SVG can hold a script; the policy of every page lets none run."""
+        """Serve the logo. An SVG can hold a script, but the Content-Security-Policy lets none run."""
         return Response(picture, mimetype=guess_type(path)[0]) if picture else abort(404)
 
     app.register_blueprint(brand)
@@ -55,7 +55,7 @@ def _accent_pale() -> Iterator[Finding]:
 
 
 def palette(accent: str) -> SimpleNamespace:
-    """Return the colors of mails with this accent: of a button, of its text, and of links."""
+    """Return the colors of a mail's buttons, of the text on them, and of links."""
     return SimpleNamespace(
         fill=accent,
         on_fill=max(("#ffffff", "#000000"), key=lambda text: contrast(text, accent)),
@@ -65,12 +65,12 @@ def palette(accent: str) -> SimpleNamespace:
 
 
 def contrast(one: str, other: str) -> float:
-    """Return 1 (the same) to 21 (black on white). https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
-    darker, paler = sorted((_luminance(one), _luminance(other)))
-    return (paler + 0.05) / (darker + 0.05)
+    """Return the contrast ratio, 1 to 21. https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def _luminance(color: str) -> float:
-    parts = [byte / 255 for byte in bytes.fromhex(color.removeprefix("#"))]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    channels = [byte / 255 for byte in bytes.fromhex(color.removeprefix("#"))]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

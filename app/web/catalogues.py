@@ -1,4 +1,4 @@
-"""Translation catalogues: Flask-Security's, Sparekey's and an admin's, for each language."""
+"""Translation catalogs: Flask-Security's, Sparekey's and an admin's, for each language."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ OF_FLASK_SECURITY = Path(flask_security.__file__).parent / "translations"
 
 
 class Catalogues(FsDomain):
-    """The texts of every language. Flask-Babel's own domain reads compiled files only, and finds none of
-    Flask-Security's de_DE for de.
+    """The texts of every language.
+
+    Flask-Babel's own domain reads compiled files only, and does not find Flask-Security's de_DE for de.
     """
 
     def __init__(self, *folders: Path) -> None:
-        """Texts in an earlier folder replace those of a later one, and Flask-Security's."""
+        """Read .po files. An earlier folder overrides a later one, and each overrides Flask-Security."""
         Domain.__init__(self)
         self.folders = folders
 
     def get_translations(self) -> Translations:
-        """Return the texts of the current language."""
+        """Return the texts of the current language, read once."""
         name = str(get_locale())
         if name not in self.cache:
             texts = Translations()
             for path in (folder / f"{name}.po" for folder in self.folders):
                 if path.is_file():
                     texts.add_fallback(read(path))
-            # A language without a country has Flask-Security's texts of any country.
+            # For a language without a country, take Flask-Security's texts of any country.
             for path in sorted(OF_FLASK_SECURITY.glob(f"{name}*/LC_MESSAGES/flask_security.mo"))[:1]:
                 with path.open("rb") as file:
                     texts.add_fallback(Translations(file))
@@ -43,7 +44,7 @@ class Catalogues(FsDomain):
 
 
 def read(path: Path) -> Translations:
-    """Compile a language's .po file, such as de.po. Raises ValueError."""
+    """Compile a language's .po file, such as de.po. Raise ValueError if it is malformed."""
     compiled = io.BytesIO()
     with path.open("rb") as file:
         write_mo(compiled, read_po(file, locale=path.stem))

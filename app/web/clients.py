@@ -1,6 +1,6 @@
-"""Front ends: which client a request belongs to, and where its links land.
+"""Front ends: the client that a request belongs to, and the view on which its links land.
 
-Redirects lead to configured views only: nothing in a request is part of one.
+Redirects lead to configured views only. No part of them comes from a request.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def configured(settings: Settings) -> Mapping[str, ClientTable]:
 
 
 def named(name: str) -> ClientTable:
-    """Return a client, or the built-in pages for one that is no longer configured."""
+    """Return a client. If it is no longer configured, return the built-in pages."""
     clients: Mapping[str, ClientTable] = current_app.extensions["recovery_clients"]
     return clients.get(name, BUILT_IN)
 
 
 def name_in_request() -> str:
-    """Return the client that a POST belongs to. Raises InvalidRequest for one that is not configured."""
+    """Return the name of the client that a POST belongs to. Raise InvalidRequest for an unknown name."""
     if not request.is_json:
         return BROWSER
     name = request.get_json().get("client", DEFAULT)
@@ -44,14 +44,14 @@ def name_in_request() -> str:
 
 
 def origins_of(client: ClientTable) -> list[str]:
-    """Return the origins that a client may send requests from: by default that of its view."""
+    """Return the origins that may send a client's requests: by default that of its view."""
     if not client.origins and client.reset_view and client.reset_view.startswith("http"):
         return [origin_of(client.reset_view)]
     return client.origins
 
 
 def landing_url(client: str, token: str) -> str | None:
-    """Return where a link that works leads; None: to the built-in pages."""
+    """Return the view that a working link leads to, with its token. None: the built-in pages."""
     table = named(client)
     if table.reset_view and table.token_in == "fragment":  # noqa: S105  # a place, not a password
         return f"{table.reset_view}#{urlencode({'token': token})}"
@@ -59,7 +59,7 @@ def landing_url(client: str, token: str) -> str | None:
 
 
 def error_url(client: str, error: RequestError) -> str | None:
-    """Return where a link that was refused leads: with a text for people and a code for programs."""
+    """Return the view that a refused link leads to, with a message and an error code. None: an error page."""
     view = named(client).reset_error_view
     return view and _with_query(view, error=str(error.message), code=error.code)
 
@@ -69,7 +69,7 @@ def _with_query(url: str, **values: str) -> str:
 
 
 def what_to_know() -> dict[str, Any]:
-    """Return what a client can tell its user before anything is typed."""
+    """Return the facts that a client can show before the user types anything."""
     settings = current()
     return {
         "identity_attributes": settings.SECURITY_USER_IDENTITY_ATTRIBUTES,
@@ -93,7 +93,7 @@ def _default_client(settings: Settings) -> ClientTable:
 
 
 def _absolute(view: str, settings: Settings) -> str:
-    """Replace the host by SECURITY_REDIRECT_HOST, as Flask-Security does; http stays on this machine only."""
+    """Set the host to SECURITY_REDIRECT_HOST, as Flask-Security does. Only a loopback host keeps http."""
     public, parts = urlsplit(settings.RECOVERY_PUBLIC_URL), urlsplit(view)
     host = settings.handed_on.get("SECURITY_REDIRECT_HOST") or parts.netloc or public.netloc
     scheme = parts.scheme or public.scheme

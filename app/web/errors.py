@@ -1,7 +1,6 @@
-"""Refused requests and failures, as a page for people or JSON for programs, with an error code in either.
+"""Error responses: a page for people or JSON for programs, both with an error code.
 
-A request is refused by raising a RequestError. Each feature adds its own: LinkError and its kinds live in
-recovery/link.py.
+A view refuses a request by raising a RequestError. Features add subclasses, such as recovery.link.LinkError.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .responses import json_answer, wants_json
 
 
 class RequestError(Exception):
-    """A request that is refused; `code` is for programs, `title` and `message` are for the reader."""
+    """A refused request: `code` is for programs, `title` and `message` are for people."""
 
     status: int = HTTPStatus.BAD_REQUEST
     code = "invalid_request"
@@ -39,7 +38,7 @@ class RequestError(Exception):
 
 
 class Busy(RequestError):
-    """More passwords to hash than this machine can."""
+    """More passwords to hash at once than this machine can."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "unavailable"
@@ -49,7 +48,7 @@ class Busy(RequestError):
 
 
 class NoMail(RequestError):
-    """A mail is asked for while MAIL_SERVER is empty. The message names the support contact."""
+    """A request for mail while MAIL_SERVER is empty. The message names the support contact."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "mail_not_configured"
@@ -65,13 +64,15 @@ class InvalidRequest(RequestError):
 
 
 class OriginNotAllowed(RequestError):
+    """A request from another site."""
+
     status = HTTPStatus.FORBIDDEN
     code = "origin_not_allowed"
     message = _l("Requests from that origin are not allowed.")
 
 
 class CsrfFailed(RequestError):
-    """A form without a valid token (Flask-WTF's CSRFError, in our words)."""
+    """A form without a valid token. Replaces Flask-WTF's CSRFError."""
 
     code = "csrf_failed"
     title = _l("Please try that again")
@@ -81,8 +82,8 @@ class CsrfFailed(RequestError):
     )
 
 
-# By status: code for programs, title and text for people.
-WORDS: dict[int, tuple[str, Any, Any]] = {
+# By status: code, title and message.
+HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
     404: (
         "not_found",
         _l("There is nothing here"),
@@ -110,6 +111,7 @@ WORDS: dict[int, tuple[str, Any, Any]] = {
 
 
 def init_app(app: Flask) -> None:
+    """Register the error handlers."""
     app.register_error_handler(RequestError, refuse)
     app.register_error_handler(CSRFError, lambda error: refuse(CsrfFailed()))
     app.register_error_handler(HTTPException, http_error)
@@ -117,7 +119,7 @@ def init_app(app: Flask) -> None:
 
 
 def refuse(error: RequestError) -> ResponseReturnValue:
-    """Answer a refused request."""
+    """Return the response to a refused request."""
     if wants_json(request):
         messages = [str(error.message)]
         fields = {error.field: messages} if error.field else {}
@@ -129,7 +131,7 @@ def refuse(error: RequestError) -> ResponseReturnValue:
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
-    """Answer an HTTP error, and an exception that became one."""
+    """Return the response to an HTTP error, such as the 500 that Flask makes of an unhandled exception."""
     refusal, status = RequestError(), _status(error)
     if status < 400:
         return error
@@ -137,13 +139,13 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers.setdefault("Retry-After", "60")
     refusal.status, refusal.headers = status, headers
-    if status in WORDS:
-        refusal.code, refusal.title, refusal.message = WORDS[status]
+    if status in HTTP_ERRORS:
+        refusal.code, refusal.title, refusal.message = HTTP_ERRORS[status]
     return refuse(refusal)
 
 
 def _status(error: HTTPException) -> int:
-    """Return the status. Another request was faster, or the database is away: neither is an error of ours."""
+    """Return the status: 409 after a concurrent change, 503 while the database is away."""
     cause = getattr(error, "original_exception", None)
     if isinstance(cause, StaleDataError):
         return HTTPStatus.CONFLICT

@@ -18,28 +18,29 @@ CSP = {
     "base-uri": "'none'",
     "frame-ancestors": "'none'",
 }
-WITH_QR_CODE = ("security.two_factor_setup", "security.us_setup")
-CACHED = ("static", "brand.style", "brand.logo")  # by browsers, for an hour
-FEATURES = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
+PAGES_WITH_QR_CODE = ("security.two_factor_setup", "security.us_setup")
+CACHEABLE = ("static", "brand.style", "brand.logo")
+PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 def init_app(app: Flask, settings: Settings) -> None:
+    """Add the headers to every response of the app."""
     is_https = settings.RECOVERY_PUBLIC_URL.startswith("https:")
     app.jinja_env.globals["csp_nonce"] = nonce
 
     @app.after_request
     def add_headers(response: Response) -> Response:
         headers = response.headers
-        images = {"img-src": "'self' data:"} if request.endpoint in WITH_QR_CODE else {}
+        images = {"img-src": "'self' data:"} if request.endpoint in PAGES_WITH_QR_CODE else {}
         headers.setdefault("Content-Security-Policy", policy(images))
         headers["X-Content-Type-Options"] = "nosniff"
-        headers["Permissions-Policy"] = FEATURES
+        headers["Permissions-Policy"] = PERMISSIONS
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        is_cached = request.endpoint in CACHED and response.status_code < 400
-        headers["Cache-Control"] = "max-age=3600" if is_cached else "no-store"
-        # no-referrer only where the URL holds a token, and no handle: with it, browsers send "Origin: null"
-        # with our own forms, and Flask-WTF refuses those on https.
+        is_cacheable = request.endpoint in CACHEABLE and response.status_code < 400
+        headers["Cache-Control"] = "max-age=3600" if is_cacheable else "no-store"
+        # no-referrer only where the URL holds a token (a handle starts with ~). With no-referrer, browsers
+        # send "Origin: null" with our own forms, and Flask-WTF refuses those on https.
         holds_token = not str((request.view_args or {}).get("token", "~")).startswith("~")
         headers["Referrer-Policy"] = "no-referrer" if holds_token else "same-origin"
         if is_https:
@@ -48,11 +49,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def nonce() -> str:
-    """Return what a script of this page carries. A page that never asks for it allows no script at all."""
+    """Return the nonce of this page's scripts. A page that never calls this function allows no script."""
     return str(g.setdefault("csp_nonce", secrets.token_urlsafe(16)))
 
 
 def policy(more: dict[str, str]) -> str:
-    """Return this response's Content-Security-Policy, with the directives in `more` added or replaced."""
+    """Return this response's Content-Security-Policy. The directives in `more` are added or replaced."""
     scripts = {"script-src": f"'nonce-{g.csp_nonce}'", "connect-src": "'self'"} if "csp_nonce" in g else {}
     return "; ".join(f"{directive} {sources}" for directive, sources in {**CSP, **more, **scripts}.items())

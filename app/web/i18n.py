@@ -1,7 +1,7 @@
-"""Languages of pages and mails, and how times are written in them.
+"""Languages of pages and mails, and their formats of times and durations.
 
-A page is in the language that was chosen on it (`?language=de`, kept in a cookie), or else in the first one
-that the browser accepts. A mail is in the account's language, or else in the requester's.
+A page uses the language chosen on it (`?language=de`, kept in a cookie), or else the first offered one that
+the browser accepts. A mail uses the account's language, or else the requester's.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ from ..settings.schema import Settings
 from ..settings.sources import TRANSLATIONS
 from .catalogues import Catalogues
 
-CHOICE = "language"  # the query parameter
+LANGUAGE_PARAMETER = "language"
 COOKIE_SECONDS = 365 * 86_400
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-# Of a moment: 28 February 2026, 14:05:00 UTC. The zone is BABEL_DEFAULT_TIMEZONE.
+# Returns a text such as: 28 February 2026, 14:05:00 UTC. The zone is BABEL_DEFAULT_TIMEZONE.
 moment = partial(format_datetime, format="long")
 
 
 def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it
-    """Mark a text that is translated where it is shown."""
+    """Mark a text for extraction. It is translated when it is rendered."""
     return text
 
 
 def init_app(app: Flask, settings: Settings) -> None:
+    """Set up Flask-Babel and the globals and filters of templates."""
     own = settings.RECOVERY_TRANSLATION_DIR
     babel = Babel(app, locale_selector=_select_language)
     babel.domain_instance = Catalogues(*([Path(own)] if own else []), TRANSLATIONS)
-    app.jinja_env.policies["ext.i18n.trimmed"] = True  # a template may wrap a text
+    app.jinja_env.policies["ext.i18n.trimmed"] = True  # templates may wrap texts
     app.jinja_env.globals.update(language=get_locale, languages=switch)
     filters = {"language_tag": language_tag, "autonym": autonym, "contact": contact}
     app.jinja_env.filters.update(filters, duration=duration, moment=moment, day=day)
 
     @app.after_request
     def remember_choice(response: Response) -> Response:
-        choice = request.args.get(CHOICE)
+        choice = request.args.get(LANGUAGE_PARAMETER)
         if choice in settings.RECOVERY_LANGUAGES and response.mimetype == "text/html":
             response.set_cookie(
                 app.config["RECOVERY_LANGUAGE_COOKIE"],
@@ -63,14 +64,14 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 @contextmanager
 def speaking(language: str | None) -> Iterator[None]:
-    """Switch to a language within this context; to the default for None and for one no longer offered."""
+    """Use a language within this context, or the default for None and for one that is no longer offered."""
     settings = current()
     with force_locale(language if language in settings.RECOVERY_LANGUAGES else settings.BABEL_DEFAULT_LOCALE):
         yield
 
 
 def switch() -> Iterator[Locale]:
-    """Yield the languages that this page offers; none if a POST made it, because its answer would be lost."""
+    """Yield the languages that this page offers: none on the page of a POST, which a link would lose."""
     names = current().RECOVERY_LANGUAGES
     if len(names) > 1 and request.method == "GET":
         yield from map(Locale.parse, names)
@@ -104,28 +105,28 @@ def day(iso_8601: str) -> str:
 
 
 def contact(text: str) -> Markup:
-    """Return an address, a number or a URL in its own direction, as a link if it can be one."""
+    """Return a contact with a text direction of its own, linked if it is a URL or an email address."""
     return Markup('<span dir="auto">{}</span>').format(Markup(urlize(text)))  # noqa: S704  # urlize escapes
 
 
 def _select_language() -> str:
-    """Return the language that was chosen, or else the first accepted one that is offered."""
+    """Return the chosen language, or else the first accepted one that is offered, or else the default."""
     settings = current()
     if not has_request_context():
         return settings.BABEL_DEFAULT_LOCALE
     cookie = request.cookies.get(current_app.config["RECOVERY_LANGUAGE_COOKIE"])
-    for choice in (request.args.get(CHOICE), cookie):
+    for choice in (request.args.get(LANGUAGE_PARAMETER), cookie):
         if choice in settings.RECOVERY_LANGUAGES:
             return choice
     names = _names_by_tag(*settings.RECOVERY_LANGUAGES)
-    accepted = [tag for tag, quality in request.accept_languages if quality]  # the preferred first
+    accepted = [tag for tag, quality in request.accept_languages if quality]  # by preference
     tag = negotiate_locale(accepted, names, sep="-", aliases={})
     return names[tag.lower()] if tag else settings.BABEL_DEFAULT_LOCALE
 
 
 @cache
 def _names_by_tag(*names: str) -> dict[str, str]:
-    """Map browsers' tags, which leave out scripts, to languages. Another country's is better than none."""
+    """Map language tags to offered languages. Browsers omit scripts, and any country's variant will do."""
     by_tag = {name.replace("_", "-").lower(): name for name in names}
     for name in names:
         locale = Locale.parse(name)

@@ -1,4 +1,4 @@
-"""Flask-Security's messages, in Sparekey's words."""
+"""Messages that replace Flask-Security's, by its names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask_babel import lazy_gettext as _l
 
 from .i18n import N_
 
-MESSAGES = {
+ERRORS = {
     "GENERIC_AUTHN_FAILED": N_("That did not match. Check what you typed and try again."),
     "PASSWORD_INVALID_LENGTH": N_("Use at least %(length)s characters. A few words in a row do well."),
     "PASSWORD_TOO_LONG": N_("Use at most %(length)s characters."),
@@ -53,7 +53,7 @@ MESSAGES = {
     "CHANGE_EMAIL_EXPIRED": N_("That link is too old. Please start again."),
     "API_ERROR": N_("That did not work. Please start again."),
 }
-NOTICES = {
+SUCCESSES = {
     "CONFIRMATION_REQUEST": N_(
         "If there is an account to be confirmed for what you typed, a mail is on its way."
     ),
@@ -75,15 +75,14 @@ NOTICES = {
     "WEBAUTHN_CREDENTIAL_DELETED": N_("The passkey is removed."),
     "USE_CODE": N_("Your code: %(code)s"),
 }
-FIRST = {
+INFOS = {
     "UNAUTHENTICATED": N_("Please sign in first."),
     "REAUTHENTICATION_REQUIRED": N_("Please confirm first that it is you."),
 }
-# Second factors, by Flask-Security's names.
-METHODS = {
+MESSAGES = {"error": ERRORS, "success": SUCCESSES, "info": INFOS}  # by category
+SECOND_FACTORS = {
     "authenticator": _l("Codes from an app"),
     "email": _l("Codes by mail"),
     "sms": _l("Codes by text message"),
     "webauthn": _l("A passkey"),
 }
-SAID = {"error": MESSAGES, "success": NOTICES, "info": FIRST}

@@ -1,8 +1,8 @@
-"""CSRF and CORS: which site may send a request.
+"""CSRF and CORS: the sites that may send a request.
 
-A form needs Flask-WTF's token, always. JSON needs none when its Origin is absent (no browser sends JSON to
-another site without a preflight), is ours, or is a configured client's. Any other is refused, `null` too.
-Preflights are answered for configured origins only. Cookies are never the only proof of the sender.
+A form always needs Flask-WTF's token. JSON needs an Origin that is absent, our own, or a configured client's:
+no browser sends JSON to another site without a preflight. Any other origin is refused, `null` too. Preflights
+are answered for configured origins only. Cookies are never the only proof of the sender.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "600",  # seconds for which a browser may remember the answer
 }
 PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm")
-ONE_TEXT = ("identity", "email", "username", "name", "phone", "next", *PASSWORDS)  # never a list
-ANY_TEXT = (*PASSWORDS, "passcode")  # may hold what is no text elsewhere
+SINGLE_VALUED = ("identity", "email", "username", "name", "phone", "next", *PASSWORDS)
+UNCHECKED = (*PASSWORDS, "passcode")  # checked by the password rules
 csrf = CSRFProtect()
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Check forms by token and JSON by origin. Must come before Flask-Security."""
+    """Check forms by token and JSON by origin. Call this before Flask-Security's init_app."""
     clients = app.extensions["recovery_clients"] = configured(settings)
     origins = {origin for client in clients.values() for origin in origins_of(client)}
     app.extensions["recovery_foreign"] = origins - {origin_of(settings.RECOVERY_PUBLIC_URL)}
@@ -45,16 +45,16 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def _check_request() -> None:
-    """Refuse what another site sends, and what no view can read, before any view sees it."""
+    """Refuse requests of other sites and unreadable input, before any view runs."""
     if request.routing_exception is not None:
-        return  # 404 and 405 say more
+        return  # a 404 or 405 says more
     _check_fields()
     if request.method in SAFE_METHODS:
         return
     if not request.is_json:
         csrf.protect()
         return
-    own = request.host_url.rstrip("/")  # of RECOVERY_PUBLIC_URL, to which every request is rewritten
+    own = request.host_url.rstrip("/")  # that of RECOVERY_PUBLIC_URL (public_url.py)
     foreign = current_app.extensions["recovery_foreign"]
     if request.headers.get("Origin", own) not in {own, *foreign}:
         raise OriginNotAllowed
@@ -62,17 +62,18 @@ def _check_request() -> None:
 
 
 def _check_fields() -> None:
-    """Refuse a body that cannot be read, several values of a field, since one may be read here and another
-    there, and texts that are none.
+    """Refuse an unreadable body, malformed texts, and several values of one field.
+
+    Of several values, Sparekey might check one and Flask-Security use another.
     """
     if request.content_length is None and "Transfer-Encoding" in request.headers:
-        abort(HTTPStatus.LENGTH_REQUIRED)  # Flask-Security reads no body of unknown length
+        abort(HTTPStatus.LENGTH_REQUIRED)  # Flask-Security ignores a body of unknown length
     body = _json_object() if request.is_json and request.content_length else {}
-    for name in ONE_TEXT:
+    for name in SINGLE_VALUED:
         if isinstance(body.get(name), list) or len(request.form.getlist(name)) > 1:
             raise InvalidRequest(_("Give one value."), field=name)
-    for name, value in body.items():  # a lone surrogate cannot be stored
-        if isinstance(value, str) and name not in ANY_TEXT and any("\ud800" <= c <= "\udfff" for c in value):
+    for name, value in body.items():  # no database stores a lone surrogate
+        if isinstance(value, str) and name not in UNCHECKED and any("\ud800" <= c <= "\udfff" for c in value):
             raise InvalidRequest(_("That is no text."), field=name)
     for target in (*request.args.getlist("next"), *request.form.getlist("next"), body.get("next", "")):
         if target != "" and not _may_lead_to(target):
@@ -90,7 +91,7 @@ def _json_object() -> dict[str, Any]:
 
 
 def _may_lead_to(target: Any) -> bool:
-    """True if a `next` is a URL, and does not lead from https to http."""
+    """True if the value of `next` is a URL that does not lead from https to http."""
     try:
         return isinstance(target, str) and (urlsplit(target).scheme, request.scheme) != ("http", "https")
     except ValueError:
@@ -98,7 +99,7 @@ def _may_lead_to(target: Any) -> bool:
 
 
 def _allow_origin(response: Response) -> Response:
-    """Add CORS headers for configured origins. Never `*`, because answers may depend on who asks."""
+    """Add CORS headers for configured origins. Never `*`, because a response may depend on the requester."""
     foreign, origin = current_app.extensions["recovery_foreign"], request.headers.get("Origin")
     if foreign:
         response.vary.add("Origin")

@@ -1,6 +1,6 @@
-"""What a request says about its own address (Host, X-Forwarded-*) never reaches a link.
+"""The public URL: no Host or X-Forwarded-* header of a request ever reaches a link.
 
-RECOVERY_PUBLIC_URL is Flask's SERVER_NAME, APPLICATION_ROOT and PREFERRED_URL_SCHEME, and every request is
+RECOVERY_PUBLIC_URL sets Flask's SERVER_NAME, APPLICATION_ROOT and PREFERRED_URL_SCHEME. Every request is
 rewritten to it before anything builds a URL.
 """
 
@@ -18,17 +18,17 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ..settings.schema import Settings
 from .errors import InvalidRequest
 
-# Load balancers ask for these by whatever name or number they know.
+# Load balancers request these by any host name or address.
 ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
-# Keys in the WSGI environment: the host name that was asked for, and the scheme that our proxy reports.
-ASKED_HOST = "sparekey.asked_host"
-ASKED_SCHEME = "sparekey.asked_scheme"
+# Keys in the WSGI environment: the host name of the request, and the scheme that the proxy reports.
+REQUESTED_HOST = "sparekey.requested_host"
+REQUESTED_SCHEME = "sparekey.requested_scheme"
 
 
 class PublicUrlMiddleware:
-    """Rewrites a request's address to RECOVERY_PUBLIC_URL, and keeps what was asked for.
+    """WSGI middleware that rewrites a request's URL to RECOVERY_PUBLIC_URL, and notes host and scheme.
 
-    The path prefix goes, whether or not the proxy has stripped it.
+    The path prefix moves to SCRIPT_NAME, even if the proxy has stripped it.
     """
 
     def __init__(self, wsgi: Any, public: SplitResult, proxies: int) -> None:
@@ -40,21 +40,21 @@ class PublicUrlMiddleware:
             environ["PATH_INFO"] = path[len(prefix) :]
         environ["SCRIPT_NAME"] = prefix
         try:
-            environ[ASKED_HOST] = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
+            environ[REQUESTED_HOST] = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
         except ValueError:
-            environ[ASKED_HOST] = None
+            environ[REQUESTED_HOST] = None
         schemes = [scheme.strip() for scheme in environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")]
-        environ[ASKED_SCHEME] = schemes[-self.proxies] if 0 < self.proxies <= len(schemes) else ""
+        environ[REQUESTED_SCHEME] = schemes[-self.proxies] if 0 < self.proxies <= len(schemes) else ""
         environ["HTTP_HOST"] = self.public.netloc
         environ["wsgi.url_scheme"] = self.public.scheme
         environ["REMOTE_ADDR"] = _address(environ.get("REMOTE_ADDR", ""))
-        if "HTTP_COOKIE" in environ:  # Flask-Login fails on others; ours are ASCII
+        if "HTTP_COOKIE" in environ:  # Flask-Login fails on other characters; our cookies are ASCII
             environ["HTTP_COOKIE"] = environ["HTTP_COOKIE"].encode("latin-1").decode("ascii", "ignore")
         return self.wsgi(environ, start_response)
 
 
 def _address(text: str) -> str:
-    """Return the address without a zone and a port, which some load balancers add. "" if it is none."""
+    """Return an IP address without zone and port, which some load balancers add. "" if it is malformed."""
     try:
         bare = re.sub(r"^\[(.*)\](:\d+)?$|^([\d.]+):\d+$", r"\1\3", text).partition("%")[0]
         return str(ipaddress.ip_address(bare))
@@ -63,7 +63,7 @@ def _address(text: str) -> str:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Rewrite every request, believe as many proxies as there are, and refuse other hosts and plain HTTP."""
+    """Rewrite every request, trust RECOVERY_TRUSTED_PROXIES proxies, refuse other hosts and plain HTTP."""
     hops, public_url = settings.RECOVERY_TRUSTED_PROXIES, settings.RECOVERY_PUBLIC_URL
     public = urlsplit(public_url)
     wsgi = PublicUrlMiddleware(app.wsgi_app, public, hops)
@@ -71,12 +71,12 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def refuse_misdirected() -> None:
-        """No redirect would help against plain HTTP: what was sent has been read already."""
+        """Refuse plain HTTP instead of redirecting, because an eavesdropper has already read the request."""
         if request.endpoint in ANY_HOST:
             return
-        if request.environ[ASKED_HOST] != public.hostname:
+        if request.environ[REQUESTED_HOST] != public.hostname:
             raise InvalidRequest(_("This service is reached at %(url)s", url=public_url))
-        if (request.environ[ASKED_SCHEME], public.scheme) == ("http", "https"):
+        if (request.environ[REQUESTED_SCHEME], public.scheme) == ("http", "https"):
             raise InvalidRequest(
                 _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
             )

@@ -9,7 +9,7 @@ from flask import Request, Response, jsonify
 
 
 class Refusal(str):
-    """A message for people that carries the error code for programs, through forms and Flask-Security."""
+    """A message for people with an error code for programs, which a form's errors can hold."""
 
     code: str
 
@@ -20,20 +20,20 @@ class Refusal(str):
 
 
 def code_of(messages: Iterable[str]) -> str | None:
-    """Return the code of the first refusal among messages."""
+    """Return the error code of the first message that has one."""
     return next((message.code for message in messages if isinstance(message, Refusal)), None)
 
 
 def wants_json(request: Request) -> bool:
-    """True if a program asks: it sent JSON, or accepts it before anything else."""
+    """True if the client is a program: it sent JSON, or prefers JSON as the response."""
     return request.is_json or request.accept_mimetypes.best == "application/json"
 
 
 def json_answer(
     payload: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None, _user: Any = None
 ) -> Response:
-    """Return Flask-Security's envelope. Every refusal in it has an error_code."""
-    if status == 500 and "error_code" not in payload:  # Flask-Security's, for codes that could not be sent
+    """Return a response in Flask-Security's envelope, with an error_code for each status from 400 on."""
+    if status == 500 and "error_code" not in payload:  # Flask-Security cannot send a code
         status, payload = 503, {"error_code": "unavailable", **payload}
     if status >= 400:
         code = code_of(payload.get("errors", ())) or ("not_signed_in" if status == 401 else "invalid_request")

@@ -1,4 +1,4 @@
-"""Template folders: the admin's before ours, and ours before Flask-Security's."""
+"""Template folders: the admin's override ours, and ours override Flask-Security's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SUFFIXES = (".html", ".txt")
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Load templates. `shipped/` reaches ours from a file that replaces it, so that it may extend it."""
-    ours = FileSystemLoader(SHIPPED)
-    loaders: list[BaseLoader] = [ours, PrefixLoader({"shipped": ours})]
+    """Load templates. An override can extend the original under the prefix `shipped/`."""
+    own = FileSystemLoader(SHIPPED)
+    loaders: list[BaseLoader] = [own, PrefixLoader({"shipped": own})]
     if settings.RECOVERY_TEMPLATE_DIR:
         loaders.insert(0, FileSystemLoader(settings.RECOVERY_TEMPLATE_DIR))
     app.jinja_loader = ChoiceLoader(loaders)
@@ -34,5 +34,5 @@ def shipped() -> list[str]:
 
 
 def _names_in(loader: FileSystemLoader) -> list[str]:
-    """Leave hidden files and folders out."""
+    """Return the loader's templates, without hidden files and folders."""
     return [name for name in loader.list_templates() if name.endswith(SUFFIXES) and "/." not in f"/{name}"]
