@@ -54,7 +54,7 @@ def _check_request() -> None:
     if not request.is_json:
         csrf.protect()
         return
-    own = request.host_url.rstrip("/")  # that of RECOVERY_PUBLIC_URL (public_url.py)
+    own = f"{request.scheme}://{request.host}"  # that of RECOVERY_PUBLIC_URL (public_url.py)
     foreign = current_app.extensions["recovery_foreign"]
     if request.headers.get("Origin", own) not in {own, *foreign}:
         raise OriginNotAllowed
