@@ -23,4 +23,4 @@ def post_worker_init(worker: Any) -> None:
         forwarded_allow_ips=",".join(worker.cfg.forwarded_allow_ips),
     )
     with worker.wsgi.app_context():
-        checks.warn(size)
+        checks.log_warnings(size)

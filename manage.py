@@ -11,11 +11,11 @@ STAY = ("run", "worker")  # an admin's other tools must work while something is 
 
 def quiet_app() -> Flask:
     from app import create_app  # not every command needs an app
-    from app.settings import in_plain_words, load
+    from app.settings import exit_on_settings_error, load
     from app.web.logging import only_warnings
 
     command = click.get_current_context().info_name
-    with in_plain_words(code=1):
+    with exit_on_settings_error(code=1):
         app = create_app(load(), checked=command in STAY)
     only_warnings(app)
     return app

@@ -1,4 +1,4 @@
-"""Sparekey: self-hosted password recovery for web applications. Read `install_parts` as the contents."""
+"""The application factory. `install_parts` is the table of contents."""
 
 from __future__ import annotations
 
@@ -9,30 +9,26 @@ if TYPE_CHECKING:
 
     from .settings.schema import Settings
 
-# Imports stand in the functions, because the command line lives in this package, too, and its help and most
-# commands need no web application.
+# The imports are in the functions, because the command line is in this package, and most of its commands need
+# no web application.
 
 
 def create_app(settings: Settings | None = None, *, checked: bool = True) -> Flask:
-    """Return the WSGI application. Without settings, read them, and exit in plain words if they are refused.
+    """Return the WSGI application. Without settings, read them, and exit with a message if they are bad.
 
-    Raises SettingsError for errors among the findings, unless `checked` is false.
+    Raises SettingsError for errors that the start-up checks find, unless `checked` is false.
     """
     from flask import Flask
 
-    from .settings import checks, forced, in_plain_words, load
+    from .settings import checks, exit_on_settings_error, forced, load
     from .settings.sources import ROOT
 
     if settings is None:
-        with in_plain_words():
+        with exit_on_settings_error():
             return create_app(load(), checked=checked)
-    app = Flask(
-        __name__,
-        template_folder=str(ROOT / "templates"),
-        static_folder="pages/static",
-        static_url_path="/static",
-    )
-    app.config.update(forced.as_config(settings))
+    templates = str(ROOT / "templates")
+    app = Flask(__name__, template_folder=templates, static_folder="pages/static", static_url_path="/static")
+    app.config.update(forced.flask_config(settings))
     app.extensions["recovery_settings"] = settings
     install_parts(app, settings)
     if checked:
@@ -41,7 +37,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> Fla
 
 
 def install_parts(app: Flask, settings: Settings) -> None:
-    """Install every part of Sparekey, in the order in which a request passes them."""
+    """Install every part in the order in which a request passes them."""
     from . import security
     from .db import engine, migrations
     from .mail import delivery

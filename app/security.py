@@ -1,4 +1,4 @@
-"""Everything we tell Flask-Security, and where our parts are plugged into it."""
+"""The set-up of Flask-Security: its classes, forms, messages and views that Sparekey replaces."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from .web import origin
 from .web.messages import MESSAGES, SECOND_FACTORS
 from .web.responses import json_answer, wants_json
 
-SHA_256 = {"digest_method": hashlib.sha256}  # SHA-1, the default, is not for new uses (ASVS 11.4.1)
+SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -87,15 +87,15 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def _sign_with_the_newest_key(security: Security, settings: Settings) -> None:
-    """Replace Flask-Security's serializers. No seam: it lists the newest key first, itsdangerous last."""
+    """Replace Flask-Security's serializers: itsdangerous signs with the last key, which is its oldest."""
     for name, serializer in list(vars(security).items()):
         if isinstance(serializer, Serializer):
-            ours = type(serializer)(settings.signing_keys, salt=serializer.salt, signer_kwargs=SHA_256)
-            setattr(security, name, ours)
+            replacement = type(serializer)(settings.signing_keys, salt=serializer.salt, signer_kwargs=SHA_256)
+            setattr(security, name, replacement)
 
 
 class AnyPasskey(WebauthnUtil):
-    """Flask-Security's passkeys. To sign in with, it takes those to plug in, but no device's own."""
+    """Passkeys of every kind. For sign-in, Flask-Security allows only those on a separate device."""
 
     def authenticator_selection(self, user: Any, usage: str) -> Any:
         criteria = super().authenticator_selection(user, usage)
@@ -104,13 +104,13 @@ class AnyPasskey(WebauthnUtil):
 
 
 def reset_password(token: str) -> ResponseReturnValue:
-    """The two halves of `/reset/<token>`."""
+    """Show the form of a reset link, or redeem the link."""
     return redemption.redeem(token) if request.method == "POST" else landing.land(token)
 
 
 def _mount_views(app: Flask) -> None:
-    """Put our views in the place of Flask-Security's."""
-    ours = {
+    """Replace views of Flask-Security."""
+    replacements = {
         **dict.fromkeys(ASKINGS, ask),
         "security.register": registration.register,
         "security.us_signin_send_code": code_sign_in.send_code,
@@ -118,6 +118,6 @@ def _mount_views(app: Flask) -> None:
         "security.reset_password": reset_password,
     }
     views = app.view_functions
-    views.update({name: view for name, view in ours.items() if name in views})
+    views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
         views[name] = only_the_first_factor(views[name])

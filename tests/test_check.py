@@ -441,7 +441,7 @@ MISTAKES = [
     unwise(
         "proxies-undeclared", "RECOVERY_TRUSTED_PROXIES", "how many", "--deploy", RECOVERY_TRUSTED_PROXIES=0
     ),
-    unwise("no-operator", "RECOVERY_OPERATOR", "somebody reads", "--deploy", RECOVERY_OPERATOR=""),
+    unwise("no-operator", "RECOVERY_OPERATOR", "that is read", "--deploy", RECOVERY_OPERATOR=""),
     unwise(
         "no-support-contact", "RECOVERY_SUPPORT_CONTACT", "telephone", "--deploy", RECOVERY_SUPPORT_CONTACT=""
     ),
@@ -480,7 +480,7 @@ MISTAKES = [
         "everybody's headers",
         "forwarded-from-anybody",
         "",
-        "FORWARDED_ALLOW_IPS out",
+        "and FORWARDED_ALLOW_IPS",
         environ={"FORWARDED_ALLOW_IPS": "*"},
         words=("--deploy",),
     ),
@@ -488,7 +488,7 @@ MISTAKES = [
         "debugging",
         "debug-on",
         "",
-        "Take it out",
+        "Remove the setting",
         environ={"FLASK_DEBUG": "1"},
         settings={"RECOVERY_PUBLIC_URL": "http://localhost:5000"},
         words=("--deploy",),
@@ -540,7 +540,7 @@ def _starts_not_in_silence(
         assert "xyzzy" not in shown
     elif finding["id"] != "silenced-in-vain":
         with create_app().app_context():
-            checks.warn()
+            checks.log_warnings()
             db.engine.dispose()
         assert said in caplog.text
         assert finding["id"] in caplog.text
@@ -571,13 +571,13 @@ def test_people_read_it_in_lines(place: Place) -> None:
     place.write({"RECOVERY_MAIL_COOLDOWN": "2 hours", "MAIL_DEFAULT_SENDER": "me@localhost"})
     assert place.types("check").stdout.splitlines() == [
         f"error  sender-unreal  MAIL_DEFAULT_SENDER ({place.folder}/mine.toml)",
-        "    Mail is sent from an address that no mail can go to.",
-        "    Relays refuse such mail, or take it for spam.",
+        "    Mail is sent from an address that cannot receive mail.",
+        "    Relays refuse such mail, or treat it as spam.",
         "    → Set the address that your relay lets you send from.",
         "",
         f"warning  cooldown-outlasts-link  RECOVERY_MAIL_COOLDOWN ({place.folder}/mine.toml)",
-        "    Somebody whose link has expired may have to wait for another one.",
-        "    Within the cool-down an account gets one mail, and its link has ended before that is over.",
+        "    A person whose link has expired may have to wait for another one.",
+        "    An account gets one mail within the cool-down, and its link expires earlier.",
         "    → Set it shorter than SECURITY_RESET_PASSWORD_WITHIN.",
         "",
         "1 error, 1 warning.",

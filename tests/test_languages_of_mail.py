@@ -17,7 +17,7 @@ from flask_babel import get_locale
 import manage
 from app import create_app
 from app.accounts.models import User
-from app.db import sealed as seals
+from app.db import encryption
 from app.db.engine import db
 from app.mail import composing
 from app.pages import samples
@@ -124,12 +124,12 @@ def test_a_language_that_is_offered_no_longer_falls_back(speaks: Callable[..., S
 def test_a_message_of_an_older_version_is_in_the_default_language(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = seals.decrypt
+    opened = encryption.decrypt
 
     def without_language(sealed: str | None) -> dict[str, Any]:
         return {name: value for name, value in opened(sealed).items() if name != "language"}
 
-    monkeypatch.setattr(seals, "decrypt", without_language)
+    monkeypatch.setattr(encryption, "decrypt", without_language)
     assert text_of(asks(site, "de")).startswith("Hello,")
 
 

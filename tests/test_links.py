@@ -144,7 +144,7 @@ def test_a_browser_keeps_four_open_links_and_forgets_the_oldest(site: Site) -> N
 
 def look_up_hash(site: Site, token: str) -> str:
     with site.app.app_context():
-        [key] = settings.current().keys("reset link look-up")
+        [key] = settings.current().derive_keys("reset link look-up")
     return hmac.digest(key, token.encode(), "sha256").hex()
 
 

@@ -43,7 +43,7 @@ def test_a_default_is_what_the_code_takes() -> None:
     }.keys() == (defaults.keys())
     loaded = settings.load(GOOD)
     for name, value in defaults.items():
-        assert getattr(loaded, name) == settings.normal(name, value), name
+        assert getattr(loaded, name) == settings.normalize(name, value), name
     no_default = [name for name, entry in reference.entries().items() if entry.is_example]
     fields = schema.Settings.model_fields
     assert all(
@@ -54,7 +54,7 @@ def test_a_default_is_what_the_code_takes() -> None:
 
 def test_what_has_a_unit_says_it() -> None:
     for name, entry in reference.entries().items():
-        if isinstance(settings.normal(name, 5), int) and not entry.is_example and entry.value.isdigit():
+        if isinstance(settings.normalize(name, 5), int) and not entry.is_example and entry.value.isdigit():
             assert re.search(r"many|bytes|characters|port|[Aa]t most|attempts|wait at once", entry.meaning), (
                 name
             )
@@ -78,7 +78,7 @@ def test_every_setting_can_be_asked_for(name: str) -> None:
     [
         ("FLASK_SECRET_KEY_FILE", ["at least 22 random characters", "FLASK_SECRET_KEY_FILE", "(hidden)"]),
         ("security_reset_password_within", ["at most 24 hours", '"1 hour"', "RECOVERY_MAIL_COOLDOWN"]),
-        ("SECURITY_RECOVERABLE", ["can not be set", "what Sparekey is for"]),
+        ("SECURITY_RECOVERABLE", ["cannot be set", "what Sparekey is for"]),
         ("SECURITY_ANONYMOUS_USER_DISABLED", ["Flask-Security's own", "true or false", "false"]),
         ("MAIL_PORT", ["at least 1, at most 65535", "25", "MAIL_SERVER"]),
         ("RECOVERY_LOG_FORMAT", ['"text"', '"json"']),

@@ -16,7 +16,7 @@ from conftest import PUBLIC_URL, ROOT, SECRETS, Site, inherited
 import manage
 from app import create_app, settings
 from app.db.audit import RecoveryEvent
-from app.settings.forced import as_config
+from app.settings.forced import flask_config
 from app.settings.problems import SettingsError
 
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
@@ -73,7 +73,7 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
     assert loaded.MAIL_PORT == 587
     assert timedelta(seconds=90) == loaded.SECURITY_RESET_PASSWORD_WITHIN
     assert loaded.SECURITY_USER_IDENTITY_ATTRIBUTES == ["username"]
-    config = as_config(loaded)
+    config = flask_config(loaded)
     assert config["SECURITY_TRACKABLE"] is True
     assert config["SECURITY_CONFIRM_EMAIL_WITHIN"] == timedelta(days=3)
     assert "APP" not in config
@@ -124,7 +124,7 @@ def test_the_environment_is_text_and_becomes_what_is_declared() -> None:
         ("RECOVERY_MAIL_CA", "/nowhere", "no such file"),
         ("MAIL_DEFAULT_SENDER", "a@b.example\nBcc: c@d.example", "control characters"),
         ("RECOVERY_TRUSTED_PROXIES", "-1", "0"),
-        ("RECOVERY_ACCENT", "red", "colour as HTML writes it"),
+        ("RECOVERY_ACCENT", "red", "hex color"),
         ("SECURITY_TOTP_SECRETS", '{"x": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}', "number the secrets"),
     ],
 )
@@ -159,7 +159,7 @@ def test_files_that_can_not_be_read_are_named(tmp_path: Path) -> None:
     broken.write_text("this is = not TOML")
     assert "broken.toml" in problems_of({**GOOD, "RECOVERY_CONFIG": str(broken)})["RECOVERY_CONFIG"]
     assert (
-        "can not read the file"
+        "cannot read the file"
         in problems_of({**GOOD, "FLASK_MAIL_PASSWORD_FILE": "/nowhere"})["MAIL_PASSWORD"]
     )
 
@@ -195,7 +195,7 @@ def test_a_start_without_secrets_is_refused_in_plain_lines(command: list[str], c
     }
     ended = subprocess.run([sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True)
     assert ended.returncode == code
-    assert ended.stderr.splitlines()[0] == "Sparekey can not start:"
+    assert ended.stderr.splitlines()[0] == "Sparekey cannot start:"
     assert len(ended.stderr.splitlines()) == 3
     assert "SECRET_KEY (FLASK_SECRET_KEY): too weak" in ended.stderr
     assert "hunter2" not in ended.stderr

@@ -55,7 +55,7 @@ def test_a_new_token_is_made_with_the_new_key(make_site: Any) -> None:
     new = "a0B1c2D3e4F5g6H7i8J9k0L1m2N3o4P5"
     site: Site = make_site(SECRET_KEY=new, SECRET_KEY_FALLBACKS=[SECRETS["FLASK_SECRET_KEY"]])
     token = site.new_link().rsplit("/", 1)[1]
-    [key] = load_settings(SECRET_KEY=new).keys("reset link")
+    [key] = load_settings(SECRET_KEY=new).derive_keys("reset link")
     nonce = site.messages()[0]["nonce"]
     assert base64.urlsafe_b64decode(token + "=") == hmac.digest(key, nonce, "sha256")
 

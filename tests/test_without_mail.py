@@ -212,7 +212,7 @@ def test_readyz_needs_no_worker(mailless: Site) -> None:
 
 def test_check_says_it_and_looks_for_no_relay(mailless: Site) -> None:
     given: schema.Settings = mailless.app.extensions["recovery_settings"]
-    ids = [finding.id for finding in advice.of_settings(given)]
+    ids = [finding.id for finding in advice.check_settings(given)]
     assert "no-mail" in ids
     assert not {"nobody-to-ask", "sender-unreal"} & set(ids)
     with mailless.app.app_context():
@@ -223,7 +223,7 @@ def test_check_says_it_and_looks_for_no_relay(mailless: Site) -> None:
 
 def test_somebody_must_be_named_to_ask() -> None:
     given = load_settings(MAIL_SERVER="", RECOVERY_PUBLIC_URL="https://id.example.com")
-    assert [f.id for f in advice.of_settings(given) if f.severity == "error"] == ["nobody-to-ask"]
+    assert [f.id for f in advice.check_settings(given) if f.severity == "error"] == ["nobody-to-ask"]
 
 
 @pytest.mark.parametrize(

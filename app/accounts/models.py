@@ -12,7 +12,7 @@ from sqlalchemy import Index, String, func, text
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
-from ..settings.types import language as normalize_language
+from ..settings.types import normalize_language
 from .identities import IdentityError, canonical
 
 FsModels.set_db_info(base_model=db.Model)

@@ -21,8 +21,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from wtforms import RadioField
 from wtforms.fields.choices import SelectChoice
 
+from ..db.encryption import keyed_hash
 from ..db.engine import Model, db, inserts
-from ..db.sealed import keyed_hash
 from ..settings import current
 from ..settings.problems import Problem, SettingsError
 from ..settings.schema import Settings

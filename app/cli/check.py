@@ -24,7 +24,7 @@ from .. import settings
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
 from ..settings import advice, checks, sources
 from ..settings.findings import KINDS, Finding
-from ..settings.forced import as_config
+from ..settings.forced import flask_config
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
 from . import database_checks, live_checks
@@ -62,7 +62,7 @@ def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form:
 
 
 def _look(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
-    found = advice.of_settings(given)
+    found = advice.check_settings(given)
     if deploy:
         found += _of_server(given)
     try:
@@ -81,7 +81,7 @@ def _look(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> li
 def _without_secrets(error: Exception, given: Settings) -> str:
     """Return a library's message, or nothing if a secret is in it."""
     text = " ".join(str(error).split())
-    secrets = [value for name, value in as_config(given).items() if value and SECRET.search(name)]
+    secrets = [value for name, value in flask_config(given).items() if value and SECRET.search(name)]
     return "" if any(str(leaf) in text for value in secrets for leaf in _leaves(value)) else text[:200]
 
 
@@ -105,7 +105,7 @@ def _of_server(given: Settings) -> list[Finding]:
             if (value := getattr(options, name)) is not None:
                 gunicorn.set(name, value)
     except (ValueError, SystemExit):  # SystemExit: argparse's
-        return [*advice.of_deployment(given, advice.Server()), KINDS["gunicorn-variables"].found()]
+        return [*advice.check_deployment(given, advice.Server()), KINDS["gunicorn-variables"].found()]
     server = advice.Server(
         processes=gunicorn.workers,
         threads=gunicorn.threads,
@@ -113,7 +113,7 @@ def _of_server(given: Settings) -> list[Finding]:
         debug=settings.is_debugging(),
         open_secrets=tuple(_open_secrets(given)),
     )
-    return advice.of_deployment(given, server)
+    return advice.check_deployment(given, server)
 
 
 def _open_secrets(given: Settings) -> Iterator[tuple[str, str]]:
@@ -121,14 +121,14 @@ def _open_secrets(given: Settings) -> Iterator[tuple[str, str]]:
     for name, origin in given.origins.items():
         path = Path(os.environ.get(origin, "") if origin.endswith("_FILE") else origin)
         is_open = path.is_file() and path.stat().st_mode & stat.S_IROTH
-        if is_open and is_secret(name, as_config(given).get(name)):
+        if is_open and is_secret(name, flask_config(given).get(name)):
             yield name, str(path)
 
 
 def _silenced_in_vain(silenced: list[str]) -> Iterator[Finding]:
     for name in silenced:
         if name == INVALID or (name in KINDS and KINDS[name].severity == "error"):
-            yield KINDS["silenced-in-vain"].found(name=name, why="an error can not be silenced", near="")
+            yield KINDS["silenced-in-vain"].found(name=name, why="an error cannot be silenced", near="")
         elif name not in KINDS:
             near = get_close_matches(name, KINDS, 1)
             hint = f" Did you mean {near[0]}?" if near else ""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from .. import settings
 from ..settings import sources
 from ..settings.forced import FORCED
-from ..settings.library_settings import flask_security_defaults, unknown
+from ..settings.library_settings import describe_unknown, flask_security_defaults
 from . import reference
 from .output import Row, format_option, plain, write_fields, write_json
 
@@ -51,7 +51,7 @@ def diff(form: str) -> None:
     rows = [
         {**_row(name, reading), "default": defaults.get(name)}
         for name, value in reading.values.items()
-        if name not in defaults or settings.normal(name, value) != settings.normal(name, defaults[name])
+        if name not in defaults or settings.normalize(name, value) != settings.normalize(name, defaults[name])
     ]
     if form == "json":
         write_json(rows)
@@ -66,16 +66,16 @@ def diff(form: str) -> None:
 @click.argument("name")
 def explain(name: str) -> None:
     """What a setting means, what it takes, its default, what is set, and what it goes together with."""
-    name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.SECRET_FILE)
+    name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.FILE_SUFFIX)
     if name in FORCED:
         value, reason = FORCED[name]
-        click.echo(f"{name} can not be set.\n\nIt is {in_toml(value)}: {reason}.")
+        click.echo(f"{name} cannot be set.\n\nIt is {in_toml(value)}: {reason}.")
         return
     if not reference.takes(name) and name not in flask_security_defaults():
         words = name.split("_")
         near = [known for known in reference.entries() if all(word in known for word in words)]
         also = f"; there is {', '.join(near)}" if near else ""
-        raise click.ClickException(f"{name}: {unknown(name)}{also}")
+        raise click.ClickException(f"{name}: {describe_unknown(name)}{also}")
     entry = reference.entries().get(name)
     theirs = f"Flask-Security's own: {reference.FST_DOCS}" if name.startswith("SECURITY_") else "Flask's own."
     meaning = textwrap.indent(entry.meaning if entry else theirs, "  ")
@@ -93,7 +93,7 @@ def _facts(name: str, entry: reference.Entry | None) -> Row:
     reading, defaults = settings.examine(), _defaults()
     row = _row(name, reading)
     variable = f"{sources.PREFIX}{name}"
-    in_file = f", or a file named in {variable}{sources.SECRET_FILE}" if SECRET.search(name) else ""
+    in_file = f", or a file named in {variable}{sources.FILE_SUFFIX}" if SECRET.search(name) else ""
     is_set = name in reading.values
     return {
         "takes": reference.takes(name) or "whatever Flask-Security takes",

@@ -16,7 +16,7 @@ import click
 
 from ..accounts import hashing, imported_hashes
 from ..accounts.identities import canonical
-from ..settings.types import IDENTITIES, language
+from ..settings.types import IDENTITIES, normalize_language
 from .output import KIND_NAMES, Row
 
 COLUMNS = ("email", "password_hash", "username", "us_phone_number", "active", "confirmed_at", "language")
@@ -135,6 +135,6 @@ def _moment(value: str) -> datetime | None:
 
 def _language(value: str) -> str | None:
     try:
-        return language(value) if value else None
+        return normalize_language(value) if value else None
     except ValueError as error:
         raise BadRow(f"language: {error}") from None

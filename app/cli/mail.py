@@ -69,7 +69,7 @@ def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
 def send_test(script: ScriptInfo, address: str, name: str, language: str | None) -> None:
     """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
     app = script.load_app()
-    with settings.in_plain_words(code=1):
+    with settings.exit_on_settings_error(code=1):
         checks.refuse_errors(app, app.extensions["recovery_settings"])
     with app.app_context(), samples.request_context():
         if (recipient := identities.email(address)) is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from ..accounts.models import User
-from ..db import sealed
 from ..db.clock import utcnow
+from ..db.encryption import keyed_hash
 from ..db.engine import db
 from ..mail import heartbeat
 from ..mail.outbox import OutboxMessage
@@ -22,7 +22,7 @@ def of(user: User) -> ColumnElement[bool]:
     """Select an account's mail, including requests with its identities that no worker has tried."""
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
     kinds = [asking.mail for asking in ASKINGS.values()]
-    untried = [sealed.keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
+    untried = [keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
     by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
     return or_(
         OutboxMessage.user_id == user.id, OutboxMessage.same.in_(untried), OutboxMessage.id.in_(by_link)

@@ -13,8 +13,8 @@ from ..accounts.datastore import find_account
 from ..accounts.models import User
 from ..db import audit
 from ..db.clock import utcnow
+from ..db.encryption import DecryptionError
 from ..db.engine import change, db
-from ..db.sealed import Unreadable
 from ..mail.outbox import OutboxMessage
 from ..recovery import issuing
 from ..recovery.link import ResetLink
@@ -83,7 +83,7 @@ def _details(message: OutboxMessage) -> Row:
     link = db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
     try:
         content = message.content if message.sealed else {}
-    except Unreadable as error:
+    except DecryptionError as error:
         content = {"sealed": str(error)}
     return {
         "message_id": message.message_id,

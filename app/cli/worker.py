@@ -39,7 +39,7 @@ def worker(once: bool, threads: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # In a thread, because the signal may come while this one holds the event's lock.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
-    checks.warn()
+    checks.log_warnings()
     log.info("worker started")
     mail_worker.run(stop, threads)
     log.info("worker stopped")

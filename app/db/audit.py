@@ -1,8 +1,7 @@
-"""The audit trail: one event for each thing that happens to an account's recovery, in table and log.
+"""The audit trail: one event for each step of an account's recovery, in the database and in the log.
 
-An event is a fact: what, when (UTC), how it ended, whose account, from where, through which client, in which
-request. It holds no address of a person, no token, nothing that was typed. Rows are added here, never
-changed, and deleted by age alone (retention).
+An event holds its kind, time (UTC), reason, account, IP address, client and request, but no email address, no
+token and no input. Rows are never changed, and deleted by age alone (retention).
 """
 
 from __future__ import annotations
@@ -31,37 +30,37 @@ class RecoveryEvent(Model):
     kind: Mapped[str] = mapped_column(String(40))
     reason: Mapped[str | None] = mapped_column(String(255))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"), index=True)
-    source: Mapped[str | None] = mapped_column(String(45))  # the address the request came from
+    source: Mapped[str | None] = mapped_column(String(45))  # the IP address of the request
     client: Mapped[str | None] = mapped_column(String(40))
     request_id: Mapped[str | None] = mapped_column(String(32))
-    seconds: Mapped[float | None]  # of a mail: from the request until the mail server accepted it
+    seconds: Mapped[float | None]  # from the request of a mail until its acceptance by the mail server
 
     __table_args__ = (Index("ix_recovery_event_kind_at", "kind", "at"),)
 
 
-# Every kind of event, and how that ended for the person who wanted something.
+# Every kind of event, with its outcome for the requester.
 OUTCOMES = {
-    "requested": "success",  # somebody asked for a mail; whether there is an account is not known then
+    "requested": "success",  # of a mail, before any account is looked up
     "mail_sent": "success",
-    "mail_dropped": "failure",  # it must not be sent: why
-    "mail_given_up": "failure",  # it could not be: why
+    "mail_dropped": "failure",  # the reason says why it must not be sent
+    "mail_given_up": "failure",  # the reason is the last error
     "mail_retried": "success",  # by an admin
     "mail_discarded": "success",  # by an admin
-    "opened": "success",  # a link, for the first time; mail scanners open links, too
-    "refused": "failure",  # a link, when a password came with it: why
-    "password_refused": "failure",  # why
+    "opened": "success",  # a link, for the first time, which may be by a mail scanner
+    "refused": "failure",  # a link that came with a new password
+    "password_refused": "failure",
     "redeemed": "success",
-    "registered": "success",  # an account was made by somebody who signed up
-    "password_changed": "success",  # by somebody who knew the old one
+    "registered": "success",
+    "password_changed": "success",  # with the old password
     "address_changed": "success",
     "revoked": "success",  # a link
-    "not_me": "success",  # the owner says that it was somebody else
-    "admin": "success",  # did something on the command line: what
-    "signed_in": "success",  # in the log only
-    "sign_in_refused": "failure",  # in the log only
+    "not_me": "success",  # "This wasn't me", from the owner of an account
+    "admin": "success",  # a command
+    "signed_in": "success",
+    "sign_in_refused": "failure",
 }
-LOG_ONLY = ("signed_in", "sign_in_refused")
-WARNINGS = ("not_me",)  # their level in the log
+LOG_ONLY = ("signed_in", "sign_in_refused")  # without a row in the database
+WARNINGS = ("not_me",)  # logged as warnings
 
 
 def record(
@@ -73,10 +72,9 @@ def record(
     about: str | None = None,
     seconds: float | None = None,
 ) -> None:
-    """Add an event to the current transaction. It is kept, and logged, if and only if that commits.
+    """Add an event to the current transaction. It is logged if and only if the transaction commits.
 
-    Events that stand in the log alone are written at once. `about`: the name of a mail, where there is no
-    request.
+    Kinds in LOG_ONLY are logged at once. `about` is the name of a message, for events outside of a request.
     """
     has_request = has_request_context()
     values = {
@@ -95,13 +93,13 @@ def record(
 
 
 def request_id() -> str:
-    """Return the name of this request in events, in the log, and on the page of an error that is ours."""
-    return str(g.setdefault("request_id", f"{random.getrandbits(64):016x}"))  # a name, and no secret
+    """Return the id of the request, which appears in events, in the log and on error pages."""
+    return str(g.setdefault("request_id", f"{random.getrandbits(64):016x}"))  # no secret
 
 
 @listeners.listens_for(db.session, "after_commit")
 def _log_events(session: Session) -> None:
-    """After the commit, because a log that blocks must not hold the database's write lock."""
+    """Log events after the commit, because a log that blocks must not hold the database's write lock."""
     for kind, values in session.info.pop("events", []):
         _log(kind, values)
 
@@ -112,6 +110,6 @@ def _forget_events(session: Session, _previous: Any) -> None:
 
 
 def _log(kind: str, values: dict[str, Any]) -> None:
-    known = {name: value for name, value in values.items() if value is not None}
+    extra = {name: value for name, value in values.items() if value is not None}
     level = logging.WARNING if kind in WARNINGS else logging.INFO
-    log.log(level, "%s", kind, extra={"audit": True, "outcome": OUTCOMES[kind], **known})
+    log.log(level, "%s", kind, extra={"audit": True, "outcome": OUTCOMES[kind], **extra})

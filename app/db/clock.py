@@ -1,4 +1,4 @@
-"""The database's clock: one for many machines."""
+"""The database's clock, shared by all machines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-CLOCK_SLACK_SECONDS = 60  # a time further in the future was written before the clock was set back
+CLOCK_SLACK_SECONDS = 60  # times further in the future come from before the clock was set back
 
 
 class utcnow(FunctionElement[Any]):  # noqa: N801  # reads as an SQL function, like func.now
-    """The database's time, naive UTC, plus a number of seconds: one clock for many machines."""
+    """The database's time as an SQL function: naive UTC, plus a number of seconds."""
 
     type = DateTime()
     name = "utcnow"
@@ -26,7 +26,7 @@ class utcnow(FunctionElement[Any]):  # noqa: N801  # reads as an SQL function, l
 @compiles(utcnow, "sqlite")
 def _utcnow_on_sqlite(element: utcnow, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
-    # Six digits, as SQLAlchemy stores a DateTime: text compares like time only at equal length.
+    # Six digits, as SQLAlchemy stores a DateTime, because SQLite compares times as text.
     return f"(strftime('%Y-%m-%d %H:%M:%f', julianday('now') + ({seconds}) / 86400.0) || '000')"
 
 

@@ -1,7 +1,7 @@
-"""The database: one engine, and how each of its connections is set up.
+"""The database engine and the set-up of its connections.
 
-SQLite is the embedded default. Its transactions begin at the first write, so a request that only reads holds
-no lock while it hashes a password.
+SQLite is the embedded default. A transaction begins at its first write, so that a request that only reads
+holds no lock while it hashes a password.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm import DeclarativeBase
 
-CONNECT_SECONDS = 10  # how long to wait for a server that does not answer
-SILENCE_MS = 30_000  # and for one that has stopped answering
-# Raised by the driver while the database is away, full or read-only: it may come back.
+CONNECT_TIMEOUT_SECONDS = 10
+TCP_TIMEOUT_MS = 30_000
+# Errors of a database that is away, full or read-only, and may come back.
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
-BUSY_TIMEOUT_MS = 10_000  # how long a writer on SQLite waits for another before it gives up
-POLL_MS = 3  # and how often it looks
+BUSY_TIMEOUT_MS = 10_000  # of a writer on SQLite that waits for another
+LOCK_POLL_MS = 3
 db = SQLAlchemy(
-    # Constraints need names, or a later migration cannot drop them.
+    # A migration can drop a constraint by its name only.
     metadata=MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -34,11 +34,11 @@ db = SQLAlchemy(
         }
     ),
     engine_options={
-        "hide_parameters": True,  # they are addresses and hashes, which do not belong in an error message
-        "pool_pre_ping": True,  # a connection that the server closed meanwhile fails no request
+        "hide_parameters": True,  # addresses and hashes do not belong in error messages
+        "pool_pre_ping": True,  # replaces connections that the server has closed
     },
 )
-# By dialect: an INSERT that can say what happens on a conflict.
+# By dialect: INSERT with ON CONFLICT.
 inserts: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -54,13 +54,13 @@ def init_app(app: Flask) -> None:
 
 
 def change(statement: Update | Delete) -> int:
-    """Return how many rows the statement changed, in this transaction. Loaded objects stay as they are."""
+    """Execute the statement and return the number of changed rows. Loaded objects are not updated."""
     result = db.session.execute(statement, execution_options={"synchronize_session": False})
     return cast(CursorResult[Any], result).rowcount
 
 
 def limit_lock_wait() -> None:
-    """Fail after 2 seconds rather than wait for a row that another process holds (PostgreSQL)."""
+    """Limit the wait for a row that another process has locked to 2 seconds (PostgreSQL)."""
     if db.engine.dialect.name == "postgresql":
         db.session.execute(text("SET LOCAL lock_timeout = '2s'"))
 
@@ -68,49 +68,49 @@ def limit_lock_wait() -> None:
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # an answer of 200 survives a power cut
+    connection.execute("PRAGMA synchronous = FULL")  # so that a response of 200 survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_write(
     _connection: Any, cursor: sqlite3.Cursor, _statement: str, _values: Any, context: Any, _several: bool
 ) -> None:
-    """Begin a transaction at its first write, polling for the lock.
+    """Begin a transaction at its first write, and poll for the lock.
 
-    SQLite itself looks ever more rarely, up to 100 ms apart, so a writer would starve beside busy ones.
+    SQLite's own polls grow up to 100 ms apart, so that a writer starves beside busy ones.
     """
     is_write = context and (context.isinsert or context.isupdate or context.isdelete)
     if not is_write or cursor.connection.in_transaction:
         return
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 2000
-    cursor.execute(f"PRAGMA busy_timeout = {POLL_MS}")
+    cursor.execute(f"PRAGMA busy_timeout = {LOCK_POLL_MS}")
     while not cursor.connection.in_transaction and time.monotonic() < deadline:
         try:
             cursor.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 break
-    # Without a lock by now, the statement itself fails, as an error that SQLAlchemy knows.
+    # Without the lock, the statement itself fails with an error that SQLAlchemy wraps.
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS // 2}")
 
 
 def _limit_waiting(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
-    """Notice in time that a server no longer answers. The URI may say otherwise."""
-    parameters.setdefault("connect_timeout", CONNECT_SECONDS)
-    parameters.setdefault("tcp_user_timeout", SILENCE_MS)
+    """Set timeouts for a server that does not answer, unless the URI sets its own."""
+    parameters.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
+    parameters.setdefault("tcp_user_timeout", TCP_TIMEOUT_MS)
 
 
 def _set_up_postgresql(connection: Any, _record: Any) -> None:
     from psycopg import IsolationLevel  # loaded only where it is the driver: 7 MiB
 
-    # Whatever the server's default is: who waited for a lock must see what was committed meanwhile.
+    # After a wait for a lock, a statement must see the rows that were committed meanwhile.
     connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 if TYPE_CHECKING:
 
     class Model(DeclarativeBase):
-        """The type checker's db.Model."""
+        """The type of db.Model, for the type checker."""
 
 else:
     Model = db.Model

@@ -43,7 +43,7 @@ MAILS = {
 
 def subjects(settings: Settings) -> dict[str, str]:
     """Return the subjects that the admin has not set."""
-    return {name: text for name, text in SUBJECTS.items() if name not in settings.handed_on}
+    return {name: text for name, text in SUBJECTS.items() if name not in settings.library}
 
 
 def subject_of(setting: str) -> str:

@@ -24,7 +24,7 @@ from flask_babel import get_locale
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ..db import sealed as seals
+from ..db import encryption
 from ..db.clock import utcnow
 from ..db.engine import Model, change, db, inserts
 from ..settings import current
@@ -66,8 +66,8 @@ class OutboxMessage(Model):
 
     @cached_property
     def content(self) -> Mapping[str, Any]:
-        """What `enqueue` was given. Raises Unreadable."""
-        return seals.decrypt(self.sealed)
+        """What `enqueue` was given. Raises DecryptionError."""
+        return encryption.decrypt(self.sealed)
 
     @cached_property
     def name(self) -> str:
@@ -97,8 +97,8 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
     if not settings.sends_mail:
         return
     content = content if kind == WRITTEN else {"language": str(get_locale()), **content}
-    sealed = seals.encrypt(content)
-    key = same and seals.keyed_hash(same)
+    sealed = encryption.encrypt(content)
+    key = same and encryption.keyed_hash(same)
     dialect = db.engine.dialect.name
     if key:
         # Not one statement: on PostgreSQL ON CONFLICT DO UPDATE locks the row even where it changes nothing,

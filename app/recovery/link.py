@@ -21,8 +21,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from ..accounts.models import User
 from ..db.clock import utcnow
+from ..db.encryption import keyed_hash
 from ..db.engine import Model, change, db
-from ..db.sealed import keyed_hash
 from ..settings import current
 from ..web.errors import RequestError
 
@@ -197,13 +197,13 @@ def revoke_all_of(user_id: int) -> None:
 
 def derive_tokens(nonce: bytes) -> list[str]:
     """Return the token of a nonce under each valid key, the newest key first."""
-    digests = (hmac.digest(key, nonce, "sha256") for key in current().keys("reset link"))
+    digests = (hmac.digest(key, nonce, "sha256") for key in current().derive_keys("reset link"))
     return [base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]
 
 
 def token_hashes(token: str) -> list[str]:
     """Return the keyed hash of a token under each valid key, the newest key first."""
-    keys = current().keys("reset link look-up")
+    keys = current().derive_keys("reset link look-up")
     return [hmac.digest(key, token.encode(), "sha256").hex() for key in keys]
 
 

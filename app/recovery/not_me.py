@@ -154,5 +154,5 @@ def _message_behind(token: str) -> OutboxMessage:
 
 
 def _serializer() -> URLSafeSerializer:
-    keys = current().keys("objection")[::-1]  # the newest last: it signs
+    keys = current().derive_keys("objection")[::-1]  # the newest last: it signs
     return URLSafeSerializer(keys, "not me", signer_kwargs={"digest_method": hashlib.sha256})

@@ -26,8 +26,8 @@ from ..accounts.identities import masked
 from ..accounts.known_browsers import names_of, remember_browser
 from ..accounts.passwords import record_refused_password
 from ..db import audit
+from ..db.encryption import keyed_hash
 from ..db.engine import db
-from ..db.sealed import keyed_hash
 from ..mail import outbox
 from ..web.responses import Refusal, code_of, json_answer, wants_json
 from . import link as links

@@ -1,8 +1,7 @@
-"""The settings: what an admin may set, checked once, each value knowing where it came from.
+"""Settings: read from all sources, checked once, every problem reported at once with its origin.
 
-A default stands in `config/default.toml` and nowhere else, with its meaning. Types and limits are in
-`schema.py`. Other SECURITY_* names go to Flask-Security, typed by its own defaults. All problems are reported
-at once.
+Defaults and meanings are in `config/default.toml`, types and limits in `schema.py`. Other SECURITY_* names go
+to Flask-Security, typed by its own defaults.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from typing import Any
 
 from flask import current_app
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from . import rules, sources
-from .library_settings import all_settings, is_forced, why_refused
-from .problems import Problem, SettingsError, in_words
+from .library_settings import all_settings, is_forced_value, refusal_message
+from .problems import Problem, SettingsError, message_for
 from .schema import Settings
-from .secrets import MAKE_ONE
+from .secrets import HOW_TO_GENERATE
 
-EXIT_REFUSED = 3  # gunicorn stops at this code; at any other it would start the worker again
+EXIT_REFUSED = 3  # gunicorn stops at this code, and restarts the worker at any other
 
 
 def current() -> Settings:
@@ -40,31 +40,31 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
 
 
 @contextmanager
-def in_plain_words(code: int = EXIT_REFUSED) -> Iterator[None]:
-    """Turn a SettingsError into a few plain lines and an exit code, for command lines and WSGI servers."""
+def exit_on_settings_error(code: int = EXIT_REFUSED) -> Iterator[None]:
+    """Print a SettingsError in a few plain lines and exit, for command lines and WSGI servers."""
     try:
         yield
     except SettingsError as error:
-        print("Sparekey can not start:", file=sys.stderr)
+        print("Sparekey cannot start:", file=sys.stderr)
         for problem in error.problems:
-            # Some of it was written by others, and may move a terminal's cursor.
+            # A value from elsewhere may hold control characters that move a terminal's cursor.
             print("  " + "".join(c if c.isprintable() else "�" for c in str(problem)), file=sys.stderr)
         sys.exit(code)
 
 
 def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> sources.Reading:
-    """Merge the sources and check every value. Never raises for what an admin wrote."""
+    """Merge the sources and check every value. Never raises for bad settings."""
     reading = sources.read(environ, overrides)
     problems, settings = list(reading.problems), None
-    values = {name: value for name, value in reading.values.items() if not is_forced(name, value)}
+    values = {name: value for name, value in reading.values.items() if not is_forced_value(name, value)}
     try:
         settings = all_settings().model_validate({**values, "origins": reading.origins})
     except ValidationError as error:
         problems += _problems_in(error, reading)
     else:
-        if not reading.problems:  # or half of a pair may be what could not be read
-            problems += [reading.problem(name, reason) for name, reason in rules.broken(settings)]
-        if is_debugging(environ) and not settings.is_on_this_machine:
+        if not reading.problems:  # an unreadable source may hold half of a pair
+            problems += [reading.problem(name, reason) for name, reason in rules.find_violations(settings)]
+        if is_debugging(environ) and not settings.is_local:
             problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", rules.SHOWS_ERRORS))
     reading.problems = sorted(set(problems), key=str)
     reading.settings = None if problems else settings
@@ -75,21 +75,26 @@ def _problems_in(error: ValidationError, reading: sources.Reading) -> Iterator[P
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
         if detail["type"] != "missing":
-            place = [str(part) for part in detail["loc"] if part != "[key]"]
-            shown = ".".join(place) if name == "RECOVERY_CLIENTS" else name
-            is_unknown = place == [name] and detail["type"] == "extra_forbidden"
-            message = why_refused(name, reading.values[name]) if is_unknown else in_words(detail)
-            yield Problem(shown, reading.origin_of(name), message)
-        elif not reading.problems:  # or it may stand in the file that could not be read
-            hint = f"; {MAKE_ONE}" if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT") else ""
-            how = (
-                f"needed: set it in your file, as FLASK_{name}, or in a file named by FLASK_{name}_FILE{hint}"
-            )
-            yield reading.problem(name, how)
+            place = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+            shown = place if name == "RECOVERY_CLIENTS" else name
+            yield Problem(shown, reading.origin_of(name), _message(detail, place, reading))
+        elif not reading.problems:  # an unreadable file may hold it
+            hint = f"; {HOW_TO_GENERATE}" if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT") else ""
+            how = f"set it in your file or in FLASK_{name}, or name a file in FLASK_{name}_FILE"
+            yield reading.problem(name, f"needed: {how}{hint}")
 
 
-def normal(name: str, value: Any) -> Any:
-    """Return the value as the app has it, whatever its source; a wrong one is returned as it is."""
+def _message(detail: ErrorDetails, place: str, reading: sources.Reading) -> str:
+    """Return the message for an error of pydantic's. `place` is a setting's name, or a dotted path in it."""
+    if detail["type"] == "extra_forbidden" and place in reading.values:
+        return refusal_message(place, reading.values[place])
+    if detail["type"] == "string_pattern_mismatch":
+        return f"give {Settings.model_fields[place].description}"
+    return message_for(detail)
+
+
+def normalize(name: str, value: Any) -> Any:
+    """Return a value with its setting's type. A bad one is returned unchanged."""
     with suppress(KeyError, ValidationError):
         kind = all_settings().model_fields[name].rebuild_annotation()
         return TypeAdapter(kind).validate_python(value)

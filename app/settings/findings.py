@@ -1,4 +1,4 @@
-"""Findings of checks: the problem, why it matters, and what to do. `findings.toml` has the texts."""
+"""Findings of configuration checks. `findings.toml` has their texts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ Severity = Literal["error", "warning", "info"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem that a check found: in a setting, or in `where`, which may be a file.
-
-    `origin` is where the setting's value came from, if the settings do not know.
-    """
+    """A defect that a check found. Its fields are the keys of a finding in the JSON of `manage.py check`."""
 
     id: str
     severity: Severity
@@ -23,23 +20,23 @@ class Finding:
     why: str = ""
     hint: str = ""
     setting: str = ""
-    where: str = ""
-    origin: str = ""
+    where: str = ""  # a file, if the defect is in one
+    origin: str = ""  # the setting's source, if the settings cannot tell it
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding, under an id that stays. An error stops the start and can not be silenced."""
+    """A kind of finding. Its id is part of the public interface; its texts are format strings."""
 
     id: str
     severity: Severity
     what: str
     why: str
     hint: str
-    setting: str = ""  # the one to change
+    setting: str = ""  # the setting to change
 
     def found(self, *, where: str = "", setting: str = "", **facts: object) -> Finding:
-        """Return a finding of this kind, with `facts` put into its texts."""
+        """Return a finding of this kind, with `facts` filled into its texts."""
         what, why, hint = (text.format_map(facts) for text in (self.what, self.why, self.hint))
         return Finding(self.id, self.severity, what, why, hint, setting or self.setting, where)
 

@@ -1,12 +1,13 @@
-"""Problems of the configuration, each with the origin of the value at fault."""
+"""Configuration errors, each with the origin of the value at fault."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-# pydantic's errors in plain words, by the first word of their type.
-WORDS = {
+from pydantic_core import ErrorDetails
+
+# Messages for pydantic's errors, by the first word of their type.
+MESSAGES = {
     "bool": "give true or false",
     "int": "give a whole number",
     "string": "give text, in quotes",
@@ -23,7 +24,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a setting, and where its value came from."""
+    """An error in one setting, with the source of its value."""
 
     name: str
     origin: str
@@ -34,15 +35,15 @@ class Problem:
 
 
 class SettingsError(Exception):
-    """The configuration can not be used. All problems are reported at once."""
+    """The configuration cannot be used. It holds every problem at once."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
-def in_words(detail: Any) -> str:
-    """Return one of pydantic's errors in plain words."""
-    if words := WORDS.get(detail["type"].partition("_")[0]):
-        return words.format(**detail.get("ctx", {}))
+def message_for(detail: ErrorDetails) -> str:
+    """Return the message for an error of pydantic's."""
+    if message := MESSAGES.get(detail["type"].partition("_")[0]):
+        return message.format(**detail.get("ctx", {}))
     return str(detail["msg"]).removeprefix("Value error, ")

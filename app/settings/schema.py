@@ -1,9 +1,8 @@
-"""Every setting of Sparekey's own, with its type and limits."""
+"""The settings schema: every setting of Sparekey's own, with its type and limits."""
 
 from __future__ import annotations
 
 import hmac
-import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,10 +15,11 @@ from . import secrets, types, urls
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
-Kept = Annotated[types.Duration, *types.at_least("31 days", "so long people may say that it was not them")]
-COLOUR = re.compile("#[0-9a-fA-F]{6}")
-LABEL = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?")
-SMS_SERVICE = re.compile("|file|.*:.*")
+Retention = Annotated[
+    types.Duration, *types.at_least("31 days", "so long people may say that it was not them")
+]
+COLOR = "^#[0-9a-fA-F]{6}$"
+DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"
 LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
 
 
@@ -31,10 +31,8 @@ class Settings(BaseModel):
     RECOVERY_SITE_NAME: Annotated[types.Line, types.must("must not be empty", str.strip)]
     RECOVERY_PUBLIC_URL: urls.PublicUrl
     RECOVERY_SUPPORT_CONTACT: types.Line
-    RECOVERY_LOGO: Annotated[str, types.or_nothing(types.picture)]
-    RECOVERY_ACCENT: Annotated[
-        str, *types.give('a colour as HTML writes it, such as "#0b6e66"', COLOUR.fullmatch)
-    ]
+    RECOVERY_LOGO: Annotated[str, types.or_empty(types.check_image)]
+    RECOVERY_ACCENT: Annotated[str, Field(pattern=COLOR, description='a hex color such as "#0b6e66"')]
     RECOVERY_TRUSTED_PROXIES: NotNegative
     RECOVERY_TEMPLATE_DIR: types.Directory
     RECOVERY_CLIENTS: urls.Clients
@@ -43,33 +41,33 @@ class Settings(BaseModel):
     SECURITY_PASSWORD_SALT: secrets.Secret
     SECURITY_RESET_PASSWORD_WITHIN: Annotated[types.Duration, *types.at_most("24 hours", "NIST SP 800-63B-4")]
     SECURITY_USER_IDENTITY_ATTRIBUTES: Annotated[
-        list[types.Identity], types.JsonText, Field(min_length=1), types.Once
+        list[types.IdentityKind], types.JsonText, Field(min_length=1), types.Unique
     ]
     SECURITY_PHONE_REGION_DEFAULT: Annotated[
         str,
-        *types.give(
+        *types.expect(
             "a country of ISO 3166 in capitals, such as US, GB or DE", SUPPORTED_REGIONS.__contains__
         ),
     ]
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[types.Words, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
     BABEL_DEFAULT_LOCALE: types.Language
-    RECOVERY_LANGUAGES: Annotated[list[types.Language], types.JsonText, Field(min_length=1), types.Once]
+    RECOVERY_LANGUAGES: Annotated[list[types.Language], types.JsonText, Field(min_length=1), types.Unique]
     RECOVERY_TRANSLATION_DIR: types.Directory
     BABEL_DEFAULT_TIMEZONE: Annotated[
-        str, *types.give("a time zone such as UTC or Europe/Berlin", get_timezone)
+        str, *types.expect("a time zone such as UTC or Europe/Berlin", get_timezone)
     ]
-    MAIL_SERVER: urls.HostOrNothing
-    MAIL_PORT: Annotated[int, Field(ge=1, le=65535), BeforeValidator(str)]  # as text, true is none
+    MAIL_SERVER: urls.HostOrEmpty
+    MAIL_PORT: Annotated[int, Field(ge=1, le=65535), BeforeValidator(str)]  # str refuses true
     MAIL_USE_TLS: bool
     MAIL_USE_SSL: bool
     MAIL_USERNAME: str | None = None
     MAIL_PASSWORD: str | None = None
-    RECOVERY_MAIL_CA: Annotated[str, types.or_nothing(types.certificates)]
+    RECOVERY_MAIL_CA: Annotated[str, types.or_empty(types.check_certificates)]
     RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: urls.Sender
     RECOVERY_DKIM_SELECTOR: Annotated[
-        str, *types.give("the name alone, such as s1: what stands before ._domainkey", LABEL.fullmatch)
+        str, Field(pattern=DNS_LABEL, description="the name before ._domainkey alone, such as s1")
     ]
     MAIL_TIMEOUT: types.PositiveDuration
     RECOVERY_MAIL_COOLDOWN: types.Duration
@@ -97,7 +95,7 @@ class Settings(BaseModel):
     SECURITY_TWO_FACTOR_REQUIRED: bool
     SECURITY_TWO_FACTOR_ENABLED_METHODS: types.Words
     SECURITY_SMS_SERVICE: Annotated[
-        str, *types.give('nothing, "file", or "module:Class" (docs/features.md)', SMS_SERVICE.fullmatch)
+        str, Field(pattern="^$|^file$|:", description='nothing, "file", or "module:Class" (docs/features.md)')
     ]
     SECURITY_MULTI_FACTOR_RECOVERY_CODES: bool
     SECURITY_UNIFIED_SIGNIN: bool
@@ -108,7 +106,9 @@ class Settings(BaseModel):
     SECURITY_FRESHNESS: Annotated[
         types.Duration, *types.at_most("24 hours", "or the password is asked for too late")
     ]
-    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[types.Duration, *types.at_most("1 hour", "likewise")]
+    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[
+        types.Duration, *types.at_most("1 hour", "or the password is asked for too late")
+    ]
     REMEMBER_COOKIE_DURATION: Annotated[types.Duration, *types.at_most("30 days", "NIST SP 800-63B-4")]
     RATELIMIT_ENABLED: bool
     RATELIMIT_STORAGE_URI: urls.StorageUri
@@ -123,49 +123,48 @@ class Settings(BaseModel):
         types.Duration, *types.at_most("30 seconds", "or /readyz takes it for gone")
     ]
     RECOVERY_READY_MAIL_AGE: types.PositiveDuration
-    RECOVERY_KEEP_LINKS: Kept
-    RECOVERY_KEEP_MAILS: Kept
-    RECOVERY_KEEP_DEAD_LETTERS: Kept
-    RECOVERY_KEEP_EVENTS: Kept
-    RECOVERY_METRICS_TOKEN: Annotated[str, types.or_nothing(secrets.strong_secret)]
+    RECOVERY_KEEP_LINKS: Retention
+    RECOVERY_KEEP_MAILS: Retention
+    RECOVERY_KEEP_DEAD_LETTERS: Retention
+    RECOVERY_KEEP_EVENTS: Retention
+    RECOVERY_METRICS_TOKEN: Annotated[str, types.or_empty(secrets.check_secret)]
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
-    RECOVERY_OPERATOR: urls.SenderOrNothing
-    RECOVERY_SECURITY_TXT: types.ReadableFile
+    RECOVERY_OPERATOR: urls.SenderOrEmpty
+    RECOVERY_SECURITY_TXT: types.File
     RECOVERY_SILENCED: types.Words
     RECOVERY_INBOX: bool
 
-    origins: dict[str, str] = Field(default_factory=dict)  # where each value came from
+    origins: dict[str, str] = Field(default_factory=dict)  # the source of each value, by name
 
     @property
-    def handed_on(self) -> dict[str, Any]:
-        """Return the settings of libraries that somebody has set, by name."""
+    def library(self) -> dict[str, Any]:
+        """Return the settings of other libraries that an admin has set, by name."""
         return {name: getattr(self, name) for name in self.model_fields_set - Settings.model_fields.keys()}
 
     @property
     def sends_mail(self) -> bool:
-        """True if there is anywhere to send it: an admin may hand links out instead."""
+        """True if mail is sent at all. Without a relay, admins hand links out."""
         return bool(self.MAIL_SERVER or self.RECOVERY_INBOX)
 
     @property
     def sending_time(self) -> timedelta:
-        """How long after its claim a worker may try to send a message."""
+        """The time after its claim in which a worker may send a message."""
         return self.RECOVERY_MAIL_LEASE - LEASE_MARGIN
 
     @property
-    def is_on_this_machine(self) -> bool:
-        """True if the public URL is one of this machine: a demo, or somebody trying things out."""
+    def is_local(self) -> bool:
+        """True if the public URL leads to this machine: a demo, or a trial."""
         return urls.is_loopback(urlsplit(self.RECOVERY_PUBLIC_URL).hostname or "")
 
     @property
     def signing_keys(self) -> list[str]:
-        """Return every valid SECRET_KEY, the newest last: itsdangerous signs with that one."""
+        """Return every valid SECRET_KEY. The newest is the last, because itsdangerous signs with that one."""
         return [*reversed(self.SECRET_KEY_FALLBACKS), self.SECRET_KEY]
 
-    def keys(self, purpose: str) -> list[bytes]:
-        """Return 32 bytes for one purpose from each valid secret, the newest first."""
-        secrets = [self.SECRET_KEY, *self.SECRET_KEY_FALLBACKS]
-        label = f"sparekey {purpose}".encode()
-        return [hmac.digest(secret.encode(), label, "sha256") for secret in secrets]
+    def derive_keys(self, purpose: str) -> list[bytes]:
+        """Return a key of 32 bytes for one purpose from each valid SECRET_KEY, the newest first."""
+        valid, label = (self.SECRET_KEY, *self.SECRET_KEY_FALLBACKS), f"sparekey {purpose}".encode()
+        return [hmac.digest(secret.encode(), label, "sha256") for secret in valid]
 
 
 def declared() -> list[str]:

@@ -1,4 +1,4 @@
-"""The types of secrets and of password hashing."""
+"""Setting types: secrets, encryption keys and the parameters of password hashing."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pydantic import AfterValidator, Field
 from .types import Items, JsonText, Table, must
 
 SECRET_LENGTH_MIN = 22  # random URL-safe characters that hold 128 bits (ASVS 11.5.1)
-MAKE_ONE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
-# OWASP's Password Storage Cheat Sheet: memory in KiB and passes that are enough together.
-ARGON2_LEAST = ((47104, 1), (19456, 2), (12288, 3), (9216, 4), (7168, 5))
+HOW_TO_GENERATE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
+# OWASP's Password Storage Cheat Sheet: memory in KiB, and the least number of passes with it.
+ARGON2_MINIMA = ((47104, 1), (19456, 2), (12288, 3), (9216, 4), (7168, 5))
 
 
-def strong_secret(value: str) -> str:
+def check_secret(value: str) -> str:
     if re.search(r"(?i)change.?(me|this)|replace.?(me|this)|placeholder|your.?secret", value):
-        raise ValueError(f"this is a placeholder; {MAKE_ONE}")
+        raise ValueError(f"this is a placeholder; {HOW_TO_GENERATE}")
     if len(value) < SECRET_LENGTH_MIN or len(set(value)) < SECRET_LENGTH_MIN // 3:
-        raise ValueError(f"too weak: give at least {SECRET_LENGTH_MIN} random characters; {MAKE_ONE}")
+        raise ValueError(f"too weak: give at least {SECRET_LENGTH_MIN} random characters; {HOW_TO_GENERATE}")
     return value
 
 
-def argon2_options(options: dict[str, Any]) -> dict[str, Any]:
+def check_argon2_options(options: dict[str, Any]) -> dict[str, Any]:
     names = ("argon2__memory_cost", "argon2__rounds", "argon2__parallelism")
     if set(options) != set(names) or not all(type(number) is int for number in options.values()):
         raise ValueError(f"give {', '.join(names)}, as whole numbers, and nothing else")
     memory, rounds, lanes = (options[name] for name in names)
-    if not any(memory >= least and rounds >= passes for least, passes in ARGON2_LEAST):
-        sets = ", ".join(f"{least} with {passes}" for least, passes in ARGON2_LEAST)
+    if not any(memory >= least and rounds >= passes for least, passes in ARGON2_MINIMA):
+        sets = ", ".join(f"{least} with {passes}" for least, passes in ARGON2_MINIMA)
         raise ValueError(f"weaker than OWASP allows; at least one of (memory in KiB with rounds): {sets}")
     try:
         _try_argon2(memory, rounds, lanes)
@@ -41,15 +41,15 @@ def argon2_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-@cache  # it costs a hash, and what worked once works again
+@cache  # because each call costs a hash
 def _try_argon2(memory: int, rounds: int, lanes: int) -> None:
-    argon2.using(memory_cost=memory, rounds=rounds, parallelism=lanes).hash("tried once")
+    argon2.using(memory_cost=memory, rounds=rounds, parallelism=lanes).hash("a trial")
 
 
 Secret = Annotated[
     str,
-    AfterValidator(strong_secret),
-    Field(description=f"at least {SECRET_LENGTH_MIN} random characters; {MAKE_ONE}"),
+    AfterValidator(check_secret),
+    Field(description=f"at least {SECRET_LENGTH_MIN} random characters; {HOW_TO_GENERATE}"),
 ]
 NumberedSecrets = Annotated[
     dict[str, Secret],
@@ -59,7 +59,7 @@ NumberedSecrets = Annotated[
         lambda secrets: all(re.fullmatch("[0-9]+", number) for number in secrets),
     ),
 ]
-Argon2Options = Annotated[Table, AfterValidator(argon2_options)]
+Argon2Options = Annotated[Table, AfterValidator(check_argon2_options)]
 FernetKeys = Annotated[
     Items, must("each must be a Fernet key (docs/features.md)", lambda keys: all(map(Fernet, keys)))
 ]

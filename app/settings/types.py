@@ -1,7 +1,7 @@
-"""The types of settings, and functions that check a value. Those of URLs and addresses are in `urls.py`.
+"""Setting types: text, lists, durations and files. URLs and secrets have modules of their own.
 
-A ValueError's text is shown to the admin: what to write instead. It never repeats the value, which may be a
-secret.
+The text of a ValueError is the error message for the admin. It says what to write, and never repeats the
+value, because that may be a secret.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ import limits
 from babel import Locale, UnknownLocaleError
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-PICTURES = ("svg", "png", "webp", "jpg", "jpeg")  # by their endings
+IMAGE_SUFFIXES = ("svg", "png", "webp", "jpg", "jpeg")
 DURATION_DAYS_MAX = 366
-IN_UNITS = 'a number and a unit (seconds, minutes, hours, days, weeks), such as "30 minutes"'
-DURATION = r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?"
+DURATION_PATTERN = r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?"
+DURATION_FORMAT = 'a number and a unit (seconds, minutes, hours, days, weeks), such as "30 minutes"'
 
 
-def must(words: str, is_good: Callable[[Any], object]) -> AfterValidator:
-    """Return a validator that refuses a value with these words if `is_good` is false for it, or fails."""
+def must(message: str, is_valid: Callable[[Any], object]) -> AfterValidator:
+    """Return a validator that refuses a value with `message` if `is_valid` returns False or fails."""
 
     def validate(value: Any) -> Any:
         with suppress(ValueError, TypeError, LookupError):
-            if is_good(value):
+            if is_valid(value):
                 return value
-        raise ValueError(words)
+        raise ValueError(message)
 
     return AfterValidator(validate)
 
 
-def give(words: str, is_good: Callable[[Any], object]) -> tuple[Any, ...]:
-    """Return annotations of a type that is described, and whose bad values are refused, with these words."""
-    return must(f"give {words}", is_good), Field(description=words)
+def expect(description: str, is_valid: Callable[[Any], object]) -> tuple[Any, ...]:
+    """Return annotations for a type whose error message is made of its description."""
+    return must(f"give {description}", is_valid), Field(description=description)
 
 
-def or_nothing(validate: Callable[[str], str]) -> AfterValidator:
-    """Return a validator that lets an empty text pass."""
+def or_empty(validate: Callable[[str], str]) -> AfterValidator:
+    """Return a validator that accepts an empty text, too."""
     return AfterValidator(lambda value: value and validate(value))
 
 
 # --- Text, lists and tables ---
 
 
-def one_line(value: str) -> str:
+def check_one_line(value: str) -> str:
     if "=?" in value:
         raise ValueError("no encoded words (=?...?=): mail decodes them, line ends among them")
     if any(ord(character) < 32 for character in value) or len(value.splitlines()) > 1:
@@ -59,14 +59,14 @@ def one_line(value: str) -> str:
 
 
 def parse_json_text(value: Any) -> Any:
-    """The environment has text only: lists and tables are written as JSON there."""
+    """Parse a list or table from an environment variable, where it is written as JSON."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
         raise ValueError("write it as JSON in the environment") from None
 
 
-def language(value: str) -> str:
+def normalize_language(value: str) -> str:
     """Return Babel's name for a language: pt_BR for pt-br. Raises ValueError."""
     try:
         return str(Locale.parse(value, sep="-" if "-" in value else "_"))
@@ -74,18 +74,18 @@ def language(value: str) -> str:
         raise ValueError("give a language such as de, or one of a country, such as pt_BR") from None
 
 
-Line = Annotated[str, AfterValidator(one_line)]
+Line = Annotated[str, AfterValidator(check_one_line)]
 JsonText = BeforeValidator(parse_json_text)
 Words = Annotated[list[str], JsonText]
 Items = Annotated[list[Any], JsonText]
 Table = Annotated[dict[str, Any], JsonText]
-Once = must("each at most once", lambda items: len(items) == len(set(items)))
-Identity = Literal["email", "username", "us_phone_number"]  # what an account may be asked for by
-IDENTITIES: tuple[str, ...] = get_args(Identity)
-Language = Annotated[str, AfterValidator(language)]
+Unique = must("each at most once", lambda items: len(items) == len(set(items)))
+IdentityKind = Literal["email", "username", "us_phone_number"]
+IDENTITIES: tuple[str, ...] = get_args(IdentityKind)
+Language = Annotated[str, AfterValidator(normalize_language)]
 Rates = Annotated[
     str,
-    *give(
+    *expect(
         'rates, such as "30 per minute; 300 per hour"',
         lambda text: all(rate.amount > 0 for rate in limits.parse_many(text)),
     ),
@@ -96,35 +96,36 @@ Rates = Annotated[
 
 
 def parse_duration(value: Any) -> timedelta:
-    """Return a duration as admins write it. Raises ValueError."""
+    """Parse a duration such as "30 minutes". Raises ValueError."""
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(DURATION, str(value).strip())
+    match = re.fullmatch(DURATION_PATTERN, str(value).strip())
     if not match:
-        raise ValueError(f"give {IN_UNITS}")
+        raise ValueError(f"give {DURATION_FORMAT}")
     number, unit = float(match[1]), timedelta(**{f"{match[2]}s": 1})
     if number > timedelta(days=DURATION_DAYS_MAX) / unit:
         raise ValueError(f"at most {DURATION_DAYS_MAX} days")
     return number * unit
 
 
-def at_most(longest: str, why: str) -> tuple[Any, ...]:
-    """Return annotations of a Duration of more than nothing and at most this one."""
-    words, limit = f"more than nothing, at most {longest} ({why})", parse_duration(longest)
-    return must(words, lambda value: timedelta(0) < value <= limit), Field(description=f"{IN_UNITS}; {words}")
+def at_most(longest: str, reason: str) -> tuple[Any, ...]:
+    """Return annotations for a positive Duration of at most `longest`."""
+    limit, words = parse_duration(longest), f"more than nothing, at most {longest} ({reason})"
+    within = must(words, lambda value: timedelta(0) < value <= limit)
+    return within, Field(description=f"{DURATION_FORMAT}; {words}")
 
 
-def at_least(shortest: str, why: str) -> tuple[Any, ...]:
-    """Return annotations of a Duration of this one or more."""
-    words, limit = f"at least {shortest} ({why})", parse_duration(shortest)
-    return must(words, lambda value: value >= limit), Field(description=f"{IN_UNITS}; {words}")
+def at_least(shortest: str, reason: str) -> tuple[Any, ...]:
+    """Return annotations for a Duration of at least `shortest`."""
+    limit, words = parse_duration(shortest), f"at least {shortest} ({reason})"
+    return must(words, lambda value: value >= limit), Field(description=f"{DURATION_FORMAT}; {words}")
 
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": f"^{DURATION}$"}),
-    Field(description=IN_UNITS),
+    WithJsonSchema({"type": "string", "pattern": f"^{DURATION_PATTERN}$"}),
+    Field(description=DURATION_FORMAT),
 ]
 PositiveDuration = Annotated[Duration, must("more than nothing", lambda value: value > timedelta(0))]
 
@@ -132,32 +133,32 @@ PositiveDuration = Annotated[Duration, must("more than nothing", lambda value: v
 # --- Files ---
 
 
-def readable_file(path: str) -> str:
+def check_file(path: str) -> str:
     if not (os.path.isfile(path) and os.access(path, os.R_OK)):
-        raise ValueError("no such file, or it can not be read")
+        raise ValueError("no such file, or it cannot be read")
     return path
 
 
-def picture(path: str) -> str:
-    if readable_file(path).rpartition(".")[2].lower() not in PICTURES:
-        raise ValueError(f"give a picture that browsers show: one of {', '.join(PICTURES)}")
+def check_image(path: str) -> str:
+    if check_file(path).rpartition(".")[2].lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"give a picture that browsers show: one of {', '.join(IMAGE_SUFFIXES)}")
     return path
 
 
-def certificates(path: str) -> str:
+def check_certificates(path: str) -> str:
     try:
-        ssl.create_default_context(cafile=readable_file(path))
+        ssl.create_default_context(cafile=check_file(path))
     except ssl.SSLError:
         raise ValueError("the file holds no certificates (PEM)") from None
     return path
 
 
-def directory(path: str) -> str:
+def normalize_directory(path: str) -> str:
     path = os.path.abspath(path)
     if not (os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)):
-        raise ValueError(f"there is no directory {path}, or it can not be read")
+        raise ValueError(f"there is no directory {path}, or it cannot be read")
     return path
 
 
-ReadableFile = Annotated[str, or_nothing(readable_file)]
-Directory = Annotated[str, or_nothing(directory)]
+File = Annotated[str, or_empty(check_file)]
+Directory = Annotated[str, or_empty(normalize_directory)]

@@ -1,4 +1,4 @@
-"""URLs, hosts and addresses: functions that check one, and the types of settings that hold one."""
+"""Setting types: URLs, origins, hosts, mail addresses, and the table of front ends."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sqlalchemy.exc import ArgumentError
 
 from .types import JsonText, Line, must
 
-# Schemes that a browser acts on itself: a link must never lead there.
-NO_SCHEMES = ("about", "blob", "data", "file", "ftp", "javascript", "vbscript", "view-source", "ws", "wss")
+# Browsers handle these schemes themselves, so a redirect must never lead there.
+UNSAFE_SCHEMES = re.compile("about|blob|data|file|ftp|javascript|vbscript|view-source|wss?")
 DEFAULT_PORTS = {"https": 443, "http": 80}
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
-ESCAPED = ", with %40 for @ in a user or password"
-ADDRESS = 'give an address, such as no-reply@example.com or "Example <no-reply@example.com>"'
+AT_SIGN_HINT = ", with %40 for @ in a user or password"
+EXPECTED_ADDRESS = 'give an address, such as no-reply@example.com or "Example <no-reply@example.com>"'
 
 
 def is_loopback(host: str) -> bool:
@@ -38,13 +38,13 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def public_url(value: str) -> str:
-    """In the form browsers give it: lower case, ASCII host, no port that goes without saying."""
+def normalize_url(value: str) -> str:
+    """Return a URL as browsers write it: lower case, ASCII host, no default port. Raises ValueError."""
     try:
         url = urlsplit(value)
         host = "[::1]" if url.hostname == "::1" else idna.encode(url.hostname or "", uts46=True).decode()
         port = "" if url.port in (None, DEFAULT_PORTS[url.scheme]) else f":{url.port}"
-    except (KeyError, ValueError):  # of idna, too
+    except (KeyError, ValueError):  # idna's errors are ValueErrors
         host = port = ""
     if not host or "@" in value or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", url.path):
         raise ValueError("give a whole URL, such as https://id.example.com")
@@ -55,76 +55,80 @@ def public_url(value: str) -> str:
     return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
 
 
-def client_url(value: str) -> str:
-    """https, http on this machine, or an app's own scheme (myapp://reset); a query is kept."""
+def normalize_client_url(value: str) -> str:
+    """Return a URL with https, with http on this machine, or with an app's own scheme. Keep its query."""
     if "#" in value or re.search(r"\s", value):
         raise ValueError("a URL without # and blanks")
     scheme = value.partition(":")[0].lower()
     if scheme in ("http", "https"):
         address, mark, query = value.partition("?")
-        return public_url(address) + mark + query
-    if scheme in NO_SCHEMES or not re.fullmatch(r"[a-z][a-z0-9+.-]*:/.+", value):
+        return normalize_url(address) + mark + query
+    if UNSAFE_SCHEMES.fullmatch(scheme) or not re.fullmatch(r"[a-z][a-z0-9+.-]*:/.+", value):
         raise ValueError("give a whole https URL, or one of your app's own scheme, such as myapp://reset")
     return value
 
 
-def origin(value: str) -> str:
-    url = public_url(value)
+def normalize_origin(value: str) -> str:
+    url = normalize_url(value)
     if url != origin_of(url):
         raise ValueError("an origin is scheme, host and port alone, such as https://app.example.com")
     return url
 
 
 def is_host(value: str) -> bool:
-    """True for an IPv6 address and for a name. Raises ValueError for one that DNS does not allow."""
-    return ":" in value or bool(idna.encode(value, uts46=True))
+    """True for a host name or an IPv4 address. Raises ValueError for a name that DNS does not allow."""
+    return bool(idna.encode(value, uts46=True))
 
 
 def is_sender(value: str) -> bool:
-    """True for one address, with a name or without. Raises ValueError for a domain that can not be one."""
+    """True for one address, with or without a display name. Raises ValueError for an impossible domain."""
     [(_, address)] = getaddresses([value])
     local, _, domain = address.rpartition("@")
     return bool(re.fullmatch(r"[!-?A-~]+", local) and is_host(domain))
 
 
-def database_uri(value: str) -> str:
-    """Return the URI with the driver that we ship, psycopg 3. Raises ValueError."""
+def normalize_database_uri(value: str) -> str:
+    """Return a database URI with psycopg 3 as the driver of PostgreSQL. Raises ValueError."""
     uri = re.sub("^postgres(ql)?:", "postgresql+psycopg:", value)
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):
         url = None
     if url is None or url.drivername not in DRIVERS or uri.count("@") > 1:
-        raise ValueError(f"give sqlite:///file.db or postgresql://user:password@host/name{ESCAPED}")
+        raise ValueError(f"give sqlite:///file.db or postgresql://user:password@host/name{AT_SIGN_HINT}")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise ValueError("give a file: each process would have a database of its own")
     return uri
 
 
 def is_storage(uri: str) -> bool:
-    """True if the library for rate limits takes the URI. It connects to nothing yet."""
-    with suppress(Exception):  # whatever the library thinks of it
-        is_known = uri == "memory://" or re.match(r"(redis|rediss|redis\+unix)://.", uri)
-        return bool(is_known and uri.count("@") <= 1 and limits.storage.storage_from_string(uri))
+    """True if the `limits` library accepts the URI. It does not connect yet."""
+    with suppress(Exception):  # the library raises errors of several kinds
+        is_supported = uri == "memory://" or re.match(r"(redis|rediss|redis\+unix)://.", uri)
+        return bool(is_supported and uri.count("@") <= 1 and limits.storage.storage_from_string(uri))
     return False
 
 
-PublicUrl = Annotated[str, AfterValidator(public_url), Field(json_schema_extra={"pattern": "^https?://"})]
-ClientUrl = Annotated[str, AfterValidator(client_url)]
-Origin = Annotated[str, AfterValidator(origin)]
+PublicUrl = Annotated[str, AfterValidator(normalize_url), Field(json_schema_extra={"pattern": "^https?://"})]
+ClientUrl = Annotated[str, AfterValidator(normalize_client_url)]
+Origin = Annotated[str, AfterValidator(normalize_origin)]
 DatabaseUri = Annotated[
-    str, AfterValidator(database_uri), Field(json_schema_extra={"pattern": "^(sqlite|postgres)"})
+    str, AfterValidator(normalize_database_uri), Field(json_schema_extra={"pattern": "^(sqlite|postgres)"})
 ]
-StorageUri = Annotated[str, must(f"give memory:// or redis://host:6379/0{ESCAPED}", is_storage)]
-HostOrNothing = Annotated[
-    str, must("give a host name, such as smtp.example.com", lambda value: not value or is_host(value))
+StorageUri = Annotated[str, must(f"give memory:// or redis://host:6379/0{AT_SIGN_HINT}", is_storage)]
+HostOrEmpty = Annotated[
+    str,
+    must(
+        "give a host name, such as smtp.example.com",
+        lambda value: not value or ":" in value or is_host(value),  # a colon stands in an IPv6 address
+    ),
 ]
-Sender = Annotated[Line, must(ADDRESS, is_sender)]
-SenderOrNothing = Annotated[str, must(ADDRESS, lambda value: not value or is_sender(value))]
+Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]
+SenderOrEmpty = Annotated[str, must(EXPECTED_ADDRESS, lambda value: not value or is_sender(value))]
 
 
 class ClientTable(BaseModel):
-    """One named front end in RECOVERY_CLIENTS."""
+    """A named front end in RECOVERY_CLIENTS."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

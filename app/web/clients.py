@@ -83,7 +83,7 @@ def what_to_know() -> dict[str, Any]:
 
 def _default_client(settings: Settings) -> ClientTable:
     """Return the client that Flask-Security's own settings describe, with absolute redirects."""
-    config = settings.handed_on
+    config = settings.library
     if config.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
         return BUILT_IN
     return ClientTable.model_construct(
@@ -95,7 +95,7 @@ def _default_client(settings: Settings) -> ClientTable:
 def _absolute(view: str, settings: Settings) -> str:
     """Set the host to SECURITY_REDIRECT_HOST, as Flask-Security does. Only a loopback host keeps http."""
     public, parts = urlsplit(settings.RECOVERY_PUBLIC_URL), urlsplit(view)
-    host = settings.handed_on.get("SECURITY_REDIRECT_HOST") or parts.netloc or public.netloc
+    host = settings.library.get("SECURITY_REDIRECT_HOST") or parts.netloc or public.netloc
     scheme = parts.scheme or public.scheme
     if scheme == "http" and not is_loopback(urlsplit(f"//{host}").hostname or ""):
         scheme = "https"

@@ -178,4 +178,4 @@ def keyed_hash(text: str, key: bytes | None = None) -> str:
 
 def keys() -> list[bytes]:
     """Return the keys of these hashes, the newest last."""
-    return current().keys("limits")[::-1]
+    return current().derive_keys("limits")[::-1]

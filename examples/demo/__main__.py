@@ -22,7 +22,7 @@ from flask_security.utils import hash_password
 
 from app.accounts.datastore import find_account
 from app.db.engine import db
-from app.settings import in_plain_words, load
+from app.settings import exit_on_settings_error, load
 from app.settings.sources import ROOT
 from app.web import logging as web_logging
 
@@ -125,7 +125,7 @@ def _secret_file(name: str) -> str:
 
 def _quiet_app() -> Flask:
     """Return the application of a command line, as manage.py has it."""
-    with in_plain_words(code=1):
+    with exit_on_settings_error(code=1):
         app = create_app(load(), checked=False)
     web_logging.only_warnings(app)
     return app
