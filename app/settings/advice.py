@@ -22,76 +22,75 @@ TLS_MODES = ("require", "verify-ca", "verify-full")
 
 @dataclass(frozen=True)
 class Server:
-    """The web processes, as far as a check can see them."""
+    """The web processes, as far as a check can see them. `open_secrets`: settings in world-readable files."""
 
     processes: int = 1
     threads: int = 1
     forwarded_allow_ips: str = ""
     debug: bool = False
-    open_secrets: tuple[
-        tuple[str, str], ...
-    ] = ()  # settings with the files that every user of the machine can read
+    open_secrets: tuple[tuple[str, str], ...] = ()
 
 
 def check_settings(settings: Settings) -> list[Finding]:
     """Return the findings that matter for every start."""
-    return [*_mail(settings), *_times(settings), *_sign_in(settings), *_other_machines(settings)]
+    link_life, sends_mail = settings.SECURITY_RESET_PASSWORD_WITHIN, settings.sends_mail
+    sender_domain = parseaddr(settings.MAIL_DEFAULT_SENDER)[1].rpartition("@")[2]
+    is_password_short = settings.SECURITY_PASSWORD_LENGTH_MIN < SOLE_FACTOR_LENGTH_MIN
+    needs_two_factors = settings.SECURITY_TWO_FACTOR and settings.SECURITY_TWO_FACTOR_REQUIRED
+    mails_codes = settings.SECURITY_TWO_FACTOR and "email" in settings.SECURITY_TWO_FACTOR_ENABLED_METHODS
+    has_usernames = "username" in settings.SECURITY_USER_IDENTITY_ATTRIBUTES
+    storage = urlsplit(settings.RATELIMIT_STORAGE_URI)
+    return _findings(
+        {
+            "no-mail": not sends_mail,
+            "nobody-to-ask": not sends_mail and not settings.RECOVERY_SUPPORT_CONTACT,
+            "sender-unreal": sends_mail and not settings.is_local and is_loopback(sender_domain),
+            "relay-in-clear": settings.sends_in_clear,
+            "link-life-short": link_life < GREYLISTING_DELAY,
+            "cooldown-outlasts-link": link_life <= settings.RECOVERY_MAIL_COOLDOWN,
+            "no-cooldown": not settings.RECOVERY_MAIL_COOLDOWN,
+            "alarm-too-late": link_life <= settings.RECOVERY_READY_MAIL_AGE,
+            "password-length": is_password_short and not needs_two_factors,
+            "second-factor-by-mail": mails_codes,
+            "usernames-look-alike": has_usernames and not settings.RECOVERY_USERNAME_ASCII,
+            "limits-off": not settings.RATELIMIT_ENABLED,
+            "old-keys": bool(settings.SECRET_KEY_FALLBACKS),
+            "database-in-clear": _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI),
+            "redis-in-clear": storage.scheme == "redis" and not is_loopback(storage.hostname or ""),
+            "client-on-another-site": len({*map(_site_of, _urls_of_clients(settings))}) > 1,
+        }
+    )
 
 
 def check_deployment(settings: Settings, server: Server) -> list[Finding]:
     """Return the findings that matter for a public deployment only."""
-    return [*_public_site(settings, server), *_server(settings, server)]
+    is_https, has_several = settings.RECOVERY_PUBLIC_URL.startswith("https:"), server.processes > 1
+    counts_in_memory = settings.RATELIMIT_STORAGE_URI == "memory://"
+    findings = _findings(
+        {
+            "url-on-this-machine": settings.is_local,
+            "inbox-on": settings.RECOVERY_INBOX,
+            "debug-on": server.debug or bool(settings.library.get("TESTING")),
+            "proxies-undeclared": is_https and not settings.RECOVERY_TRUSTED_PROXIES,
+            "limits-in-memory": counts_in_memory and (has_several or settings.RECOVERY_MACHINES > 1),
+            "hashes-undivided": has_several and not settings.RECOVERY_HASHES_AT_ONCE,
+            "threads-many": server.threads > THREADS_MAX,
+            "forwarded-from-anybody": server.forwarded_allow_ips == "*",
+            "no-operator": settings.sends_mail and not settings.RECOVERY_OPERATOR,
+            "no-support-contact": settings.sends_mail and not settings.RECOVERY_SUPPORT_CONTACT,
+            "no-security-txt": not settings.RECOVERY_SECURITY_TXT,
+        }
+    )
+    kind = KINDS["secrets-readable"]
+    return findings + [
+        kind.found(where=p, setting=name, name=name, path=p) for name, p in server.open_secrets
+    ]
 
 
-def _mail(settings: Settings) -> Iterator[Finding]:
-    if not settings.sends_mail:
-        yield KINDS["no-mail"].found()
-        if not settings.RECOVERY_SUPPORT_CONTACT:
-            yield KINDS["nobody-to-ask"].found()
-    else:
-        sender_domain = parseaddr(settings.MAIL_DEFAULT_SENDER)[1].rpartition("@")[2]
-        if not settings.is_local and is_loopback(sender_domain):
-            yield KINDS["sender-unreal"].found()
-        is_secure = settings.MAIL_USE_TLS or settings.MAIL_USE_SSL or is_loopback(settings.MAIL_SERVER)
-        if settings.RECOVERY_MAIL_IN_CLEAR and not is_secure:
-            yield KINDS["relay-in-clear"].found()
-
-
-def _times(settings: Settings) -> Iterator[Finding]:
-    link_life = settings.SECURITY_RESET_PASSWORD_WITHIN
-    if link_life < GREYLISTING_DELAY:
-        yield KINDS["link-life-short"].found()
-    if link_life <= settings.RECOVERY_MAIL_COOLDOWN:
-        yield KINDS["cooldown-outlasts-link"].found()
-    if not settings.RECOVERY_MAIL_COOLDOWN:
-        yield KINDS["no-cooldown"].found()
-    if link_life <= settings.RECOVERY_READY_MAIL_AGE:
-        yield KINDS["alarm-too-late"].found()
-
-
-def _sign_in(settings: Settings) -> Iterator[Finding]:
-    has_two_factors = settings.SECURITY_TWO_FACTOR and settings.SECURITY_TWO_FACTOR_REQUIRED
-    if settings.SECURITY_PASSWORD_LENGTH_MIN < SOLE_FACTOR_LENGTH_MIN and not has_two_factors:
-        yield KINDS["password-length"].found(least=SOLE_FACTOR_LENGTH_MIN)
-    if settings.SECURITY_TWO_FACTOR and "email" in settings.SECURITY_TWO_FACTOR_ENABLED_METHODS:
-        yield KINDS["second-factor-by-mail"].found()
-    if "username" in settings.SECURITY_USER_IDENTITY_ATTRIBUTES and not settings.RECOVERY_USERNAME_ASCII:
-        yield KINDS["usernames-look-alike"].found()
-    if not settings.RATELIMIT_ENABLED:
-        yield KINDS["limits-off"].found()
-    if settings.SECRET_KEY_FALLBACKS:
-        yield KINDS["old-keys"].found()
-
-
-def _other_machines(settings: Settings) -> Iterator[Finding]:
-    if _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI):
-        yield KINDS["database-in-clear"].found()
-    limits = urlsplit(settings.RATELIMIT_STORAGE_URI)
-    if limits.scheme == "redis" and not is_loopback(limits.hostname or ""):
-        yield KINDS["redis-in-clear"].found()
-    own_site = _site_of(settings.RECOVERY_PUBLIC_URL)
-    if any(_site_of(url) != own_site for url in _client_urls(settings)):
-        yield KINDS["client-on-another-site"].found()
+def _findings(conditions: dict[str, bool]) -> list[Finding]:
+    """Return a finding of each kind whose condition is met."""
+    kinds = [KINDS[id] for id, is_met in conditions.items() if is_met]
+    return [kind.found(least=SOLE_FACTOR_LENGTH_MIN, most=THREADS_MAX) for kind in kinds]
 
 
 def _is_database_in_clear(uri: str) -> bool:
@@ -103,49 +102,19 @@ def _is_database_in_clear(uri: str) -> bool:
     return url.get_backend_name() == "postgresql" and not is_local and not has_tls
 
 
-def _client_urls(settings: Settings) -> Iterator[str]:
-    """Yield URLs on the sites where browsers run single-page clients."""
+def _urls_of_clients(settings: Settings) -> Iterator[str]:
+    """Yield the public URL, and URLs on the sites where browsers run single-page clients."""
+    yield settings.RECOVERY_PUBLIC_URL
     for client in settings.RECOVERY_CLIENTS.values():
         yield from (url for url in (*client.origins, client.reset_view) if url and url.startswith("http"))
     if host := settings.library.get("SECURITY_REDIRECT_HOST"):
         yield f"{urlsplit(settings.RECOVERY_PUBLIC_URL).scheme}://{host}"
 
 
-def _site_of(url: str) -> tuple[str, list[str]]:
+def _site_of(url: str) -> tuple[str, str]:
     """Return the scheme and the last two labels of the domain, which approximate a browser's site.
 
     Browsers know public suffixes such as co.uk as well.
     """
     parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").split(".")[-2:]
-
-
-def _public_site(settings: Settings, server: Server) -> Iterator[Finding]:
-    if settings.is_local:
-        yield KINDS["url-on-this-machine"].found()
-    if settings.RECOVERY_PUBLIC_URL.startswith("https:") and not settings.RECOVERY_TRUSTED_PROXIES:
-        yield KINDS["proxies-undeclared"].found()
-    if settings.RECOVERY_INBOX:
-        yield KINDS["inbox-on"].found()
-    if server.debug or settings.library.get("TESTING"):
-        yield KINDS["debug-on"].found()
-    if settings.sends_mail and not settings.RECOVERY_OPERATOR:
-        yield KINDS["no-operator"].found()
-    if settings.sends_mail and not settings.RECOVERY_SUPPORT_CONTACT:
-        yield KINDS["no-support-contact"].found()
-    if not settings.RECOVERY_SECURITY_TXT:
-        yield KINDS["no-security-txt"].found()
-
-
-def _server(settings: Settings, server: Server) -> Iterator[Finding]:
-    is_in_memory = settings.RATELIMIT_STORAGE_URI == "memory://"
-    if is_in_memory and (server.processes > 1 or settings.RECOVERY_MACHINES > 1):
-        yield KINDS["limits-in-memory"].found()
-    if server.processes > 1 and not settings.RECOVERY_HASHES_AT_ONCE:
-        yield KINDS["hashes-undivided"].found()
-    if server.threads > THREADS_MAX:
-        yield KINDS["threads-many"].found(most=THREADS_MAX)
-    if server.forwarded_allow_ips == "*":
-        yield KINDS["forwarded-from-anybody"].found()
-    for name, path in server.open_secrets:
-        yield KINDS["secrets-readable"].found(where=path, setting=name, name=name, path=path)
+    return parts.scheme, ".".join((parts.hostname or "").split(".")[-2:])

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from .schema import Settings
 from .sources import TRANSLATIONS
-from .urls import is_loopback
 
 Violations = Iterator[tuple[str, str]]
 
@@ -75,13 +74,11 @@ def _mail(settings: Settings) -> Violations:
     # Ten steps: connect, greeting, EHLO, STARTTLS, EHLO, login, MAIL, RCPT, DATA and the mail itself.
     if settings.sending_time < 10 * settings.MAIL_TIMEOUT:
         yield "RECOVERY_MAIL_LEASE", "too short: at least 20 seconds and ten times MAIL_TIMEOUT"
-    is_remote = settings.MAIL_SERVER and not (settings.RECOVERY_INBOX or is_loopback(settings.MAIL_SERVER))
-    if is_remote and not (settings.MAIL_USE_TLS or settings.MAIL_USE_SSL):
+    if settings.sends_in_clear and settings.MAIL_USERNAME:
+        yield "MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"
+    elif settings.sends_in_clear and not settings.RECOVERY_MAIL_IN_CLEAR:
         needed = "needed, or MAIL_USE_SSL"
-        if settings.MAIL_USERNAME:
-            yield "MAIL_USE_TLS", f"{needed}: the password would travel in the clear"
-        elif not settings.RECOVERY_MAIL_IN_CLEAR:
-            yield "MAIL_USE_TLS", f"{needed}: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)"
+        yield "MAIL_USE_TLS", f"{needed}: links would travel in the clear (RECOVERY_MAIL_IN_CLEAR)"
 
 
 def _without_mail(settings: Settings) -> Violations:

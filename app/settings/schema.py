@@ -147,6 +147,12 @@ class Settings(BaseModel):
         return bool(self.MAIL_SERVER or self.RECOVERY_INBOX)
 
     @property
+    def sends_in_clear(self) -> bool:
+        """True if mail goes to another machine without TLS."""
+        is_remote = self.MAIL_SERVER and not (self.RECOVERY_INBOX or urls.is_loopback(self.MAIL_SERVER))
+        return bool(is_remote) and not (self.MAIL_USE_TLS or self.MAIL_USE_SSL)
+
+    @property
     def sending_time(self) -> timedelta:
         """The time after its claim in which a worker may send a message."""
         return self.RECOVERY_MAIL_LEASE - LEASE_MARGIN

@@ -172,7 +172,7 @@ def source_of(text: str) -> str | None:
 
 def keyed_hash(text: str, key: bytes | None = None) -> str:
     """Return a keyed hash, stored in place of an identity or a token."""
-    key = key or current().keys("limits")[0]
+    key = key or current().derive_keys("limits")[0]
     return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
