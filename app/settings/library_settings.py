@@ -88,6 +88,6 @@ def _type_of(name: str, default: Any) -> Any:
         path = types.must("must start with a slash", lambda value: not value or str(value).startswith("/"))
         return Annotated[type(default) if default else Any, path]
     if isinstance(default, (list, set, tuple)):
-        return types.Items
+        return types.AnyList
     kinds = {bool: bool, int: int, str: str, dict: types.Table, timedelta: types.Duration}
     return kinds.get(type(default), Any)

@@ -15,9 +15,7 @@ from . import secrets, types, urls
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
-Retention = Annotated[
-    types.Duration, *types.at_least("31 days", "so long people may say that it was not them")
-]
+Retention = Annotated[types.Duration, *types.at_least("31 days", "an owner can object for so long")]
 COLOR = "^#[0-9a-fA-F]{6}$"
 DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"
 LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
@@ -44,19 +42,14 @@ class Settings(BaseModel):
         list[types.IdentityKind], types.JsonText, Field(min_length=1), types.Unique
     ]
     SECURITY_PHONE_REGION_DEFAULT: Annotated[
-        str,
-        *types.expect(
-            "a country of ISO 3166 in capitals, such as US, GB or DE", SUPPORTED_REGIONS.__contains__
-        ),
+        str, *types.expect("a country of ISO 3166, such as US, GB or DE", SUPPORTED_REGIONS.__contains__)
     ]
-    SECURITY_USERNAME_ALLOWED_CHARS: Annotated[types.Words, Field(min_length=1)]
+    SECURITY_USERNAME_ALLOWED_CHARS: Annotated[types.TextList, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
     BABEL_DEFAULT_LOCALE: types.Language
     RECOVERY_LANGUAGES: Annotated[list[types.Language], types.JsonText, Field(min_length=1), types.Unique]
     RECOVERY_TRANSLATION_DIR: types.Directory
-    BABEL_DEFAULT_TIMEZONE: Annotated[
-        str, *types.expect("a time zone such as UTC or Europe/Berlin", get_timezone)
-    ]
+    BABEL_DEFAULT_TIMEZONE: Annotated[str, *types.expect("a time zone such as Europe/Berlin", get_timezone)]
     MAIL_SERVER: urls.HostOrEmpty
     MAIL_PORT: Annotated[int, Field(ge=1, le=65535), BeforeValidator(str)]  # str refuses true
     MAIL_USE_TLS: bool
@@ -93,22 +86,18 @@ class Settings(BaseModel):
     SECURITY_TRACKABLE: bool
     SECURITY_TWO_FACTOR: bool
     SECURITY_TWO_FACTOR_REQUIRED: bool
-    SECURITY_TWO_FACTOR_ENABLED_METHODS: types.Words
+    SECURITY_TWO_FACTOR_ENABLED_METHODS: types.TextList
     SECURITY_SMS_SERVICE: Annotated[
         str, Field(pattern="^$|^file$|:", description='nothing, "file", or "module:Class" (docs/features.md)')
     ]
     SECURITY_MULTI_FACTOR_RECOVERY_CODES: bool
     SECURITY_UNIFIED_SIGNIN: bool
-    SECURITY_US_ENABLED_METHODS: types.Words
+    SECURITY_US_ENABLED_METHODS: types.TextList
     SECURITY_WEBAUTHN: bool
     SECURITY_TOTP_SECRETS: secrets.NumberedSecrets
     SECURITY_TOTP_ISSUER: str
-    SECURITY_FRESHNESS: Annotated[
-        types.Duration, *types.at_most("24 hours", "or the password is asked for too late")
-    ]
-    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[
-        types.Duration, *types.at_most("1 hour", "or the password is asked for too late")
-    ]
+    SECURITY_FRESHNESS: Annotated[types.Duration, *types.at_most("24 hours", "it is to be short")]
+    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[types.Duration, *types.at_most("1 hour", "it is to be short")]
     REMEMBER_COOKIE_DURATION: Annotated[types.Duration, *types.at_most("30 days", "NIST SP 800-63B-4")]
     RATELIMIT_ENABLED: bool
     RATELIMIT_STORAGE_URI: urls.StorageUri
@@ -119,9 +108,7 @@ class Settings(BaseModel):
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: urls.DatabaseUri
     RECOVERY_MACHINES: Positive
-    RECOVERY_WORKER_POLL: Annotated[
-        types.Duration, *types.at_most("30 seconds", "or /readyz takes it for gone")
-    ]
+    RECOVERY_WORKER_POLL: Annotated[types.Duration, *types.at_most("30 seconds", "or /readyz misses it")]
     RECOVERY_READY_MAIL_AGE: types.PositiveDuration
     RECOVERY_KEEP_LINKS: Retention
     RECOVERY_KEEP_MAILS: Retention
@@ -131,7 +118,7 @@ class Settings(BaseModel):
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
     RECOVERY_OPERATOR: urls.SenderOrEmpty
     RECOVERY_SECURITY_TXT: types.File
-    RECOVERY_SILENCED: types.Words
+    RECOVERY_SILENCED: types.TextList
     RECOVERY_INBOX: bool
 
     origins: dict[str, str] = Field(default_factory=dict)  # the source of each value, by name

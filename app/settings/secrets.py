@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from passlib.hash import argon2
 from pydantic import AfterValidator, Field
 
-from .types import Items, JsonText, Table, must
+from .types import AnyList, JsonText, Table, must
 
 SECRET_LENGTH_MIN = 22  # random URL-safe characters that hold 128 bits (ASVS 11.5.1)
 HOW_TO_GENERATE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
@@ -61,5 +61,5 @@ NumberedSecrets = Annotated[
 ]
 Argon2Options = Annotated[Table, AfterValidator(check_argon2_options)]
 FernetKeys = Annotated[
-    Items, must("each must be a Fernet key (docs/features.md)", lambda keys: all(map(Fernet, keys)))
+    AnyList, must("each must be a Fernet key (docs/features.md)", lambda keys: all(map(Fernet, keys)))
 ]

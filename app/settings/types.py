@@ -76,8 +76,8 @@ def normalize_language(value: str) -> str:
 
 Line = Annotated[str, AfterValidator(check_one_line)]
 JsonText = BeforeValidator(parse_json_text)
-Words = Annotated[list[str], JsonText]
-Items = Annotated[list[Any], JsonText]
+TextList = Annotated[list[str], JsonText]
+AnyList = Annotated[list[Any], JsonText]
 Table = Annotated[dict[str, Any], JsonText]
 Unique = must("each at most once", lambda items: len(items) == len(set(items)))
 IdentityKind = Literal["email", "username", "us_phone_number"]
