@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
+from typing import NamedTuple
 
 import bleach
 import email_validator
@@ -34,6 +35,13 @@ _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 class IdentityError(ValueError):
     """A value that no account can have as its email address, username or phone number."""
+
+
+class IdentityKey(NamedTuple):
+    """An identity as it is stored and looked up."""
+
+    column: str
+    value: str
 
 
 def email(typed: str) -> str | None:
@@ -102,12 +110,12 @@ def canonical(column: str, typed: str) -> str | None:
     return MAPPERS[column](typed)
 
 
-def known_as(typed: str) -> tuple[str, str] | None:
+def known_as(typed: str) -> IdentityKey | None:
     """Return the column and the form in which `typed` is looked up. Asks no database."""
     for attribute in current_app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
         [(column, details)] = attribute.items()
         if form := details["mapper"](typed):
-            return column, form
+            return IdentityKey(column, form)
     return None
 
 

@@ -7,8 +7,6 @@ the count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from flask import session
 from flask_security import current_user
 from limits import parse_many
@@ -53,27 +51,23 @@ def may_try_code(number: int | None, typed: str) -> bool:
     return all(counts().hit(item, key, CODES) for item in parse_many(CODES_MAX))
 
 
-def forget(names: Iterable[str]) -> None:
-    """Clear the counts of an account's identities, given as identity keys."""
-    for name in names:
-        for key in {keyed_hash(name), _key_of(name)}:
-            for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
-                counts().clear(item, key, SIGNING_IN)
+def forget(marks: list[str]) -> None:
+    """Clear the counts of an account's identities, as marks_of() returns them."""
+    keys_here = [f"{mark} {browser}" for mark in marks for browser in known_here()[:1]]
+    for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
+        for key in (*marks, *keys_here):
+            counts().clear(item, key, SIGNING_IN)
 
 
 def by_identity() -> str | None:
     """Return the key of the posted identity, or of this browser's own count of it, if it signed in before."""
     try:
-        return _key_of(identity_key(posted_identity()))
+        identity = identity_key(posted_identity())
     except (InvalidRequest, BadRequest):  # the view refuses it; raised here, it would pass for lost storage
         return None
-
-
-def _key_of(name: str) -> str:
-    mark = keyed_hash(name)
-    browser, *accounts = known_here() or [None]
-    ours = {keyed_hash(name, key) for key in keys()} if accounts else set()
-    return f"{mark} {browser}" if any(ours & set(marks) for marks in accounts) else mark
+    browser, *marks = known_here() or [None]
+    is_known = any(keyed_hash(identity, key) in marks for key in keys()) if marks else False
+    return f"{keyed_hash(identity)} {browser}" if is_known else keyed_hash(identity)
 
 
 def by_account() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, cast
 
-from flask import Flask, Response, after_this_request, current_app, has_request_context, session
+from flask import Flask, current_app, session
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm, current_user
@@ -53,13 +53,7 @@ class OnceOnly(Totp):
         )
         if not cast(CursorResult[Any], db.session.execute(newer)).rowcount:
             raise UsedTokenError
-        if has_request_context():  # not every view of Flask-Security's commits
-            after_this_request(_commit)
-
-
-def _commit(response: Response) -> Response:
-    db.session.commit()
-    return response
+        db.session.commit()  # not every view of Flask-Security's does
 
 
 def is_code(typed: str) -> bool:

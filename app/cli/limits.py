@@ -12,7 +12,7 @@ from flask.cli import AppGroup
 from limits import RateLimitItem, parse_many
 
 from ..accounts.identities import identity_key
-from ..accounts.known_browsers import BROWSERS, names_of
+from ..accounts.known_browsers import BROWSERS, marks_of
 from ..accounts.limits import ACCOUNT, ASKING, CODES, CODES_MAX, SIGNING_IN, account_key
 from ..recovery.opened_links import BAD_LINKS
 from ..settings import current
@@ -70,8 +70,8 @@ def counts(who: str) -> list[Row]:
 def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     """Return scope, key and limit of every count that an identity or address can have."""
     settings, user = current(), admin.find(who)
-    names = [rate_limits.keyed_hash(name) for name in (names_of(user) if user else [identity_key(who)])]
-    keys = names + [f"{name} {browser}" for name in names for browser in range(BROWSERS)]
+    marks = marks_of(user) if user else [rate_limits.keyed_hash(identity_key(who))]
+    keys = marks + [f"{mark} {browser}" for mark in marks for browser in range(BROWSERS)]
     limits = [
         (scope, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys for scope in (ASKING, SIGNING_IN)
     ]

@@ -23,7 +23,7 @@ from wtforms import PasswordField, SubmitField
 
 from ..accounts import limits
 from ..accounts.identities import masked
-from ..accounts.known_browsers import names_of, remember_browser
+from ..accounts.known_browsers import marks_of, remember_browser
 from ..accounts.passwords import record_refused_password
 from ..db import audit
 from ..db.encryption import keyed_hash
@@ -115,11 +115,11 @@ def _write_password(link: ResetLink, user: User, password: str, token: str) -> s
     audit.record("redeemed", user_id=user.id, client=client)
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
     password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
-    names = names_of(user)  # read now, because nothing after the commit may need the database
+    marks = marks_of(user)  # read now, because nothing after the commit may need the database
     db.session.commit()
-    limits.forget(names)
+    limits.forget(marks)
     if opened_links.is_handle(token):
-        remember_browser(names)
+        remember_browser(marks)
     return client
 
 
