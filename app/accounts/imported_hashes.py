@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 import unicodedata
+from contextlib import suppress
 from typing import Any
 
 from flask_security.utils import get_hmac
@@ -24,30 +25,27 @@ MARK = "$foreign$"
 STOCK = "flask-security"  # the prefix of another Flask-Security's hash
 BCRYPT_BYTES_MAX = 72  # bcrypt reads no further
 SCRYPT_BYTES_MAX = 256 * 1024 * 1024  # of memory; a hash that needs more is refused
-_DJANGOS = ("argon2", "bcrypt", "bcrypt_sha256", "pbkdf2_sha1", "pbkdf2_sha256")
-_B64, _BCRYPT = "[A-Za-z0-9+/]+={0,2}", r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}"
-_ARGON2 = r"\$argon2(?:id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
-_PBKDF2 = r"\$pbkdf2-sha(?:256|512)\$\d+\$[./A-Za-z0-9]+\$[./A-Za-z0-9]+"
-_CRYPT = r"\$(?:5\$(?:rounds=\d+\$)?[^$]*\$[./A-Za-z0-9]{43}|6\$(?:rounds=\d+\$)?[^$]*\$[./A-Za-z0-9]{86})"
-# The hashes that can be verified, by the library that makes them.
-FORMATS = {
+_STOCK_SCHEMES = ("argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt")
+_DJANGO_SCHEMES = ("argon2", "bcrypt", "bcrypt_sha256", "pbkdf2_sha1", "pbkdf2_sha256")
+_LIBPASS = CryptContext([*_STOCK_SCHEMES, *(f"django_{name}" for name in _DJANGO_SCHEMES)])
+_OTHERS = {
     "werkzeug": re.compile(r"(?:scrypt:\d+:\d+:\d+|pbkdf2:sha(?:1|256|512):\d+)\$[^$]+\$[0-9a-f]+"),
-    "bcrypt": re.compile(_BCRYPT),  # Flask-Bcrypt, Devise without a pepper, Laravel
-    "argon2": re.compile(_ARGON2),  # argon2-cffi, Laravel
-    "django_pbkdf2": re.compile(rf"pbkdf2_sha(?:1|256)\$\d+\$[^$]+\${_B64}"),
-    "django_argon2": re.compile(rf"argon2{_ARGON2}"),
-    "django_bcrypt": re.compile(rf"bcrypt(?:_sha256)?\${_BCRYPT}"),
-    "django_scrypt": re.compile(rf"scrypt\$\d+\$[^$]+\$\d+\$\d+\${_B64}"),
-    STOCK: re.compile(rf"{STOCK}(?:{_BCRYPT}|{_ARGON2}|{_PBKDF2}|{_CRYPT})"),
+    "django_scrypt": re.compile(r"scrypt\$\d+\$[^$]+\$\d+\$\d+\$[A-Za-z0-9+/]+={0,2}"),
 }
-_BCRYPTS = re.compile(rf"(?:bcrypt\$)?{_BCRYPT}")  # bcrypt of the password itself, not of its digest
-_OF_STOCK = ("argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt")
-_LIBPASS = CryptContext([*_OF_STOCK, *(f"django_{name}" for name in _DJANGOS)])
+# Flask-Bcrypt, Devise without a pepper and Laravel make bcrypt; argon2-cffi and Laravel make argon2.
+FORMATS = ("bcrypt", "argon2", *(f"django_{name}" for name in _DJANGO_SCHEMES), *_OTHERS)
 
 
 def format_of(hashed: str) -> str | None:
-    """Return the library that made the hash, or None when it cannot be verified."""
-    return next((name for name, shape in FORMATS.items() if shape.fullmatch(hashed)), None)
+    """Return the format of a hash: one of FORMATS or STOCK, or None when it cannot be verified."""
+    name = next((name for name, shape in _OTHERS.items() if shape.fullmatch(hashed)), None)
+    bare = hashed.removeprefix(STOCK)
+    with suppress(ValueError):
+        _LIBPASS.needs_update(bare)  # reads all of it, and identify() its beginning
+        name = _LIBPASS.identify(bare)
+    if hashed.startswith(STOCK):
+        return STOCK if name in _STOCK_SCHEMES else None
+    return name if name in FORMATS else None
 
 
 def stored(hashed: str, *, is_stock: bool = False) -> str | None:
@@ -58,7 +56,7 @@ def stored(hashed: str, *, is_stock: bool = False) -> str | None:
 
 
 def source_of(kept: str) -> str | None:
-    """Return the library that made a stored hash, or None when the hash is ours."""
+    """Return the format of a stored hash, or None when the hash is ours."""
     return format_of(kept.removeprefix(MARK)) if kept.startswith(MARK) else None
 
 
@@ -76,7 +74,20 @@ class Foreign(MinimalHandler):  # type: ignore[misc]  # libpass has no types
     @classmethod
     def verify(cls, secret: str | bytes, hash: str | bytes, **_: Any) -> bool:  # as libpass's
         """Raises ValueError for a hash of no known format."""
-        return _verify(to_unicode(secret), to_unicode(hash).removeprefix(MARK))
+        password, hashed = to_unicode(secret), to_unicode(hash).removeprefix(MARK)
+        known = format_of(hashed)
+        if known is None:
+            raise ValueError("a hash of no known format")
+        if known == "werkzeug":
+            return check_password_hash(hashed, password)
+        if known == "django_scrypt":
+            return _verify_django_scrypt(password, hashed)
+        encoded = password.encode()
+        if known == STOCK:  # made with its SECURITY_PASSWORD_SALT, which ours must equal, of the NFKD form
+            encoded, hashed = get_hmac(unicodedata.normalize("NFKD", password)), hashed.removeprefix(STOCK)
+        if _LIBPASS.identify(hashed) in ("bcrypt", "django_bcrypt"):
+            encoded = encoded[:BCRYPT_BYTES_MAX]
+        return bool(_LIBPASS.verify(encoded, hashed))
 
     @classmethod
     def hash(cls, secret: str | bytes, **_: Any) -> str:
@@ -88,24 +99,6 @@ class Foreign(MinimalHandler):  # type: ignore[misc]  # libpass has no types
 def init() -> None:
     """Register the scheme, before Flask-Security asks libpass for it."""
     register_crypt_handler(Foreign)
-
-
-def _verify(password: str, hashed: str) -> bool:
-    known = format_of(hashed)
-    if known is None:
-        raise ValueError("a hash of no known format")
-    if known == "werkzeug":
-        return check_password_hash(hashed, password)
-    if known == "django_scrypt":
-        return _verify_django_scrypt(password, hashed)
-    secret = password.encode()
-    if (
-        known == STOCK
-    ):  # it normalizes to NFKD, and mixes in its SECURITY_PASSWORD_SALT, which ours must equal
-        secret, hashed = get_hmac(unicodedata.normalize("NFKD", password)), hashed.removeprefix(STOCK)
-    if _BCRYPTS.fullmatch(hashed):
-        secret = secret[:BCRYPT_BYTES_MAX]
-    return bool(_LIBPASS.verify(secret, hashed))
 
 
 def _verify_django_scrypt(password: str, hashed: str) -> bool:

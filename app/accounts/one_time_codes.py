@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, cast
+from typing import Any
 
 from flask import Flask, current_app, session
-from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm, current_user
 from flask_security.proxies import _security
 from flask_security.tf_plugin import tf_clean_session
 from passlib.exc import UsedTokenError
 from passlib.totp import TotpMatch
-from sqlalchemy import CursorResult, String
+from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 from wtforms import RadioField
 from wtforms.fields.choices import SelectChoice
 
 from ..db.encryption import keyed_hash
-from ..db.engine import Model, db, inserts
+from ..db.engine import Model, change, db, inserts
 from ..settings import current
 from ..settings.problems import Problem, SettingsError
 from ..settings.schema import Settings
 
 FILE = "file"
-CODE_LENGTH = 6  # RFC 6238, and what apps show
 SETTING = "SECURITY_SMS_SERVICE"
 
 
@@ -44,21 +43,17 @@ class OnceOnly(Totp):
 
     def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
         """Record the code. Raises UsedTokenError when it, or a later one, was used before."""
-        insert = inserts[db.engine.dialect.name](UsedCode)
-        insert = insert.values(secret=keyed_hash(tmatch.totp.hex_key), counter=tmatch.counter)
-        newer = insert.on_conflict_do_update(
-            index_elements=[UsedCode.secret],
-            set_={"counter": insert.excluded.counter},
-            where=UsedCode.counter < insert.excluded.counter,
-        )
-        if not cast(CursorResult[Any], db.session.execute(newer)).rowcount:
+        code = {"secret": keyed_hash(tmatch.totp.hex_key), "counter": tmatch.counter}
+        is_newer = UsedCode.counter < tmatch.counter
+        insert = inserts[db.engine.dialect.name](UsedCode).values(code)
+        if not change(insert.on_conflict_do_update(index_elements=["secret"], set_=code, where=is_newer)):
             raise UsedTokenError
         db.session.commit()  # not every view of Flask-Security's does
 
 
 def is_code(typed: str) -> bool:
-    """True if the text has the shape of a code, with or without separators."""
-    return len(re.sub(r"\D", "", typed)) == CODE_LENGTH and not re.search(r"[^\W\d]", typed)
+    """True if the text is six digits (RFC 6238, and what apps show), with or without separators."""
+    return re.fullmatch(r"\W*(\d\W*){6}", typed) is not None
 
 
 class RescueForm(TwoFactorRescueForm):
@@ -84,7 +79,7 @@ class FileSender(SmsSenderBaseClass):
 def init_app(app: Flask, settings: Settings) -> None:
     """Register our SMS sender, or the admin's ("module:Class"), with Flask-Security. Raises SettingsError."""
     SmsSenderFactory.senders[FILE] = FileSender
-    service = str(app.config.get(SETTING) or "")
+    service = settings.SECURITY_SMS_SERVICE
     if ":" not in service:
         return
     try:
@@ -97,15 +92,14 @@ def init_app(app: Flask, settings: Settings) -> None:
     SmsSenderFactory.senders[service] = sender
 
 
-def only_the_first_factor(view: Any) -> Any:
+def only_the_first_factor(view: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a view so that a half-finished sign-in sets up a second factor only if the account has none."""
 
-    def guarded(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         if not current_user.is_authenticated and session.get("tf_state") != "ready":
             user = _security.datastore.find_user(fs_uniquifier=session.get("tf_user_id", ""))
             if user is not None and user.tf_primary_method:
                 tf_clean_session()
-        answer: ResponseReturnValue = view(*args, **kwargs)
-        return answer
+        return view(*args, **kwargs)
 
     return guarded

@@ -120,7 +120,7 @@ def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
         return hashing.of_nobody()
     if is_stock:
         raise BadRow("password_hash: none of Flask-Security's, or cut off")
-    formats = ", ".join(name for name in imported_hashes.FORMATS if name != imported_hashes.STOCK)
+    formats = ", ".join(imported_hashes.FORMATS)
     raise BadRow(f"password_hash: of no known format ({formats}), or cut off")
 
 
