@@ -571,12 +571,12 @@ def test_people_read_it_in_lines(place: Place) -> None:
     place.write({"RECOVERY_MAIL_COOLDOWN": "2 hours", "MAIL_DEFAULT_SENDER": "me@localhost"})
     assert place.types("check").stdout.splitlines() == [
         f"error  sender-unreal  MAIL_DEFAULT_SENDER ({place.folder}/mine.toml)",
-        "    Mail is sent from an address that cannot receive mail.",
+        "    The sender's address cannot receive mail.",
         "    Relays refuse such mail, or treat it as spam.",
         "    → Set the address that your relay lets you send from.",
         "",
         f"warning  cooldown-outlasts-link  RECOVERY_MAIL_COOLDOWN ({place.folder}/mine.toml)",
-        "    A person whose link has expired may have to wait for another one.",
+        "    A user whose link has expired may have to wait for another.",
         "    An account gets one mail within the cool-down, and its link expires earlier.",
         "    → Set it shorter than SECURITY_RESET_PASSWORD_WITHIN.",
         "",

@@ -16,14 +16,7 @@ from .sources import TRANSLATIONS
 Violations = Iterator[tuple[str, str]]
 
 SHOWS_ERRORS = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
-NEED_MAIL = (
-    "MAIL_USERNAME",
-    "RECOVERY_OPERATOR",
-    "SECURITY_CHANGE_EMAIL",
-    "SECURITY_CONFIRMABLE",
-    "SECURITY_REGISTERABLE",
-    "SECURITY_USERNAME_RECOVERY",
-)
+FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_RECOVERY")
 
 
 def find_violations(settings: Settings) -> Violations:
@@ -84,7 +77,8 @@ def _mail(settings: Settings) -> Violations:
 def _without_mail(settings: Settings) -> Violations:
     if settings.sends_mail:
         return
-    for name in NEED_MAIL:
+    features = (f"SECURITY_{feature}" for feature in FEATURES_BY_MAIL)
+    for name in ("MAIL_USERNAME", "RECOVERY_OPERATOR", *features):
         if getattr(settings, name):
             yield name, "needs mail, and MAIL_SERVER is empty"
     codes = "codes by email need mail, and MAIL_SERVER is empty"
