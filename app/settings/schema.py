@@ -49,7 +49,9 @@ class Settings(BaseModel):
     BABEL_DEFAULT_LOCALE: types.Language
     RECOVERY_LANGUAGES: Annotated[list[types.Language], types.JsonText, Field(min_length=1), types.Unique]
     RECOVERY_TRANSLATION_DIR: types.Directory
-    BABEL_DEFAULT_TIMEZONE: Annotated[str, *types.expect("a time zone such as Europe/Berlin", get_timezone)]
+    BABEL_DEFAULT_TIMEZONE: Annotated[
+        str, *types.expect("a time zone such as UTC or Europe/Berlin", get_timezone)
+    ]
     MAIL_SERVER: urls.HostOrEmpty
     MAIL_PORT: Annotated[int, Field(ge=1, le=65535), BeforeValidator(str)]  # str refuses true
     MAIL_USE_TLS: bool
