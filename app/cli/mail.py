@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 from flask import current_app
-from flask.cli import ScriptInfo
+from flask.cli import AppGroup
 
 from .. import settings
 from ..accounts import identities
-from ..mail import composing, smtp_failures
+from ..mail import smtp_failures
 from ..mail.delivery import mailman
 from ..mail.errors import MailHeld, Undeliverable
 from ..pages import samples
@@ -28,9 +28,7 @@ DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
 language_option = click.option("--language", help="One of RECOVERY_LANGUAGES; the default when left out.")
 
 
-@click.group()
-def mail() -> None:
-    """How the mails look, and whether they go out."""
+mail = AppGroup("mail", help="How the mails look, and whether they go out.")
 
 
 @mail.command()
@@ -42,15 +40,13 @@ def mail() -> None:
     help="The page to write.",
 )
 @language_option
-@click.pass_obj
-def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
+def preview(output: Path, language: str | None) -> None:
     """Write one page with every mail: light and dark, HTML beside text, and what its templates may use.
 
     Works with templates that stop a start, too, and shows what is wrong with them.
     """
-    with script.load_app().app_context():
-        wrong = list(check_templates())
-        page = _gallery(wrong, _offered(language))
+    wrong = list(check_templates())
+    page = _gallery(wrong, _offered(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -65,41 +61,33 @@ def preview(script: ScriptInfo, output: Path, language: str | None) -> None:
 @click.argument("address")
 @click.option("--mail", "name", default="reset_instructions", show_default=True, help="Which one to send.")
 @language_option
-@click.pass_obj
-def send_test(script: ScriptInfo, address: str, name: str, language: str | None) -> None:
+def send_test(address: str, name: str, language: str | None) -> None:
     """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
-    app = script.load_app()
     with settings.exit_on_settings_error(code=1):
-        checks.refuse_errors(app, app.extensions["recovery_settings"])
-    with app.app_context(), samples.request_context():
-        if (recipient := identities.email(address)) is None:
-            raise click.ClickException(f"{address!r} is no mail address")
-        mails = {sample.name: sample for sample in samples.MAILS}
-        if name not in mails:
-            raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
-        spoken, started = _offered(language), time.monotonic()
-        try:
-            with i18n.speaking(spoken):
-                test = samples.compose(mails[name], recipient)
-            test.subject = f"[Test] {test.subject}"
-            _send(test)
-        except (MailHeld, Undeliverable) as error:
-            raise click.ClickException(str(error)) from None
-        except Exception as error:  # whatever the relay says to this one
-            raise click.ClickException(
-                smtp_failures.why_final(error) or smtp_failures.cause_of(error)
-            ) from None
+        checks.refuse_errors(current_app, current())
+    if (recipient := identities.email(address)) is None:
+        raise click.ClickException(f"{address!r} is no mail address")
+    mails = {sample.name: sample for sample in samples.MAILS}
+    if name not in mails:
+        raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
+    spoken, started = _offered(language), time.monotonic()
+    try:
+        with samples.request_context(), i18n.speaking(spoken):
+            test = samples.compose(mails[name], recipient)
+        test.subject = f"[Test] {test.subject}"
+        with closing(mailman.get_connection()) as relay:
+            relay.deadline = started + current().sending_time.total_seconds()
+            relay.send_messages([test])
+    except (MailHeld, Undeliverable) as error:
+        raise click.ClickException(str(error)) from None
+    except Exception as error:  # whatever the relay says to this one
+        reason = smtp_failures.why_final(error) or smtp_failures.cause_of(error)
+        raise click.ClickException(reason) from None
+    if current().RECOVERY_INBOX:
+        click.echo("It is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
+    else:
         took = f"{time.monotonic() - started:.1f} s"
-        if current().RECOVERY_INBOX:
-            click.echo("It is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
-        else:
-            click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
-
-
-def _send(test: composing.Mail) -> None:
-    with closing(mailman.get_connection()) as connection:
-        connection.deadline = time.monotonic() + current().sending_time.total_seconds()
-        connection.send_messages([test])
+        click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
 
 
 def _offered(language: str | None) -> str:
@@ -114,7 +102,9 @@ def _gallery(wrong: list[Finding], language: str) -> str:
     with samples.request_context(), i18n.speaking(language):
         shown = [_shown(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
-    return page.render(mails=shown, findings=[finding for finding in wrong if _is_about_mail(finding)])
+    # Without a file, a subject that is a setting.
+    findings = [finding for finding in wrong if not finding.where or samples.FOLDER in finding.where]
+    return page.render(mails=shown, findings=findings)
 
 
 def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
@@ -122,9 +112,7 @@ def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
         letter, problem = samples.compose(sample), None
     except Exception as error:  # a template can raise anything
         letter, problem = None, f"{type(error).__name__}: {error}"
-    return {
-        "name": sample.name,
-        "occasion": sample.occasion,
+    return vars(sample) | {
         "is_sent": samples.is_enabled(sample.name),
         "only_with": samples.feature_of(sample.name),
         "letter": letter,
@@ -139,7 +127,3 @@ def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
 def _as_seen(html: str, scheme: str) -> str:
     """As a mail program shows it that is light or dark, whatever the browser that shows the gallery is."""
     return DARK.sub("all" if scheme == "dark" else "not all", html)
-
-
-def _is_about_mail(finding: Finding) -> bool:
-    return not finding.where or samples.FOLDER in finding.where  # without a file: a subject that is a setting
