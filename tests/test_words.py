@@ -392,7 +392,7 @@ GOOD_PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
             "translation-unreadable",
             "cannot",
         ),
-        ('msgid "Sign inn"\nmsgstr "Anmelden"', "translation-unused", "No page or mail contains “Sign inn”"),
+        ('msgid "Sign inn"\nmsgstr "Anmelden"', "translation-unused", "No page or email contains “Sign inn”"),
     ],
 )
 def test_what_is_wrong_with_an_admins_words_is_found(
