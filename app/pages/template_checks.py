@@ -27,6 +27,7 @@ from ..web import templates
 from . import samples
 from .template_sources import Template, missing_fields, parse, parse_with_references
 
+NOT_RENDERED = ("template-broken", "template-variable")  # a mail with such a template is not rendered
 # Content that a mail program would load: images, backgrounds, style sheets.
 REMOTE_CONTENT = re.compile(
     r"""(?ix)
@@ -44,11 +45,11 @@ def check_templates() -> list[Finding]:
             subject = flask_security_mails.subject_of(mail.subject_setting)
             findings += _check_subject(subject, setting=mail.subject_setting)
     mails = {name: mail for mail in samples.MAILS for name in mail.templates.values()}
-    own = [*templates.replaced(current())]
-    for name in own:
+    names = [*templates.replaced(current())]
+    for name in names:
         findings += _run(_check_source(name, mails.get(name)), name, mails.get(name))
-    broken = {one.where for one in findings if one.id in ("template-broken", "template-variable")}
-    for mail in samples.MAILS if own else ():
+    broken = {finding.where for finding in findings if finding.id in NOT_RENDERED}
+    for mail in samples.MAILS if names else ():
         if samples.is_enabled(mail.name) and broken.isdisjoint(map(_path, mail.templates.values())):
             findings += _run(_check_mail(mail), mail.templates[samples.TEXT], mail)
     return list(dict.fromkeys(findings))  # several mails may include one broken file
