@@ -715,7 +715,7 @@ def test_what_goes_wrong_in_a_deployment_is_told(place: Place, statement: str, e
     place.write({})
     assert place.types("db", "upgrade").exit_code == 0
     with create_app(settings.load({"RECOVERY_CONFIG": str(place.folder / "mine.toml")})).app_context():
-        heartbeat.Presence().renew()
+        heartbeat.Heartbeat().beat()
         outbox.enqueue("reset_instructions", identity="alice", client="browser")
         db.session.commit()
         assert {"worker-not-seen", "mail-held", "mail-late", "migrations-missing"}.isdisjoint(
@@ -847,7 +847,7 @@ def test_dns_that_keeps_silent_costs_seconds_and_is_told(
 @pytest.mark.parametrize(
     ("broken", "setting", "words"),
     [
-        ({"MAIL_PORT": 1}, "MAIL_SERVER", "can not be reached"),
+        ({"MAIL_PORT": 1}, "MAIL_SERVER", "cannot be reached"),
         ({"MAIL_USE_TLS": True}, "MAIL_USE_TLS", "STARTTLS"),
         ({"MAIL_DEFAULT_SENDER": "refused@example.com"}, "MAIL_DEFAULT_SENDER", "refuses this sender"),
     ],

@@ -16,7 +16,7 @@ from app.cli.database_checks import KIND_OF_PROBLEM
 from app.cli.outbox import group
 from app.db.engine import db
 from app.mail import heartbeat, outbox
-from app.mail.heartbeat import WorkerSign
+from app.mail.heartbeat import WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 from app.pages import health
 
@@ -28,7 +28,7 @@ def site(make_site: Any) -> Site:
     """A worker was seen lately."""
     built: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes", RECOVERY_MAIL_ATTEMPTS=1)
     with built.app.app_context():
-        heartbeat.Presence().renew()
+        heartbeat.Heartbeat().beat()
     return built
 
 
@@ -82,12 +82,14 @@ def test_a_mail_that_the_relay_refuses_for_now(make_site: Any) -> None:
 def test_what_stops_all_mail_is_said_first(site: Site) -> None:
     site.ask()
     site.change(
-        WorkerSign, WorkerSign.name != "", trouble="MAIL_PASSWORD: the relay refuses this login (535)"
+        WorkerHeartbeat,
+        WorkerHeartbeat.name != "",
+        trouble="MAIL_PASSWORD: the relay refuses this login (535)",
     )
     first, *_, last = why(site).splitlines()
     assert first == "All mail is held: MAIL_PASSWORD: the relay refuses this login (535)."
     assert "  held " in last
-    site.change(WorkerSign, WorkerSign.name != "", trouble=None, seen_at=LONG_AGO)
+    site.change(WorkerHeartbeat, WorkerHeartbeat.name != "", trouble=None, seen_at=LONG_AGO)
     assert why(site).startswith("No worker was seen in the last minute")
 
 

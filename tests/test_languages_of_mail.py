@@ -222,7 +222,7 @@ def test_a_preview_is_in_any_language(speaks: Callable[..., Site], tmp_path: Pat
     ],
 )
 def test_text_is_wrapped_at_blanks(text: str, wrapped: str) -> None:
-    assert composing.wrapped(text) == wrapped
+    assert composing.wrap(text) == wrapped
 
 
 @pytest.fixture

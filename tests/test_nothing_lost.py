@@ -29,7 +29,7 @@ from app.cli.outbox import group as outbox_command
 from app.db.engine import db
 from app.mail import delivery, heartbeat, outbox, worker
 from app.mail.errors import MailHeld
-from app.mail.heartbeat import WorkerSign
+from app.mail.heartbeat import WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 from app.recovery import instructions
 from app.settings import schema
@@ -42,7 +42,7 @@ HOUR = timedelta(hours=1)
 
 def shift(site: Site, by: timedelta) -> None:
     """What the rows look like when the database's clock is set back by this (forward, if negative)."""
-    for model, columns in ((OutboxMessage, ("created_at", "due_at")), (WorkerSign, ("seen_at",))):
+    for model, columns in ((OutboxMessage, ("created_at", "due_at")), (WorkerHeartbeat, ("seen_at",))):
         with site.app.app_context():
             for row in db.session.query(model):
                 for column in columns:
@@ -297,14 +297,14 @@ def test_after_a_clock_was_set_back_retry_makes_mails_due(site: Site) -> None:
 def test_a_clock_that_is_set_back_raises_nobody_from_the_dead(site: Site) -> None:
     """A worker's sign from the future proves nothing, and the next worker sweeps it out."""
     with site.app.app_context():
-        heartbeat.Presence().renew()
+        heartbeat.Heartbeat().beat()
     shift(site, by=HOUR)
     assert "no_worker" in site.visitor().open("/readyz").json["problems"]
     with site.app.app_context():
-        other = heartbeat.Presence()
+        other = heartbeat.Heartbeat()
         other.name = "another:1"
-        other.renew()
-        assert db.session.scalars(db.select(WorkerSign.name)).all() == ["another:1"]
+        other.beat()
+        assert db.session.scalars(db.select(WorkerHeartbeat.name)).all() == ["another:1"]
 
 
 # --- Machines -----------------------------------------------------------------------------------
@@ -372,15 +372,15 @@ def test_a_relay_that_hangs_up_between_two_mails_costs_no_attempt(
 @pytest.mark.requirement("R2")
 def test_readyz_does_not_tell_whose_mail_is_refused_for_now(site: Site) -> None:
     with site.app.app_context():
-        heartbeat.Presence().renew()
+        heartbeat.Heartbeat().beat()
     site.mailbox.refuse["RCPT"] = "452 mailbox full"
     site.ask("alice")
     site.ask("nobody")
     site.work()
     shift(site, by=-timedelta(minutes=20))
     with site.app.app_context():
-        other = heartbeat.Presence()
-        other.renew()
+        other = heartbeat.Heartbeat()
+        other.beat()
     assert site.visitor().open("/readyz").json["problems"] == []
 
 
@@ -525,10 +525,10 @@ def test_a_process_that_froze_with_the_oldest_mail_does_not_stop_the_others(site
 def test_as_soon_as_mail_flows_again_it_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the last of a long backlog is out."""
     heard = []
-    monkeypatch.setattr(worker, "work_on", lambda *_: heard.append(heartbeat.workers()))
+    monkeypatch.setattr(worker, "work_on", lambda *_: heard.append(heartbeat.worker_troubles()))
     site.ask("alice")
     with site.app.app_context():
-        presence = heartbeat.Presence()
-        presence.says("the relay is away")
-        worker.work_until_done(presence=presence)
+        beating = heartbeat.Heartbeat()
+        beating.report("the relay is away")
+        worker.work_until_done(heartbeat=beating)
     assert heard == [[None]]

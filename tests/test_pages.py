@@ -13,7 +13,7 @@ from sqlalchemy import text
 from app.accounts.models import User
 from app.db.engine import db
 from app.mail import heartbeat
-from app.mail.heartbeat import WorkerSign
+from app.mail.heartbeat import WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 from app.web.logging import redact
 from examples.demo import inbox
@@ -68,20 +68,20 @@ def test_readyz_says_what_does_not_work(make_site: Any, monkeypatch: pytest.Monk
     assert seen() == report(False, True, "no_worker")
     with site.app.app_context():
         for _ in range(2):
-            heartbeat.Presence().renew()
+            heartbeat.Heartbeat().beat()
     assert seen(Host="10.0.0.7:8000") == report(True, True)
     site.ask()
     site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=datetime(2020, 1, 1))
     assert seen() == report(True, False, "mail_late")
     site.work()
     assert seen() == report(True, True)
-    site.change(WorkerSign, WorkerSign.name != "", trouble="MAIL_PASSWORD: wrong")
+    site.change(WorkerHeartbeat, WorkerHeartbeat.name != "", trouble="MAIL_PASSWORD: wrong")
     assert seen() == report(True, False, "mail_held")
-    site.change(WorkerSign, WorkerSign.name != "", trouble=None)
+    site.change(WorkerHeartbeat, WorkerHeartbeat.name != "", trouble=None)
     site.ask("alice")
     site.ask("bob")
     assert seen() == report(True, False, "outbox_full")
-    site.change(WorkerSign, WorkerSign.name != "", seen_at=datetime(2020, 1, 1))
+    site.change(WorkerHeartbeat, WorkerHeartbeat.name != "", seen_at=datetime(2020, 1, 1))
     assert seen()[1]["worker"] is False
     with site.app.app_context():
         db.session.execute(text("DROP TABLE worker_sign"))

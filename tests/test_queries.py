@@ -154,8 +154,8 @@ def test_no_statement_of_what_looks_on_scans_a_table(make_site: Any) -> None:
     site = make_site(RECOVERY_METRICS_TOKEN=METRICS_TOKEN)
     site.ask()
     with watched(site) as seen, site.app.app_context():
-        with closing(heartbeat.Presence()) as presence:
-            presence.renew()
+        with closing(heartbeat.Heartbeat()) as beating:
+            beating.beat()
             assert health.check().worker
         assert site.visitor().open("/readyz").status_code == 503  # the worker is gone
         numbers = site.visitor().open("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})

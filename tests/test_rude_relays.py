@@ -96,8 +96,8 @@ def dripping(at: bytes) -> Iterator[int]:
 def test_a_worker_busy_with_one_mail_is_still_seen(
     make_site: Any, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "SIGN_LOST_SECONDS", 1)
-    monkeypatch.setattr(heartbeat, "SIGN_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_SECONDS", 1)
+    monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 0.3)
     site: Site = make_site()
     mailbox.delay["DATA"] = 2.5
     with at_work(site):

@@ -29,7 +29,7 @@ def site(make_site: Any) -> Site:
 
 def with_a_worker(site: Site) -> Site:
     with site.app.app_context():
-        heartbeat.Presence().renew()
+        heartbeat.Heartbeat().beat()
     return site
 
 
@@ -129,7 +129,7 @@ def test_all_mail_is_held(site: Site) -> None:
     site.ask()
     with site.app.app_context():
         db.session.execute(
-            update(heartbeat.WorkerSign).values(trouble="MAIL_USERNAME: the relay refuses this login")
+            update(heartbeat.WorkerHeartbeat).values(trouble="MAIL_USERNAME: the relay refuses this login")
         )
         db.session.commit()
     said = told(site)

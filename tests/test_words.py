@@ -538,7 +538,7 @@ def test_what_a_setting_holds_is_no_html_in_a_refusal(make_site: Any) -> None:
 def test_a_worker_of_the_version_before_sends_what_is_written(site: Site) -> None:
     """It knows of no language: a mail that Flask-Security has written rests as it always did."""
     with site.app.app_context():
-        outbox.enqueue(outbox.WRITTEN, recipient="alice@example.com", subject="A", text="B", html="")
+        outbox.enqueue(outbox.RENDERED, recipient="alice@example.com", subject="A", text="B", html="")
         db.session.commit()
         message = db.session.scalars(select(OutboxMessage)).one()
         assert message.content.keys() == {"recipient", "subject", "text", "html"}

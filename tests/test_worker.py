@@ -12,7 +12,7 @@ from flask.testing import FlaskCliRunner
 from app.cli.worker import worker as command
 from app.db.engine import db
 from app.mail import heartbeat, outbox
-from app.mail.heartbeat import WorkerSign
+from app.mail.heartbeat import WorkerHeartbeat
 
 
 @BOTH
@@ -27,7 +27,7 @@ def test_two_threads_deliver_each_mail_once(site: Site, mailbox: Mailbox) -> Non
         mailbox.wait_for(20)
         wait_for(lambda: {row["state"] for row in site.messages()} == {"sent"})
         with site.app.app_context():
-            assert heartbeat.workers() == [None]  # one heartbeat for both
+            assert heartbeat.worker_troubles() == [None]  # one heartbeat for both
     assert len(mailbox.mails) == len({recipient for [recipient] in mailbox.envelopes}) == 20
     assert {row["attempts"] for row in site.messages()} == {1}
     assert mailbox.connections >= 2
@@ -77,7 +77,7 @@ def test_trouble_that_two_threads_find_is_told_once(
 
 def trouble(site: Site) -> str | None:
     with site.app.app_context():
-        return db.session.scalar(db.select(WorkerSign.trouble))
+        return db.session.scalar(db.select(WorkerHeartbeat.trouble))
 
 
 def test_a_worker_does_not_turn_in_circles_over_a_message_it_cannot_have(

@@ -56,7 +56,7 @@ def _of_tables() -> Iterator[Finding]:
 
 
 def _of_content() -> Iterator[Finding]:
-    troubles = {trouble for trouble in heartbeat.workers() if trouble}
+    troubles = {trouble for trouble in heartbeat.worker_troubles() if trouble}
     for problem in health.check().problems:
         for trouble in sorted(troubles) if problem == health.MAIL_HELD else [""]:
             yield KIND_OF_PROBLEM[problem].found(why=trouble)

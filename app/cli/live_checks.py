@@ -12,7 +12,7 @@ from typing import Any
 from doctor import dns_records
 
 from ..accounts import breaches
-from ..mail.composing import in_ascii
+from ..mail.composing import with_ascii_domain
 from ..mail.delivery import mailman
 from ..mail.errors import MailHeld
 from ..settings import current
@@ -49,7 +49,7 @@ def _at_fault(said: str) -> str:
 
 
 def _of_dns(settings: Settings) -> list[Finding]:
-    domain = in_ascii(parseaddr(settings.MAIL_DEFAULT_SENDER)[1]).rpartition("@")[2]
+    domain = with_ascii_domain(parseaddr(settings.MAIL_DEFAULT_SENDER)[1]).rpartition("@")[2]
     if settings.RECOVERY_INBOX or not settings.MAIL_SERVER or "." not in domain:
         return []
     findings = dns_records.check_domain(domain, settings.RECOVERY_DKIM_SELECTOR)

@@ -81,7 +81,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
     except (MailHeld, Undeliverable) as error:
         raise click.ClickException(str(error)) from None
     except Exception as error:  # whatever the relay says to this one
-        reason = smtp_failures.why_final(error) or smtp_failures.cause_of(error)
+        reason = smtp_failures.permanent_refusal(error) or smtp_failures.describe(error)
         raise click.ClickException(reason) from None
     if current().RECOVERY_INBOX:
         click.echo("It is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")

@@ -54,7 +54,7 @@ def in_hand() -> ColumnElement[bool]:
 
 def held() -> str | None:
     """Return why no mail can go out, if all running workers say so."""
-    troubles = heartbeat.workers()
+    troubles = heartbeat.worker_troubles()
     return troubles[0] if troubles and all(troubles) else None
 
 

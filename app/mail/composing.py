@@ -1,4 +1,4 @@
-"""Composes a mail: three templates, in the language of the reader, become one message of Flask-Mailman's.
+"""Mail composition: three templates, in the reader's language, become a message of Flask-Mailman.
 
 A new mail is three templates (.subject.txt, .txt, .html) and one function with `@composer("kind")`.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 COLUMNS_MAX = 72
 ENCODED_WORD_MAX = 75  # RFC 2047 §2
-# RFC 6532, for an address that needs it. The other headers are encoded already; refolding splits words.
+# RFC 6532, for an internationalized address. Other headers are encoded already, and refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
 Compose = Callable[["OutboxMessage"], "Mail"]
 OnSettled = Callable[["OutboxMessage", str], None]
@@ -41,9 +41,9 @@ ON_SETTLED: dict[str, OnSettled] = {}
 
 
 def composer(kind: str, on_settled: OnSettled | None = None) -> Callable[[Compose], Compose]:
-    """Register the composer of a kind of message. It raises Undeliverable for one that must not be sent.
+    """Register the composer of a kind of message, which may raise Undeliverable.
 
-    `on_settled` is called with the final state, in the transaction that writes it.
+    `on_settled` is called with the final outcome, in the transaction that writes it.
     """
 
     def register(compose: Compose) -> Compose:
@@ -63,7 +63,7 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
 
     def __init__(self, recipient: str, html: str, **parts: Any) -> None:
         self.recipient, self.html = recipient, html
-        # Flask-Mailman would write an encoded word into an address, which RFC 2047 §5 forbids.
+        # Flask-Mailman would put an encoded word into the address, which RFC 2047 §5 forbids.
         header = recipient.encode("ascii", "replace").decode()
         super().__init__(to=[header], alternatives=[(html, "text/html")] if html else [], **parts)
 
@@ -80,7 +80,7 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
 
 
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
-    """Render the three templates of a mail in the language of its reader, and compose it."""
+    """Render the three templates of a mail in its reader's language, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
     with i18n.speaking(language_of(user, message.content.get("language"))):
         subject, text, html = (
@@ -91,55 +91,55 @@ def write(message: OutboxMessage, template: str, recipient: str, **context: Any)
 
 
 def language_of(user: User | None, requested: str | None) -> str | None:
-    """Return the account's language if it is offered, or else that of the request."""
+    """Return the account's language if it is offered, otherwise that of the request."""
     own = user.language if user else None
     return own if own in current().RECOVERY_LANGUAGES else requested
 
 
 def compose(recipient: str, subject: str, text: str, html: str, message_id: str) -> Mail:
-    """Compose a mail from our sender, marked as automatic. Raises Undeliverable for an invalid address."""
-    if "=?" in recipient:  # mail programs decode such a word, and show another address
+    """Compose a mail from MAIL_DEFAULT_SENDER. Raises Undeliverable for a deceptive address."""
+    if "=?" in recipient:  # mail programs decode it, and show another address
         raise Undeliverable("its address holds an encoded word (RFC 2047)")
-    recipient = in_ascii(recipient)
+    recipient = with_ascii_domain(recipient)
     if not recipient.isprintable():
-        raise Undeliverable("its address holds what moves a cursor")
+        raise Undeliverable("its address holds unprintable characters")
     name, address = parseaddr(current().MAIL_DEFAULT_SENDER)
     encoded_name = Header(name, maxlinelen=ENCODED_WORD_MAX, header_name="From").encode(linesep="")
     return Mail(
         recipient,
         _inliner().inline(html) if html.strip() else "",
         subject=subject.strip(),
-        body=wrapped(text),
-        from_email=formataddr((encoded_name, in_ascii(address))),
-        # RFC 3834 §5: no out-of-office reply comes back.
+        body=wrap(text),
+        from_email=formataddr((encoded_name, with_ascii_domain(address))),
+        # RFC 3834 §5: prevents out-of-office replies.
         headers={"Message-ID": message_id, "Auto-Submitted": "auto-generated"},
     )
 
 
 @cache
 def _inliner() -> CSSInliner:
-    """Inlines CSS, because many mail programs ignore style sheets. Media queries stay in the head.
+    """Return the tool that inlines CSS, because many mail programs ignore style sheets.
 
-    A style sheet from elsewhere is left alone: `check` finds it.
+    Media queries stay in the head. Remote style sheets stay linked, and `check` reports them.
     """
     from css_inline import CSSInliner  # 6 MB that a web process does not need
 
     return CSSInliner(keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False)
 
 
-def wrapped(text: str) -> str:
-    """Wrap text at blanks to 72 columns, because some mail programs do not wrap. List items hang."""
+def wrap(text: str) -> str:
+    """Wrap text to 72 columns, because some mail programs do not. List items get a hanging indent."""
     wrapper = TextWrapper(COLUMNS_MAX, break_long_words=False, break_on_hyphens=False)
     lines = []
     for line in re.sub(r"\n(\s*\n)+", "\n\n", text.strip()).split("\n"):
-        indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # it always matches
+        indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # always matches
         wrapper.subsequent_indent = " " * len(indent)
         lines.append(wrapper.fill(line))
     return "\n".join(lines) + "\n" if text.strip() else ""
 
 
-def in_ascii(address: str) -> str:
-    """Return an address with its domain in ASCII, which every relay takes."""
+def with_ascii_domain(address: str) -> str:
+    """Return an address with its domain in ASCII, which every relay accepts."""
     local, _, domain = address.rpartition("@")
     if domain.isascii():
         return address

@@ -1,4 +1,4 @@
-"""Mail backends of Flask-Mailman's: the relay, or a folder on this machine (RECOVERY_INBOX)."""
+"""Flask-Mailman and its backend: the relay, or a folder on this machine (RECOVERY_INBOX)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ mailman = Mail()
 
 
 class Inbox(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no types
-    """Keeps each mail as a file. Flask-Mailman's own file backend appends all mails to one log."""
+    """A backend that writes each mail to a file of its own, unlike Flask-Mailman's file backend."""
 
     connection = None
 
     def send_messages(self, email_messages: list[EmailMessage]) -> int:
-        """Return the number of mails written. A file is never seen half written."""
+        """Write the mails, and return their number. A file appears when it is complete."""
         folder = inbox_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for message in email_messages:
@@ -31,7 +31,7 @@ class Inbox(BaseEmailBackend):  # type: ignore[misc]  # Flask-Mailman has no typ
 
 
 def inbox_folder() -> Path:
-    """Return the folder of the kept mails."""
+    """Return the folder of the mails."""
     return Path(current_app.instance_path) / "inbox"
 
 

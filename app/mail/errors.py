@@ -1,10 +1,10 @@
-"""Reasons why a message is not delivered."""
+"""Exceptions that stop the delivery of a message."""
 
 from __future__ import annotations
 
 
 class Undeliverable(Exception):
-    """A message that must not be sent. The admin reads `reason`; the person who asked never does."""
+    """Raised for a message that must not be sent. Only an admin reads the reason, never the requester."""
 
     def __init__(self, reason: str, user_id: int | None = None) -> None:
         self.reason, self.user_id = reason, user_id
@@ -12,18 +12,18 @@ class Undeliverable(Exception):
 
 
 class MailHeld(Exception):
-    """No mail can go out now. No attempt counts, because it is no message's fault."""
+    """Raised while no mail can go out. The attempt does not count, because no message is at fault."""
 
-    pause: float  # seconds until a worker looks again
+    pause: float  # seconds until the worker connects again
 
 
 class RelayAway(MailHeld):
-    """The relay cannot be reached: it is down, busy, or hangs up before it has heard of a mail."""
+    """Raised if the relay is down, busy, or closes the connection before the first mail."""
 
     pause = 5
 
 
 class RelayMisconfigured(MailHeld):
-    """No mail can be sent before a setting is corrected. The text starts with the setting's name."""
+    """Raised if a setting must be corrected first. The text starts with the setting's name."""
 
     pause = 30

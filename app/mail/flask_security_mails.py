@@ -1,6 +1,6 @@
-"""The mails that Flask-Security writes in a request: a change of address or password, codes.
+"""Flask-Security's mails: changes of address or password, and codes.
 
-Like all mail they rest encrypted in the outbox. Each is in the language of its reader, not of the page.
+They are rendered in a request, in the language of the reader and not of the page, and queued in the outbox.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..web import i18n
 from ..web.i18n import N_
 from . import composing, outbox
 
-# Unless the admin sets others. In any, %(site)s stands for RECOVERY_SITE_NAME.
+# The default subjects. In any subject, %(site)s stands for RECOVERY_SITE_NAME.
 SUBJECTS = {
     "SECURITY_CHANGE_EMAIL_SUBJECT": N_("Confirm your new address for %(site)s"),
     "SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE": N_("Your %(site)s password was changed"),
@@ -31,7 +31,7 @@ SUBJECTS = {
     "SECURITY_EMAIL_SUBJECT_TWO_FACTOR_RESCUE": N_("Somebody has lost a second factor at %(site)s"),
     "SECURITY_US_EMAIL_SUBJECT": N_("Your code for %(site)s"),
 }
-# By template: the setting of its subject, and that of how long its code or link works.
+# By template: the setting of its subject, and the setting of the validity of its code or link.
 MAILS = {
     "change_email_instructions": ("SECURITY_CHANGE_EMAIL_SUBJECT", "SECURITY_CHANGE_EMAIL_WITHIN"),
     "change_notice": ("SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE", ""),
@@ -42,21 +42,21 @@ MAILS = {
 
 
 def subjects(settings: Settings) -> dict[str, str]:
-    """Return the subjects that the admin has not set."""
+    """Return the default subjects of those that the admin has not set."""
     return {name: text for name, text in SUBJECTS.items() if name not in settings.library}
 
 
 def subject_of(setting: str) -> str:
-    """Return the subject that a setting holds, in the language that is spoken."""
+    """Return the subject in a setting, in the current language."""
     text = localize_callback(current_app.config[setting])
     return str(text).replace("%(site)s", current().RECOVERY_SITE_NAME)
 
 
 class QueuedMailUtil(MailUtil):
-    """Flask-Security's seam for mail: queues in the outbox."""
+    """Flask-Security's seam for mail: queues it in the outbox."""
 
     def normalize(self, email: str) -> str:
-        """Return the one normal form of an address. Raises EmailValidateException."""
+        """Return an address in normal form. Raises EmailValidateException."""
         if (normal := identities.email(email)) is None:
             raise EmailValidateException(get_message("INVALID_EMAIL_ADDRESS")[0])
         return normal
@@ -71,7 +71,7 @@ class QueuedMailUtil(MailUtil):
         if name in MAILS:
             subject_setting, validity_setting = MAILS[name]
             language = composing.language_of(user, str(get_locale()))
-            # Flask-Security has rendered it in the language of the page.
+            # Rendered again, because Flask-Security has used the language of the page.
             with i18n.speaking(None if name == "two_factor_rescue" else language):
                 if validity := current_app.config.get(validity_setting):
                     span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)
@@ -80,7 +80,7 @@ class QueuedMailUtil(MailUtil):
                 body = body and render_template(f"{template}.txt", **context)
                 html = html and render_template(f"{template}.html", **context)
         parts = {"subject": str(subject), "text": body or "", "html": html or ""}
-        outbox.enqueue(outbox.WRITTEN, user_id=user.id if user else None, recipient=recipient, **parts)
+        outbox.enqueue(outbox.RENDERED, user_id=user.id if user else None, recipient=recipient, **parts)
         if has_request_context():
             after_this_request(_commit)
 
@@ -90,6 +90,6 @@ def _commit(response: Response) -> Response:
     return response
 
 
-@composing.composer(outbox.WRITTEN)
+@composing.composer(outbox.RENDERED)
 def _compose(message: outbox.OutboxMessage) -> composing.Mail:
     return composing.compose(**message.content, message_id=message.message_id)

@@ -1,4 +1,4 @@
-"""The worker's heartbeat: when it was last seen, and why it can send no mail."""
+"""Worker heartbeats: when each worker was last seen, and why it can send no mail."""
 
 from __future__ import annotations
 
@@ -8,59 +8,62 @@ import socket
 from contextlib import suppress
 from datetime import datetime
 
-from sqlalchemy import String, delete, or_, select
+from sqlalchemy import String, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db.clock import utcnow
 from ..db.engine import Model, change, db, inserts
 
-SIGN_SECONDS = 5  # from one heartbeat to the next
-SIGN_LOST_SECONDS = 60  # a worker that was not seen for longer is gone
-SIGN_KEPT_SECONDS = 86_400
+INTERVAL_SECONDS = 5  # from one heartbeat to the next
+LOST_AFTER_SECONDS = 60  # a worker without a heartbeat for longer is gone
+KEEP_SECONDS = 86_400
 
 
-class WorkerSign(Model):
+class WorkerHeartbeat(Model):
     """The last heartbeat of one worker."""
+
+    __tablename__ = "worker_sign"
 
     name: Mapped[str] = mapped_column(String(80), primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(default=utcnow())
-    trouble: Mapped[str | None] = mapped_column(String(255))  # why it can send no mail at all
+    trouble: Mapped[str | None] = mapped_column(String(255))  # why it can send no mail
 
 
-def workers() -> list[str | None]:
-    """Return the trouble of each worker that was seen lately; None for one that is well."""
-    lately = WorkerSign.seen_at.between(utcnow(-SIGN_LOST_SECONDS), utcnow(SIGN_LOST_SECONDS))
-    return list(db.session.scalars(select(WorkerSign.trouble).where(lately)))
+def worker_troubles() -> list[str | None]:
+    """Return the trouble of each worker seen in the last minute, None for a worker without any."""
+    recent = WorkerHeartbeat.seen_at.between(utcnow(-LOST_AFTER_SECONDS), utcnow(LOST_AFTER_SECONDS))
+    return list(db.session.scalars(select(WorkerHeartbeat.trouble).where(recent)))
 
 
-class Presence:
-    """The heartbeat of this process, from its start to its end, for all its threads."""
+class Heartbeat:
+    """The heartbeat of this process, shared by its threads."""
 
     def __init__(self) -> None:
-        # Two containers may have one host name, and both the process 1.
+        # Two containers may share a host name, and in both the process has number 1.
         self.name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(2)}"
         self.trouble: str | None = None
 
-    def says(self, trouble: str | None) -> bool:
-        """Write why no mail can be sent, or None. True if that is news."""
-        is_news, self.trouble = trouble != self.trouble, trouble
-        if is_news:
-            self.renew()
-        return is_news
+    def report(self, trouble: str | None) -> bool:
+        """Write why no mail can be sent, or None. Return True if that has changed."""
+        has_changed, self.trouble = trouble != self.trouble, trouble
+        if has_changed:
+            self.beat()
+        return has_changed
 
-    def renew(self) -> float:
-        """Write a heartbeat, delete those of workers long gone, and return the seconds until the next one."""
-        seen = {"seen_at": utcnow(), "trouble": self.trouble and self.trouble[:255]}
-        new = inserts[db.engine.dialect.name](WorkerSign).values(name=self.name, **seen)
-        db.session.execute(new.on_conflict_do_update(index_elements=["name"], set_=seen))
-        # One from the future was written before the clock was set back.
-        long_ago, later = utcnow(-SIGN_KEPT_SECONDS), utcnow(SIGN_LOST_SECONDS)
-        change(delete(WorkerSign).where(or_(WorkerSign.seen_at < long_ago, WorkerSign.seen_at > later)))
+    def beat(self) -> float:
+        """Write a heartbeat, delete outdated ones, and return the seconds until the next."""
+        state = {"seen_at": utcnow(), "trouble": self.trouble and self.trouble[:255]}
+        new = inserts[db.engine.dialect.name](WorkerHeartbeat).values(name=self.name, **state)
+        db.session.execute(new.on_conflict_do_update(index_elements=["name"], set_=state))
+        # A heartbeat from the future was written before the clock was set back.
+        is_old = WorkerHeartbeat.seen_at < utcnow(-KEEP_SECONDS)
+        change(delete(WorkerHeartbeat).where(is_old | (WorkerHeartbeat.seen_at > utcnow(LOST_AFTER_SECONDS))))
         db.session.commit()
-        return SIGN_SECONDS
+        return INTERVAL_SECONDS
 
     def close(self) -> None:
+        """Delete the heartbeat, if the database answers."""
         with suppress(SQLAlchemyError):
-            change(delete(WorkerSign).where(WorkerSign.name == self.name))
+            change(delete(WorkerHeartbeat).where(WorkerHeartbeat.name == self.name))
             db.session.commit()

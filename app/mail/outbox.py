@@ -1,12 +1,12 @@
-"""The transactional outbox: a message's whole life, from the request that wants it sent to its end.
+"""The transactional outbox: the life of a message, from the request that adds it to its last outcome.
 
-    waiting -- claim, release --> sent | dropped | given_up (an admin may have it tried again)
-       ^          |
-       '-- retried, held
+    enqueue --> waiting -- claim, release --> sent | dropped | given_up (an admin may retry it)
+                   ^          |
+                   '-- retried, held
 
-A message is a row in the same database, committed with the change it belongs to. A claim is a lease until
-`due_at`: when a worker dies, its message becomes due again, so delivery is at-least-once. The content (what
-was typed, who asked) is encrypted while the message waits or is a dead letter, and erased afterwards.
+A message is a row in the application's database, committed with the change it belongs to. A claim is a lease
+until `due_at`. When a worker dies, its message becomes due again: delivery is at-least-once. The content is
+encrypted while the message waits or is a dead letter, and erased afterwards.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from ..settings import current
 
 log = logging.getLogger(__name__)
 
-# A message that nobody has tried to send yet. SQL text, because it is a part of an index.
+# A message without an attempt. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
-# A message that is exempt from the quota for links: without a link, or tried already. The state is in the
-# columns of its index instead, or SQLite chooses the index of all states.
+# A message that is exempt from the quota for links: it holds no link, or was tried already. The state is a
+# column of its index, or SQLite chooses the index of all states.
 EXEMPT = text("settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
 
 
 class OutboxMessage(Model):
-    """A mail to be sent."""
+    """A mail to be sent, or the record of one."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(40))
@@ -48,11 +48,11 @@ class OutboxMessage(Model):
     message_id: Mapped[str] = mapped_column(String(255), unique=True)  # the Message-ID header
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
     state: Mapped[str] = mapped_column(String(20), default="waiting")
-    reason: Mapped[str | None] = mapped_column(String(255))  # why it was dropped, given up or is tried again
+    reason: Mapped[str | None] = mapped_column(String(255))  # why it was dropped, given up, retried or held
     attempts: Mapped[int] = mapped_column(default=0)
-    claim: Mapped[str | None] = mapped_column(String(32))  # random, of the attempt that holds the lease
+    claim: Mapped[str | None] = mapped_column(String(32))  # random, names the attempt that holds the lease
     same: Mapped[str | None] = mapped_column(String(64))  # deduplication key until the first attempt
-    created_at: Mapped[datetime] = mapped_column(default=utcnow())  # when it was last asked for
+    created_at: Mapped[datetime] = mapped_column(default=utcnow())  # when it was last requested
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
 
@@ -66,20 +66,20 @@ class OutboxMessage(Model):
 
     @cached_property
     def content(self) -> Mapping[str, Any]:
-        """What `enqueue` was given. Raises DecryptionError."""
+        """The decrypted content. Raises DecryptionError."""
         return encryption.decrypt(self.sealed)
 
     @cached_property
     def name(self) -> str:
-        """Its name in the log and the audit trail: the unique part of its Message-ID."""
+        """The unique part of the Message-ID, which names the message in the log and the audit trail."""
         return self.message_id.strip("<>").partition("@")[0]
 
 
-WRITTEN = "flask_security"  # the kind that rests as it is sent, in whatever language that is
+RENDERED = "flask_security"  # the kind whose content is a rendered mail, so its language does not matter
 NOW = utcnow()
-REPEAT_SECONDS = 5  # on PostgreSQL, a younger message for the same stays as it is
-# The message that is due longest. The clock is a subquery: one that moves on from row to row cannot be looked
-# up in an index (PostgreSQL).
+REPEAT_SECONDS = 5  # on PostgreSQL, a younger message with the same key stays unchanged
+# The message that is due longest. The clock is a subquery, because PostgreSQL cannot use an index for a value
+# that changes from row to row.
 LONGEST_DUE = (
     select(OutboxMessage.id)
     .where(OutboxMessage.state == "waiting", OutboxMessage.due_at <= select(NOW).scalar_subquery())
@@ -89,20 +89,21 @@ LONGEST_DUE = (
 
 
 def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
-    """Add a message to the current transaction: sent if and only if that commits. Without mail, do nothing.
+    """Add a message to the current transaction. Do nothing if no mail is sent (MAIL_SERVER is empty).
 
-    Messages that are the `same` become one until its first attempt: an older one gets this content.
+    `same` is the deduplication key: a message with this key and without an attempt gets the new content, and
+    no other message is added.
     """
     settings = current()
     if not settings.sends_mail:
         return
-    content = content if kind == WRITTEN else {"language": str(get_locale()), **content}
+    content = content if kind == RENDERED else {"language": str(get_locale()), **content}
     sealed = encryption.encrypt(content)
     key = same and encryption.keyed_hash(same)
     dialect = db.engine.dialect.name
     if key:
-        # Not one statement: on PostgreSQL ON CONFLICT DO UPDATE locks the row even where it changes nothing,
-        # so a flood would keep it from being claimed. Both always run: time tells nothing of other requests.
+        # Two statements: PostgreSQL's ON CONFLICT DO UPDATE locks the row even if it changes nothing, so a
+        # flood would prevent its claim. Both always run, so that timing reveals no earlier request.
         older = update(OutboxMessage).where(OutboxMessage.same == key, UNTRIED)
         if dialect == "postgresql":
             older = older.where(OutboxMessage.created_at <= utcnow(-REPEAT_SECONDS))
@@ -113,14 +114,14 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
         user_id=user_id,
         nonce=secrets.token_bytes(32),
         sealed=sealed,
-        message_id=f"<{secrets.token_hex(16)}@{host}>",  # every attempt has it, so a repeat shows
+        message_id=f"<{secrets.token_hex(16)}@{host}>",  # the same at every attempt
         same=key,
     )
     db.session.execute(new.on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED))
 
 
 def is_full() -> bool:
-    """True if RECOVERY_MAIL_WAITING_MAX messages wait already; the log says so."""
+    """True if RECOVERY_MAIL_WAITING_MAX messages wait, which is logged as an error."""
     limit = current().RECOVERY_MAIL_WAITING_MAX
     last = select(OutboxMessage.id).where(OutboxMessage.state == "waiting").offset(limit - 1).limit(1)
     if db.session.scalar(last) is None:
@@ -130,25 +131,22 @@ def is_full() -> bool:
 
 
 def is_due(exempt_only: bool = False) -> bool:
-    """True if a message is due. Takes no lock."""
+    """True if a message is due. Takes no lock, and rolls the transaction back."""
     message_id = db.session.scalar(LONGEST_DUE.where(EXEMPT) if exempt_only else LONGEST_DUE)
     db.session.rollback()  # no transaction stays open while the worker connects to the mail server
     return message_id is not None
 
 
 def claim(exempt_only: bool = False) -> OutboxMessage | None:
-    """Take the message that is due longest, for one lease, and return it detached. None if none is due.
-
-    Commits.
-    """
+    """Lease the message that is due longest, commit, and return it detached. None if none is due."""
     due = LONGEST_DUE.where(EXEMPT) if exempt_only else LONGEST_DUE
     taken = (
         update(OutboxMessage)
         .where(OutboxMessage.id == due.with_for_update(skip_locked=True).scalar_subquery())
         .values(
-            attempts=OutboxMessage.attempts + 1,  # here, so that a message that kills its worker ends, too
+            attempts=OutboxMessage.attempts + 1,  # now, so that a message that kills its worker ends
             claim=secrets.token_hex(16),
-            same=None,  # a request from now on gets a message of its own
+            same=None,  # later requests get a message of their own
             due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
         )
         .returning(OutboxMessage)
@@ -161,16 +159,18 @@ def claim(exempt_only: bool = False) -> OutboxMessage | None:
 
 
 def age_of(message: OutboxMessage) -> timedelta:
-    """Return how long ago a message that was just claimed was asked for, by the database's clock."""
+    """Return the age of a claimed message at its claim, by the database's clock."""
     return message.due_at - current().RECOVERY_MAIL_LEASE - message.created_at
 
 
 def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetime | None:
-    """End the claim, and return when that was by the database's clock. None if the lease was lost.
+    """End a claim with an outcome, and return the database's time. None if the lease was lost.
 
-    `sent`: the mail server has accepted it. `dropped`: it must not be sent. `given_up`: it could not be sent,
-    a dead letter, which keeps its content because an admin may have it tried again. `retried`: it is due
-    again after a pause. `held`: it is back where it was in the queue, and the attempt does not count.
+    sent      the relay has accepted the mail
+    dropped   the mail must not be sent
+    given_up  the mail could not be sent; the dead letter keeps its content, because an admin may retry it
+    retried   the message is due again after a pause
+    held      the message is back at its place in the queue, and the attempt does not count
     """
     values: dict[str, Any] = {"claim": None, "user_id": message.user_id, "reason": reason and reason[:255]}
     if outcome == "retried":
@@ -180,16 +180,13 @@ def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetim
     else:
         sealed = message.sealed if outcome == "given_up" else None
         values |= {"state": outcome, "sealed": sealed, "settled_at": NOW}
-    ours = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
-    statement = update(OutboxMessage).where(*ours).values(values).returning(NOW)
+    leased = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
+    statement = update(OutboxMessage).where(*leased).values(values).returning(NOW)
     now: datetime | None = db.session.scalar(statement, execution_options={"synchronize_session": False})
     return now
 
 
 def backoff(attempt: int) -> float:
-    """Return the seconds from a failed attempt to the next: 10, 20, 40, up to an hour.
-
-    Up to a quarter is added, because retries must not march in step.
-    """
+    """Return the seconds from a failed attempt to the next: 10, 20, 40, up to an hour, plus jitter."""
     pause: int = min(10 * 2 ** (attempt - 1), 3_600)
     return pause * random.uniform(1, 1.25)  # noqa: S311  # no secret

@@ -1,4 +1,4 @@
-"""Classifies the failures of a relay: all mail is held, this message ends, or it is tried again."""
+"""Classification of SMTP failures: all mail is held, one message is refused permanently, or it is retried."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..web.logging import redact_line
 from .errors import MailHeld, RelayAway, RelayMisconfigured
 
 LOGIN_FIRST = 530  # RFC 4954 §6
-TOO_BIG = 552  # RFC 1870 §6.1: of refusals at MAIL, the only one because of the mail
+TOO_BIG = 552  # RFC 1870 §6.1: the only refusal at MAIL that is about the message, not the sender
 
 
 class RecipientRefused(smtplib.SMTPResponseException):
     """A refusal at RCPT."""
 
 
-def why_no_connection(error: Exception) -> MailHeld:
-    """Return the reason why no mail can go out, for any error before the first mail."""
+def connection_failure(error: Exception) -> MailHeld:
+    """Return the reason why no mail can go out, for an error before the first message."""
     code = getattr(error, "smtp_code", 0)
     match error:
         case MailHeld():
@@ -37,29 +37,29 @@ def why_no_connection(error: Exception) -> MailHeld:
         case ssl.SSLError(reason=why) if not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             names = "MAIL_USE_TLS, MAIL_USE_SSL, MAIL_PORT"
             return RelayMisconfigured(f"{names}: the relay does not speak TLS this way ({why})")
-    # Texts of other errors may hold secrets.
-    why = cause_of(error) if isinstance(error, OSError) else type(error).__name__
-    place = f"{current().MAIL_SERVER}:{current().MAIL_PORT} (MAIL_SERVER, MAIL_PORT)"
-    return RelayAway(f"the relay {place} can not be reached ({why})")
+    # The text of an unexpected error may contain a secret.
+    why = describe(error) if isinstance(error, OSError) else type(error).__name__
+    address = f"{current().MAIL_SERVER}:{current().MAIL_PORT} (MAIL_SERVER, MAIL_PORT)"
+    return RelayAway(f"the relay {address} cannot be reached ({why})")
 
 
-def why_final(error: Exception) -> str | None:
-    """Return the reason if this recipient or mail is refused for good; None if trying again can help."""
+def permanent_refusal(error: Exception) -> str | None:
+    """Return the reason if the relay refuses this message permanently, None if a retry can help."""
     code = getattr(error, "smtp_code", 0)
     match error:
         case smtplib.SMTPNotSupportedError():
-            return "the relay does not take internationalised addresses (SMTPUTF8)"
+            return "the relay does not support internationalized addresses (SMTPUTF8)"
         case RecipientRefused() if code >= 500 and code != LOGIN_FIRST:
-            return f"the address is refused for good: {cause_of(error)}"
+            return f"the address is refused for good: {describe(error)}"
         case smtplib.SMTPSenderRefused() if code == TOO_BIG:
-            return f"the mail is refused for good: {cause_of(error)}"
+            return f"the mail is refused for good: {describe(error)}"
         case smtplib.SMTPDataError() if code >= 500:
-            return f"the mail is refused for good: {cause_of(error)}"
+            return f"the mail is refused for good: {describe(error)}"
     return None
 
 
-def cause_of(error: Exception) -> str:
-    """Describe a failure in one line, without addresses and tokens."""
+def describe(error: Exception) -> str:
+    """Return an error as one line, without addresses and tokens."""
     if not isinstance(error, smtplib.SMTPResponseException):
         return redact_line(f"{type(error).__name__}: {error}")
     reply = error.smtp_error

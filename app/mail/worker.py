@@ -1,14 +1,14 @@
-"""The worker: claim a message, deliver it, write the outcome; again.
+"""The worker: claims a message, tries to deliver it, releases it with the outcome; again.
 
-What a failure means for the message:
+Consequences of a failure:
 
-    no mail can go out (MailHeld)        all mail waits as it is; look again after a pause
+    no mail can go out (MailHeld)        all mail waits unchanged; the worker looks again after a pause
     it must not be sent (Undeliverable)  dropped, with the reason
-    the mail server refuses it for good  given up: a dead letter (smtp_failures.why_final)
-    anything else                        tried again, later and later; given up after the last attempt
+    the relay refuses it permanently     given up: a dead letter (smtp_failures.permanent_refusal)
+    anything else                        retried with back-off; given up after the last attempt
 
-The outcome is written as soon as the database is back, however long it is away. Another worker sends the
-message a second time only if the lease has ended by then.
+An outcome is written as soon as the database is back. Another worker sends the message a second time only if
+the lease has ended by then.
 """
 
 from __future__ import annotations
@@ -28,81 +28,81 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
 from ..settings import current
-from . import budget, composing, heartbeat, outbox
+from . import budget, composing, outbox
 from .delivery import mailman
 from .errors import MailHeld, Undeliverable
+from .heartbeat import Heartbeat
 from .outbox import OutboxMessage
-from .smtp_failures import cause_of, why_final
+from .smtp_failures import describe, permanent_refusal
 
 log = logging.getLogger(__name__)
 
-# The pauses while the database is away. An outcome to write is tried more often than a claim, so it comes
-# first when the database is back.
+# Pauses while the database is away. The one before an outcome is shorter, so that it is written first.
 DATABASE_SECONDS = 2
 WRITE_SECONDS = 0.5
 
 
 def run(stop: threading.Event, threads: int = 1) -> None:
-    """Send mail in this many threads until `stop` is set. The messages in hand are finished first."""
+    """Send mail in this many threads until `stop` is set. Messages in delivery are finished first."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
-    with closing(heartbeat.Presence()) as presence, ThreadPoolExecutor(threads) as pool:
+    with closing(Heartbeat()) as heartbeat, ThreadPoolExecutor(threads) as pool:
         for _ in range(threads):
-            pool.submit(_repeat, app, stop, lambda: _send_what_is_due(stop, presence))
-        _repeat(app, stop, presence.renew)
+            pool.submit(_repeat, app, stop, lambda: _send_due_mail(stop, heartbeat))
+        _repeat(app, stop, heartbeat.beat)
 
 
 def _repeat(app: Flask, stop: threading.Event, job: Callable[[], float]) -> None:
-    """Do the job until `stop` is set, whatever fails. It returns the seconds until the next time."""
+    """Do the job, which returns the seconds to wait, until `stop` is set. Errors do not end it."""
     while not stop.is_set():
         pause: float = DATABASE_SECONDS
         try:
             with app.app_context():
                 pause = job()
-        except SQLAlchemyError as error:  # a database that comes back finds the worker waiting
+        except SQLAlchemyError as error:
             log.error("the database cannot be used (is it set up? manage.py db upgrade): %s", error)
         except Exception:
             log.exception("the worker goes on after an error that nobody has thought of")
         stop.wait(pause)
 
 
-def _send_what_is_due(stop: threading.Event, presence: heartbeat.Presence) -> float:
+def _send_due_mail(stop: threading.Event, heartbeat: Heartbeat) -> float:
     try:
-        work_until_done(stop, presence)
+        work_until_done(stop, heartbeat)
     except MailHeld as error:
-        if presence.says(str(error)):
+        if heartbeat.report(str(error)):
             log.error("all mail is held: %s", error)
         return error.pause
     return current().RECOVERY_WORKER_POLL.total_seconds()
 
 
-def work_until_done(stop: threading.Event | None = None, presence: heartbeat.Presence | None = None) -> int:
-    """Try every message that is due now, over one connection, and return how many there were.
+def work_until_done(stop: threading.Event | None = None, heartbeat: Heartbeat | None = None) -> int:
+    """Try every message that is due, over one connection, and return their number. Raises MailHeld.
 
-    Raises MailHeld. While mail is held, it connects though nothing is due, to find out when that ends.
+    While mail is held, it connects though nothing is due, to find out when that ends.
     """
     stop, count = stop or threading.Event(), 0
     sending_seconds = current().sending_time.total_seconds()
     with closing(mailman.get_connection()) as relay:
         while not stop.is_set():
-            # Both before anybody is looked up, so known and unknown requests wait alike: while the quota of
-            # all is exhausted, and while the mail server is away.
+            # The quota and the relay are checked before any account is looked up, so that requests for known
+            # and for unknown accounts wait alike.
             exempt_only = budget.is_spent()
             if not relay.connection:
-                if not (outbox.is_due(exempt_only) or (presence and presence.trouble)):
+                if not (outbox.is_due(exempt_only) or (heartbeat and heartbeat.trouble)):
                     break
                 relay.open()
-                if presence and presence.says(None):
+                if heartbeat and heartbeat.report(None):
                     log.info("mail goes out again")
             deadline = time.monotonic() + sending_seconds
             if (message := outbox.claim(exempt_only)) is None:
-                break  # another worker was first, or its row is locked
+                break  # another worker was first, or has locked the row
             work_on(message, relay, stop, deadline)
             count += 1
     return count
 
 
 def work_on(message: OutboxMessage, relay: BaseEmailBackend, stop: threading.Event, deadline: float) -> None:
-    """Try one claimed message until the deadline, and write the outcome. Raises MailHeld."""
+    """Try a claimed message until the deadline, and write the outcome. Raises MailHeld."""
     try:
         outcome, reason = attempt(message, relay, deadline)
     except MailHeld as error:
@@ -113,22 +113,22 @@ def work_on(message: OutboxMessage, relay: BaseEmailBackend, stop: threading.Eve
     while not (status := _write(message, outcome, reason)):
         if stop.wait(WRITE_SECONDS):
             raise SQLAlchemyError("the database did not come back before the worker was stopped")
-    # Only now, because a log that blocks must not hold the database's write lock.
-    about = (message.id, message.name, message.kind, message.attempts, status)
-    log.info("mail=%s id=%s kind=%s attempt=%s %s", *about)
+    # After the commit, because a log that blocks must not hold the database's write lock.
+    values = (message.id, message.name, message.kind, message.attempts, status)
+    log.info("mail=%s id=%s kind=%s attempt=%s %s", *values)
 
 
 def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) -> tuple[str, str | None]:
     """Try to deliver a message. Return the outcome, as `outbox.release` takes it, and the reason.
 
-    After the deadline (of the monotonic clock) it may be another worker's. Raises MailHeld.
+    After the deadline, by `time.monotonic()`, another worker may claim the message. Raises MailHeld.
     """
     attempts_max = current().RECOVERY_MAIL_ATTEMPTS
     if message.attempts > attempts_max:
         return "given_up", message.reason or "every attempt was cut short"
     try:
         mail = composing.COMPOSERS[message.kind](message)
-        # The link must exist before anybody can click it, and no transaction stays open meanwhile.
+        # The link must exist before its mail arrives, and no transaction stays open during the conversation.
         db.session.commit()
         if time.monotonic() >= deadline:
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
@@ -139,10 +139,10 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
         return "dropped", refusal.reason
     except MailHeld:
         raise
-    except Exception as error:  # whatever it is, the message must not be lost
-        final = why_final(error)
-        is_over = final or message.attempts >= attempts_max
-        return "given_up" if is_over else "retried", final or cause_of(error)
+    except Exception as error:  # the message must survive every error
+        refusal_reason = permanent_refusal(error)
+        is_last = refusal_reason or message.attempts >= attempts_max
+        return "given_up" if is_last else "retried", refusal_reason or describe(error)
     return "sent", None
 
 
@@ -154,13 +154,13 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
         if released_at and outcome != "retried":
             if on_settled := composing.ON_SETTLED.get(message.kind):
                 on_settled(message, outcome)
-            took = max((released_at - message.created_at).total_seconds(), 0.001)  # clocks are set back
+            seconds = (released_at - message.created_at).total_seconds()
             audit.record(
                 f"mail_{outcome}",
                 reason=(reason or message.kind)[:255],
                 user_id=message.user_id,
                 about=message.name,
-                seconds=took if outcome == "sent" else None,
+                seconds=max(seconds, 0.001) if outcome == "sent" else None,  # clocks are set back
             )
         db.session.commit()
     except (IntegrityError, *DATABASE_AWAY) as error:

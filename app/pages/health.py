@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail import budget
-from ..mail.heartbeat import workers
+from ..mail.heartbeat import worker_troubles
 from ..mail.outbox import UNTRIED, OutboxMessage, is_full
 from ..settings import current
 
@@ -38,7 +38,7 @@ def check() -> Health:
     exists.
     """
     try:
-        troubles = workers()
+        troubles = worker_troubles()
         conditions = {
             NO_WORKER: not troubles and current().sends_mail,
             MAIL_HELD: any(troubles),

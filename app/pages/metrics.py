@@ -120,7 +120,7 @@ def _mails() -> Iterator[Sample]:
 
 
 def _health() -> Iterator[Sample]:
-    yield "sparekey_workers", {}, len(heartbeat.workers())
+    yield "sparekey_workers", {}, len(heartbeat.worker_troubles())
     problems = health.check().problems
     for problem in health.PROBLEMS:
         yield "sparekey_problem", {"problem": problem}, problem in problems
