@@ -82,18 +82,12 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """Render the three templates of a mail in its reader's language, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
-    with i18n.speaking(language_of(user, message.content.get("language"))):
+    with i18n.speaking(user.language if user else None, message.content.get("language")):
         subject, text, html = (
             render_template(f"security/email/{template}{ending}", **context)
             for ending in (".subject.txt", ".txt", ".html")
         )
     return compose(recipient, subject, text, html, message.message_id)
-
-
-def language_of(user: User | None, requested: str | None) -> str | None:
-    """Return the account's language if it is offered, otherwise that of the request."""
-    own = user.language if user else None
-    return own if own in current().RECOVERY_LANGUAGES else requested
 
 
 def compose(recipient: str, subject: str, text: str, html: str, message_id: str) -> Mail:

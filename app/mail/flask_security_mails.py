@@ -70,9 +70,10 @@ class QueuedMailUtil(MailUtil):
         name, user = PurePath(template).name, context.get("user")
         if name in MAILS:
             subject_setting, validity_setting = MAILS[name]
-            language = composing.language_of(user, str(get_locale()))
+            is_for_operator = name == "two_factor_rescue"
+            languages = [] if is_for_operator else [user and user.language, str(get_locale())]
             # Rendered again, because Flask-Security has used the language of the page.
-            with i18n.speaking(None if name == "two_factor_rescue" else language):
+            with i18n.speaking(*languages):
                 if validity := current_app.config.get(validity_setting):
                     span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)
                     context["within"] = i18n.duration(span)

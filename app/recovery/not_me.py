@@ -110,7 +110,7 @@ def alert_operator(user_id: int) -> None:
     """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
     if address := current().RECOVERY_OPERATOR:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with i18n.speaking(None):
+        with i18n.speaking():
             what = gettext("Somebody says that a change of their account was not theirs.")
             outbox.enqueue("operator_alert", address=address, what=what, changed_at=now, account=user_id)
 

@@ -63,10 +63,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 @contextmanager
-def speaking(language: str | None) -> Iterator[None]:
-    """Use a language within this context, or the default for None and for one that is no longer offered."""
+def speaking(*languages: str | None) -> Iterator[None]:
+    """Use the first of these languages that is offered within this context, or else the default."""
     settings = current()
-    with force_locale(language if language in settings.RECOVERY_LANGUAGES else settings.BABEL_DEFAULT_LOCALE):
+    offered = (language for language in languages if language in settings.RECOVERY_LANGUAGES)
+    with force_locale(next(offered, settings.BABEL_DEFAULT_LOCALE)):
         yield
 
 
