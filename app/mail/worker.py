@@ -61,7 +61,7 @@ def _repeat(app: Flask, stop: threading.Event, job: Callable[[], float]) -> None
         except SQLAlchemyError as error:
             log.error("the database cannot be used (is it set up? manage.py db upgrade): %s", error)
         except Exception:
-            log.exception("the worker goes on after an error that nobody has thought of")
+            log.exception("the worker continues after an unexpected error")
         stop.wait(pause)
 
 
