@@ -1,50 +1,50 @@
-# Everything a developer or a curious visitor types. `make` alone lists it.
+# Every command for developers and visitors. `make` alone lists them.
 PORT ?= 5000
 SHEETS ?= instance/sheets
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
-# Each has its own servers; whoever is done takes from the others.
+# Each process has its own servers; an idle one takes tests from the others.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs doctor examples templates tests -name node_modules -prune -o -type f ! -name '*.pyc' -print)
-# What looks at pages and mails, for Node.js. Nothing else needs it; its tests are skipped where it is missing, but not in CI.
+# Node.js tools that test pages and mails. Without them their tests are skipped, except in CI.
 LOOKS := tests/looks/node_modules/.installed
 
 WORDS := app/web/translations
 PO := --no-wrap --add-location=file
 
-# Compiled once, not once by each process of the tests, whatever the machine is set to.
+# Python compiles each file once, not once per process of the tests, on any machine.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick tools looks screenshots sheets schema words clean
 
-help:  ## list what can be made
+help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 13
 
-demo: .venv/.runs  ## set up and run everything at http://127.0.0.1:5000 (PORT= changes it)
+demo: .venv/.runs  ## run everything at http://127.0.0.1:5000, with sample accounts and an inbox (PORT= changes it)
 	@$(BIN)/python -m examples.demo --port $(PORT)
 
-test: .venv/.develops  ## set up and run the tests
+test: .venv/.develops  ## run the tests
 ifeq ($(CI),true)
 	@rm -f .coverage; $(MAKE) --no-print-directory .coverage
 else
 	$(BIN)/python -m pytest $(PARALLEL)
 endif
 
-# Measuring makes the tests a third slower, so only CI and `make check` do it, and once: a failure leaves no file.
+# Only CI and `make check` measure coverage, because it makes the tests a third slower. A failure leaves no file.
 .coverage: .venv/.develops $(LOOKS) $(TESTED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report= --cov-fail-under=0
 
-security: .venv/.develops  ## run the tests of docs/security.md, and print it row by row
+security: .venv/.develops  ## run the tests of docs/security.md, and print its table
 	$(BIN)/python -m pytest $(PARALLEL) -m requirement --security-table
 
-setup: .venv/.develops  ## install what runs, tests and checks into .venv
+setup: .venv/.develops  ## install everything for running, tests and checks into .venv
 
-install: .venv/.runs  ## install what runs, and nothing else
+install: .venv/.runs  ## install only what runs Sparekey
 
-check: lint types audit .coverage  ## lint, types, and how much the tests cover; runs them, unless CI's `make test` just did
+check: lint types audit .coverage  ## lint, types, audit and coverage; runs the tests, unless CI's `make test` just did
 	$(BIN)/coverage report --show-missing --skip-covered
 
 lint: .venv/.develops
@@ -54,12 +54,12 @@ lint: .venv/.develops
 types: .venv/.develops
 	$(BIN)/mypy
 
-audit: .venv/.develops  ## known weaknesses of what is installed; says so where their list can not be reached
-	@said=$$($(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip --progress-spinner off --timeout 10 2>&1); \
-		well=$$?; echo "$$said" | grep -v "could not be audited"; [ $$well -eq 0 ] || \
-		if echo "$$said" | grep -q "known vulnerabilit"; then exit 1; else echo "nothing was looked up"; fi
+audit: .venv/.develops  ## look for known vulnerabilities in the requirements, if their list can be reached
+	@output=$$($(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip --progress-spinner off --timeout 10 2>&1); \
+		status=$$?; echo "$$output" | grep -v "could not be audited"; [ $$status -eq 0 ] || \
+		if echo "$$output" | grep -q "known vulnerabilit"; then exit 1; else echo "The list of vulnerabilities could not be reached."; fi
 
-lock: .venv/.develops  ## compile requirements*.in again (needs uv)
+lock: .venv/.develops  ## compile requirements*.in (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
@@ -72,46 +72,46 @@ bench: .venv/.develops  ## beside the alternatives; messages a second, a million
 bench-quick: .venv/.develops  ## requests, redemption and mails beside stock Flask-Security, in two minutes
 	@$(BIN)/python bench/quick.py
 
-walk: .venv/.develops  ## count the calls, modules and moves behind each step of a recovery
+walk: .venv/.develops  ## count the calls, modules and moves in each step of a recovery
 	@PYTHONPATH=. $(BIN)/python tests/walk.py
 
-oracle: .venv/.develops  ## does time tell who has an account? 1,000 requests of each kind, beside stock Flask-Security
+oracle: .venv/.develops  ## does response time reveal accounts? 1,000 requests of each kind, beside stock Flask-Security
 	$(BIN)/python bench/oracle.py
 
-fuzz: .venv/.develops  ## 500 requests for every call of the JSON API
+fuzz: .venv/.develops  ## 500 random requests for each operation of the JSON API
 	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest tests/test_openapi.py
 
-race: .venv/.develops  ## 64 who redeem one link, 20 rounds on each database
+race: .venv/.develops  ## 64 clients redeem one link at once, 20 rounds on each database
 	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k 64 tests/test_deployment.py
 
-storm: .venv/.develops  ## SIGKILLs, outages and races on both databases, 20 minutes; prints the books
+storm: .venv/.develops  ## SIGKILLs, outages and races on both databases; prints a balance (20 minutes)
 	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \
 		$(BIN)/python -m pytest -v -s tests/faults tests/test_deployment.py tests/test_operations.py \
 		-k "storm or 64 or while_the_relay or keys_change"
 
-storm-quick: .venv/.develops  ## a short storm and race on both databases, three minutes
+storm-quick: .venv/.develops  ## a short storm and race on both databases (three minutes)
 	STORM_REQUESTS=100 STORM_KILLS=6 RACE_ROUNDS=3 \
 		$(BIN)/python -m pytest -v -s tests/faults/test_storm.py tests/test_deployment.py -k "storm or 64"
 
-tools: $(LOOKS)  ## install what looks at pages and mails (needs Node.js)
+tools: $(LOOKS)  ## install the tools that test pages and mails (needs Node.js)
 
-looks: .venv/.develops $(LOOKS)  ## what mail programs, a spam filter and Lighthouse say (needs Chromium, SpamAssassin)
+looks: .venv/.develops $(LOOKS)  ## test with mail programs' rules, a spam filter and Lighthouse (needs Chromium, SpamAssassin)
 	PYTHONPATH=. $(BIN)/python tests/verdicts.py
 
-screenshots: .venv/.develops  ## take the README's pictures again (needs Chromium)
+screenshots: .venv/.develops  ## take the README's pictures (needs Chromium)
 	PYTHONPATH=. $(BIN)/python tests/screenshots.py
 
-sheets: .venv/.develops  ## every page and mail in large pictures, into SHEETS= (needs Chromium)
+sheets: .venv/.develops  ## take pictures of every page and mail, into SHEETS= (needs Chromium)
 	PYTHONPATH=. $(BIN)/python tests/contact_sheets.py $(SHEETS)
 
 schema: .venv/.runs  ## write the JSON Schema of the settings file, for your editor, to instance/sparekey.schema.json
 	@mkdir -p instance && $(BIN)/python manage.py config schema > instance/sparekey.schema.json
 
-words: .venv/.develops  ## collect what is said for translation, after texts have changed
+words: .venv/.develops  ## update the translation catalogs after texts have changed
 	$(BIN)/pybabel --quiet extract -F pyproject.toml -k _l -k N_ $(PO) --omit-header --sort-by-file -o $(WORDS)/messages.pot .
 	for po in $(WORDS)/*.po; do $(BIN)/pybabel --quiet update --no-wrap --ignore-pot-creation-date --no-fuzzy-matching --ignore-obsolete -D messages -i $(WORDS)/messages.pot -l $$(basename $$po .po) -o $$po; done
 
-clean:  ## remove what was set up and the demo's data
+clean:  ## remove .venv, tools, caches and the demo's data
 	rm -rf .venv tests/looks/node_modules instance .coverage .pytest_cache .mypy_cache .ruff_cache
 
 .venv/.runs: requirements.txt
