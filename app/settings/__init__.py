@@ -18,11 +18,25 @@ from pydantic_core import ErrorDetails
 
 from . import rules, sources
 from .library_settings import all_settings, is_forced_value, refusal_message
-from .problems import Problem, SettingsError, message_for
+from .problems import Problem, SettingsError
 from .schema import Settings
 from .secrets import HOW_TO_GENERATE
 
 EXIT_REFUSED = 3  # gunicorn stops at this code, and restarts the worker at any other
+# Messages for pydantic's errors, by the first word of their type.
+MESSAGES = {
+    "bool": "give true or false",
+    "int": "give a whole number",
+    "string": "give text, in quotes",
+    "list": "give a list",
+    "dict": "give a table",
+    "model": "give a table",
+    "extra": "unknown setting",
+    "literal": "give {expected}",
+    "too": "give at least {min_length}",
+    "greater": "at least {ge}",
+    "less": "at most {le}",
+}
 
 
 def current() -> Settings:
@@ -90,7 +104,9 @@ def _message(detail: ErrorDetails, place: str, reading: sources.Reading) -> str:
         return refusal_message(place, reading.values[place])
     if detail["type"] == "string_pattern_mismatch":
         return f"give {Settings.model_fields[place].description}"
-    return message_for(detail)
+    if message := MESSAGES.get(detail["type"].partition("_")[0]):
+        return message.format(**detail.get("ctx", {}))
+    return detail["msg"].removeprefix("Value error, ")
 
 
 def normalize(name: str, value: Any) -> Any:

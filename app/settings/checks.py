@@ -37,7 +37,7 @@ def refuse_errors(app: Flask, settings: Settings) -> None:
     with app.app_context():
         findings = [*advice.check_settings(settings), *run()]
     if errors := [finding for finding in findings if finding.severity == "error"]:
-        raise SettingsError([Problem(*_describe(finding, settings)) for finding in errors])
+        raise SettingsError([_as_problem(finding, settings) for finding in errors])
 
 
 def log_warnings(server: advice.Server | None = None) -> None:
@@ -51,11 +51,10 @@ def log_warnings(server: advice.Server | None = None) -> None:
         findings += advice.check_deployment(settings, server)
     for finding in findings:
         if finding.severity != "info" and finding.id not in settings.RECOVERY_SILENCED:
-            log.warning("%s (%s): %s", *_describe(finding, settings))
+            log.warning("%s", _as_problem(finding, settings))
 
 
-def _describe(finding: Finding, settings: Settings) -> tuple[str, str, str]:
-    """Return the name at fault, its origin, and the message."""
+def _as_problem(finding: Finding, settings: Settings) -> Problem:
     name = finding.where or finding.setting or finding.id
     origin = settings.origins.get(finding.setting, "not set") if finding.setting else "no setting"
-    return name, origin, f"{finding.what} {finding.hint} [{finding.id}]"
+    return Problem(name, origin, f"{finding.what} {finding.hint} [{finding.id}]")

@@ -4,23 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic_core import ErrorDetails
-
-# Messages for pydantic's errors, by the first word of their type.
-MESSAGES = {
-    "bool": "give true or false",
-    "int": "give a whole number",
-    "string": "give text, in quotes",
-    "list": "give a list",
-    "dict": "give a table",
-    "model": "give a table",
-    "extra": "unknown setting",
-    "literal": "give {expected}",
-    "too": "give at least {min_length}",
-    "greater": "at least {ge}",
-    "less": "at most {le}",
-}
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -40,10 +23,3 @@ class SettingsError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
-
-
-def message_for(detail: ErrorDetails) -> str:
-    """Return the message for an error of pydantic's."""
-    if message := MESSAGES.get(detail["type"].partition("_")[0]):
-        return message.format(**detail.get("ctx", {}))
-    return str(detail["msg"]).removeprefix("Value error, ")
