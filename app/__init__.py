@@ -53,7 +53,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     migrations.init_app(app)
     delivery.init_app(app, settings)
     security.init_app(app, settings)
-    not_me.init_app(app)
+    app.register_blueprint(not_me.objections)
     rate_limits.init_app(app, settings)
     headers.init_app(app, settings)
     logging.init_app(app, settings)

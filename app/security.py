@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from flask import Flask, request
-from flask.typing import ResponseReturnValue
+from flask import Flask, abort
 from flask_security import Security, WebauthnUtil
 from itsdangerous import Serializer
 
@@ -36,9 +35,9 @@ from .recovery import (  # instructions and other_requests register their compos
     registration,
 )
 from .recovery.code_sign_in import UnifiedForm
-from .recovery.link import LinkError
+from .recovery.link_errors import LinkError
 from .recovery.redemption import NewPasswordForm
-from .recovery.request import ASKINGS, ask
+from .recovery.request import MAIL_REQUESTS, request_mail
 from .settings.schema import Settings
 from .web import origin
 from .web.messages import MESSAGES, SECOND_FACTORS
@@ -103,19 +102,14 @@ class AnyPasskey(WebauthnUtil):
         return criteria
 
 
-def reset_password(token: str) -> ResponseReturnValue:
-    """Show the form of a reset link, or redeem the link."""
-    return redemption.redeem(token) if request.method == "POST" else landing.land(token)
-
-
 def _mount_views(app: Flask) -> None:
     """Replace views of Flask-Security."""
     replacements = {
-        **dict.fromkeys(ASKINGS, ask),
+        **dict.fromkeys(MAIL_REQUESTS, request_mail),
         "security.register": registration.register,
         "security.us_signin_send_code": code_sign_in.send_code,
-        "security.us_verify_link": code_sign_in.no_link,
-        "security.reset_password": reset_password,
+        "security.us_verify_link": lambda **_: abort(404),  # a mailed link must not sign anybody in
+        "security.reset_password": redemption.reset_password,
     }
     views = app.view_functions
     views.update({name: view for name, view in replacements.items() if name in views})

@@ -22,7 +22,7 @@ from werkzeug.exceptions import default_exceptions
 
 from app.mail.composing import Mail
 from app.pages import samples
-from app.recovery.link import LinkError
+from app.recovery.link_errors import LinkError
 from app.web import errors, i18n
 from app.web.errors import NoMail, RequestError
 from examples.demo import create_app

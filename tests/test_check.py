@@ -38,8 +38,7 @@ from app.accounts.models import User
 from app.cli import check, live_checks
 from app.db.engine import db
 from app.mail import heartbeat, outbox
-from app.mail.outbox import OutboxMessage
-from app.recovery import issuing
+from app.recovery.link import issue
 from app.settings import checks
 from doctor import dns_records
 
@@ -737,7 +736,7 @@ def test_more_than_may_wait_is_told(place: Place) -> None:
         user = User(email="alice@example.com", active=True, fs_uniquifier="alice")
         db.session.add(user)
         db.session.flush()
-        issuing.issue(OutboxMessage(id=1), user, "browser", "a token")
+        issue(user, "browser", "a token", message_id=1)
         db.session.commit()
         db.engine.dispose()
     assert {"outbox-full", "mail-budget-spent"} <= place.finds("--deploy").keys()

@@ -55,7 +55,7 @@ from app.db.clock import utcnow
 from app.db.engine import db
 from app.mail import delivery, outbox
 from app.mail.outbox import OutboxMessage
-from app.recovery import issuing
+from app.recovery import instructions
 from app.recovery import link as links
 from app.recovery.link import ResetLink
 from app.settings.problems import SettingsError
@@ -262,7 +262,7 @@ def test_a_thousand_tokens_do_not_repeat(site: Site) -> None:
         for number in range(1000):
             outbox.enqueue("reset_instructions", identity=f"nobody{number}")
         messages = db.session.scalars(select(OutboxMessage)).all()
-        tokens = {issuing.token_of(message) for message in messages}
+        tokens = {instructions.link_token(message) for message in messages}
         db.session.rollback()
     assert len(tokens) == 1000
     assert {len(token) for token in tokens} == {43}  # 256 bits

@@ -14,7 +14,7 @@ from limits import RateLimitItem, parse_many
 from ..accounts.identities import identity_key
 from ..accounts.known_browsers import BROWSERS, marks_of
 from ..accounts.limits import ACCOUNT, ASKING, CODES, CODES_MAX, SIGNING_IN, account_key
-from ..recovery.opened_links import BAD_LINKS
+from ..recovery.landing import BAD_LINKS
 from ..settings import current
 from ..web import rate_limits
 from . import admin

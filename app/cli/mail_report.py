@@ -12,7 +12,7 @@ from ..mail import heartbeat
 from ..mail.outbox import OutboxMessage
 from ..pages import health
 from ..recovery.link import ResetLink
-from ..recovery.request import ASKINGS, deduplication_key
+from ..recovery.request import MAIL_REQUESTS, deduplication_key
 from ..settings import current
 from .database_checks import KIND_OF_PROBLEM
 from .output import Row
@@ -21,7 +21,7 @@ from .output import Row
 def of(user: User) -> ColumnElement[bool]:
     """Select an account's mail, including requests with its identities that no worker has tried."""
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
-    kinds = [asking.mail for asking in ASKINGS.values()]
+    kinds = [page.kind for page in MAIL_REQUESTS.values()]
     untried = [keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
     by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
     return or_(

@@ -13,8 +13,7 @@ from sqlalchemy import select
 
 from ..accounts.models import User
 from ..db.engine import db
-from ..recovery import issuing
-from ..recovery.link import derive_tokens
+from ..recovery.link import derive_tokens, issue
 from ..web import clients
 from ..web.logging import redact_line
 from . import admin
@@ -49,7 +48,7 @@ def reset_link(identity: str, reason: str, form: str) -> None:
     # Two admins take turns here (PostgreSQL).
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     token = derive_tokens(secrets.token_bytes(32))[0]
-    link = issuing.add(user, clients.BROWSER, token)
+    link = issue(user, clients.BROWSER, token)
     admin.record("users reset-link", redact_line(reason), user)  # commits the link, too
     url = url_for("security.reset_password", token=token, _external=True)
     if form == "json":

@@ -59,7 +59,7 @@ def story_of(identity: str) -> dict[str, Any]:
     if user is None:
         return story | {"answers": [_why_nobody(identity)]}
     story["account"] = _account(user)
-    story["links"] = [_link(link, user) for link in _newest(ResetLink, *_mailed_to(user))]
+    story["links"] = [_link(link) for link in _newest(ResetLink, *_mailed_to(user))]
     story["mails"] = [mail_report.row(mail, held) for mail in _newest(OutboxMessage, mail_report.of(user))]
     of_user = RecoveryEvent.user_id == user.id
     story["events"] = [events.row(event) for event in _newest(RecoveryEvent, of_user)]
@@ -121,9 +121,7 @@ def _of_budget(user: User) -> Iterator[str]:
     since = now - max(timedelta(seconds=DAY_SECONDS), settings.RECOVERY_MAIL_COOLDOWN)
     counted = (*_mailed_to(user), ResetLink.issued_at > since, ResetLink.message_id.is_not(None))
     issued = db.session.scalars(select(ResetLink).where(*counted).order_by(ResetLink.issued_at)).all()
-    lately = [
-        link.issued_at + settings.RECOVERY_MAIL_COOLDOWN - now for link in issued if link.is_usable(user)
-    ]
+    lately = [link.issued_at + settings.RECOVERY_MAIL_COOLDOWN - now for link in issued if link.is_usable()]
     if lately and lately[-1] > timedelta():
         pause = _span(lately[-1])
         yield f"A reset mail went out a moment ago; the next can in {pause} (RECOVERY_MAIL_COOLDOWN)."
@@ -155,8 +153,8 @@ def _account(user: User) -> Row:
     }
 
 
-def _link(link: ResetLink, user: User) -> Row:
-    state, until = _state_of(link, user)
+def _link(link: ResetLink) -> Row:
+    state, until = _state_of(link)
     return {
         "id": link.id,
         "mail": link.message_id,
@@ -169,15 +167,15 @@ def _link(link: ResetLink, user: User) -> Row:
     }
 
 
-def _state_of(link: ResetLink, user: User) -> tuple[str, datetime]:
+def _state_of(link: ResetLink) -> tuple[str, datetime]:
     """Return the link's state, and when it ended or will end."""
     ends = {"used": link.redeemed_at, "superseded": link.superseded_at, "revoked": link.revoked_at}
     for state, at in ends.items():
         if at:
             return state, at
-    if db.session.scalar(select(ResetLink.expires_at <= utcnow()).where(ResetLink.id == link.id)):
+    if link.is_expired:
         return "expired", link.expires_at
-    if not link.is_usable(user):
+    if not link.is_usable():
         return "void", link.expires_at
     return ("open" if link.message_id else "handed over"), link.expires_at
 

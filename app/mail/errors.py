@@ -6,8 +6,8 @@ from __future__ import annotations
 class Undeliverable(Exception):
     """Raised for a message that must not be sent. Only an admin reads the reason, never the requester."""
 
-    def __init__(self, reason: str, user_id: int | None = None) -> None:
-        self.reason, self.user_id = reason, user_id
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
         super().__init__(reason)
 
 

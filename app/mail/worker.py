@@ -135,7 +135,6 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
         relay.deadline = deadline
         relay.send_messages([mail])
     except Undeliverable as refusal:
-        message.user_id = refusal.user_id or message.user_id
         return "dropped", refusal.reason
     except MailHeld:
         raise

@@ -1,29 +1,134 @@
-"""The mail that holds a reset link: find the account, decide, issue the link."""
+"""The reset instructions: find the account, check that it may be recovered, issue the link, write the mail.
+
+Each message has one link, within the quotas of its account and of the hour.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm.exc import StaleDataError
+
 from ..accounts.datastore import find_account
-from ..mail import composing, outbox
+from ..accounts.models import User
+from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
+from ..db.engine import change, db
+from ..mail import budget, composing, outbox
+from ..mail.budget import DAY_SECONDS
 from ..mail.composing import composer
 from ..mail.errors import Undeliverable
 from ..mail.outbox import OutboxMessage
 from ..settings import current
-from . import issuing, not_me
+from . import link as links
+from . import not_me
+from .link import OPEN, ResetLink, derive_tokens, token_hashes
+
+HOUR_SECONDS = 3_600
 
 
-@composer("reset_instructions", on_settled=issuing.on_settled)
+def release_quota(message: OutboxMessage, state: str) -> None:
+    """Count the link of a message against no quota if its mail was not sent."""
+    if state != "sent":
+        undelivered = update(ResetLink).where(ResetLink.message_id == message.id)
+        change(undelivered.values(undelivered_at=utcnow()))
+
+
+@composer("reset_instructions", release_quota)
 def compose(message: OutboxMessage) -> composing.Mail:
-    asked = message.content
+    """Compose the reset instructions. Raises Undeliverable."""
+    check_age(message)
+    user = find_requester(message)
+    if reason := user.why_not_recoverable():
+        raise Undeliverable(reason)
+    return compose_with_link(message, user, "reset_instructions", objection=not_me.token_for(message))
+
+
+def check_age(message: OutboxMessage) -> None:
+    """Raise Undeliverable for a message that is older than a link may be."""
     if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
         raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
-    user = find_account(asked["identity"])
+
+
+def find_requester(message: OutboxMessage) -> User:
+    """Return the account with the requested identity, and write it on the message. Raises Undeliverable."""
+    user = find_account(message.content["identity"])
     if user is None:
         raise Undeliverable("no account has this identity")
     message.user_id = user.id
-    if reason := user.why_not_recoverable():
-        raise Undeliverable(reason, user.id)
-    token = issuing.token_of(message)
-    objection = not_me.token_for(message)
-    mail = composing.write(message, "reset_instructions", user.email, reset_token=token, objection=objection)
-    issuing.issue(message, user, asked["client"], token)  # last: on SQLite it takes the write lock
+    return user
+
+
+def compose_with_link(message: OutboxMessage, user: User, template: str, **context: Any) -> composing.Mail:
+    """Compose a mail and issue its link. Raises Undeliverable over a quota, or if the link has ended."""
+    token = link_token(message)
+    mail = composing.write(message, template, user.email, reset_token=token, **context)
+    issue_within_quotas(message, user, token)  # last: on SQLite it takes the write lock
     return mail
+
+
+def link_token(message: OutboxMessage) -> str:
+    """Return the token of a message's link, which stays the same at each attempt, even if keys rotate."""
+    newest, *older = derive_tokens(message.nonce)
+    link = _find_link(message) if older else None
+    return next((token for token in older if link and link.token_hash in token_hashes(token)), newest)
+
+
+def issue_within_quotas(message: OutboxMessage, user: User, token: str) -> None:
+    """Issue the message's link at the first attempt, and renew it at each later one.
+
+    The mail says how long the link works, and that is counted from the attempt that delivers it.
+    """
+    # On PostgreSQL, workers with two requests for one account take turns here.
+    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
+    link = _find_link(message)
+    if is_first := link is None:
+        # Before the quota is counted, because on SQLite the INSERT locks out other workers that count.
+        link = links.issue(user, message.content["client"], token, message.id)
+    else:
+        life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
+        link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, token_hashes(token)[0]
+        db.session.flush()
+    db.session.refresh(user)
+    db.session.refresh(link)
+    if link.refusal():
+        if is_first:
+            raise StaleDataError("the account changed while its mail was written")  # try again
+        raise Undeliverable("its link has ended before it could be sent")
+    if is_first and (reason := _reason_exhausted(link)):
+        raise Undeliverable(reason)
+
+
+def _find_link(message: OutboxMessage) -> ResetLink | None:
+    return db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
+
+
+def _reason_exhausted(link: ResetLink) -> str | None:
+    """Return why the account may have no other link now, or None."""
+    settings = current()
+    cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
+    recent = ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS))
+    mailed = (ResetLink.message_id.is_not(None), ResetLink.undelivered_at.is_(None))
+    siblings = (ResetLink.user_id == link.user_id, ResetLink.id != link.id)
+    # A link that has ended starts no cool-down, because its owner may need another at once.
+    still_works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
+    recent_count, day_count = db.session.execute(
+        select(func.count().filter(recent, *still_works), func.count()).where(
+            *siblings, *mailed, ResetLink.issued_at > utcnow(-max(DAY_SECONDS, cooldown))
+        )
+    ).one()
+    if recent_count:
+        return "a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
+    if day_count >= settings.RECOVERY_MAIL_DAILY_CAP:
+        return "the account had its mails for today (RECOVERY_MAIL_DAILY_CAP)"
+    return None
+
+
+@budget.quota
+def is_hour_exhausted() -> bool:
+    """True if RECOVERY_MAIL_HOURLY_MAX links were issued within an hour. Each worker may exceed it by one."""
+    # The clock is a subquery, because a value for each row could use no index.
+    since, until = (select(utcnow(at)).scalar_subquery() for at in (-HOUR_SECONDS, CLOCK_SLACK_SECONDS))
+    issued = select(ResetLink.id).where(ResetLink.issued_at.between(since, until))
+    last = issued.order_by(ResetLink.issued_at).offset(current().RECOVERY_MAIL_HOURLY_MAX - 1).limit(1)
+    return db.session.scalar(last) is not None

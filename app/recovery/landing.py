@@ -1,71 +1,110 @@
-"""Land: the link's token leaves the address bar, and the form or the client's view is shown."""
+"""The landing of a reset link: the token leaves the address bar, on the way to the form or the client's view.
+
+The browser's session keeps the token, and a handle replaces it in the URL. A handle works only in the browser
+that opened the link, so a log or a Referer that holds it gives nothing away.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import secrets
+from contextlib import suppress
 
-from flask import redirect, request, url_for
+from flask import redirect, request, session, url_for
+from flask.typing import ResponseReturnValue
+from limits import parse_many
 from sqlalchemy import update
 from werkzeug.exceptions import TooManyRequests
 
 from ..db import audit
 from ..db.clock import utcnow
 from ..db.engine import DATABASE_AWAY, change, db
+from ..settings import current
 from ..web import clients, errors
+from ..web.rate_limits import counts, keyed_hash, limit, source
 from ..web.responses import json_answer, wants_json
 from . import link as links
-from . import opened_links
-from .link import LinkError, LinkInvalid, ResetLink
-from .redemption import NewPasswordForm, show_form
+from .link import ResetLink
+from .link_errors import LinkError, LinkInvalid
 
-if TYPE_CHECKING:
-    from flask.typing import ResponseReturnValue
+HANDLES_MAX = 4  # links that may be open in one browser at once; the oldest is dropped first
+HANDLE_PREFIX = "~"  # tokens are base64url, so none starts with it
+LINK_ATTEMPTS = "trying a link"
+BAD_LINKS = "bad links"
+
+UNKNOWN_HANDLE = (
+    "Either your password is already changed, or the link was opened in another browser. "
+    "To go on here, open the link in the mail again, and allow cookies for this site."
+)
 
 
 def land(token: str) -> ResponseReturnValue:
-    """GET and HEAD of a reset link: consumes nothing, and takes the token out of the address bar."""
-    if opened_links.is_handle(token):
-        _, user = links.resolve(opened_links.token_behind(token))
-        return show_form(NewPasswordForm(formdata=None), user, token)
-    link, _ = links.resolve(token)
-    if request.method != "HEAD":
-        _note_opening(link)
+    """Answer GET and HEAD of a reset link, and consume nothing."""
+    link = links.resolve(token)
+    answer: ResponseReturnValue = ""
     if wants_json(request):
-        return json_answer({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
-    if target := clients.landing_url(link.client, token):
-        return redirect(target)
-    if request.method == "HEAD":
-        return ""
-    return redirect(url_for("security.reset_password", token=opened_links.remember(token)), 303)
+        answer = json_answer({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
+    elif target := clients.landing_url(link.client, token):
+        answer = redirect(target)
+    elif request.method != "HEAD":
+        handle = HANDLE_PREFIX + secrets.token_urlsafe(9)
+        session["reset_links"] = [*session.get("reset_links", []), [handle, token]][-HANDLES_MAX:]
+        answer = redirect(url_for("security.reset_password", token=handle), 303)
+    if request.method != "HEAD" and link.opened_at is None:
+        _record_opening(link)
+    return answer
+
+
+def is_handle(token: str) -> bool:
+    """True if the last part of the URL is a handle instead of a token."""
+    return token.startswith(HANDLE_PREFIX)
+
+
+def resolve_handle(handle_or_token: str) -> str:
+    """Return the token. Raises LinkInvalid for a handle that this browser does not have."""
+    if not is_handle(handle_or_token):
+        return handle_or_token
+    token: str | None = dict(session.get("reset_links", [])).get(handle_or_token)
+    if token is None:
+        raise LinkInvalid(UNKNOWN_HANDLE, client=clients.BROWSER)
+    return token
 
 
 def refuse_link(error: LinkError) -> ResponseReturnValue:
-    """Answer a link that cannot be used, on the page or view of the client that it belongs to."""
-    if isinstance(error, LinkInvalid) and not opened_links.may_try_another_bad_link():
-        return errors.http_error(TooManyRequests())
-    if request.endpoint == "security.reset_password" and request.method == "POST":
-        _record(error)
+    """Answer a link that cannot be used, on the page or view of the client that it belongs to.
+
+    Each invalid link counts for its source. Valid links pass, however many invalid ones came from there.
+    """
+    if isinstance(error, LinkInvalid):
+        rates = parse_many(current().RECOVERY_LIMIT_BAD_LINKS)
+        if not all(counts().hit(rate, source(), BAD_LINKS) for rate in rates):
+            return errors.http_error(TooManyRequests())
+    if request.endpoint == "security.reset_password" and request.method == "POST":  # a password came with it
+        db.session.rollback()
+        audit.record("refused", reason=error.code, user_id=error.user_id, client=error.client)
+        db.session.commit()
     if not wants_json(request) and (target := clients.error_url(error.client, error)):
         return redirect(target)
     return errors.refuse(error)
 
 
-def _record(error: LinkError) -> None:
-    """A link that was refused when a password came with it. Nothing else is in the transaction."""
-    db.session.rollback()
-    audit.record("refused", reason=error.code, user_id=error.user_id, client=error.client)
-    db.session.commit()
-
-
-def _note_opening(link: ResetLink) -> None:
-    """For the audit trail. A database that can not be written to must not keep anybody from the form."""
-    name, user_id = link.client, link.user_id
-    if link.opened_at is not None:
-        return
+def _record_opening(link: ResetLink) -> None:
+    """Record the first opening. If the database cannot be written, the form is shown all the same."""
+    user_id, client = link.user_id, link.client
     try:
         first = update(ResetLink).where(ResetLink.id == link.id, ResetLink.opened_at.is_(None))
         if change(first.values(opened_at=utcnow())):
-            audit.record("opened", user_id=user_id, client=name)
+            audit.record("opened", user_id=user_id, client=client)
         db.session.commit()
     except DATABASE_AWAY:
         db.session.rollback()
+
+
+def _by_link() -> str:
+    """Return the key under which attempts on one link are counted."""
+    token = str((request.view_args or {}).get("token", ""))
+    with suppress(LinkError):
+        token = resolve_handle(token)
+    return keyed_hash(token)
+
+
+limit("security.reset_password", LINK_ATTEMPTS, "RECOVERY_LIMIT_LINK", _by_link)

@@ -1,10 +1,9 @@
-"""The reset link: its columns, its life, and the errors of a link that cannot be used.
+"""The reset link, from issue to its end: redeemed, superseded, revoked or expired.
 
-    issue -> redeem | expire | revoke | be superseded, when another link of the account is redeemed
+A link is superseded when another link of its account is redeemed. Requesting another link ends none.
 
-The token is HMAC-SHA256 over the nonce of the link's message, so every attempt to send a message carries the
-same link. The row keeps only a keyed hash of the token: write access to the database makes no link, and a
-SECRET_KEY that is given up takes its links along. Asking for another link ends none.
+The token is HMAC-SHA256 over the nonce of the link's message, so every attempt to send it carries the same
+link. The row keeps only a keyed hash of the token, so write access to the database makes no working link.
 """
 
 from __future__ import annotations
@@ -13,190 +12,154 @@ import base64
 import hashlib
 import hmac
 from datetime import datetime
-from typing import NamedTuple
 
-from flask_babel import lazy_gettext as _l
 from sqlalchemy import ColumnElement, ForeignKey, Index, String, select, update
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, relationship
 
 from ..accounts.models import User
 from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import Model, change, db
 from ..settings import current
-from ..web.errors import RequestError
-
-REPEAT_SECONDS = 60  # two clicks on one button are less apart
-
-
-class LinkError(RequestError):
-    """A reset link that cannot be used."""
-
-    title = _l("This link does not work")
-    user_id: int | None = None  # for the audit trail only
-    client: str = "default"  # the front end that is told
-
-    def about(self, user_id: int | None, client: str) -> LinkError:
-        self.user_id, self.client = user_id, client
-        return self
-
-
-class LinkInvalid(LinkError):
-    code = "link_invalid"
-    message = _l(
-        "This link is incomplete or was not made here. Copy it whole from the mail, or ask for a new one."
-    )
-
-
-class LinkExpired(LinkError):
-    code = "link_expired"
-    title = _l("This link has expired")
-    message = _l("Links only work for a short time, to keep your account safe. Ask for a new one.")
-
-
-class LinkUsed(LinkError):
-    code = "link_used"
-    title = _l("This link was already used")
-    message = _l("A link works once. If you still need to change your password, ask for a new one.")
-
-
-class LinkSuperseded(LinkError):
-    code = "link_superseded"
-    title = _l("Another link was used")
-    message = _l("Your password was set with another link, which ended this one. Ask for a new one.")
-
-
-class LinkRevoked(LinkError):
-    code = "link_revoked"
-    title = _l("This link was cancelled")
-    message = _l(
-        "It was cancelled, or something about your account has changed since it was sent. Ask for a new one."
-    )
-
-
-class AccountUnavailable(LinkError):
-    code = "account_unavailable"
-    title = _l("This account can not be recovered here")
-    message = _l("The account is not active at the moment. Please contact whoever runs this site.")
+from .link_errors import (
+    AccountUnavailable,
+    LinkError,
+    LinkExpired,
+    LinkInvalid,
+    LinkRevoked,
+    LinkSuperseded,
+    LinkUsed,
+)
 
 
 class ResetLink(Model):
-    """A link, and what it was issued for: an account, its address and its password."""
+    """A link, issued for an account, its address and its password."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
     message_id: Mapped[int | None] = mapped_column(
         ForeignKey("outbox_message.id", ondelete="SET NULL"), unique=True
-    )  # None: an admin hands it over
+    )  # None: an admin handed it over
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     email: Mapped[str] = mapped_column(String(255))
     password_state: Mapped[str] = mapped_column(String(64))  # fingerprint of the password hash it may replace
-    client: Mapped[str] = mapped_column(String(40))  # the front end it lands on
+    client: Mapped[str] = mapped_column(String(40))  # the front end on which it lands
     issued_at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
-    expires_at: Mapped[datetime]
-    opened_at: Mapped[datetime | None]  # for the first time; a mail scanner opens links, too
+    expires_at: Mapped[datetime] = mapped_column()
+    opened_at: Mapped[datetime | None]  # for the first time; mail scanners open links, too
     redeemed_at: Mapped[datetime | None]
     redeemed_by: Mapped[str | None] = mapped_column(String(64))  # keyed hash of a browser's handle
     password_written: Mapped[str | None] = mapped_column(String(64))  # fingerprint of the hash it wrote
     superseded_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
-    undelivered_at: Mapped[datetime | None]  # its mail was given up, and counts against no quota
+    undelivered_at: Mapped[datetime | None]  # its mail was not sent, so it counts against no quota
+
+    user: Mapped[User] = relationship()
+    is_expired: Mapped[bool] = column_property(expires_at <= utcnow())  # when the link was loaded
 
     __table_args__ = (Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),)
 
-    def is_usable(self, user: User) -> bool:
-        """True while nothing has ended it and the account is as it was when it was issued."""
+    def is_usable(self) -> bool:
+        """True while the link has not ended and its account is as it was when the link was issued."""
         has_ended = self.redeemed_at or self.superseded_at or self.revoked_at
-        return not has_ended and (self.email, self.password_state) == (user.email, fingerprint(user.password))
+        account = (self.user.email, fingerprint(self.user.password))
+        return not has_ended and (self.email, self.password_state) == account
+
+    def refusal(self) -> LinkError | None:
+        """Return why the link cannot be used, or None."""
+        refusals = (
+            (self.redeemed_at, LinkUsed),
+            (self.superseded_at, LinkSuperseded),
+            (self.revoked_at, LinkRevoked),
+            (self.is_expired, LinkExpired),
+            (self.user.why_not_recoverable(confirmed=True), AccountUnavailable),
+            (not self.is_usable(), LinkRevoked),
+        )
+        error = next((error for reason, error in refusals if reason), None)
+        return error(user_id=self.user_id, client=self.client) if error else None
 
 
 OPEN = (ResetLink.redeemed_at.is_(None), ResetLink.superseded_at.is_(None), ResetLink.revoked_at.is_(None))
 
 
-class Found(NamedTuple):
-    """A link with its account, and what the database's clock says of it."""
-
-    link: ResetLink
-    user: User
-    is_expired: bool
-    is_repeatable: bool  # redeemed less than REPEAT_SECONDS ago
-
-    def refusal(self) -> LinkError | None:
-        """Return why the link cannot be used; None if it can."""
-        link, user = self.link, self.user
-        refusals = (
-            (link.redeemed_at, LinkUsed),
-            (link.superseded_at, LinkSuperseded),
-            (link.revoked_at, LinkRevoked),
-            (self.is_expired, LinkExpired),
-            (user.why_not_recoverable(confirmed=True), AccountUnavailable),
-            (not link.is_usable(user), LinkRevoked),
-        )
-        return next((error().about(user.id, link.client) for reason, error in refusals if reason), None)
-
-
-def find(*which: ColumnElement[bool]) -> Found:
-    """Return the link, usable or not. Raises LinkInvalid for none."""
-    just_now = ResetLink.redeemed_at > utcnow(-REPEAT_SECONDS)
-    with_account = select(ResetLink, User, ResetLink.expires_at <= utcnow(), just_now).join(
-        User, User.id == ResetLink.user_id
+def issue(user: User, client: str, token: str, message_id: int | None = None) -> ResetLink:
+    """Add a link for the account as it is now. Without a message, an admin hands it over. Flushes."""
+    link = ResetLink(
+        user_id=user.id,
+        message_id=message_id,
+        token_hash=token_hashes(token)[0],
+        email=user.email,
+        password_state=fingerprint(user.password),
+        client=client,
+        expires_at=utcnow(current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()),
     )
-    row = db.session.execute(with_account.where(*which)).first()
-    if row is None:
+    db.session.add(link)
+    db.session.flush()
+    return link
+
+
+def find(criterion: ColumnElement[bool]) -> ResetLink:
+    """Return the link with its account, usable or not. Raises LinkInvalid if there is none."""
+    with_account = select(ResetLink).options(joinedload(ResetLink.user, innerjoin=True))
+    link = db.session.scalar(with_account.where(criterion))
+    if link is None:
         raise LinkInvalid
-    return Found(*row)
+    return link
 
 
 def has_token(token: str) -> ColumnElement[bool]:
+    """Select the link of a token, under any valid key."""
     return ResetLink.token_hash.in_(token_hashes(token))
 
 
-def resolve(token: str) -> tuple[ResetLink, User]:
-    """Return a usable link and its account. Raises the LinkError that says why it cannot be used."""
-    found = find(has_token(token))
-    if error := found.refusal():
+def resolve(token: str) -> ResetLink:
+    """Return a usable link. Raises the LinkError that says why it cannot be used."""
+    link = find(has_token(token))
+    if error := link.refusal():
         raise error
-    return found.link, found.user
+    return link
 
 
-def redeem(link: ResetLink, user: User, password_hash: str, handle: str | None) -> None:
-    """Redeem the link in the transaction that writes the new password: one caller wins.
+def redeem(link: ResetLink, password_hash: str, handle: str | None) -> None:
+    """Redeem the link in the transaction that writes the new password. One of several callers wins.
 
-    The conditions are looked at again under the lock that the UPDATE takes: the link is open, and the
-    account's address and password are those that were read. (On PostgreSQL the account's row is locked, too.)
-    Raises the LinkError that fits for the one who comes second; nothing of the transaction is left then.
+    The UPDATE checks again, under its lock, that the link is open and that the account's address and password
+    are those that were read. On PostgreSQL it locks the account's row, too.
+
+    Rolls back and raises a LinkError if another caller was first.
     """
+    user, this = link.user, ResetLink.id == link.id
     unchanged = select(User.id).where(
         User.id == user.id, User.active, User.email == link.email, User.password == user.password
     )
+    is_usable = (*OPEN, ResetLink.expires_at > utcnow(), ResetLink.user_id.in_(unchanged.with_for_update()))
     redeemed = {
         "redeemed_at": utcnow(),
         "redeemed_by": handle and keyed_hash(handle),
         "password_written": fingerprint(password_hash),
     }
-    this, siblings = ResetLink.id == link.id, (ResetLink.user_id == user.id, ResetLink.id != link.id)
-    current_link = update(ResetLink).where(this, *OPEN, ResetLink.expires_at > utcnow())
-    if not change(current_link.where(ResetLink.user_id.in_(unchanged.with_for_update())).values(redeemed)):
+    if not change(update(ResetLink).where(this, *is_usable).values(redeemed)):
         db.session.rollback()
-        found = find(this)
-        raise found.refusal() or LinkUsed().about(found.user.id, found.link.client)
-    change(update(ResetLink).where(*siblings, *OPEN).values(superseded_at=utcnow()))
+        link = find(this)
+        raise link.refusal() or LinkUsed(user_id=link.user_id, client=link.client)
+    siblings = update(ResetLink).where(ResetLink.user_id == user.id, ResetLink.id != link.id, *OPEN)
+    change(siblings.values(superseded_at=utcnow()))
 
 
-def revoke(*which: ColumnElement[bool]) -> None:
-    """Revoke those links that still work."""
-    change(update(ResetLink).where(*which, *OPEN).values(revoked_at=utcnow()))
+def revoke(*criteria: ColumnElement[bool]) -> None:
+    """Revoke the selected links that have not ended."""
+    change(update(ResetLink).where(*criteria, *OPEN).values(revoked_at=utcnow()))
 
 
 def revoke_all_of(user_id: int) -> None:
-    """Revoke every link of an account. A redemption of one has been committed, or finds it revoked."""
-    # Locked in the order of a redemption, or each would wait for the other (PostgreSQL).
+    """Revoke every link of an account. A concurrent redemption is over, or finds its link revoked."""
+    # The account before its links, as a redemption locks them, or the two would deadlock (PostgreSQL).
     db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
     revoke(ResetLink.user_id == user_id)
 
 
 def derive_tokens(nonce: bytes) -> list[str]:
-    """Return the token of a nonce under each valid key, the newest key first."""
+    """Return the token that each valid key derives from a nonce, the newest key first."""
     digests = (hmac.digest(key, nonce, "sha256") for key in current().derive_keys("reset link"))
     return [base64.urlsafe_b64encode(digest).rstrip(b"=").decode() for digest in digests]
 
@@ -208,5 +171,5 @@ def token_hashes(token: str) -> list[str]:
 
 
 def fingerprint(password_hash: str | None) -> str:
-    """Return what a link remembers of a password hash."""
+    """Return the fingerprint of a password hash, by which a link recognizes it."""
     return hashlib.sha256((password_hash or "").encode()).hexdigest()

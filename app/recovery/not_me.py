@@ -1,11 +1,8 @@
-"""This wasn't me: the page behind a link in our mails, for an owner who did not do what the mail is about.
+"""This wasn't me: the page behind a link in each mail, for an owner who did not do what the mail reports.
 
-Opening it changes nothing, since mail programs open links. The button
-    in the instructions: revokes every link of the account,
-    in the notice of a change: does so, signs the account out everywhere, withdraws the password that was set
-        by the link, and tells the operator;
-    in instructions whose link was used: the same.
-Each mail's button does it once.
+Opening it changes nothing, because mail programs open links. Its button revokes every link of the account.
+After a reset or a change of address it also signs the account out everywhere and alerts the operator, and it
+withdraws a password that was set by a link. Each mail's button works once.
 """
 
 from __future__ import annotations
@@ -13,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
-from flask import Blueprint, Flask, current_app, redirect, render_template, request, session, url_for
+from flask import Blueprint, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
+from flask_security.proxies import _datastore
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import select
 
@@ -31,28 +29,24 @@ from ..settings import current
 from ..web import clients, i18n
 from ..web.responses import json_answer, wants_json
 from . import link as links
-from .link import LinkExpired, LinkInvalid, ResetLink
+from .link import ResetLink
+from .link_errors import LinkExpired, LinkInvalid
 
 VALID_SECONDS = 30 * 86_400
-KINDS = ("reset_instructions", "reset_notice", "address_notice")  # the mails that have this link
 
 objections = Blueprint("objections", __name__)
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(objections)
-
-
 def token_for(message: OutboxMessage) -> str:
-    """Return the token in the link of this mail."""
-    # With a part of the nonce, because SQLite may give the number of a purged message to another.
+    """Return the token of a mail's "This wasn't me" link."""
+    # With a part of the nonce, because SQLite may reuse the id of a purged message.
     return _serializer().dumps([message.id, message.nonce.hex()[:16]])
 
 
 @objections.route("/not-me/<token>", methods=["GET", "POST"])
 def land(token: str) -> ResponseReturnValue:
-    """The token leaves the address bar at once, as a reset token does. A program may post right here."""
-    message = _message_behind(token)
+    """Move the token out of the address bar into the session. A program may POST here."""
+    message = _find_message(token)
     if request.method == "POST":
         return _answer(message)
     if request.method == "GET":
@@ -62,14 +56,15 @@ def land(token: str) -> ResponseReturnValue:
 
 @objections.route("/not-me", methods=["GET", "POST"])
 def not_me() -> ResponseReturnValue:
-    # From the form first: another tab may have opened another mail's link meanwhile.
-    return _answer(_message_behind(request.form.get("objection") or session.get("objection", "")))
+    """Answer GET and POST of the page."""
+    # The form's first, because another tab may have opened another mail's link since.
+    return _answer(_find_message(request.form.get("objection") or session.get("objection", "")))
 
 
 def _answer(message: OutboxMessage) -> ResponseReturnValue:
     state = "asked"
     if request.method == "POST":
-        state = "done" if _object(message) else "known"
+        state = "done" if _apply_objection(message) else "known"
     if wants_json(request):
         return json_answer({"state": state})
     return render_template(
@@ -82,23 +77,28 @@ def _answer(message: OutboxMessage) -> ResponseReturnValue:
 
 
 def _has_happened(message: OutboxMessage) -> bool:
-    """True if what the mail tells of is done: for instructions, if their link was used."""
-    used = select(ResetLink.redeemed_at).where(ResetLink.message_id == message.id)
-    return message.kind != "reset_instructions" or db.session.scalar(used) is not None
+    """True if the mail reports a change: a notice does, and instructions do once their link was redeemed."""
+    redeemed_at = select(ResetLink.redeemed_at).where(ResetLink.message_id == message.id)
+    return message.kind != "reset_instructions" or db.session.scalar(redeemed_at) is not None
 
 
-def _object(message: OutboxMessage) -> bool:
-    """End what this mail is about. False if that was done before."""
-    # The message learns whose it is when it is settled; its link knew before the mail went out.
+def _apply_objection(message: OutboxMessage) -> bool:
+    """Revoke the account's links, and after a change its access. False if this was done before."""
+    # A message knows its account only once it is settled; its link knows it before the mail goes out.
     owner = select(ResetLink.user_id).where(ResetLink.message_id == message.id)
     user_id = message.user_id or db.session.scalar(owner)
     if user_id is None:
         return False
-    links.revoke_all_of(user_id)  # two clicks take turns here
-    if _was_said_before(message, user_id):
+    links.revoke_all_of(user_id)  # takes the lock, so two clicks take turns
+    earlier = select(RecoveryEvent.id).where(
+        RecoveryEvent.user_id == user_id,
+        RecoveryEvent.kind == "not_me",
+        RecoveryEvent.request_id == message.name,
+    )
+    if db.session.scalar(earlier.limit(1)) is not None:
         db.session.rollback()
         return False
-    if _has_happened(message):  # a redemption that came first is seen now
+    if _has_happened(message):  # reads again: a redemption may have come first
         end_access(user_id, with_password=message.kind != "address_notice")
         alert_operator(user_id)
     audit.record("not_me", reason=message.kind, user_id=user_id, about=message.name)
@@ -116,40 +116,32 @@ def alert_operator(user_id: int) -> None:
 
 
 def end_access(user_id: int, *, with_password: bool) -> None:
-    """End every session and token of an account, and withdraw its password if asked. The account keeps a hash
-    that no password has, so that its owner can recover it.
+    """End every session and token of an account, and with `with_password` withdraw its password.
+
+    The account keeps a hash that matches no password, so that its owner can recover it.
     """
-    datastore = current_app.extensions["security"].datastore
     user = db.session.get_one(User, user_id)
     if with_password:
-        # Refused at the next redemption. What was withdrawn before is still the thief's.
+        # Refused at the next redemption. One that was withdrawn before stays, because a thief knows it.
         user.withdrawn_password = user.withdrawn_password or user.password
         user.password = of_nobody()
-    datastore.set_uniquifier(user)
-    datastore.refresh_tracker_reset(user)
+    _datastore.set_uniquifier(user)
+    _datastore.refresh_tracker_reset(user)
 
 
-def _was_said_before(message: OutboxMessage, user_id: int) -> bool:
-    said = select(RecoveryEvent.id).where(
-        RecoveryEvent.user_id == user_id,
-        RecoveryEvent.kind == "not_me",
-        RecoveryEvent.request_id == message.name,
-    )
-    return db.session.scalar(said.limit(1)) is not None
-
-
-def _message_behind(token: str) -> OutboxMessage:
-    """Raises LinkInvalid, and LinkExpired for a mail of long ago."""
+def _find_message(token: str) -> OutboxMessage:
+    """Return the message of a token. Raises LinkInvalid, or LinkExpired after VALID_SECONDS."""
     try:
         number, nonce = _serializer().loads(token)
     except BadData:
-        raise LinkInvalid().about(None, clients.BROWSER) from None
-    message = db.session.get(OutboxMessage, number)
-    if message is None or message.kind not in KINDS or not message.nonce.hex().startswith(nonce):
-        raise LinkInvalid().about(None, clients.BROWSER)
-    oldest = db.session.scalars(select(utcnow(-VALID_SECONDS - CLOCK_SLACK_SECONDS))).one()
-    if message.created_at < oldest:
-        raise LinkExpired().about(None, clients.BROWSER)
+        raise LinkInvalid(client=clients.BROWSER) from None
+    is_old = OutboxMessage.created_at < utcnow(-VALID_SECONDS - CLOCK_SLACK_SECONDS)
+    row = db.session.execute(select(OutboxMessage, is_old).where(OutboxMessage.id == number)).first()
+    if row is None or not row[0].nonce.hex().startswith(nonce):
+        raise LinkInvalid(client=clients.BROWSER)
+    if row[1]:
+        raise LinkExpired(client=clients.BROWSER)
+    message: OutboxMessage = row[0]
     return message
 
 

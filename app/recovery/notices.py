@@ -1,25 +1,20 @@
-"""What happens besides a reset, for the audit trail and for whoever must hear of it."""
+"""Notices to the account's owner, and the audit events of changes that Flask-Security makes."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flask import request
+from flask import Flask, request
 from flask_security import change_email_confirmed, password_changed, user_authenticated
 
 from ..accounts.identities import masked
+from ..accounts.models import User
 from ..db import audit
 from ..mail import composing, outbox
 from ..mail.composing import composer
 from ..mail.outbox import OutboxMessage
 from . import not_me
-
-if TYPE_CHECKING:
-    from flask import Flask
-
-    from ..accounts.models import User
-
 
 USER_AGENT_LENGTH_MAX = 300
 
@@ -30,12 +25,17 @@ def init_app(app: Flask) -> None:
     user_authenticated.connect(on_sign_in, app)
 
 
-def request_metadata() -> dict[str, Any]:
-    """What a mail may tell its reader about the request."""
-    return {
-        "source": request.remote_addr or "",
-        "user_agent": (request.user_agent.string or "")[:USER_AGENT_LENGTH_MAX],
-    }
+def enqueue(kind: str, user: User, address: str, **content: Any) -> None:
+    """Queue a notice of a change that this request makes, in the current transaction."""
+    outbox.enqueue(
+        kind,
+        user_id=user.id,
+        address=address,
+        changed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        source=request.remote_addr,
+        user_agent=request.user_agent.string[:USER_AGENT_LENGTH_MAX],
+        **content,
+    )
 
 
 def on_password_changed(_app: Flask, user: User, **_: Any) -> None:
@@ -43,10 +43,8 @@ def on_password_changed(_app: Flask, user: User, **_: Any) -> None:
 
 
 def on_address_changed(_app: Flask, user: User, old_email: str, **_: Any) -> None:
-    """Tell the old address: its owner may know nothing of it."""
-    now, new = datetime.now(UTC).isoformat(timespec="seconds"), masked(user.email)
-    said = {"address": old_email, "new_address": new, "changed_at": now, **request_metadata()}
-    outbox.enqueue("address_notice", user_id=user.id, **said)
+    """Notify the old address, because its owner may not have made the change."""
+    enqueue("address_notice", user, old_email, new_address=masked(user.email))
     audit.record("address_changed", user_id=user.id)
 
 
@@ -58,9 +56,8 @@ def on_sign_in(_app: Flask, user: User, **_: Any) -> None:
 @composer("address_notice")
 @composer("operator_alert")
 def _notice(message: OutboxMessage) -> composing.Mail:
-    """That something has happened. Where it goes, and what its template says, rest in the message."""
-    # In a template, `language` is the one that is spoken.
-    said = {name: value for name, value in message.content.items() if name != "language"}
-    said["changed_at"] = datetime.fromisoformat(said["changed_at"])
-    objection = not_me.token_for(message)
-    return composing.write(message, message.kind, said["address"], objection=objection, **said)
+    """Compose a notice. The message holds its recipient and the values of its template."""
+    content = {**message.content, "objection": not_me.token_for(message)}
+    content["changed_at"] = datetime.fromisoformat(content["changed_at"])
+    content.pop("language", None)  # in a template, it is the language of the mail
+    return composing.write(message, message.kind, content["address"], **content)

@@ -1,47 +1,67 @@
-"""The mails beside the instructions: what each needs to know, and when it must not be sent."""
+"""Composers of the other requested mails: confirmation, forgotten username, sign-in code."""
 
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
-from flask import url_for
+from flask import current_app, url_for
+from flask_babel import LazyString
 from flask_security.confirmable import generate_confirmation_token, requires_confirmation
+from flask_security.proxies import _datastore, _security
 
-from ..accounts.datastore import find_account
 from ..accounts.models import User
-from ..mail import budget, composing
+from ..accounts.sign_in import may_come_in
+from ..mail import budget, composing, outbox
 from ..mail.composing import composer
 from ..mail.errors import Undeliverable
 from ..mail.outbox import OutboxMessage
+from ..web.i18n import duration
+from .instructions import find_requester
 
 
 @composer("confirmation_instructions")
 def _confirmation(message: OutboxMessage) -> composing.Mail:
-    user = who_asked(message)
+    user = _requester(message)
     if user.confirmed_at:
-        raise Undeliverable("the address is confirmed already", user.id)
+        raise Undeliverable("the address is confirmed already")
     link = url_for("security.confirm_email", token=generate_confirmation_token(user), _external=True)
     return composing.write(message, "confirmation_instructions", user.email, confirmation_link=link)
 
 
 @composer("username_recovery")
 def _username(message: OutboxMessage) -> composing.Mail:
-    user = who_asked(message)
+    user = _requester(message)
     if not user.username:
-        raise Undeliverable("the account has no username", user.id)
+        raise Undeliverable("the account has no username")
     if requires_confirmation(user):
-        raise Undeliverable("the address is not confirmed", user.id)
+        raise Undeliverable("the address is not confirmed")
     return composing.write(message, "username_recovery", user.email, username=user.username)
 
 
-def who_asked(message: OutboxMessage, pause: float = math.inf) -> User:
-    """The account. Raises Undeliverable when there is none that may have this mail now; `pause`: see
-    `budget.why_no_other`."""
-    user = find_account(message.content["identity"])
-    if user is None:
-        raise Undeliverable("no account has this identity")
-    message.user_id = user.id
+@composer("us_instructions")
+def _code(message: OutboxMessage) -> composing.Mail:
+    valid = current_app.config["SECURITY_US_TOKEN_VALIDITY"]
+    if outbox.age_of(message) > timedelta(seconds=valid):
+        raise Undeliverable("a code was asked for longer ago than one works (SECURITY_US_TOKEN_VALIDITY)")
+    user = _requester(message, pause=valid)
+    secret = _datastore.us_get_totp_secrets(user).get("email")
+    if secret is None:
+        raise Undeliverable("the account has not chosen to sign in with codes by mail")
+    if not may_come_in(user):
+        raise Undeliverable("the address is not confirmed")
+    within = LazyString(duration, timedelta(seconds=valid))  # in the language of the mail
+    code = _security.totp_factory.generate_totp_password(secret)
+    return composing.write(message, "us_instructions", user.email, login_token=code, within=within)
+
+
+def _requester(message: OutboxMessage, pause: float = math.inf) -> User:
+    """Return the account. Raises Undeliverable if it may not have this mail now.
+
+    `pause`: the longest cool-down in seconds, as in `budget.why_no_other`.
+    """
+    user = find_requester(message)
     reason = "the account is not active" if not user.is_active or user.is_locked() else None
     if reason := reason or budget.why_no_other(message.kind, user, pause):
-        raise Undeliverable(reason, user.id)
+        raise Undeliverable(reason)
     return user

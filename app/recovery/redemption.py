@@ -1,12 +1,11 @@
-"""Redeem a link: password rules, one hash, one winner, one commit."""
+"""The redemption of a reset link: password rules, one hash, one winner, one commit."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import current_app, redirect, render_template, request, session, url_for
-from flask_babel import lazy_gettext as _l
+from flask.typing import ResponseReturnValue
 from flask_security import (
     current_user,
     hash_password,
@@ -16,79 +15,55 @@ from flask_security import (
     verify_password,
 )
 from flask_security.confirmable import requires_confirmation
-from flask_security.forms import EqualToLocalize, IsString, ResetPasswordForm, password_required
-from flask_security.proxies import _security
+from flask_security.forms import ResetPasswordForm
+from flask_security.proxies import _datastore, _security
 from flask_security.utils import base_render_json
-from wtforms import PasswordField, SubmitField
+from sqlalchemy import select
 
 from ..accounts import limits
 from ..accounts.identities import masked
 from ..accounts.known_browsers import marks_of, remember_browser
+from ..accounts.models import User
 from ..accounts.passwords import record_refused_password
 from ..db import audit
+from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import db
-from ..mail import outbox
 from ..web.responses import Refusal, code_of, json_answer, wants_json
+from . import landing, notices
 from . import link as links
-from . import opened_links
-from .link import LinkUsed
-from .notices import request_metadata
+from .link import ResetLink
+from .link_errors import LinkUsed
 
-if TYPE_CHECKING:
-    from flask.typing import ResponseReturnValue
-
-    from ..accounts.models import User
-    from .link import ResetLink
+REPEAT_SECONDS = 60  # a second click on the button comes sooner
 
 
 class NewPasswordForm(ResetPasswordForm):
-    """Flask-Security's reset form, in our words."""
-
-    password = PasswordField(
-        _l("New password"), [IsString(), password_required], render_kw={"autocomplete": "new-password"}
-    )
-    password_confirm = PasswordField(
-        _l("New password again"),
-        [IsString(), EqualToLocalize("password", message="RETYPE_PASSWORD_MISMATCH"), password_required],
-        render_kw={"autocomplete": "new-password"},
-    )
-    submit = SubmitField(_l("Set new password"))
+    """Flask-Security's reset form. JSON may omit the confirmation."""
 
     def validate(self, **kwargs: Any) -> bool:
+        """As Flask-Security's. A confirmation that differs has the code `password_mismatch`."""
         if request and request.is_json and "password_confirm" not in request.get_json():
-            self.password_confirm.data = self.password.data  # a program does not mistype
+            self.password_confirm.data = self.password.data
         valid = super().validate(**kwargs)
         if not self.password.errors:
-            wrong = [Refusal(str(error), "password_mismatch") for error in self.password_confirm.errors]
-            self.password_confirm.errors = wrong
+            errors = [Refusal(str(error), "password_mismatch") for error in self.password_confirm.errors]
+            self.password_confirm.errors = errors
         return valid
 
 
 @unauth_csrf()
-def redeem(token: str) -> ResponseReturnValue:
-    """The POST of `/reset/<token>`. The token is that of a program, or the handle of a link opened here."""
-    form, is_signed_in = NewPasswordForm(), current_user.is_authenticated
-    try:
-        link, user = links.resolve(opened_links.token_behind(token))
-        form.user = user
-        if not form.validate():
-            return _refuse_password(form, link, user, token)
-        client = _write_password(link, user, str(form.password.data), token)
-    except LinkUsed:
-        if not _is_repeated_click(token, form.password.data):
-            raise
-        client = links.find(links.has_token(opened_links.token_behind(token))).link.client
-    if is_signed_in:  # nobody is left in doubt whose account they are in
-        logout_user()
-    if wants_json(request):
-        return json_answer({})
-    session["reset_done"] = client
-    return redirect(url_for("pages.reset_done"))
+def reset_password(token: str) -> ResponseReturnValue:
+    """Answer `/reset/<token>`. The browser that opened the link has a handle in place of the token."""
+    if request.method == "POST":
+        return redeem(token)
+    if landing.is_handle(token):
+        return _render(NewPasswordForm(), links.resolve(landing.resolve_handle(token)).user, token)
+    return landing.land(token)
 
 
-def show_form(form: NewPasswordForm, user: User, handle: str) -> str:
-    """Return the page with the form. It names the account, and who else is signed in in this browser."""
+def _render(form: NewPasswordForm, user: User, handle: str) -> str:
+    """Return the page with the form. It names the account, and another that is signed in here."""
     other = current_user.is_authenticated and current_user.id != user.id
     return render_template(
         "security/reset_password.html",
@@ -99,46 +74,61 @@ def show_form(form: NewPasswordForm, user: User, handle: str) -> str:
     )
 
 
-def _write_password(link: ResetLink, user: User, password: str, token: str) -> str:
-    """Redeem the link and write the password in one transaction. Return the link's client.
+def redeem(handle: str) -> ResponseReturnValue:
+    """Set the new password in the transaction that redeems the link. Raises LinkError."""
+    form, is_signed_in = NewPasswordForm(), current_user.is_authenticated
+    token, is_in_browser = landing.resolve_handle(handle), landing.is_handle(handle)
+    try:
+        link = links.resolve(token)
+        user, client = link.user, link.client
+        form.user = user
+        if not form.validate():
+            return _refuse_password(form, link, handle)
+        password_hash = hash_password(form.password.data)
+        links.redeem(link, password_hash, handle if is_in_browser else None)  # raises for all but one
+        user.password, user.withdrawn_password = password_hash, None
+        _datastore.set_uniquifier(user)  # ends every session of the account
+        if link.message_id and requires_confirmation(user):  # the link has proved the address
+            user.confirmed_at = _security.datetime_factory()
+        notices.enqueue("reset_notice", user, user.email)
+        audit.record("redeemed", user_id=user.id, client=client)
+        app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
+        password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
+        marks = marks_of(user)  # before the commit, because nothing after it may need the database
+        db.session.commit()
+        limits.forget(marks)
+        if is_in_browser:
+            remember_browser(marks)
+    except LinkUsed as error:
+        if not (is_in_browser and _is_repeated_click(handle, token, form.password.data)):
+            raise
+        client = error.client
+    if is_signed_in:  # as another account, or in a session that has just ended
+        logout_user()
+    if wants_json(request):
+        return json_answer({})
+    session["reset_done"] = client
+    return redirect(url_for("pages.reset_done"))
 
-    Raises the LinkError of a link that has ended since it was resolved.
+
+def _is_repeated_click(handle: str, token: str, password: object) -> bool:
+    """True if this browser redeemed the link a moment ago with the same password: a second click.
+
+    No other browser gets True, so that a used link is no oracle for passwords.
     """
-    password_hash, client = hash_password(password), link.client
-    links.redeem(link, user, password_hash, token if opened_links.is_handle(token) else None)
-    user.password, user.withdrawn_password = password_hash, None
-    _security.datastore.set_uniquifier(user)  # ends every session of the account
-    if link.message_id and requires_confirmation(user):  # the link came by mail, so the address is theirs
-        user.confirmed_at = _security.datetime_factory()
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    outbox.enqueue("reset_notice", user_id=user.id, address=user.email, changed_at=now, **request_metadata())
-    audit.record("redeemed", user_id=user.id, client=client)
-    app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
-    password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
-    marks = marks_of(user)  # read now, because nothing after the commit may need the database
-    db.session.commit()
-    limits.forget(marks)
-    if opened_links.is_handle(token):
-        remember_browser(marks)
-    return client
-
-
-def _is_repeated_click(handle: str, password: object) -> bool:
-    """True if this browser redeemed the link a moment ago with this very password: two clicks are one. Never
-    for anybody else, so that a used link is no oracle for passwords.
-    """
-    if not opened_links.is_handle(handle) or not isinstance(password, str):
+    by_this_browser = (links.has_token(token), ResetLink.redeemed_by == keyed_hash(handle))
+    just_now = ResetLink.redeemed_at > utcnow(-REPEAT_SECONDS)
+    link = db.session.scalar(select(ResetLink).where(*by_this_browser, just_now))
+    if link is None or not isinstance(password, str):
         return False
-    link, user, _, is_repeatable = links.find(links.has_token(opened_links.token_behind(handle)))
-    is_ours = is_repeatable and link.redeemed_by == keyed_hash(handle)
-    if not is_ours or link.password_written != links.fingerprint(user.password):
+    if link.password_written != links.fingerprint(link.user.password):
         return False
-    return bool(verify_password(_security.password_util.normalize(password), user.password or ""))
+    return bool(verify_password(_security.password_util.normalize(password), link.user.password or ""))
 
 
-def _refuse_password(form: NewPasswordForm, link: ResetLink, user: User, token: str) -> ResponseReturnValue:
-    """Say what is wrong with the password; a refusal by the password rules is an event."""
-    answer = base_render_json(form) if wants_json(request) else show_form(form, user, token)
+def _refuse_password(form: NewPasswordForm, link: ResetLink, handle: str) -> ResponseReturnValue:
+    """Return the form with its errors, and record a refusal by the password rules."""
+    answer = base_render_json(form) if wants_json(request) else _render(form, link.user, handle)
     if code := code_of(form.password.errors):
         record_refused_password(code, link.user_id, link.client)
     return answer

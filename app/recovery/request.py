@@ -1,14 +1,14 @@
-"""Ask: store what was typed and answer everyone alike.
+"""Request a mail: store the identity that was typed, and give every requester the same answer.
 
-No account is looked up and no mail is sent while somebody waits. The worker finds out whether the request is
-for anybody.
+A web request looks up no account and sends no mail. The worker does both later.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flask import flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_security import unauth_csrf
 from flask_security.forms import Form
@@ -25,94 +25,83 @@ from ..web import clients
 from ..web.errors import InvalidRequest, NoMail
 from ..web.rate_limits import limit
 from ..web.responses import json_answer, wants_json
-from . import notices
-
-if TYPE_CHECKING:
-    from flask.typing import ResponseReturnValue
 
 
-class Asking(NamedTuple):
-    """A page where somebody who is not known asks for a mail: its mail, its template and form."""
+class MailRequest(NamedTuple):
+    """A page on which a visitor who is not signed in requests a mail."""
 
-    mail: str
+    kind: str  # of the message
     template: str
-    form: str
-    said: str | None = None  # Flask-Security's message on the page that follows; None: a page of its own
+    form: str  # its name in the template
+    flashed: str | None = None  # Flask-Security's message after the POST; None: a page of its own follows
 
 
 # By endpoint.
-ASKINGS = {
-    "security.forgot_password": Asking(
-        "reset_instructions", "security/forgot_password.html", "forgot_password_form"
+MAIL_REQUESTS = {
+    "security.forgot_password": MailRequest("reset_instructions", "forgot_password", "forgot_password_form"),
+    "security.send_confirmation": MailRequest(
+        "confirmation_instructions", "send_confirmation", "send_confirmation_form", "CONFIRMATION_REQUEST"
     ),
-    "security.send_confirmation": Asking(
-        "confirmation_instructions",
-        "security/send_confirmation.html",
-        "send_confirmation_form",
-        "CONFIRMATION_REQUEST",
-    ),
-    "security.recover_username": Asking(
-        "username_recovery",
-        "security/recover_username.html",
-        "username_recovery_form",
-        "USERNAME_RECOVERY_REQUEST",
+    "security.recover_username": MailRequest(
+        "username_recovery", "recover_username", "username_recovery_form", "USERNAME_RECOVERY_REQUEST"
     ),
 }
 
 
-def deduplication_key(mail: str, identity: str) -> str:
-    """What is asked for, in one text: whoever asks for the same at once adds no mail."""
-    return f"{mail} {identity_key(identity)}"
+def deduplication_key(kind: str, identity: str) -> str:
+    """Return the key under which repeated requests for one mail become one message."""
+    return f"{kind} {identity_key(identity)}"
 
 
-def store_request(mail: str, content: dict[str, Any], about: str = "identity") -> None:
-    """Leave a message for the worker, who finds out whether it is for anybody. Commits. Raises NoMail.
+def store_request(kind: str, identity: str, **content: Any) -> None:
+    """Queue a message for the worker, which looks the account up, and commit.
 
-    `about`: what of the content says for whom. Whoever asks for the same for the same adds no message.
+    Raises NoMail, and InvalidRequest for a client that is not configured.
     """
-    if not current().sends_mail:
-        raise NoMail(current().RECOVERY_SUPPORT_CONTACT)
+    settings, client = current(), clients.name_in_request()
+    if not settings.sends_mail:
+        raise NoMail(settings.RECOVERY_SUPPORT_CONTACT)
     limit_lock_wait()
     if not outbox.is_full():
-        outbox.enqueue(mail, same=deduplication_key(mail, content[about]), **content)
-    audit.record("requested", reason=mail, client=content["client"])
+        key = deduplication_key(kind, identity)
+        outbox.enqueue(kind, same=key, identity=identity, client=client, **content)
+    audit.record("requested", reason=kind, client=client)
     db.session.commit()
 
 
-class AskForm(Form):
-    """Forgot: one box. The view reads the body through `posted_identity`."""
+class IdentityForm(Form):
+    """The form with the identity box. The view reads the body through `posted_identity`."""
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
     submit = SubmitField(_l("Send me a link"))
 
 
 @unauth_csrf()
-def ask() -> ResponseReturnValue:
-    """The view behind ASKINGS: somebody forgot a password, ..."""
-    asking = ASKINGS[request.endpoint or ""]
+def request_mail() -> ResponseReturnValue:
+    """Answer GET and POST of the MAIL_REQUESTS."""
+    page, is_json = MAIL_REQUESTS[request.endpoint or ""], wants_json(request)
     if request.method != "POST":
-        return json_answer(clients.what_to_know()) if wants_json(request) else _ask_page()
+        return json_answer(clients.what_to_know()) if is_json else _render(page)
     try:
-        identity, client = posted_identity(), clients.name_in_request()
+        identity = posted_identity()
     except InvalidRequest as error:
-        if wants_json(request):
+        if is_json:
             raise
-        return _ask_page(error.message), error.status
-    what = {"identity": identity, "client": client, **notices.request_metadata()}
-    store_request(asking.mail, what)
-    if wants_json(request):
+        return _render(page, error.message), error.status
+    store_request(page.kind, identity)
+    if is_json:
         return json_answer({})
-    if asking.said is None:
+    if page.flashed is None:
         return redirect(url_for("pages.check_mail"), 303)
-    flash(*get_message(asking.said))
+    flash(*get_message(page.flashed))
     return redirect(url_for("security.login"), 303)
 
 
-def _ask_page(problem: str | None = None) -> str:
-    form, asking = AskForm(formdata=None), ASKINGS[request.endpoint or ""]
+def _render(page: MailRequest, problem: str | None = None) -> str:
+    form = IdentityForm(formdata=None)
     form.email.errors = [problem] if problem else []
-    return render_template(asking.template, **{asking.form: form})
+    return render_template(f"security/{page.template}.html", **{page.form: form})
 
 
-for _endpoint in ASKINGS:
+for _endpoint in MAIL_REQUESTS:
     limit(_endpoint, ASKING, "RECOVERY_LIMIT_IDENTITY", by_identity)

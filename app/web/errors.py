@@ -1,6 +1,7 @@
 """Error responses: a page for people or JSON for programs, both with an error code.
 
-A view refuses a request by raising a RequestError. Features add subclasses, such as recovery.link.LinkError.
+A view refuses a request by raising a RequestError. Features add subclasses, such as
+recovery.link_errors.LinkError.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from app.pages.samples import OBJECTION, RECIPIENT, TOKEN, sample_user
 from app.recovery.code_sign_in import UnifiedForm
 from app.recovery.redemption import NewPasswordForm
 from app.recovery.registration import RegistrationForm
-from app.recovery.request import AskForm
+from app.recovery.request import IdentityForm
 from app.settings import current
 
 METHODS = ["authenticator", "email"]
@@ -121,7 +121,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
         ),
         Page(
             "forgot_password",
-            {"forgot_password_form": AskForm(formdata=None)},
+            {"forgot_password_form": IdentityForm(formdata=None)},
             ("csrf_token", "identity") if current().sends_mail else (),
         ),
         Page(
@@ -196,7 +196,7 @@ def _of_accounts() -> list[Page]:
             "SECURITY_USERNAME_RECOVERY",
             Page(
                 "recover_username",
-                {"username_recovery_form": AskForm(formdata=None)},
+                {"username_recovery_form": IdentityForm(formdata=None)},
                 ("csrf_token", "identity"),
             ),
         ),
@@ -204,7 +204,7 @@ def _of_accounts() -> list[Page]:
             "SECURITY_CONFIRMABLE",
             Page(
                 "send_confirmation",
-                {"send_confirmation_form": AskForm(formdata=None)},
+                {"send_confirmation_form": IdentityForm(formdata=None)},
                 ("csrf_token", "identity"),
             ),
         ),
