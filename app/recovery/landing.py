@@ -101,7 +101,7 @@ def _record_opening(link: ResetLink) -> None:
 
 def _by_link() -> str:
     """Return the key under which attempts on one link are counted."""
-    token = str((request.view_args or {}).get("token", ""))
+    token: str = (request.view_args or {})["token"]
     with suppress(LinkError):
         token = resolve_handle(token)
     return keyed_hash(token)
