@@ -1,18 +1,18 @@
-// Asks for a passkey and sends it. How browsers are asked is Flask-Security's (its webauthn.js); what the server wants
-// stands in an attribute of the form, and what goes wrong is shown as text: neither is ever read as code.
+// Asks the browser for a passkey and sends it, with the functions of Flask-Security's webauthn.js. The server's
+// options are an attribute of the form, and errors are shown as text: neither is evaluated as code.
 const form = document.querySelector("form[data-passkey]");
-const asking = form.querySelector("p");
+const progress = form.querySelector("p");
 const problem = form.querySelector("[role=alert]");
-const again = form.querySelector("button");
-const words = {
+const retry = form.querySelector("button");
+const messages = {
   NotAllowedError: form.dataset.cancelled,
   InvalidStateError: form.dataset.known,
   SecurityError: form.dataset.elsewhere,
 };
 
 function show(isAsking) {
-  asking.hidden = !isAsking;
-  problem.hidden = again.hidden = isAsking;
+  progress.hidden = !isAsking;
+  problem.hidden = retry.hidden = isAsking;
 }
 
 async function answer() {
@@ -26,10 +26,10 @@ async function answer() {
 
 async function ask() {
   show(true);
-  const { credential, error_msg: said } = await answer();
-  if (said) {
-    const known = Object.keys(words).find((name) => said.includes(name));
-    problem.textContent = known ? words[known] : said;
+  const { credential, error_msg: error } = await answer();
+  if (error) {
+    const name = Object.keys(messages).find((known) => error.includes(known));
+    problem.textContent = name ? messages[name] : error;
     show(false);
   } else {
     form.elements.credential.value = credential;
@@ -37,5 +37,5 @@ async function ask() {
   }
 }
 
-again.addEventListener("click", (event) => { event.preventDefault(); ask(); });
+retry.addEventListener("click", (event) => { event.preventDefault(); ask(); });
 ask();

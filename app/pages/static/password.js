@@ -1,53 +1,53 @@
-// What helps whoever types a password: a button that shows it, and, for a new one, how long it is so far. Without
-// JavaScript a box is a box. The words are the page's: they stand in the attributes of this script.
-const words = document.currentScript.dataset;
-const PAUSE_MS = 600; // a screen reader is not told of every key
-const FEW = 8; // different characters in a password that repeats itself
+// Help with passwords: a button that shows the password, and advice on the length of a new one. The page works
+// without JavaScript, too. Its texts are attributes of the script element.
+const texts = document.currentScript.dataset;
+const PAUSE_MS = 600; // so that a screen reader does not announce every key
+const DIFFERENT_CHARACTERS_MIN = 8; // with fewer, a password repeats itself
 
-function addShow(box) {
+function addShowButton(box) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "show";
   const label = document.querySelector(`label[for="${box.id}"]`).textContent.trim();
-  const say = () => {
+  const update = () => {
     const isShown = box.type === "text";
-    button.textContent = isShown ? words.hide : words.show;
-    button.setAttribute("aria-label", (isShown ? words.hideWhat : words.showWhat).replace("{what}", label));
+    button.textContent = isShown ? texts.hide : texts.show;
+    button.setAttribute("aria-label", (isShown ? texts.hideWhat : texts.showWhat).replace("{what}", label));
     box.style.paddingInlineEnd = `${button.offsetWidth + 12}px`;
   };
   button.addEventListener("click", () => {
     box.type = box.type === "password" ? "text" : "password";
-    say();
+    update();
     box.focus();
   });
-  box.form.addEventListener("submit", () => { box.type = "password"; say(); }); // so that password managers see one
+  box.form.addEventListener("submit", () => { box.type = "password"; update(); }); // for password managers
   box.after(button);
-  say();
+  update();
 }
 
-// Advice alone: what counts is what the server says, and nothing here keeps anybody from sending.
+// Returns advice only: the server decides, and the form can be sent with any password.
 function adviceOn(password) {
   const characters = [...password.normalize("NFC")];
   if (!characters.length) return "";
-  if (characters.length < Number(words.least)) return words.short.replace("{count}", characters.length);
-  if (characters.length > Number(words.most)) return words.long;
-  if (!/\D/.test(password)) return `${words.enough} ${words.digits}`;
-  return new Set(characters).size < FEW ? `${words.enough} ${words.repeats}` : words.enough;
+  if (characters.length < Number(texts.least)) return texts.short.replace("{count}", characters.length);
+  if (characters.length > Number(texts.most)) return texts.long;
+  if (!/\D/.test(password)) return `${texts.enough} ${texts.digits}`;
+  return new Set(characters).size < DIFFERENT_CHARACTERS_MIN ? `${texts.enough} ${texts.repeats}` : texts.enough;
 }
 
-function fillAdvice(place) {
-  const box = place.parentElement.querySelector("input");
-  const [bar, text, heard] = place.children;
-  let pause;
-  const say = () => {
+function showAdvice(element) {
+  const box = element.parentElement.querySelector("input");
+  const [bar, text, announcement] = element.children;
+  let timer;
+  const update = () => {
     bar.value = Math.min([...box.value.normalize("NFC")].length, bar.max);
     text.textContent = adviceOn(box.value);
-    clearTimeout(pause);
-    pause = setTimeout(() => { heard.textContent = text.textContent; }, PAUSE_MS);
+    clearTimeout(timer);
+    timer = setTimeout(() => { announcement.textContent = text.textContent; }, PAUSE_MS);
   };
-  box.addEventListener("input", say);
-  say();
+  box.addEventListener("input", update);
+  update();
 }
 
-for (const box of document.querySelectorAll('input[type="password"]')) addShow(box);
-for (const place of document.querySelectorAll(".advice")) fillAdvice(place);
+for (const box of document.querySelectorAll('input[type="password"]')) addShowButton(box);
+for (const element of document.querySelectorAll(".advice")) showAdvice(element);
