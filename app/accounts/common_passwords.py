@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from functools import cache
 
 EXTRA_MAX = 4  # characters before or after a word that make no other word of it
@@ -28,6 +28,7 @@ _ROWS = (
 )
 _RUNS = tuple(run for row in _ROWS for run in (row * 7, row[::-1] * 7))
 _LOOKS_LIKE = str.maketrans("013457@$!|", "oieastasil")
+_SIGNS = re.compile(r"[\W_]+")  # between words
 _FROM_LETTER_TO_LETTER = re.compile(r"[a-z](?:.*[a-z])?", re.DOTALL)
 
 
@@ -40,7 +41,9 @@ def is_about(password: str, words: Iterable[str]) -> bool:
     """True if it is one of these words (names, addresses), or a simple variant of one."""
     known: set[str] = set()
     for word in map(_plain, words):
-        known.update((word, _joined(word), *re.split(r"\W+", word)))  # an address is a name and a place
+        known.update(
+            (word, _SIGNS.sub("", word), *re.split(r"\W+", word))
+        )  # an address is a name and a place
     known = {word for word in known if len(word) > UNIT_MAX}
     return any(_is_simple(form, known) for form in _forms(password))
 
@@ -52,11 +55,13 @@ def _listed() -> Set[str]:
     return frozenset((*FREQUENCY_LISTS["passwords"], *FREQUENCY_LISTS["english_wikipedia"]))
 
 
-def _forms(password: str) -> Iterator[str]:
-    """Yield the letters and digits of the password, and those that its signs look like."""
-    for form in (_plain(password), _plain(password).translate(_LOOKS_LIKE)):
-        joined = _joined(form)
-        yield joined if 2 * len(joined) >= len(form) else form  # mostly signs
+def _forms(password: str) -> set[str]:
+    """Return the letters and digits of the password, and those that its signs look like."""
+    plain, forms = _plain(password), set()
+    for form in (plain, plain.translate(_LOOKS_LIKE)):
+        joined = _SIGNS.sub("", form)
+        forms.add(joined if 2 * len(joined) >= len(form) else form)  # mostly signs
+    return forms
 
 
 def _is_simple(text: str, words: Set[str]) -> bool:
@@ -83,8 +88,3 @@ def _unit(text: str) -> str:
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
-
-
-def _joined(text: str) -> str:
-    """Return letters and digits alone, without the signs between words."""
-    return re.sub(r"[\W_]+", "", text)

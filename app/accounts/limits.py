@@ -53,10 +53,11 @@ def may_try_code(number: int | None, typed: str) -> bool:
 
 def forget(marks: list[str]) -> None:
     """Clear the counts of an account's identities, as marks_of() returns them."""
-    keys_here = [f"{mark} {browser}" for mark in marks for browser in known_here()[:1]]
+    app_counts, here = counts(), known_here()[:1]
+    keys_here = [f"{mark} {browser}" for mark in marks for browser in here]
     for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
         for key in (*marks, *keys_here):
-            counts().clear(item, key, SIGNING_IN)
+            app_counts.clear(item, key, SIGNING_IN)
 
 
 def by_identity() -> str | None:
