@@ -13,7 +13,7 @@ from .accounts import (
     hashing,
     identities,
     imported_hashes,
-    known_browsers,
+    limits,
     one_time_codes,
     passwords,
     sessions,
@@ -80,7 +80,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     security.render_json(json_answer)
     security.want_json(wants_json)
     notices.init_app(app)
-    known_browsers.init_app(app)
+    limits.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
     _mount_views(app)
 

@@ -24,7 +24,7 @@ from conftest import (
 from limits import parse
 from werkzeug.test import TestResponse
 
-from app.accounts import known_browsers
+from app.accounts import limits
 from app.db.engine import db
 from app.pages import health
 from app.recovery.link import ResetLink
@@ -241,8 +241,8 @@ def test_nobody_collects_counts_of_their_own(limited: Any) -> None:
         visitor.sign_in()
     cookies = {visitor.client.get_cookie("sparekey_known", domain="127.0.0.1").value for visitor in once_in}
     with site.app.app_context():
-        browsers = {known_browsers._signer().loads(cookie)[0] for cookie in cookies}
-    assert browsers <= set(range(known_browsers.BROWSERS))
+        browsers = {limits._signer().loads(cookie)[0] for cookie in cookies}
+    assert browsers <= set(range(limits.BROWSERS))
 
 
 def test_a_slip_at_the_known_browser_is_forgiven_by_a_reset(limited: Any) -> None:

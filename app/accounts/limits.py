@@ -1,33 +1,42 @@
-"""Rate limits by identity and by account.
+"""Rate limits by identity and by account, and the browsers that are counted apart.
 
 Guesses are counted by the identity that was entered, whether or not it has an account. No amount of
-guesses locks an owner out, because a browser that has signed in before is counted apart, and a reset clears
-the count.
+guesses locks an owner out, because a cookie tells a browser that has signed in before, which is counted
+apart, and a reset clears the count.
 """
 
 from __future__ import annotations
 
-from flask import session
-from flask_security import current_user
+import hashlib
+import secrets
+from typing import Any
+
+from flask import Flask, Response, after_this_request, current_app, request, session
+from flask_security import current_user, user_authenticated
+from itsdangerous import BadSignature, URLSafeSerializer
 from limits import parse_many
 from sqlalchemy import select
 from werkzeug.exceptions import BadRequest
 
 from ..db.engine import db
 from ..settings import current
+from ..settings.types import IDENTITIES
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import counts, keyed_hash, keys, limit, source
-from .identities import identity_key, posted_identity
-from .known_browsers import known_here
+from .identities import IdentityKey, identity_key, posted_identity
 from .models import User
 
 # A code has six digits, and up to nine are valid at once for each method: guessing for a year hits an account
 # with a chance of 1 in 5. Above the limit only codes fail, so no owner is locked out of their password.
 CODES_MAX = "10 per hour; 30 per day"
+# Scopes: each has counts of its own.
 ASKING = "asking"
 SIGNING_IN = "signing in"
 ACCOUNT = "account"
 CODES = "codes"
+BROWSERS = 8  # a browser's number is below, so an attacker with one account cannot collect counts without end
+REMEMBERED_MAX = 12  # identities in a browser's cookie: those of four accounts
+REMEMBERED_SECONDS = 365 * 86_400
 # Where a visitor who is signed in, or halfway in, could guess further or send mail.
 BY_ACCOUNT = (
     "security.change_password",
@@ -45,19 +54,13 @@ BY_ACCOUNT = (
 )
 
 
-def may_try_code(number: int | None, typed: str) -> bool:
-    """Count a one-time code that comes without a password against the account, or against what was typed."""
-    key = account_key(number) if number else keyed_hash(identity_key(typed))
-    return all(counts().hit(item, key, CODES) for item in parse_many(CODES_MAX))
+def init_app(app: Flask) -> None:
+    """Remember each browser that signs in."""
+    user_authenticated.connect(_on_sign_in, app)
 
 
-def forget(marks: list[str]) -> None:
-    """Clear the counts of an account's identities, as marks_of() returns them."""
-    app_counts, here = counts(), known_here()[:1]
-    keys_here = [f"{mark} {browser}" for mark in marks for browser in here]
-    for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
-        for key in (*marks, *keys_here):
-            app_counts.clear(item, key, SIGNING_IN)
+def _on_sign_in(_app: Flask, user: User, **_: Any) -> None:
+    remember_browser(identity_hashes(user))
 
 
 def by_identity() -> str | None:
@@ -66,22 +69,77 @@ def by_identity() -> str | None:
         identity = identity_key(posted_identity())
     except (InvalidRequest, BadRequest):  # the view refuses it; raised here, it would pass for lost storage
         return None
-    browser, *marks = known_here() or [None]
-    is_known = any(keyed_hash(identity, key) in marks for key in keys()) if marks else False
+    browser, *remembered = _remembered() or [None]
+    is_known = remembered and any(keyed_hash(identity, key) in remembered for key in keys())
     return f"{keyed_hash(identity)} {browser}" if is_known else keyed_hash(identity)
 
 
 def by_account() -> str:
-    """Return the key of the account that is signed in, or halfway in. By number, because a reset changes the
-    uniquifier, and must not begin a new count."""
+    """Return the key of the account that is signed in, or halfway in.
+
+    It holds the account's number, because a reset changes the uniquifier and must not begin a new count.
+    """
     half_in = session.get("tf_user_id")
     half_in_number = select(User.id).where(User.fs_uniquifier == half_in)
     number = db.session.scalar(half_in_number) if half_in else getattr(current_user, "id", None)
     return account_key(number) if number else source()
 
 
-def account_key(number: int) -> str:
-    return keyed_hash(f"account {number}")
+def account_key(user_id: int) -> str:
+    """Return the key of an account's counts."""
+    return keyed_hash(f"account {user_id}")
+
+
+def may_try_code(user_id: int | None, typed: str) -> bool:
+    """Count a one-time code that comes without a password. False if it is one too many.
+
+    It counts against the account, or against the typed identity where no account has it.
+    """
+    key = account_key(user_id) if user_id else keyed_hash(identity_key(typed))
+    return all(counts().hit(item, key, CODES) for item in parse_many(CODES_MAX))
+
+
+def identity_hashes(user: User) -> list[str]:
+    """Return keyed hashes of an account's identities, under which guesses are counted."""
+    identities = (IdentityKey(kind, getattr(user, kind)) for kind in IDENTITIES)
+    return [keyed_hash(str(identity)) for identity in identities if identity.value]
+
+
+def clear_guesses(hashes: list[str]) -> None:
+    """Clear the counts of an account's identities, and this browser's own, by their identity_hashes()."""
+    app_counts, browser = counts(), _remembered()[:1]
+    own = [f"{identity} {number}" for identity in hashes for number in browser]
+    for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
+        for key in (*hashes, *own):
+            app_counts.clear(item, key, SIGNING_IN)
+
+
+def remember_browser(hashes: list[str]) -> None:
+    """Count this browser apart when it signs in to the account with these identity_hashes()."""
+    number, *others = _remembered() or [secrets.randbelow(BROWSERS)]
+    others = [identity for identity in others if identity not in hashes]
+    cookie = _signer().dumps([number, *others[len(hashes) - REMEMBERED_MAX :], *hashes])
+
+    @after_this_request
+    def set_cookie(response: Response) -> Response:
+        config = current_app.config
+        is_secure = config["SESSION_COOKIE_SECURE"]
+        options = {"max_age": REMEMBERED_SECONDS, "secure": is_secure, "httponly": True, "samesite": "Lax"}
+        response.set_cookie(config["RECOVERY_KNOWN_COOKIE"], cookie, **options)
+        return response
+
+
+def _remembered() -> list[Any]:
+    """Return this browser's number and the identity hashes of accounts that signed in from it, or nothing."""
+    cookie = request.cookies.get(current_app.config["RECOVERY_KNOWN_COOKIE"])
+    try:
+        return list(_signer().loads(cookie)) if cookie else []
+    except BadSignature:
+        return []
+
+
+def _signer() -> URLSafeSerializer:
+    return URLSafeSerializer(keys(), "known browser", signer_kwargs={"digest_method": hashlib.sha256})
 
 
 for _endpoint in BY_ACCOUNT:

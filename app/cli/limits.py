@@ -12,8 +12,16 @@ from flask.cli import AppGroup
 from limits import RateLimitItem, parse_many
 
 from ..accounts.identities import identity_key
-from ..accounts.known_browsers import BROWSERS, marks_of
-from ..accounts.limits import ACCOUNT, ASKING, CODES, CODES_MAX, SIGNING_IN, account_key
+from ..accounts.limits import (
+    ACCOUNT,
+    ASKING,
+    BROWSERS,
+    CODES,
+    CODES_MAX,
+    SIGNING_IN,
+    account_key,
+    identity_hashes,
+)
 from ..recovery.landing import BAD_LINKS
 from ..settings import current
 from ..web import rate_limits
@@ -70,8 +78,8 @@ def counts(who: str) -> list[Row]:
 def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     """Return scope, key and limit of every count that an identity or address can have."""
     settings, user = current(), admin.find(who)
-    marks = marks_of(user) if user else [rate_limits.keyed_hash(identity_key(who))]
-    keys = marks + [f"{mark} {browser}" for mark in marks for browser in range(BROWSERS)]
+    hashes = identity_hashes(user) if user else [rate_limits.keyed_hash(identity_key(who))]
+    keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(BROWSERS)]
     limits = [
         (scope, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys for scope in (ASKING, SIGNING_IN)
     ]

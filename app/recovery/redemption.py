@@ -22,7 +22,6 @@ from sqlalchemy import select
 
 from ..accounts import limits
 from ..accounts.identities import masked
-from ..accounts.known_browsers import marks_of, remember_browser
 from ..accounts.models import User
 from ..accounts.passwords import record_refused_password
 from ..db import audit
@@ -94,11 +93,13 @@ def redeem(handle: str) -> ResponseReturnValue:
         audit.record("redeemed", user_id=user.id, client=client)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
         password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
-        marks = marks_of(user)  # before the commit, because nothing after it may need the database
+        hashes = limits.identity_hashes(
+            user
+        )  # before the commit, because nothing after it may need the database
         db.session.commit()
-        limits.forget(marks)
+        limits.clear_guesses(hashes)
         if is_in_browser:
-            remember_browser(marks)
+            limits.remember_browser(hashes)
     except LinkUsed as error:
         if not (is_in_browser and _is_repeated_click(handle, token, form.password.data)):
             raise
