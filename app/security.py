@@ -18,9 +18,9 @@ from .accounts import (
     passwords,
     sessions,
 )
-from .accounts.datastore import Accounts
+from .accounts.datastore import AccountDatastore
 from .accounts.models import FsRefreshTracker, Role, User, WebAuthn
-from .accounts.one_time_codes import only_the_first_factor
+from .accounts.one_time_codes import guard_factor_setup
 from .accounts.passwords import ChangeForm
 from .accounts.sign_in import SignInForm
 from .db.engine import db
@@ -57,7 +57,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     origin.init_app(app, settings)
     security = Security(
         app,
-        Accounts(db, User, Role, WebAuthn, FsRefreshTracker),
+        AccountDatastore(db, User, Role, WebAuthn, FsRefreshTracker),
         login_form=SignInForm,
         us_signin_form=UnifiedForm,
         two_factor_rescue_form=one_time_codes.RescueForm,
@@ -67,7 +67,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         password_util_cls=passwords.RecoveryPasswordUtil,
         phone_util_cls=identities.RecoveryPhoneUtil,
         username_util_cls=identities.RecoveryUsernameUtil,
-        totp_cls=one_time_codes.OnceOnly,
+        totp_cls=one_time_codes.ReplayProtectedTotp,
         webauthn_util_cls=AnyPasskey,
     )
     if settings.SECURITY_TOTP_SECRETS:
@@ -114,4 +114,4 @@ def _mount_views(app: Flask) -> None:
     views = app.view_functions
     views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
-        views[name] = only_the_first_factor(views[name])
+        views[name] = guard_factor_setup(views[name])

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.accounts import datastore, identities
-from app.accounts.identities import IdentityError, canonical
+from app.accounts.identities import IdentityError, normalize_identity
 from app.accounts.models import User
 from app.db.engine import db
 
@@ -33,7 +33,7 @@ from app.db.engine import db
 )
 @pytest.mark.requirement("R39", "R40")
 def test_email(typed: str, stored: str | None) -> None:
-    assert identities.email(typed) == stored
+    assert identities.normalize_email(typed) == stored
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_email(typed: str, stored: str | None) -> None:
 )
 def test_username(site: Site, typed: str, stored: str | None) -> None:
     with site.app.app_context():
-        assert canonical("username", typed) == stored
+        assert normalize_identity("username", typed) == stored
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_username_may_hold_what_the_settings_allow(
     make_site: Any, typed: str, stored: str | None, settings: Any
 ) -> None:
     with make_site(**settings).app.app_context():
-        assert canonical("username", typed) == stored
+        assert normalize_identity("username", typed) == stored
 
 
 def test_flask_security_has_the_same_rule_for_usernames_and_phones(site: Site) -> None:
@@ -102,7 +102,7 @@ def test_flask_security_has_the_same_rule_for_usernames_and_phones(site: Site) -
 )
 def test_phone(site: Site, typed: str, stored: str | None) -> None:
     with site.app.app_context():
-        assert canonical("us_phone_number", typed) == stored
+        assert normalize_identity("us_phone_number", typed) == stored
 
 
 def test_the_order_of_the_kinds_is_behaviour(make_site: Any) -> None:
@@ -174,4 +174,4 @@ def test_twins_are_refused_by_the_database_itself(site: Site, column: str, twin:
 
 
 def test_an_address_is_shown_masked() -> None:
-    assert identities.masked("alice@example.com") == "a•••@example.com"
+    assert identities.mask_address("alice@example.com") == "a•••@example.com"

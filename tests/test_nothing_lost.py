@@ -23,7 +23,7 @@ from sqlalchemy import delete, text
 from sqlalchemy.exc import DataError, OperationalError
 
 from app import settings
-from app.accounts.identities import identity_key, known_as
+from app.accounts.identities import identity_key, map_identity
 from app.accounts.models import User
 from app.cli.outbox import group as outbox_command
 from app.db.engine import db
@@ -71,7 +71,7 @@ def test_nothing_that_can_be_typed_takes_the_place_of_somebody_elses_mail(site: 
     """What is of no kind is nobody's, also when it is typed as a known identity is written inside."""
     for known in ("alice@example.com", "alice"):
         with site.app.app_context():
-            assert identity_key(str(known_as(known))) != identity_key(known)
+            assert identity_key(str(map_identity(known))) != identity_key(known)
     site.ask("alice@example.com")
     site.ask("('email', 'alice@example.com')")
     assert len(site.messages()) == 2

@@ -36,7 +36,7 @@ class _Breaker:
     open_until = 0.0
 
 
-def times_seen(password: str) -> int:
+def count_breaches(password: str) -> int:
     """Return in how many breaches the password was. Raises BreachesUnknown when the service does not tell."""
     if time.monotonic() < _Breaker.open_until:
         raise BreachesUnknown
@@ -44,7 +44,7 @@ def times_seen(password: str) -> int:
     url = f"{current().RECOVERY_BREACHES_URL.rstrip('/')}/range/{digest[:5]}"
     try:
         # In a thread, because a resolver that hangs knows no timeout.
-        return _threads.submit(ask, url).result(timeout=WAIT_SECONDS).get(digest[5:], 0)
+        return _threads.submit(fetch_range, url).result(timeout=WAIT_SECONDS).get(digest[5:], 0)
     except (OSError, HTTPException, ValueError) as error:
         _Breaker.open_until = time.monotonic() + BREAKER_SECONDS
         why = getattr(error, "reason", error)
@@ -59,7 +59,7 @@ class _NoRedirects(HTTPRedirectHandler):
         return None  # urllib then raises HTTPError
 
 
-def ask(url: str) -> dict[str, int]:
+def fetch_range(url: str) -> dict[str, int]:
     """Return the counts by the rest of the digest. Raises for anything but a complete answer."""
     request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # the setting's type allows https, or this machine
     with build_opener(_NoRedirects).open(request, timeout=WAIT_SECONDS) as answer:

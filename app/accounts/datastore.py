@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..db.engine import change, db
-from .identities import CASE_INSENSITIVE, IdentityError, canonical, known_as
+from .identities import CASE_INSENSITIVE, IdentityError, map_identity, normalize_identity
 from .models import User
 
 # Recovery codes as text, because Flask-Security's type for them cannot be compared.
@@ -20,14 +20,14 @@ _CODES = table("user", column("id"), column("mf_recovery_codes"))
 
 def find_account(typed: str) -> User | None:
     """Return the account with this identity, compared again here, because databases fold case differently."""
-    if (known := known_as(typed)) is None:
+    if (known := map_identity(typed)) is None:
         return None
     kind, form = known
     user: Any = _datastore.find_user(case_insensitive=kind in CASE_INSENSITIVE, **{kind: form})
-    return user if user and canonical(kind, getattr(user, kind)) == form else None
+    return user if user and normalize_identity(kind, getattr(user, kind)) == form else None
 
 
-class Accounts(SQLAlchemyUserDatastore):
+class AccountDatastore(SQLAlchemyUserDatastore):
     """Flask-Security's datastore; create_user and a used recovery code are decided at once."""
 
     def create_user(self, **attributes: Any) -> Any:

@@ -61,7 +61,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     security.pwd_context = Gate(security.pwd_context, settings.RECOVERY_HASHES_AT_ONCE or cores)
     with app.app_context():
-        app.extensions["dummy_hash"] = of_nobody()
+        app.extensions["dummy_hash"] = unusable_hash()
 
 
 def password_matches(password: str, hashed: str | None) -> bool:
@@ -73,7 +73,7 @@ def password_matches(password: str, hashed: str | None) -> bool:
         return bool(verify_password(password, dummy))
 
 
-def of_nobody() -> str:
+def unusable_hash() -> str:
     """Return a hash that no password has, as dear to verify as a real one."""
     scheme = _security.pwd_context.handler(current_app.config["SECURITY_PASSWORD_HASH"])
     return str(scheme(use_defaults=True, checksum=secrets.token_bytes(scheme.checksum_size)).to_string())

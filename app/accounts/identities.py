@@ -44,7 +44,7 @@ class IdentityKey(NamedTuple):
     value: str
 
 
-def email(typed: str) -> str | None:
+def normalize_email(typed: str) -> str | None:
     """Return the address in normal form, ASCII letters in lower case. Asks no DNS."""
     try:
         valid = email_validator.validate_email(typed.strip(), check_deliverability=False)
@@ -93,7 +93,7 @@ class RecoveryPhoneUtil(PhoneUtil):
         return None if self.get_canonical_form(input_data) else get_message("PHONE_INVALID")[0]
 
 
-MAPPERS = {"email": email, "username": uia_username_mapper, "us_phone_number": uia_phone_mapper}
+MAPPERS = {"email": normalize_email, "username": uia_username_mapper, "us_phone_number": uia_phone_mapper}
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -105,12 +105,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     ]
 
 
-def canonical(column: str, typed: str) -> str | None:
+def normalize_identity(column: str, typed: str) -> str | None:
     """Return the form in which `column` stores `typed`, or None when it cannot."""
     return MAPPERS[column](typed)
 
 
-def known_as(typed: str) -> IdentityKey | None:
+def map_identity(typed: str) -> IdentityKey | None:
     """Return the column and the form in which `typed` is looked up. Asks no database."""
     for attribute in current_app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
         [(column, details)] = attribute.items()
@@ -122,10 +122,10 @@ def known_as(typed: str) -> IdentityKey | None:
 def identity_key(typed: str) -> str:
     """Return the key under which requests for an identity are counted and compared."""
     # Unrecognized input gets a prefix, so that it cannot collide with a real identity's key.
-    return str(known_as(typed) or f"? {typed.casefold()}")
+    return str(map_identity(typed) or f"? {typed.casefold()}")
 
 
-def masked(address: str) -> str:
+def mask_address(address: str) -> str:
     """Return an address that only its owner recognizes: a•••@example.com."""
     local, _at, domain = address.rpartition("@")
     return f"{local[:1]}•••@{domain}"

@@ -36,7 +36,7 @@ _OTHERS = {
 FORMATS = ("bcrypt", "argon2", *(f"django_{name}" for name in _DJANGO_SCHEMES), *_OTHERS)
 
 
-def format_of(hashed: str) -> str | None:
+def identify_format(hashed: str) -> str | None:
     """Return the format of a hash: one of FORMATS or STOCK, or None when it cannot be verified."""
     name = next((name for name, shape in _OTHERS.items() if shape.fullmatch(hashed)), None)
     bare = hashed.removeprefix(STOCK)
@@ -48,16 +48,16 @@ def format_of(hashed: str) -> str | None:
     return name if name in FORMATS else None
 
 
-def stored(hashed: str, *, is_stock: bool = False) -> str | None:
+def mark_imported(hashed: str, *, is_stock: bool = False) -> str | None:
     """Return an imported hash as the table keeps it, or None when it cannot be verified."""
     named = STOCK + hashed if is_stock else hashed
-    known = format_of(named)
+    known = identify_format(named)
     return MARK + named if known and is_stock is (known == STOCK) else None
 
 
-def source_of(kept: str) -> str | None:
+def imported_format(kept: str) -> str | None:
     """Return the format of a stored hash, or None when the hash is ours."""
-    return format_of(kept.removeprefix(MARK)) if kept.startswith(MARK) else None
+    return identify_format(kept.removeprefix(MARK)) if kept.startswith(MARK) else None
 
 
 class Foreign(MinimalHandler):  # type: ignore[misc]  # libpass has no types
@@ -75,7 +75,7 @@ class Foreign(MinimalHandler):  # type: ignore[misc]  # libpass has no types
     def verify(cls, secret: str | bytes, hash: str | bytes, **_: Any) -> bool:  # as libpass's
         """Raises ValueError for a hash of no known format."""
         password, hashed = to_unicode(secret), to_unicode(hash).removeprefix(MARK)
-        known = format_of(hashed)
+        known = identify_format(hashed)
         if known is None:
             raise ValueError("a hash of no known format")
         if known == "werkzeug":

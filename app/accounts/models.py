@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
 from ..settings.types import normalize_language
-from .identities import IdentityError, canonical
+from .identities import IdentityError, normalize_identity
 
 FsModels.set_db_info(base_model=db.Model)
 
@@ -44,7 +44,7 @@ class User(Model, sqla_v2.FsUserMixin):
         """Return the value that Flask-Login's cookies keep: the account, and when it signed in."""
         return f"{self.fs_uniquifier}.{int(time.time())}"
 
-    def why_not_recoverable(self, confirmed: bool = False) -> str | None:
+    def reason_not_recoverable(self, confirmed: bool = False) -> str | None:
         """Return why a link cannot recover this account now, or None. `confirmed`: the link confirms it."""
         if not self.is_active:
             return "the account is not active"
@@ -66,7 +66,7 @@ class User(Model, sqla_v2.FsUserMixin):
     def _store_canonically(self, column: str, value: Any) -> str | None:
         if value is None or value == "":
             return None
-        stored = canonical(column, str(value))
+        stored = normalize_identity(column, str(value))
         if stored is None:
             raise IdentityError(f"{value!r} cannot be stored as {column}")
         return stored

@@ -38,7 +38,7 @@ class UsedCode(Model):
     counter: Mapped[int]
 
 
-class OnceOnly(Totp):
+class ReplayProtectedTotp(Totp):
     """Flask-Security's codes, each of which works once (RFC 6238 §5.2)."""
 
     def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
@@ -92,7 +92,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     SmsSenderFactory.senders[service] = sender
 
 
-def only_the_first_factor(view: Callable[..., Any]) -> Callable[..., Any]:
+def guard_factor_setup(view: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a view so that a half-finished sign-in sets up a second factor only if the account has none."""
 
     def guarded(*args: Any, **kwargs: Any) -> Any:

@@ -76,7 +76,7 @@ def _refusal_of(password: str, normal: str, form: dict[str, Any]) -> Refusal | N
 
 def _breach_of(password: str, check: str | bool) -> Refusal | None:
     try:
-        if check and breaches.times_seen(password):
+        if check and breaches.count_breaches(password):
             return _refusal("password_breached", "PASSWORD_BREACHED")
     except BreachesUnknown:
         if check == "strict":  # or the local list has decided

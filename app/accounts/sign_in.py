@@ -20,7 +20,7 @@ from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
 from ..web.responses import Refusal
 from .hashing import password_matches
-from .identities import CASE_INSENSITIVE, IDENTITY_LABEL, canonical, known_as, posted_identity
+from .identities import CASE_INSENSITIVE, IDENTITY_LABEL, map_identity, normalize_identity, posted_identity
 from .limits import SIGNING_IN, by_identity
 from .models import User
 
@@ -74,10 +74,10 @@ def _authenticate(identity: str, password: str) -> tuple[int | None, User | None
         return number, None
     if _security.pwd_context.needs_update(stored):
         user.password = hash_password(password)
-    return number, user if may_come_in(user) else None
+    return number, user if may_sign_in(user) else None
 
 
-def may_come_in(user: User) -> bool:
+def may_sign_in(user: User) -> bool:
     """True if the account may sign in with its password."""
     return user.is_active and not user.is_locked() and not requires_confirmation(user)
 
@@ -88,15 +88,15 @@ def credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
     No more is read before the password is verified: building the account takes 0.1 ms, which would tell who
     has one (`make oracle`).
     """
-    if (known := known_as(identity)) is None:
+    if (known := map_identity(identity)) is None:
         return (None,) * (1 + len(secrets))
     column, form = known
     stored: Any = getattr(User, column)
-    # The database folds case by its own rule; canonical() compares by ours.
+    # The database folds case by its own rule; normalize_identity() compares by ours.
     is_it = func.lower(stored) == func.lower(form) if column in CASE_INSENSITIVE else stored == form
     always_one_row = select(literal(1)).subquery("one_row").outerjoin(User, is_it)
     *values, found = db.session.execute(select(User.id, *secrets, stored).select_from(always_one_row)).one()
-    return tuple(values) if canonical(column, found or form) == form else (None,) * len(values)
+    return tuple(values) if normalize_identity(column, found or form) == form else (None,) * len(values)
 
 
 limit("security.login", SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", by_identity)

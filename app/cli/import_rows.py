@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ..accounts import hashing, imported_hashes
-from ..accounts.identities import canonical
+from ..accounts.identities import normalize_identity
 from ..settings.types import IDENTITIES, normalize_language
 from .output import KIND_NAMES, Row
 
@@ -104,7 +104,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _identity(kind: str, value: str) -> str | None:
-    form = canonical(kind, value) if value else None
+    form = normalize_identity(kind, value) if value else None
     if value and form is None:
         raise BadRow(f"{kind}: that can be nobody's {KIND_NAMES[kind]}{HINTS.get(kind, '')}")
     return form
@@ -113,11 +113,11 @@ def _identity(kind: str, value: str) -> str | None:
 def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
     if not hashed or hashed.startswith(UNUSABLE):
         return None
-    stored = imported_hashes.stored(hashed, is_stock=is_stock)
+    stored = imported_hashes.mark_imported(hashed, is_stock=is_stock)
     if stored and len(stored) <= STORED_MAX:
         return stored
     if reset_unknown:  # because an account without a password gets no reset mail
-        return hashing.of_nobody()
+        return hashing.unusable_hash()
     if is_stock:
         raise BadRow("password_hash: none of Flask-Security's, or cut off")
     formats = ", ".join(imported_hashes.FORMATS)

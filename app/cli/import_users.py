@@ -57,7 +57,7 @@ def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, rese
         fresh = _without_taken(batch, problems)
         good += len(fresh)
         passwords = (account["password"] for account in fresh)
-        to_reset += sum(not imported_hashes.source_of(stored) for stored in passwords if stored)
+        to_reset += sum(not imported_hashes.imported_format(stored) for stored in passwords if stored)
         if fresh and not dry_run and (skip_bad or not problems):
             _insert(fresh)
     for problem in problems[:SHOWN_MAX]:

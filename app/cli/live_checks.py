@@ -65,7 +65,7 @@ def _of_redis() -> Iterator[Finding]:
 def _of_breaches(settings: Settings) -> Iterator[Finding]:
     if settings.SECURITY_PASSWORD_CHECK_BREACHED:
         url = f"{settings.RECOVERY_BREACHES_URL.rstrip('/')}/range/00000"
-        if _in_time(lambda: breaches.ask(url)) is None:
+        if _in_time(lambda: breaches.fetch_range(url)) is None:
             yield KINDS["breaches-away"].found()
 
 

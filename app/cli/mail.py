@@ -65,7 +65,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
     """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
     with settings.exit_on_settings_error(code=1):
         checks.refuse_errors(current_app, current())
-    if (recipient := identities.email(address)) is None:
+    if (recipient := identities.normalize_email(address)) is None:
         raise click.ClickException(f"{address!r} is no mail address")
     mails = {sample.name: sample for sample in samples.MAILS}
     if name not in mails:

@@ -60,7 +60,7 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
         yield "No account has this identity: requests for it get the usual answer, and no mail."
         return
     yield f"It stands for account {user.id}, {user.email}."
-    if why_not := user.why_not_recoverable():
+    if why_not := user.reason_not_recoverable():
         yield f"No reset mail goes to it: {why_not}."
     if not has_mail:
         yield "There is no mail to it: nobody asked for one, or it is long ago."

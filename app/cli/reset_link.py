@@ -43,7 +43,7 @@ def _reason(_context: Any, _option: Any, typed: str) -> str:
 def reset_link(identity: str, reason: str, form: str) -> None:
     """Make a link to hand over, with a QR code. It works once, as mailed ones do."""
     user = admin.account_of(identity)
-    if why_not := user.why_not_recoverable():
+    if why_not := user.reason_not_recoverable():
         raise click.ClickException(f"this account can not be recovered: {why_not}")
     # Two admins take turns here (PostgreSQL).
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())

@@ -84,7 +84,7 @@ def write(story: dict[str, Any]) -> None:
 
 def _why_nobody(identity: str) -> str:
     consequence = "requests for it get the usual answer, and no mail."
-    if known := identities.known_as(identity):
+    if known := identities.map_identity(identity):
         kind, form = KIND_NAMES[known[0]], known[1]
         return f"No account has the {kind} {form}: {consequence}"
     return f"No account can have that as an identity: {consequence}"
@@ -92,7 +92,7 @@ def _why_nobody(identity: str) -> str:
 
 def _answers(user: User, story: dict[str, Any]) -> Iterator[str]:
     """Yield what to tell the person who asks, in the order in which it matters."""
-    if why_not := user.why_not_recoverable():
+    if why_not := user.reason_not_recoverable():
         yield f"No reset mail goes to this account: {why_not}."
     else:
         yield from _of_budget(user)
@@ -137,7 +137,7 @@ def _account(user: User) -> Row:
     security = current_app.extensions["security"]
     names = (user.email, user.username, user.us_phone_number)
     scheme = security.pwd_context.identify(user.password) if user.password else None
-    if scheme and (source := imported_hashes.source_of(user.password or "")):
+    if scheme and (source := imported_hashes.imported_format(user.password or "")):
         scheme = f"{source}, until the next sign-in"
     return {
         "account": user.id,

@@ -24,7 +24,7 @@ from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.limits import ASKING, SIGNING_IN, by_identity, may_try_code
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code
-from ..accounts.sign_in import credentials, may_come_in
+from ..accounts.sign_in import credentials, may_sign_in
 from ..db import audit
 from ..db.engine import db
 from ..settings import current
@@ -76,7 +76,7 @@ def _authenticate(identity: str, passcode: str) -> tuple[int | None, User | None
             proofs[method] = is_right and may_be_code and method in secrets  # never by the dummy
     via = next((method for method, is_proven in proofs.items() if is_proven), "")
     user = db.session.get(User, number) if via and number else None
-    if user is None or not may_come_in(user) or (via == "password" and user.password != stored):
+    if user is None or not may_sign_in(user) or (via == "password" and user.password != stored):
         return number, None, via
     return number, user, via
 

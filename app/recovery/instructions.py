@@ -39,7 +39,7 @@ def compose(message: OutboxMessage) -> composing.Mail:
     """Compose the reset instructions. Raises Undeliverable."""
     check_age(message)
     user = find_requester(message)
-    if reason := user.why_not_recoverable():
+    if reason := user.reason_not_recoverable():
         raise Undeliverable(reason)
     return compose_with_link(message, user, "reset_instructions", objection=not_me.token_for(message))
 

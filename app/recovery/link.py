@@ -72,7 +72,7 @@ class ResetLink(Model):
             (self.superseded_at, LinkSuperseded),
             (self.revoked_at, LinkRevoked),
             (self.is_expired, LinkExpired),
-            (self.user.why_not_recoverable(confirmed=True), AccountUnavailable),
+            (self.user.reason_not_recoverable(confirmed=True), AccountUnavailable),
             (not self.is_usable(), LinkRevoked),
         )
         error = next((error for reason, error in refusals if reason), None)

@@ -17,7 +17,7 @@ from flask_security.proxies import _datastore
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import select
 
-from ..accounts.hashing import of_nobody
+from ..accounts.hashing import unusable_hash
 from ..accounts.models import User
 from ..db import audit
 from ..db.audit import RecoveryEvent
@@ -124,7 +124,7 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     if with_password:
         # Refused at the next redemption. One that was withdrawn before stays, because a thief knows it.
         user.withdrawn_password = user.withdrawn_password or user.password
-        user.password = of_nobody()
+        user.password = unusable_hash()
     _datastore.set_uniquifier(user)
     _datastore.refresh_tracker_reset(user)
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, request
 from flask_security import change_email_confirmed, password_changed, user_authenticated
 
-from ..accounts.identities import masked
+from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..db import audit
 from ..mail import composing, outbox
@@ -44,7 +44,7 @@ def on_password_changed(_app: Flask, user: User, **_: Any) -> None:
 
 def on_address_changed(_app: Flask, user: User, old_email: str, **_: Any) -> None:
     """Notify the old address, because its owner may not have made the change."""
-    enqueue("address_notice", user, old_email, new_address=masked(user.email))
+    enqueue("address_notice", user, old_email, new_address=mask_address(user.email))
     audit.record("address_changed", user_id=user.id)
 
 

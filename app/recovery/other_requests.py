@@ -11,7 +11,7 @@ from flask_security.confirmable import generate_confirmation_token, requires_con
 from flask_security.proxies import _datastore, _security
 
 from ..accounts.models import User
-from ..accounts.sign_in import may_come_in
+from ..accounts.sign_in import may_sign_in
 from ..mail import budget, composing, outbox
 from ..mail.composing import composer
 from ..mail.errors import Undeliverable
@@ -48,7 +48,7 @@ def _code(message: OutboxMessage) -> composing.Mail:
     secret = _datastore.us_get_totp_secrets(user).get("email")
     if secret is None:
         raise Undeliverable("the account has not chosen to sign in with codes by mail")
-    if not may_come_in(user):
+    if not may_sign_in(user):
         raise Undeliverable("the address is not confirmed")
     within = LazyString(duration, timedelta(seconds=valid))  # in the language of the mail
     code = _security.totp_factory.generate_totp_password(secret)

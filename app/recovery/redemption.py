@@ -21,7 +21,7 @@ from flask_security.utils import base_render_json
 from sqlalchemy import select
 
 from ..accounts import limits
-from ..accounts.identities import masked
+from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..accounts.passwords import record_refused_password
 from ..db import audit
@@ -68,8 +68,8 @@ def _render(form: NewPasswordForm, user: User, handle: str) -> str:
         "security/reset_password.html",
         reset_password_form=form,
         reset_password_token=handle,
-        account=masked(user.email),
-        other=masked(current_user.email) if other else None,
+        account=mask_address(user.email),
+        other=mask_address(current_user.email) if other else None,
     )
 
 
@@ -93,9 +93,8 @@ def redeem(handle: str) -> ResponseReturnValue:
         audit.record("redeemed", user_id=user.id, client=client)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
         password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
-        hashes = limits.identity_hashes(
-            user
-        )  # before the commit, because nothing after it may need the database
+        # Before the commit, because nothing after it may need the database.
+        hashes = limits.identity_hashes(user)
         db.session.commit()
         limits.clear_guesses(hashes)
         if is_in_browser:

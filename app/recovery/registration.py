@@ -21,8 +21,8 @@ from flask_security.proxies import _datastore
 from flask_security.utils import base_render_json
 from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
-from ..accounts.hashing import of_nobody
-from ..accounts.identities import IDENTITY_LENGTH_MAX, canonical
+from ..accounts.hashing import unusable_hash
+from ..accounts.identities import IDENTITY_LENGTH_MAX, normalize_identity
 from ..accounts.limits import ASKING, by_identity
 from ..accounts.models import User
 from ..db import audit
@@ -63,7 +63,7 @@ class RegistrationForm(Form):
 
 def _normalize(field: Field, problem: str) -> None:
     """Replace a field's value by its stored form. Raises ValidationError."""
-    stored = canonical(field.name, field.data or "")
+    stored = normalize_identity(field.name, field.data or "")
     if stored is None or len(stored) > LENGTH_MAX[field.name]:
         raise ValidationError(problem)
     field.data = stored
@@ -95,7 +95,7 @@ def compose(message: OutboxMessage) -> composing.Mail:
     instructions.check_age(message)
     user = _find_or_create(message.content["identity"])
     message.user_id = user.id
-    if reason := user.why_not_recoverable(confirmed=True):
+    if reason := user.reason_not_recoverable(confirmed=True):
         raise Undeliverable(reason)
     if not requires_confirmation(user):
         if reason := budget.why_no_other(MAIL, user):
@@ -113,11 +113,11 @@ def _find_or_create(email: str) -> User:
     """Return the account with this address. A new one has a hash that matches no password."""
     user = cast("User | None", _datastore.find_user(case_insensitive=True, email=email))
     if user is None:
-        user = cast("User", _datastore.create_user(email=email, password=of_nobody()))
+        user = cast("User", _datastore.create_user(email=email, password=unusable_hash()))
         audit.record("registered", user_id=user.id)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's
         user_registered.send(app, user=user, confirm_token=None, confirmation_token=None, form_data={})
-    elif canonical("email", user.email) != email:
+    elif normalize_identity("email", user.email) != email:
         raise Undeliverable("an account has nearly this address")
     return user
 
