@@ -388,10 +388,10 @@ def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pyte
     assert memory.get_window_stats(limit, "a") == (1060.0, 0)
     now[0] += 60
     assert memory.hit(limit, "a")
-    for number in range(5 * rate_limits.SWEEP_LEAST):
-        now[0] += 60 / rate_limits.SWEEP_LEAST  # as many as that are counted at any time
+    for number in range(5 * rate_limits.SWEEP_MIN):
+        now[0] += 60 / rate_limits.SWEEP_MIN  # as many as that are counted at any time
         memory.hit(limit, str(number))
-        assert len(memory._windows) <= 2 * rate_limits.SWEEP_LEAST
+        assert len(memory._windows) <= 2 * rate_limits.SWEEP_MIN
 
 
 # --- Redis ------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from functools import partial
 from typing import Any
 
-from flask import Flask, Response, after_this_request, current_app, request, session
+from flask import Flask, after_this_request, current_app, request, session
 from flask_security import current_user, user_authenticated
 from itsdangerous import BadSignature, URLSafeSerializer
 from limits import parse_many
@@ -23,6 +24,7 @@ from ..settings import current
 from ..settings.types import IDENTITIES
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import counts, keyed_hash, keys, limit, source
+from ..web.responses import keep_cookie
 from .identities import IdentityKey, identity_key, posted_identity
 from .models import User
 
@@ -36,7 +38,6 @@ ACCOUNT = "account"
 CODES = "codes"
 BROWSERS = 8  # a browser's number is below, so an attacker with one account cannot collect counts without end
 REMEMBERED_MAX = 12  # identities in a browser's cookie: those of four accounts
-REMEMBERED_SECONDS = 365 * 86_400
 # Where a visitor who is signed in, or halfway in, could guess further or send mail.
 BY_ACCOUNT = (
     "security.change_password",
@@ -119,14 +120,7 @@ def remember_browser(hashes: list[str]) -> None:
     number, *others = _remembered() or [secrets.randbelow(BROWSERS)]
     others = [identity for identity in others if identity not in hashes]
     cookie = _signer().dumps([number, *others[len(hashes) - REMEMBERED_MAX :], *hashes])
-
-    @after_this_request
-    def set_cookie(response: Response) -> Response:
-        config = current_app.config
-        is_secure = config["SESSION_COOKIE_SECURE"]
-        options = {"max_age": REMEMBERED_SECONDS, "secure": is_secure, "httponly": True, "samesite": "Lax"}
-        response.set_cookie(config["RECOVERY_KNOWN_COOKIE"], cookie, **options)
-        return response
+    after_this_request(partial(keep_cookie, "RECOVERY_KNOWN_COOKIE", cookie))
 
 
 def _remembered() -> list[Any]:

@@ -65,7 +65,7 @@ def counts(who: str) -> list[Row]:
         raise NotSeen(IN_MEMORY)
     for scope, key, limit in limits:
         try:
-            ends_at, remaining = redis.get_window_stats(limit, rate_limits.PREFIX, key, scope)
+            ends_at, remaining = redis.get_window_stats(limit, key, scope)
         except Exception as error:  # the storage can raise anything
             reason = f"Limits can not be seen: Redis does not answer ({type(error).__name__})."
             raise NotSeen(reason) from None

@@ -24,9 +24,9 @@ from ..settings import current
 from ..settings.schema import Settings
 from ..settings.sources import TRANSLATIONS
 from .catalogues import Catalogues
+from .responses import keep_cookie
 
 LANGUAGE_PARAMETER = "language"
-COOKIE_SECONDS = 365 * 86_400
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 # Returns a text such as: 28 February 2026, 14:05:00 UTC. The zone is BABEL_DEFAULT_TIMEZONE.
 moment = partial(format_datetime, format="long")
@@ -51,14 +51,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     def remember_choice(response: Response) -> Response:
         choice = request.args.get(LANGUAGE_PARAMETER)
         if choice in settings.RECOVERY_LANGUAGES and response.mimetype == "text/html":
-            response.set_cookie(
-                app.config["RECOVERY_LANGUAGE_COOKIE"],
-                choice,
-                max_age=COOKIE_SECONDS,
-                secure=app.config["SESSION_COOKIE_SECURE"],
-                httponly=True,
-                samesite="Lax",
-            )
+            keep_cookie("RECOVERY_LANGUAGE_COOKIE", choice, response)
         return response
 
 

@@ -1,8 +1,8 @@
-"""Rate limits: a POST over one of them is answered with 429.
+"""Rate limits: a POST over one of them gets a 429.
 
-Every POST of Flask-Security's is limited by its source. A feature registers further limits of its endpoints
-with `limit`. Known and unknown identities count alike. No limit ends a link. Counts are shared in Redis, or
-this process's own.
+Every POST to Flask-Security is limited by its source. A feature registers further limits for its endpoints.
+Known and unknown identities count alike. No limit ends a link. Counts are kept in Redis, where all processes
+share them, or in the memory of each process.
 """
 
 from __future__ import annotations
@@ -28,34 +28,38 @@ from ..settings.schema import Settings
 
 log = logging.getLogger(__name__)
 
+LIMITED_PREFIXES = ("security.", "objections.")  # of endpoints
 UNLIMITED = ("security.logout",)  # signing out must always work
-LIMITED = ("security.", "objections.")
 POSTS = "posts"
-REDIS_SECONDS = 0.2  # how long a request waits for Redis before it counts without
-AWAY_SECONDS = 5  # how long a process counts alone before it tries Redis again
-SWEEP_LEAST = 10_000
-PREFIX = "sparekey"
+REDIS_TIMEOUT_SECONDS = 0.2  # after it, this process counts in memory
+REDIS_RETRY_SECONDS = 5  # for so long, it does not try Redis again
+SWEEP_MIN = 10_000  # windows in memory, before expired ones are removed
 
 
 class RateLimit(NamedTuple):
     """A limit of an endpoint's POSTs."""
 
-    scope: str  # keeps its counts apart from those of other limits with the same key
-    rates: str  # the setting that holds them
-    key: Callable[[], str | None]  # whose requests are counted together; None: this request is not limited
+    scope: str  # separates the counts of limits with the same key
+    rates: str  # the name of a setting
+    key: Callable[[], str | None]  # returns the key of a request's count, or None for no limit
 
 
 _registered: dict[str, list[RateLimit]] = defaultdict(list)  # by endpoint
 
 
 def limit(endpoint: str, scope: str, rates: str, key: Callable[[], str | None]) -> None:
-    """Register a rate limit for the POSTs of an endpoint, besides that of the source."""
+    """Register a rate limit for the POSTs of an endpoint, in addition to the limit by source.
+
+    `rates` is the name of a setting. `key` returns the key of the current request's count, or None for no
+    limit.
+    """
     _registered[endpoint].append(RateLimit(scope, rates, key))
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Limit every POST of Flask-Security's, whatever features are on: each takes a guess or sends mail. And
-    those of objections, whose links can be guessed, too.
+    """Limit every POST to Flask-Security, because each takes a guess or sends mail, and to objections.
+
+    Links of objections can be guessed, too.
     """
     uri, enabled = settings.RATELIMIT_STORAGE_URI, settings.RATELIMIT_ENABLED
     is_shared = enabled and uri != "memory://"
@@ -64,16 +68,17 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def _refuse_excess() -> None:
-    """Raise TooManyRequests for a POST over one of its limits. The shortest limit is looked at first, and a
-    request that it refuses counts against no other.
+    """Raise TooManyRequests for a POST over one of its limits.
+
+    The limit of the shortest period comes first. A request that it refuses counts against no other.
     """
     endpoint = request.endpoint or ""
-    if request.method != "POST" or not endpoint.startswith(LIMITED) or endpoint in UNLIMITED:
+    if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
     settings, app_counts = current(), counts()
     rules = [RateLimit(POSTS, "RECOVERY_LIMIT_SOURCE", source), *_registered[endpoint]]
     pairs = [(item, rule) for rule in rules for item in parse_many(getattr(settings, rule.rates))]
-    key_of = cache(lambda rule: rule.key())  # not before it is needed: it may take a database look-up
+    key_of = cache(lambda rule: rule.key())  # called late, because it may query the database
     for item, rule in sorted(pairs, key=lambda pair: pair[0]):
         if (key := key_of(rule)) and not app_counts.hit(item, key, rule.scope):
             window = app_counts.get_window_stats(item, key, rule.scope)
@@ -81,20 +86,22 @@ def _refuse_excess() -> None:
 
 
 class Counts:
-    """FixedWindowRateLimiter in memory. That of `limits` sweeps its whole table every 10 ms: in a flood of a
-    hundred thousand keys it does nothing else.
+    """A fixed-window rate limiter in memory, with the interface of `limits`.
+
+    The library's own memory storage sweeps its whole table every 10 ms, so that a flood of a hundred thousand
+    keys keeps it busy.
     """
 
     shared: FixedWindowRateLimiter | None = None
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
-        self._windows: dict[str, WindowStats] = {}  # when each ends, and how many are left until then
+        self._windows: dict[str, WindowStats] = {}  # by key
         self._lock = threading.Lock()
-        self._sweep_at = SWEEP_LEAST
+        self._sweep_at = SWEEP_MIN
 
     def hit(self, item: RateLimitItem, *key: str) -> bool:
-        """Count one. False if it is one too many."""
+        """Count a request. Return False if it exceeds the limit."""
         if not self._enabled:
             return True
         with self._lock:
@@ -105,26 +112,26 @@ class Counts:
             self._windows[name] = WindowStats(end, max(0, left - 1))
             if len(self._windows) >= self._sweep_at:
                 self._windows = {name: window for name, window in self._windows.items() if window[0] > now}
-                self._sweep_at = max(SWEEP_LEAST, 2 * len(self._windows))
+                self._sweep_at = max(SWEEP_MIN, 2 * len(self._windows))
         return left > 0
 
     def clear(self, item: RateLimitItem, *key: str) -> None:
-        """Start a new window."""
+        """Forget the window."""
         with self._lock:
             self._windows.pop(item.key_for(*key), None)
 
     def get_window_stats(self, item: RateLimitItem, *key: str) -> WindowStats:
-        """Return when the window ends, and how many are left until then."""
+        """Return the end of the window (Unix time) and the number of requests left in it."""
         return self._windows.get(item.key_for(*key), WindowStats(time.time(), item.amount))
 
 
 class SharedCounts(Counts):
-    """Counts in Redis, and in memory for as long as Redis does not answer."""
+    """A fixed-window rate limiter in Redis, or in memory while Redis does not respond."""
 
     def __init__(self, uri: str) -> None:
         super().__init__()
-        waits = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-        options: dict[str, Any] = {**waits, "retry": None}
+        options: dict[str, Any] = {"key_prefix": "sparekey", "retry": None}
+        options |= {"socket_timeout": REDIS_TIMEOUT_SECONDS, "socket_connect_timeout": REDIS_TIMEOUT_SECONDS}
         self.shared = FixedWindowRateLimiter(storage_from_string(uri, **options))
         self._away_until = 0.0
 
@@ -141,26 +148,28 @@ class SharedCounts(Counts):
     def _ask(self, method: str, item: RateLimitItem, *key: str) -> Any:
         if time.monotonic() >= self._away_until:
             try:
-                return getattr(self.shared, method)(item, PREFIX, *key)
-            except Exception as error:  # whatever the storage raises
-                self._away_until = time.monotonic() + AWAY_SECONDS
-                log.warning("Redis does not count (%s): this process counts alone", type(error).__name__)
+                return getattr(self.shared, method)(item, *key)
+            except Exception as error:  # the storage can raise any
+                self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
+                log.warning(
+                    "Redis does not respond (%s): rate limits are counted in memory", type(error).__name__
+                )
         return getattr(super(), method)(item, *key)
 
 
 def counts() -> Counts:
-    """Return this app's counts."""
+    """Return the app's rate limiter."""
     app_counts: Counts = current_app.extensions["recovery_counts"]
     return app_counts
 
 
 def source() -> str:
-    """Return what a request counts for: its address, with RECOVERY_TRUSTED_PROXIES proxies believed."""
+    """Return the source of the current request, by its IP address behind RECOVERY_TRUSTED_PROXIES proxies."""
     return source_of(request.remote_addr or "") or "unknown"
 
 
 def source_of(text: str) -> str | None:
-    """Return the address, or its /64 (one customer's) for IPv6. None if the text is no address."""
+    """Return an IPv4 address, or the /64 of an IPv6 address, which is one customer's. None if malformed."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -171,11 +180,11 @@ def source_of(text: str) -> str | None:
 
 
 def keyed_hash(text: str, key: bytes | None = None) -> str:
-    """Return a keyed hash, stored in place of an identity or a token."""
+    """Return a keyed hash, 32 hex digits, stored in place of an identity or a token."""
     key = key or current().derive_keys("limits")[0]
     return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
 def keys() -> list[bytes]:
-    """Return the keys of these hashes, the newest last."""
+    """Return the valid keys of `keyed_hash`, the newest last."""
     return current().derive_keys("limits")[::-1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flask import Request, Response, jsonify
+from flask import Request, Response, current_app, jsonify
+
+COOKIE_SECONDS = 365 * 86_400
 
 
 class Refusal(str):
@@ -41,4 +43,12 @@ def json_answer(
     response = jsonify({"meta": {"code": status}, "response": payload})
     response.status_code = status
     response.headers.update(headers or {})
+    return response
+
+
+def keep_cookie(setting: str, value: str, response: Response) -> Response:
+    """Set the cookie that a setting names, for a year. No script can read it."""
+    config = current_app.config
+    flags: dict[str, Any] = {"secure": config["SESSION_COOKIE_SECURE"], "httponly": True, "samesite": "Lax"}
+    response.set_cookie(config[setting], value, max_age=COOKIE_SECONDS, **flags)
     return response
