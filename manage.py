@@ -12,12 +12,12 @@ STAY = ("run", "worker")  # an admin's other tools must work while something is 
 def quiet_app() -> Flask:
     from app import create_app  # not every command needs an app
     from app.settings import exit_on_settings_error, load
-    from app.web.logging import only_warnings
+    from app.web.logging import silence_info
 
     command = click.get_current_context().info_name
     with exit_on_settings_error(code=1):
         app = create_app(load(), checked=command in STAY)
-    only_warnings(app)
+    silence_info(app)
     return app
 
 

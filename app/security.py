@@ -41,7 +41,7 @@ from .recovery.request import MAIL_REQUESTS, request_mail
 from .settings.schema import Settings
 from .web import origin
 from .web.messages import MESSAGES, SECOND_FACTORS
-from .web.responses import json_answer, wants_json
+from .web.responses import json_response, wants_json
 
 SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
 
@@ -77,7 +77,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     hashing.init_app(app, settings)
     security.login_manager.user_loader(sessions.load_user)
     _sign_with_the_newest_key(security, settings)
-    security.render_json(json_answer)
+    security.render_json(json_response)
     security.want_json(wants_json)
     notices.init_app(app)
     limits.init_app(app)

@@ -108,7 +108,7 @@ def mails_in(locale: str = "en") -> dict[str, Mail]:
 @contextmanager
 def asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
     app = deployment(deployed)
-    with app.app_context(), i18n.speaking(locale), samples.request_context():
+    with app.app_context(), i18n.use_language(locale), samples.request_context():
         for name in messages:
             flash(*get_message(name))
         yield app

@@ -284,7 +284,7 @@ def test_a_button_and_the_bare_link_below_it_are_one(sent: dict[str, composing.M
 
 def test_a_mail_that_is_written_from_right_to_left() -> None:
     app = create_app(load_settings(), checked=False)
-    with app.app_context(), i18n.speaking("ar"):
+    with app.app_context(), i18n.use_language("ar"):
         html = samples.compose(samples.MAILS[1]).html
     assert '<html lang="ar" dir="rtl">' in html
     assert re.search(r'<td class="card"[^>]*text-align:right', html)

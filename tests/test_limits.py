@@ -382,7 +382,7 @@ def test_over_the_budget_of_all_mail_waits_for_everybody_alike(make_site: Any) -
 def test_what_is_counted_in_memory_ends_and_takes_no_room_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("app.web.rate_limits.time.time", lambda: now[0])
-    memory = rate_limits.Counts()
+    memory = rate_limits.RateLimiter(enabled=True)
     limit = parse("2 per minute")
     assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
     assert memory.get_window_stats(limit, "a") == (1060.0, 0)

@@ -208,16 +208,16 @@ def test_the_words_of_flask_security_come_with_its_own_translations() -> None:
 def test_durations_are_said_as_people_say_them(span: timedelta, in_words: dict[str, str]) -> None:
     with create_app(load_settings()).app_context():
         for language, said in in_words.items():
-            with i18n.speaking(language):
+            with i18n.use_language(language):
                 assert i18n.duration(span) == said
 
 
 def test_times_name_their_zone() -> None:
     when = datetime(2026, 2, 28, 14, 5, tzinfo=UTC)
-    with create_app(load_settings()).app_context(), i18n.speaking("de"):
+    with create_app(load_settings()).app_context(), i18n.use_language("de"):
         assert i18n.moment(when) == "28. Februar 2026, 14:05:00 UTC"
     berlin = create_app(load_settings(BABEL_DEFAULT_TIMEZONE="Europe/Berlin"))
-    with berlin.app_context(), i18n.speaking("de"):
+    with berlin.app_context(), i18n.use_language("de"):
         assert i18n.moment(when.replace(tzinfo=None)) == "28. Februar 2026, 15:05:00 MEZ"
 
 

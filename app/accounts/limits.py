@@ -23,7 +23,7 @@ from ..db.engine import db
 from ..settings import current
 from ..settings.types import IDENTITIES
 from ..web.errors import InvalidRequest
-from ..web.rate_limits import counts, keyed_hash, keys, limit, source
+from ..web.rate_limits import hash_keys, keyed_hash, limit, rate_limiter, source
 from ..web.responses import keep_cookie
 from .identities import IdentityKey, identity_key, posted_identity
 from .models import User
@@ -71,7 +71,7 @@ def by_identity() -> str | None:
     except (InvalidRequest, BadRequest):  # the view refuses it; raised here, it would pass for lost storage
         return None
     browser, *remembered = _remembered() or [None]
-    is_known = remembered and any(keyed_hash(identity, key) in remembered for key in keys())
+    is_known = remembered and any(keyed_hash(identity, key) in remembered for key in hash_keys())
     return f"{keyed_hash(identity)} {browser}" if is_known else keyed_hash(identity)
 
 
@@ -97,7 +97,7 @@ def may_try_code(user_id: int | None, typed: str) -> bool:
     It counts against the account, or against the typed identity where no account has it.
     """
     key = account_key(user_id) if user_id else keyed_hash(identity_key(typed))
-    return all(counts().hit(item, key, CODES) for item in parse_many(CODES_MAX))
+    return all(rate_limiter().hit(item, key, CODES) for item in parse_many(CODES_MAX))
 
 
 def identity_hashes(user: User) -> list[str]:
@@ -108,11 +108,11 @@ def identity_hashes(user: User) -> list[str]:
 
 def clear_guesses(hashes: list[str]) -> None:
     """Clear the counts of an account's identities, and this browser's own, by their identity_hashes()."""
-    app_counts, browser = counts(), _remembered()[:1]
+    limiter, browser = rate_limiter(), _remembered()[:1]
     own = [f"{identity} {number}" for identity in hashes for number in browser]
     for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
         for key in (*hashes, *own):
-            app_counts.clear(item, key, SIGNING_IN)
+            limiter.clear(item, key, SIGNING_IN)
 
 
 def remember_browser(hashes: list[str]) -> None:
@@ -133,7 +133,7 @@ def _remembered() -> list[Any]:
 
 
 def _signer() -> URLSafeSerializer:
-    return URLSafeSerializer(keys(), "known browser", signer_kwargs={"digest_method": hashlib.sha256})
+    return URLSafeSerializer(hash_keys(), "known browser", signer_kwargs={"digest_method": hashlib.sha256})
 
 
 for _endpoint in BY_ACCOUNT:

@@ -21,7 +21,7 @@ from ..db import audit
 from ..db.engine import db
 from ..settings import current
 from ..settings.types import IDENTITIES
-from ..web.responses import Refusal, code_of
+from ..web.responses import CodedMessage, code_of
 from . import breaches, common_passwords
 from .breaches import BreachesUnknown
 from .hashing import password_matches
@@ -51,7 +51,7 @@ class RecoveryPasswordUtil(PasswordUtil):
         return [refusal] if refusal else None, normal
 
 
-def _refusal_of(password: str, normal: str, form: dict[str, Any]) -> Refusal | None:
+def _refusal_of(password: str, normal: str, form: dict[str, Any]) -> CodedMessage | None:
     """The cheap reasons first. `form`: a registration's fields, or the user whose password it is to be."""
     settings, user = current(), form.get("user")
     if len(normal) > (longest := settings.RECOVERY_PASSWORD_LENGTH_MAX):
@@ -74,7 +74,7 @@ def _refusal_of(password: str, normal: str, form: dict[str, Any]) -> Refusal | N
     return None
 
 
-def _breach_of(password: str, check: str | bool) -> Refusal | None:
+def _breach_of(password: str, check: str | bool) -> CodedMessage | None:
     try:
         if check and breaches.count_breaches(password):
             return _refusal("password_breached", "PASSWORD_BREACHED")
@@ -84,8 +84,8 @@ def _breach_of(password: str, check: str | bool) -> Refusal | None:
     return None
 
 
-def _refusal(code: str, message: str, **values: Any) -> Refusal:
-    return Refusal(get_message(message, **values)[0], code)
+def _refusal(code: str, message: str, **values: Any) -> CodedMessage:
+    return CodedMessage(get_message(message, **values)[0], code)
 
 
 class ChangeForm(ChangePasswordForm):

@@ -18,7 +18,7 @@ from ..db import audit
 from ..db.engine import db
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
-from ..web.responses import Refusal
+from ..web.responses import CodedMessage
 from .hashing import password_matches
 from .identities import CASE_INSENSITIVE, IDENTITY_LABEL, map_identity, normalize_identity, posted_identity
 from .limits import SIGNING_IN, by_identity
@@ -59,7 +59,7 @@ class SignInForm(Form, NextFormMixin):
             return False
         number, self.user = _authenticate(identity, _security.password_util.normalize(self.password.data))
         if self.user is None:
-            self.form_errors.append(Refusal(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
+            self.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
             audit.record("sign_in_refused", user_id=number)
         return self.user is not None
 

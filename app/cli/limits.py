@@ -53,14 +53,14 @@ def clear(who: str) -> None:
     """Forget what is counted against WHO: an identity, or an address that requests come from."""
     cleared = len(counts(who))
     for scope, key, limit in _limits_of(who):
-        rate_limits.counts().clear(limit, key, scope)
+        rate_limits.rate_limiter().clear(limit, key, scope)
     admin.record("limits clear", user=admin.find(who))
     click.echo(f"{cleared} cleared")
 
 
 def counts(who: str) -> list[Row]:
     """Return every count that is not zero. Raises NotSeen."""
-    rows, limits, redis = [], _limits_of(who), rate_limits.counts().shared
+    rows, limits, redis = [], _limits_of(who), rate_limits.rate_limiter().redis
     if redis is None:
         raise NotSeen(IN_MEMORY)
     for scope, key, limit in limits:

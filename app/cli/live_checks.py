@@ -57,8 +57,8 @@ def _of_dns(settings: Settings) -> list[Finding]:
 
 
 def _of_redis() -> Iterator[Finding]:
-    shared = rate_limits.counts().shared
-    if shared and not _in_time(shared.storage.check):
+    limiter = rate_limits.rate_limiter()
+    if limiter.enabled and limiter.redis and not _in_time(limiter.redis.storage.check):
         yield KINDS["redis-away"].found()
 
 

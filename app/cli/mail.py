@@ -72,7 +72,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
         raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
     spoken, started = _offered(language), time.monotonic()
     try:
-        with samples.request_context(), i18n.speaking(spoken):
+        with samples.request_context(), i18n.use_language(spoken):
             test = samples.compose(mails[name], recipient)
         test.subject = f"[Test] {test.subject}"
         with closing(mailman.get_connection()) as relay:
@@ -98,8 +98,8 @@ def _offered(language: str | None) -> str:
 
 
 def _gallery(wrong: list[Finding], language: str) -> str:
-    own = set(templates.replaced(current()))
-    with samples.request_context(), i18n.speaking(language):
+    own = set(templates.overridden(current()))
+    with samples.request_context(), i18n.use_language(language):
         shown = [_shown(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     # Without a file, a subject that is a setting.

@@ -82,7 +82,7 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """Render the three templates of a mail in its reader's language, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
-    with i18n.speaking(user.language if user else None, message.content.get("language")):
+    with i18n.use_language(user.language if user else None, message.content.get("language")):
         subject, text, html = (
             render_template(f"security/email/{template}{ending}", **context)
             for ending in (".subject.txt", ".txt", ".html")

@@ -73,7 +73,7 @@ class QueuedMailUtil(MailUtil):
             is_for_operator = name == "two_factor_rescue"
             languages = [] if is_for_operator else [user and user.language, str(get_locale())]
             # Rendered again, because Flask-Security has used the language of the page.
-            with i18n.speaking(*languages):
+            with i18n.use_language(*languages):
                 if validity := current_app.config.get(validity_setting):
                     span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)
                     context["within"] = i18n.duration(span)

@@ -45,7 +45,7 @@ def check_templates() -> list[Finding]:
             subject = flask_security_mails.subject_of(mail.subject_setting)
             findings += _check_subject(subject, setting=mail.subject_setting)
     mails = {name: mail for mail in samples.MAILS for name in mail.templates.values()}
-    names = [*templates.replaced(current())]
+    names = [*templates.overridden(current())]
     for name in names:
         findings += _run(_check_source(name, mails.get(name)), name, mails.get(name))
     broken = {finding.where for finding in findings if finding.id in NOT_RENDERED}
@@ -152,7 +152,7 @@ def _is_included(name: str) -> bool:
     """True if another of the admin's templates mentions this one."""
     folder = Path(current().RECOVERY_TEMPLATE_DIR)
     return any(
-        name in (folder / other).read_text(errors="replace") for other in templates.replaced(current())
+        name in (folder / other).read_text(errors="replace") for other in templates.overridden(current())
     )
 
 

@@ -15,8 +15,8 @@ from ..settings import current
 from ..settings.checks import check
 from ..settings.findings import KINDS, Finding
 from ..settings.sources import TRANSLATIONS
-from ..web import catalogues
-from ..web.catalogues import OF_FLASK_SECURITY
+from ..web import catalogs
+from ..web.catalogs import FLASK_SECURITY_TRANSLATIONS
 from ..web.templates import SUFFIXES
 
 INVALID_FILE = (OSError, PoFileError, UnknownLocaleError, ValueError, LookupError)
@@ -30,7 +30,7 @@ def check_translations() -> Iterator[Finding]:
         for path in sorted(Path(folder).glob("*.po")):
             try:
                 catalog = read(path)
-                catalogues.read(path)  # also evaluates the rule for plural forms
+                catalogs.compile_po(path)  # also evaluates the rule for plural forms
             except INVALID_FILE as error:
                 problem = " ".join(str(error).split())
                 yield KINDS["translation-unreadable"].found(where=str(path), problem=problem)
@@ -51,7 +51,7 @@ def _check_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:
         if missing:
             count, examples = f"{len(missing)} of {len(pot)}", _examples(missing)
             yield KINDS["translation-missing"].found(where=where, count=count, examples=examples)
-    flask_security = texts_in(OF_FLASK_SECURITY / "flask_security.pot")
+    flask_security = texts_in(FLASK_SECURITY_TRANSLATIONS / "flask_security.pot")
     if unused := translated - pot - flask_security - _texts_of_templates():
         yield KINDS["translation-unused"].found(where=where, examples=_examples(unused))
 

@@ -28,7 +28,7 @@ from ..db.engine import db
 from ..settings import current
 from ..web import clients
 from ..web.errors import InvalidRequest
-from ..web.responses import json_answer, wants_json
+from ..web.responses import json_response, wants_json
 from . import health, openapi
 
 pages = Blueprint("pages", __name__)
@@ -53,7 +53,7 @@ def choose_language() -> ResponseReturnValue:
     current_user.language = language
     db.session.commit()
     if wants_json(request):
-        return json_answer({})
+        return json_response({})
     flash(_("Saved."), "success")
     return redirect(url_for("pages.home"), 303)
 
@@ -71,7 +71,7 @@ def reset_done() -> ResponseReturnValue:
     if client is None:
         return redirect(url_for("pages.home"))
     get_flashed_messages()
-    return render_template("security/reset_done.html", onward=clients.named(client).post_reset_view)
+    return render_template("security/reset_done.html", onward=clients.find(client).post_reset_view)
 
 
 @pages.get("/.well-known/change-password")

@@ -30,7 +30,7 @@ from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
-from ..web.responses import Refusal, json_answer, wants_json
+from ..web.responses import CodedMessage, json_response, wants_json
 from .request import store_request
 
 
@@ -57,7 +57,7 @@ class UnifiedForm(UnifiedSigninForm):
             return False
         number, self.user, self.authn_via = _authenticate(identity, str(self.passcode.data))
         if self.user is None:
-            self.form_errors.append(Refusal(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
+            self.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
             audit.record("sign_in_refused", user_id=number)
         return self.user is not None
 
@@ -87,7 +87,7 @@ def send_code() -> ResponseReturnValue:
     identity = posted_identity()
     store_request("us_instructions", identity)
     if wants_json(request):
-        return json_answer({})
+        return json_response({})
     form = UnifiedForm(formdata=None)
     form.identity.data = identity
     flash(*get_message("GENERIC_US_SIGNIN"))

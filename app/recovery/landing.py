@@ -20,8 +20,8 @@ from ..db.clock import utcnow
 from ..db.engine import DATABASE_AWAY, change, db
 from ..settings import current
 from ..web import clients, errors
-from ..web.rate_limits import counts, keyed_hash, limit, source
-from ..web.responses import json_answer, wants_json
+from ..web.rate_limits import keyed_hash, limit, rate_limiter, source
+from ..web.responses import json_response, wants_json
 from . import link as links
 from .link import ResetLink
 from .link_errors import LinkError, LinkInvalid
@@ -42,7 +42,7 @@ def land(token: str) -> ResponseReturnValue:
     link = links.resolve(token)
     answer: ResponseReturnValue = ""
     if wants_json(request):
-        answer = json_answer({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
+        answer = json_response({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
     elif target := clients.landing_url(link.client, token):
         answer = redirect(target)
     elif request.method != "HEAD":
@@ -76,15 +76,15 @@ def refuse_link(error: LinkError) -> ResponseReturnValue:
     """
     if isinstance(error, LinkInvalid):
         rates = parse_many(current().RECOVERY_LIMIT_BAD_LINKS)
-        if not all(counts().hit(rate, source(), BAD_LINKS) for rate in rates):
-            return errors.http_error(TooManyRequests())
+        if not all(rate_limiter().hit(rate, source(), BAD_LINKS) for rate in rates):
+            return errors.respond_to_http_error(TooManyRequests())
     if request.endpoint == "security.reset_password" and request.method == "POST":  # a password came with it
         db.session.rollback()
         audit.record("refused", reason=error.code, user_id=error.user_id, client=error.client)
         db.session.commit()
     if not wants_json(request) and (target := clients.error_url(error.client, error)):
         return redirect(target)
-    return errors.refuse(error)
+    return errors.respond(error)
 
 
 def _record_opening(link: ResetLink) -> None:

@@ -27,7 +27,7 @@ from ..mail import outbox
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web import clients, i18n
-from ..web.responses import json_answer, wants_json
+from ..web.responses import json_response, wants_json
 from . import link as links
 from .link import ResetLink
 from .link_errors import LinkExpired, LinkInvalid
@@ -66,7 +66,7 @@ def _answer(message: OutboxMessage) -> ResponseReturnValue:
     if request.method == "POST":
         state = "done" if _apply_objection(message) else "known"
     if wants_json(request):
-        return json_answer({"state": state})
+        return json_response({"state": state})
     return render_template(
         "security/not_me.html",
         has_happened=_has_happened(message),
@@ -110,7 +110,7 @@ def alert_operator(user_id: int) -> None:
     """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
     if address := current().RECOVERY_OPERATOR:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with i18n.speaking():
+        with i18n.use_language():
             what = gettext("Somebody says that a change of their account was not theirs.")
             outbox.enqueue("operator_alert", address=address, what=what, changed_at=now, account=user_id)
 

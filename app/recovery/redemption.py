@@ -28,7 +28,7 @@ from ..db import audit
 from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import db
-from ..web.responses import Refusal, code_of, json_answer, wants_json
+from ..web.responses import CodedMessage, code_of, json_response, wants_json
 from . import landing, notices
 from . import link as links
 from .link import ResetLink
@@ -46,7 +46,7 @@ class NewPasswordForm(ResetPasswordForm):
             self.password_confirm.data = self.password.data
         valid = super().validate(**kwargs)
         if not self.password.errors:
-            errors = [Refusal(str(error), "password_mismatch") for error in self.password_confirm.errors]
+            errors = [CodedMessage(str(error), "password_mismatch") for error in self.password_confirm.errors]
             self.password_confirm.errors = errors
         return valid
 
@@ -106,7 +106,7 @@ def redeem(handle: str) -> ResponseReturnValue:
     if is_signed_in:  # as another account, or in a session that has just ended
         logout_user()
     if wants_json(request):
-        return json_answer({})
+        return json_response({})
     session["reset_done"] = client
     return redirect(url_for("pages.reset_done"))
 

@@ -33,7 +33,7 @@ from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
-from ..web.responses import json_answer, wants_json
+from ..web.responses import json_response, wants_json
 from . import instructions
 from .request import store_request
 
@@ -75,14 +75,14 @@ def register() -> ResponseReturnValue:
     """Answer GET and POST of `/register`."""
     form, is_json = RegistrationForm(), wants_json(request)
     if request.method != "POST":
-        return json_answer(clients.what_to_know()) if is_json else _render(form)
+        return json_response(clients.public_policy()) if is_json else _render(form)
     if "identity" in (request.get_json() if request.is_json else request.form):
         raise InvalidRequest(_("Give one value."), field="identity")  # or the rate limit would count it
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_render(form), 400)
     name = form.username.data if form.username else None
     store_request(MAIL, str(form.email.data), username=name)
-    return json_answer({}) if is_json else redirect(url_for("pages.check_mail", after="sign-up"), 303)
+    return json_response({}) if is_json else redirect(url_for("pages.check_mail", after="sign-up"), 303)
 
 
 def _render(form: RegistrationForm) -> str:

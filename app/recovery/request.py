@@ -24,7 +24,7 @@ from ..settings import current
 from ..web import clients
 from ..web.errors import InvalidRequest, NoMail
 from ..web.rate_limits import limit
-from ..web.responses import json_answer, wants_json
+from ..web.responses import json_response, wants_json
 
 
 class MailRequest(NamedTuple):
@@ -58,7 +58,7 @@ def store_request(kind: str, identity: str, **content: Any) -> None:
 
     Raises NoMail, and InvalidRequest for a client that is not configured.
     """
-    settings, client = current(), clients.name_in_request()
+    settings, client = current(), clients.posted_client()
     if not settings.sends_mail:
         raise NoMail(settings.RECOVERY_SUPPORT_CONTACT)
     limit_lock_wait()
@@ -81,7 +81,7 @@ def request_mail() -> ResponseReturnValue:
     """Answer GET and POST of the MAIL_REQUESTS."""
     page, is_json = MAIL_REQUESTS[request.endpoint or ""], wants_json(request)
     if request.method != "POST":
-        return json_answer(clients.what_to_know()) if is_json else _render(page)
+        return json_response(clients.public_policy()) if is_json else _render(page)
     try:
         identity = posted_identity()
     except InvalidRequest as error:
@@ -90,7 +90,7 @@ def request_mail() -> ResponseReturnValue:
         return _render(page, error.message), error.status
     store_request(page.kind, identity)
     if is_json:
-        return json_answer({})
+        return json_response({})
     if page.flashed is None:
         return redirect(url_for("pages.check_mail"), 303)
     flash(*get_message(page.flashed))

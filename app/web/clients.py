@@ -22,18 +22,18 @@ DEFAULT = "default"  # JSON that names no client
 BUILT_IN = ClientTable(origins=[])  # without views, links land on the built-in pages
 
 
-def configured(settings: Settings) -> Mapping[str, ClientTable]:
+def configured_clients(settings: Settings) -> Mapping[str, ClientTable]:
     """Return every client by its name."""
     return {**settings.RECOVERY_CLIENTS, BROWSER: BUILT_IN, DEFAULT: _default_client(settings)}
 
 
-def named(name: str) -> ClientTable:
+def find(name: str) -> ClientTable:
     """Return a client. If it is no longer configured, return the built-in pages."""
     clients: Mapping[str, ClientTable] = current_app.extensions["recovery_clients"]
     return clients.get(name, BUILT_IN)
 
 
-def name_in_request() -> str:
+def posted_client() -> str:
     """Return the name of the client that a POST belongs to. Raise InvalidRequest for an unknown name."""
     if not request.is_json:
         return BROWSER
@@ -52,7 +52,7 @@ def origins_of(client: ClientTable) -> list[str]:
 
 def landing_url(client: str, token: str) -> str | None:
     """Return the view that a working link leads to, with its token. None: the built-in pages."""
-    table = named(client)
+    table = find(client)
     if table.reset_view and table.token_in == "fragment":  # noqa: S105  # a place, not a password
         return f"{table.reset_view}#{urlencode({'token': token})}"
     return table.reset_view and _with_query(table.reset_view, token=token)
@@ -60,7 +60,7 @@ def landing_url(client: str, token: str) -> str | None:
 
 def error_url(client: str, error: RequestError) -> str | None:
     """Return the view that a refused link leads to, with a message and an error code. None: an error page."""
-    view = named(client).reset_error_view
+    view = find(client).reset_error_view
     return view and _with_query(view, error=str(error.message), code=error.code)
 
 
@@ -68,7 +68,7 @@ def _with_query(url: str, **values: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{urlencode(values)}"
 
 
-def what_to_know() -> dict[str, Any]:
+def public_policy() -> dict[str, Any]:
     """Return the facts that a client can show before the user types anything."""
     settings = current()
     return {

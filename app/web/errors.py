@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
-from .responses import json_answer, wants_json
+from .responses import json_response, wants_json
 
 
 class RequestError(Exception):
@@ -113,25 +113,25 @@ HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
 
 def init_app(app: Flask) -> None:
     """Register the error handlers."""
-    app.register_error_handler(RequestError, refuse)
-    app.register_error_handler(CSRFError, lambda error: refuse(CsrfFailed()))
-    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(RequestError, respond)
+    app.register_error_handler(CSRFError, lambda error: respond(CsrfFailed()))
+    app.register_error_handler(HTTPException, respond_to_http_error)
     got_request_exception.connect(_roll_back, app)
 
 
-def refuse(error: RequestError) -> ResponseReturnValue:
+def respond(error: RequestError) -> ResponseReturnValue:
     """Return the response to a refused request."""
     if wants_json(request):
         messages = [str(error.message)]
         fields = {error.field: messages} if error.field else {}
         payload = {"errors": messages, "field_errors": fields, "error_code": error.code}
-        return json_answer(payload, error.status, error.headers)
+        return json_response(payload, error.status, error.headers)
     name = audit.request_id() if error.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
     context = {"title": error.title, "text": error.message, "code": error.code, "request_id": name}
     return render_template("security/problem.html", **context), error.status, error.headers
 
 
-def http_error(error: HTTPException) -> ResponseReturnValue:
+def respond_to_http_error(error: HTTPException) -> ResponseReturnValue:
     """Return the response to an HTTP error, such as the 500 that Flask makes of an unhandled exception."""
     refusal, status = RequestError(), _status(error)
     if status < 400:
@@ -142,7 +142,7 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     refusal.status, refusal.headers = status, headers
     if status in HTTP_ERRORS:
         refusal.code, refusal.title, refusal.message = HTTP_ERRORS[status]
-    return refuse(refusal)
+    return respond(refusal)
 
 
 def _status(error: HTTPException) -> int:

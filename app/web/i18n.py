@@ -23,7 +23,7 @@ from markupsafe import Markup
 from ..settings import current
 from ..settings.schema import Settings
 from ..settings.sources import TRANSLATIONS
-from .catalogues import Catalogues
+from .catalogs import Catalogs
 from .responses import keep_cookie
 
 LANGUAGE_PARAMETER = "language"
@@ -41,9 +41,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Set up Flask-Babel and the globals and filters of templates."""
     own = settings.RECOVERY_TRANSLATION_DIR
     babel = Babel(app, locale_selector=_select_language)
-    babel.domain_instance = Catalogues(*([Path(own)] if own else []), TRANSLATIONS)
+    babel.domain_instance = Catalogs(*([Path(own)] if own else []), TRANSLATIONS)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # templates may wrap texts
-    app.jinja_env.globals.update(language=get_locale, languages=switch)
+    app.jinja_env.globals.update(language=get_locale, languages=offered_languages)
     filters = {"language_tag": language_tag, "autonym": autonym, "contact": contact}
     app.jinja_env.filters.update(filters, duration=duration, moment=moment, day=day)
 
@@ -56,7 +56,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 @contextmanager
-def speaking(*languages: str | None) -> Iterator[None]:
+def use_language(*languages: str | None) -> Iterator[None]:
     """Use the first of these languages that is offered within this context, or else the default."""
     settings = current()
     offered = (language for language in languages if language in settings.RECOVERY_LANGUAGES)
@@ -64,7 +64,7 @@ def speaking(*languages: str | None) -> Iterator[None]:
         yield
 
 
-def switch() -> Iterator[Locale]:
+def offered_languages() -> Iterator[Locale]:
     """Yield the languages that this page offers: none on the page of a POST, which a link would lose."""
     names = current().RECOVERY_LANGUAGES
     if len(names) > 1 and request.method == "GET":

@@ -38,7 +38,7 @@ def init_app(app: Flask, settings: Settings) -> None:
             target.addFilter(SecretsFilter())
 
 
-def only_warnings(app: Flask) -> None:
+def silence_info(app: Flask) -> None:
     """Silence INFO for commands with output for people. The audit trail still records their actions."""
     app.logger.setLevel(logging.WARNING)
 

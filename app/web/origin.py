@@ -18,7 +18,7 @@ from werkzeug.exceptions import BadRequest
 
 from ..settings.schema import Settings
 from ..settings.urls import origin_of
-from .clients import configured, origins_of
+from .clients import configured_clients, origins_of
 from .errors import InvalidRequest, OriginNotAllowed
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
@@ -36,7 +36,7 @@ csrf = CSRFProtect()
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Check forms by token and JSON by origin. Call this before Flask-Security's init_app."""
-    clients = app.extensions["recovery_clients"] = configured(settings)
+    clients = app.extensions["recovery_clients"] = configured_clients(settings)
     origins = {origin for client in clients.values() for origin in origins_of(client)}
     app.extensions["recovery_foreign"] = origins - {origin_of(settings.RECOVERY_PUBLIC_URL)}
     csrf.init_app(app)

@@ -62,8 +62,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     Links of objections can be guessed, too.
     """
     uri, enabled = settings.RATELIMIT_STORAGE_URI, settings.RATELIMIT_ENABLED
-    is_shared = enabled and uri != "memory://"
-    app.extensions["recovery_counts"] = SharedCounts(uri) if is_shared else Counts(enabled=enabled)
+    limiter = RateLimiter(enabled) if uri == "memory://" else RedisRateLimiter(enabled, uri)
+    app.extensions["recovery_limiter"] = limiter
     app.before_request(_refuse_excess)
 
 
@@ -75,34 +75,34 @@ def _refuse_excess() -> None:
     endpoint = request.endpoint or ""
     if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
-    settings, app_counts = current(), counts()
+    settings, limiter = current(), rate_limiter()
     rules = [RateLimit(POSTS, "RECOVERY_LIMIT_SOURCE", source), *_registered[endpoint]]
     pairs = [(item, rule) for rule in rules for item in parse_many(getattr(settings, rule.rates))]
     key_of = cache(lambda rule: rule.key())  # called late, because it may query the database
     for item, rule in sorted(pairs, key=lambda pair: pair[0]):
-        if (key := key_of(rule)) and not app_counts.hit(item, key, rule.scope):
-            window = app_counts.get_window_stats(item, key, rule.scope)
+        if (key := key_of(rule)) and not limiter.hit(item, key, rule.scope):
+            window = limiter.get_window_stats(item, key, rule.scope)
             raise TooManyRequests(retry_after=max(1, round(window.reset_time - time.time())))
 
 
-class Counts:
+class RateLimiter:
     """A fixed-window rate limiter in memory, with the interface of `limits`.
 
     The library's own memory storage sweeps its whole table every 10 ms, so that a flood of a hundred thousand
     keys keeps it busy.
     """
 
-    shared: FixedWindowRateLimiter | None = None
+    redis: FixedWindowRateLimiter | None = None
 
-    def __init__(self, *, enabled: bool = True) -> None:
-        self._enabled = enabled
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
         self._windows: dict[str, WindowStats] = {}  # by key
         self._lock = threading.Lock()
         self._sweep_at = SWEEP_MIN
 
     def hit(self, item: RateLimitItem, *key: str) -> bool:
         """Count a request. Return False if it exceeds the limit."""
-        if not self._enabled:
+        if not self.enabled:
             return True
         with self._lock:
             name, now = item.key_for(*key), time.time()
@@ -125,14 +125,14 @@ class Counts:
         return self._windows.get(item.key_for(*key), WindowStats(time.time(), item.amount))
 
 
-class SharedCounts(Counts):
+class RedisRateLimiter(RateLimiter):
     """A fixed-window rate limiter in Redis, or in memory while Redis does not respond."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__()
+    def __init__(self, enabled: bool, uri: str) -> None:
+        super().__init__(enabled)
         options: dict[str, Any] = {"key_prefix": "sparekey", "retry": None}
         options |= {"socket_timeout": REDIS_TIMEOUT_SECONDS, "socket_connect_timeout": REDIS_TIMEOUT_SECONDS}
-        self.shared = FixedWindowRateLimiter(storage_from_string(uri, **options))
+        self.redis = FixedWindowRateLimiter(storage_from_string(uri, **options))
         self._away_until = 0.0
 
     def hit(self, item: RateLimitItem, *key: str) -> bool:
@@ -146,9 +146,9 @@ class SharedCounts(Counts):
         return stats
 
     def _ask(self, method: str, item: RateLimitItem, *key: str) -> Any:
-        if time.monotonic() >= self._away_until:
+        if self.enabled and time.monotonic() >= self._away_until:
             try:
-                return getattr(self.shared, method)(item, *key)
+                return getattr(self.redis, method)(item, *key)
             except Exception as error:  # the storage can raise any
                 self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning(
@@ -157,10 +157,10 @@ class SharedCounts(Counts):
         return getattr(super(), method)(item, *key)
 
 
-def counts() -> Counts:
+def rate_limiter() -> RateLimiter:
     """Return the app's rate limiter."""
-    app_counts: Counts = current_app.extensions["recovery_counts"]
-    return app_counts
+    limiter: RateLimiter = current_app.extensions["recovery_limiter"]
+    return limiter
 
 
 def source() -> str:
@@ -185,6 +185,6 @@ def keyed_hash(text: str, key: bytes | None = None) -> str:
     return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
-def keys() -> list[bytes]:
+def hash_keys() -> list[bytes]:
     """Return the valid keys of `keyed_hash`, the newest last."""
     return current().derive_keys("limits")[::-1]

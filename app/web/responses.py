@@ -10,12 +10,12 @@ from flask import Request, Response, current_app, jsonify
 COOKIE_SECONDS = 365 * 86_400
 
 
-class Refusal(str):
+class CodedMessage(str):
     """A message for people with an error code for programs, which a form's errors can hold."""
 
     code: str
 
-    def __new__(cls, message: str, code: str) -> Refusal:
+    def __new__(cls, message: str, code: str) -> CodedMessage:
         refusal = super().__new__(cls, message)
         refusal.code = code
         return refusal
@@ -23,7 +23,7 @@ class Refusal(str):
 
 def code_of(messages: Iterable[str]) -> str | None:
     """Return the error code of the first message that has one."""
-    return next((message.code for message in messages if isinstance(message, Refusal)), None)
+    return next((message.code for message in messages if isinstance(message, CodedMessage)), None)
 
 
 def wants_json(request: Request) -> bool:
@@ -31,7 +31,7 @@ def wants_json(request: Request) -> bool:
     return request.is_json or request.accept_mimetypes.best == "application/json"
 
 
-def json_answer(
+def json_response(
     payload: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None, _user: Any = None
 ) -> Response:
     """Return a response in Flask-Security's envelope, with an error_code for each status from 400 on."""

@@ -22,7 +22,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.globals["settings"] = settings
 
 
-def replaced(settings: Settings) -> list[str]:
+def overridden(settings: Settings) -> list[str]:
     """Return the names of the admin's own templates, such as security/email/reset_notice.txt."""
     folder = settings.RECOVERY_TEMPLATE_DIR
     return _names_in(FileSystemLoader(folder, followlinks=True)) if folder else []

@@ -127,7 +127,7 @@ def _quiet_app() -> Flask:
     """Return the application of a command line, as manage.py has it."""
     with exit_on_settings_error(code=1):
         app = create_app(load(), checked=False)
-    web_logging.only_warnings(app)
+    web_logging.silence_info(app)
     return app
 
 

@@ -12,10 +12,10 @@ from babel.support import Translations
 from flask_babel import Domain, get_locale
 from flask_security.babel import FsDomain
 
-OF_FLASK_SECURITY = Path(flask_security.__file__).parent / "translations"
+FLASK_SECURITY_TRANSLATIONS = Path(flask_security.__file__).parent / "translations"
 
 
-class Catalogues(FsDomain):
+class Catalogs(FsDomain):
     """The texts of every language.
 
     Flask-Babel's own domain reads compiled files only, and does not find Flask-Security's de_DE for de.
@@ -33,9 +33,10 @@ class Catalogues(FsDomain):
             texts = Translations()
             for path in (folder / f"{name}.po" for folder in self.folders):
                 if path.is_file():
-                    texts.add_fallback(read(path))
+                    texts.add_fallback(compile_po(path))
             # For a language without a country, take Flask-Security's texts of any country.
-            for path in sorted(OF_FLASK_SECURITY.glob(f"{name}*/LC_MESSAGES/flask_security.mo"))[:1]:
+            compiled = FLASK_SECURITY_TRANSLATIONS.glob(f"{name}*/LC_MESSAGES/flask_security.mo")
+            for path in sorted(compiled)[:1]:
                 with path.open("rb") as file:
                     texts.add_fallback(Translations(file))
             self.cache[name] = texts
@@ -43,7 +44,7 @@ class Catalogues(FsDomain):
         return cached
 
 
-def read(path: Path) -> Translations:
+def compile_po(path: Path) -> Translations:
     """Compile a language's .po file, such as de.po. Raise ValueError if it is malformed."""
     compiled = io.BytesIO()
     with path.open("rb") as file:
