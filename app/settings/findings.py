@@ -37,8 +37,8 @@ class Kind:
 
     def found(self, *, where: str = "", setting: str = "", **facts: object) -> Finding:
         """Return a finding of this kind, with `facts` filled into its texts."""
-        what, why, hint = (text.format_map(facts) for text in (self.what, self.why, self.hint))
-        return Finding(self.id, self.severity, what, why, hint, setting or self.setting, where)
+        texts = {field: getattr(self, field).format_map(facts) for field in ("what", "why", "hint")}
+        return Finding(self.id, self.severity, setting=setting or self.setting, where=where, **texts)
 
 
 _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
