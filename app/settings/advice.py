@@ -81,10 +81,10 @@ def check_deployment(settings: Settings, server: Server) -> list[Finding]:
             "no-security-txt": not settings.RECOVERY_SECURITY_TXT,
         }
     )
-    kind = KINDS["secrets-readable"]
-    return findings + [
-        kind.found(where=p, setting=name, name=name, path=p) for name, p in server.open_secrets
-    ]
+    readable = KINDS["secrets-readable"]
+    for name, path in server.open_secrets:
+        findings.append(readable.found(where=path, setting=name, name=name, path=path))
+    return findings
 
 
 def _findings(conditions: dict[str, bool]) -> list[Finding]:
