@@ -72,7 +72,7 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> source
     problems, settings = list(reading.problems), None
     values = {name: value for name, value in reading.values.items() if not is_forced_value(name, value)}
     try:
-        settings = all_settings().model_validate({**values, "origins": reading.origins})
+        settings = all_settings().model_validate({**values, "(origins)": reading.origins})
     except ValidationError as error:
         problems += _problems_in(error, reading)
     else:

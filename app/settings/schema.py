@@ -123,7 +123,8 @@ class Settings(BaseModel):
     RECOVERY_SILENCED: types.TextList
     RECOVERY_INBOX: bool
 
-    origins: dict[str, str] = Field(default_factory=dict)  # the source of each value, by name
+    # The source of each value. The alias is no name that a setting can have.
+    origins: dict[str, str] = Field(alias="(origins)", default_factory=dict)
 
     @property
     def library(self) -> dict[str, Any]:
