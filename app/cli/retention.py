@@ -22,8 +22,8 @@ from ..accounts.models import FsRefreshTracker
 from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import change, db
-from ..mail.budget import DAY_SECONDS
 from ..mail.outbox import OutboxMessage
+from ..mail.quota import DAY_SECONDS
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import admin
@@ -72,7 +72,9 @@ def run(*, dry_run: bool = False) -> dict[str, int]:
 def purges() -> list[Purge]:
     """Return all purges in the order in which they run: a link before its mail."""
     now, settings = db.session.scalars(select(utcnow())).one(), current()
-    counted = now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN  # by budget.py, always
+    counted = (
+        now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN
+    )  # by mail/quota.py, always
     links = min(now - settings.RECOVERY_KEEP_LINKS, counted)
     mails = min(now - settings.RECOVERY_KEEP_MAILS, counted)
     dead = min(now - settings.RECOVERY_KEEP_DEAD_LETTERS, counted)

@@ -16,8 +16,8 @@ from ..accounts.models import User
 from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
-from ..mail.budget import DAY_SECONDS
 from ..mail.outbox import OutboxMessage
+from ..mail.quota import DAY_SECONDS
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, mail_report

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 
 class Undeliverable(Exception):
-    """Raised for a message that must not be sent. Only an admin reads the reason, never the requester."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+    """Raised for a message that must not be sent. Only an admin reads its text, never the requester."""
 
 
 class MailHeld(Exception):

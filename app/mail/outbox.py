@@ -55,6 +55,7 @@ class OutboxMessage(Model):
     created_at: Mapped[datetime] = mapped_column(default=utcnow())  # when it was last requested
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
+    age = timedelta()  # of a claimed message, at its claim, by the database's clock
 
     __table_args__ = (
         Index("ix_outbox_message_state_due_at", "state", "due_at"),
@@ -149,18 +150,16 @@ def claim(exempt_only: bool = False) -> OutboxMessage | None:
             same=None,  # later requests get a message of their own
             due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
         )
-        .returning(OutboxMessage)
+        .returning(OutboxMessage, NOW)
     )
-    message = db.session.scalar(taken, execution_options={"synchronize_session": False})
-    if message is not None:
+    row = db.session.execute(taken, execution_options={"synchronize_session": False}).first()
+    message: OutboxMessage | None = None
+    if row is not None:
+        message, claimed_at = row
+        message.age = claimed_at - message.created_at
         db.session.expunge(message)
     db.session.commit()
     return message
-
-
-def age_of(message: OutboxMessage) -> timedelta:
-    """Return the age of a claimed message at its claim, by the database's clock."""
-    return message.due_at - current().RECOVERY_MAIL_LEASE - message.created_at
 
 
 def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetime | None:

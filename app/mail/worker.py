@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
 from ..settings import current
-from . import budget, composing, outbox
+from . import composing, outbox, quota
 from .delivery import mailman
 from .errors import MailHeld, Undeliverable
 from .heartbeat import Heartbeat
@@ -86,7 +86,7 @@ def work_until_done(stop: threading.Event | None = None, heartbeat: Heartbeat | 
         while not stop.is_set():
             # The quota and the relay are checked before any account is looked up, so that requests for known
             # and for unknown accounts wait alike.
-            exempt_only = budget.is_spent()
+            exempt_only = quota.is_exhausted()
             if not relay.connection:
                 if not (outbox.is_due(exempt_only) or (heartbeat and heartbeat.trouble)):
                     break
@@ -135,7 +135,7 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
         relay.deadline = deadline
         relay.send_messages([mail])
     except Undeliverable as refusal:
-        return "dropped", refusal.reason
+        return "dropped", str(refusal)
     except MailHeld:
         raise
     except Exception as error:  # the message must survive every error

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..db.clock import utcnow
 from ..db.engine import db
-from ..mail import budget
+from ..mail import quota
 from ..mail.heartbeat import worker_troubles
 from ..mail.outbox import UNTRIED, OutboxMessage, is_full
 from ..settings import current
@@ -44,7 +44,7 @@ def check() -> Health:
             MAIL_HELD: any(troubles),
             MAIL_LATE: is_mail_late(),
             OUTBOX_FULL: is_full(),
-            BUDGET_SPENT: budget.is_spent(),
+            BUDGET_SPENT: quota.is_exhausted(),
         }
     except SQLAlchemyError:
         db.session.rollback()

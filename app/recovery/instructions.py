@@ -14,11 +14,11 @@ from ..accounts.datastore import find_account
 from ..accounts.models import User
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
 from ..db.engine import change, db
-from ..mail import budget, composing, outbox
-from ..mail.budget import DAY_SECONDS
+from ..mail import composing, quota
 from ..mail.composing import composer
 from ..mail.errors import Undeliverable
 from ..mail.outbox import OutboxMessage
+from ..mail.quota import DAY_SECONDS
 from ..settings import current
 from . import link as links
 from . import not_me
@@ -46,7 +46,7 @@ def compose(message: OutboxMessage) -> composing.Mail:
 
 def check_age(message: OutboxMessage) -> None:
     """Raise Undeliverable for a message that is older than a link may be."""
-    if outbox.age_of(message) > current().SECURITY_RESET_PASSWORD_WITHIN:
+    if message.age > current().SECURITY_RESET_PASSWORD_WITHIN:
         raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
 
 
@@ -124,7 +124,7 @@ def _reason_exhausted(link: ResetLink) -> str | None:
     return None
 
 
-@budget.quota
+@quota.register
 def is_hour_exhausted() -> bool:
     """True if RECOVERY_MAIL_HOURLY_MAX links were issued within an hour. Each worker may exceed it by one."""
     # The clock is a subquery, because a value for each row could use no index.

@@ -12,7 +12,7 @@ from flask_security.proxies import _datastore, _security
 
 from ..accounts.models import User
 from ..accounts.sign_in import may_sign_in
-from ..mail import budget, composing, outbox
+from ..mail import composing, quota
 from ..mail.composing import composer
 from ..mail.errors import Undeliverable
 from ..mail.outbox import OutboxMessage
@@ -42,9 +42,9 @@ def _username(message: OutboxMessage) -> composing.Mail:
 @composer("us_instructions")
 def _code(message: OutboxMessage) -> composing.Mail:
     valid = current_app.config["SECURITY_US_TOKEN_VALIDITY"]
-    if outbox.age_of(message) > timedelta(seconds=valid):
+    if message.age > timedelta(seconds=valid):
         raise Undeliverable("a code was asked for longer ago than one works (SECURITY_US_TOKEN_VALIDITY)")
-    user = _requester(message, pause=valid)
+    user = _requester(message, cooldown_max=valid)
     secret = _datastore.us_get_totp_secrets(user).get("email")
     if secret is None:
         raise Undeliverable("the account has not chosen to sign in with codes by mail")
@@ -55,13 +55,10 @@ def _code(message: OutboxMessage) -> composing.Mail:
     return composing.write(message, "us_instructions", user.email, login_token=code, within=within)
 
 
-def _requester(message: OutboxMessage, pause: float = math.inf) -> User:
-    """Return the account. Raises Undeliverable if it may not have this mail now.
-
-    `pause`: the longest cool-down in seconds, as in `budget.why_no_other`.
-    """
+def _requester(message: OutboxMessage, cooldown_max: float = math.inf) -> User:
+    """Return the account. Raises Undeliverable if it may not have this mail now."""
     user = find_requester(message)
     reason = "the account is not active" if not user.is_active or user.is_locked() else None
-    if reason := reason or budget.why_no_other(message.kind, user, pause):
+    if reason := reason or quota.reason_exhausted(message.kind, user, cooldown_max):
         raise Undeliverable(reason)
     return user

@@ -26,7 +26,7 @@ from ..accounts.identities import IDENTITY_LENGTH_MAX, normalize_identity
 from ..accounts.limits import ASKING, by_identity
 from ..accounts.models import User
 from ..db import audit
-from ..mail import budget, composing
+from ..mail import composing, quota
 from ..mail.composing import composer
 from ..mail.errors import Undeliverable
 from ..mail.outbox import OutboxMessage
@@ -98,7 +98,7 @@ def compose(message: OutboxMessage) -> composing.Mail:
     if reason := user.reason_not_recoverable(confirmed=True):
         raise Undeliverable(reason)
     if not requires_confirmation(user):
-        if reason := budget.why_no_other(MAIL, user):
+        if reason := quota.reason_exhausted(MAIL, user):
             raise Undeliverable(reason)
         return composing.write(message, "registration_existing", user.email)
     name = message.content["username"]
