@@ -16,7 +16,6 @@ from ..db.clock import utcnow
 from ..db.encryption import DecryptionError
 from ..db.engine import change, db
 from ..mail.outbox import OutboxMessage
-from ..recovery import instructions
 from ..recovery.link import ResetLink
 from . import admin, mail_report
 from .output import Row, format_option, write_fields, write_json, write_table
@@ -118,8 +117,6 @@ def _decide(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -
     for number in numbers:
         message = _message(number)
         if change(update(OutboxMessage).where(OutboxMessage.id == number, *is_open).values(**values)):
-            if event == "mail_discarded":
-                instructions.release_quota(message, "given_up")
             audit.record(event, reason=admin.actor(), user_id=message.user_id)
             click.echo(f"mail {number} {outcome}")
         else:

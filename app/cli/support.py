@@ -182,7 +182,10 @@ def _state_of(link: ResetLink) -> tuple[str, datetime]:
 
 def _mailed_to(user: User) -> tuple[Any, ...]:
     """Select an account's links, without those whose mail was given up."""
-    return ResetLink.user_id == user.id, ResetLink.undelivered_at.is_(None)
+    mail = select(OutboxMessage.id).where(OutboxMessage.id == ResetLink.message_id)
+    return ResetLink.user_id == user.id, ~mail.where(
+        OutboxMessage.state.in_(("given_up", "dropped"))
+    ).exists()
 
 
 def _newest(model: Any, *which: Any) -> Any:

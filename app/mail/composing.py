@@ -34,22 +34,14 @@ ENCODED_WORD_MAX = 75  # RFC 2047 §2
 # RFC 6532, for an internationalized address. Other headers are encoded already, and refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
 Compose = Callable[["OutboxMessage"], "Mail"]
-OnSettled = Callable[["OutboxMessage", str], None]
-
 COMPOSERS: dict[str, Compose] = {}  # by kind of message
-ON_SETTLED: dict[str, OnSettled] = {}
 
 
-def composer(kind: str, on_settled: OnSettled | None = None) -> Callable[[Compose], Compose]:
-    """Register the composer of a kind of message, which may raise Undeliverable.
-
-    `on_settled` is called with the final outcome, in the transaction that writes it.
-    """
+def composer(kind: str) -> Callable[[Compose], Compose]:
+    """Register the composer of a kind of message, which may raise Undeliverable."""
 
     def register(compose: Compose) -> Compose:
         COMPOSERS[kind] = compose
-        if on_settled:
-            ON_SETTLED[kind] = on_settled
         return compose
 
     return register

@@ -151,8 +151,6 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
         db.session.rollback()
         released_at = outbox.release(message, outcome, reason)
         if released_at and outcome != "retried":
-            if on_settled := composing.ON_SETTLED.get(message.kind):
-                on_settled(message, outcome)
             seconds = (released_at - message.created_at).total_seconds()
             audit.record(
                 f"mail_{outcome}",

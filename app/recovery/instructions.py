@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..accounts.datastore import find_account
 from ..accounts.models import User
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
-from ..db.engine import change, db
+from ..db.engine import db
 from ..mail import composing, quota
 from ..mail.composing import composer
 from ..mail.errors import Undeliverable
@@ -27,14 +27,7 @@ from .link import OPEN, ResetLink, derive_tokens, token_hashes
 HOUR_SECONDS = 3_600
 
 
-def release_quota(message: OutboxMessage, state: str) -> None:
-    """Count the link of a message against no quota if its mail was not sent."""
-    if state != "sent":
-        undelivered = update(ResetLink).where(ResetLink.message_id == message.id)
-        change(undelivered.values(undelivered_at=utcnow()))
-
-
-@composer("reset_instructions", release_quota)
+@composer("reset_instructions")
 def compose(message: OutboxMessage) -> composing.Mail:
     """Compose the reset instructions. Raises Undeliverable."""
     check_age(message)
@@ -87,7 +80,7 @@ def issue_within_quotas(message: OutboxMessage, user: User, token: str) -> None:
         link = links.issue(user, message.content["client"], token, message.id)
     else:
         life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
-        link.expires_at, link.undelivered_at, link.token_hash = utcnow(life), None, token_hashes(token)[0]
+        link.expires_at, link.token_hash = utcnow(life), token_hashes(token)[0]
         db.session.flush()
     db.session.refresh(user)
     db.session.refresh(link)
@@ -108,8 +101,9 @@ def _reason_exhausted(link: ResetLink) -> str | None:
     settings = current()
     cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
     recent = ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS))
-    mailed = (ResetLink.message_id.is_not(None), ResetLink.undelivered_at.is_(None))
     siblings = (ResetLink.user_id == link.user_id, ResetLink.id != link.id)
+    # Neither a link without a mail counts, nor one whose mail was given up.
+    mailed = (OutboxMessage.id == ResetLink.message_id, OutboxMessage.state.in_(("waiting", "sent")))
     # A link that has ended starts no cool-down, because its owner may need another at once.
     still_works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
     recent_count, day_count = db.session.execute(

@@ -52,7 +52,6 @@ class ResetLink(Model):
     password_written: Mapped[str | None] = mapped_column(String(64))  # fingerprint of the hash it wrote
     superseded_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
-    undelivered_at: Mapped[datetime | None]  # its mail was not sent, so it counts against no quota
 
     user: Mapped[User] = relationship()
     is_expired: Mapped[bool] = column_property(expires_at <= utcnow())  # when the link was loaded

@@ -89,7 +89,7 @@ def _render(form: RegistrationForm) -> str:
     return render_template("security/register_user.html", register_user_form=form)
 
 
-@composer(MAIL, on_settled=instructions.release_quota)
+@composer(MAIL)
 def compose(message: OutboxMessage) -> composing.Mail:
     """Make the account and mail its link, or tell the owner of an existing one. Raises Undeliverable."""
     instructions.check_age(message)

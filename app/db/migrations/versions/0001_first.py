@@ -202,7 +202,6 @@ def upgrade() -> None:
         sa.Column("password_written", sa.String(length=64), nullable=True),
         sa.Column("superseded_at", sa.DateTime(), nullable=True),
         sa.Column("revoked_at", sa.DateTime(), nullable=True),
-        sa.Column("undelivered_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["message_id"], ["outbox_message.id"], name="fk_reset_link_message_id", ondelete="SET NULL"
         ),
