@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -25,6 +25,7 @@ from .admin import find
 from .output import KIND_NAMES, Row, as_time, write_fields, write_table
 
 SHOWN = 10  # of links, mails and events each, the newest
+NOT_IN_TABLES = ("account", "outcome", "request")  # columns
 # The ends of a link, and what the person should hear.
 ENDS = {
     "used": "The newest link was used at {at}: the password was set then.",
@@ -48,38 +49,38 @@ MAILS = {
 }
 
 
-def story_of(identity: str) -> dict[str, Any]:
-    """Return all that is known about an identity, the answers first."""
+def report(identity: str) -> dict[str, Any]:
+    """Return everything known about an identity: the answers first, then the rows behind them."""
     user, held = find(identity), mail_report.held()
-    story: dict[str, Any] = {"problems": mail_report.problems(held), "answers": [], "account": None}
+    facts: dict[str, Any] = {"problems": mail_report.problems(held), "answers": [], "account": None}
     try:
-        story["limits"] = limits.counts(identity)
+        facts["limits"] = limits.counts(identity)
     except limits.NotSeen as error:
-        story |= {"limits": None, "why_no_limits": str(error)}
+        facts |= {"limits": None, "why_no_limits": str(error)}
     if user is None:
-        return story | {"answers": [_why_nobody(identity)]}
-    story["account"] = _account(user)
-    story["links"] = [_link(link) for link in _newest(ResetLink, *_mailed_to(user))]
-    story["mails"] = [mail_report.row(mail, held) for mail in _newest(OutboxMessage, mail_report.of(user))]
-    of_user = RecoveryEvent.user_id == user.id
-    story["events"] = [events.row(event) for event in _newest(RecoveryEvent, of_user)]
-    return story | {"answers": list(_answers(user, story))}
+        return facts | {"answers": [_why_nobody(identity)]}
+    own_events = RecoveryEvent.user_id == user.id
+    facts["account"] = _account(user)
+    facts["links"] = [_link(link) for link in _newest(ResetLink, *_mailed_to(user))]
+    facts["mails"] = [mail_report.row(mail, held) for mail in _newest(OutboxMessage, mail_report.of(user))]
+    facts["events"] = [events.row(event) for event in _newest(RecoveryEvent, own_events)]
+    return facts | {"answers": list(_answers(user, facts))}
 
 
-def write(story: dict[str, Any]) -> None:
-    """Write it for people."""
-    for line in (*story["problems"], *story["answers"]):
+def write(report: dict[str, Any]) -> None:
+    """Write the report for people."""
+    for line in (*report["problems"], *report["answers"]):
         click.echo(line)
-    if story["account"] is None:
+    if report["account"] is None:
         return
     click.echo()
-    write_fields(story["account"])
+    write_fields(report["account"])
     for name in ("links", "mails", "limits", "events"):
-        if story.get(name):
+        if report.get(name):
             click.echo(f"\n{click.style(name.capitalize(), bold=True)}")
-            write_table([_without_account(row) for row in story[name]])
-    if story["limits"] is None:
-        click.echo(f"\n{story['why_no_limits']}")
+            write_table([{key: row[key] for key in row if key not in NOT_IN_TABLES} for row in report[name]])
+    if report["limits"] is None:
+        click.echo(f"\n{report['why_no_limits']}")
 
 
 def _why_nobody(identity: str) -> str:
@@ -90,54 +91,50 @@ def _why_nobody(identity: str) -> str:
     return f"No account can have that as an identity: {consequence}"
 
 
-def _answers(user: User, story: dict[str, Any]) -> Iterator[str]:
-    """Yield what to tell the person who asks, in the order in which it matters."""
+def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what to tell the person who asks, the most important first."""
     if why_not := user.reason_not_recoverable():
         yield f"No reset mail goes to this account: {why_not}."
     else:
-        yield from _of_budget(user)
+        yield from _exhausted_quotas(user)
     if not current().sends_mail:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
-    instructions = [mail for mail in story["mails"] if mail["mail"] == "reset_instructions"]
+    instructions = [mail for mail in facts["mails"] if mail["mail"] == "reset_instructions"]
     if instructions:
-        yield _of_mail(instructions[0])
+        newest = instructions[0]
+        fate = "untried" if newest["fate"] == "waiting" and not newest["attempts"] else newest["fate"]
+        yield f"A link was asked for at {as_time(newest['asked_for'])}" + MAILS[fate].format_map(newest)
     elif current().sends_mail:
         yield "Nobody asked for a link for this account, or it is long ago."
-    for link in story["links"][:1]:
+    for link in facts["links"][:1]:
         yield ENDS[link["state"]].format(at=as_time(link["until"]))
-    if any(row["is_over"] for row in story["limits"] or ()):
+    if any(row["is_over"] for row in facts["limits"] or ()):
         yield "Requests with its identities are refused right now, since there were too many (Limits, below)."
 
 
-def _of_mail(mail: Row) -> str:
-    fate = "untried" if mail["fate"] == "waiting" and not mail["attempts"] else mail["fate"]
-    return f"A link was asked for at {as_time(mail['asked_for'])}" + MAILS[fate].format_map(mail)
-
-
-def _of_budget(user: User) -> Iterator[str]:
+def _exhausted_quotas(user: User) -> Iterator[str]:
     """Yield why a request right now would get no mail."""
-    settings = current()
-    now = db.session.scalars(select(utcnow())).one()
-    since = now - max(timedelta(seconds=DAY_SECONDS), settings.RECOVERY_MAIL_COOLDOWN)
-    counted = (*_mailed_to(user), ResetLink.issued_at > since, ResetLink.message_id.is_not(None))
-    issued = db.session.scalars(select(ResetLink).where(*counted).order_by(ResetLink.issued_at)).all()
-    lately = [link.issued_at + settings.RECOVERY_MAIL_COOLDOWN - now for link in issued if link.is_usable()]
-    if lately and lately[-1] > timedelta():
-        pause = _span(lately[-1])
+    cooldown, cap = current().RECOVERY_MAIL_COOLDOWN, current().RECOVERY_MAIL_DAILY_CAP
+    now, day = db.session.scalars(select(utcnow())).one(), timedelta(seconds=DAY_SECONDS)
+    counted = (ResetLink.issued_at > now - max(day, cooldown), ResetLink.message_id.is_not(None))
+    newest_first = select(ResetLink).where(*_mailed_to(user), *counted).order_by(ResetLink.issued_at.desc())
+    links = db.session.scalars(newest_first).all()
+    newest = next((link for link in links if link.is_usable()), None)
+    if newest and newest.issued_at + cooldown > now:
+        pause = _span(newest.issued_at + cooldown - now)
         yield f"A reset mail went out a moment ago; the next can in {pause} (RECOVERY_MAIL_COOLDOWN)."
-    if len(issued) >= settings.RECOVERY_MAIL_DAILY_CAP:
-        pause = issued[-settings.RECOVERY_MAIL_DAILY_CAP].issued_at + timedelta(seconds=DAY_SECONDS) - now
+    if len(links) >= cap:
+        pause = _span(links[cap - 1].issued_at + day - now)
         yield (
-            f"The account had its {settings.RECOVERY_MAIL_DAILY_CAP} reset mails of 24 hours;"
-            f" the next one can go out in {_span(pause)} (RECOVERY_MAIL_DAILY_CAP)."
+            f"The account had its {cap} reset mails of 24 hours; the next one can go out in {pause}"
+            " (RECOVERY_MAIL_DAILY_CAP)."
         )
 
 
 def _account(user: User) -> Row:
-    security = current_app.extensions["security"]
     names = (user.email, user.username, user.us_phone_number)
-    scheme = security.pwd_context.identify(user.password) if user.password else None
-    if scheme and (source := imported_hashes.imported_format(user.password or "")):
+    scheme = current_app.extensions["security"].pwd_context.identify(user.password or "")
+    if source := imported_hashes.imported_format(user.password or ""):
         scheme = f"{source}, until the next sign-in"
     return {
         "account": user.id,
@@ -154,7 +151,13 @@ def _account(user: User) -> Row:
 
 
 def _link(link: ResetLink) -> Row:
-    state, until = _state_of(link)
+    ends = {"used": link.redeemed_at, "superseded": link.superseded_at, "revoked": link.revoked_at}
+    state, until = next(((state, at) for state, at in ends.items() if at), ("", link.expires_at))
+    if not state and link.is_expired:
+        state = "expired"
+    elif not state:
+        works = "open" if link.message_id else "handed over"
+        state = works if link.is_usable() else "void"
     return {
         "id": link.id,
         "mail": link.message_id,
@@ -167,19 +170,6 @@ def _link(link: ResetLink) -> Row:
     }
 
 
-def _state_of(link: ResetLink) -> tuple[str, datetime]:
-    """Return the link's state, and when it ended or will end."""
-    ends = {"used": link.redeemed_at, "superseded": link.superseded_at, "revoked": link.revoked_at}
-    for state, at in ends.items():
-        if at:
-            return state, at
-    if link.is_expired:
-        return "expired", link.expires_at
-    if not link.is_usable():
-        return "void", link.expires_at
-    return ("open" if link.message_id else "handed over"), link.expires_at
-
-
 def _mailed_to(user: User) -> tuple[Any, ...]:
     """Select an account's links, without those whose mail was given up."""
     mail = select(OutboxMessage.id).where(OutboxMessage.id == ResetLink.message_id)
@@ -188,12 +178,8 @@ def _mailed_to(user: User) -> tuple[Any, ...]:
     ).exists()
 
 
-def _newest(model: Any, *which: Any) -> Any:
-    return db.session.scalars(select(model).where(*which).order_by(model.id.desc()).limit(SHOWN))
-
-
-def _without_account(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name not in ("account", "outcome", "request")}
+def _newest(model: Any, *conditions: Any) -> Any:
+    return db.session.scalars(select(model).where(*conditions).order_by(model.id.desc()).limit(SHOWN))
 
 
 def _span(pause: timedelta) -> str:

@@ -46,11 +46,11 @@ def send_reset(identity: str) -> None:
 @with_appcontext
 def show(identity: str, form: str) -> None:
     """Why did they not get the mail? Account, links, mails, limits and events, and what follows from them."""
-    story = support.story_of(identity)
+    report = support.report(identity)
     if form == "json":
-        write_json(story)
+        write_json(report)
     else:
-        support.write(story)
+        support.write(report)
 
 
 @users.command("force-reset")
