@@ -298,6 +298,7 @@ def test_what_is_counted_by_account_is_shown_and_cleared_too(make_site: Any, red
 
 
 def test_limits_while_redis_is_away(make_site: Any) -> None:
-    site: Site = with_a_worker(make_site(RATELIMIT_STORAGE_URI=f"redis://127.0.0.1:{servers.free_port()}/0"))
+    uri = f"redis://127.0.0.1:{servers.free_port()}/0"
+    site: Site = with_a_worker(make_site(RATELIMIT_ENABLED=True, RATELIMIT_STORAGE_URI=uri))
     assert "Redis does not answer" in run(site, "limits", "show", "alice", fails=True).output
     assert "Redis does not answer" in told(site)
