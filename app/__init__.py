@@ -58,5 +58,5 @@ def install_parts(app: Flask, settings: Settings) -> None:
     headers.init_app(app, settings)
     logging.init_app(app, settings)
     errors.init_app(app)
-    views.init_app(app)
-    metrics.init_app(app)
+    app.register_blueprint(views.pages)
+    app.register_blueprint(metrics.blueprint)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 
-from flask import Blueprint, Flask, Response, abort, request
+from flask import Blueprint, Response, abort, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,10 +44,6 @@ IN_LAST_HOUR = RecoveryEvent.at >= select(utcnow(-3600)).scalar_subquery()
 
 Sample = tuple[str, dict[str, str], float]  # name, labels, value
 blueprint = Blueprint("metrics", __name__)
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(blueprint)
 
 
 @blueprint.get("/metrics")

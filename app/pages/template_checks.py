@@ -40,17 +40,17 @@ REMOTE_CONTENT = re.compile(
 def check_templates() -> list[Finding]:
     """Return the findings in the admin's templates, and in the subjects of mails that are settings."""
     findings: list[Finding] = []
-    for mail in samples.MAILS:
-        if mail.subject_setting and samples.is_enabled(mail.name):
-            subject = flask_security_mails.subject_of(mail.subject_setting)
-            findings += _check_subject(subject, setting=mail.subject_setting)
+    names = templates.overridden(current())
     mails = {name: mail for mail in samples.MAILS for name in mail.templates.values()}
-    names = [*templates.overridden(current())]
     for name in names:
         findings += _run(_check_source(name, mails.get(name)), name, mails.get(name))
     broken = {finding.where for finding in findings if finding.id in NOT_RENDERED}
-    for mail in samples.MAILS if names else ():
-        if samples.is_enabled(mail.name) and broken.isdisjoint(map(_path, mail.templates.values())):
+    for mail in samples.MAILS:
+        if not samples.is_enabled(mail.name):
+            continue
+        if setting := mail.subject_setting:
+            findings += _check_subject(flask_security_mails.subject_of(setting), setting=setting)
+        if names and broken.isdisjoint(map(_path, mail.templates.values())):
             findings += _run(_check_mail(mail), mail.templates[samples.TEXT], mail)
     return list(dict.fromkeys(findings))  # several mails may include one broken file
 
@@ -151,9 +151,8 @@ def _original_loaders() -> list[BaseLoader]:
 def _is_included(name: str) -> bool:
     """True if another of the admin's templates mentions this one."""
     folder = Path(current().RECOVERY_TEMPLATE_DIR)
-    return any(
-        name in (folder / other).read_text(errors="replace") for other in templates.overridden(current())
-    )
+    others = templates.overridden(current())
+    return any(name in (folder / other).read_text(errors="replace") for other in others)
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

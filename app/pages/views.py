@@ -8,7 +8,6 @@ from pathlib import Path
 
 from flask import (
     Blueprint,
-    Flask,
     Response,
     abort,
     current_app,
@@ -32,10 +31,6 @@ from ..web.responses import json_response, wants_json
 from . import health, openapi
 
 pages = Blueprint("pages", __name__)
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(pages)
 
 
 @pages.get("/")
