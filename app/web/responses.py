@@ -16,9 +16,9 @@ class CodedMessage(str):
     code: str
 
     def __new__(cls, message: str, code: str) -> CodedMessage:
-        refusal = super().__new__(cls, message)
-        refusal.code = code
-        return refusal
+        coded = super().__new__(cls, message)
+        coded.code = code
+        return coded
 
 
 def code_of(messages: Iterable[str]) -> str | None:
