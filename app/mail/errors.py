@@ -4,22 +4,22 @@ from __future__ import annotations
 
 
 class Undeliverable(Exception):
-    """Raised for a message that must not be sent. Only an admin reads its text, never the requester."""
+    """A message that must not be sent. Only an admin reads the text, never the requester."""
 
 
 class MailHeld(Exception):
-    """Raised while no mail can go out. The attempt does not count, because no message is at fault."""
+    """A failure that stops all mail. The attempt does not count, because no message is at fault."""
 
     pause: float  # seconds until the worker connects again
 
 
 class RelayAway(MailHeld):
-    """Raised if the relay is down, busy, or closes the connection before the first mail."""
+    """A relay that is down, busy, or closes the connection before the first mail."""
 
     pause = 5
 
 
 class RelayMisconfigured(MailHeld):
-    """Raised if a setting must be corrected first. The text starts with the setting's name."""
+    """A setting that must be corrected before mail can go out. The text starts with its name."""
 
     pause = 30

@@ -134,7 +134,7 @@ def is_full() -> bool:
 def is_due(exempt_only: bool = False) -> bool:
     """True if a message is due. Takes no lock, and rolls the transaction back."""
     message_id = db.session.scalar(LONGEST_DUE.where(EXEMPT) if exempt_only else LONGEST_DUE)
-    db.session.rollback()  # no transaction stays open while the worker connects to the mail server
+    db.session.rollback()  # no transaction stays open while the worker connects to the relay
     return message_id is not None
 
 
