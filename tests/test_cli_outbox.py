@@ -100,7 +100,7 @@ def test_a_mail_in_a_workers_hand(site: Site) -> None:
         assert claimed is not None
     assert "being sent" in run(site, "show", "1").output
     result = run(site, "discard", "1")
-    assert (result.exit_code, result.stderr) == (1, "mail 1 can not be changed: being sent\n")
+    assert (result.exit_code, result.stderr) == (1, "mail 1 cannot be changed: being sent\n")
 
 
 def test_json(site: Site) -> None:
@@ -166,7 +166,7 @@ def test_what_is_settled_stays_so(site: Site) -> None:
     site.new_link()
     for command in ("retry", "discard"):
         result = run(site, command, "1")
-        assert (result.exit_code, result.stderr) == (1, "mail 1 can not be changed: sent\n")
+        assert (result.exit_code, result.stderr) == (1, "mail 1 cannot be changed: sent\n")
     assert run(site, "show", "7").stderr == "Error: there is no mail 7\n"
 
 

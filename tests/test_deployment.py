@@ -137,7 +137,7 @@ def test_of_64_who_redeem_one_link_one_wins(
         assert redemptions(uri) == (RACE_ROUNDS, RACE_ROUNDS)  # links, and events
         with capsys.disabled():
             print(f"\n{RACE_ROUNDS} rounds of {RACERS} on {uri.split(':')[0]}: one winner each")
-        assert admin.types("worker", "--once").stdout == "0 tried\n"
+        assert admin.types("worker", "--once").stdout == "0 processed\n"
     finally:
         admin.stops()
 

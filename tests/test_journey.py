@@ -192,7 +192,7 @@ def test_an_admin_sets_it_up_and_a_user_recovers(admin: Admin, mailbox: Mailbox)
     admin.serves()
     for identity in ("carol@example.com", "carol", "+14155550123"):
         assert httpx.post(f"{admin.base}/reset", json={"identity": identity}).status_code == 200
-    assert admin.types("worker", "--once").stdout == "3 tried\n"
+    assert admin.types("worker", "--once").stdout == "3 processed\n"
     assert [mail["To"] for mail in mailbox.mails] == ["carol@example.com"] * 3
 
     worker = admin.starts("manage.py", "worker")

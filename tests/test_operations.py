@@ -246,11 +246,11 @@ def test_what_the_old_key_has_sealed_and_mailed_outlives_it_in_the_fallbacks(
     try:
         before.serves()
         httpx.post(f"{before.base}/reset", json={"identity": "alice"})
-        assert before.types("worker", "--once").stdout == "1 tried\n"
+        assert before.types("worker", "--once").stdout == "1 processed\n"
         objection = objection_in(mailbox.mails[0])
         httpx.post(f"{before.base}/reset", json={"identity": "bob"})  # waits, sealed with the old key
         after.serves()
-        assert after.types("worker", "--once").stdout == "1 tried\n"
+        assert after.types("worker", "--once").stdout == "1 processed\n"
         assert mailbox.envelopes[-1] == ["bob@example.com"]
         answer = httpx.post(objection.replace(before.base, after.base), json={})
         assert answer.json()["response"]["state"] == "done"
@@ -345,10 +345,10 @@ def test_a_restore_revives_nothing_that_has_ended(
         answer = httpx.post(link, json={"password": "set with a link of the past"}, timeout=30)
         assert answer.json()["response"]["error_code"] == "link_revoked"
         assert not thief.is_signed_in()
-        assert admin.types("worker", "--once").stdout == "0 tried\n"
+        assert admin.types("worker", "--once").stdout == "0 processed\n"
         # And whoever asks now is served at once.
         httpx.post(f"{admin.base}/reset", json={"identity": "alice"})
-        assert admin.types("worker", "--once").stdout == "1 tried\n"
+        assert admin.types("worker", "--once").stdout == "1 processed\n"
         new = link_in(mailbox.mails[-1])
         assert httpx.post(new, json={"password": NEW_PASSWORD}, timeout=30).status_code == 200
         assert "after-restore" in admin.types("events", "--kind", "admin").stdout
@@ -388,8 +388,8 @@ def test_after_restore_asks_first(database: Callable[[], str], mailbox: Mailbox)
         capture_output=True,
         text=True,
     )
-    assert (asked.returncode, "everybody signed out" in asked.stdout) == (1, True)
-    assert admin.types("events").stdout == "nothing that fits\n"
+    assert (asked.returncode, "signs everybody out" in asked.stdout) == (1, True)
+    assert admin.types("events").stdout == "no matching events\n"
 
 
 # --- units --------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_who_handed_it_over_and_why_stays_and_the_link_does_not(site: Site) -> N
 def test_a_reason_must_be_given(site: Site, reason: str) -> None:
     result = run(site, "users", "reset-link", "alice", "--reason", reason)
     assert result.exit_code == 2
-    assert "say in 1 to 150 characters why" in result.output
+    assert "give a reason of 1 to 150 characters" in result.output
     assert site.links() == []
 
 
@@ -217,7 +217,7 @@ def test_check_says_it_and_looks_for_no_relay(mailless: Site) -> None:
     assert not {"nobody-to-ask", "sender-unreal"} & set(ids)
     with mailless.app.app_context():
         assert not [
-            finding for finding in live_checks.look(given) if finding.id.startswith(("relay", "spf", "dns"))
+            finding for finding in live_checks.run(given) if finding.id.startswith(("relay", "spf", "dns"))
         ]
 
 

@@ -90,7 +90,7 @@ def test_the_gallery_in_a_browser(environ: dict[str, str], tmp_path: Path, page:
 
 def test_a_page_that_can_not_be_written_is_said(environ: dict[str, str]) -> None:
     ended = types(environ, "mail", "preview", "--output", "/nowhere/mails.html")
-    assert (ended.exit_code, "can not write /nowhere/mails.html" in ended.output) == (1, True)
+    assert (ended.exit_code, "cannot write /nowhere/mails.html" in ended.output) == (1, True)
 
 
 def test_a_test_mail_goes_out_at_once(environ: dict[str, str], mailbox: Mailbox) -> None:

@@ -1,4 +1,4 @@
-"""The admin's commands, a file each, named as the command. The web app never imports them."""
+"""The admin's commands, one file per command group. The web app never imports them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ COMMANDS = (
 
 
 class Commands(FlaskGroup):
-    """Commands of Flask, plugins and ours. Help needs no configuration, because it does not load the app."""
+    """Commands of Flask, plugins and Sparekey. Listing them loads no app and needs no configuration."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._load_plugin_commands()  # first, so that ours keep their names
+        self._load_plugin_commands()  # first, because a later command replaces one of the same name
         for command in COMMANDS:
             self.add_command(command)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names without loading the app, unlike FlaskGroup."""
         return AppGroup.list_commands(self, ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -48,13 +49,13 @@ class Commands(FlaskGroup):
         try:
             return super().invoke(ctx)
         except DBAPIError as error:
-            raise click.ClickException(_in_words(error)) from None
+            raise click.ClickException(_describe(error)) from None
 
 
-def _in_words(error: DBAPIError) -> str:
+def _describe(error: DBAPIError) -> str:
     reason = str(error.orig).splitlines()[0]
     if not isinstance(error, (OperationalError, ProgrammingError)):
-        return f"the database refuses it: {reason}"
+        return f"the database refuses this: {reason}"
     is_reached = error.statement is not None
     hint = ". Is it set up? manage.py db upgrade" if is_reached else " (SQLALCHEMY_DATABASE_URI)"
-    return f"the database can not be used: {reason}{hint}"
+    return f"the database cannot be used: {reason}{hint}"

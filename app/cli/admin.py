@@ -1,4 +1,4 @@
-"""The admin who types a command, the event it leaves, and the account it is about."""
+"""The admin who runs a command, its event in the audit trail, and the account it names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pwd
 
 import click
 
-from ..accounts.datastore import find_account
+from ..accounts import datastore
 from ..accounts.models import User
 from ..db import audit
 from ..db.engine import db
@@ -16,7 +16,7 @@ REASON_LENGTH_MAX = 255  # of an event
 
 
 def actor() -> str:
-    """Return the system's name for the admin, because names in the environment can be made up."""
+    """Return "by" and the admin's system user name. Names in the environment can be forged."""
     number = os.getuid()
     try:
         return f"by {pwd.getpwuid(number).pw_name}"
@@ -31,16 +31,16 @@ def record(command: str, details: str = "", user: User | None = None) -> None:
     db.session.commit()
 
 
-def find(identity: str) -> User | None:
-    """Return the account with this identity, or with the number of an identity such as #7."""
+def find_account(identity: str) -> User | None:
+    """Return the account with this identity or with this id, written as #7. None if there is none."""
     if identity.startswith("#") and identity[1:].isdecimal():
         return db.session.get(User, min(int(identity[1:]), 2**31 - 1))
-    return find_account(identity)
+    return datastore.find_account(identity)
 
 
-def account_of(identity: str) -> User:
-    """Return the account, as `find` does. Raises click's error if there is none."""
-    user = find(identity)
+def get_account(identity: str) -> User:
+    """Return the account that `find_account` finds. Raises ClickException for none."""
+    user = find_account(identity)
     if user is None:
         raise click.ClickException("no account has this identity")
     return user

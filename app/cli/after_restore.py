@@ -1,4 +1,4 @@
-"""`manage.py after-restore`: ends again what has ended since the backup was made."""
+"""`manage.py after-restore`: ends the links, messages and sessions that a restored backup brings back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ..recovery.link import OPEN, ResetLink
 from . import admin
 from .output import write_fields
 
-# A uniquifier for each row, made by the database: there may be a million. At least 122 random bits.
+# A new uniquifier for each row, made by the database, because there may be a million accounts.
+# Each has at least 122 random bits.
 RANDOM: dict[str, Any] = {
     "sqlite": func.lower(func.hex(func.randomblob(16))),
     "postgresql": func.replace(cast(func.gen_random_uuid(), String), "-", ""),
@@ -27,12 +28,12 @@ RANDOM: dict[str, Any] = {
 @click.confirmation_option(
     "--yes",
     help="Do not ask.",
-    prompt="Every link will be cancelled, every mail that waits discarded, and everybody signed out."
-    " Passwords stay as they are in the backup. Are web processes and workers stopped?",
+    prompt="This cancels every reset link, discards all waiting mail and signs everybody out. Passwords"
+    " stay as they are in the backup. Have all web processes and workers been stopped?",
 )
 @with_appcontext
 def after_restore() -> None:
-    """End what a backup revives: links that were used, mails that were sent, sign-ins that were ended."""
+    """End what a backup revives: used links, messages already sent, and sessions already ended."""
     discarded = {"state": "dropped", "reason": "a backup was restored", "settled_at": utcnow()}
     emptied = {"sealed": None, "same": None, "claim": None}
     waiting = update(OutboxMessage).where(OutboxMessage.state == "waiting")

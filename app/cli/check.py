@@ -1,4 +1,4 @@
-"""`manage.py check`: what is wrong or unwise, why it matters, and what to do. Needs no bootable app."""
+"""`manage.py check`: findings about the configuration and the deployment. Needs no bootable app."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo
 
-from doctor import findings
+from doctor.findings import Finding as ReportedFinding
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
 from .. import settings
@@ -35,57 +35,58 @@ INVALID = "invalid-setting"
 
 
 @click.command()
-@click.option("--deploy", is_flag=True, help="Also what a deployment must have, in the database, too.")
-@click.option("--live", "lively", is_flag=True, help="Also ask the relay, DNS, Redis and the breach service.")
+@click.option("--deploy", is_flag=True, help="Also check server, database and what else a deployment needs.")
+@click.option("--live", is_flag=True, help="Also check the relay, DNS, Redis and the breach service.")
 @fail_level_option
 @format_option
 @click.pass_obj
-def check(script: ScriptInfo, deploy: bool, lively: bool, fail_level: str, form: str) -> None:
-    """Look for what is wrong or unwise. Exits 1 when something of --fail-level or worse is found."""
+def check(script: ScriptInfo, deploy: bool, live: bool, fail_level: str, form: str) -> None:
+    """Check the configuration. Exits 1 on findings of --fail-level or worse."""
     reading = settings.examine()
-    found = [
+    findings = [
         Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
         for problem in reading.problems
     ]
     silenced: list[str] = []
     if reading.settings:
         silenced = reading.settings.RECOVERY_SILENCED
-        found += [*_look(script, reading.settings, deploy, lively), *_silenced_in_vain(silenced)]
-    audible = [one for one in found if one.severity == "error" or one.id not in silenced]
-    shown = by_severity([_with_origin(one, reading) for one in audible])
-    hidden = sorted({one.id for one in found} - {one.id for one in shown})
+        findings += [*_run(script, reading.settings, deploy, live), *_check_silenced(silenced)]
+    audible = [finding for finding in findings if finding.severity == "error" or finding.id not in silenced]
+    shown = by_severity([_with_origin(finding, reading) for finding in audible])
+    hidden = sorted({finding.id for finding in findings} - {finding.id for finding in shown})
     if form == "json":
-        write_json({"findings": [asdict(one) for one in shown], "silenced": hidden})
+        write_json({"findings": [asdict(finding) for finding in shown], "silenced": hidden})
     else:
         _write(shown, hidden, is_valid=reading.settings is not None, deploy=deploy)
     sys.exit(exit_code(shown, fail_level))
 
 
-def _look(script: ScriptInfo, given: Settings, deploy: bool, lively: bool) -> list[Finding]:
-    found = advice.check_settings(given)
+def _run(script: ScriptInfo, configured: Settings, deploy: bool, live: bool) -> list[Finding]:
+    findings = advice.check_settings(configured)
     if deploy:
-        found += _of_server(given)
+        findings += _check_server(configured)
     try:
         app = script.load_app()
-    except Exception as error:  # any library can refuse its settings
-        said = _without_secrets(error, given)
-        return [*found, KINDS["not-bootable"].found(error=type(error).__name__, said=said)]
-    app.logger.setLevel(logging.CRITICAL)  # because the findings say it
+    except Exception as error:  # any library may refuse its settings
+        reason = _without_secrets(error, configured)
+        return [*findings, KINDS["not-bootable"].found(error=type(error).__name__, said=reason)]
+    app.logger.setLevel(logging.CRITICAL)  # the findings report the same
     with app.app_context():
-        found += checks.run()
-        found += database_checks.look() if deploy else []
-        found += live_checks.look(given) if lively else []
-    return found
+        findings += checks.run()
+        findings += database_checks.run() if deploy else []
+        findings += live_checks.run(configured) if live else []
+    return findings
 
 
-def _without_secrets(error: Exception, given: Settings) -> str:
-    """Return a library's message, or nothing if a secret is in it."""
+def _without_secrets(error: Exception, configured: Settings) -> str:
+    """Return the library's message, or an empty text if it contains a secret."""
     text = " ".join(str(error).split())
-    secrets = [value for name, value in flask_config(given).items() if value and SECRET.search(name)]
+    secrets = [value for name, value in flask_config(configured).items() if value and SECRET.search(name)]
     return "" if any(str(leaf) in text for value in secrets for leaf in _leaves(value)) else text[:200]
 
 
 def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the values inside nested tables and lists."""
     if isinstance(value, (dict, list, tuple, set)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _leaves(item)
@@ -93,8 +94,8 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _of_server(given: Settings) -> list[Finding]:
-    """Check what this environment tells of the processes that serve pages; a unit file may say more."""
+def _check_server(configured: Settings) -> list[Finding]:
+    """Check the web server as the environment describes it. A unit file may add options."""
     try:
         from gunicorn.config import Config  # reads WEB_CONCURRENCY, and fails on a bad one
 
@@ -105,27 +106,27 @@ def _of_server(given: Settings) -> list[Finding]:
             if (value := getattr(options, name)) is not None:
                 gunicorn.set(name, value)
     except (ValueError, SystemExit):  # SystemExit: argparse's
-        return [*advice.check_deployment(given, advice.Server()), KINDS["gunicorn-variables"].found()]
+        return [*advice.check_deployment(configured, advice.Server()), KINDS["gunicorn-variables"].found()]
     server = advice.Server(
         processes=gunicorn.workers,
         threads=gunicorn.threads,
         forwarded_allow_ips=",".join(gunicorn.forwarded_allow_ips),
         debug=settings.is_debugging(),
-        open_secrets=tuple(_open_secrets(given)),
+        open_secrets=tuple(_open_secrets(configured)),
     )
-    return advice.check_deployment(given, server)
+    return advice.check_deployment(configured, server)
 
 
-def _open_secrets(given: Settings) -> Iterator[tuple[str, str]]:
-    """Secrets in files that everybody on this machine can read."""
-    for name, origin in given.origins.items():
+def _open_secrets(configured: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the setting and file of each secret that every user of this machine can read."""
+    for name, origin in configured.origins.items():
         path = Path(os.environ.get(origin, "") if origin.endswith("_FILE") else origin)
         is_open = path.is_file() and path.stat().st_mode & stat.S_IROTH
-        if is_open and is_secret(name, flask_config(given).get(name)):
+        if is_open and is_secret(name, flask_config(configured).get(name)):
             yield name, str(path)
 
 
-def _silenced_in_vain(silenced: list[str]) -> Iterator[Finding]:
+def _check_silenced(silenced: list[str]) -> Iterator[Finding]:
     for name in silenced:
         if name == INVALID or (name in KINDS and KINDS[name].severity == "error"):
             yield KINDS["silenced-in-vain"].found(name=name, why="an error cannot be silenced", near="")
@@ -135,13 +136,13 @@ def _silenced_in_vain(silenced: list[str]) -> Iterator[Finding]:
             yield KINDS["silenced-in-vain"].found(name=name, why="there is no such finding", near=hint)
 
 
-def _with_origin(finding: Finding, reading: sources.Reading) -> findings.Finding:
-    """Return the finding as it is reported, with the origin of the setting's value."""
+def _with_origin(finding: Finding, reading: sources.Reading) -> ReportedFinding:
+    """Return the finding in the doctor's type, with the origin of the setting's value."""
     origin = finding.origin or (reading.origin_of(finding.setting) if finding.setting else "")
-    return findings.Finding(**{**asdict(finding), "origin": origin})
+    return ReportedFinding(**{**asdict(finding), "origin": origin})
 
 
-def _write(shown: list[findings.Finding], hidden: list[str], *, is_valid: bool, deploy: bool) -> None:
+def _write(shown: list[ReportedFinding], hidden: list[str], *, is_valid: bool, deploy: bool) -> None:
     for finding in shown:
         setting = f"{finding.setting} ({finding.origin})" if finding.origin else finding.setting
         write_finding(replace(finding, where=", ".join(filter(None, (finding.where, setting)))))

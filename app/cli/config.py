@@ -1,4 +1,4 @@
-"""`manage.py config`: what is set, where it comes from, what it means. Works without a bootable app."""
+"""`manage.py config`: settings with their values, origins and meanings. Works without a bootable app."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ URIS = ("SQLALCHEMY_DATABASE_URI", "RATELIMIT_STORAGE_URI")
 
 @click.group()
 def config() -> None:
-    """What is set, where it comes from, and what it means."""
+    """Show settings, their origins and their meanings."""
 
 
 @config.command()
 @format_option
 def show(form: str) -> None:
-    """Every setting with its value and origin; secrets are hidden. Exits 1 when something is wrong."""
+    """Show every setting with its value and origin; secrets are hidden. Exits 1 if one is wrong."""
     reading = settings.examine()
     rows = [_row(name, reading) for name in sorted(reading.values)]
     if form == "json":
@@ -40,13 +40,13 @@ def show(form: str) -> None:
     else:
         for row in rows:
             click.echo(plain(_line(row)))
-    _end(reading)
+    _exit(reading)
 
 
 @config.command()
 @format_option
 def diff(form: str) -> None:
-    """What differs from the defaults, with its origin. Exits 1 when something is wrong."""
+    """Show the settings that differ from their defaults. Exits 1 if one is wrong."""
     reading, defaults = settings.examine(), _defaults()
     rows = [
         {**_row(name, reading), "default": defaults.get(name)}
@@ -59,13 +59,13 @@ def diff(form: str) -> None:
         for row in rows:
             default = f"default {in_toml(row['default'])}" if row["name"] in defaults else "no default"
             click.echo(plain(f"{_line(row)}; {default}"))
-    _end(reading)
+    _exit(reading)
 
 
 @config.command()
 @click.argument("name")
 def explain(name: str) -> None:
-    """What a setting means, what it takes, its default, what is set, and what it goes together with."""
+    """Explain a setting: meaning, type, default, current value and related settings."""
     name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.FILE_SUFFIX)
     if name in FORCED:
         value, reason = FORCED[name]
@@ -77,8 +77,10 @@ def explain(name: str) -> None:
         also = f"; there is {', '.join(near)}" if near else ""
         raise click.ClickException(f"{name}: {describe_unknown(name)}{also}")
     entry = reference.entries().get(name)
-    theirs = f"Flask-Security's own: {reference.FST_DOCS}" if name.startswith("SECURITY_") else "Flask's own."
-    meaning = textwrap.indent(entry.meaning if entry else theirs, "  ")
+    fallback = (
+        f"Flask-Security's own: {reference.FST_DOCS}" if name.startswith("SECURITY_") else "Flask's own."
+    )
+    meaning = textwrap.indent(entry.meaning if entry else fallback, "  ")
     click.echo(f"{click.style(name, bold=True)}\n\n{meaning}\n")
     write_fields(_facts(name, entry))
 
@@ -112,7 +114,7 @@ def _problems(name: str, reading: sources.Reading) -> list[str]:
 
 def _row(name: str, reading: sources.Reading) -> Row:
     value = reading.values.get(name)
-    # A name that is wrong may be a secret's, misspelt; a value that is wrong may hold one.
+    # A wrong name may be a misspelled secret's, and a wrong value may contain a secret.
     if value and (_problems(name, reading) or SECRET.search(name)):
         value = "(hidden)"
     elif value and name in URIS:
@@ -121,13 +123,13 @@ def _row(name: str, reading: sources.Reading) -> Row:
 
 
 def is_secret(name: str, value: Any) -> bool:
-    """True if the value helps whoever reads it."""
+    """True if the value must be hidden from other users of the machine."""
     has_password = name in URIS and make_url(str(value)).password is not None
     return bool(value) and (SECRET.search(name) is not None or has_password)
 
 
 def _without_password(uri: str) -> str:
-    """Hide the password. Without the query, and with Redis without the user: both may be one."""
+    """Return the URI with *** for its password, without the query and without Redis's user."""
     url = make_url(uri).set(query={})
     return (url.set(username=None) if url.drivername.startswith("redis") else url).render_as_string()
 
@@ -135,8 +137,8 @@ def _without_password(uri: str) -> str:
 def _defaults() -> dict[str, Any]:
     """Return the default of every setting that has one."""
     defaults = flask_security_defaults().items()
-    theirs = {name: value for name, value in defaults if value is not None and not callable(value)}
-    return {**theirs, **sources.read({}, {}).values}
+    library = {name: value for name, value in defaults if value is not None and not callable(value)}
+    return {**library, **sources.read({}, {}).values}
 
 
 def _line(row: Row) -> str:
@@ -144,7 +146,7 @@ def _line(row: Row) -> str:
 
 
 def in_toml(value: Any) -> str:
-    """Return a value as it would stand in the file, for reading: TOML can not hold every value."""
+    """Return a value in TOML's notation, for reading only: TOML cannot express every value."""
     if isinstance(value, timedelta):
         value = humanize.precisedelta(value, suppress=["months", "years"])
     if isinstance(value, dict):
@@ -155,7 +157,7 @@ def in_toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _end(reading: sources.Reading) -> None:
+def _exit(reading: sources.Reading) -> None:
     """Write the problems, and exit with 1 if there is one."""
     for problem in reading.problems:
         click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)

@@ -1,4 +1,4 @@
-"""The checks of what a deployment has in its database: tables, a worker, mail that flows, accounts."""
+"""Checks of a deployment's database: tables, workers, flow of mail, accounts."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ KIND_OF_PROBLEM = {
 }
 
 
-def look() -> list[Finding]:
+def run() -> list[Finding]:
     """Return the findings in the database. Needs an app context."""
     try:
-        return list(_of_tables()) or list(_of_content())
+        return list(_check_tables()) or list(_check_content())
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error)
         return [KINDS["database-away"].found(why=reason.splitlines()[0])]
 
 
-def _of_tables() -> Iterator[Finding]:
+def _check_tables() -> Iterator[Finding]:
     path = db.engine.url.database if db.engine.dialect.name == "sqlite" else None
-    if path and not Path(path).exists():  # because connecting would create it, for the user who checks
+    if path and not Path(path).exists():  # connecting would create it, owned by the admin
         yield KINDS["migrations-missing"].found(state="not there yet")
         return
     with db.engine.connect() as connection:
@@ -55,7 +55,7 @@ def _of_tables() -> Iterator[Finding]:
         yield KINDS["migrations-missing"].found(state=f"of version {current}, and {newest} is needed")
 
 
-def _of_content() -> Iterator[Finding]:
+def _check_content() -> Iterator[Finding]:
     troubles = {trouble for trouble in heartbeat.worker_troubles() if trouble}
     for problem in health.check().problems:
         for trouble in sorted(troubles) if problem == health.MAIL_HELD else [""]:

@@ -14,7 +14,7 @@ from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..settings.types import parse_duration
-from .admin import account_of
+from .admin import get_account
 from .output import Row, format_option, write_rows
 
 KINDS = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
@@ -28,12 +28,12 @@ def _duration(_context: Any, _option: Any, value: str | None) -> timedelta | Non
 
 
 @click.command()
-@click.option("--identity", help="Only of the account with this address, username or number.")
-@click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only these; may be repeated.")
-@click.option("--source", help="Only from this address.")
-@click.option("--request", "request_id", help="Only of this request, or about the mail with this name.")
-@click.option("--since", callback=_duration, metavar="DURATION", help='Such as "2 hours": not the older.')
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest.")
+@click.option("--identity", help="Only events of this account.")
+@click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only this kind; repeatable.")
+@click.option("--source", help="Only from this IP address.")
+@click.option("--request", "request_id", help="Only of this request, or about this message.")
+@click.option("--since", callback=_duration, metavar="DURATION", help='Only newer, such as "2 hours".')
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many.")
 @format_option
 @with_appcontext
 def events(
@@ -45,10 +45,10 @@ def events(
     limit: int,
     form: str,
 ) -> None:
-    """What happened: who asked, what was mailed, opened, refused, redeemed, and from where."""
+    """List the newest events, oldest first: requests, emails, links opened, redeemed or refused."""
     query = select(RecoveryEvent).order_by(RecoveryEvent.id.desc()).limit(limit)
     if identity is not None:
-        query = query.where(RecoveryEvent.user_id == account_of(identity).id)
+        query = query.where(RecoveryEvent.user_id == get_account(identity).id)
     if kind:
         query = query.where(RecoveryEvent.kind.in_(kind))
     if source:
@@ -58,7 +58,7 @@ def events(
     if since:
         query = query.where(RecoveryEvent.at >= utcnow(-since.total_seconds()))
     rows = [row(event) for event in reversed(db.session.scalars(query).all())]
-    write_rows(rows, form, "nothing that fits")
+    write_rows(rows, form, "no matching events")
 
 
 def row(event: RecoveryEvent) -> Row:

@@ -1,6 +1,6 @@
-"""The file of `manage.py users import`: each row as an account, or the reason why it cannot be one.
+"""Rows of `manage.py users import`: parsing, validation, and the reason why a row cannot be imported.
 
-CSV with a header, or JSON lines. No more than a row of it is in memory.
+CSV with a header, or JSON lines. The file is streamed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLUMNS = ("email", "password_hash", "username", "us_phone_number", "active", "c
 STORED_MAX = 255  # characters of a column in the database
 VALUE_MAX = STORED_MAX - len(imported_hashes.MARK)
 YES, NO = ("", "yes", "true", "t", "1", "y"), ("no", "false", "f", "0", "n")
-UNUSABLE = "!"  # begins Django's password of an account that has none
+UNUSABLE = "!"  # begins the password field of a Django account without a password
 HINTS = {
     "username": " (SECURITY_USERNAME_ALLOWED_CHARS, RECOVERY_USERNAME_ASCII)",
     "us_phone_number": " (SECURITY_PHONE_REGION_DEFAULT)",
@@ -31,11 +31,14 @@ HINTS = {
 
 
 class BadRow(ValueError):
-    """The reason why a row cannot be imported, for people."""
+    """A row that cannot be imported, with the reason as its text."""
 
 
 def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
-    """Yield each row with its line. Raises ClickException where the rest of the file makes no sense."""
+    """Yield each row with its line number, and append the problem of each other row to `problems`.
+
+    Raises ClickException if the rest of the file cannot be parsed.
+    """
     reader = csv.reader(lines, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -55,7 +58,7 @@ def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, R
 
 
 def json_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
-    """Yield each row with its line."""
+    """Yield each row with its line number, and append the problem of each other row to `problems`."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -72,7 +75,7 @@ def json_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, 
 
 
 def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
-    """Return the account as its table holds it. Raises BadRow."""
+    """Return the columns of the account. Raises BadRow."""
     values = {name: _text(name, row.get(name)) for name in COLUMNS}
     if not values["email"]:
         raise BadRow("email: needed")
@@ -83,7 +86,7 @@ def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
         **{kind: _identity(kind, values[kind]) for kind in IDENTITIES},
         "password": _password(values["password_hash"], is_stock, reset_unknown),
         "active": is_active in YES,
-        "confirmed_at": _moment(values["confirmed_at"]),
+        "confirmed_at": _time(values["confirmed_at"]),
         "language": _language(values["language"]),
         "fs_uniquifier": uuid.uuid4().hex,
     }
@@ -124,8 +127,8 @@ def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
     raise BadRow(f"password_hash: of no known format ({formats}), or cut off")
 
 
-def _moment(value: str) -> datetime | None:
-    """Return UTC without a zone, as the database keeps it."""
+def _time(value: str) -> datetime | None:
+    """Return the time in UTC without a zone, as the database stores it."""
     try:
         moment = datetime.fromisoformat(value) if value else None
     except ValueError:

@@ -1,7 +1,7 @@
-"""`manage.py users import`: accounts of another application, with the passwords that they have.
+"""`manage.py users import`: accounts of another application, with their password hashes.
 
-The file is read once, in one transaction. Every bad row is named.
-Without --skip-bad, a bad row also ends the writing.
+The file is read once, in one transaction, and every bad row is reported. Without --skip-bad, one bad row
+rolls everything back.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Only look at it.")
-@click.option("--skip-bad", is_flag=True, help="Import what is good; or one bad row stops everything.")
+@click.option("--dry-run", is_flag=True, help="Check the file, and write nothing.")
+@click.option("--skip-bad", is_flag=True, help="Import the good rows. By default, a bad one stops all.")
 @click.option(
     "--from-flask-security",
     "is_stock",
@@ -41,14 +41,14 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 @click.option(
     "--reset-unknown",
     is_flag=True,
-    help="Give accounts whose hash can not be verified a password that nobody knows: these people reset.",
+    help="Import accounts whose hash cannot be verified without it: their owners must reset.",
 )
 @with_appcontext
 def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, reset_unknown: bool) -> None:
-    """Take over accounts from FILE: CSV with a header, or JSON lines.
+    """Import accounts from FILE: CSV with a header, or JSON lines.
 
     Columns: email, password_hash, username, us_phone_number, active (yes), confirmed_at, language. Passwords
-    hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security go on to work; signing in hashes them anew.
+    hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security keep working; signing in hashes them anew.
     """
     problems: list[str] = []
     good = to_reset = 0
@@ -78,11 +78,11 @@ def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, rese
 def _accounts(
     file: Path, is_stock: bool, reset_unknown: bool, problems: list[str]
 ) -> Iterator[tuple[int, Row]]:
-    """Yield each row that makes an account, with its line; note the problem of each other row."""
+    """Yield each valid account with its line number; append the problem of each other row."""
     lines_of: dict[tuple[str, str], int] = {}  # by identity
     # Bytes that are not UTF-8 become surrogates, which are refused with their line and column.
     text = file.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
-    bar = click.progressbar(text, label="Looking at it", file=sys.stderr, hidden=not sys.stderr.isatty())
+    bar = click.progressbar(text, label="Reading", file=sys.stderr, hidden=not sys.stderr.isatty())
     rows = json_rows if file.suffix in JSON_LINES else csv_rows
     with text, bar as lines:
         for line, row in rows(iter(lines), problems):
@@ -97,7 +97,7 @@ def _accounts(
 
 
 def _without_taken(batch: list[tuple[int, Row]], problems: list[str]) -> list[Row]:
-    """Return the accounts whose identities no account in the database has; note the others' problem."""
+    """Return the accounts whose identities are free; append the problem of each other row."""
     clashes: dict[int, str] = {}  # kinds by line
     for kind in IDENTITIES:
         spellings = {spelling for _, account in batch for spelling in _spellings(account[kind])}
@@ -111,7 +111,7 @@ def _without_taken(batch: list[tuple[int, Row]], problems: list[str]) -> list[Ro
 
 
 def _spellings(identity: str | None) -> set[str]:
-    """Return an identity as databases lower it: SQLite folds ASCII only, PostgreSQL all letters."""
+    """Return an identity as the databases lower it: SQLite folds only ASCII, PostgreSQL all letters."""
     return {identity, identity.lower()} if identity else set()
 
 

@@ -1,6 +1,6 @@
-"""`manage.py limits`: what is counted against an identity or address right now, and clearing it.
+"""`manage.py limits`: the rate limit counts of an identity or IP address, and clearing them.
 
-Counts in the memory of web processes cannot be seen from here, only those in Redis.
+Only counts in Redis can be read here. Those in the memory of web processes cannot.
 """
 
 from __future__ import annotations
@@ -29,46 +29,46 @@ from . import admin
 from .output import Row, format_option, write_rows
 
 IN_MEMORY = (
-    "Limits are counted in the memory of each web process (RATELIMIT_STORAGE_URI): they can not be seen from"
-    " here. They end by themselves, and when the web processes start again."
+    "Limits are counted in the memory of each web process (RATELIMIT_STORAGE_URI), so they cannot be read or"
+    " cleared here. They expire, and they end when the web processes restart."
 )
-group = AppGroup("limits", help="Who is slowed down right now.")
+group = AppGroup("limits", help="Show or clear rate limits.")
 
 
-class NotSeen(click.ClickException):
-    """The counts cannot be seen from here; the text says why."""
+class CountsUnavailable(click.ClickException):
+    """Counts that cannot be read, with the reason as its text."""
 
 
 @group.command()
 @click.argument("who")
 @format_option
 def show(who: str, form: str) -> None:
-    """What is counted against WHO: an identity, or an address that requests come from."""
+    """Show the counts of WHO: an identity, or an IP address that requests come from."""
     write_rows(counts(who), form, "nothing is counted")
 
 
 @group.command()
 @click.argument("who")
 def clear(who: str) -> None:
-    """Forget what is counted against WHO: an identity, or an address that requests come from."""
+    """Clear the counts of WHO: an identity, or an IP address that requests come from."""
     cleared = len(counts(who))
     for scope, key, limit in _limits_of(who):
         rate_limits.rate_limiter().clear(limit, key, scope)
-    admin.record("limits clear", user=admin.find(who))
+    admin.record("limits clear", user=admin.find_account(who))
     click.echo(f"{cleared} cleared")
 
 
 def counts(who: str) -> list[Row]:
-    """Return every count that is not zero. Raises NotSeen."""
+    """Return every count that is not zero. Raises CountsUnavailable."""
     rows, limits, redis = [], _limits_of(who), rate_limits.rate_limiter().redis
     if redis is None:
-        raise NotSeen(IN_MEMORY)
+        raise CountsUnavailable(IN_MEMORY)
     for scope, key, limit in limits:
         try:
             ends_at, remaining = redis.get_window_stats(limit, key, scope)
-        except Exception as error:  # the storage can raise anything
-            reason = f"Limits can not be seen: Redis does not answer ({type(error).__name__})."
-            raise NotSeen(reason) from None
+        except Exception as error:  # storages raise various types
+            reason = f"Limits cannot be read: Redis does not answer ({type(error).__name__})."
+            raise CountsUnavailable(reason) from None
         if used := limit.amount - remaining:
             row = {"what": scope, "used": used, "of": str(limit), "is_over": remaining <= 0}
             rows.append({**row, "ends_in_seconds": max(0, round(ends_at - time.time()))})
@@ -76,8 +76,8 @@ def counts(who: str) -> list[Row]:
 
 
 def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
-    """Return scope, key and limit of every count that an identity or address can have."""
-    settings, user = current(), admin.find(who)
+    """Return scope, key and limit of every count that an identity or IP address can have."""
+    settings, user = current(), admin.find_account(who)
     hashes = identity_hashes(user) if user else [rate_limits.keyed_hash(identity_key(who))]
     keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(BROWSERS)]
     limits = [

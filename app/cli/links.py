@@ -1,4 +1,4 @@
-"""`manage.py links`: cancel links that were mailed, without signing anybody out."""
+"""`manage.py links`: revoke reset links without ending sessions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..recovery import link as links
 from ..recovery.link import OPEN, ResetLink
 from . import admin
 
-group = AppGroup("links", help="Reset links that are out there.")
+group = AppGroup("links", help="Manage reset links.")
 
 
 @group.command()
 @click.argument("identity", required=False)
-@click.option("--all", "everybodys", is_flag=True, help="Every link of everybody.")
-def revoke(identity: str | None, everybodys: bool) -> None:
-    """Cancel the links of the account with this IDENTITY. Passwords and sessions stay as they are."""
-    if (identity is None) == (not everybodys):
+@click.option("--all", "everyone", is_flag=True, help="The links of all accounts.")
+def revoke(identity: str | None, everyone: bool) -> None:
+    """Revoke the open links of the account with this IDENTITY. Its password and sessions stay."""
+    if (identity is None) == (not everyone):
         raise click.UsageError("give an identity, or --all")
-    user = admin.account_of(identity) if identity else None
+    user = admin.get_account(identity) if identity else None
     owned = ResetLink.user_id == user.id if user else true()
     usable = (owned, *OPEN, ResetLink.expires_at > utcnow())
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))

@@ -1,4 +1,4 @@
-"""Checks that ask other services: the relay, the DNS of the sender's domain, Redis, the breach service."""
+"""Checks of other services: the relay, DNS of the sender's domain, Redis, the breach service."""
 
 from __future__ import annotations
 
@@ -26,29 +26,32 @@ LOOK_SECONDS = 5  # for Redis, and for the breach service
 KINDS.update({kind.id: Kind(**asdict(kind)) for kind in dns_records.KINDS})
 
 
-def look(settings: Settings) -> list[Finding]:
-    """Needs an app context. DNS, Redis and the breach service get seconds; a relay that drips, a minute."""
-    return [*_of_relay(), *_of_dns(settings), *_of_redis(), *_of_breaches(settings)]
+def run(settings: Settings) -> list[Finding]:
+    """Return the findings of all services. Needs an app context.
+
+    DNS, Redis and the breach service get a few seconds each; a slow relay gets a minute.
+    """
+    return [*_check_relay(), *_check_dns(settings), *_check_redis(), *_check_breaches(settings)]
 
 
-def _of_relay() -> Iterator[Finding]:
+def _check_relay() -> Iterator[Finding]:
     if not current().sends_mail:
         return
     try:
         with closing(mailman.get_connection()) as relay:
             relay.open()
     except MailHeld as error:
-        yield KINDS["relay-refuses"].found(said=error, setting=_at_fault(str(error)))
+        yield KINDS["relay-refuses"].found(said=error, setting=_setting_at_fault(str(error)))
 
 
-def _at_fault(said: str) -> str:
-    """Of the settings that a text names first, the one that somebody has set."""
-    named = [name.strip() for name in said.partition(":")[0].split(",") if name.strip() in declared()]
+def _setting_at_fault(reason: str) -> str:
+    """Return the setting that the reason names first, preferably one that is not at its default."""
+    named = [name.strip() for name in reason.partition(":")[0].split(",") if name.strip() in declared()]
     own = [name for name in named if current().origins.get(name) != DEFAULT_ORIGIN]
     return next(iter(own or named), "MAIL_SERVER")
 
 
-def _of_dns(settings: Settings) -> list[Finding]:
+def _check_dns(settings: Settings) -> list[Finding]:
     domain = with_ascii_domain(parseaddr(settings.MAIL_DEFAULT_SENDER)[1]).rpartition("@")[2]
     if settings.RECOVERY_INBOX or not settings.MAIL_SERVER or "." not in domain:
         return []
@@ -56,28 +59,31 @@ def _of_dns(settings: Settings) -> list[Finding]:
     return [Finding(**asdict(finding)) for finding in findings]
 
 
-def _of_redis() -> Iterator[Finding]:
+def _check_redis() -> Iterator[Finding]:
     limiter = rate_limits.rate_limiter()
-    if limiter.enabled and limiter.redis and not _in_time(limiter.redis.storage.check):
+    if limiter.enabled and limiter.redis and not _ask_in_time(limiter.redis.storage.check):
         yield KINDS["redis-away"].found()
 
 
-def _of_breaches(settings: Settings) -> Iterator[Finding]:
+def _check_breaches(settings: Settings) -> Iterator[Finding]:
     if settings.SECURITY_PASSWORD_CHECK_BREACHED:
         url = f"{settings.RECOVERY_BREACHES_URL.rstrip('/')}/range/00000"
-        if _in_time(lambda: breaches.fetch_range(url)) is None:
+        if _ask_in_time(lambda: breaches.fetch_range(url)) is None:
             yield KINDS["breaches-away"].found()
 
 
-def _in_time(look: Callable[[], Any]) -> Any:
-    """What a look says; None when it fails, or takes too long: a timeout does not end what drips."""
-    said: list[Any] = []
+def _ask_in_time(ask: Callable[[], Any]) -> Any:
+    """Return the answer, or None on failure and after LOOK_SECONDS.
 
-    def do() -> None:
-        with suppress(Exception):  # whatever its library raises
-            said.append(look())
+    In a thread, because a socket's timeout does not end an answer that arrives byte by byte.
+    """
+    answers: list[Any] = []
 
-    thread = threading.Thread(target=do, daemon=True)
+    def run() -> None:
+        with suppress(Exception):  # libraries raise various types
+            answers.append(ask())
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(LOOK_SECONDS)
-    return said[0] if said else None
+    return answers[0] if answers else None

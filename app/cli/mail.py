@@ -1,4 +1,4 @@
-"""`manage.py mail`: how the mails look, and whether they go out."""
+"""`manage.py mail`: a preview of all mails, and a test mail."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ..web import i18n, templates
 
 GALLERY = Path(__file__).with_name("gallery.html")
 DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
-language_option = click.option("--language", help="One of RECOVERY_LANGUAGES; the default when left out.")
+language_option = click.option("--language", help="One of RECOVERY_LANGUAGES.")
 
 
-mail = AppGroup("mail", help="How the mails look, and whether they go out.")
+mail = AppGroup("mail", help="Preview mails, and send a test mail.")
 
 
 @mail.command()
@@ -41,16 +41,16 @@ mail = AppGroup("mail", help="How the mails look, and whether they go out.")
 )
 @language_option
 def preview(output: Path, language: str | None) -> None:
-    """Write one page with every mail: light and dark, HTML beside text, and what its templates may use.
+    """Write one page with all mails in light and dark, their text and the variables of their templates.
 
-    Works with templates that stop a start, too, and shows what is wrong with them.
+    Works with broken templates, too, and shows their findings.
     """
     wrong = list(check_templates())
-    page = _gallery(wrong, _offered(language))
+    page = _gallery(wrong, _supported(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
-        raise click.ClickException(f"can not write {output}: {error.strerror}") from None
+        raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
     if wrong:
         places = ", ".join(sorted({finding.where or finding.setting for finding in wrong}))
         click.echo(f"Something is wrong with {places}: see the page, or manage.py check.")
@@ -59,10 +59,10 @@ def preview(output: Path, language: str | None) -> None:
 
 @mail.command("send-test")
 @click.argument("address")
-@click.option("--mail", "name", default="reset_instructions", show_default=True, help="Which one to send.")
+@click.option("--mail", "name", default="reset_instructions", show_default=True, help="The kind of mail.")
 @language_option
 def send_test(address: str, name: str, language: str | None) -> None:
-    """Send a mail with made-up data to ADDRESS, right now, and say what the relay answers."""
+    """Send a mail with sample data to ADDRESS now, and show the relay's answer."""
     with settings.exit_on_settings_error(code=1):
         checks.refuse_errors(current_app, current())
     if (recipient := identities.normalize_email(address)) is None:
@@ -70,7 +70,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
     mails = {sample.name: sample for sample in samples.MAILS}
     if name not in mails:
         raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
-    spoken, started = _offered(language), time.monotonic()
+    spoken, started = _supported(language), time.monotonic()
     try:
         with samples.request_context(), i18n.use_language(spoken):
             test = samples.compose(mails[name], recipient)
@@ -80,17 +80,17 @@ def send_test(address: str, name: str, language: str | None) -> None:
             relay.send_messages([test])
     except (MailHeld, Undeliverable) as error:
         raise click.ClickException(str(error)) from None
-    except Exception as error:  # whatever the relay says to this one
+    except Exception as error:  # smtplib raises various types
         reason = smtp_failures.permanent_refusal(error) or smtp_failures.describe(error)
         raise click.ClickException(reason) from None
     if current().RECOVERY_INBOX:
-        click.echo("It is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
+        click.echo("The mail is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
     else:
         took = f"{time.monotonic() - started:.1f} s"
         click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
 
 
-def _offered(language: str | None) -> str:
+def _supported(language: str | None) -> str:
     offered = current().RECOVERY_LANGUAGES
     if language and language not in offered:
         raise click.ClickException(f"RECOVERY_LANGUAGES has no {language!r}; there are {', '.join(offered)}")
@@ -100,23 +100,23 @@ def _offered(language: str | None) -> str:
 def _gallery(wrong: list[Finding], language: str) -> str:
     own = set(templates.overridden(current()))
     with samples.request_context(), i18n.use_language(language):
-        shown = [_shown(sample, own) for sample in samples.MAILS]
+        shown = [_sample_page(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     # Without a file, a subject that is a setting.
     findings = [finding for finding in wrong if not finding.where or samples.FOLDER in finding.where]
     return page.render(mails=shown, findings=findings)
 
 
-def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
+def _sample_page(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
     try:
         letter, problem = samples.compose(sample), None
-    except Exception as error:  # a template can raise anything
+    except Exception as error:  # templates raise various types
         letter, problem = None, f"{type(error).__name__}: {error}"
     return vars(sample) | {
         "is_sent": samples.is_enabled(sample.name),
         "only_with": samples.feature_of(sample.name),
         "letter": letter,
-        "html": {scheme: _as_seen(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
+        "html": {scheme: _in_scheme(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
         "problem": problem,
         "files": [(name, name in own) for name in sample.templates.values()],
         "variables": samples.variable_names(sample.context),
@@ -124,6 +124,6 @@ def _shown(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
     }
 
 
-def _as_seen(html: str, scheme: str) -> str:
-    """As a mail program shows it that is light or dark, whatever the browser that shows the gallery is."""
+def _in_scheme(html: str, scheme: str) -> str:
+    """Return the HTML fixed to "light" or "dark", whatever the browser of the preview prefers."""
     return DARK.sub("all" if scheme == "dark" else "not all", html)

@@ -1,4 +1,4 @@
-"""What became of mail: shared by `outbox` and `users show`."""
+"""Status of messages, for `outbox` and `users show`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .database_checks import KIND_OF_PROBLEM
 from .output import Row
 
 
-def of(user: User) -> ColumnElement[bool]:
-    """Select an account's mail, including requests with its identities that no worker has tried."""
+def is_to(user: User) -> ColumnElement[bool]:
+    """Select an account's messages, including untried requests with one of its identities."""
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
     kinds = [page.kind for page in MAIL_REQUESTS.values()]
     untried = [keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
@@ -30,9 +30,9 @@ def of(user: User) -> ColumnElement[bool]:
 
 
 def row(message: OutboxMessage, held: str | None) -> Row:
-    """Return a message for a table. `held`: why no mail can go out."""
+    """Return a message as a row. `held` is the reason why all mail is held."""
     fate = "held" if message.state == "waiting" and held else message.state
-    if db.session.scalar(select(in_hand()).where(OutboxMessage.id == message.id)):
+    if db.session.scalar(select(is_being_sent()).where(OutboxMessage.id == message.id)):
         fate = "being sent"
     user = message.user_id and db.session.get(User, message.user_id)
     return {
@@ -46,20 +46,20 @@ def row(message: OutboxMessage, held: str | None) -> Row:
     }
 
 
-def in_hand() -> ColumnElement[bool]:
+def is_being_sent() -> ColumnElement[bool]:
     """Select messages that a worker is sending now."""
     longest = utcnow(current().RECOVERY_MAIL_LEASE.total_seconds())  # further only if the clock was set back
     return and_(OutboxMessage.claim.is_not(None), OutboxMessage.due_at.between(utcnow(), longest))
 
 
 def held() -> str | None:
-    """Return why no mail can go out, if all running workers say so."""
+    """Return why all mail is held, or None if a running worker can send."""
     troubles = heartbeat.worker_troubles()
     return troubles[0] if troubles and all(troubles) else None
 
 
 def problems(held: str | None) -> list[str]:
-    """Return what keeps all mail from going out in time."""
+    """Return the problems of /readyz in sentences."""
     lines = []
     for problem in health.check().problems:
         finding = KIND_OF_PROBLEM[problem].found(why="see manage.py check --deploy")

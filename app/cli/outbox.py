@@ -1,4 +1,4 @@
-"""`manage.py outbox`: what became of each mail, and why. Shows no token and no mail's text."""
+"""`manage.py outbox`: the messages, their status and its reason. Shows no token and no text of a mail."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ CONTENT_SHOWN = ("identity", "client", "language", "source", "user_agent", "addr
 LINK_TIMES = ("expires_at", "redeemed_at", "superseded_at", "revoked_at")
 UNSETTLED = ("waiting", "given_up")
 
-group = AppGroup("outbox", help="What became of each mail, and why.")
+group = AppGroup("outbox", help="Inspect, retry and discard messages.")
 numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
 
 
 @group.command("list")
-@click.option("--identity", help="Only mail of the account that this stands for: why did they not get it?")
-@click.option("--state", type=click.Choice([*UNSETTLED, "sent", "dropped"]), help="Only mail in this state.")
+@click.option("--identity", help="Only messages to the account with this identity.")
+@click.option(
+    "--state", type=click.Choice([*UNSETTLED, "sent", "dropped"]), help="Only messages in this state."
+)
 @click.option("--limit", type=click.IntRange(1), default=LISTED_MAX, show_default=True)
 @format_option
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
-    """Mails, the newest first, with what became of them and why; and what stops all mail."""
+    """List messages, newest first, after anything that stops all mail."""
     user = find_account(identity) if identity else None
     query = select(OutboxMessage).order_by(OutboxMessage.id.desc()).limit(limit)
     if state:
         query = query.where(OutboxMessage.state == state)
     if identity:
-        query = query.where(mail_report.of(user) if user else false())
+        query = query.where(mail_report.is_to(user) if user else false())
     held = mail_report.held()
     rows = [mail_report.row(message, held) for message in db.session.scalars(query)]
     answers = list(_answers(user, has_mail=bool(rows))) if identity else []
@@ -51,7 +53,7 @@ def list_messages(identity: str | None, state: str | None, limit: int, form: str
         return
     for line in (*problems, *answers):
         click.echo(line)
-    write_table([_in_words(row) for row in rows])
+    write_table([_spaced(row) for row in rows])
 
 
 def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
@@ -69,13 +71,13 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
 @click.argument("number", type=int)
 @format_option
 def show(number: int, form: str) -> None:
-    """Everything about one mail but its text."""
+    """Show all about one message except its text."""
     message = _message(number)
     row = {**mail_report.row(message, mail_report.held()), **_details(message)}
     if form == "json":
         write_json(row)
     else:
-        write_fields(_in_words(row))
+        write_fields(_spaced(row))
 
 
 def _details(message: OutboxMessage) -> Row:
@@ -97,37 +99,41 @@ def _details(message: OutboxMessage) -> Row:
 @group.command()
 @numbers_argument
 def retry(numbers: tuple[int, ...]) -> None:
-    """Send mail now that waits or was given up. Its attempts start anew."""
+    """Send waiting or given-up messages now. Their attempts start anew."""
     due = {"state": "waiting", "attempts": 0, "reason": None, "settled_at": None, "claim": None, "same": None}
-    _decide(numbers, "mail_retried", "is due now", **due, created_at=utcnow(), due_at=utcnow())
+    _update(numbers, "mail_retried", "is due now", **due, created_at=utcnow(), due_at=utcnow())
 
 
 @group.command()
 @numbers_argument
 def discard(numbers: tuple[int, ...]) -> None:
-    """Never send mail that waits or was given up."""
+    """Drop waiting or given-up messages unsent."""
     ended = {"state": "dropped", "reason": "discarded by an admin", "sealed": None, "same": None}
-    _decide(numbers, "mail_discarded", "will not be sent", **ended, settled_at=utcnow(), claim=None)
+    _update(numbers, "mail_discarded", "will not be sent", **ended, settled_at=utcnow(), claim=None)
 
 
-def _decide(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -> None:
-    """Change each mail that is not settled and that no worker sends now. Exits 1 if there was another."""
-    is_open = (OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~mail_report.in_hand())
+def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -> None:
+    """Update each message that is unsettled and not being sent. Exits 1 if another was among them."""
+    conditions = (
+        OutboxMessage.state.in_(UNSETTLED),
+        OutboxMessage.sealed.is_not(None),
+        ~mail_report.is_being_sent(),
+    )
     exit_code = 0
     for number in numbers:
         message = _message(number)
-        if change(update(OutboxMessage).where(OutboxMessage.id == number, *is_open).values(**values)):
+        if change(update(OutboxMessage).where(OutboxMessage.id == number, *conditions).values(**values)):
             audit.record(event, reason=admin.actor(), user_id=message.user_id)
             click.echo(f"mail {number} {outcome}")
         else:
             exit_code = 1
             state = mail_report.row(message, None)["fate"]
-            click.echo(f"mail {number} can not be changed: {state}", err=True)
+            click.echo(f"mail {number} cannot be changed: {state}", err=True)
         db.session.commit()
     raise click.exceptions.Exit(exit_code)
 
 
-def _in_words(row: Row) -> Row:
+def _spaced(row: Row) -> Row:
     return row | {name: row[name].replace("_", " ") for name in ("mail", "fate")}
 
 

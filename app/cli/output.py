@@ -1,4 +1,4 @@
-"""Terminal output: tables for people, JSON for programs. Findings look as the doctor's do."""
+"""Terminal output: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_json(value: Any) -> None:
 
 
 def write_rows(rows: list[Row], form: str, if_empty: str) -> None:
-    """Write them as JSON or as a table, and `if_empty` in place of an empty table."""
+    """Write the rows as JSON (`form` "json") or as a table, with `if_empty` in place of an empty table."""
     if form == "json":
         write_json(rows)
     elif rows:
@@ -30,7 +30,7 @@ def write_rows(rows: list[Row], form: str, if_empty: str) -> None:
 
 
 def write_table(rows: list[Row]) -> None:
-    """The columns are the keys of the first row."""
+    """Write a table whose columns are the keys of the first row."""
     if not rows:
         return
     lines = [[key.replace("_", " ") for key in rows[0]]]
@@ -50,7 +50,7 @@ def write_fields(row: Row) -> None:
 
 
 def plain(value: Any) -> str:
-    """Return text that cannot move a terminal's cursor, because some values come from strangers."""
+    """Return the value as text without control characters, because strangers chose some values."""
     return printable(_as_text(value))
 
 

@@ -1,7 +1,7 @@
-"""The reference: what `config/default.toml` says of each setting, and a JSON Schema of them all for editors.
+"""The settings reference, read from `config/default.toml`, and a JSON Schema of all settings for editors.
 
-A block of the file is comments with the settings they explain below, up to a blank line. A commented
-setting has no default, and its value there is an example.
+A block of the file ends at a blank line: comments, then the settings that they explain. A commented setting
+has no default, and its value there is an example.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _JSON_TYPES = {
 
 
 class Entry(NamedTuple):
-    """What the reference says of one setting."""
+    """The reference of one setting."""
 
     meaning: str
-    value: str  # as it is written there: TOML
+    value: str  # as TOML
     is_example: bool
 
 
@@ -50,7 +50,7 @@ def entries() -> dict[str, Entry]:
 
 
 def related(name: str) -> list[str]:
-    """Return other settings that its explanation names, or whose explanations name it."""
+    """Return the settings that its meaning names, or whose meanings name it."""
     meaning = entries()[name].meaning
     others = {other: entry.meaning for other, entry in entries().items() if other != name}
     return [

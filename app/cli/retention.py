@@ -1,10 +1,11 @@
 """`manage.py purge`: deletes links, mails, events and refresh tokens after the RECOVERY_KEEP_* settings.
 
-Small batches with a commit each let other writers pass. The statement that deletes a row checks it again, so
-purges may run at any time, beside each other, and be killed. These rows stay:
+Small batches, each with its commit, let other writers pass. The DELETE repeats the condition, so purges may
+run at any time, several at once, and be killed. These rows stay:
 
-    a link that is open or counted, or whose mail may still be sent
-    a mail that waits or is counted, or whose link is kept (which would pass for one that was handed over)
+    a link that has not expired or counts for a quota, or whose message may still be sent
+    a message that waits or counts for a quota, or whose link is kept; without its message the link would look
+        like one that an admin handed over
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from .output import format_option, write_json, write_table
 
 BATCH = 100
 PAUSE_SECONDS_MIN = 0.005
-PAUSES = 4  # a writer that waits for SQLite's lock polls it every few milliseconds
+PAUSES = 4  # times the duration of a batch; writers poll SQLite's lock every few milliseconds
 
 
 @dataclass(frozen=True)
 class Purge:
-    """Rows that may be deleted."""
+    """One kind of row to delete, and the condition for it."""
 
     name: str
     table: Any
@@ -44,6 +45,7 @@ class Purge:
     conditions: tuple[ColumnElement[bool], ...]
 
     def count(self) -> int:
+        """Return how many rows a run would delete now."""
         return db.session.scalar(select(func.count(self.by)).where(*self.conditions)) or 0
 
     def run(self) -> int:
@@ -65,12 +67,12 @@ class Purge:
 
 
 def run(*, dry_run: bool = False) -> dict[str, int]:
-    """Delete what is kept no longer, and return how many rows of each kind that was, or would be. Commits."""
+    """Delete expired rows and return how many of each kind; `dry_run` only counts. Commits."""
     return {purge.name: purge.count() if dry_run else purge.run() for purge in purges()}
 
 
 def purges() -> list[Purge]:
-    """Return all purges in the order in which they run: a link before its mail."""
+    """Return all purges in the order of their run: a link before its message."""
     now, settings = db.session.scalars(select(utcnow())).one(), current()
     counted = (
         now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN
@@ -82,16 +84,16 @@ def purges() -> list[Purge]:
     tokens_end: Any = FsRefreshTracker.expires_at
     due = OutboxMessage.due_at
     return [
-        Purge("links", ResetLink, ResetLink.issued_at, _old_links(now, links, dead)),
-        Purge("mails", OutboxMessage, due, _old_mails(now, "sent", mails, links)),
-        Purge("mails_not_sent", OutboxMessage, due, _old_mails(now, "dropped", mails, links)),
-        Purge("dead_letters", OutboxMessage, due, _old_mails(now, "given_up", dead, links)),
+        Purge("links", ResetLink, ResetLink.issued_at, _expired_links(now, links, dead)),
+        Purge("mails", OutboxMessage, due, _expired_messages(now, "sent", mails, links)),
+        Purge("mails_not_sent", OutboxMessage, due, _expired_messages(now, "dropped", mails, links)),
+        Purge("dead_letters", OutboxMessage, due, _expired_messages(now, "given_up", dead, links)),
         Purge("events", RecoveryEvent, RecoveryEvent.at, (RecoveryEvent.at < events,)),
         Purge("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
     ]
 
 
-def _old_links(now: datetime, before: datetime, dead: datetime) -> tuple[ColumnElement[bool], ...]:
+def _expired_links(now: datetime, before: datetime, dead: datetime) -> tuple[ColumnElement[bool], ...]:
     may_be_sent = or_(
         OutboxMessage.state == "waiting",
         and_(OutboxMessage.state == "given_up", OutboxMessage.settled_at >= dead),
@@ -100,7 +102,7 @@ def _old_links(now: datetime, before: datetime, dead: datetime) -> tuple[ColumnE
     return ResetLink.issued_at < before, ResetLink.expires_at < now, ~mail.exists()
 
 
-def _old_mails(
+def _expired_messages(
     now: datetime, state: str, before: datetime, links: datetime
 ) -> tuple[ColumnElement[bool], ...]:
     is_kept = or_(ResetLink.issued_at >= links, ResetLink.expires_at >= now)
@@ -110,11 +112,11 @@ def _old_mails(
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only say how many would go.")
+@click.option("--dry-run", is_flag=True, help="Count, and delete nothing.")
 @format_option
 @with_appcontext
 def purge(dry_run: bool, form: str) -> None:
-    """Delete links, mails and events that are kept no longer. Safe at any time, and while all runs."""
+    """Delete links, messages and events older than RECOVERY_KEEP_*. Safe while everything runs."""
     deleted = run(dry_run=dry_run)
     numbers = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in deleted.items() if number)
     if numbers and not dry_run:

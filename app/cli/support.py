@@ -21,12 +21,12 @@ from ..mail.quota import DAY_SECONDS
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, mail_report
-from .admin import find
+from .admin import find_account
 from .output import KIND_NAMES, Row, as_time, write_fields, write_table
 
 SHOWN = 10  # of links, mails and events each, the newest
 NOT_IN_TABLES = ("account", "outcome", "request")  # columns
-# The ends of a link, and what the person should hear.
+# The newest link, by its state.
 ENDS = {
     "used": "The newest link was used at {at}: the password was set then.",
     "superseded": "The newest link ended at {at}, when another was used.",
@@ -36,7 +36,7 @@ ENDS = {
     "open": "The newest link works until {at}.",
     "handed over": "The newest link was handed over by an admin, and works until {at}.",
 }
-# What became of the mail, after "A link was asked for at ...".
+# The newest reset mail, by its status, after "A link was asked for at ...".
 MAILS = {
     "sent": ", and the relay took the mail. Is it in the spam folder? The relay's log knows it by its"
     " Message-ID (manage.py outbox show {id}).",
@@ -51,18 +51,18 @@ MAILS = {
 
 def report(identity: str) -> dict[str, Any]:
     """Return everything known about an identity: the answers first, then the rows behind them."""
-    user, held = find(identity), mail_report.held()
+    user, held = find_account(identity), mail_report.held()
     facts: dict[str, Any] = {"problems": mail_report.problems(held), "answers": [], "account": None}
     try:
         facts["limits"] = limits.counts(identity)
-    except limits.NotSeen as error:
+    except limits.CountsUnavailable as error:
         facts |= {"limits": None, "why_no_limits": str(error)}
     if user is None:
-        return facts | {"answers": [_why_nobody(identity)]}
+        return facts | {"answers": [_reason_no_account(identity)]}
     own_events = RecoveryEvent.user_id == user.id
     facts["account"] = _account(user)
     facts["links"] = [_link(link) for link in _newest(ResetLink, *_mailed_to(user))]
-    facts["mails"] = [mail_report.row(mail, held) for mail in _newest(OutboxMessage, mail_report.of(user))]
+    facts["mails"] = [mail_report.row(mail, held) for mail in _newest(OutboxMessage, mail_report.is_to(user))]
     facts["events"] = [events.row(event) for event in _newest(RecoveryEvent, own_events)]
     return facts | {"answers": list(_answers(user, facts))}
 
@@ -83,7 +83,7 @@ def write(report: dict[str, Any]) -> None:
         click.echo(f"\n{report['why_no_limits']}")
 
 
-def _why_nobody(identity: str) -> str:
+def _reason_no_account(identity: str) -> str:
     consequence = "requests for it get the usual answer, and no mail."
     if known := identities.map_identity(identity):
         kind, form = KIND_NAMES[known[0]], known[1]
@@ -92,7 +92,7 @@ def _why_nobody(identity: str) -> str:
 
 
 def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
-    """Yield what to tell the person who asks, the most important first."""
+    """Yield sentences for the requester, the most important first."""
     if why_not := user.reason_not_recoverable():
         yield f"No reset mail goes to this account: {why_not}."
     else:
@@ -171,7 +171,7 @@ def _link(link: ResetLink) -> Row:
 
 
 def _mailed_to(user: User) -> tuple[Any, ...]:
-    """Select an account's links, without those whose mail was given up."""
+    """Select an account's links, without those whose message was given up."""
     mail = select(OutboxMessage.id).where(OutboxMessage.id == ResetLink.message_id)
     return ResetLink.user_id == user.id, ~mail.where(
         OutboxMessage.state.in_(("given_up", "dropped"))

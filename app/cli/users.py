@@ -1,4 +1,4 @@
-"""`manage.py users` and `roles`: Flask-Security's commands and ours. Each change is an event."""
+"""`manage.py users` and `roles`: Flask-Security's commands and Sparekey's. Each change leaves an event."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients
 from . import admin, import_users, reset_link, support
-from .admin import account_of
+from .admin import get_account
 from .output import format_option, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
-WHAT_FOLLOWS = "A link is asked for. Whether its mail goes out: manage.py users show {}"
+REQUESTED = "A link has been requested. To see whether its mail goes out: manage.py users show {}"
 HAND_OVER = 'To hand over a link: manage.py users reset-link {} --reason "..."'
 
 
@@ -30,14 +30,14 @@ HAND_OVER = 'To hand over a link: manage.py users reset-link {} --reason "..."'
 @click.argument("identity")
 @with_appcontext
 def send_reset(identity: str) -> None:
-    """Mail somebody a link, as if they had asked. Whoever helps never sees the link or the password."""
-    user = account_of(identity)
+    """Email a reset link, as if the user had requested it. The admin sees neither link nor password."""
+    user = get_account(identity)
     if not current().sends_mail:
         hint = HAND_OVER.format(shlex.quote(identity))
         raise click.ClickException(f"no mail is sent (MAIL_SERVER is empty). {hint}")
     _enqueue_reset(user.email)
     db.session.commit()
-    click.echo(WHAT_FOLLOWS.format(shlex.quote(identity)))
+    click.echo(REQUESTED.format(shlex.quote(identity)))
 
 
 @users.command()
@@ -45,7 +45,7 @@ def send_reset(identity: str) -> None:
 @format_option
 @with_appcontext
 def show(identity: str, form: str) -> None:
-    """Why did they not get the mail? Account, links, mails, limits and events, and what follows from them."""
+    """Show why a user got no mail: account, links, messages, limits, events, and a conclusion."""
     report = support.report(identity)
     if form == "json":
         write_json(report)
@@ -57,14 +57,14 @@ def show(identity: str, form: str) -> None:
 @click.argument("identity")
 @with_appcontext
 def force_reset(identity: str) -> None:
-    """End the password, every session and every link of an account, and mail its owner a new link."""
-    user = account_of(identity)
+    """End the password, all sessions and all links of an account, and email a new link."""
+    user = get_account(identity)
     links.revoke_all_of(user.id)
     not_me.end_access(user.id, with_password=True)
     _enqueue_reset(user.email)
     db.session.commit()
-    click.echo("The password works no longer, and the account is signed out everywhere.")
-    hint = WHAT_FOLLOWS if current().sends_mail else HAND_OVER
+    click.echo("The password no longer works, and the account is signed out everywhere.")
+    hint = REQUESTED if current().sends_mail else HAND_OVER
     click.echo(hint.format(shlex.quote(identity)))
 
 
@@ -74,7 +74,7 @@ def _enqueue_reset(identity: str) -> None:
 
 
 def _record_event_of(group: click.Group, command: click.Command) -> None:
-    """Let the command leave an event after it has done its work."""
+    """Make the command leave an event after its work."""
     work: Any = command.callback
 
     @wraps(work)
@@ -84,7 +84,9 @@ def _record_event_of(group: click.Group, command: click.Command) -> None:
         if not options.get("dry_run"):
             # Flask-Security names accounts as `user`, and `users create` as email:... among attributes.
             names = [options.get("user"), options.get("identity"), *(options.get("attributes") or ())]
-            accounts = (admin.find(str(name).partition(":")[2] or str(name)) for name in names if name)
+            accounts = (
+                admin.find_account(str(name).partition(":")[2] or str(name)) for name in names if name
+            )
             admin.record(f"{group.name} {command.name}", user=next(filter(None, accounts), None))
 
     command.callback = work_and_record

@@ -16,22 +16,22 @@ from ..settings import checks
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Try every mail that is due now, then stop. Uses one thread.")
+@click.option("--once", is_flag=True, help="Process all due messages, then stop. Uses one thread.")
 @click.option(
     "--threads",
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="How many mails to send at the same time, each over its own connection.",
+    help="Messages to send at the same time, each over its own connection.",
 )
 @with_appcontext
 def worker(once: bool, threads: int) -> None:
-    """Send the mail that waits in the outbox. Several may run."""
+    """Send the messages that wait in the outbox. Several workers may run."""
     log = current_app.logger
     log.setLevel(logging.INFO)
     if once:
         try:
-            click.echo(f"{mail_worker.work_until_done()} tried")
+            click.echo(f"{mail_worker.work_until_done()} processed")
         except MailHeld as error:
             raise click.ClickException(f"all mail is held: {error}") from None
         return
