@@ -1,8 +1,8 @@
 """This wasn't me: the page behind a link in each mail, for an owner who did not do what the mail reports.
 
 Opening it changes nothing, because mail programs open links. Its button revokes every link of the account.
-After a reset or a change of address it also signs the account out everywhere and alerts the operator, and it
-withdraws a password that was set by a link. Each mail's button works once.
+After a reset or a change of address it also signs the account out everywhere and alerts the operator. A
+password that was set by a link is withdrawn. Each mail's button works once.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def alert_operator(user_id: int) -> None:
     if address := current().RECOVERY_OPERATOR:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with i18n.use_language():
-            what = gettext("Somebody says that a change of their account was not theirs.")
-            outbox.enqueue("operator_alert", address=address, what=what, changed_at=now, account=user_id)
+            sentence = gettext("Somebody says that a change of their account was not theirs.")
+            outbox.enqueue("operator_alert", address=address, what=sentence, changed_at=now, account=user_id)
 
 
 def end_access(user_id: int, *, with_password: bool) -> None:
