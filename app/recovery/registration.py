@@ -1,7 +1,7 @@
 """Registration: the page, and the worker's part that makes the account. Off by default.
 
-The web request looks up no account. The worker makes the account and mails a reset link, or tells the owner of
-an existing account about the attempt. The answer and its time are the same for both.
+The web request looks up no account. The worker makes one and mails a reset link, or tells the owner of an
+existing account about the attempt. The answer and its time are the same for both.
 
 A new account's password is set with the link, so an attacker who registers another's address gains nothing.
 """
