@@ -106,14 +106,9 @@ def find(criterion: ColumnElement[bool]) -> ResetLink:
     return link
 
 
-def has_token(token: str) -> ColumnElement[bool]:
-    """Select the link of a token, under any valid key."""
-    return ResetLink.token_hash.in_(token_hashes(token))
-
-
 def resolve(token: str) -> ResetLink:
     """Return a usable link. Raises the LinkError that says why it cannot be used."""
-    link = find(has_token(token))
+    link = find(ResetLink.token_hash.in_(token_hashes(token)))
     if error := link.refusal():
         raise error
     return link

@@ -116,9 +116,10 @@ def _is_repeated_click(handle: str, token: str, password: object) -> bool:
 
     No other browser gets True, so that a used link is no oracle for passwords.
     """
-    by_this_browser = (links.has_token(token), ResetLink.redeemed_by == keyed_hash(handle))
+    by_this_browser = ResetLink.redeemed_by == keyed_hash(handle)
     just_now = ResetLink.redeemed_at > utcnow(-REPEAT_SECONDS)
-    link = db.session.scalar(select(ResetLink).where(*by_this_browser, just_now))
+    this = ResetLink.token_hash.in_(links.token_hashes(token))
+    link = db.session.scalar(select(ResetLink).where(this, by_this_browser, just_now))
     if link is None or not isinstance(password, str):
         return False
     if link.password_written != links.fingerprint(link.user.password):
