@@ -40,7 +40,7 @@ def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it
 def init_app(app: Flask, settings: Settings) -> None:
     """Set up Flask-Babel and the globals and filters of templates."""
     own = settings.RECOVERY_TRANSLATION_DIR
-    babel = Babel(app, locale_selector=_select_language)
+    babel = Babel(app, locale_selector=partial(_select_language, settings))
     babel.domain_instance = Catalogs(*([Path(own)] if own else []), TRANSLATIONS)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # templates may wrap texts
     app.jinja_env.globals.update(language=get_locale, languages=offered_languages)
@@ -103,9 +103,8 @@ def contact(text: str) -> Markup:
     return Markup('<span dir="auto">{}</span>').format(Markup(urlize(text)))  # noqa: S704  # urlize escapes
 
 
-def _select_language() -> str:
+def _select_language(settings: Settings) -> str:
     """Return the chosen language, or else the first accepted one that is offered, or else the default."""
-    settings = current()
     if not has_request_context():
         return settings.BABEL_DEFAULT_LOCALE
     cookie = request.cookies.get(current_app.config["RECOVERY_LANGUAGE_COOKIE"])

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from flask import Flask, current_app, request
@@ -23,7 +23,6 @@ from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
-from ..settings import current
 from ..settings.schema import Settings
 
 log = logging.getLogger(__name__)
@@ -64,10 +63,11 @@ def init_app(app: Flask, settings: Settings) -> None:
     uri, enabled = settings.RATELIMIT_STORAGE_URI, settings.RATELIMIT_ENABLED
     limiter = RateLimiter(enabled) if uri == "memory://" else RedisRateLimiter(enabled, uri)
     app.extensions["recovery_limiter"] = limiter
-    app.before_request(_refuse_excess)
+    app.extensions["recovery_limit_keys"] = settings.derive_keys("limits")
+    app.before_request(partial(_refuse_excess, settings, limiter))
 
 
-def _refuse_excess() -> None:
+def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
     """Raise TooManyRequests for a POST over one of its limits.
 
     The limit of the shortest period comes first. A request that it refuses counts against no other.
@@ -75,7 +75,6 @@ def _refuse_excess() -> None:
     endpoint = request.endpoint or ""
     if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
-    settings, limiter = current(), rate_limiter()
     rules = [RateLimit(POSTS, "RECOVERY_LIMIT_SOURCE", source), *_registered[endpoint]]
     pairs = [(item, rule) for rule in rules for item in parse_many(getattr(settings, rule.rates))]
     key_of = cache(lambda rule: rule.key())  # called late, because it may query the database
@@ -181,10 +180,11 @@ def source_of(text: str) -> str | None:
 
 def keyed_hash(text: str, key: bytes | None = None) -> str:
     """Return a keyed hash, 32 hex digits, stored in place of an identity or a token."""
-    key = key or current().derive_keys("limits")[0]
+    key = key or current_app.extensions["recovery_limit_keys"][0]
     return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
 def hash_keys() -> list[bytes]:
     """Return the valid keys of `keyed_hash`, the newest last."""
-    return current().derive_keys("limits")[::-1]
+    newest_first: list[bytes] = current_app.extensions["recovery_limit_keys"]
+    return newest_first[::-1]
