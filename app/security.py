@@ -9,15 +9,7 @@ from flask import Flask, abort
 from flask_security import Security, WebauthnUtil
 from itsdangerous import Serializer
 
-from .accounts import (
-    hashing,
-    identities,
-    imported_hashes,
-    limits,
-    one_time_codes,
-    passwords,
-    sessions,
-)
+from .accounts import hashing, identities, imported_hashes, limits, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
 from .accounts.models import FsRefreshTracker, Role, User, WebAuthn
 from .accounts.one_time_codes import guard_factor_setup
