@@ -7,17 +7,22 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import false, select, update
+from sqlalchemy import ColumnElement, and_, false, or_, select, update
 
 from ..accounts.datastore import find_account
 from ..accounts.models import User
 from ..db import audit
 from ..db.clock import utcnow
-from ..db.encryption import DecryptionError
+from ..db.encryption import DecryptionError, keyed_hash
 from ..db.engine import change, db
+from ..mail import heartbeat
 from ..mail.outbox import OutboxMessage
+from ..pages import health
 from ..recovery.link import ResetLink
-from . import admin, mail_report
+from ..recovery.request import MAIL_REQUESTS, deduplication_key
+from ..settings import current
+from . import admin
+from .database_checks import KIND_OF_PROBLEM
 from .output import Row, format_option, write_fields, write_json, write_table
 
 LISTED_MAX = 50
@@ -31,27 +36,21 @@ numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
 
 @group.command("list")
 @click.option("--identity", help="Only messages to the account with this identity.")
-@click.option(
-    "--state", type=click.Choice([*UNSETTLED, "sent", "dropped"]), help="Only messages in this state."
-)
+@click.option("--state", type=click.Choice([*UNSETTLED, "sent", "dropped"]), help="Only in this state.")
 @click.option("--limit", type=click.IntRange(1), default=LISTED_MAX, show_default=True)
 @format_option
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """List messages, newest first, after anything that stops all mail."""
     user = find_account(identity) if identity else None
-    query = select(OutboxMessage).order_by(OutboxMessage.id.desc()).limit(limit)
-    if state:
-        query = query.where(OutboxMessage.state == state)
+    conditions = [OutboxMessage.state == state] if state else []
     if identity:
-        query = query.where(mail_report.is_to(user) if user else false())
-    held = mail_report.held()
-    rows = [mail_report.row(message, held) for message in db.session.scalars(query)]
+        conditions.append(is_to(user) if user else false())
+    rows = newest(*conditions, limit=limit)
     answers = list(_answers(user, has_mail=bool(rows))) if identity else []
-    problems = mail_report.problems(held)
     if form == "json":
-        write_json({"problems": problems, "answers": answers, "messages": rows})
+        write_json({"problems": problems(), "answers": answers, "messages": rows})
         return
-    for line in (*problems, *answers):
+    for line in (*problems(), *answers):
         click.echo(line)
     write_table([_spaced(row) for row in rows])
 
@@ -61,8 +60,8 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
         yield "No account has this identity: requests for it get the usual answer, and no mail."
         return
     yield f"It stands for account {user.id}, {user.email}."
-    if why_not := user.reason_not_recoverable():
-        yield f"No reset mail goes to it: {why_not}."
+    if reason := user.reason_not_recoverable():
+        yield f"No reset mail goes to it: {reason}."
     if not has_mail:
         yield "There is no mail to it: nobody asked for one, or it is long ago."
 
@@ -72,8 +71,8 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
 @format_option
 def show(number: int, form: str) -> None:
     """Show all about one message except its text."""
-    message = _message(number)
-    row = {**mail_report.row(message, mail_report.held()), **_details(message)}
+    message = _get_message(number)
+    row = {**newest(OutboxMessage.id == number)[0], **_details(message)}
     if form == "json":
         write_json(row)
     else:
@@ -114,31 +113,78 @@ def discard(numbers: tuple[int, ...]) -> None:
 
 def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -> None:
     """Update each message that is unsettled and not being sent. Exits 1 if another was among them."""
-    conditions = (
-        OutboxMessage.state.in_(UNSETTLED),
-        OutboxMessage.sealed.is_not(None),
-        ~mail_report.is_being_sent(),
-    )
+    is_open = and_(OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~is_being_sent())
     exit_code = 0
     for number in numbers:
-        message = _message(number)
-        if change(update(OutboxMessage).where(OutboxMessage.id == number, *conditions).values(**values)):
+        message = _get_message(number)
+        if change(update(OutboxMessage).where(OutboxMessage.id == number, is_open).values(**values)):
             audit.record(event, reason=admin.actor(), user_id=message.user_id)
             click.echo(f"mail {number} {outcome}")
         else:
             exit_code = 1
-            state = mail_report.row(message, None)["fate"]
+            state = newest(OutboxMessage.id == number)[0]["fate"]
             click.echo(f"mail {number} cannot be changed: {state}", err=True)
         db.session.commit()
     raise click.exceptions.Exit(exit_code)
+
+
+def _get_message(number: int) -> OutboxMessage:
+    message = db.session.get(OutboxMessage, number)
+    if message is None:
+        raise click.ClickException(f"there is no mail {number}")
+    return message
 
 
 def _spaced(row: Row) -> Row:
     return row | {name: row[name].replace("_", " ") for name in ("mail", "fate")}
 
 
-def _message(number: int) -> OutboxMessage:
-    message = db.session.get(OutboxMessage, number)
-    if message is None:
-        raise click.ClickException(f"there is no mail {number}")
-    return message
+# --- Status of messages, also for `users show` ---
+
+
+def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
+    """Return the newest messages that meet the conditions, as rows."""
+    held, rows = _reason_all_held(), []
+    query = select(OutboxMessage, is_being_sent(), User.email).outerjoin(
+        User, User.id == OutboxMessage.user_id
+    )
+    query = query.where(*conditions).order_by(OutboxMessage.id.desc()).limit(limit)
+    for message, is_sending, email in db.session.execute(query):
+        is_held = message.state == "waiting" and held and not is_sending
+        row = {"id": message.id, "mail": message.kind, "account": email, "asked_for": message.created_at}
+        row["fate"] = "being sent" if is_sending else "held" if is_held else message.state
+        rows.append({**row, "attempts": message.attempts, "reason": held if is_held else message.reason})
+    return rows
+
+
+def is_to(user: User) -> ColumnElement[bool]:
+    """Select an account's messages, including untried requests with one of its identities."""
+    names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
+    kinds = [page.kind for page in MAIL_REQUESTS.values()]
+    untried = [keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
+    by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
+    return or_(
+        OutboxMessage.user_id == user.id, OutboxMessage.same.in_(untried), OutboxMessage.id.in_(by_link)
+    )
+
+
+def is_being_sent() -> ColumnElement[bool]:
+    """Select messages that a worker is sending now."""
+    longest = utcnow(current().RECOVERY_MAIL_LEASE.total_seconds())  # further only if the clock was set back
+    return and_(OutboxMessage.claim.is_not(None), OutboxMessage.due_at.between(utcnow(), longest))
+
+
+def problems() -> list[str]:
+    """Return the problems of /readyz in sentences."""
+    held, lines = _reason_all_held(), []
+    for problem in health.check().problems:
+        finding = KIND_OF_PROBLEM[problem].found(why="see manage.py check --deploy")
+        is_all_held = held and problem == health.MAIL_HELD
+        lines.append(f"All mail is held: {held}." if is_all_held else f"{finding.what} {finding.why}")
+    return lines
+
+
+def _reason_all_held() -> str | None:
+    """Return why no running worker can send, or None."""
+    troubles = heartbeat.worker_troubles()
+    return troubles[0] if troubles and all(troubles) else None

@@ -20,7 +20,7 @@ from ..mail.outbox import OutboxMessage
 from ..mail.quota import DAY_SECONDS
 from ..recovery.link import ResetLink
 from ..settings import current
-from . import events, limits, mail_report
+from . import events, limits, outbox
 from .admin import find_account
 from .output import KIND_NAMES, Row, as_time, write_fields, write_table
 
@@ -51,8 +51,8 @@ MAILS = {
 
 def report(identity: str) -> dict[str, Any]:
     """Return everything known about an identity: the answers first, then the rows behind them."""
-    user, held = find_account(identity), mail_report.held()
-    facts: dict[str, Any] = {"problems": mail_report.problems(held), "answers": [], "account": None}
+    user = find_account(identity)
+    facts: dict[str, Any] = {"problems": outbox.problems(), "answers": [], "account": None}
     try:
         facts["limits"] = limits.counts(identity)
     except limits.CountsUnavailable as error:
@@ -62,7 +62,7 @@ def report(identity: str) -> dict[str, Any]:
     own_events = RecoveryEvent.user_id == user.id
     facts["account"] = _account(user)
     facts["links"] = [_link(link) for link in _newest(ResetLink, *_mailed_to(user))]
-    facts["mails"] = [mail_report.row(mail, held) for mail in _newest(OutboxMessage, mail_report.is_to(user))]
+    facts["mails"] = outbox.newest(outbox.is_to(user), limit=SHOWN)
     facts["events"] = [events.row(event) for event in _newest(RecoveryEvent, own_events)]
     return facts | {"answers": list(_answers(user, facts))}
 

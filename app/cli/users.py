@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from functools import wraps
+from io import StringIO
 from typing import Any
 
 import click
+from flask import url_for
 from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
+from sqlalchemy import select
 
+from ..accounts.models import User
 from ..db.engine import db
 from ..mail import outbox
 from ..recovery import link as links
@@ -17,13 +22,19 @@ from ..recovery import not_me
 from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients
-from . import admin, import_users, reset_link, support
+from ..web.logging import redact_line
+from . import admin, import_users, support
 from .admin import get_account
-from .output import format_option, write_json
+from .output import as_time, format_option, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
 REQUESTED = "A link has been requested. To see whether its mail goes out: manage.py users show {}"
 HAND_OVER = 'To hand over a link: manage.py users reset-link {} --reason "..."'
+REASON_LENGTH_MAX = 150  # with the command and the admin's name, it fits in an event
+HOW_TO_HAND_IT_OVER = (
+    "Anyone with this link can set the account's password. Make sure that you are talking to its owner, and"
+    " give the link to nobody else. It is shown only once."
+)
 
 
 @users.command("send-reset")
@@ -73,6 +84,54 @@ def _enqueue_reset(identity: str) -> None:
     outbox.enqueue(mail, same=deduplication_key(mail, identity), identity=identity, client=clients.BROWSER)
 
 
+def _reason(_context: Any, _option: Any, typed: str) -> str:
+    reason = " ".join(typed.split())
+    if not 0 < len(reason) <= REASON_LENGTH_MAX:
+        raise click.BadParameter(f"give a reason of 1 to {REASON_LENGTH_MAX} characters")
+    return reason
+
+
+@users.command("reset-link")
+@click.argument("identity")
+@click.option(
+    "--reason",
+    required=True,
+    callback=_reason,
+    help="For the audit trail: why, and how you know the owner.",
+)
+@format_option
+@with_appcontext
+def create_reset_link(identity: str, reason: str, form: str) -> None:
+    """Create a link to hand over, with a QR code. It works once, as emailed links do."""
+    user = get_account(identity)
+    if why_not := user.reason_not_recoverable():
+        raise click.ClickException(f"this account cannot be recovered: {why_not}")
+    # The row lock makes two admins take turns on PostgreSQL.
+    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
+    token = links.derive_tokens(secrets.token_bytes(32))[0]
+    link = links.issue(user, clients.BROWSER, token)
+    admin.record("users reset-link", redact_line(reason), user)  # commits the link, too
+    url = url_for("security.reset_password", token=token, _external=True)
+    if form == "json":
+        write_json({"link": url, "account": user.email, "expires_at": link.expires_at})
+        return
+    click.echo(f"For {user.email}, once, until {as_time(link.expires_at)}:\n\n{url}\n")
+    click.echo(_qr_code(url))
+    click.echo(HOW_TO_HAND_IT_OVER)
+
+
+def _qr_code(text: str) -> str:
+    import qrcode  # of all that `users` does, only this needs it
+
+    code, drawn = qrcode.QRCode(border=2), StringIO()
+    code.add_data(text)
+    code.print_ascii(out=drawn, invert=True)
+    # In fixed colors, because a terminal may be dark or light.
+    return "\n".join(
+        click.style(line, fg="bright_white", bg="black") for line in drawn.getvalue().splitlines()
+    )
+
+
 def _record_event_of(group: click.Group, command: click.Command) -> None:
     """Make the command leave an event after its work."""
     work: Any = command.callback
@@ -95,6 +154,5 @@ def _record_event_of(group: click.Group, command: click.Command) -> None:
 users.add_command(import_users.import_users)
 for _group in (users, roles):
     for _command in _group.commands.values():
-        if _command is not show:  # it changes nothing
+        if _command not in (show, create_reset_link):  # it changes nothing, or records why
             _record_event_of(_group, _command)
-users.add_command(reset_link.reset_link)  # its event says why
