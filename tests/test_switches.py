@@ -625,7 +625,7 @@ def test_somebodys_own_sms_service(made: Any, monkeypatch: pytest.MonkeyPatch) -
     "service", ["no.such.module:Sender", "app.accounts.one_time_codes:NoSuch", "app.accounts.one_time_codes:"]
 )
 def test_an_sms_service_that_is_not_there(made: Any, service: str) -> None:
-    with pytest.raises(SettingsError, match=r"SECURITY_SMS_SERVICE .*can not be imported"):
+    with pytest.raises(SettingsError, match=r"SECURITY_SMS_SERVICE .*cannot be imported"):
         made(**{**FACTORS, "SECURITY_SMS_SERVICE": service})
 
 

@@ -1,7 +1,7 @@
-"""Breached passwords: the range API of Have I Been Pwned, or a mirror of it.
+"""A client of the breach service: the range API of Have I Been Pwned, or a mirror of it.
 
-Five characters of the password's SHA-1 leave this machine, and answers are padded to one size. No request
-waits longer than WAIT_SECONDS. After a failure the service is not asked for BREAKER_SECONDS.
+The service learns five characters of a password's SHA-1, and pads its answers to one size. No request waits
+longer than WAIT_SECONDS. After a failure a circuit breaker stays open for BREAKER_SECONDS.
 """
 
 from __future__ import annotations
@@ -21,36 +21,34 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 2
 BREAKER_SECONDS = 60
-ANSWER_BYTES_MAX = 1_000_000  # a thousand lines are usual, of 40 bytes each
+ANSWER_BYTES_MAX = 1_000_000  # about a thousand lines of 40 bytes are usual
 _LINE = re.compile(r"([0-9A-Fa-f]{35}):(\d+)")
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="breaches")
 
 
 class BreachesUnknown(Exception):
-    """The service does not answer, or is not asked because it recently did not."""
+    """The breach service failed, now or within the last BREAKER_SECONDS."""
 
 
 class _Breaker:
-    """Closed while the service answers."""
+    """The circuit breaker of this process."""
 
-    open_until = 0.0
+    open_until = 0.0  # by time.monotonic()
 
 
 def count_breaches(password: str) -> int:
-    """Return in how many breaches the password was. Raises BreachesUnknown when the service does not tell."""
+    """Return how often the password occurs in breaches. Raises BreachesUnknown."""
     if time.monotonic() < _Breaker.open_until:
         raise BreachesUnknown
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
     url = f"{current().RECOVERY_BREACHES_URL.rstrip('/')}/range/{digest[:5]}"
     try:
-        # In a thread, because a resolver that hangs knows no timeout.
+        # In a thread, because a resolver has no timeout.
         return _threads.submit(fetch_range, url).result(timeout=WAIT_SECONDS).get(digest[5:], 0)
     except (OSError, HTTPException, ValueError) as error:
         _Breaker.open_until = time.monotonic() + BREAKER_SECONDS
-        why = getattr(error, "reason", error)
-        log.warning(
-            "known breaches (RECOVERY_BREACHES_URL) can not be asked for %s s: %s", BREAKER_SECONDS, why
-        )
+        reason = getattr(error, "reason", error)
+        log.warning("breach service (RECOVERY_BREACHES_URL) skipped for %s s: %s", BREAKER_SECONDS, reason)
         raise BreachesUnknown from error
 
 
@@ -60,13 +58,16 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 def fetch_range(url: str) -> dict[str, int]:
-    """Return the counts by the rest of the digest. Raises for anything but a complete answer."""
+    """Return counts by the rest of the digest, in upper case.
+
+    Raises OSError, HTTPException or ValueError for anything but a complete answer.
+    """
     request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # the setting's type allows https, or this machine
     with build_opener(_NoRedirects).open(request, timeout=WAIT_SECONDS) as answer:
         text = answer.read(ANSWER_BYTES_MAX).decode("ascii")
         if answer.length:
             raise ValueError("cut off, or too long")
-    found = [_LINE.fullmatch(line) for line in text.split()]
-    if not found or not all(found):
+    lines = [_LINE.fullmatch(line) for line in text.split()]
+    if not lines or not all(lines):
         raise ValueError("no list of digests")
-    return {line[1].upper(): int(line[2]) for line in found if line}
+    return {line[1].upper(): int(line[2]) for line in lines if line}

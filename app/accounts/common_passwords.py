@@ -1,7 +1,8 @@
-"""Common passwords, words of this account and this site, and simple variants of them.
+"""Common passwords: listed ones, names of the account and the site, and simple variants of them.
 
-NIST SP 800-63B-4 §3.1.1.2: the password is compared as a whole; a phrase that contains a listed word is fine.
-The list is zxcvbn's, the most frequent passwords of real leaks.
+A password is compared as a whole (NIST SP 800-63B-4 §3.1.1.2), so a phrase may contain a listed word. The
+list is zxcvbn's, of frequent passwords in real leaks. zxcvbn itself is not used, because some inputs take
+it seconds.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import unicodedata
 from collections.abc import Iterable, Set
 from functools import cache
 
-EXTRA_MAX = 4  # characters before or after a word that make no other word of it
-UNIT_MAX = 3  # a piece as short as this is common, if the password only repeats it
-RUN_MIN = 3
-# Sequences of the keyboard and the alphabet, also backwards, each going round.
+EXTRA_MAX = 4  # characters before or after a word that a guesser would try
+UNIT_MAX = 3  # characters of a piece that is common when the password only repeats it
+RUN_MIN = 3  # characters of a keyboard run
+# Sequences of the keyboard and the alphabet. Runs go both ways and start again at the end.
 _ROWS = (
     "0123456789",
     string.ascii_lowercase,
@@ -33,22 +34,21 @@ _FROM_LETTER_TO_LETTER = re.compile(r"[a-z](?:.*[a-z])?", re.DOTALL)
 
 
 def is_common(password: str) -> bool:
-    """True if it is listed, runs along the keyboard, repeats itself, or is a simple variant of that."""
+    """True if the password is listed, a keyboard run, a repetition, or a simple variant of one."""
     return any(_is_simple(form, _listed()) for form in _forms(password))
 
 
 def is_about(password: str, words: Iterable[str]) -> bool:
-    """True if it is one of these words (names, addresses), or a simple variant of one."""
+    """True if the password is one of these words (names, addresses), or a simple variant of one."""
     known: set[str] = set()
     for word in map(_plain, words):
-        known.update(
-            (word, _SIGNS.sub("", word), *re.split(r"\W+", word))
-        )  # an address is a name and a place
+        parts = re.split(r"\W+", word)  # of an address: its name and domain
+        known.update((word, _SIGNS.sub("", word), *parts))
     known = {word for word in known if len(word) > UNIT_MAX}
     return any(_is_simple(form, known) for form in _forms(password))
 
 
-@cache  # loading takes a third of a second and some megabytes, only where a password is set
+@cache  # loaded where the first password is set, because it takes time and megabytes
 def _listed() -> Set[str]:
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
@@ -56,16 +56,16 @@ def _listed() -> Set[str]:
 
 
 def _forms(password: str) -> set[str]:
-    """Return the letters and digits of the password, and those that its signs look like."""
+    """Return the password's letters and digits, as typed and with look-alikes replaced."""
     plain, forms = _plain(password), set()
     for form in (plain, plain.translate(_LOOKS_LIKE)):
         joined = _SIGNS.sub("", form)
-        forms.add(joined if 2 * len(joined) >= len(form) else form)  # mostly signs
+        forms.add(joined if 2 * len(joined) >= len(form) else form)  # else it is mostly signs
     return forms
 
 
 def _is_simple(text: str, words: Set[str]) -> bool:
-    """True if the text repeats a short piece or a known word, maybe with a little around it."""
+    """True if the text repeats a short piece or a known word with little around it."""
     unit = _unit(text)
     if len(unit) <= UNIT_MAX or _is_known(unit, words):
         return True
@@ -81,7 +81,7 @@ def _is_known(text: str, words: Set[str]) -> bool:
 
 
 def _unit(text: str) -> str:
-    """Return the shortest piece that, repeated, is the text: "abc" of "abcabcab"."""
+    """Return the shortest piece that makes up the text by repetition: "abc" of "abcabcab"."""
     period = next((n for n in range(1, len(text)) if text.startswith(text[n:])), len(text))
     return text[:period] if period * 2 <= len(text) else text
 

@@ -1,4 +1,4 @@
-"""Flask-Security's datastore over Sparekey's tables, and how an account is found."""
+"""The account datastore: Flask-Security's, over Sparekey's tables, and the look-up by identity."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _CODES = table("user", column("id"), column("mf_recovery_codes"))
 
 
 def find_account(typed: str) -> User | None:
-    """Return the account with this identity, compared again here, because databases fold case differently."""
-    if (known := map_identity(typed)) is None:
+    """Return the account with this identity, or None."""
+    if (key := map_identity(typed)) is None:
         return None
-    kind, form = known
-    user: Any = _datastore.find_user(case_insensitive=kind in CASE_INSENSITIVE, **{kind: form})
-    return user if user and normalize_identity(kind, getattr(user, kind)) == form else None
+    column, value = key
+    user: Any = _datastore.find_user(case_insensitive=column in CASE_INSENSITIVE, **{column: value})
+    # Compared again, because databases fold case by rules of their own.
+    return user if user and normalize_identity(column, getattr(user, column)) == value else None
 
 
 class AccountDatastore(SQLAlchemyUserDatastore):
-    """Flask-Security's datastore; create_user and a used recovery code are decided at once."""
+    """Flask-Security's datastore, safe for requests that create an account or use a code at the same time."""
 
     def create_user(self, **attributes: Any) -> Any:
-        """As Flask-Security's. Raises IdentityError when another account has one of the identities."""
+        """Create and flush an account. Raises IdentityError when another one has an identity of it."""
         user = super().create_user(**attributes)
         try:
             db.session.flush()
@@ -41,12 +42,15 @@ class AccountDatastore(SQLAlchemyUserDatastore):
         return user
 
     def mf_delete_recovery_code(self, user: Any, idx: int) -> bool:
-        """As Flask-Security's. Raises StaleDataError (409) when another request has used a code meanwhile."""
+        """Delete a used code, and return whether it was there.
+
+        Raises StaleDataError (409) when another request has changed the codes.
+        """
         codes = list(user.mf_recovery_codes or ())
         if idx >= len(codes):
             return False
         unchanged = (_CODES.c.id == user.id, _CODES.c.mf_recovery_codes == ",".join(codes))
-        left = ",".join(codes[:idx] + codes[idx + 1 :])
-        if not change(update(_CODES).where(*unchanged).values(mf_recovery_codes=left)):
+        remaining = ",".join(codes[:idx] + codes[idx + 1 :])
+        if not change(update(_CODES).where(*unchanged).values(mf_recovery_codes=remaining)):
             raise StaleDataError
         return True

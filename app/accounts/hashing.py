@@ -1,6 +1,7 @@
-"""Hashing passwords: at most one hash a core at a time, and none for nothing.
+"""Password hashing with a concurrency limit, and verification that costs the same for every account.
 
-A hash takes a core for some 30 ms and 19 MiB by default. Without a gate a flood of sign-ins takes all memory.
+By default a hash takes 19 MiB, and a core for some 30 ms. Unlimited, a flood of sign-ins would take all
+memory.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from passlib.context import CryptContext
 from ..settings.schema import Settings
 from ..web.errors import Busy
 
-WAIT_SECONDS = 10  # whoever waits longer for a place is asked to come back
+WAIT_SECONDS = 10  # in the queue, before a request is answered with Busy
 
 
-class Gate:
-    """Stands before Flask-Security's passlib context. Everything else of the context passes.
+class HashQueue:
+    """Flask-Security's passlib context, with at most so many hashes at a time.
 
-    It hashes in threads of its own: what a thread's first hash takes, glibc keeps for that thread.
+    They run in threads of their own, because glibc keeps the memory of a hash for the thread that made it.
     """
 
-    def __init__(self, context: CryptContext, places: int) -> None:
-        self._context, self._threads = context, ThreadPoolExecutor(places, "hash")
+    def __init__(self, context: CryptContext, threads: int) -> None:
+        self._context, self._threads = context, ThreadPoolExecutor(threads, "hash")
 
     def hash(self, secret: str | bytes, **options: Any) -> str:
-        """As passlib's. Raises Busy."""
+        """Return a hash. Raises Busy."""
         return str(self._run(self._context.hash, secret, **options))
 
     def verify(self, secret: str | bytes, hash: str | bytes, **options: Any) -> bool:  # as passlib's
-        """As passlib's. Raises Busy."""
+        """True if the secret has this hash. Raises Busy."""
         return bool(self._run(self._context.verify, secret, hash, **options))
 
     def _run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -46,7 +47,7 @@ class Gate:
         try:
             return result.result(WAIT_SECONDS)
         except TimeoutError:
-            if result.cancel():  # it still waits for a place
+            if result.cancel():  # it has not begun
                 raise Busy from None
             return result.result()
 
@@ -55,25 +56,25 @@ class Gate:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """After Flask-Security's own."""
+    """Limit hashing. Comes after Flask-Security's own init_app."""
     security = app.extensions["security"]
-    # Where it is known, the cores that this process may use; a container often has fewer than the machine.
+    # The cores that this process may use, because a container often has fewer than its machine.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    security.pwd_context = Gate(security.pwd_context, settings.RECOVERY_HASHES_AT_ONCE or cores)
+    security.pwd_context = HashQueue(security.pwd_context, settings.RECOVERY_HASHES_AT_ONCE or cores)
     with app.app_context():
         app.extensions["dummy_hash"] = unusable_hash()
 
 
 def password_matches(password: str, hashed: str | None) -> bool:
-    """True if the password has this hash. Costs one verification, even without a hash that can be read."""
+    """True if the normalized password has this hash. Costs one verification even without a readable hash."""
     dummy = current_app.extensions["dummy_hash"]
     try:
         return bool(verify_password(password, hashed or dummy))
-    except (ValueError, RuntimeError):  # of no scheme that is known
+    except (ValueError, RuntimeError):  # the hash is of no known scheme
         return bool(verify_password(password, dummy))
 
 
 def unusable_hash() -> str:
-    """Return a hash that no password has, as dear to verify as a real one."""
+    """Return a hash that no password has, with the cost of a real one."""
     scheme = _security.pwd_context.handler(current_app.config["SECURITY_PASSWORD_HASH"])
     return str(scheme(use_defaults=True, checksum=secrets.token_bytes(scheme.checksum_size)).to_string())

@@ -1,7 +1,6 @@
-"""Password hashes of other applications: they verify at sign-in, and are then replaced by our own.
+"""Imported password hashes: they verify at sign-in, which replaces them with hashes of Sparekey's own.
 
-An imported hash is stored behind a mark, so that it is never taken for one of ours, which are made with
-SECURITY_PASSWORD_SALT.
+An imported hash is stored with a prefix. It cannot pass for Sparekey's own, made with SECURITY_PASSWORD_SALT.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from passlib.utils import to_unicode
 from passlib.utils.handlers import MinimalHandler
 from werkzeug.security import check_password_hash
 
-MARK = "$foreign$"
-STOCK = "flask-security"  # the prefix of another Flask-Security's hash
+MARK = "$foreign$"  # the prefix of imported hashes
+STOCK = "flask-security"  # a further prefix, for hashes of other Flask-Security applications
 BCRYPT_BYTES_MAX = 72  # bcrypt reads no further
-SCRYPT_BYTES_MAX = 256 * 1024 * 1024  # of memory; a hash that needs more is refused
+SCRYPT_BYTES_MAX = 256 * 1024 * 1024  # of memory; a hash that needs more never verifies
 _STOCK_SCHEMES = ("argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt")
 _DJANGO_SCHEMES = ("argon2", "bcrypt", "bcrypt_sha256", "pbkdf2_sha1", "pbkdf2_sha256")
 _LIBPASS = CryptContext([*_STOCK_SCHEMES, *(f"django_{name}" for name in _DJANGO_SCHEMES)])
@@ -37,11 +36,11 @@ FORMATS = ("bcrypt", "argon2", *(f"django_{name}" for name in _DJANGO_SCHEMES), 
 
 
 def identify_format(hashed: str) -> str | None:
-    """Return the format of a hash: one of FORMATS or STOCK, or None when it cannot be verified."""
+    """Return the format of an imported hash (of FORMATS, or STOCK), or None when it cannot be verified."""
     name = next((name for name, shape in _OTHERS.items() if shape.fullmatch(hashed)), None)
     bare = hashed.removeprefix(STOCK)
     with suppress(ValueError):
-        _LIBPASS.needs_update(bare)  # reads all of it, and identify() its beginning
+        _LIBPASS.needs_update(bare)  # parses all of it; identify() reads only its beginning
         name = _LIBPASS.identify(bare)
     if hashed.startswith(STOCK):
         return STOCK if name in _STOCK_SCHEMES else None
@@ -49,41 +48,44 @@ def identify_format(hashed: str) -> str | None:
 
 
 def mark_imported(hashed: str, *, is_stock: bool = False) -> str | None:
-    """Return an imported hash as the table keeps it, or None when it cannot be verified."""
-    named = STOCK + hashed if is_stock else hashed
-    known = identify_format(named)
-    return MARK + named if known and is_stock is (known == STOCK) else None
+    """Return an imported hash as accounts store it, or None when it cannot be verified.
+
+    `is_stock`: another Flask-Security application made it.
+    """
+    prefixed = STOCK + hashed if is_stock else hashed
+    hash_format = identify_format(prefixed)
+    return MARK + prefixed if hash_format and is_stock is (hash_format == STOCK) else None
 
 
-def imported_format(kept: str) -> str | None:
-    """Return the format of a stored hash, or None when the hash is ours."""
-    return identify_format(kept.removeprefix(MARK)) if kept.startswith(MARK) else None
+def imported_format(password_hash: str) -> str | None:
+    """Return the format of an account's imported hash, or None when the hash is Sparekey's own."""
+    return identify_format(password_hash.removeprefix(MARK)) if password_hash.startswith(MARK) else None
 
 
-class Foreign(MinimalHandler):  # type: ignore[misc]  # libpass has no types
-    """A scheme of libpass's that verifies imported hashes, and makes none."""
+class ImportedHash(MinimalHandler):  # type: ignore[misc]  # libpass has no types
+    """A libpass scheme that verifies imported hashes and makes none."""
 
     name = "foreign"
     setting_kwds = ()
     context_kwds = ()
 
     @classmethod
-    def identify(cls, hash: str | bytes) -> bool:  # as libpass's
+    def identify(cls, hash: str | bytes) -> bool:
         return bool(to_unicode(hash).startswith(MARK))
 
     @classmethod
-    def verify(cls, secret: str | bytes, hash: str | bytes, **_: Any) -> bool:  # as libpass's
-        """Raises ValueError for a hash of no known format."""
+    def verify(cls, secret: str | bytes, hash: str | bytes, **_: Any) -> bool:
+        """True if the secret has this hash. Raises ValueError for a hash of no known format."""
         password, hashed = to_unicode(secret), to_unicode(hash).removeprefix(MARK)
-        known = identify_format(hashed)
-        if known is None:
+        hash_format = identify_format(hashed)
+        if hash_format is None:
             raise ValueError("a hash of no known format")
-        if known == "werkzeug":
+        if hash_format == "werkzeug":
             return check_password_hash(hashed, password)
-        if known == "django_scrypt":
+        if hash_format == "django_scrypt":
             return _verify_django_scrypt(password, hashed)
         encoded = password.encode()
-        if known == STOCK:  # made with its SECURITY_PASSWORD_SALT, which ours must equal, of the NFKD form
+        if hash_format == STOCK:  # of the NFKD form, with a SECURITY_PASSWORD_SALT that this one must equal
             encoded, hashed = get_hmac(unicodedata.normalize("NFKD", password)), hashed.removeprefix(STOCK)
         if _LIBPASS.identify(hashed) in ("bcrypt", "django_bcrypt"):
             encoded = encoded[:BCRYPT_BYTES_MAX]
@@ -97,13 +99,13 @@ class Foreign(MinimalHandler):  # type: ignore[misc]  # libpass has no types
 
 
 def init() -> None:
-    """Register the scheme, before Flask-Security asks libpass for it."""
-    register_crypt_handler(Foreign)
+    """Register the scheme with libpass. Comes before Flask-Security's init_app."""
+    register_crypt_handler(ImportedHash)
 
 
 def _verify_django_scrypt(password: str, hashed: str) -> bool:
     """Verify scrypt$work$salt$block$parallel$digest, as Django's ScryptPasswordHasher does."""
     _, work, salt, block, parallel, digest = hashed.split("$")
     cost = {"n": int(work), "r": int(block), "p": int(parallel), "maxmem": SCRYPT_BYTES_MAX, "dklen": 64}
-    made = hashlib.scrypt(password.encode(), salt=salt.encode(), **cost)
-    return hmac.compare_digest(made, base64.b64decode(digest))
+    expected = hashlib.scrypt(password.encode(), salt=salt.encode(), **cost)
+    return hmac.compare_digest(expected, base64.b64decode(digest))

@@ -1,8 +1,7 @@
-"""Rate limits by identity and by account, and the browsers that are counted apart.
+"""Rate limits by identity and by account, and the cookie of a browser that has signed in before.
 
-Guesses are counted by the identity that was entered, whether or not it has an account. No amount of
-guesses locks an owner out, because a cookie tells a browser that has signed in before, which is counted
-apart, and a reset clears the count.
+Guesses count against the identity that was entered, whether or not an account has it. Guesses lock no owner
+out, because a browser that has signed in has counts of its own, and a reset clears all counts.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from ..web.responses import keep_cookie
 from .identities import IdentityKey, identity_key, posted_identity
 from .models import User
 
-# A code has six digits, and up to nine are valid at once for each method: guessing for a year hits an account
-# with a chance of 1 in 5. Above the limit only codes fail, so no owner is locked out of their password.
+# A code has six digits, and up to nine are valid at once for each method. So a year of guesses hits an
+# account with a chance of 1 in 5. Above the limit only codes fail, so owners can still use their password.
 CODES_MAX = "10 per hour; 30 per day"
 # Scopes: each has counts of its own.
 ASKING = "asking"
 SIGNING_IN = "signing in"
 ACCOUNT = "account"
 CODES = "codes"
-BROWSERS = 8  # a browser's number is below, so an attacker with one account cannot collect counts without end
-REMEMBERED_MAX = 12  # identities in a browser's cookie: those of four accounts
-# Where a visitor who is signed in, or halfway in, could guess further or send mail.
+BROWSERS = 8  # different numbers of browsers, so that an attacker with one account gets few counts
+REMEMBERED_MAX = 12  # identities in a browser's cookie, for four accounts
+# Endpoints where a visitor who is signed in, or halfway in, could guess or send mail.
 BY_ACCOUNT = (
     "security.change_password",
     "security.verify",
@@ -65,10 +64,13 @@ def _on_sign_in(_app: Flask, user: User, **_: Any) -> None:
 
 
 def by_identity() -> str | None:
-    """Return the key of the posted identity, or of this browser's own count of it, if it signed in before."""
+    """Return the key of the posted identity's count, which a browser that has signed in has for itself.
+
+    Returns None for a malformed identity, which the view refuses.
+    """
     try:
         identity = identity_key(posted_identity())
-    except (InvalidRequest, BadRequest):  # the view refuses it; raised here, it would pass for lost storage
+    except (InvalidRequest, BadRequest):
         return None
     browser, *remembered = _remembered() or [None]
     is_known = remembered and any(keyed_hash(identity, key) in remembered for key in hash_keys())
@@ -78,12 +80,13 @@ def by_identity() -> str | None:
 def by_account() -> str:
     """Return the key of the account that is signed in, or halfway in.
 
-    It holds the account's number, because a reset changes the uniquifier and must not begin a new count.
+    It is made from the id, because a reset changes the uniquifier and must not begin a new count.
     """
-    half_in = session.get("tf_user_id")
-    half_in_number = select(User.id).where(User.fs_uniquifier == half_in)
-    number = db.session.scalar(half_in_number) if half_in else getattr(current_user, "id", None)
-    return account_key(number) if number else source()
+    if uniquifier := session.get("tf_user_id"):
+        user_id = db.session.scalar(select(User.id).where(User.fs_uniquifier == uniquifier))
+    else:
+        user_id = getattr(current_user, "id", None)
+    return account_key(user_id) if user_id else source()
 
 
 def account_key(user_id: int) -> str:
@@ -92,22 +95,22 @@ def account_key(user_id: int) -> str:
 
 
 def may_try_code(user_id: int | None, typed: str) -> bool:
-    """Count a one-time code that comes without a password. False if it is one too many.
+    """Count a one-time code that comes without a password, and return whether it may be verified.
 
-    It counts against the account, or against the typed identity where no account has it.
+    It counts against the account or, without one, against the typed identity.
     """
     key = account_key(user_id) if user_id else keyed_hash(identity_key(typed))
     return all(rate_limiter().hit(item, key, CODES) for item in parse_many(CODES_MAX))
 
 
 def identity_hashes(user: User) -> list[str]:
-    """Return keyed hashes of an account's identities, under which guesses are counted."""
+    """Return the keyed hashes under which guesses at an account are counted."""
     identities = (IdentityKey(kind, getattr(user, kind)) for kind in IDENTITIES)
     return [keyed_hash(str(identity)) for identity in identities if identity.value]
 
 
 def clear_guesses(hashes: list[str]) -> None:
-    """Clear the counts of an account's identities, and this browser's own, by their identity_hashes()."""
+    """Clear the counts of an account, everyone's and this browser's. `hashes`: its identity_hashes()."""
     limiter, browser = rate_limiter(), _remembered()[:1]
     own = [f"{identity} {number}" for identity in hashes for number in browser]
     for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
@@ -116,7 +119,7 @@ def clear_guesses(hashes: list[str]) -> None:
 
 
 def remember_browser(hashes: list[str]) -> None:
-    """Count this browser apart when it signs in to the account with these identity_hashes()."""
+    """Give this browser counts of its own for an account. `hashes`: the account's identity_hashes()."""
     number, *others = _remembered() or [secrets.randbelow(BROWSERS)]
     others = [identity for identity in others if identity not in hashes]
     cookie = _signer().dumps([number, *others[len(hashes) - REMEMBERED_MAX :], *hashes])
@@ -124,7 +127,7 @@ def remember_browser(hashes: list[str]) -> None:
 
 
 def _remembered() -> list[Any]:
-    """Return this browser's number and the identity hashes of accounts that signed in from it, or nothing."""
+    """Return this browser's number and the identity hashes of accounts that signed in here, or nothing."""
     cookie = request.cookies.get(current_app.config["RECOVERY_KNOWN_COOKIE"])
     try:
         return list(_signer().loads(cookie)) if cookie else []

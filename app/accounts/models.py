@@ -1,4 +1,4 @@
-"""The accounts' tables: Flask-Security's complete model, so that its features need no migration."""
+"""The account models: Flask-Security's complete ones, so that its features need no migration."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ class Role(Model, sqla_v2.FsRoleMixin):
 
 
 class User(Model, sqla_v2.FsUserMixin):
-    """An account. Identities are stored in canonical form, whatever writes them."""
+    """An account. Its validators store each identity in normal form."""
 
-    # What "This wasn't me" or `users force-reset` took away: refused at the next reset, which clears it.
+    # The hash that "This wasn't me" or `users force-reset` withdrew. The next reset refuses its password.
     withdrawn_password: Mapped[str | None] = mapped_column(String(255))
-    language: Mapped[str | None] = mapped_column(String(20))  # of the account's mails; null: the requester's
+    language: Mapped[str | None] = mapped_column(
+        String(20)
+    )  # of messages to the account; null: the requester's
 
     __table_args__ = (
         Index("uq_user_email_lower", func.lower(text("email")), unique=True),
@@ -36,16 +38,18 @@ class User(Model, sqla_v2.FsUserMixin):
 
     @declared_attr.directive
     def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805  # SQLAlchemy passes the class
-        """Use the uniquifier, which changes with every password, as the row's version. A slow change or
-        rehash then fails, instead of undoing a reset."""
+        """Use the uniquifier, which changes with every password, as the row's version.
+
+        A slow change or rehash then fails instead of undoing a reset.
+        """
         return {"version_id_col": cls.__table__.c.fs_uniquifier, "version_id_generator": False}
 
     def get_id(self) -> str:
-        """Return the value that Flask-Login's cookies keep: the account, and when it signed in."""
+        """Return the value in Flask-Login's cookies: the uniquifier and the time of the sign-in."""
         return f"{self.fs_uniquifier}.{int(time.time())}"
 
     def reason_not_recoverable(self, confirmed: bool = False) -> str | None:
-        """Return why a link cannot recover this account now, or None. `confirmed`: the link confirms it."""
+        """Return why no link can recover this account now, or None. `confirmed`: the link confirms it."""
         if not self.is_active:
             return "the account is not active"
         if self.is_locked():
@@ -56,14 +60,14 @@ class User(Model, sqla_v2.FsUserMixin):
             return "the account has no password: it signs in another way"
         return None
 
-    # Flask-Login compares get_id(), which holds the time.
+    # Flask-Login's compares get_id(), which contains the time.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, User) and self.fs_uniquifier == other.fs_uniquifier
 
     __hash__ = object.__hash__
 
     @validates("email", "username", "us_phone_number")
-    def _store_canonically(self, column: str, value: Any) -> str | None:
+    def _normalize_identity(self, column: str, value: Any) -> str | None:
         if value is None or value == "":
             return None
         stored = normalize_identity(column, str(value))
@@ -72,7 +76,7 @@ class User(Model, sqla_v2.FsUserMixin):
         return stored
 
     @validates("language")
-    def _store_as_babel_does(self, _column: str, value: Any) -> str | None:
+    def _normalize_language(self, _column: str, value: Any) -> str | None:
         return normalize_language(str(value)) if value else None
 
 

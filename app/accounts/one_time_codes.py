@@ -1,4 +1,4 @@
-"""One-time codes: each works once. How they reach a phone."""
+"""One-time codes: protection against replay, text messages, and forms and views of second factors."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ from ..settings import current
 from ..settings.problems import Problem, SettingsError
 from ..settings.schema import Settings
 
-FILE = "file"
-SETTING = "SECURITY_SMS_SERVICE"
+FILE_SERVICE = "file"
+SERVICE_SETTING = "SECURITY_SMS_SERVICE"
 
 
 class UsedCode(Model):
-    """The latest one-time code that was accepted for a secret, shared by all processes."""
+    """The latest accepted code of a secret, for all processes."""
 
     secret: Mapped[str] = mapped_column(String(64), primary_key=True)  # a keyed hash
     counter: Mapped[int]
 
 
 class ReplayProtectedTotp(Totp):
-    """Flask-Security's codes, each of which works once (RFC 6238 §5.2)."""
+    """Flask-Security's one-time codes, each accepted once (RFC 6238 §5.2)."""
 
     def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
-        """Record the code. Raises UsedTokenError when it, or a later one, was used before."""
+        """Record an accepted code, and commit. Raises UsedTokenError if it, or a later one, was used."""
         code = {"secret": keyed_hash(tmatch.totp.hex_key), "counter": tmatch.counter}
         is_newer = UsedCode.counter < tmatch.counter
         insert = inserts[db.engine.dialect.name](UsedCode).values(code)
         if not change(insert.on_conflict_do_update(index_elements=["secret"], set_=code, where=is_newer)):
             raise UsedTokenError
-        db.session.commit()  # not every view of Flask-Security's does
+        db.session.commit()  # because some views of Flask-Security do not
 
 
 def is_code(typed: str) -> bool:
-    """True if the text is six digits (RFC 6238, and what apps show), with or without separators."""
+    """True if the text has six digits and no letters, as codes do, with or without separators."""
     return re.fullmatch(r"\W*(\d\W*){6}", typed) is not None
 
 
 class RescueForm(TwoFactorRescueForm):
-    """Flask-Security's form. Telling the operator is offered only where one is configured."""
+    """Flask-Security's rescue form, which offers to tell the operator where one is configured."""
 
     help_setup = RadioField(_l("No code, or the device is lost?"), choices=[])
 
@@ -68,7 +68,7 @@ class RescueForm(TwoFactorRescueForm):
 
 
 class FileSender(SmsSenderBaseClass):
-    """Writes text messages to `sms.txt` in the instance folder, for tests and for trying it out."""
+    """An SMS sender that writes to `sms.txt` in the instance folder, for tests and trials."""
 
     def send_sms(self, from_number: str, to_number: str, msg: str) -> None:
         line = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {from_number} {to_number} {msg}\n"
@@ -77,8 +77,8 @@ class FileSender(SmsSenderBaseClass):
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Register our SMS sender, or the admin's ("module:Class"), with Flask-Security. Raises SettingsError."""
-    SmsSenderFactory.senders[FILE] = FileSender
+    """Register FileSender and the operator's SMS sender ("module:Class"). Raises SettingsError."""
+    SmsSenderFactory.senders[FILE_SERVICE] = FileSender
     service = settings.SECURITY_SMS_SERVICE
     if ":" not in service:
         return
@@ -86,20 +86,21 @@ def init_app(app: Flask, settings: Settings) -> None:
         sender = resolve_name(service)
         if not callable(getattr(sender, "send_sms", None)):
             raise TypeError(f"{service} has no send_sms")
-    except Exception as error:  # importing the admin's module may raise anything
-        message = f"can not be imported: {type(error).__name__}: {error}"
-        raise SettingsError([Problem(SETTING, settings.origins.get(SETTING, ""), message)]) from None
+    except Exception as error:  # the operator's module may raise anything
+        message = f"cannot be imported: {type(error).__name__}: {error}"
+        origin = settings.origins.get(SERVICE_SETTING, "")
+        raise SettingsError([Problem(SERVICE_SETTING, origin, message)]) from None
     SmsSenderFactory.senders[service] = sender
 
 
 def guard_factor_setup(view: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a view so that a half-finished sign-in sets up a second factor only if the account has none."""
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded_view(*args: Any, **kwargs: Any) -> Any:
         if not current_user.is_authenticated and session.get("tf_state") != "ready":
             user = _security.datastore.find_user(fs_uniquifier=session.get("tf_user_id", ""))
             if user is not None and user.tf_primary_method:
                 tf_clean_session()
         return view(*args, **kwargs)
 
-    return guarded
+    return guarded_view

@@ -1,7 +1,7 @@
-"""Passwords: what a new one must be, and the one form in which all are compared.
+"""The password policy, and the normal form in which passwords are compared.
 
-Length counts code points after NFC (NIST SP 800-63B-4 §3.1.1.2). No composition rules: what is refused is
-too short, too long, tried first by whoever guesses, known from a breach, or in use already.
+The length is counted in code points after NFC (NIST SP 800-63B-4 §3.1.1.2). There are no composition rules. A
+new password is refused when it is too short, too long, easily guessed, breached or withdrawn.
 """
 
 from __future__ import annotations
@@ -28,32 +28,34 @@ from .hashing import password_matches
 
 log = logging.getLogger(__name__)
 
-# NFC joins no more code points than this into one.
-_NFC_SHRINKS_AT_MOST = 4
+_NFC_SHRINKS_AT_MOST = 4  # code points that NFC joins into one
 
 
 class RecoveryPasswordUtil(PasswordUtil):
-    """Flask-Security's seam for password rules."""
+    """The password policy, where Flask-Security asks for it."""
 
     def normalize(self, password: str) -> str:
-        """NFC, the same in register, reset, change and sign-in. Never fails, whatever the input.
+        """Return the password in NFC. Never fails.
 
-        What is far too long is cut, because NFC is slow with it. It stays longer than any password that is
-        accepted, so it matches none.
+        Far too long input is cut first, because NFC would take seconds. It stays longer than any accepted
+        password, so it matches none.
         """
         enough = _NFC_SHRINKS_AT_MOST * current().RECOVERY_PASSWORD_LENGTH_MAX + 1
         return super().normalize(password[:enough]).encode("utf-8", "replace").decode()
 
     def validate(self, password: str, is_register: bool, **kwargs: Any) -> tuple[list[str] | None, str]:
-        """Return the first reason against this password, or None, and its normal form."""
+        """Return the first refusal of a new password, or None, and its normal form.
+
+        Keyword arguments are the fields of a registration, or `user`, as Flask-Security passes them.
+        """
         normal = self.normalize(password)
-        refusal = _refusal_of(password, normal, kwargs)
+        refusal = _policy_refusal(password, normal, kwargs)
         return [refusal] if refusal else None, normal
 
 
-def _refusal_of(password: str, normal: str, form: dict[str, Any]) -> CodedMessage | None:
-    """The cheap reasons first. `form`: a registration's fields, or the user whose password it is to be."""
-    settings, user = current(), form.get("user")
+def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedMessage | None:
+    """Return the first refusal, the cheap checks first."""
+    settings, user = current(), owner.get("user")
     if len(normal) > (longest := settings.RECOVERY_PASSWORD_LENGTH_MAX):
         return _refusal("password_too_long", "PASSWORD_TOO_LONG", length=longest)
     if len(normal) < (shortest := settings.SECURITY_PASSWORD_LENGTH_MIN):
@@ -63,10 +65,10 @@ def _refusal_of(password: str, normal: str, form: dict[str, Any]) -> CodedMessag
     if common_passwords.is_common(normal):
         return _refusal("password_common", "PASSWORD_COMMON")
     site = (settings.RECOVERY_SITE_NAME, urlsplit(settings.RECOVERY_PUBLIC_URL).hostname)
-    owner = (getattr(user, kind, form.get(kind)) for kind in IDENTITIES)
-    if common_passwords.is_about(normal, [str(word) for word in (*site, *owner) if word]):
+    identities = (getattr(user, kind, owner.get(kind)) for kind in IDENTITIES)
+    if common_passwords.is_about(normal, [str(word) for word in (*site, *identities) if word]):
         return _refusal("password_common", "PASSWORD_ABOUT_YOU")
-    if refusal := _breach_of(normal, settings.SECURITY_PASSWORD_CHECK_BREACHED):
+    if refusal := _breach_refusal(normal, settings.SECURITY_PASSWORD_CHECK_BREACHED):
         return refusal
     withdrawn = getattr(user, "withdrawn_password", None)
     if withdrawn and password_matches(normal, withdrawn):
@@ -74,12 +76,13 @@ def _refusal_of(password: str, normal: str, form: dict[str, Any]) -> CodedMessag
     return None
 
 
-def _breach_of(password: str, check: str | bool) -> CodedMessage | None:
+def _breach_refusal(password: str, check: str | bool) -> CodedMessage | None:
+    """Return a refusal by the breach service. `check`: SECURITY_PASSWORD_CHECK_BREACHED."""
     try:
         if check and breaches.count_breaches(password):
             return _refusal("password_breached", "PASSWORD_BREACHED")
     except BreachesUnknown:
-        if check == "strict":  # or the local list has decided
+        if check == "strict":  # with "best-effort" the local list suffices
             return _refusal("unavailable", "PASSWORD_UNCHECKED")
     return None
 
@@ -89,8 +92,9 @@ def _refusal(code: str, message: str, **values: Any) -> CodedMessage:
 
 
 class ChangeForm(ChangePasswordForm):
-    """Flask-Security's change form; it forgets to look what kind the current password is of."""
+    """Flask-Security's change form."""
 
+    # Flask-Security's field accepts JSON values that are no text, and its view then fails.
     password = PasswordField(
         _l("Current password"), [IsString()], render_kw={"autocomplete": "current-password"}
     )
@@ -103,8 +107,11 @@ class ChangeForm(ChangePasswordForm):
 
 
 def record_refused_password(code: str, user_id: int, client: str | None = None) -> None:
-    """Record the event in a transaction of its own. A database that cannot be written changes no answer."""
-    if not code.startswith("password_"):  # it was not the password that was refused
+    """Record a refusal by the password policy in its own transaction; other codes are ignored.
+
+    Never fails, so that a database without room changes no answer.
+    """
+    if not code.startswith("password_"):
         return
     try:
         db.session.rollback()
@@ -112,4 +119,4 @@ def record_refused_password(code: str, user_id: int, client: str | None = None) 
         db.session.commit()
     except SQLAlchemyError as error:
         db.session.rollback()
-        log.warning("a refused password could not be noted: %s", type(error).__name__)
+        log.warning("a refused password could not be recorded: %s", type(error).__name__)

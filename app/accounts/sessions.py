@@ -1,7 +1,7 @@
-"""Sessions: how long a sign-in lasts, and under which keys its cookies are signed.
+"""Sessions: how long a sign-in lasts, and which keys sign its cookies.
 
-A sign-in ends REMEMBER_COOKIE_DURATION after it was made, however its cookies are kept or renewed, because
-they sign that moment. The newest key signs; the earlier ones only read.
+A sign-in ends after REMEMBER_COOKIE_DURATION. Its cookies sign the time of the sign-in, so renewing them does
+not extend it. The newest key signs; earlier keys only verify.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from flask_security.utils import set_request_attr
 
 from ..settings import current
 
-CLOCK_SLACK_SECONDS = 60  # a sign-in from later than now was made before the clock was set back
+CLOCK_SLACK_SECONDS = 60  # how far in the future a sign-in may be, after the clock was set back
 
 
 class SessionInterface(SecureCookieSessionInterface):
-    """Flask's, signed with SHA-256."""
+    """Flask's session cookie, signed with SHA-256."""
 
     digest_method = staticmethod(hashlib.sha256)
 
 
 def init_app(app: Flask) -> None:
-    """Before Flask-Security's own start, and before anybody asks who is signed in."""
-    app.before_request(_renew_under_the_new_key)
+    """Set up sessions. Comes before Flask-Security's init_app, so that its hooks see a renewed session."""
+    app.before_request(_renew_session)
     app.session_interface = SessionInterface()
 
 
 def load_user(cookie_id: str) -> UserMixin | None:
-    """Return the account that User.get_id() names, while the sign-in lasts. For Flask-Login."""
-    uniquifier, _, made_at = str(cookie_id).partition(".")
-    limit = current().REMEMBER_COOKIE_DURATION.total_seconds()
-    if not made_at.isdecimal() or not -CLOCK_SLACK_SECONDS <= time.time() - int(made_at) <= limit:
+    """Return the account of a User.get_id(), or None after the sign-in has ended. For Flask-Login."""
+    uniquifier, _, signed_in_at = str(cookie_id).partition(".")
+    longest = current().REMEMBER_COOKIE_DURATION.total_seconds()
+    if not signed_in_at.isdecimal() or not -CLOCK_SLACK_SECONDS <= time.time() - int(signed_in_at) <= longest:
         return None
     user = _security.datastore.find_user(fs_uniquifier=uniquifier)
     if user is None or not user.active:
@@ -47,8 +47,8 @@ def load_user(cookie_id: str) -> UserMixin | None:
     return user
 
 
-def _renew_under_the_new_key() -> None:
-    """Read Flask-Login's remember cookie with the earlier keys, too, because Flask-Login knows only one."""
+def _renew_session() -> None:
+    """Accept a remember cookie signed with an earlier key, because Flask-Login knows only the newest."""
     cookie = request.cookies.get(current_app.config["REMEMBER_COOKIE_NAME"])
     if cookie is None or "_user_id" in session:
         return

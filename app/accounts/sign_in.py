@@ -1,4 +1,4 @@
-"""The sign-in form: the identity box and a password. Nothing about it tells who has an account."""
+"""Sign-in with an identity and a password. Neither answer nor time tells who has an account."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .models import User
 
 
 class SignInForm(Form, NextFormMixin):
-    """Sign in with the identity box and a password.
+    """The sign-in form.
 
-    Not a LoginForm, because Flask-Security rewrites its subclasses when usernames are on. An account that is
-    unknown, inactive, locked, unconfirmed or without a password costs the same verification and statements,
-    and gets the same message.
+    Not a LoginForm, because Flask-Security replaces fields of its subclasses when usernames are on. Every
+    failed sign-in gets the same message after the same verification and statements, whether the account is
+    unknown, inactive, locked, unconfirmed or without a password.
     """
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
@@ -38,8 +38,8 @@ class SignInForm(Form, NextFormMixin):
     remember = BooleanField(_l("Stay signed in on this device"))
     submit = SubmitField(_l("Sign in"))
 
-    requires_confirmation = False  # Flask-Security's view asks
-    user: User | None = None  # Flask-Security's name for the account that signs in
+    requires_confirmation = False  # read by Flask-Security's view
+    user: User | None = None  # read by Flask-Security's view: the account that signs in
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -57,46 +57,49 @@ class SignInForm(Form, NextFormMixin):
         if not isinstance(self.password.data, str) or not self.password.data:
             self.password.errors = [_("Type your password.")]
             return False
-        number, self.user = _authenticate(identity, _security.password_util.normalize(self.password.data))
+        user_id, self.user = _authenticate(identity, _security.password_util.normalize(self.password.data))
         if self.user is None:
             self.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
-            audit.record("sign_in_refused", user_id=number)
+            audit.record("sign_in_refused", user_id=user_id)
         return self.user is not None
 
 
 def _authenticate(identity: str, password: str) -> tuple[int | None, User | None]:
-    """Return the number of the account that has the identity, and the account if it may sign in."""
-    number, stored = credentials(identity, User.password)
-    if not password_matches(password, stored):
-        return number, None
-    user = db.session.get(User, number)
-    if user is None or user.password != stored:  # a reset was faster
-        return number, None
-    if _security.pwd_context.needs_update(stored):
+    """Return the id of the account with the identity, and the account if it may sign in."""
+    user_id, password_hash = load_credentials(identity, User.password)
+    if not password_matches(password, password_hash):
+        return user_id, None
+    user = db.session.get(User, user_id)
+    if user is None or user.password != password_hash:  # a reset was faster
+        return user_id, None
+    if _security.pwd_context.needs_update(password_hash):
         user.password = hash_password(password)
-    return number, user if may_sign_in(user) else None
+    return user_id, user if may_sign_in(user) else None
 
 
 def may_sign_in(user: User) -> bool:
-    """True if the account may sign in with its password."""
+    """True if the account is active, unlocked and, where required, confirmed."""
     return user.is_active and not user.is_locked() and not requires_confirmation(user)
 
 
-def credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
-    """Return the account's number and these columns, or an empty row for nobody.
+def load_credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
+    """Return an account's id and these columns of User, or None for each if no account has the identity.
 
-    No more is read before the password is verified: building the account takes 0.1 ms, which would tell who
-    has one (`make oracle`).
+    No more is read before the password is verified, because building an object for an existing account alone
+    would tell by its time who has one.
     """
-    if (known := map_identity(identity)) is None:
-        return (None,) * (1 + len(secrets))
-    column, form = known
-    stored: Any = getattr(User, column)
-    # The database folds case by its own rule; normalize_identity() compares by ours.
-    is_it = func.lower(stored) == func.lower(form) if column in CASE_INSENSITIVE else stored == form
-    always_one_row = select(literal(1)).subquery("one_row").outerjoin(User, is_it)
-    *values, found = db.session.execute(select(User.id, *secrets, stored).select_from(always_one_row)).one()
-    return tuple(values) if normalize_identity(column, found or form) == form else (None,) * len(values)
+    nobody = (None,) * (1 + len(secrets))
+    if (key := map_identity(identity)) is None:
+        return nobody
+    column: Any = getattr(User, key.column)
+    # Databases fold case by rules of their own, so normalize_identity() compares again.
+    is_same = column == key.value
+    if key.column in CASE_INSENSITIVE:
+        is_same = func.lower(column) == func.lower(key.value)
+    always_one_row = select(literal(1)).subquery("one_row").outerjoin(User, is_same)
+    row = db.session.execute(select(User.id, *secrets, column).select_from(always_one_row)).one()
+    *values, stored = row
+    return tuple(values) if normalize_identity(key.column, stored or key.value) == key.value else nobody
 
 
 limit("security.login", SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", by_identity)

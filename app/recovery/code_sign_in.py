@@ -24,7 +24,7 @@ from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.limits import ASKING, SIGNING_IN, by_identity, may_try_code
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code
-from ..accounts.sign_in import credentials, may_sign_in
+from ..accounts.sign_in import load_credentials, may_sign_in
 from ..db import audit
 from ..db.engine import db
 from ..settings import current
@@ -64,7 +64,7 @@ class UnifiedForm(UnifiedSigninForm):
 
 def _authenticate(identity: str, passcode: str) -> tuple[int | None, User | None, str]:
     """Return the account's id, the account if it may sign in, and the method that the passcode proves."""
-    number, stored, codes = credentials(identity, User.password, User.us_totp_secrets)
+    number, stored, codes = load_credentials(identity, User.password, User.us_totp_secrets)
     secrets = json.loads(codes or "{}")
     proofs = {"password": password_matches(_security.password_util.normalize(passcode), stored)}
     may_be_code = is_code(passcode) and may_try_code(number, identity)
