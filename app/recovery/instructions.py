@@ -24,7 +24,8 @@ from . import link as links
 from . import not_me
 from .link import OPEN, ResetLink, derive_tokens, token_hashes
 
-HOUR_SECONDS = 3_600
+# The clock is a subquery, because a value for each row could use no index.
+HOUR_AGO, LATEST = (select(utcnow(seconds)).scalar_subquery() for seconds in (-3_600, CLOCK_SLACK_SECONDS))
 
 
 @composer("reset_instructions")
@@ -121,8 +122,6 @@ def _reason_exhausted(link: ResetLink) -> str | None:
 @quota.register
 def is_hour_exhausted() -> bool:
     """True if RECOVERY_MAIL_HOURLY_MAX links were issued within an hour. Each worker may exceed it by one."""
-    # The clock is a subquery, because a value for each row could use no index.
-    since, until = (select(utcnow(at)).scalar_subquery() for at in (-HOUR_SECONDS, CLOCK_SLACK_SECONDS))
-    issued = select(ResetLink.id).where(ResetLink.issued_at.between(since, until))
+    issued = select(ResetLink.id).where(ResetLink.issued_at.between(HOUR_AGO, LATEST))
     last = issued.order_by(ResetLink.issued_at).offset(current().RECOVERY_MAIL_HOURLY_MAX - 1).limit(1)
     return db.session.scalar(last) is not None
