@@ -14,7 +14,7 @@ from ..db.engine import change, db
 from .identities import CASE_INSENSITIVE, IdentityError, map_identity, normalize_identity
 from .models import User
 
-# Recovery codes as text, because Flask-Security's type for them cannot be compared.
+# Recovery codes as text, because SQLAlchemy warns of Flask-Security's type in a statement.
 _CODES = table("user", column("id"), column("mf_recovery_codes"))
 
 
@@ -22,10 +22,10 @@ def find_account(typed: str) -> User | None:
     """Return the account with this identity, or None."""
     if (key := map_identity(typed)) is None:
         return None
-    column, value = key
-    user: Any = _datastore.find_user(case_insensitive=column in CASE_INSENSITIVE, **{column: value})
+    ignores_case = key.column in CASE_INSENSITIVE
+    user: Any = _datastore.find_user(case_insensitive=ignores_case, **{key.column: key.value})
     # Compared again, because databases fold case by rules of their own.
-    return user if user and normalize_identity(column, getattr(user, column)) == value else None
+    return user if user and normalize_identity(key.column, getattr(user, key.column)) == key.value else None
 
 
 class AccountDatastore(SQLAlchemyUserDatastore):

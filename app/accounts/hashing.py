@@ -37,19 +37,19 @@ class HashQueue:
         """Return a hash. Raises Busy."""
         return str(self._run(self._context.hash, secret, **options))
 
-    def verify(self, secret: str | bytes, hash: str | bytes, **options: Any) -> bool:  # as passlib's
+    def verify(self, secret: str | bytes, hash: str | bytes, **options: Any) -> bool:
         """True if the secret has this hash. Raises Busy."""
         return bool(self._run(self._context.verify, secret, hash, **options))
 
     def _run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        # With this thread's context, because a scheme may ask for a setting.
-        result = self._threads.submit(copy_context().run, work, *args, **options)
+        # With this thread's context, because a scheme may read a setting.
+        future = self._threads.submit(copy_context().run, work, *args, **options)
         try:
-            return result.result(WAIT_SECONDS)
+            return future.result(WAIT_SECONDS)
         except TimeoutError:
-            if result.cancel():  # it has not begun
+            if future.cancel():  # it has not begun
                 raise Busy from None
-            return result.result()
+            return future.result()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

@@ -35,7 +35,7 @@ ASKING = "asking"
 SIGNING_IN = "signing in"
 ACCOUNT = "account"
 CODES = "codes"
-BROWSERS = 8  # different numbers of browsers, so that an attacker with one account gets few counts
+BROWSERS = 8  # numbers for browsers: few, because an attacker with one account can get a count for each
 REMEMBERED_MAX = 12  # identities in a browser's cookie, for four accounts
 # Endpoints where a visitor who is signed in, or halfway in, could guess or send mail.
 BY_ACCOUNT = (
@@ -111,10 +111,10 @@ def identity_hashes(user: User) -> list[str]:
 
 def clear_guesses(hashes: list[str]) -> None:
     """Clear the counts of an account, everyone's and this browser's. `hashes`: its identity_hashes()."""
-    limiter, browser = rate_limiter(), _remembered()[:1]
-    own = [f"{identity} {number}" for identity in hashes for number in browser]
+    limiter, number = rate_limiter(), _remembered()[:1]
+    keys = [*hashes, *(f"{identity} {browser}" for identity in hashes for browser in number)]
     for item in parse_many(current().RECOVERY_LIMIT_IDENTITY):
-        for key in (*hashes, *own):
+        for key in keys:
             limiter.clear(item, key, SIGNING_IN)
 
 

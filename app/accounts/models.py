@@ -27,9 +27,8 @@ class User(Model, sqla_v2.FsUserMixin):
 
     # The hash that "This wasn't me" or `users force-reset` withdrew. The next reset refuses its password.
     withdrawn_password: Mapped[str | None] = mapped_column(String(255))
-    language: Mapped[str | None] = mapped_column(
-        String(20)
-    )  # of messages to the account; null: the requester's
+    # The language of messages to the account. Null: that of the request.
+    language: Mapped[str | None] = mapped_column(String(20))
 
     __table_args__ = (
         Index("uq_user_email_lower", func.lower(text("email")), unique=True),

@@ -16,9 +16,8 @@ from flask_security import UserMixin
 from flask_security.proxies import _security
 from flask_security.utils import set_request_attr
 
+from ..db.clock import CLOCK_SLACK_SECONDS
 from ..settings import current
-
-CLOCK_SLACK_SECONDS = 60  # how far in the future a sign-in may be, after the clock was set back
 
 
 class SessionInterface(SecureCookieSessionInterface):
