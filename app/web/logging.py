@@ -38,11 +38,6 @@ def init_app(app: Flask, settings: Settings) -> None:
             target.addFilter(SecretsFilter())
 
 
-def silence_info(app: Flask) -> None:
-    """Silence INFO for commands with output for people. The audit trail still records their actions."""
-    app.logger.setLevel(logging.WARNING)
-
-
 def redact(text: str) -> str:
     """Replace tokens and email addresses, for logs and for reasons that are stored in the database."""
     return _ADDRESS.sub("[address]", _TOKEN.sub("[token]", text))

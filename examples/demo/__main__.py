@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -24,7 +25,6 @@ from app.accounts.datastore import find_account
 from app.db.engine import db
 from app.settings import exit_on_settings_error, load
 from app.settings.sources import ROOT
-from app.web import logging as web_logging
 
 from . import create_app
 
@@ -127,7 +127,7 @@ def _quiet_app() -> Flask:
     """Return the application of a command line, as manage.py has it."""
     with exit_on_settings_error(code=1):
         app = create_app(load(), checked=False)
-    web_logging.silence_info(app)
+    app.logger.setLevel(logging.WARNING)
     return app
 
 
