@@ -20,8 +20,8 @@ from app.accounts import datastore, sign_in
 from app.accounts.models import User
 from app.db.engine import db
 from app.mail import delivery, outbox, worker
-from app.mail.errors import RelayMisconfigured
 from app.mail.outbox import OutboxMessage
+from app.mail.smtp_failures import RelayMisconfigured
 from app.recovery import link as links
 from app.recovery.link import ResetLink
 from app.settings.problems import SettingsError

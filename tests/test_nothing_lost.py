@@ -28,9 +28,9 @@ from app.accounts.models import User
 from app.cli.outbox import group as outbox_command
 from app.db.engine import db
 from app.mail import delivery, heartbeat, outbox, worker
-from app.mail.errors import MailHeld
 from app.mail.heartbeat import WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
+from app.mail.smtp_failures import MailHeld
 from app.recovery import instructions
 from app.settings import schema
 from app.settings.problems import SettingsError
@@ -190,7 +190,7 @@ def test_the_notice_of_a_changed_password_is_never_cut_off(make_site: Any) -> No
 def test_after_an_outage_mails_go_out_oldest_first_and_no_attempt_was_counted(
     make_site: Any, mailbox: Mailbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.mail.errors.RelayAway.pause", 0.2)
+    monkeypatch.setattr("app.mail.smtp_failures.RelayAway.pause", 0.2)
     caplog.set_level(logging.INFO)
     port = free_port()
     site: Site = make_site(MAIL_PORT=port)

@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError
 
 from app.db.engine import db
 from app.mail import composing, delivery, outbox, worker
-from app.mail.errors import RelayAway
 from app.mail.outbox import OutboxMessage
+from app.mail.smtp_failures import RelayAway
 
 pytestmark = BOTH
 

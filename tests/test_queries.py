@@ -23,8 +23,8 @@ from app.db.audit import RecoveryEvent
 from app.db.engine import db
 from app.db.migrations import VERSION_TABLE
 from app.mail import heartbeat, outbox
-from app.mail.errors import MailHeld
 from app.mail.outbox import OutboxMessage
+from app.mail.smtp_failures import MailHeld
 from app.pages import health
 from app.recovery.link import ResetLink
 

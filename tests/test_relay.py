@@ -24,8 +24,8 @@ from app.accounts.models import User
 from app.db.engine import db
 from app.mail import outbox, worker
 from app.mail.delivery import mailman
-from app.mail.errors import RelayAway, RelayMisconfigured
 from app.mail.outbox import OutboxMessage
+from app.mail.smtp_failures import RelayAway, RelayMisconfigured
 
 # The test relay takes passwords in the clear on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

@@ -17,9 +17,9 @@ from flask.testing import FlaskCliRunner
 
 from app.cli.worker import worker as once
 from app.mail import composing, delivery, heartbeat, outbox, worker
-from app.mail.errors import MailHeld, RelayAway
 from app.mail.outbox import OutboxMessage
 from app.mail.smtp import TIMEOUTS_MAX
+from app.mail.smtp_failures import MailHeld, RelayAway
 
 
 def test_a_slow_relay_never_makes_a_mail_go_out_twice(make_site: Any, mailbox: Mailbox) -> None:
@@ -185,7 +185,7 @@ def test_a_greeting_without_end_costs_some_timeouts(make_site: Any) -> None:
 def test_whatever_a_connection_fails_with_the_worker_goes_on(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.mail.errors.RelayAway.pause", 0.05)
+    monkeypatch.setattr("app.mail.smtp_failures.RelayAway.pause", 0.05)
     monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
     failures: list[Exception] = [UnicodeError("a host name of alice@example.com"), ZeroDivisionError("x")]
     is_due = outbox.is_due

@@ -16,7 +16,7 @@ import manage
 from app.accounts.models import User
 from app.cli import live_checks
 from app.db.audit import RecoveryEvent
-from app.mail.errors import MailHeld
+from app.mail.smtp_failures import MailHeld
 from app.settings import advice, schema
 from app.settings.problems import SettingsError
 

@@ -63,7 +63,7 @@ def test_a_worker_without_threads_is_refused(site: Site) -> None:
 def test_trouble_that_two_threads_find_is_told_once(
     make_site: Any, mailbox: Mailbox, caplog: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("app.mail.errors.RelayAway.pause", 0.1)
+    monkeypatch.setattr("app.mail.smtp_failures.RelayAway.pause", 0.1)
     site: Site = make_site()
     mailbox.refuse["MAIL"] = "451 not now"
     site.ask()

@@ -14,7 +14,7 @@ from doctor import dns_records
 from ..accounts import breaches
 from ..mail.composing import with_ascii_domain
 from ..mail.delivery import mailman
-from ..mail.errors import MailHeld
+from ..mail.smtp_failures import MailHeld
 from ..settings import current
 from ..settings.findings import KINDS, Finding, Kind
 from ..settings.schema import Settings, declared

@@ -15,8 +15,8 @@ from flask.cli import AppGroup
 from .. import settings
 from ..accounts import identities
 from ..mail import smtp_failures
+from ..mail.composing import Undeliverable
 from ..mail.delivery import mailman
-from ..mail.errors import MailHeld, Undeliverable
 from ..pages import samples
 from ..pages.template_checks import check_templates
 from ..settings import checks, current
@@ -78,7 +78,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
         with closing(mailman.get_connection()) as relay:
             relay.deadline = started + current().sending_time.total_seconds()
             relay.send_messages([test])
-    except (MailHeld, Undeliverable) as error:
+    except (smtp_failures.MailHeld, Undeliverable) as error:
         raise click.ClickException(str(error)) from None
     except Exception as error:  # smtplib raises various types
         reason = smtp_failures.permanent_refusal(error) or smtp_failures.describe(error)

@@ -11,7 +11,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from ..mail import worker as mail_worker
-from ..mail.errors import MailHeld
+from ..mail.smtp_failures import MailHeld
 from ..settings import checks
 
 

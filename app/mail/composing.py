@@ -23,7 +23,6 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..settings import current
 from ..web import i18n
-from .errors import Undeliverable
 from .outbox import OutboxMessage
 
 if TYPE_CHECKING:
@@ -35,6 +34,10 @@ ENCODED_WORD_MAX = 75  # RFC 2047 §2
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
 Compose = Callable[["OutboxMessage"], "Mail"]
 COMPOSERS: dict[str, Compose] = {}  # by kind of message
+
+
+class Undeliverable(Exception):
+    """A message that must not be sent. Only an admin reads the text, never the requester."""
 
 
 def composer(kind: str) -> Callable[[Compose], Compose]:

@@ -22,8 +22,7 @@ from flask_mailman.utils import DNS_NAME
 
 from ..settings import current
 from .composing import Mail, with_ascii_domain
-from .errors import RelayMisconfigured
-from .smtp_failures import RecipientRefused, connection_failure
+from .smtp_failures import RecipientRefused, RelayMisconfigured, connection_failure
 
 TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for the reply to DATA
 # Seconds for the reply to DATA, because closing the connection while a relay scans the mail sends it twice.

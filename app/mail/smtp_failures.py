@@ -7,10 +7,27 @@ import ssl
 
 from ..settings import current
 from ..web.logging import redact_line
-from .errors import MailHeld, RelayAway, RelayMisconfigured
 
 LOGIN_FIRST = 530  # RFC 4954 §6
 TOO_BIG = 552  # RFC 1870 §6.1: the only refusal at MAIL that is about the message, not the sender
+
+
+class MailHeld(Exception):
+    """A failure that stops all mail. The attempt does not count, because no message is at fault."""
+
+    pause: float  # seconds until the worker connects again
+
+
+class RelayAway(MailHeld):
+    """A relay that is down, busy, or closes the connection before the first mail."""
+
+    pause = 5
+
+
+class RelayMisconfigured(MailHeld):
+    """A setting that must be corrected before mail can go out. The text starts with its name."""
+
+    pause = 30
 
 
 class RecipientRefused(smtplib.SMTPResponseException):

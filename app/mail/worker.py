@@ -30,10 +30,9 @@ from ..db.engine import DATABASE_AWAY, db
 from ..settings import current
 from . import composing, outbox, quota
 from .delivery import mailman
-from .errors import MailHeld, Undeliverable
 from .heartbeat import Heartbeat
 from .outbox import OutboxMessage
-from .smtp_failures import describe, permanent_refusal
+from .smtp_failures import MailHeld, describe, permanent_refusal
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +133,7 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
         relay.deadline = deadline
         relay.send_messages([mail])
-    except Undeliverable as refusal:
+    except composing.Undeliverable as refusal:
         return "dropped", str(refusal)
     except MailHeld:
         raise

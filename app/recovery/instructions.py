@@ -15,8 +15,7 @@ from ..accounts.models import User
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
 from ..db.engine import db
 from ..mail import composing, quota
-from ..mail.composing import composer
-from ..mail.errors import Undeliverable
+from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..mail.quota import DAY_SECONDS
 from ..settings import current

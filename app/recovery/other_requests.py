@@ -13,8 +13,7 @@ from flask_security.proxies import _datastore, _security
 from ..accounts.models import User
 from ..accounts.sign_in import may_sign_in
 from ..mail import composing, quota
-from ..mail.composing import composer
-from ..mail.errors import Undeliverable
+from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web.i18n import duration
 from .instructions import find_requester

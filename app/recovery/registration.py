@@ -27,8 +27,7 @@ from ..accounts.limits import ASKING, by_identity
 from ..accounts.models import User
 from ..db import audit
 from ..mail import composing, quota
-from ..mail.composing import composer
-from ..mail.errors import Undeliverable
+from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
