@@ -73,7 +73,7 @@ def test_an_account_by_the_number_that_events_and_the_log_give(site: Site) -> No
 
 def test_nobody_asked(site: Site) -> None:
     for identity in ("alice", "ALICE@example.com", "(415) 555-0123"):
-        assert "Nobody asked for a link for this account" in told(site, identity)
+        assert "No link was requested for this account" in told(site, identity)
 
 
 def test_a_mail_that_waits_and_goes_out(site: Site) -> None:
@@ -89,7 +89,7 @@ def test_within_the_cool_down(site: Site) -> None:
     site.ask()
     site.work()
     said = told(site)
-    assert "A reset mail went out a moment ago; the next can in " in said
+    assert "A reset mail went out a moment ago; the next one can go out in " in said
     assert "and no mail was sent: a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)." in said
 
 
@@ -159,10 +159,12 @@ def test_a_link_that_has_expired(site: Site) -> None:
 def test_a_link_that_was_cancelled_and_one_whose_account_has_changed(site: Site) -> None:
     site.new_link()
     site.change(User, email="another@example.com")
-    assert "The newest link works no longer: the account's address or password has changed" in told(site)
+    assert "The newest link no longer works, because the account's address or password has changed" in told(
+        site
+    )
     site.change(User, email="alice@example.com")
     run(site, "links", "revoke", "alice")
-    assert "The newest link was cancelled at " in told(site)
+    assert "The newest link was revoked at " in told(site)
 
 
 def test_the_story_for_programs(site: Site) -> None:
@@ -224,12 +226,12 @@ def test_links_are_cancelled_and_nobody_is_signed_out(make_site: Any) -> None:
     visitor, link = site.visitor(), site.new_link()
     bobs = site.new_link("bob")
     visitor.sign_in()
-    assert run(site, "links", "revoke", "alice").output == "1 link cancelled\n"
+    assert run(site, "links", "revoke", "alice").output == "1 link revoked\n"
     assert "cancelled" in visitor.open(link).text
     assert "You are signed in" in visitor.open("/").text
-    assert run(site, "links", "revoke", "--all").output == "1 link cancelled\n"
+    assert run(site, "links", "revoke", "--all").output == "1 link revoked\n"
     assert "cancelled" in visitor.open(bobs).text
-    assert run(site, "links", "revoke", "--all").output == "0 links cancelled\n"
+    assert run(site, "links", "revoke", "--all").output == "0 links revoked\n"
     run(site, "links", "revoke", fails=True)
     run(site, "links", "revoke", "alice", "--all", fails=True)
     run(site, "links", "revoke", "nobody", fails=True)

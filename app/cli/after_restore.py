@@ -28,7 +28,7 @@ RANDOM: dict[str, Any] = {
 @click.confirmation_option(
     "--yes",
     help="Do not ask.",
-    prompt="This cancels every reset link, discards all waiting mail and signs everybody out. Passwords"
+    prompt="This revokes every reset link, discards all waiting mail and signs everybody out. Passwords"
     " stay as they are in the backup. Have all web processes and workers been stopped?",
 )
 @with_appcontext
@@ -40,7 +40,7 @@ def after_restore() -> None:
     tokens: Any = FsRefreshTracker.__table__
     change(update(tokens).where(tokens.c.revoked_at.is_(None)).values(revoked_at=utcnow()))
     ended = {
-        "links cancelled": change(update(ResetLink).where(*OPEN).values(revoked_at=utcnow())),
+        "links revoked": change(update(ResetLink).where(*OPEN).values(revoked_at=utcnow())),
         "mails discarded": change(waiting.values(discarded | emptied)),
         "accounts signed out": change(update(User).values(fs_uniquifier=RANDOM[db.engine.dialect.name])),
     }

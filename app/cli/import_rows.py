@@ -54,7 +54,7 @@ def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, R
                 fault = f"{len(fields)} fields, and the header has {len(header)}"
                 problems.append(f"line {reader.line_num}: {fault}")
     except csv.Error as error:
-        raise click.ClickException(f"line {reader.line_num}: this is no CSV ({error})") from None
+        raise click.ClickException(f"line {reader.line_num}: not valid CSV ({error})") from None
 
 
 def json_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
@@ -67,7 +67,7 @@ def json_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, 
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            problems.append(f'line {number}: this is no JSON object such as {{"email": "alice@example.com"}}')
+            problems.append(f'line {number}: not a JSON object such as {{"email": "alice@example.com"}}')
         elif unknown := [name for name in row if name not in COLUMNS]:
             problems.append(f"line {number}: {unknown[0]!r} is unknown; there are {', '.join(COLUMNS)}")
         else:
@@ -102,14 +102,14 @@ def _text(name: str, value: Any) -> str:
         raise BadRow(f"{name}: longer than {VALUE_MAX} characters")
     if not text.isprintable():
         is_utf8 = not any("\ud800" <= character <= "\udfff" for character in text)
-        raise BadRow(f"{name}: {'it holds control characters' if is_utf8 else 'this is not UTF-8'}")
+        raise BadRow(f"{name}: {'contains control characters' if is_utf8 else 'not valid UTF-8'}")
     return text
 
 
 def _identity(kind: str, value: str) -> str | None:
     form = normalize_identity(kind, value) if value else None
     if value and form is None:
-        raise BadRow(f"{kind}: that can be nobody's {KIND_NAMES[kind]}{HINTS.get(kind, '')}")
+        raise BadRow(f"{kind}: not a valid {KIND_NAMES[kind]}{HINTS.get(kind, '')}")
     return form
 
 

@@ -28,4 +28,4 @@ def revoke(identity: str | None, everyone: bool) -> None:
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))
     links.revoke(owned)
     admin.record("links revoke", user=user)
-    click.echo(f"{count} link{'s' * (count != 1)} cancelled")
+    click.echo(f"{count} link{'s' * (count != 1)} revoked")

@@ -63,7 +63,7 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
     if reason := user.reason_not_recoverable():
         yield f"No reset mail goes to it: {reason}."
     if not has_mail:
-        yield "There is no mail to it: nobody asked for one, or it is long ago."
+        yield "It has no messages: none was requested, or they have been purged."
 
 
 @group.command()

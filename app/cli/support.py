@@ -30,13 +30,13 @@ NOT_IN_TABLES = ("account", "outcome", "request")  # columns
 ENDS = {
     "used": "The newest link was used at {at}: the password was set then.",
     "superseded": "The newest link ended at {at}, when another was used.",
-    "revoked": "The newest link was cancelled at {at}.",
+    "revoked": "The newest link was revoked at {at}.",
     "expired": "The newest link expired at {at}.",
-    "void": "The newest link works no longer: the account's address or password has changed since.",
+    "void": "The newest link no longer works, because the account's address or password has changed.",
     "open": "The newest link works until {at}.",
     "handed over": "The newest link was handed over by an admin, and works until {at}.",
 }
-# The newest reset mail, by its status, after "A link was asked for at ...".
+# The newest reset mail, by its status, after "A link was requested at ...".
 MAILS = {
     "sent": ", and the relay took the mail. Is it in the spam folder? The relay's log knows it by its"
     " Message-ID (manage.py outbox show {id}).",
@@ -103,9 +103,9 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
     if instructions:
         newest = instructions[0]
         fate = "untried" if newest["fate"] == "waiting" and not newest["attempts"] else newest["fate"]
-        yield f"A link was asked for at {as_time(newest['asked_for'])}" + MAILS[fate].format_map(newest)
+        yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[fate].format_map(newest)
     elif current().sends_mail:
-        yield "Nobody asked for a link for this account, or it is long ago."
+        yield "No link was requested for this account, or the request has been purged."
     for link in facts["links"][:1]:
         yield ENDS[link["state"]].format(at=as_time(link["until"]))
     if any(row["is_over"] for row in facts["limits"] or ()):
@@ -122,7 +122,10 @@ def _exhausted_quotas(user: User) -> Iterator[str]:
     newest = next((link for link in links if link.is_usable()), None)
     if newest and newest.issued_at + cooldown > now:
         pause = _span(newest.issued_at + cooldown - now)
-        yield f"A reset mail went out a moment ago; the next can in {pause} (RECOVERY_MAIL_COOLDOWN)."
+        yield (
+            f"A reset mail went out a moment ago; the next one can go out in {pause}"
+            " (RECOVERY_MAIL_COOLDOWN)."
+        )
     if len(links) >= cap:
         pause = _span(links[cap - 1].issued_at + day - now)
         yield (
