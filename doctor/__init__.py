@@ -3,12 +3,12 @@
 The scanner speaks HTTP, reads neither settings nor database, and imports nothing from `app/`, so it works
 from another machine. Each module of checks holds the kinds of findings that its checks yield:
 
-    connectivity    DNS, TLS, redirects from http; is it Sparekey, at the address that it believes
+    connectivity    DNS, TLS, redirects from http, Sparekey's own address
     headers         security headers and cookies of each page
     attacks         Host header injection, open redirects, CSRF, exposed files
     readiness       /healthz and /readyz
     link_delivery   the reset link, from request to form
-    enumeration     differences in answers or timing that tell who has an account
+    enumeration     differences in answers or timing that reveal who has an account
     dns_records     SPF, DKIM and DMARC of the sender's domain; `manage.py check --live` runs them
 
     http_client     one request, one response         findings    finding and its kind

@@ -12,7 +12,7 @@ from .headers import PAGE_FAILS
 from .http_client import Answer, NoAnswer
 from .probe_session import EVIL, Check, Result, Visit, made_up
 
-MARK = "doctor-mark"  # stands in headers that hold no host
+MARK = "doctor-mark"  # the value in headers that do not contain a host
 FOREIGN: tuple[dict[str, str], ...] = (
     {"Host": EVIL},
     {"X-Forwarded-Host": EVIL},
@@ -39,7 +39,7 @@ TRACES = (
     "EVALEX",
     "werkzeug.debug",
 )
-# What is a file of ours, and how one knows it from a page that is shown for everything.
+# Files of Sparekey, with a pattern that tells each from a catch-all page.
 FILES: dict[str, str] = {
     "/.env": r"(?m)^[ \t]{0,8}(export )?[A-Z][A-Z0-9_]*=",
     "/.git/config": r"\[core\]",
@@ -57,79 +57,79 @@ FILES: dict[str, str] = {
 HOST_BELIEVED = Kind(
     "host-believed",
     "error",
-    "The answer mentions what the header {header} says.",
-    "A cache, or somebody who asks for a link in another's name, can lead people to a foreign host.",
-    "Sparekey never does: look at what the proxy rewrites and redirects ($host, X-Forwarded-*).",
+    "The answer repeats the host from the header {header}.",
+    "A cache, or a request in another user's name, can lead users to a foreign host.",
+    "Sparekey never does. Check the proxy's rewrites and redirects ($host, X-Forwarded-*).",
 )
 ANY_HOST = Kind(
     "host-any",
     "warning",
-    "It answers under any name.",
-    "A foreign name that points here looks like yours.",
-    "Sparekey refuses other names: let the proxy hand on the Host that it gets, and not its own.",
+    "The server answers to any host name.",
+    "A foreign host name that points here looks like your site.",
+    "Sparekey refuses other names. Let the proxy pass on the Host that it receives, not its own.",
 )
 OPEN_REDIRECT = Kind(
     "open-redirect",
     "error",
-    "The answer leads to another site: {to}.",
-    "A link that starts with your name ends with somebody else.",
-    "Sparekey only leads to configured places: look at the proxy's rewrites and at templates of your own.",
+    "The answer redirects to another site: {to}.",
+    "A link to your site can lead users to an attacker's.",
+    "Sparekey redirects to configured URLs only. Check the proxy's rewrites and your own templates.",
 )
 DEBUG = Kind(
     "debug-shown",
     "error",
-    "Errors are shown with their code, or a debugger answers.",
-    "Whoever gets there can read secrets, or run commands.",
-    "Unset FLASK_DEBUG, and serve it with gunicorn (docs/deploy.md).",
+    "Error pages show code, or a debugger answers.",
+    "An attacker can read secrets or run commands.",
+    "Unset FLASK_DEBUG, and use gunicorn (docs/deploy.md).",
 )
 TRACE = Kind(
     "trace-answered",
     "warning",
     "TRACE is answered.",
-    "What proxies add to a request can be read.",
-    "Switch the method off in the proxy.",
+    "It reveals headers that proxies add to a request.",
+    "Disable the method in the proxy.",
 )
 INBOX = Kind(
     "inbox-public",
     "error",
     "All mail can be read at /inbox/.",
-    "Whoever reads it can take every account.",
-    "Switch RECOVERY_INBOX off, and set MAIL_SERVER.",
+    "Anyone who reads it can take over every account.",
+    "Unset RECOVERY_INBOX, and set MAIL_SERVER.",
 )
 DEMO = Kind(
     "inbox-here",
     "info",
-    "All mail can be read at /inbox/: this is a demo.",
-    "On this machine nobody else reads it.",
-    "Nothing to do.",
+    "All mail can be read at /inbox/, because this is a demo.",
+    "Only this machine can read it.",
+    "There is nothing to do.",
 )
 METRICS = Kind(
     "metrics-public",
     "error",
-    "/metrics can be read by everybody.",
-    "How much mail goes out tells whether the account exists that somebody has just asked for.",
-    "Let the proxy answer 404 there; read it from the machine next door.",
+    "Anyone can read /metrics.",
+    "The number of emails reveals whether the account of a request exists.",
+    "Let the proxy answer 404 there, and read it from the internal network.",
 )
 FILE = Kind(
     "file-served",
     "error",
-    "A file can be read that is no page: {path}.",
-    "Secrets may be in it.",
-    "Let the proxy hand requests on, and serve no files of this directory.",
+    "A file that is not a page can be read: {path}.",
+    "It may contain secrets.",
+    "Let the proxy pass requests on, and serve no files from this directory.",
 )
 FORM_OPEN = Kind(
     "csrf-open",
     "error",
-    "A form without its token is taken.",
-    "Another web site can ask, or sign people in, in your users' browsers.",
-    "Sparekey refuses it: is it Sparekey that answers POST?",
+    "A form without its CSRF token is accepted.",
+    "Another web site can request links, or sign users in, in your users' browsers.",
+    "Sparekey refuses it. Check that Sparekey answers POST requests.",
 )
 ORIGIN_OPEN = Kind(
     "origin-open",
     "error",
-    "JSON from a foreign origin is taken.",
-    "Another web site can ask in your users' browsers.",
-    "Sparekey refuses it: let the proxy hand on Origin.",
+    "JSON from a foreign origin is accepted.",
+    "Another web site can request links in your users' browsers.",
+    "Sparekey refuses it. Let the proxy pass on Origin.",
 )
 KINDS = [
     HOST_BELIEVED,
@@ -157,7 +157,7 @@ def of_hosts(visit: Visit) -> Iterator[Result]:
 
 
 def _mentions(answer: Answer, *, is_foreign: bool) -> bool:
-    """A front door that knows no such host may say its name; then it was not asked for ours."""
+    """True if the answer repeats a foreign host. A proxy that refuses the host may name it in its page."""
     heads = " ".join(value for _, value in answer.headers)
     said = heads if is_foreign and answer.status >= 400 else f"{heads} {answer.text}"
     return any(mark in said.lower() for mark in MARKS)
@@ -184,8 +184,11 @@ def _leading_away(answer: Answer, page: str) -> Iterator[Result]:
 
 
 def _host_of(to: str) -> str | None:
-    """Where a browser would go, if elsewhere: it drops tabs and line breaks, takes a backslash for a slash,
-    and misses none of them behind a scheme."""
+    """Return the host that a browser would go to, or None.
+
+    Browsers drop tabs and line breaks, take a backslash for a slash, and accept any number of slashes after
+    a scheme.
+    """
     to = re.sub(r"[\t\r\n]", "", to).strip().replace("\\", "/")
     found = re.match(r"(?:https?:)?/{2,}([^/?#]*)|https?:/?([^/?#]*)", to, re.IGNORECASE)
     try:
@@ -215,13 +218,13 @@ def of_trace(visit: Visit) -> Iterator[Result]:
     try:
         answer = visit.get("/", "TRACE", X_Doctor=MARK)
     except NoAnswer:
-        return  # refused rudely
+        return  # the connection was closed: refused
     if answer.status < 300:
         yield TRACE.found()
 
 
 def of_inside(visit: Visit) -> Iterator[Result]:
-    """What only the machine next door should read."""
+    """Check pages that only the internal network should read."""
     if visit.get("/inbox/").status == 200:
         yield (DEMO if visit.is_here else INBOX).found()
     if visit.get("/metrics").status == 200:
@@ -229,7 +232,7 @@ def of_inside(visit: Visit) -> Iterator[Result]:
 
 
 def of_files(visit: Visit) -> Iterator[Result]:
-    """Below the address, and at the root of its host."""
+    """Look for files below the address, and at the root of its host."""
     for at_root in (False, True) if visit.wire.parts.path else (True,):
         for path, signature in FILES.items():
             answer = visit.wire.ask("GET", path, at_root=at_root)
@@ -250,11 +253,11 @@ def of_forms(visit: Visit) -> Iterator[Result]:
 
 
 CHECKS = [
-    Check("No header about hosts is believed.", of_hosts),
-    Check("Nothing leads to another site.", of_redirects),
-    Check("Errors tell nothing, and no debugger answers.", of_errors),
+    Check("No host from a request header is used.", of_hosts),
+    Check("Nothing redirects to another site.", of_redirects),
+    Check("Errors reveal nothing, and no debugger answers.", of_errors),
     Check("TRACE is refused.", of_trace),
-    Check("Neither an inbox nor numbers can be read.", of_inside),
+    Check("Neither an inbox nor metrics can be read.", of_inside),
     Check("No files can be read.", of_files),
-    Check("What another site sends is refused.", of_forms),
+    Check("Requests from another site are refused.", of_forms),
 ]

@@ -32,7 +32,7 @@ KINDS = [
     *link_delivery.KINDS,
     *enumeration.KINDS,
 ]
-# The mail first: after the many requests of the last there is a cool-down.
+# The mail comes before the last check, whose many requests start a cool-down.
 CHECKS = [
     *connectivity.CHECKS,
     *headers.CHECKS,
@@ -45,16 +45,18 @@ CHECKS = [
 
 @click.command()
 @click.argument("url")
-@click.option("--identity", help="An account of yours: gets a mail, and is compared with unknown ones.")
+@click.option(
+    "--identity", help="An account of yours, which gets an email and is compared with unknown ones."
+)
 @click.option(
     "--samples",
     type=click.IntRange(enumeration.SAMPLES_MIN, enumeration.SAMPLES_MAX),
     default=12,
     show_default=True,
-    help="Requests for it, and as many for unknown ones. More show smaller differences; 45 take 3 minutes.",
+    help="Requests for it, and for unknown ones. More show smaller differences; 45 take 3 minutes.",
 )
-@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Certificates to trust besides.")
-@click.option("--http-port", type=click.IntRange(1, 65535), help="Where http is, if not at 80.")
+@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Further certificates to trust.")
+@click.option("--http-port", type=click.IntRange(1, 65535), help="The port of plain http, if not 80.")
 @fail_level_option
 @format_option
 def doctor(
@@ -66,10 +68,10 @@ def doctor(
     fail_level: str,
     form: str,
 ) -> None:
-    """Look at a running deployment from outside, at the address that people use.
+    """Test a running deployment from outside, at its public address.
 
-    It changes no account: with --identity, that one gets a mail with a link, which is opened and not used.
-    Exits 1 when something of --fail-level or worse is found.
+    Changes no account. With --identity, that account gets an email, whose link is opened and not used. Exits
+    with 1 for a finding of --fail-level or worse.
     """
     try:
         wire = Wire(url, ca)
@@ -90,7 +92,7 @@ def look(visit: Visit) -> list[Result]:
     results: list[Result] = [*connectivity.of_address(visit)]
     if results:
         return [*results, Skipped("everything else", "correct this first")]
-    results.append(Passed("It is Sparekey, at the address that it believes."))
+    results.append(Passed("Sparekey answers at its public address."))
     for check in CHECKS:
         results += check.run(visit)
     return results
@@ -117,7 +119,7 @@ def _write(visit: Visit, found: list[Finding], results: list[Result]) -> None:
     for result in results:
         if isinstance(result, Skipped):
             write_line("skipped", "yellow", f"{result.what}: {result.why}")
-    summary = summarize(found) or "Nothing was found"
+    summary = summarize(found) or "No findings"
     click.echo(f"\n{summary}. {visit.wire.asked} of at most {REQUESTS_MAX} requests were made.")
     if any(finding.severity == "error" for finding in found) and not visit.pages:
-        click.echo("Correct this first: nothing else was looked at.")
+        click.echo("Correct this first. Nothing else was checked.")

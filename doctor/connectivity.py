@@ -1,4 +1,4 @@
-"""Connectivity: DNS, TLS, the redirect from http, and the public address that Sparekey believes in."""
+"""Connectivity: DNS, TLS, the redirect from http, and Sparekey's own public address."""
 
 from __future__ import annotations
 
@@ -11,85 +11,85 @@ from .findings import Finding, Kind
 from .http_client import Answer, BadCertificate, NoAnswer, Wire, same_address
 from .probe_session import Check, Result, Skipped, Visit
 
-DAYS_LEFT = 14  # what renews certificates by itself does so 30 days before their end
+DAYS_LEFT = 14  # automatic renewal happens 30 days before the end
 REACHED_AT = re.compile(r"This service is reached at (https?://[^\s\"<,]+)")  # app/web/public_url.py
 
 UNREACHABLE = Kind(
     "unreachable",
     "error",
     "There is no answer: {why}.",
-    "Nobody else gets one either.",
-    "Is the address right? Does the proxy run, and let this machine in?",
+    "Users get none either.",
+    "Check the address, and that the proxy runs and accepts this machine.",
 )
 CERTIFICATE = Kind(
     "certificate-refused",
     "error",
-    "The certificate is not accepted: {why}.",
-    "Browsers show a warning and go no further.",
-    "Renew it, or name all of its chain in the proxy. Is it from an authority of your own? Then --ca FILE.",
+    "The certificate is not valid: {why}.",
+    "Browsers show a warning and stop.",
+    "Renew it, or configure its whole chain in the proxy. For your own authority use --ca FILE.",
 )
 ENDS_SOON = Kind(
     "certificate-ends-soon",
     "warning",
-    "The certificate ends in {days:.0f} days.",
-    "Then browsers go no further.",
-    "Renew it; does whatever renews it still run?",
+    "The certificate expires in {days:.0f} days.",
+    "After that browsers stop with a warning.",
+    "Renew it, and check its automatic renewal.",
 )
 OLD_TLS = Kind(
     "tls-old",
     "error",
-    "TLS 1.0 or 1.1 is spoken.",
+    "TLS 1.0 or 1.1 is accepted.",
     "Both are broken (RFC 8996).",
-    "Let the proxy speak TLS 1.2 and 1.3 only (nginx: ssl_protocols).",
+    "Allow only TLS 1.2 and 1.3 in the proxy (nginx: ssl_protocols).",
 )
 PLAIN = Kind(
     "plain-http",
     "error",
     "The address is http.",
-    "Passwords and links can be read on the way.",
-    "Serve it over https, and set RECOVERY_PUBLIC_URL to that address.",
+    "An attacker on the network can read passwords and links.",
+    "Use https, and set RECOVERY_PUBLIC_URL to that address.",
 )
 HTTP_OPEN = Kind(
     "http-open",
     "error",
-    "http://{host} answers {status}{to}, and does not lead to https.",
-    "Whoever types the address without https can be answered by anybody on the way.",
+    "http://{host} answers {status}{to}, and does not redirect to https.",
+    "An attacker on the network can answer a user who types the address without https.",
     "Redirect port 80 to https on the same host, or close it.",
 )
 MOVED = Kind(
     "redirected",
     "error",
-    "The address leads on to {to}.",
-    "This is not where Sparekey is.",
-    "Give the address that people see in the end.",
+    "The address redirects to {to}.",
+    "Sparekey is not at this address.",
+    "Use the address that browsers show at the end.",
 )
 NOT_SPAREKEY = Kind(
     "not-sparekey",
     "error",
-    "What answers there is not Sparekey: /openapi.json answers {status}, {type}.",
-    "There is nothing to look at.",
-    "Is the path right, and does the proxy hand it on?",
+    "The address is not served by Sparekey: /openapi.json answers {status}, {type}.",
+    "There is nothing to check.",
+    "Check the path, and that the proxy passes it on.",
 )
 ANOTHER_ADDRESS = Kind(
     "address-differs",
     "error",
-    "It says that it is reached at {said}, not at {url}.",
-    "Every link in every mail starts with the former.",
-    "Give the right address here, correct RECOVERY_PUBLIC_URL, or let the proxy hand on Host and path.",
+    "Sparekey's public address is {said}, not {url}.",
+    "Every link in every email starts with the former.",
+    "Use the right address, correct RECOVERY_PUBLIC_URL, or let the proxy pass on Host and path.",
 )
 SCHEME_LOST = Kind(
     "scheme-lost",
     "error",
-    "The proxy says that it was asked by http, and was asked by https.",
-    "All pages are refused.",
-    "Let it send X-Forwarded-Proto with the scheme that it was asked by; is RECOVERY_TRUSTED_PROXIES right?",
+    "The proxy reports http for a request over https.",
+    "Sparekey refuses all requests.",
+    "Let it send X-Forwarded-Proto with the request's scheme, and check RECOVERY_TRUSTED_PROXIES.",
 )
 HOST_LOST = Kind(
     "host-lost",
     "error",
-    "The proxy hands on another Host than it gets.",
-    "All pages are refused.",
-    "Let it send the Host that it was asked for (nginx: proxy_set_header Host $host).",
+    "The proxy passes on another Host than it receives.",
+    "Sparekey refuses all requests.",
+    "Let it pass on the request's Host (nginx: proxy_set_header Host $host).",
 )
 KINDS = [
     HOST_LOST,
@@ -107,7 +107,7 @@ KINDS = [
 
 
 def of_address(visit: Visit) -> Iterator[Result]:
-    """What stops everything else."""
+    """Check the address, without which nothing else can be checked."""
     url = visit.wire.url
     try:
         answer = visit.get("/openapi.json", Accept="application/json")
@@ -130,7 +130,7 @@ def of_address(visit: Visit) -> Iterator[Result]:
 
 
 def _own_address(answer: Answer) -> str | None:
-    """What it believes its address to be; None for what is not Sparekey."""
+    """Return the deployment's own public address, or None if it is not Sparekey."""
     if refusal := REACHED_AT.search(answer.text):
         return refusal[1]
     try:
@@ -153,19 +153,21 @@ def of_tls(visit: Visit) -> Iterator[Result]:
         return
     old = visit.wire.takes_old_tls()
     if old is None:
-        yield Skipped("the versions of TLS", "this machine's OpenSSL can not speak the old ones")
+        yield Skipped("the versions of TLS", "this machine's OpenSSL does not support the old ones")
     elif old:
         yield OLD_TLS.found()
 
 
 def of_http(visit: Visit) -> Iterator[Result]:
-    """What whoever types the address without its scheme meets."""
+    """Check the answer for a user who types the address without its scheme."""
     wire, port = visit.wire, visit.http_port
     if not wire.by_tls:
-        yield from _without_tls(visit, "the way from http to https")
+        yield from _without_tls(visit, "the redirect from http to https")
         return
     if port is None and wire.port != 443:
-        yield Skipped("the way from http to https", "https is not on port 443; --http-port names the other")
+        yield Skipped(
+            "the redirect from http to https", "https is not on port 443; --http-port names the other"
+        )
         return
     host = f"[{wire.host}]" if ":" in wire.host else wire.host
     wire.asked += 1
@@ -182,13 +184,13 @@ def of_http(visit: Visit) -> Iterator[Result]:
 
 def _without_tls(visit: Visit, what: str) -> Iterator[Finding | Skipped]:
     if visit.is_here:
-        yield Skipped(what, "the address is http on this machine, which nobody else reaches")
+        yield Skipped(what, "the address is http on this machine, which no other machine reaches")
     else:
         yield PLAIN.found()
 
 
 CHECKS = [
-    Check("The certificate is good for two weeks or more.", of_certificate),
-    Check("TLS 1.0 and 1.1 are not spoken.", of_tls),
-    Check("http is closed, or leads to https.", of_http),
+    Check("The certificate is valid for two weeks or more.", of_certificate),
+    Check("TLS 1.0 and 1.1 are refused.", of_tls),
+    Check("http is closed, or redirects to https.", of_http),
 ]

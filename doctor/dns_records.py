@@ -17,16 +17,16 @@ SENDER = "MAIL_DEFAULT_SENDER"
 DNS_AWAY = Kind(
     "dns-away",
     "warning",
-    "DNS does not answer ({why}): whether {domain} lets your relay send is not known.",
-    "Mail without these records is often taken for spam.",
-    "Try again where DNS works, or look them up by hand (docs/deploy.md).",
+    "DNS does not answer ({why}), so the records of {domain} were not checked.",
+    "Mail without these records often counts as spam.",
+    "Try again where DNS works, or look them up yourself (docs/deploy.md).",
     SENDER,
 )
 NO_DOMAIN = Kind(
     "sender-domain-missing",
     "error",
-    "There is no domain {domain} in DNS.",
-    "Relays refuse mail from there.",
+    "The sender's domain {domain} does not exist in DNS.",
+    "Mail servers refuse mail from it.",
     "Correct the address.",
     SENDER,
 )
@@ -34,56 +34,56 @@ NO_SPF = Kind(
     "spf-missing",
     "warning",
     "{domain} has no SPF record.",
-    "Others can not tell your relay from a forger, and take its mail for spam.",
-    'Add a TXT record to {domain} such as "v=spf1 include:... -all"; your relay tells what to include.',
+    "Receivers cannot tell your mail server from a forger, and treat its mail as spam.",
+    'Add a TXT record to {domain} such as "v=spf1 include:... -all". Ask your mail provider for the include.',
     SENDER,
 )
 SPF_TWICE = Kind(
     "spf-twice",
     "warning",
     "{domain} has several SPF records.",
-    "Then none counts (RFC 7208 §4.5).",
-    "Make one of them.",
+    "With several, none counts (RFC 7208 §4.5).",
+    "Merge them into one.",
     SENDER,
 )
 SPF_OPEN = Kind(
     "spf-open",
     "warning",
-    "The SPF record of {domain} lets everybody send (+all).",
-    "Whoever likes can send mail in your name.",
+    "The SPF record of {domain} allows every sender (+all).",
+    "Anyone can send mail in your name.",
     'End it with "-all" or "~all".',
     SENDER,
 )
 DKIM_UNKNOWN = Kind(
     "dkim-unknown",
     "info",
-    "Whether mail is signed was not looked at.",
-    "Mail without a DKIM signature is often taken for spam.",
-    "Set the selector that your relay signs with.",
+    "DKIM was not checked.",
+    "Mail without a DKIM signature often counts as spam.",
+    "Set the selector that your mail server signs with.",
     "RECOVERY_DKIM_SELECTOR",
 )
 NO_DKIM = Kind(
     "dkim-missing",
     "warning",
-    "There is no DKIM key at {name}.",
-    "The signatures of your relay can not be checked, and its mail is taken for spam.",
-    "Add the TXT record that your relay gives you, or correct the selector.",
+    "DNS has no DKIM key at {name}.",
+    "Receivers cannot verify the signatures of your mail server, and treat its mail as spam.",
+    "Add the TXT record of your mail provider, or correct the selector.",
     "RECOVERY_DKIM_SELECTOR",
 )
 NO_DMARC = Kind(
     "dmarc-missing",
     "warning",
     "{domain} has no DMARC record.",
-    "The large mailbox providers ask for one (RFC 7489).",
+    "The large mailbox providers require one (RFC 7489).",
     'Add a TXT record to _dmarc.{domain}; "v=DMARC1; p=none; rua=mailto:you@{domain}" is a start.',
     SENDER,
 )
 DMARC_NONE = Kind(
     "dmarc-none",
     "info",
-    "The DMARC record of {domain} asks for nothing (p=none).",
-    "Mail that is forged in your name is delivered.",
-    "When the reports are clean, make it p=quarantine, then p=reject.",
+    "The DMARC policy of {domain} is p=none.",
+    "Mail forged in your name is delivered.",
+    "When the reports are clean, change it to p=quarantine, then to p=reject.",
     SENDER,
 )
 KINDS = [

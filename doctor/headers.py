@@ -13,150 +13,150 @@ HSTS_SECONDS = 31_536_000
 NONCE_LENGTH_MIN = 22  # base64 of 128 bits
 STYLES = "/static/sparekey.css"
 REFUSAL, NO_TOKEN = "POST /reset", "POST /login"
-# What is opened, and which answers are right; 429 says that others ask, too.
+# The pages to open, with their right answers. 429 means that other clients use up the limits.
 PAGES: dict[str, tuple[int, ...]] = {
     "/": (200,),
     "/login": (200,),
     "/reset": (200,),
     "/check-mail": (200,),
-    "/reset/doctor-was-here": (400, 302, 429),  # a link that leads nowhere; some clients have a page for it
+    "/reset/doctor-was-here": (400, 302, 429),  # an unknown link; some clients have a page for it
     "/doctor-was-here": (404,),
     STYLES: (200,),
     "/openapi.json": (200,),
     REFUSAL: (400, 429),
-    NO_TOKEN: (400, *range(200, 500)),  # whether it is refused is looked at elsewhere
+    NO_TOKEN: (400, *range(200, 500)),  # attacks.py checks whether it is refused
 }
 NEEDED = ("default-src", "base-uri", "form-action", "frame-ancestors")
 NO_SOURCES = ("sandbox", "report-uri", "report-to", "upgrade-insecure-requests", "trusted-types")
 TIGHT = re.compile(r"'(none|self|strict-dynamic|report-sample|nonce-.+|sha(256|384|512)-.+)'")
 
-PROXY = "Sparekey sends it: let the proxy hand it on unchanged."
+PROXY = "Sparekey sends it. Let the proxy pass it on unchanged."
 
 PAGE_FAILS = Kind(
     "page-fails",
     "error",
-    "{page} answers {status}, where {right} is right.",
-    "What people need there does not work, or something else answers.",
-    "Look into the logs; does the proxy hand on all of the path, and every method?",
+    "{page} answers {status} instead of {right}.",
+    "The page does not work, or another server answers.",
+    "Read the logs, and check that the proxy passes on the whole path and every method.",
 )
 NO_CSP = Kind(
     "csp-missing",
     "error",
     "There is no Content-Security-Policy.",
-    "A foreign script in the page would run.",
+    "An injected script would run.",
     PROXY,
 )
 WEAK_CSP = Kind(
     "csp-weak",
     "error",
     "The Content-Security-Policy is weak: {faults}.",
-    "A foreign script or frame has a way in.",
+    "An injected script or frame may run.",
     PROXY,
 )
 OLD_NONCE = Kind(
     "csp-nonce-repeats",
     "error",
-    "The nonce of the Content-Security-Policy is the same at each load, or short.",
-    "A foreign script that carries it would run.",
-    "Let nothing keep pages: is there a cache in front?",
+    "The nonce of the Content-Security-Policy is short, or the same at each load.",
+    "An injected script with the nonce would run.",
+    "Let no proxy cache pages.",
 )
 SNIFFED = Kind(
     "nosniff-missing",
     "error",
     "X-Content-Type-Options is not nosniff.",
-    "A browser may run what is no script.",
+    "A browser may run a file that is not a script.",
     PROXY,
 )
 REFERRED = Kind(
     "referrer-policy",
     "error",
     "Referrer-Policy is neither no-referrer nor same-origin.",
-    "Other sites may read addresses of pages, and links are addresses.",
+    "Other sites may receive the addresses of pages, and so reset links.",
     PROXY,
 )
 CACHED = Kind(
     "cacheable",
     "error",
     "Cache-Control is not no-store.",
-    "A cache or a browser keeps pages that are for one person.",
+    "A cache or a browser may store pages of one user.",
     PROXY,
 )
 OPENED = Kind(
     "opener-policy",
     "warning",
     "Cross-Origin-Opener-Policy is not same-origin.",
-    "A page that opens ours keeps a hold of its window.",
+    "A foreign page that opens Sparekey's can control its window.",
     PROXY,
 )
 SHARED = Kind(
     "resource-policy",
     "warning",
     "Cross-Origin-Resource-Policy is not same-origin.",
-    "Other sites can load what is here into their pages.",
+    "Other sites can load Sparekey's files into their pages.",
     PROXY,
 )
 FEATURES = Kind(
     "permissions-policy",
     "warning",
-    "Permissions-Policy does not switch the camera off.",
-    "A foreign script would have more to try.",
+    "Permissions-Policy does not disable the camera.",
+    "An injected script could use more of the browser.",
     PROXY,
 )
 NO_HSTS = Kind(
     "hsts-missing",
     "error",
-    "Strict-Transport-Security is missing, or for less than a year.",
-    "A browser that comes by http again can be answered by anybody on the way.",
+    "Strict-Transport-Security is missing, or shorter than a year.",
+    "An attacker on the network can answer a browser that comes back over http.",
     PROXY,
 )
 BANNER = Kind(
     "version-told",
     "warning",
-    "The headers tell what serves it: {what}.",
-    "Whoever looks for a known weakness finds it faster.",
-    "Switch it off (nginx: server_tokens off; php and others: their X-Powered-By).",
+    "Headers reveal the server software: {what}.",
+    "An attacker finds known vulnerabilities faster.",
+    "Disable it (nginx: server_tokens off; PHP and others: X-Powered-By).",
 )
 CORS = Kind(
     "cors-open",
     "error",
     "A page of any origin may read the answers (Access-Control-Allow-Origin: {said}).",
-    "Another web site can talk to Sparekey in your users' browsers.",
-    "Sparekey answers to configured origins only: let the proxy add nothing.",
+    "Another web site can use Sparekey in your users' browsers.",
+    "Sparekey allows configured origins only. Let the proxy add no CORS headers.",
 )
 NO_COOKIE = Kind(
     "cookie-missing",
     "error",
     "The page with the form sets no cookie.",
-    "A form without its cookie is refused: nobody can sign in or ask for a link.",
-    "Let the proxy hand on Set-Cookie.",
+    "Sparekey refuses a form without its cookie, so no user can sign in or request a link.",
+    "Let the proxy pass on Set-Cookie.",
 )
 NOT_SECURE = Kind(
     "cookie-insecure",
     "error",
     "The cookie {name} is not Secure.",
-    "It also travels over http, where others read it.",
-    "Set RECOVERY_PUBLIC_URL to the https address, and let the proxy leave Set-Cookie alone.",
+    "It is also sent over http, where an attacker can read it.",
+    "Set RECOVERY_PUBLIC_URL to the https address, and let the proxy pass on Set-Cookie unchanged.",
 )
 READABLE = Kind(
     "cookie-readable",
     "error",
     "The cookie {name} is not HttpOnly.",
-    "A foreign script could take it.",
-    "Let the proxy leave Set-Cookie alone.",
+    "An injected script could read it.",
+    "Let the proxy pass on Set-Cookie unchanged.",
 )
 CROSS_SITE = Kind(
     "cookie-cross-site",
     "error",
     "The cookie {name} is not SameSite=Lax or Strict.",
-    "It goes along with what other sites send.",
-    "Let the proxy leave Set-Cookie alone.",
+    "Browsers send it with requests from other sites.",
+    "Let the proxy pass on Set-Cookie unchanged.",
 )
 NOT_OURS = Kind(
     "cookie-shared",
     "error",
     "The cookie {name} is not bound to this host: {why}.",
-    "Other hosts of the domain can read it, or put theirs in its place.",
-    "Let the proxy leave Set-Cookie alone (no proxy_cookie_domain, no proxy_cookie_path).",
+    "Other hosts of the domain can read or replace it.",
+    "Let the proxy pass on Set-Cookie unchanged (no proxy_cookie_domain, no proxy_cookie_path).",
 )
 KINDS = [
     PAGE_FAILS,
@@ -181,7 +181,7 @@ KINDS = [
 
 
 def of_pages(visit: Visit) -> Iterator[Result]:
-    """Open each page; the checks that follow look at the answers."""
+    """Open each page, and keep the answers for the other checks."""
     for page, right in PAGES.items():
         if page == REFUSAL:
             answer = visit.post_json("/reset", {})
@@ -202,7 +202,7 @@ def of_policy(visit: Visit) -> Iterator[Result]:
 
 
 def policy_of(answer: Answer, page: str) -> Iterator[Finding]:
-    """A browser follows every policy that it is given: one that is strict is enough."""
+    """Check the policies of an answer. One strict policy is enough, because browsers apply all of them."""
     policies = [text for text in answer.header("Content-Security-Policy").split(",") if text.strip()]
     faults = [_faults_of(text) for text in policies]
     if not policies:
@@ -247,7 +247,7 @@ def is_long_enough(hsts: str) -> bool:
 
 
 def _single(header: str, *right: str) -> Callable[[Answer], bool]:
-    """Whether all that is said under this name is right."""
+    """Return a predicate: True if all values of the header are right."""
 
     def is_right(answer: Answer) -> bool:
         said = {value.strip().lower() for value in answer.header(header).split(",")}
@@ -260,7 +260,7 @@ def has_no_store(answer: Answer) -> bool:
     return "no-store" in {word.strip().lower() for word in answer.header("Cache-Control").split(",")}
 
 
-# What each page must say; what is static may be kept, and by its own address tells nothing.
+# The headers of each page. Static files may be cached, and their addresses reveal nothing.
 SAID: list[tuple[Kind, Callable[[Answer], bool]]] = [
     (REFERRED, _single("Referrer-Policy", "no-referrer", "same-origin")),
     (CACHED, has_no_store),
@@ -337,9 +337,9 @@ def _pages(visit: Visit) -> list[tuple[str, Answer]]:
 CHECKS = [
     Check("Each page answers as it should.", of_pages),
     Check("Each page has a strict Content-Security-Policy.", of_policy),
-    Check("No nonce is used twice.", of_nonces),
-    Check("Each page has the other headers that protect it.", of_headers),
-    Check("No header tells a version.", of_banners),
+    Check("Every nonce is used once.", of_nonces),
+    Check("Each page has the other security headers.", of_headers),
+    Check("No header reveals a version.", of_banners),
     Check("No other origin may read the answers.", of_cors),
-    Check("Cookies are kept to this host, this site and the browser itself.", of_cookies),
+    Check("Cookies are bound to this host, this site and https, and hidden from scripts.", of_cookies),
 ]

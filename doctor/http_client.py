@@ -21,21 +21,21 @@ from urllib.parse import SplitResult, urlsplit
 SECONDS = 10.0  # for each answer, from the first byte to the last
 BODY_MAX = 1_000_000  # bytes
 REQUESTS_MAX = 400
-FAILURES_MAX = 5  # then whatever is left is not asked for
+FAILURES_MAX = 5  # then no more requests are made
 AGENT = "sparekey-doctor"
 
 
-class NoAnswer(Exception):  # a fact about the other side
-    """Nothing that could be read; says why."""
+class NoAnswer(Exception):  # named for the fact, as a refusal is
+    """No readable answer; the text is the reason."""
 
 
 class BadCertificate(NoAnswer):
-    """A browser would go no further."""
+    """A certificate that browsers refuse."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was asked, and what was said. `seconds`: until the whole of it was here, without connecting."""
+    """A request and its answer. `seconds`: the time to the last byte, without connecting."""
 
     asked: str
     status: int
@@ -49,7 +49,7 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """An object; an empty one for anything else."""
+        """The body as an object; empty if it is not one."""
         with suppress(ValueError, RecursionError):
             if isinstance(found := json.loads(self.body), dict):
                 return found
@@ -63,7 +63,7 @@ class Answer:
 
 
 class Wire:
-    """The way to one deployment. Raises ValueError for an address or a file that is none."""
+    """A connection to one deployment. Raises ValueError for an invalid address or certificate file."""
 
     def __init__(self, url: str, ca: str | None = None) -> None:
         self.parts = _parts(url)
@@ -86,14 +86,14 @@ class Wire:
         *,
         at_root: bool = False,
     ) -> Answer:
-        """`path` starts behind the URL's own path, or at the root of its host. Raises NoAnswer."""
+        """Send a request. `path` starts behind the URL's own path, or at the root. Raises NoAnswer."""
         self._count()
         target = path if at_root else f"{self.parts.path}{path}"
         given = {"Host": self.parts.netloc, "User-Agent": AGENT, "Accept": "text/html", **(headers or {})}
         kept, self.kept = self.kept, None
         try:
             if kept is not None:
-                with suppress(ConnectionError, ssl.SSLError):  # it was closed meanwhile, as it may be
+                with suppress(ConnectionError, ssl.SSLError):  # the server may close it at any time
                     return self._exchange(kept, method, target, given, body)
             return self._exchange(self._connection(self.context), method, target, given, body)
         except (OSError, HTTPException, ValueError) as error:
@@ -117,7 +117,7 @@ class Wire:
             seconds = time.perf_counter() - start
             if len(said) > BODY_MAX:
                 raise _TooLong
-            if response.length:  # of what was promised
+            if response.length:  # bytes of Content-Length are missing
                 raise IncompleteRead(said)
         if response.isclosed() and not response.will_close:
             self.kept = connection
@@ -126,16 +126,16 @@ class Wire:
         return Answer(f"{method} {target}", response.status, tuple(response.getheaders()), said, seconds)
 
     def seconds_of_certificate(self) -> float:
-        """How long the certificate is still good. Raises NoAnswer."""
+        """Return the remaining life of the certificate. Raises NoAnswer."""
         ends = self._shake_hands(self.context).get("notAfter", "")
         return ssl.cert_time_to_seconds(str(ends)) - time.time()
 
     def takes_old_tls(self) -> bool | None:
-        """Whether TLS 1.0 or 1.1 is spoken; None when this machine can not find out."""
+        """True if TLS 1.0 or 1.1 is accepted; None if this machine does not support them."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
-            with warnings.catch_warnings():  # to ask for it is not to use it
+            with warnings.catch_warnings():  # for a test only
                 warnings.simplefilter("ignore", DeprecationWarning)
                 context.minimum_version = ssl.TLSVersion.TLSv1
                 context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -168,16 +168,16 @@ class Wire:
 
     def _count(self) -> None:
         if self.failed >= FAILURES_MAX:
-            raise NoAnswer(f"{FAILURES_MAX} requests had no answer, and no more were made")
+            raise NoAnswer(f"{FAILURES_MAX} requests got no answer, and no more were made")
         if self.asked >= REQUESTS_MAX:
-            raise NoAnswer(f"{REQUESTS_MAX} requests were made, which is the most")
+            raise NoAnswer(f"the limit of {REQUESTS_MAX} requests is reached")
         self.asked += 1
 
     def _in_words(self, error: Exception) -> NoAnswer:
         if isinstance(error, ssl.SSLCertVerificationError):
             return BadCertificate(error.verify_message)
         if isinstance(error, TimeoutError):
-            return NoAnswer(f"no whole answer within {SECONDS:g} seconds")
+            return NoAnswer(f"no complete answer within {SECONDS:g} seconds")
         for kind, words in _WORDS.items():
             if isinstance(error, kind):
                 return NoAnswer(words.format(host=self.host, port=self.port))
@@ -185,24 +185,24 @@ class Wire:
 
 
 class _TooLong(ValueError):
-    """Whoever sends so much has no end."""
+    """An answer longer than BODY_MAX, perhaps endless."""
 
 
 _WORDS: dict[type[Exception], str] = {
-    socket.gaierror: "DNS knows no {host}",
-    ConnectionRefusedError: "nothing listens at port {port} of {host}",
+    socket.gaierror: "DNS has no {host}",
+    ConnectionRefusedError: "port {port} of {host} is closed",
     RemoteDisconnected: "the connection was closed without an answer",
     ConnectionResetError: "the connection was reset",
     _TooLong: f"its answer is longer than {BODY_MAX:,} bytes",
     IncompleteRead: "the answer ended before its end",
-    UnicodeError: "{host} is no name of a host",
-    HTTPException: "what answers there does not speak HTTP",
-    ValueError: "what answers there does not speak HTTP",
+    UnicodeError: "{host} is not a host name",
+    HTTPException: "the server does not speak HTTP",
+    ValueError: "the server does not speak HTTP",
 }
 
 
 def _parts(url: str) -> SplitResult:
-    """Without a slash at the end; raises ValueError."""
+    """Parse an address, without a slash at the end. Raises ValueError."""
     parts = urlsplit(url if url.isprintable() else "")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("the address must start with https:// (or http://) and a host")
@@ -216,7 +216,7 @@ def _parts(url: str) -> SplitResult:
 
 
 def same_address(one: str, other: str) -> bool:
-    """Whether two addresses are one, however they are written."""
+    """True if two addresses are the same in any spelling."""
     try:
         return _parts(one) == _parts(other)
     except ValueError:
@@ -234,8 +234,7 @@ def _send(connection: HTTPConnection, method: str, target: str, headers: dict[st
 
 @contextmanager
 def _in_time(connection: HTTPConnection) -> Iterator[None]:
-    """Raises TimeoutError. What drips would hold us for ever: the socket's own timeout starts again with each
-    byte."""
+    """Raise TimeoutError after SECONDS, because the socket's own timeout starts again with each byte."""
     over = threading.Event()
 
     def cut() -> None:

@@ -17,66 +17,66 @@ from .probe_session import EVIL, Check, Passed, Result, Skipped, Visit, cookies_
 
 MAIL_SECONDS = 20
 LOOK_SECONDS = 0.5
-WHAT = "the way of a link through the mail"
+WHAT = "the delivery of a link by email"
 LINK = re.compile(r"https?://[^\s\"<>]{1,300}/reset/[\w~-]{20,}")
 OURS = re.compile(r"https?://[^\s\"<>]{1,300}/(?:reset|not-me)/[\w~-]{20,}")
 
 NO_MAIL = Kind(
     "mail-not-there",
     "warning",
-    "No mail came within {seconds} seconds.",
-    "From outside one can not tell why. Within the cool-down of an earlier mail there is no second one"
-    " (RECOVERY_MAIL_COOLDOWN: 5 minutes as it comes), and there is none for an identity without account.",
-    "Try again later. If there is still none: manage.py users show, on the machine itself.",
+    "No email arrived within {seconds} seconds.",
+    "The reason is not visible from outside. There is no second email within the cool-down of an earlier one"
+    " (RECOVERY_MAIL_COOLDOWN, by default 5 minutes), and none for an identity without account.",
+    "Try again later. If none arrives then, run manage.py users show on the machine itself.",
 )
 ONE_PART = Kind(
     "mail-without-link",
     "error",
-    "The mail's {part} has no link.",
-    "Some people can not go on from it.",
+    "The {part} of the email has no link.",
+    "Some users cannot continue from it.",
     "Correct the template (manage.py check names it).",
 )
 TWICE = Kind(
     "mail-link-repeated",
     "warning",
-    "The link stands {times} times in the mail's text.",
-    "People wonder which one is right.",
-    "Let the template of your own name it once.",
+    "The link appears {times} times in the email's text.",
+    "Users wonder which one is right.",
+    "Use it once in your own template.",
 )
 FOREIGN_LINK = Kind(
     "link-elsewhere",
     "error",
-    "A link in the mail leads to {to}, not to {url}.",
-    "Whoever serves that host gets the link, and the account.",
-    "Set RECOVERY_PUBLIC_URL, and build no link in a template by hand.",
+    "A link in the email leads to {to}, not to {url}.",
+    "The owner of that host gets the link, and the account.",
+    "Set RECOVERY_PUBLIC_URL, and write no link into a template by hand.",
 )
 BROKEN = Kind(
     "link-broken",
     "error",
-    "The link in the mail does not work: it answers {status}.",
-    "Nobody can choose a new password.",
-    "Does the proxy hand on all of the path and the cookies? Was another link of the account used meanwhile?",
+    "The link in the email does not work: it answers {status}.",
+    "No user can choose a new password.",
+    "Check that the proxy passes on path and cookies, and that no other link of the account was used.",
 )
 SPENT = Kind(
     "link-spent-by-opening",
     "error",
-    "To open the link, or to ask for its head, uses it up.",
-    "Mail scanners open links before people do.",
-    "Sparekey spends a link with the new password only: look at what stands in front.",
+    "A GET or HEAD request uses the link up.",
+    "Mail scanners open links before users do.",
+    "In Sparekey only a new password uses a link up. Check the proxy in front.",
 )
 STAYS = Kind(
     "link-stays",
     "error",
-    "The link's secret stays in the address bar.",
-    "It gets into the history, and into whatever reads addresses.",
-    "Sparekey leads on to an address without it: look at what stands in front.",
+    "The token stays in the address bar.",
+    "It gets into the history, and into software that reads addresses.",
+    "Sparekey redirects to an address without it. Check the proxy in front.",
 )
 REFERRED = Kind(
     "link-referrer",
     "error",
-    "The answer to a link does not say Referrer-Policy: no-referrer.",
-    "The link may be told to other sites.",
-    "Sparekey sends it: let the proxy hand it on unchanged.",
+    "The answer to a link lacks Referrer-Policy: no-referrer.",
+    "Other sites may receive the link.",
+    "Sparekey sends it. Let the proxy pass it on unchanged.",
 )
 KINDS = [NO_MAIL, ONE_PART, TWICE, FOREIGN_LINK, BROKEN, SPENT, STAYS, REFERRED]
 
@@ -88,14 +88,14 @@ def of_mail(visit: Visit) -> Iterator[Result]:
         yield Skipped(WHAT, why)
         return
     before = _numbers(inbox)
-    # As whoever wants the link to lead elsewhere would ask.
+    # As an attacker would who wants the link to lead elsewhere.
     body = {"identity": visit.identity, "client": "browser"}
     answer = visit.post_json("/reset", body, X_Forwarded_Host=EVIL, X_Host=EVIL)
     if answer.status != 200:
         yield Skipped(WHAT, f"the request for a link was answered with {answer.status}")
         return
     if inbox.status != 200:
-        yield Skipped("the mail's text and HTML", "only the link was pasted")
+        yield Skipped("the text and HTML of the email", "only the link was pasted")
         yield from _of_pasted(visit)
         return
     asked = time.monotonic()
@@ -103,7 +103,7 @@ def of_mail(visit: Visit) -> Iterator[Result]:
     if mail is None:
         yield NO_MAIL.found(seconds=MAIL_SECONDS)
         return
-    yield Passed(f"The mail came {time.monotonic() - asked:.1f} seconds after it was asked for.")
+    yield Passed(f"The email arrived {time.monotonic() - asked:.1f} seconds after its request.")
     yield from _of_parts(visit, *mail)
 
 
@@ -111,7 +111,7 @@ def _why_not(visit: Visit, inbox: Answer) -> str:
     if visit.identity is None:
         return "name an account of yours: --identity you@example.com"
     if inbox.status != 200 and not is_a_terminal():
-        return "its mail is not shown here, and there is no terminal to paste the link into"
+        return "there is no demo inbox to read, and there is no terminal to paste the link into"
     return ""
 
 
@@ -120,7 +120,9 @@ def is_a_terminal() -> bool:
 
 
 def _of_pasted(visit: Visit) -> Iterator[Result]:
-    said = click.prompt("Paste the link from the mail (or nothing)", default="", show_default=False, err=True)
+    said = click.prompt(
+        "Paste the link from the email (or nothing)", default="", show_default=False, err=True
+    )
     link = LINK.search(said)
     if link is None:
         yield Skipped(WHAT, "no link was pasted")
@@ -133,7 +135,7 @@ def _numbers(inbox: Answer) -> list[str]:
 
 
 def _wait_for_mail(visit: Visit, before: list[str]) -> tuple[str, str] | None:
-    """Text and HTML of the newest mail that was not there before."""
+    """Return text and HTML of the newest mail that was not there before, or None."""
     deadline = time.monotonic() + MAIL_SECONDS
     while time.monotonic() < deadline:
         new = [number for number in _numbers(visit.get("/inbox/")) if number not in before]
@@ -162,7 +164,7 @@ def _of_parts(visit: Visit, text: str, html: str) -> Iterator[Result]:
 
 
 def _of_link(visit: Visit, link: str) -> Iterator[Result]:
-    """Opened as a scanner and then as a person does, twice."""
+    """Open the link as a mail scanner does, and then twice as a user does."""
     if not link.startswith(f"{visit.wire.url}/"):
         yield FOREIGN_LINK.found(to=_without_secret(link), url=visit.wire.url)
         return
@@ -206,4 +208,4 @@ def _without_secret(link: str) -> str:
     return link.rsplit("/", 1)[0]
 
 
-CHECKS = [Check("The link in the mail leads here, and to open it uses nothing up.", of_mail)]
+CHECKS = [Check("The link in the email leads here, and opening it does not use it up.", of_mail)]

@@ -21,18 +21,18 @@ import click
 from .findings import Finding, Kind
 from .http_client import Answer, NoAnswer, Wire
 
-# Belongs to nobody, ever (RFC 6761).
+# No one can ever own this domain (RFC 6761).
 EVIL = "doctor.invalid"
-POSTS_A_MINUTE = 29  # RECOVERY_LIMIT_SOURCE, as it comes, refuses the 31st
+POSTS_A_MINUTE = 29  # by default, RECOVERY_LIMIT_SOURCE refuses the 31st
 UNCOUNTED = ("csrf_failed", "origin_not_allowed")  # refused before any limit counts them
-WHAT_MAX = 500  # characters of a finding's words; some of them were said by others
+WHAT_MAX = 500  # characters of a finding's text, which may quote the server
 
 BROKEN_OFF = Kind(
     "no-answer",
     "error",
-    "A request had no answer that could be read: {why}.",
-    "The same happens to people, and this was not looked at to its end.",
-    "Look into the logs of the proxy and of gunicorn at this moment.",
+    "A request got no readable answer: {why}.",
+    "The same happens to users, and this check is incomplete.",
+    "Read the logs of the proxy and of gunicorn at this time.",
 )
 
 
@@ -52,8 +52,7 @@ Result = Finding | Passed | Skipped
 
 @dataclass
 class Visit:
-    """The deployment, and what the admin told us. `pages`: what its pages answered, by their name;
-    `strange`: what was no answer of theirs."""
+    """The deployment, and the command's options. `pages`: right answers by page; `strange`: the others."""
 
     wire: Wire
     identity: str | None = None
@@ -98,10 +97,13 @@ class Visit:
         return answer
 
     def _pace(self) -> None:
-        """Stay below the limits, or the answers are about nothing else."""
+        """Wait, to stay below the rate limits."""
         self.posts = self.posts[-POSTS_A_MINUTE:]
         if len(self.posts) == POSTS_A_MINUTE and (wait := self.posts[0] + 60.5 - time.monotonic()) > 0:
-            click.echo(f"Waiting {wait:.0f} seconds: the limits would refuse what is next.", err=True)
+            click.echo(
+                f"Waiting {wait:.0f} seconds, because the rate limits would refuse the next request.",
+                err=True,
+            )
             time.sleep(wait)
 
 
@@ -120,7 +122,7 @@ class Check:
 
 
 def merged(found: list[Finding]) -> list[Finding]:
-    """The same of several places is one."""
+    """Merge equal findings of several places into one."""
     places: dict[Finding, list[str]] = {}
     for one in found:
         short = one.what if len(one.what) <= WHAT_MAX else f"{one.what[:WHAT_MAX]}…"
@@ -133,7 +135,7 @@ def cookies_of(answer: Answer) -> str:
 
 
 def made_up(like: str | None) -> str:
-    """An identity that nobody has, of the kind and length of another one."""
+    """Return a random identity that no user has, of the kind and length of another one."""
     name, at, domain = (like or f"@{EVIL}").rpartition("@")
     length = max(12, len(name if at else domain))
     return "".join(secrets.choice(string.ascii_lowercase) for _ in range(length)) + (at and f"@{domain}")

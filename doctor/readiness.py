@@ -11,52 +11,52 @@ NOT_ALIVE = Kind(
     "not-alive",
     "error",
     "/healthz answers {status}.",
-    "Whatever watches it starts it again and again, or sends nobody there.",
-    "Look into the logs; does the proxy hand the path on?",
+    "Monitoring restarts it repeatedly, or a load balancer sends it no users.",
+    "Read the logs, and check that the proxy passes the path on.",
 )
 NOT_READY = Kind(
     "not-ready",
     "error",
-    "/readyz says that something is wrong: {what}.",
-    "Requests or mails fail.",
-    "Ask on the machine itself: manage.py check --deploy --live",
+    "/readyz reports a problem: {what}.",
+    "Requests or emails fail.",
+    "Run on the machine itself: manage.py check --deploy --live",
 )
 READY_PUBLIC = Kind(
     "ready-public",
     "warning",
-    "/readyz can be read by everybody.",
-    "While the mail budget is spent, it tells whether a mail was the last one, and so who has an account.",
+    "Anyone can read /readyz.",
+    "When the mail quota is exhausted, it reveals whether an email was the last, and so who has an account.",
     "Let the proxy answer 404 there (docs/deploy/nginx.conf).",
 )
 NO_WORKER = Kind(
     "worker-not-seen",
     "error",
-    "No worker was seen in the last minute.",
+    "No worker has reported in the last minute.",
     "Mail waits until one runs.",
-    "Start manage.py worker, and let your system start it again when it stops.",
+    "Start manage.py worker, and let your system restart it.",
 )
 MAIL_LATE = Kind(
     "mail-late",
     "warning",
-    "Mail waits that nobody has tried for longer than RECOVERY_READY_MAIL_AGE.",
-    "Links come late, or not at all.",
+    "No worker has tried an email for longer than RECOVERY_READY_MAIL_AGE.",
+    "Links arrive late, or not at all.",
     "See manage.py outbox list, and start more workers.",
     "RECOVERY_READY_MAIL_AGE",
 )
 OUTBOX_FULL = Kind(
     "outbox-full",
     "error",
-    "As many mails wait as may wait.",
-    "Requests for more are not kept.",
-    "See manage.py outbox list: is it a flood?",
+    "The outbox is full (RECOVERY_MAIL_WAITING_MAX).",
+    "Further requests are not stored.",
+    "See manage.py outbox list, and look for a flood of requests.",
     "RECOVERY_MAIL_WAITING_MAX",
 )
 BUDGET_SPENT = Kind(
     "mail-budget-spent",
     "warning",
-    "As many mails went out in the last hour as may go out.",
-    "The others wait.",
-    "See manage.py events: is it a flood?",
+    "The hourly mail quota is exhausted.",
+    "Further emails wait.",
+    "See manage.py events, and look for a flood of requests.",
     "RECOVERY_MAIL_HOURLY_MAX",
 )
 KINDS = [NOT_ALIVE, NOT_READY, READY_PUBLIC, NO_WORKER, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT]
@@ -70,7 +70,7 @@ KIND_OF_PROBLEM = {
 }
 DESCRIPTION_OF_PROBLEM = {
     "database_away": "its database does not answer",
-    "mail_held": "a worker can not send, and all mail waits",
+    "mail_held": "a worker cannot send, and all mail waits",
 }
 
 
@@ -83,7 +83,10 @@ def of_life(visit: Visit) -> Iterator[Result]:
 def of_readiness(visit: Visit) -> Iterator[Result]:
     answer = visit.get("/readyz")
     if answer.status not in (200, 503):
-        yield Skipped("/readyz", f"it is kept from us ({answer.status}), as it should be: ask it next door")
+        yield Skipped(
+            "/readyz",
+            f"it is not public ({answer.status}), as it should be; read it from the internal network",
+        )
         return
     problems = answer.json.get("problems")
     if not isinstance(problems, list) or (answer.status == 503 and not problems):
@@ -97,6 +100,6 @@ def of_readiness(visit: Visit) -> Iterator[Result]:
 
 
 CHECKS = [
-    Check("It is alive.", of_life),
-    Check("It is ready: database, worker and mail are well.", of_readiness),
+    Check("/healthz answers.", of_life),
+    Check("/readyz reports no problem with database, worker and mail.", of_readiness),
 ]

@@ -90,7 +90,7 @@ def test_what_stops_all_mail_is_said_first(site: Site) -> None:
     assert first == "All mail is held: MAIL_PASSWORD: the relay refuses this login (535)."
     assert "  held " in last
     site.change(WorkerHeartbeat, WorkerHeartbeat.name != "", trouble=None, seen_at=LONG_AGO)
-    assert why(site).startswith("No worker was seen in the last minute")
+    assert why(site).startswith("No worker has reported in the last minute")
 
 
 def test_a_mail_in_a_workers_hand(site: Site) -> None:

@@ -517,7 +517,7 @@ def test_what_is_sound_passes(place: Place) -> None:
     assert ended.exit_code == 0
     assert "1 note. " in ended.stdout
     assert "error" not in ended.stdout
-    assert "skipped  the way of a link through the mail: name an account of yours" in ended.stdout
+    assert "skipped  the delivery of a link by email: name an account of yours" in ended.stdout
 
 
 def test_only_an_inbox_on_this_machine_is_a_demo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,8 +555,7 @@ def test_when_the_limits_refuse_it_stops_and_says_how_far_it_came(place: Place) 
         ended = place.doctor("--identity", ALICE)
     assert ended.exit_code == 0
     assert (
-        "only 8 answers were had, and 16 are the least: the limits refused more; try again in 33"
-        in ended.stdout
+        "only 8 answers arrived, and 16 are needed: the limits refused more; try again in 33" in ended.stdout
     )
 
 
@@ -589,7 +588,7 @@ def test_a_pasted_link_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatc
 def test_a_telephone_number_is_compared_with_nobodys(place: Place) -> None:
     wait_for(place.is_idle)
     said = place.doctor("--identity", "+14155550124").stdout
-    assert "an unknown telephone number may be somebody's" in said
+    assert "a made-up phone number may belong to a user" in said
     assert probe_session.made_up("bob@example.com").endswith("@example.com")
     assert re.fullmatch("[a-z]{12}", probe_session.made_up("bob"))
 
@@ -649,7 +648,7 @@ def sound_tls(secured: Secured, plain: Any) -> Secured:
 def test_what_is_sound_over_tls_passes(sound_tls: Secured) -> None:
     ended = sound_tls.doctor()
     assert ended.exit_code == 0, ended.stdout
-    for line in ("The certificate is good", "TLS 1.0 and 1.1 are not spoken", "http is closed, or leads"):
+    for line in ("The certificate is valid", "TLS 1.0 and 1.1 are refused", "http is closed, or redirects"):
         assert f"passed   {line}" in ended.stdout
 
 
@@ -677,7 +676,7 @@ def in_days(number: int) -> datetime.datetime:
 @pytest.mark.parametrize(
     ("id", "names", "ends", "said"),
     [
-        ("certificate-ends-soon", "localhost", 5, "ends in 5 days"),
+        ("certificate-ends-soon", "localhost", 5, "expires in 5 days"),
         ("certificate-refused", "localhost", -1, "certificate has expired"),
         ("certificate-refused", "other.example", 90, "Hostname mismatch"),
         ("certificate-refused", "stranger", 90, "unable to get local issuer"),
@@ -744,9 +743,12 @@ def test_as_an_operator_runs_it_it_passes(
         nginx(port, admin.port)
         ended = doctor(base, "--ca", str(tmp_path / "ca.pem"), "--identity", ALICE)
         assert ended.exit_code == 0, ended.stdout
-        assert "Nothing was found." in ended.stdout
-        assert "/readyz: it is kept from us (404)" in ended.stdout
-        assert "Time does not tell who has an account, as far as 12 and 12 answers show." in ended.stdout
+        assert "No findings." in ended.stdout
+        assert "/readyz: it is not public (404)" in ended.stdout
+        assert (
+            "Response times do not reveal who has an account, as far as 12 and 12 answers show."
+            in ended.stdout
+        )
         lost = doctor(base.removesuffix("/auth"), "--ca", str(tmp_path / "ca.pem"))
         assert "not-sparekey" in lost.stdout
         assert doctor(base).exit_code == 1  # nobody knows its authority
@@ -772,8 +774,8 @@ def test_the_demo_passes(tree: Path) -> None:
     said = ended.stdout
     passed = [check.passed for check in cli.CHECKS if f"passed   {check.passed}\n" in said]
     assert len(passed) == 15
-    assert re.search(r"passed   The mail came [\d.]+ seconds after", said)
-    assert "Time does not tell who has an account, as far as 12 and 12 answers show" in said
+    assert re.search(r"passed   The email arrived [\d.]+ seconds after", said)
+    assert "Response times do not reveal who has an account, as far as 12 and 12 answers show" in said
     assert said.count("skipped") == 3  # of TLS
     assert re.search(r"\n1 note\. \d+ of at most 400 requests were made\.\n$", said)
 
@@ -861,9 +863,9 @@ STRANGERS: list[tuple[str, Callable[[socket.socket], None], str, str]] = [
         "answer",
     ),
     ("nothing said", says(""), "unreachable", "closed without an answer"),
-    ("silence", is_silent, "unreachable", "no whole answer within 0.4 seconds"),
-    ("drops", drips, "unreachable", "no whole answer within 0.4 seconds"),
-    ("go on, go on", continues, "unreachable", "no whole answer within 0.4 seconds"),
+    ("silence", is_silent, "unreachable", "no complete answer within 0.4 seconds"),
+    ("drops", drips, "unreachable", "no complete answer within 0.4 seconds"),
+    ("go on, go on", continues, "unreachable", "no complete answer within 0.4 seconds"),
     ("no end", never_ends, "unreachable", "longer than 1,000,000 bytes"),
     (
         "a terminal's commands",
@@ -886,15 +888,15 @@ def test_what_is_no_sparekey_is_said_in_clear_words(
     assert ended.exit_code == 1
     assert f"error  {id}" in ended.stdout
     assert said in " ".join(ended.stdout.split())
-    assert ended.stdout.endswith("Correct this first: nothing else was looked at.\n")
+    assert ended.stdout.endswith("Correct this first. Nothing else was checked.\n")
 
 
 def test_where_nothing_is_that_is_said() -> None:
     port = free_port()
     for url, said in {
-        f"http://127.0.0.1:{port}": f"nothing listens at port {port} of 127.0.0.1",
-        "http://nowhere.invalid": "DNS knows no nowhere.invalid",
-        f"http://{'x' * 70}.example": "is no name of a host",
+        f"http://127.0.0.1:{port}": f"port {port} of 127.0.0.1 is closed",
+        "http://nowhere.invalid": "DNS has no nowhere.invalid",
+        f"http://{'x' * 70}.example": "is not a host name",
     }.items():
         ended = doctor(url)
         assert ended.exit_code == 1
@@ -958,11 +960,11 @@ def test_chance_is_seldom_told_and_a_difference_seldom_missed() -> None:
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        (enumeration.Round([1.0] * 12, [2.0] * 12), "Time does not tell"),  # the other way round
-        (enumeration.Round([1.0, 2.0] * 6, [1.0, 2.0] * 6), "Time does not tell"),
+        (enumeration.Round([1.0] * 12, [2.0] * 12), "Response times do not reveal"),  # the other way round
+        (enumeration.Round([1.0, 2.0] * 6, [1.0, 2.0] * 6), "Response times do not reveal"),
         (
             enumeration.Round([], [], "the limits refused more"),
-            "it seems so, but could not be looked at again",
+            "they seem to differ, but could not be measured again",
         ),
         (
             enumeration.Round([9.0] * 12, [2.0] * 12),

@@ -151,6 +151,6 @@ def _write(shown: list[ReportedFinding], hidden: list[str], *, is_valid: bool, d
     if is_valid:
         click.echo(f"{summary}." if (summary := summarize(shown)) else "The configuration is fine.")
     else:
-        click.echo("Correct this first: nothing else was looked at.")
+        click.echo("Correct this first. Nothing else was checked.")
     if not deploy and not any(finding.severity == "error" for finding in shown):
         click.echo("For a deployment, look closer: manage.py check --deploy --live")
