@@ -330,7 +330,7 @@ def test_a_restore_revives_nothing_that_has_ended(
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.split() == [
             "links",
-            "cancelled",
+            "revoked",
             "1",
             "mails",
             "discarded",
