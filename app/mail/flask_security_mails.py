@@ -42,7 +42,7 @@ MAILS = {
 
 
 def subjects(settings: Settings) -> dict[str, str]:
-    """Return the default subjects of those that the admin has not set."""
+    """Return the default subjects that the admin has not replaced."""
     return {name: text for name, text in SUBJECTS.items() if name not in settings.library}
 
 
