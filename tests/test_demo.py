@@ -127,5 +127,5 @@ def test_a_taken_port_gets_a_clear_message(start: Any) -> None:
         port = taken.getsockname()[1]
         demo = start(port)
         assert demo.process.wait(timeout=30) == 1
-        assert f"port {port} can not be used" in demo.printed.read_text()
+        assert f"port {port} cannot be used" in demo.printed.read_text()
         assert "make demo PORT=" in demo.printed.read_text()

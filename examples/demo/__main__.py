@@ -41,7 +41,7 @@ ACCOUNTS = (
 
 
 @click.command()
-@click.option("--port", default=5000, show_default=True, help="Where the pages are served.")
+@click.option("--port", default=5000, show_default=True, help="The port of the pages.")
 def demo(port: int) -> None:
     """Run web pages, worker and inbox on this machine. Ctrl-C stops everything."""
     for needed in (port, port + 1):
@@ -84,19 +84,20 @@ class _Stopped(BaseException):
 
 def _stop(*_: object) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # once is enough; the rest is tidying up
+        signal.signal(number, signal.SIG_IGN)  # further signals would interrupt the clean-up
     raise _Stopped
 
 
 def _start(*words: str) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that Ctrl-C reaches the demo alone, which then ends each part once:
-    a gunicorn worker that hears of it twice can hang (seen with gunicorn 27.0.1).
+    """Start a part of the demo in its own session, so that Ctrl-C reaches the demo alone.
+
+    The demo then ends each part once, because a worker of gunicorn 27.0.1 can hang after a second signal.
     """
     return subprocess.Popen([sys.executable, *words], cwd=ROOT, start_new_session=True)
 
 
 def _client(spa: str) -> dict[str, Any]:
-    """The sample single-page client. `localhost` is another site than `127.0.0.1`, as in the world."""
+    """Return the sample client's settings. `localhost` is another site than `127.0.0.1`, as in production."""
     return {"reset_view": f"{spa}/reset", "reset_error_view": f"{spa}/problem", "origins": [spa]}
 
 
@@ -107,12 +108,12 @@ def _refuse_taken(port: int) -> None:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise click.ClickException(
-                f"port {port} can not be used ({error}). Choose another one: make demo PORT=5001"
+                f"port {port} cannot be used ({error}). Choose another one: make demo PORT=5001"
             ) from None
 
 
 def _secret_file(name: str) -> str:
-    """A file that only this user can read, with a secret made once."""
+    """Return the path of a file with a secret that only this user can read. Create it once."""
     path = ROOT / "instance" / name
     path.parent.mkdir(exist_ok=True)
     if not path.exists():
@@ -124,7 +125,7 @@ def _secret_file(name: str) -> str:
 
 
 def _quiet_app() -> Flask:
-    """Return the application of a command line, as manage.py has it."""
+    """Return the application for command-line use, as manage.py does."""
     with exit_on_settings_error(code=1):
         app = create_app(load(), checked=False)
     app.logger.setLevel(logging.WARNING)
@@ -160,7 +161,7 @@ def _say_hello(url: str, spa: str) -> None:
     click.echo("  Sample accounts (any of the three names works), with their first passwords:")
     for email, username, phone, password in ACCOUNTS:
         click.echo(f"    {email:<18} {username:<6} {phone}   {password}")
-    click.echo("\n  Forget one, ask for a link, look into the inbox. Ctrl-C stops everything.\n")
+    click.echo("\n  Request a link for one of them, and open the inbox. Ctrl-C stops everything.\n")
 
 
 if __name__ == "__main__":

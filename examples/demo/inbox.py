@@ -1,7 +1,7 @@
-"""The demo's inbox: pages that show the mail that is kept on this machine.
+"""The demo's inbox: pages that show the mail on this machine.
 
-Switched on by RECOVERY_INBOX, which needs a public URL on this machine: anyone who reads the inbox
-can take over every account.
+RECOVERY_INBOX enables it and needs a public URL on this machine, because anyone who reads the inbox can take
+over every account.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.web import headers
 
 pages = Blueprint("inbox", __name__, url_prefix="/inbox", template_folder="templates")
 
-# Links in a mail open in a new tab, as in a mail program; nothing in it runs.
+# Links in a mail open in a new tab, as in a mail program. No script runs.
 FRAME_CSP = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
     "sandbox allow-popups allow-popups-to-escape-sandbox"
@@ -44,7 +44,7 @@ def show(number: int) -> ResponseReturnValue:
 
 @pages.get("/<int:number>/html")
 def html_part(number: int) -> ResponseReturnValue:
-    """The HTML part alone, for the frame. `_blank` so that its links leave the frame."""
+    """Return the HTML part alone, for the frame. With `_blank` its links leave the frame."""
     html = _read(_path(number))["html"].replace("<head>", '<head><base target="_blank">', 1)
     return Response(
         html, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": FRAME_CSP}

@@ -1,4 +1,4 @@
-"""Serves the sample app: its files, its index for every other path, and where Sparekey is.
+"""The sample app's server: its files, its index for every other path, and the address of Sparekey.
 
 python examples/spa/serve.py --port 5001 --api http://127.0.0.1:5000
 """
@@ -36,12 +36,12 @@ class SampleApp(SimpleHTTPRequestHandler):
             f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src {self.api}"
         )
         self.send_header("Content-Security-Policy", f"{policy}; base-uri 'none'; frame-ancestors 'none'")
-        self.send_header("Referrer-Policy", "no-referrer")  # its first URL holds the token
+        self.send_header("Referrer-Policy", "no-referrer")  # its first URL contains the token
         self.send_header("Cache-Control", "no-store")
         super().end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Paths hold tokens: they are not logged."""
+        """Log nothing, because paths contain tokens."""
 
     def _send_config(self) -> None:
         lines = f"export const API = {json.dumps(self.api)};\nexport const CLIENT = {json.dumps(CLIENT)};\n"
@@ -59,6 +59,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=5001)
     parser.add_argument("--api", default="http://127.0.0.1:5000")
-    given = parser.parse_args()
-    with make_server(given.port, given.api) as server:
+    arguments = parser.parse_args()
+    with make_server(arguments.port, arguments.api) as server:
         server.serve_forever()
