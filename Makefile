@@ -73,36 +73,36 @@ bench-quick: .venv/.develops  ## requests, redemption and mails beside stock Fla
 	@$(BIN)/python bench/quick.py
 
 walk: .venv/.develops  ## count the calls, modules and moves in each step of a recovery
-	@PYTHONPATH=. $(BIN)/python tests/walk.py
+	@PYTHONPATH=.:tests $(BIN)/python tests/support/walk.py
 
 oracle: .venv/.develops  ## does response time reveal accounts? 1,000 requests of each kind, beside stock Flask-Security
 	$(BIN)/python bench/oracle.py
 
 fuzz: .venv/.develops  ## 500 random requests for each operation of the JSON API
-	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest tests/test_openapi.py
+	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest tests/pages/test_openapi.py
 
 race: .venv/.develops  ## 64 clients redeem one link at once, 20 rounds on each database
-	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k 64 tests/test_deployment.py
+	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k 64 tests/faults/test_deployment.py
 
 storm: .venv/.develops  ## SIGKILLs, outages and races on both databases; prints a balance (20 minutes)
 	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \
-		$(BIN)/python -m pytest -v -s tests/faults tests/test_deployment.py tests/test_operations.py \
+		$(BIN)/python -m pytest -v -s tests/faults tests/faults/test_deployment.py tests/faults/test_operations.py \
 		-k "storm or 64 or while_the_relay or keys_change"
 
 storm-quick: .venv/.develops  ## a short storm and race on both databases (three minutes)
 	STORM_REQUESTS=100 STORM_KILLS=6 RACE_ROUNDS=3 \
-		$(BIN)/python -m pytest -v -s tests/faults/test_storm.py tests/test_deployment.py -k "storm or 64"
+		$(BIN)/python -m pytest -v -s tests/faults/test_storm.py tests/faults/test_deployment.py -k "storm or 64"
 
 tools: $(LOOKS)  ## install the tools that test pages and mails (needs Node.js)
 
 looks: .venv/.develops $(LOOKS)  ## test with mail programs' rules, a spam filter and Lighthouse (needs Chromium, SpamAssassin)
-	PYTHONPATH=. $(BIN)/python tests/verdicts.py
+	PYTHONPATH=.:tests $(BIN)/python tests/looks/verdicts.py
 
 screenshots: .venv/.develops  ## take the README's pictures (needs Chromium)
-	PYTHONPATH=. $(BIN)/python tests/screenshots.py
+	PYTHONPATH=.:tests $(BIN)/python tests/looks/screenshots.py
 
 sheets: .venv/.develops  ## take pictures of every page and mail, into SHEETS= (needs Chromium)
-	PYTHONPATH=. $(BIN)/python tests/contact_sheets.py $(SHEETS)
+	PYTHONPATH=.:tests $(BIN)/python tests/looks/contact_sheets.py $(SHEETS)
 
 schema: .venv/.runs  ## write the JSON Schema of the settings file, for your editor, to instance/sparekey.schema.json
 	@mkdir -p instance && $(BIN)/python manage.py config schema > instance/sparekey.schema.json

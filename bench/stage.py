@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import httpx
-import servers
 from peer import Peer
+from support import servers
 
 APPS = ROOT / "bench" / "peers"
 KEPT = ROOT / "instance" / "bench"  # results, the log of all processes, the peers' environment

@@ -12,8 +12,9 @@ from typing import Any
 
 import flask_security.changeable
 import pytest
-from conftest import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site, inherited
 from sqlalchemy.exc import OperationalError
+from support.admin import inherited
+from support.site import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site
 
 from app import settings
 from app.accounts import datastore, sign_in

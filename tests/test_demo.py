@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ROOT
-from servers import NO_TLS, two_free_ports
+from support.servers import NO_TLS, two_free_ports
+from support.site import ROOT
 
 
 @pytest.fixture

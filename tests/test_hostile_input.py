@@ -16,19 +16,10 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
-from conftest import (
-    BOTH,
-    NEW_PASSWORD,
-    OLD_PASSWORD,
-    PUBLIC_URL,
-    Admin,
-    Site,
-    Visitor,
-    csrf_token,
-    html_of,
-    text_of,
-)
 from sqlalchemy import text
+from support.admin import Admin
+from support.mailbox import html_of, text_of
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site, Visitor, csrf_token
 from werkzeug.test import TestResponse
 
 from app.accounts import identities

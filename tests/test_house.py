@@ -11,11 +11,11 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-import house
 import pytest
-from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support import house
+from support.site import ROOT
 
 from app.settings.forced import FORCED
 from app.settings.schema import Settings

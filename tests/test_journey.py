@@ -18,19 +18,11 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from conftest import (
-    NEW_PASSWORD,
-    OLD_PASSWORD,
-    ROOT,
-    Admin,
-    Mailbox,
-    Site,
-    free_port,
-    inherited,
-    link_in,
-    served,
-)
 from playwright.sync_api import Page
+from support.admin import Admin, inherited
+from support.mailbox import Mailbox, link_in
+from support.servers import free_port
+from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, served
 
 
 @pytest.fixture(params=["http", "https"])

@@ -21,30 +21,28 @@ import flask_migrate
 import gunicorn
 import httpx
 import pytest
-from conftest import (
+from accounts.test_features import FEATURES
+from flask_security import change_email, confirmable, passwordless
+from itsdangerous import URLSafeTimedSerializer
+from mail.test_nothing_lost import HOUR, shift
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from support.mailbox import Mailbox, html_of, text_of
+from support.servers import free_port
+from support.site import (
     BOTH,
     NEW_PASSWORD,
     OLD_PASSWORD,
     PUBLIC_URL,
     ROOT,
     SECRETS,
-    Mailbox,
     Site,
     at_work,
     csrf_token,
-    free_port,
-    html_of,
     load_settings,
     served,
-    text_of,
     wait_for,
 )
-from flask_security import change_email, confirmable, passwordless
-from itsdangerous import URLSafeTimedSerializer
-from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
-from test_features import FEATURES
-from test_nothing_lost import HOUR, shift
 from werkzeug.test import TestResponse
 
 from app import create_app, settings

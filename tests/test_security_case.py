@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from security_table import proofs, rows, weaknesses
+from support.security_table import proofs, rows, weaknesses
 
 ROWS, TESTS = rows(), proofs()
 

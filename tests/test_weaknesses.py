@@ -11,7 +11,7 @@ from typing import Any
 import dns.resolver
 import flask_security.changeable
 import pytest
-from conftest import NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, load_settings
+from support.site import NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, load_settings
 
 from app.accounts.models import User
 

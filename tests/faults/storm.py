@@ -26,13 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import warm
 from aiosmtpd.controller import Controller
-from conftest import SECRETS, link_in, uncounted
 from flask import Flask
 from flask_security.utils import verify_password
-from servers import NO_TLS, free_port
 from sqlalchemy import NullPool, create_engine, text
+from support import warm
+from support.admin import uncounted
+from support.mailbox import link_in
+from support.servers import NO_TLS, free_port
+from support.site import SECRETS
 
 MAIL_TIMEOUT_SECONDS = 2
 LEASE_SECONDS = 20 + 10 * MAIL_TIMEOUT_SECONDS  # the shortest that is allowed

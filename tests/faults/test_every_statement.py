@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BOTH, OLD_PASSWORD, ROOT, SECRETS, Site, link_in, uncounted
 from flask_security.utils import verify_password
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
+from support.admin import uncounted
+from support.mailbox import link_in
+from support.site import BOTH, OLD_PASSWORD, ROOT, SECRETS, Site
 
 from app.accounts.models import User
 from app.db.engine import db

@@ -15,10 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-import servers
 from aiosmtpd.controller import Controller
-from conftest import Admin, Mailbox, fill, free_port, skip_or_fail, wait_for
-from servers import NO_TLS
+from support import servers
+from support.admin import Admin
+from support.mailbox import Mailbox
+from support.servers import NO_TLS, free_port, skip_or_fail
+from support.site import fill, wait_for
 
 OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "3"))  # `make storm` takes 60
 # What happens is the worker's doing, not the database's: the long form tries both.

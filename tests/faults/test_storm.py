@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BOTH, load_settings
+from faults.storm import Books, Storm, brewing
 from sqlalchemy import create_engine, text
-from storm import Books, Storm, brewing
+from support.site import BOTH, load_settings
 
 from app import create_app
 

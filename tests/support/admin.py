@@ -1,0 +1,102 @@
+"""An operator's processes: the commands that the documents name, gunicorn and the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from typing import TextIO
+
+import httpx
+import pytest
+
+from . import warm
+from .servers import NO_TLS, free_port
+from .site import ROOT, SECRETS
+
+
+def inherited() -> dict[str, str]:
+    """What a process of ours gets from this one: no settings, only how to run and be measured."""
+    return {name: text for name, text in os.environ.items() if name.startswith(("PATH", "COVERAGE"))}
+
+
+def uncounted() -> dict[str, str]:
+    """The same, without being measured: whoever is killed reports nothing, and it makes the start slow."""
+    return {name: text for name, text in inherited().items() if not name.startswith("COVERAGE")}
+
+
+Process = subprocess.Popen[str] | warm.Running
+
+
+class Admin:
+    """Runs the commands that the README promises, in processes of their own: cold ones import everything."""
+
+    def __init__(self, database_uri: str, mail_port: int, is_cold: bool = False, **environ: str) -> None:
+        self.is_cold = is_cold
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.running: dict[Process, TextIO] = {}
+        self.environ = {
+            **inherited(),
+            **SECRETS,
+            "FLASK_RECOVERY_PUBLIC_URL": self.base,
+            "FLASK_SQLALCHEMY_DATABASE_URI": database_uri,
+            "FLASK_MAIL_SERVER": "127.0.0.1",
+            "FLASK_MAIL_PORT": str(mail_port),
+            "FLASK_RATELIMIT_ENABLED": "false",
+            "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
+            **environ,
+        }
+
+    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of manage.py that ends by itself."""
+        with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
+            process = self._starts(("manage.py", *words), said, complained)
+            try:
+                process.wait(timeout=60)
+            finally:
+                process.kill()
+            said.seek(0)
+            complained.seek(0)
+            return subprocess.CompletedProcess(words, process.wait(), said.read(), complained.read())
+
+    def starts(self, *words: str) -> Process:
+        """A process that stays."""
+        # A file, not a pipe: a pipe that nobody reads fills up and stops its writer.
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the process is gone
+        process = self._starts(words, None, log)
+        self.running[process] = log
+        return process
+
+    def _starts(self, words: tuple[str, ...], stdout: TextIO | None, stderr: TextIO) -> Process:
+        if not self.is_cold and warm.can_start(words, self.environ):
+            return warm.start(words, self.environ, stdout, stderr)
+        command = [sys.executable, *words]
+        return subprocess.Popen(command, cwd=ROOT, env=self.environ, text=True, stdout=stdout, stderr=stderr)
+
+    def ends(self, process: Process) -> str:
+        """Ask it to end, and return what it wrote to stderr."""
+        log = self.running.pop(process)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        log.seek(0)
+        with log:
+            return log.read()
+
+    def serves(self, workers: int = 1, threads: int = 4) -> None:
+        size = ["--workers", str(workers), "--threads", str(threads)]
+        self.starts("-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", *size, "app:create_app()")
+        for _ in range(200):
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.base}/healthz", verify=NO_TLS).status_code == 200:
+                    return
+            time.sleep(0.05)
+        pytest.fail("gunicorn did not answer")
+
+    def stops(self) -> str:
+        """End all of it, and return what was written to stderr."""
+        return "".join(self.ends(process) for process in list(self.running))

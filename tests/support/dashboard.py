@@ -1,0 +1,227 @@
+"""The picture in docs/operations.md: a minute of a real deployment, drawn from nothing but its /metrics.
+
+Two web processes, a worker and a relay that takes its time; people who ask, click and type, one burst of requests.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from html import escape
+from pathlib import Path
+
+import httpx
+from aiosmtpd.controller import Controller
+from playwright.sync_api import Browser
+from prometheus_client.parser import text_string_to_metric_families
+from support.admin import Admin
+from support.mailbox import Mailbox, link_in
+from support.servers import free_port
+from support.site import fill
+
+SECONDS, EVERY = 60, 1.0
+ACCOUNTS = 60
+TOKEN = "dashboard-7fK2mQ9xW4nR8sT3vY6z"
+FUNNEL = (
+    ("asked for a link", "requested", "reset_instructions"),
+    ("mailed", "mail_sent", "reset_instructions"),
+    ("opened", "opened", ""),
+    ("new password set", "redeemed", ""),
+)
+LINES = {"untried": "#2f6fb0", "retried": "#c07a1b", "given_up": "#b3372f"}
+Numbers = dict[tuple[str, ...], float]
+
+
+def draw(browser: Browser, to: Path) -> None:
+    moments = list(watch_a_minute())
+    page = browser.new_page(viewport={"width": 1180, "height": 400})
+    page.set_content(as_page(moments))
+    page.screenshot(path=to, full_page=True)
+
+
+def watch_a_minute() -> Iterator[Numbers]:
+    with tempfile.TemporaryDirectory() as folder:
+        box = Mailbox(free_port(), delay={"DATA": 0.05})
+        controller = Controller(box, hostname="127.0.0.1", port=box.port)
+        controller.start()
+        uri = fill(f"sqlite:///{folder}/dashboard.db")
+        add_people(uri.removeprefix("sqlite:///"))
+        admin = Admin(uri, box.port, FLASK_RECOVERY_METRICS_TOKEN=TOKEN, FLASK_RECOVERY_HASHES_AT_ONCE="1")
+        over = threading.Event()
+        people = [threading.Thread(target=live, args=(admin.base, box, over, number)) for number in range(4)]
+        people.append(threading.Thread(target=burst, args=(admin.base, box, over)))
+        try:
+            admin.serves(workers=2)
+            admin.starts("manage.py", "worker")
+            for thread in people:
+                thread.start()
+            for _ in range(int(SECONDS / EVERY)):
+                yield scrape(admin.base)
+                time.sleep(EVERY)
+        finally:
+            over.set()
+            for thread in people:
+                thread.join()
+            admin.stops()
+            controller.stop()
+
+
+def add_people(path: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        for number in range(ACCOUNTS):
+            database.execute(
+                "INSERT INTO user (email, password, active, fs_uniquifier)"
+                " SELECT ?, password, 1, ? FROM user WHERE username = 'alice'",
+                (f"u{number}@example.com", f"u{number}"),
+            )
+
+
+def live(base: str, box: Mailbox, over: threading.Event, number: int) -> None:
+    """Somebody forgets, asks, clicks in the mail and types; not everybody gets to the end."""
+    dice = random.Random(number)
+    with httpx.Client(timeout=30) as client:
+        while not over.wait(dice.uniform(0.2, 0.9)):
+            who = (
+                f"u{dice.randrange(ACCOUNTS)}@example.com" if dice.random() < 0.8 else "stranger@example.com"
+            )
+            client.post(f"{base}/reset", json={"identity": who})
+            over.wait(dice.uniform(0.5, 2))
+            if (link := newest(box, who)) and dice.random() < 0.85:
+                client.get(link, headers={"Accept": "application/json"})
+                for password in typed(dice):
+                    client.post(link, json={"password": password})
+
+
+def typed(dice: random.Random) -> list[str]:
+    good = f"a password of {dice.random()}"
+    ways = (["too short", good], ["passwordpassword", good], [good, good], [good], [good], [])
+    return dice.choice(ways)
+
+
+def newest(box: Mailbox, who: str) -> str | None:
+    for to, mail in reversed(list(zip(list(box.envelopes), list(box.mails), strict=False))):
+        with suppress(AssertionError):
+            if to == [who]:
+                return link_in(mail)
+    return None
+
+
+def burst(base: str, box: Mailbox, over: threading.Event) -> None:
+    """Everybody at once, after a third of the time; the relay refuses some of it for now."""
+    over.wait(SECONDS / 3)
+    box.refuse_only["u7@example.com"] = "451 later"
+    box.refuse_only["u8@example.com"] = "550 no such mailbox"
+    with httpx.Client(timeout=30) as client:
+        for number in range(ACCOUNTS * 2):
+            client.post(f"{base}/reset", json={"identity": f"u{number % ACCOUNTS}@example.com"})
+
+
+def scrape(base: str) -> Numbers:
+    answer = httpx.get(f"{base}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+    assert answer.status_code == 200
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+# --- drawing -------------------------------------------------------------------------------------------------
+
+PAGE = """<!doctype html><meta charset="utf-8"><style>
+body{{margin:0;padding:24px;font:14px system-ui,sans-serif;color:#1c2530;background:#eef1f4}}
+main{{display:grid;grid-template-columns:1fr 1fr;gap:16px}}
+section{{background:#fff;border-radius:8px;padding:14px 18px}}
+h2{{font-size:15px;margin:0 0 2px}} p{{margin:0 0 10px;color:#5b6875;font-size:12px}}
+svg{{display:block;width:100%}} text{{font:12px system-ui,sans-serif;fill:#1c2530}}
+header{{display:flex;gap:28px;margin:0 0 16px}} header b{{font-size:22px;display:block}}
+</style><header>{tiles}</header><main>{panels}</main>"""
+
+
+def as_page(moments: list[Numbers]) -> str:
+    last = moments[-1]
+    problems = sum(value for label, value in last.items() if label[0] == "sparekey_problem")
+    tiles = {
+        "database": "up" if last["sparekey_database_up",] else "away",
+        "workers": f"{last['sparekey_workers',]:.0f}",
+        "problems": f"{problems:.0f}",
+        "mails that wait": f"{last['sparekey_mails', 'untried'] + last['sparekey_mails', 'retried']:.0f}",
+        "dead letters": f"{last['sparekey_mails', 'given_up']:.0f}",
+    }
+    panels = (
+        panel("The way to a new password", "sparekey_events_last_hour", bars(funnel(last))),
+        panel(
+            "Refused",
+            'sparekey_events_last_hour{kind=~"refused|password_refused"}',
+            bars(refusals(last), "#b3372f"),
+        ),
+        panel("Mails that wait", "sparekey_mails, each second", lines(moments)),
+        panel(
+            "From the request until the relay had the mail",
+            "sparekey_deliveries_last_hour, reset instructions",
+            bars(delivery(last), "#3d8361"),
+        ),
+    )
+    said = "".join(f"<div>{escape(name)}<b>{escape(value)}</b></div>" for name, value in tiles.items())
+    return PAGE.format(tiles=said, panels="".join(panels))
+
+
+def panel(title: str, metric: str, drawing: str) -> str:
+    return f"<section><h2>{escape(title)}</h2><p>{escape(metric)}</p>{drawing}</section>"
+
+
+def funnel(last: Numbers) -> list[tuple[str, float]]:
+    return [(words, last["sparekey_events_last_hour", kind, reason]) for words, kind, reason in FUNNEL]
+
+
+def refusals(last: Numbers) -> list[tuple[str, float]]:
+    found = {
+        label[2]: n for label, n in last.items() if label[1:2] in (("refused",), ("password_refused",)) and n
+    }
+    return sorted(found.items(), key=lambda pair: -pair[1])
+
+
+def delivery(last: Numbers) -> list[tuple[str, float]]:
+    """How many took so long: the buckets hold all below."""
+    found = [
+        (float(label[1]), n)
+        for label, n in last.items()
+        if label[0] == "sparekey_deliveries_last_hour" and label[2] == "reset_instructions"
+    ]
+    rows, below = [], 0.0
+    for bound, upto in sorted(found):
+        rows.append((f"≤ {bound:g} s", upto - below))
+        below = upto
+    longest = max((number for number, (_, many) in enumerate(rows) if many), default=0)
+    return rows[: max(longest + 2, 5)]
+
+
+def bars(rows: list[tuple[str, float]], colour: str = "#2f6fb0") -> str:
+    most = max((value for _, value in rows), default=1) or 1
+    drawn = [
+        f'<text x="0" y="{y + 17}">{escape(name)}</text>'
+        f'<rect x="170" y="{y}" width="{max(290 * value / most, 1):.0f}" height="24" fill="{colour}" rx="3"/>'
+        f'<text x="{178 + 290 * value / most:.0f}" y="{y + 17}">{value:.0f}</text>'
+        for y, (name, value) in zip(range(4, 1000, 34), rows, strict=False)
+    ]
+    return f'<svg viewBox="0 0 510 {len(rows) * 34 + 6}">{"".join(drawn)}</svg>'
+
+
+def lines(moments: list[Numbers]) -> str:
+    most = max(moment["sparekey_mails", state] for moment in moments for state in LINES) or 1
+    drawn = [f'<path d="M30 8V200H505" fill="none" stroke="#aab4be"/><text x="0" y="16">{most:.0f}</text>']
+    for number, (state, colour) in enumerate(LINES.items()):
+        points = " ".join(
+            f"{30 + 475 * at / (len(moments) - 1):.1f},{200 - 190 * moment['sparekey_mails', state] / most:.1f}"
+            for at, moment in enumerate(moments)
+        )
+        drawn.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        x = 330
+        drawn.append(f'<rect x="{x}" y="{14 + 20 * number}" width="12" height="12" fill="{colour}"/>')
+        drawn.append(f'<text x="{x + 20}" y="{25 + 20 * number}">{state.replace("_", " ")}</text>')
+    return f'<svg viewBox="0 0 510 210">{"".join(drawn)}</svg>'

@@ -1,0 +1,111 @@
+"""A real SMTP server on this machine, and its mails."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from functools import partial
+from typing import Any
+
+from aiosmtpd.controller import Controller
+
+
+@dataclass
+class Mailbox:
+    """A real SMTP server on this machine. `refuse` makes it answer with an error instead."""
+
+    port: int
+    mails: list[EmailMessage] = field(default_factory=list)
+    envelopes: list[list[str]] = field(default_factory=list)
+    refuse: dict[str, str] = field(default_factory=dict)  # SMTP command -> reply
+    refuse_only: dict[str, str] = field(default_factory=dict)  # recipient -> reply
+    delay: dict[str, float] = field(default_factory=dict)  # SMTP command -> seconds before the reply
+    arrived: threading.Condition = field(default_factory=threading.Condition)
+    raw: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    hang_up: Callable[[], Any] = lambda: None  # on whoever came last
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        self.connections += 1
+        self.hang_up = partial(asyncio.get_running_loop().call_soon_threadsafe, server.transport.close)
+        session.host_name = hostname
+        return responses
+
+    async def handle_RSET(self, _server: Any, _session: Any, _envelope: Any) -> str:
+        return self.refuse.get("RSET", "250 OK")
+
+    async def handle_MAIL(
+        self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        if "MAIL" in self.refuse:
+            return self.refuse["MAIL"]
+        envelope.mail_from, envelope.mail_options = address, options
+        return "250 OK"
+
+    async def handle_RCPT(
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
+        await asyncio.sleep(self.delay.get("RCPT", 0))
+        if "RCPT" in self.refuse:
+            return self.refuse["RCPT"]
+        if address in self.refuse_only:
+            return self.refuse_only[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        await asyncio.sleep(self.delay.get("DATA", 0))
+        if "DATA" in self.refuse:
+            return self.refuse["DATA"]
+        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        with self.arrived:
+            self.envelopes.append(envelope.rcpt_tos)
+            self.raw.append(envelope.original_content)
+            self.mails.append(message)
+            self.arrived.notify_all()
+        return "250 accepted"
+
+    def wait_for(self, count: int, seconds: float = 20) -> EmailMessage:
+        with self.arrived:
+            enough = self.arrived.wait_for(lambda: len(self.mails) >= count, seconds)
+            assert enough, f"{len(self.mails)} of {count} mails came"
+            return self.mails[count - 1]
+
+
+def text_of(mail: EmailMessage) -> str:
+    part = mail.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
+def html_of(mail: EmailMessage) -> str:
+    part = mail.get_body(("html",))
+    assert part is not None
+    return str(part.get_content())
+
+
+def link_in(mail: EmailMessage) -> str:
+    found = re.search(r"https?://\S+/reset/\S+", text_of(mail))
+    assert found, text_of(mail)
+    return found[0]
+
+
+@contextmanager
+def listening(box: Mailbox) -> Iterator[Mailbox]:
+    """Run the server on its port."""
+    controller = Controller(box, hostname="127.0.0.1", port=box.port)
+    controller.start()
+    try:
+        yield box
+    finally:
+        controller.stop()

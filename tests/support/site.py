@@ -1,0 +1,259 @@
+"""A deployment with accounts, and verbs to use it.
+
+`site.ask("alice")`, `site.work()`, `site.last_link()` and a `Visitor`'s `open`, `submit` and `post_json` tell
+most stories.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import flask_migrate
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_security.utils import hash_password
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
+from sqlalchemy import select, update
+from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
+from werkzeug.wsgi import ClosingIterator
+
+from app import create_app, settings
+from app.accounts.models import User
+from app.db.audit import RecoveryEvent
+from app.db.engine import db
+from app.mail import worker
+from app.mail.outbox import OutboxMessage
+from app.recovery.link import ResetLink
+from app.settings import schema
+
+from .mailbox import Mailbox, link_in
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD_PASSWORD = "the old password of alice"
+NEW_PASSWORD = "a brand new password for alice"
+PUBLIC_URL = "http://127.0.0.1:5000"
+
+SECRETS = {
+    "FLASK_SECRET_KEY": "zKq4wX1mP8vT0rJ7yB5nD2sG9hL6cF3a",
+    "FLASK_SECURITY_PASSWORD_SALT": "uE6oI2aY9tR4wQ1pL8kJ5hG3fD7sZ0xC",
+}
+
+# Where alice's three names, and how many others, lead nowhere. All get the same answer.
+NOBODYS = {
+    "absent address": "nobody@example.com",
+    "absent username": "nobody",
+    "absent number": "+14155550199",
+    "inactive": "inactive@example.com",
+    "without password": "sso@example.com",
+    "no identity at all": "!!! what is this ???",
+}
+
+
+BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
+class CompiledTemplates(BytecodeCache):
+    """Each template is compiled once in a run, not once by each app. A changed one has another checksum."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self.kept.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.kept[bucket.key, bucket.checksum] = bucket.code
+
+
+Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
+
+
+class Visitor:
+    """One browser without JavaScript, or one program: keeps cookies, finds the form's token."""
+
+    def __init__(self, app: Flask) -> None:
+        base = urlsplit(app.config["RECOVERY_PUBLIC_URL"])
+        self.client: FlaskClient = app.test_client()
+        self.base = f"{base.scheme}://{base.netloc}"
+
+    def open(self, url: str, **options: Any) -> TestResponse:
+        return self.client.open(url, base_url=self.base, **options)
+
+    def submit(self, page: str, url: str | None = None, **fields: Any) -> TestResponse:
+        """Open a page, and post its form."""
+        form = self.open(page, follow_redirects=True)
+        target = url or re.search(r'<form method="post" action="([^"]+)"', form.text)[1]  # type: ignore[index]
+        fields.setdefault("csrf_token", csrf_token(form))
+        referer = {"Referer": urljoin(self.base, page)}  # as browsers send it; Flask-WTF asks for it on https
+        return self.client.post(target, base_url=self.base, data=fields, headers=referer)
+
+    def post_json(self, url: str, **options: Any) -> TestResponse:
+        return self.client.post(url, base_url=self.base, **options)
+
+    def sign_in(self, identity: str = "alice", password: str = OLD_PASSWORD) -> bool:
+        self.submit("/login", identity=identity, password=password)
+        return self.is_signed_in()
+
+    def is_signed_in(self) -> bool:
+        return self.open("/change").status_code == 200
+
+    def set_password(self, link: str, password: str = NEW_PASSWORD, again: str | None = None) -> TestResponse:
+        return self.submit(link, password=password, password_confirm=password if again is None else again)
+
+
+def csrf_token(page: TestResponse) -> str:
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
+    return found[1] if found else ""
+
+
+@dataclass
+class Site:
+    """One deployment with its database and its mail."""
+
+    app: Flask
+    mailbox: Mailbox
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.app)
+
+    def ask(self, identity: str = "alice@example.com") -> TestResponse:
+        return self.visitor().post_json("/reset", json={"identity": identity})
+
+    def work(self) -> int:
+        """Do what the worker would do now."""
+        with self.app.app_context():
+            return worker.work_until_done()
+
+    def last_link(self) -> str:
+        return link_in(self.mailbox.mails[-1])
+
+    def new_link(self, identity: str = "alice@example.com") -> str:
+        """Ask, work, and read the mail."""
+        before = len(self.mailbox.mails)
+        assert self.ask(identity).status_code == 200
+        self.work()
+        assert len(self.mailbox.mails) == before + 1
+        return self.last_link()
+
+    def password_works(self, password: str, identity: str = "alice") -> bool:
+        return self.visitor().sign_in(identity, password)
+
+    def change(self, model: Any = User, *which: Any, **values: Any) -> None:
+        """Write to the database directly, as a script would."""
+        with self.app.app_context():
+            which = which or ((User.email == "alice@example.com",) if model is User else ())
+            db.session.execute(update(model).where(*which).values(**values))
+            db.session.commit()
+
+    def rows(self, model: Any) -> list[dict[str, Any]]:
+        with self.app.app_context():
+            table = model.__table__
+            return [dict(row) for row in db.session.execute(select(table).order_by(table.c.id)).mappings()]
+
+    def messages(self) -> list[dict[str, Any]]:
+        return self.rows(OutboxMessage)
+
+    def links(self) -> list[dict[str, Any]]:
+        return self.rows(ResetLink)
+
+    def events(self) -> list[str]:
+        return [row["kind"] for row in self.rows(RecoveryEvent)]
+
+
+def load_settings(**overrides: Any) -> schema.Settings:
+    return settings.load({**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}, **overrides)
+
+
+def add_accounts(app: Flask) -> None:
+    """Alice and bob can recover; the others can not."""
+    datastore = app.extensions["security"].datastore
+    for name, number in (("alice", 23), ("bob", 24)):
+        datastore.create_user(
+            email=f"{name}@example.com",
+            username=name,
+            us_phone_number=f"+141555501{number}",
+            password=hash_password(OLD_PASSWORD),
+        )
+    datastore.create_user(email="inactive@example.com", password=hash_password(OLD_PASSWORD), active=False)
+    datastore.create_user(email="sso@example.com", password=None)
+    db.session.commit()
+
+
+def fill(uri: str) -> str:
+    """Migrate a database and add the accounts: once, since hashing and migrating take time."""
+    app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri))
+    with app.app_context():
+        flask_migrate.upgrade()
+        add_accounts(app)
+        db.engine.dispose()
+    return uri
+
+
+def closed_at_once(app: Any) -> Any:
+    """Answers whole: Werkzeug's server leaves a static file open when the browser resets the connection."""
+
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        with closing(ClosingIterator(app(environ, start_response))) as parts:
+            return list(parts)
+
+    return answer
+
+
+@contextmanager
+def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
+    """The app on a real socket, and a worker beside it."""
+    server = make_server("127.0.0.1", port, closed_at_once(app), threaded=True, ssl_context=tls)
+    stop = threading.Event()
+
+    def work() -> None:
+        with app.app_context():
+            worker.run(stop)
+
+    threads = [threading.Thread(target=server.serve_forever), threading.Thread(target=work)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        server.shutdown()
+        server.server_close()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def at_work(site: Site, threads: int = 1) -> Iterator[threading.Event]:
+    """A worker in a thread; it sends in so many of its own."""
+    stop = threading.Event()
+
+    def work() -> None:
+        with site.app.app_context():
+            worker.run(stop, threads)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def wait_for(condition: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

@@ -1,0 +1,147 @@
+"""Counts how far a reader walks to follow one recovery: `make walk`.
+
+Four steps run in this process, over SQLite and a real SMTP server on this machine:
+
+    ask     POST /reset in JSON
+    mail    the worker takes two messages: one is mailed to an account, one is for nobody's address
+    land    GET of the mailed link
+    redeem  POST of the form
+
+calls      calls of named functions under app/; lambdas and comprehensions count as part of their function
+modules    files under app/ with at least one such call
+moves      calls whose module differs from the module of the call before. A return into another module
+           counts once, when that module makes its next call
+current()  calls of settings.current()
+
+Only the thread that runs the step is counted, and log records are not formatted. Every step runs once
+before counting, so one-time work is left out. The round with the fewest calls is printed, because work that
+is due once a second falls into any of them.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import CodeType, FrameType
+
+from aiosmtpd.controller import Controller
+from support.mailbox import Mailbox, link_in
+from support.servers import free_port
+from support.site import NEW_PASSWORD, ROOT, Site, csrf_token, fill, load_settings
+
+from app import create_app
+from app.settings import current
+
+ROUNDS = 3
+APP = f"{ROOT / 'app'}/"
+
+# Calls, modules, moves, current(). The definitions above were chosen to come close to these figures.
+FIRST_EDITION = {
+    "ask": (94, 20, 45, 9),
+    "mail": (266, 22, 133, 23),
+    "land": (56, 16, 33, 4),
+    "redeem": (267, 26, 116, 21),
+}
+
+
+@dataclass
+class Walk:
+    """The calls of one step, in order."""
+
+    calls: list[CodeType] = field(default_factory=list)
+
+    def note(self, frame: FrameType, event: str, _argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(APP) and not code.co_name.startswith("<"):
+            self.calls.append(code)
+
+    def figures(self) -> tuple[int, int, int, int]:
+        modules = [code.co_filename for code in self.calls]
+        moves = sum(before != after for before, after in pairwise(modules))
+        return len(modules), len(set(modules)), moves, self.calls.count(current.__code__)
+
+
+@contextmanager
+def recorded(walks: dict[str, Walk], step: str) -> Iterator[None]:
+    walks[step] = Walk()
+    sys.setprofile(walks[step].note)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+def walk(site: Site, number: int) -> dict[str, Walk]:
+    """Alice asks, gets her mail, opens the link and sets a new password."""
+    walks: dict[str, Walk] = {}
+    site.ask(
+        f"nobody{number}@example.com"
+    )  # also refreshes the count of waiting messages, cached for a second
+    with recorded(walks, "ask"):
+        answer = site.ask("alice@example.com")
+    assert answer.status_code == 200, answer.text
+
+    site.mailbox.mails.clear()
+    with recorded(walks, "mail"):
+        worked = site.work()
+    assert (worked, len(site.mailbox.mails)) == (2, 1)
+
+    browser = site.visitor()
+    with recorded(walks, "land"):
+        answer = browser.open(link_in(site.mailbox.mails[0]))
+    assert answer.status_code == 303, answer.text
+
+    page = answer.headers["Location"]
+    password = f"{NEW_PASSWORD}{number}"
+    form = {"csrf_token": csrf_token(browser.open(page)), "password": password, "password_confirm": password}
+    with recorded(walks, "redeem"):
+        answer = browser.open(page, method="POST", data=form)
+    assert answer.status_code in (302, 303), answer.text
+    site.work()  # the notice
+    return walks
+
+
+@contextmanager
+def deployment() -> Iterator[Site]:
+    """One with alice, who has an email address and a username."""
+    box = Mailbox(free_port())
+    controller = Controller(box, hostname="127.0.0.1", port=box.port)
+    controller.start()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            with redirect_stdout(io.StringIO()):  # the migrations print
+                uri = fill(f"sqlite:///{folder}/walk.db")
+            settings = load_settings(
+                SQLALCHEMY_DATABASE_URI=uri,
+                MAIL_SERVER="127.0.0.1",
+                MAIL_PORT=box.port,
+                MAIL_DEFAULT_SENDER="no-reply@example.com",
+                RECOVERY_MAIL_COOLDOWN="0 seconds",
+            )
+            site = Site(create_app(settings), box)
+            site.change(us_phone_number=None)
+            yield site
+    finally:
+        controller.stop()
+
+
+def main() -> None:
+    logging.disable(logging.CRITICAL)
+    with deployment() as site:
+        walk(site, 0)
+        rounds = [walk(site, number) for number in range(1, ROUNDS + 1)]
+    row = "{:<8}{:>8}{:>10}{:>8}{:>11}   {}"
+    print(row.format("step", "calls", "modules", "moves", "current()", "first edition"))
+    for step, earlier in FIRST_EDITION.items():
+        fewest = min(walks[step].figures() for walks in rounds)
+        print(row.format(step, *fewest, " / ".join(map(str, earlier))))
+
+
+if __name__ == "__main__":
+    main()
