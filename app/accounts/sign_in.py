@@ -85,8 +85,8 @@ def may_sign_in(user: User) -> bool:
 def load_credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
     """Return an account's id and these columns of User, or None for each if no account has the identity.
 
-    No more is read before the password is verified, because building an object for an existing account alone
-    would tell by its time who has one.
+    Nothing else is read before the password is verified. Building a User takes time, and only for identities
+    that have an account, so it would tell who has one.
     """
     nobody = (None,) * (1 + len(secrets))
     if (key := map_identity(identity)) is None:
