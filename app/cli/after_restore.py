@@ -18,7 +18,7 @@ from .output import write_fields
 
 # A new uniquifier for each row, made by the database, because there may be a million accounts.
 # Each has at least 122 random bits.
-RANDOM: dict[str, Any] = {
+RANDOM_UNIQUIFIER: dict[str, Any] = {
     "sqlite": func.lower(func.hex(func.randomblob(16))),
     "postgresql": func.replace(cast(func.gen_random_uuid(), String), "-", ""),
 }
@@ -42,7 +42,9 @@ def after_restore() -> None:
     ended = {
         "links revoked": change(update(ResetLink).where(*OPEN).values(revoked_at=utcnow())),
         "mails discarded": change(waiting.values(discarded | emptied)),
-        "accounts signed out": change(update(User).values(fs_uniquifier=RANDOM[db.engine.dialect.name])),
+        "accounts signed out": change(
+            update(User).values(fs_uniquifier=RANDOM_UNIQUIFIER[db.engine.dialect.name])
+        ),
     }
     admin.record("after-restore", ", ".join(f"{number} {name}" for name, number in ended.items()))
     write_fields(ended)
