@@ -19,7 +19,8 @@ import pytest
 from sqlalchemy import text
 from support.admin import Admin
 from support.mailbox import html_of, text_of
-from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site, Visitor, csrf_token
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, Visitor, csrf_token
+from support.urls import BAIT, HOSTILE_URLS, browser_target
 from werkzeug.test import TestResponse
 
 from app.accounts import identities
@@ -495,70 +496,10 @@ def test_a_forwarded_address_with_a_tail_is_no_address(make_site: Any) -> None:
 
 # --- where it would like to lead ------------------------------------------------------------------------
 
-BAIT = "evil.example"
-SPELLINGS = [
-    f"//{BAIT}",
-    f"///{BAIT}",
-    f"////{BAIT}",
-    f"/\\{BAIT}",
-    f"\\\\{BAIT}",
-    f"\\/{BAIT}",
-    f"/\t/{BAIT}",
-    f"/\n/{BAIT}",
-    f"/\r\n/{BAIT}",
-    f"\t//{BAIT}",
-    f" //{BAIT}",
-    f"\x01//{BAIT}",
-    f"\x0b\\\\{BAIT}",
-    f"\u00a0//{BAIT}",
-    f"https:{BAIT}",
-    f"https:/{BAIT}",
-    f"https:///{BAIT}",
-    f"https://{BAIT}",
-    f"HTTPS://{BAIT}",
-    f"https:\\\\{BAIT}",
-    f"ht\ntps://{BAIT}",
-    f"http:{BAIT}",
-    f"ftp://{BAIT}",
-    f"{PUBLIC_URL}@{BAIT}",
-    f"{PUBLIC_URL}.{BAIT}",
-    f"{PUBLIC_URL}\\@{BAIT}",
-    f"http://{BAIT}\\{PUBLIC_URL}",
-    f"http://{BAIT}#{PUBLIC_URL}",
-    f"//127.0.0.1:5000\\.{BAIT}",
-    f"//{BAIT}:80\\@127.0.0.1:5000",
-    f"%2f%2f{BAIT}",
-    f"/%2f{BAIT}",
-    f"/%5c{BAIT}",
-    f"/%09/{BAIT}",
-    f"%0d%0aLocation:%20//{BAIT}",
-    f"/.//{BAIT}",
-    f".//{BAIT}",
-    f"/x/..//{BAIT}",
-    f"/./\\{BAIT}",
-    f"／／{BAIT}",
-    f"@{BAIT}",
-    f".{BAIT}",
-    "//evil。example",
-    "javascript:alert(1)",
-    "JaVa\tScRiPt:alert(1)",
-    "\x01javascript:alert(1)",
-    "data:text/html,x",
-    "vbscript:x",
-]
-
-
-def as_browsers_read(location: str) -> str:
-    """Where a Location leads from our address, by the URL standard: blanks go, and a backslash is a slash."""
-    location = re.sub(r"[\t\r\n]", "", location.strip("".join(map(chr, range(33)))))
-    before, mark, after = re.split(r"([?#]|$)", location, maxsplit=1)
-    path = re.sub(r"^/{3,}", "//", before.replace("\\", "/"))
-    return urljoin(f"{PUBLIC_URL}/login", f"{path}{mark}{after}")
-
 
 def assert_stays_here(answer: TestResponse, spelling: str) -> None:
     assert answer.status_code in (200, 302, 303, 400, 405), spelling
-    read = urlsplit(as_browsers_read(answer.location or "/"))
+    read = urlsplit(browser_target(answer.location or "/"))
     assert (read.scheme, read.netloc) == ("http", "127.0.0.1:5000"), (spelling, answer.location)
 
 
@@ -568,7 +509,7 @@ def test_no_spelling_of_next_leads_away_after_a_password(site: Site) -> None:
     visitor = site.visitor()
     assert visitor.sign_in()
     token = csrf_token(visitor.open("/"))
-    for spelling in SPELLINGS:
+    for spelling in HOSTILE_URLS:
         fields = {"csrf_token": token, "password": OLD_PASSWORD, "next": spelling}
         assert_stays_here(visitor.post_json("/verify", data=fields), spelling)
     went_on = visitor.post_json("/verify", data={**fields, "next": "/change"})
@@ -577,7 +518,7 @@ def test_no_spelling_of_next_leads_away_after_a_password(site: Site) -> None:
 
 @pytest.mark.requirement("R52")
 def test_no_spelling_of_next_leads_away_after_signing_in(site: Site) -> None:
-    for spelling in SPELLINGS[:24:3]:
+    for spelling in HOSTILE_URLS[:24:3]:
         visitor = site.visitor()
         fields = {
             "csrf_token": csrf_token(visitor.open("/login")),
@@ -597,7 +538,7 @@ def test_no_spelling_of_next_leads_away_after_signing_in(site: Site) -> None:
 def test_no_page_is_led_away_by_its_query(site: Site) -> None:
     stranger, alice = site.visitor(), site.visitor()
     assert alice.sign_in()
-    for spelling in SPELLINGS:
+    for spelling in HOSTILE_URLS:
         query = dict.fromkeys(("next", "url", "redirect", "return_to"), spelling)
         for visitor, path in (
             (alice, "/login"),
@@ -607,7 +548,7 @@ def test_no_page_is_led_away_by_its_query(site: Site) -> None:
         ):
             assert_stays_here(visitor.open(path, query_string=query), spelling)
     for path in ("/", "/verify", "/logout", "/reset-done", "/check-mail", "/.well-known/change-password"):
-        for spelling in SPELLINGS[::5]:
+        for spelling in HOSTILE_URLS[::5]:
             assert_stays_here(alice.open(path, query_string={"next": spelling}), spelling)
     fields = {"csrf_token": csrf_token(alice.open("/")), "next": f"//{BAIT}"}
     assert_stays_here(alice.post_json(f"/logout?next=//{BAIT}", data=fields), "logout")

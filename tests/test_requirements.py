@@ -28,6 +28,7 @@ from mail.test_nothing_lost import HOUR, shift
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from support.mailbox import Mailbox, html_of, text_of
+from support.redemption import redeem
 from support.servers import free_port
 from support.site import (
     BOTH,
@@ -65,15 +66,6 @@ EVIL = "https://evil.example"
 
 def ask(site: Site, by: str, identity: str) -> TestResponse:
     return site.visitor().submit("/reset", identity=identity) if by == "form" else site.ask(identity)
-
-
-def redeem(site: Site, by: str, link: str, password: str = NEW_PASSWORD) -> bool:
-    """Whether a stranger with the link has set this password."""
-    if by == "json":
-        return site.visitor().post_json(link, json={"password": password}).status_code == 200
-    visitor = site.visitor()
-    handle = visitor.open(link).location
-    return handle is not None and visitor.set_password(handle, password).location == "/reset-done"
 
 
 def token_in(link: str) -> str:

@@ -19,8 +19,8 @@ from click.testing import Result
 from sqlalchemy.exc import OperationalError
 from support.admin import Admin
 from support.mailbox import Mailbox, link_in
+from support.redemption import redeem
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, fill
-from test_requirements import redeem
 
 from app.cli import Commands, admin, events, users
 from app.db import audit

@@ -14,7 +14,7 @@ from playwright.sync_api import Error, Page
 from support.mailbox import link_in
 from support.servers import free_port
 from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site, Visitor, csrf_token, served
-from test_hostile_input import SPELLINGS, as_browsers_read
+from support.urls import HOSTILE_URLS, browser_target
 from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
@@ -178,12 +178,12 @@ def test_a_browser_reads_every_redirect_as_we_do(site: Site, page: Page) -> None
     assert visitor.sign_in()
     token, read = csrf_token(visitor.open("/")), "([to, base]) => new URL(to, base).href"
     origins = set()
-    for spelling in SPELLINGS[::2]:
+    for spelling in HOSTILE_URLS[::2]:
         fields = {"csrf_token": token, "password": OLD_PASSWORD, "next": spelling}
         location = visitor.post_json("/verify", data=fields).location or "/"
         leads_to = page.evaluate(read, [location, f"{PUBLIC_URL}/verify"])
         origins.add(re.match(r"[a-z]+:(//[^/]+)?", leads_to)[0])  # type: ignore[index]
     assert origins == {PUBLIC_URL}
-    for spelling in SPELLINGS[:14]:  # and what we judge it by in the other tests is true
+    for spelling in HOSTILE_URLS[:14]:  # and what we judge it by in the other tests is true
         leads_to = page.evaluate(read, [spelling, f"{PUBLIC_URL}/login"])
-        assert urlsplit(leads_to).netloc == urlsplit(as_browsers_read(spelling)).netloc, spelling
+        assert urlsplit(leads_to).netloc == urlsplit(browser_target(spelling)).netloc, spelling
