@@ -74,9 +74,8 @@ def run(*, dry_run: bool = False) -> dict[str, int]:
 def purges() -> list[Purge]:
     """Return all purges in the order of their run: a link before its message."""
     now, settings = db.session.scalars(select(utcnow())).one(), current()
-    counted = (
-        now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN
-    )  # by mail/quota.py, always
+    # The quotas of mail/quota.py never count older rows.
+    counted = now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN
     links = min(now - settings.RECOVERY_KEEP_LINKS, counted)
     mails = min(now - settings.RECOVERY_KEEP_MAILS, counted)
     dead = min(now - settings.RECOVERY_KEEP_DEAD_LETTERS, counted)
