@@ -72,7 +72,7 @@ class Measured:
     @property
     def half_width(self) -> float:
         count = len(self.times["live"])
-        return SIGMAS * rank_test.error(count, count)
+        return SIGMAS * rank_test.standard_error(count, count)
 
     def auc(self, kind: str) -> float:
         return rank_test.auc(self.times["live"], self.times[kind])

@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 import click
 
-from . import attacks, connectivity, enumeration, headers, link_delivery, readiness
+from . import attacks, connectivity, cookies, enumeration, headers, link_delivery, readiness
 from .findings import Finding
-from .http_client import REQUESTS_MAX, Wire
+from .http_client import REQUESTS_MAX, Client
 from .output import (
     by_severity,
     exit_code,
@@ -21,21 +21,13 @@ from .output import (
     write_json,
     write_line,
 )
-from .probe_session import BROKEN_OFF, Passed, Result, Skipped, Visit, merged
+from .scan import Passed, Result, Scan, Skipped, merge
 
-KINDS = [
-    BROKEN_OFF,
-    *connectivity.KINDS,
-    *headers.KINDS,
-    *attacks.KINDS,
-    *readiness.KINDS,
-    *link_delivery.KINDS,
-    *enumeration.KINDS,
-]
-# The mail comes before the last check, whose many requests start a cool-down.
+# Link delivery precedes enumeration, whose many requests start the cool-down of the account's mail.
 CHECKS = [
     *connectivity.CHECKS,
     *headers.CHECKS,
+    *cookies.CHECKS,
     *attacks.CHECKS,
     *readiness.CHECKS,
     *link_delivery.CHECKS,
@@ -45,18 +37,16 @@ CHECKS = [
 
 @click.command()
 @click.argument("url")
-@click.option(
-    "--identity", help="An account of yours, which gets an email and is compared with unknown ones."
-)
+@click.option("--identity", help="Your account. It gets an email, and is compared with made-up identities.")
 @click.option(
     "--samples",
     type=click.IntRange(enumeration.SAMPLES_MIN, enumeration.SAMPLES_MAX),
     default=12,
     show_default=True,
-    help="Requests for it, and for unknown ones. More show smaller differences; 45 take 3 minutes.",
+    help="Requests for it, and as many for made-up ones. More show smaller differences; 45 take 3 minutes.",
 )
-@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Further certificates to trust.")
-@click.option("--http-port", type=click.IntRange(1, 65535), help="The port of plain http, if not 80.")
+@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Also trust these certificates.")
+@click.option("--http-port", type=click.IntRange(1, 65535), help="The port of plain http, if it is not 80.")
 @fail_level_option
 @format_option
 def doctor(
@@ -70,56 +60,53 @@ def doctor(
 ) -> None:
     """Test a running deployment from outside, at its public address.
 
-    Changes no account. With --identity, that account gets an email, whose link is opened and not used. Exits
-    with 1 for a finding of --fail-level or worse.
+    Changes no account. With --identity, the account gets an email with a link, which is opened but not
+    used. Exits 1 on findings of --fail-level or worse.
     """
     try:
-        wire = Wire(url, ca)
-    except (ValueError, OSError) as error:  # ssl's are OSErrors
+        client = Client(url, ca)
+    except (ValueError, OSError) as error:  # ssl.SSLError is an OSError
         raise click.UsageError(str(error)) from None
-    visit = Visit(wire, identity and identity.strip(), samples, http_port)
-    with closing(wire):
-        results = look(visit)
-    found = by_severity(merged([one for one in results if isinstance(one, Finding)]))
+    scan = Scan(client, identity and identity.strip(), samples, http_port)
+    with closing(client):
+        results = run_checks(scan)
+    findings = by_severity(merge([result for result in results if isinstance(result, Finding)]))
     if form == "json":
-        _write_json(visit, found, results)
+        _write_json(scan, findings, results)
     else:
-        _write(visit, found, results)
-    sys.exit(exit_code(found, fail_level))
+        _write_text(scan, findings, results)
+    sys.exit(exit_code(findings, fail_level))
 
 
-def look(visit: Visit) -> list[Result]:
-    results: list[Result] = [*connectivity.of_address(visit)]
-    if results:
-        return [*results, Skipped("everything else", "correct this first")]
-    results.append(Passed("Sparekey answers at its public address."))
-    for check in CHECKS:
-        results += check.run(visit)
-    return results
+def run_checks(scan: Scan) -> list[Result]:
+    if results := list(connectivity.check_address(scan)):
+        return [*results, Skipped("all other checks", "correct this first")]
+    passed = Passed("Sparekey answers at its public address.")
+    return [passed, *(result for check in CHECKS for result in check.run(scan))]
 
 
-def _write_json(visit: Visit, found: list[Finding], results: list[Result]) -> None:
+def _write_json(scan: Scan, findings: list[Finding], results: list[Result]) -> None:
     write_json(
         {
-            "url": visit.wire.url,
-            "findings": [asdict(one) for one in found],
-            "passed": [one.what for one in results if isinstance(one, Passed)],
-            "skipped": [asdict(one) for one in results if isinstance(one, Skipped)],
-            "requests": visit.wire.asked,
+            "url": scan.client.url,
+            "findings": [asdict(finding) for finding in findings],
+            "passed": [result.text for result in results if isinstance(result, Passed)],
+            "skipped": [asdict(result) for result in results if isinstance(result, Skipped)],
+            "requests": scan.client.requests,
         }
     )
 
 
-def _write(visit: Visit, found: list[Finding], results: list[Result]) -> None:
-    for finding in found:
+def _write_text(scan: Scan, findings: list[Finding], results: list[Result]) -> None:
+    for finding in findings:
         write_finding(finding)
     for result in results:
         if isinstance(result, Passed):
-            write_line("passed", "green", result.what)
+            write_line("passed", "green", result.text)
     for result in results:
         if isinstance(result, Skipped):
             write_line("skipped", "yellow", f"{result.what}: {result.why}")
-    summary = summarize(found) or "No findings"
-    click.echo(f"\n{summary}. {visit.wire.asked} of at most {REQUESTS_MAX} requests were made.")
-    if any(finding.severity == "error" for finding in found) and not visit.pages:
+    summary = summarize(findings) or "No findings"
+    click.echo(f"\n{summary}. {scan.client.requests} of at most {REQUESTS_MAX} requests were made.")
+    if any(finding.severity == "error" for finding in findings) and not scan.pages:
         click.echo("Correct this first. Nothing else was checked.")

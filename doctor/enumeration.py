@@ -1,4 +1,4 @@
-"""Account enumeration: differences in answers or their timing. Needs a known identity."""
+"""Account enumeration: responses or response times that reveal who has an account. Needs a known identity."""
 
 from __future__ import annotations
 
@@ -10,164 +10,156 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import rank_test
-from .findings import Finding, Kind
-from .http_client import Answer
-from .probe_session import Check, Passed, Result, Skipped, Visit, made_up
+from .findings import KINDS, Finding
+from .http_client import Response
+from .scan import Check, Passed, Result, Scan, Skipped, random_identity
 
 KNOWN, UNKNOWN = "known", "unknown"
-SAMPLES_MIN = 8  # fewer show no difference at rank_test.ALPHA
-SAMPLES_MAX = 45  # twice as many are below the default of RECOVERY_LIMIT_IDENTITY for an hour
-WHAT = "the answers for known and unknown accounts"
-VARIES = ("date", "set-cookie", "content-length", "age", "expires", "etag", "last-modified")
+SAMPLES_MIN = 8  # fewer cannot be significant at rank_test.ALPHA
+SAMPLES_MAX = 45  # twice as many are below the hourly default of RECOVERY_LIMIT_IDENTITY
+VARIABLE_HEADERS = ("date", "set-cookie", "content-length", "age", "expires", "etag", "last-modified")
 
-BY_WORDS = Kind(
-    "told-by-answer",
-    "error",
-    "The answer for an existing account differs: {what}.",
-    "Anyone can find out who has an account.",
-    "Sparekey gives everyone the same answer. Check the proxy in front, and your own templates.",
-)
-BY_TIME = Kind(
-    "told-by-time",
-    "error",
-    "The response time reveals who has an account: in {share:.0%} of all pairs the known one takes"
-    " {longer} (medians {known:.1f} and {unknown:.1f} ms).",
-    "Anyone can find out who has an account.",
-    "Sparekey looks up no account during a request. Check the proxy in front, and your own code.",
-)
-KINDS = [BY_WORDS, BY_TIME]
-
-Said = dict[str, dict[str, set[str]]]
+# The values of each aspect of the responses, such as "status", for known and unknown identities.
+Observed = dict[str, dict[str, set[str]]]
 
 
 @dataclass
-class Round:
-    """Response times in milliseconds, and the reason if there are too few."""
+class Sample:
+    """Response times in milliseconds, and the reason if sampling stopped early."""
 
     known: list[float] = field(default_factory=list)
     unknown: list[float] = field(default_factory=list)
     stopped: str = ""
 
-    def is_enough(self) -> bool:
+    def is_sufficient(self) -> bool:
         return min(len(self.known), len(self.unknown)) >= SAMPLES_MIN
 
-    def tells(self) -> bool:
-        return self.is_enough() and rank_test.is_told(self.known, self.unknown)
+    def is_significant(self) -> bool:
+        return self.is_sufficient() and rank_test.is_significant(self.known, self.unknown)
 
-    def share(self) -> float:
-        """Return the share of all pairs in which the known one takes longer."""
+    def share_longer(self) -> float:
+        """Return the share of pairs in which the known identity takes longer."""
         return rank_test.auc(self.unknown, self.known)
 
 
-def of_accounts(visit: Visit) -> Iterator[Result]:
-    why = _why_not(visit.identity)
-    if visit.identity is None or why:
-        yield Skipped(WHAT, why)
+def check_enumeration(scan: Scan) -> Iterator[Result]:
+    reason = _reason_to_skip(scan.identity)
+    if scan.identity is None or reason:
+        yield Skipped("account enumeration", reason)
         return
-    yield from _of_form(visit, visit.identity)
-    yield from _of_json(visit, visit.identity)
+    yield from _check_form(scan, scan.identity)
+    yield from _check_json(scan, scan.identity)
 
 
-def _why_not(identity: str | None) -> str:
+def _reason_to_skip(identity: str | None) -> str:
     if identity is None:
-        return "name an account of yours: --identity you@example.com"
+        return "name your account with --identity you@example.com"
     if not re.search(r"[^\W\d_]", identity):
-        return "a made-up phone number may belong to a user: name the account's address or username"
+        return "a made-up phone number may be a real one, so name the account's email address or username"
     return ""
 
 
-def _of_form(visit: Visit, identity: str) -> Iterator[Result]:
-    said: Said = defaultdict(lambda: defaultdict(set))
-    for name, typed in ((UNKNOWN, made_up(identity)), (KNOWN, identity)):
-        answer = visit.submit("/reset", identity=typed)
-        if answer.status == 429:
-            yield Skipped("the form for known and unknown accounts", _refused(answer))
+def _check_form(scan: Scan, known: str) -> Iterator[Result]:
+    observed = _nothing_observed()
+    for group, identity in ((UNKNOWN, random_identity(known)), (KNOWN, known)):
+        response = scan.submit("/reset", identity=identity)
+        if response.status == 429:
+            yield Skipped("account enumeration by the form", _describe_failure(response))
             return
-        _keep(said[name], answer, typed, by_names=True)
-    yield from _told(said, "POST /reset, as a form")
+        # With one response of each, a value that always varies looks like a difference.
+        _observe(observed[group], response, identity, with_header_values=False)
+    yield from _compare(observed, "POST /reset, as a form")
 
 
-def _of_json(visit: Visit, identity: str) -> Iterator[Result]:
-    said: Said = defaultdict(lambda: defaultdict(set))
-    rounds = [_ask(visit, identity, said)]
-    if rounds[0].tells():  # perhaps by chance, so look again before reporting it
-        rounds.append(_ask(visit, identity, said))
-    if len(said) == 2:
-        yield from _told(said, "POST /reset, as JSON")
-    yield from _of_times(*rounds)
+def _check_json(scan: Scan, known: str) -> Iterator[Result]:
+    observed = _nothing_observed()
+    samples = [_take_sample(scan, known, observed)]
+    if samples[0].is_significant():  # it may be chance
+        samples.append(_take_sample(scan, known, observed))
+    if len(observed) == 2:
+        yield from _compare(observed, "POST /reset, as JSON")
+    yield _check_times(*samples)
 
 
-def _ask(visit: Visit, identity: str, said: Said) -> Round:
-    times = Round()
-    for name in _order(visit.samples):
-        typed = identity if name == KNOWN else made_up(identity)
-        answer = visit.post_json("/reset", {"identity": typed, "client": "browser"})
-        if answer.status == 429 or answer.status >= 500:
-            times.stopped = _refused(answer)
+def _nothing_observed() -> Observed:
+    return defaultdict(lambda: defaultdict(set))
+
+
+def _take_sample(scan: Scan, known: str, observed: Observed) -> Sample:
+    sample = Sample()
+    for group in _groups_in_random_order(scan.samples):
+        identity = known if group == KNOWN else random_identity(known)
+        response = scan.post_json("/reset", {"identity": identity, "client": "browser"})
+        if response.status == 429 or response.status >= 500:
+            sample.stopped = _describe_failure(response)
             break
-        (times.known if name == KNOWN else times.unknown).append(answer.seconds * 1000)
-        _keep(said[name], answer, typed)
-    return times
+        (sample.known if group == KNOWN else sample.unknown).append(response.seconds * 1000)
+        _observe(observed[group], response, identity)
+    return sample
 
 
-def _order(samples: int) -> list[str]:
-    """Return pairs in random order, so that other load on the machine affects both alike."""
-    order: list[str] = []
+def _groups_in_random_order(samples: int) -> list[str]:
+    """Return pairs in random order, so that other load on the machine affects both groups alike."""
+    groups: list[str] = []
     for _ in range(samples):
-        order += random.sample((KNOWN, UNKNOWN), 2)  # an order, not a secret
-    return order
+        groups += random.sample((KNOWN, UNKNOWN), 2)  # an order, not a secret
+    return groups
 
 
-def _keep(said: dict[str, set[str]], answer: Answer, typed: str, *, by_names: bool = False) -> None:
-    """Keep the parts of an answer that may differ. The identity itself may be repeated in it."""
-    said["status"].add(str(answer.status))
-    body = re.sub(r'"csrf_token":\s*"[^"]*"|name="csrf_token"[^>]*', "", answer.text)
-    said["body"].add(body.replace(typed, "…"))
-    said["Location"].add(answer.header("Location"))
-    said["names of headers"].add(" ".join(sorted({name.lower() for name, _ in answer.headers})))
-    for name, value in answer.headers:
-        if (
-            name.lower() not in VARIES and not by_names
-        ):  # a single answer does not show which headers vary anyway
-            said[f"header {name}"].add(value)
+def _observe(
+    aspects: dict[str, set[str]], response: Response, identity: str, *, with_header_values: bool = True
+) -> None:
+    """Add the response's aspects. The identity itself and the CSRF token may differ."""
+    body = re.sub(r'"csrf_token":\s*"[^"]*"|name="csrf_token"[^>]*', "", response.text)
+    aspects["status"].add(str(response.status))
+    aspects["body"].add(body.replace(identity, "…"))
+    aspects["Location"].add(response.header("Location"))
+    aspects["names of headers"].add(" ".join(sorted({name.lower() for name, _ in response.headers})))
+    for name, value in response.headers if with_header_values else ():
+        if name.lower() not in VARIABLE_HEADERS:
+            aspects[f"header {name}"].add(value)
 
 
-def _told(said: Said, where: str) -> Iterator[Finding]:
-    """Report parts that are always the same for unknown accounts and differ for the known one."""
-    unknown, known = said[UNKNOWN], said[KNOWN]
-    differs = [what for what, values in unknown.items() if len(values) == 1 and known.get(what) != values]
-    if differs:
-        yield BY_WORDS.found(what=", ".join(differs), where=where)
+def _compare(observed: Observed, where: str) -> Iterator[Finding]:
+    """Compare the aspects that are constant for unknown identities."""
+    unknown, known = observed[UNKNOWN], observed[KNOWN]
+    differences = [
+        aspect for aspect, values in unknown.items() if len(values) == 1 and known.get(aspect) != values
+    ]
+    if differences:
+        yield KINDS["told-by-answer"].found(differences=", ".join(differences), where=where)
 
 
-def _of_times(first: Round, second: Round | None = None) -> Iterator[Result]:
-    what, n, m = "the response times for known and unknown accounts", len(first.known), len(first.unknown)
-    if not first.is_enough():
-        why = f"only {n + m} answers arrived, and {2 * SAMPLES_MIN} are needed: {first.stopped}"
-        yield Skipped(what, why)
-    elif second and not second.is_enough():
-        yield Skipped(what, f"they seem to differ, but could not be measured again: {second.stopped}")
-    elif second and second.tells() and (first.share() > 0.5) == (second.share() > 0.5):
-        yield BY_TIME.found(
-            share=max(second.share(), 1 - second.share()),
-            longer="longer" if second.share() > 0.5 else "less",
+def _check_times(first: Sample, second: Sample | None = None) -> Result:
+    """Report a difference only if a second sample confirms it."""
+    subject, n, m = "account enumeration by response time", len(first.known), len(first.unknown)
+    if not first.is_sufficient():
+        reason = f"there were only {n + m} of at least {2 * SAMPLES_MIN} responses: {first.stopped}"
+        return Skipped(subject, reason)
+    if second and not second.is_sufficient():
+        return Skipped(subject, f"there seems to be a difference, but it was not confirmed: {second.stopped}")
+    if second and second.is_significant() and (first.share_longer() > 0.5) == (second.share_longer() > 0.5):
+        share = second.share_longer()
+        return KINDS["told-by-time"].found(
+            share=max(share, 1 - share),
+            longer="longer" if share > 0.5 else "less time",
             known=statistics.median(second.known),
             unknown=statistics.median(second.unknown),
         )
-    else:
-        least = f"{rank_test.seen_from(n, m):.0%}"
-        yield Passed(
-            f"Response times do not reveal who has an account, as far as {n} and {m} answers show. They show"
-            f" a difference if one takes longer in {least} of all pairs; more --samples show smaller ones"
-            f"{f' ({first.stopped})' if first.stopped else ''}."
-        )
+    detectable = f"{rank_test.detectable_auc(n, m):.0%}"
+    stopped = f" ({first.stopped})" if first.stopped else ""
+    return Passed(
+        f"Response times do not reveal who has an account, as far as {n} and {m} responses show. They detect"
+        f" an identity that takes longer in {detectable} of all pairs; more --samples detect less{stopped}."
+    )
 
 
-def _refused(answer: Answer) -> str:
-    wait = answer.header("Retry-After")
-    if answer.status == 429:
-        return f"the limits refused more{f'; try again in {wait} seconds' if wait else ''} (429)"
-    return f"the answer was {answer.status}"
+def _describe_failure(response: Response) -> str:
+    if response.status != 429:
+        return f"the server answered {response.status}"
+    seconds = response.header("Retry-After")
+    retry = f"; try again in {seconds} seconds" if seconds else ""
+    return f"the rate limits refused more{retry} (429)"
 
 
-CHECKS = [Check("Answers do not reveal who has an account.", of_accounts)]
+CHECKS = [Check("Responses do not reveal who has an account.", check_enumeration)]

@@ -1,8 +1,10 @@
-"""A finding: the defect, why it matters, and how to fix it."""
+"""Findings: the defect, why it matters, and how to fix it. `findings.toml` has the doctor's texts."""
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
@@ -10,8 +12,22 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")  # the worst fir
 
 
 @dataclass(frozen=True)
+class Finding:
+    """A defect that a check found. Its fields are the keys of a finding in the JSON of `manage.py check`."""
+
+    id: str
+    severity: Severity
+    what: str
+    why: str
+    hint: str
+    setting: str = ""
+    where: str = ""
+    origin: str = ""  # always empty, because the scanner does not see where a setting comes from
+
+
+@dataclass(frozen=True)
 class Kind:
-    """A defect that can be found. Its id is part of the public interface; its texts are format strings."""
+    """A kind of finding. Its id is part of the public interface; its texts are format strings."""
 
     id: str
     severity: Severity
@@ -26,15 +42,10 @@ class Kind:
         return Finding(self.id, self.severity, what, self.why, hint, self.setting, where)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A defect that was found. Its fields are the keys of a finding in the JSON of `manage.py check`."""
+def load(file: str) -> dict[str, Kind]:
+    """Return the kinds of findings in a TOML file of this package, by id."""
+    texts = tomllib.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    return {id: Kind(id, **fields) for id, fields in texts.items()}
 
-    id: str
-    severity: Severity
-    what: str
-    why: str
-    hint: str
-    setting: str = ""
-    where: str = ""
-    origin: str = ""  # always empty, because the scanner does not see where a setting comes from
+
+KINDS = load("findings.toml")

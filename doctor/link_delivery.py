@@ -10,202 +10,144 @@ from html import unescape
 
 import click
 
-from .findings import Kind
-from .headers import policy_of, repeats
-from .http_client import Answer
-from .probe_session import EVIL, Check, Passed, Result, Skipped, Visit, cookies_of
+from .findings import KINDS
+from .headers import check_nonce, check_policy
+from .http_client import Response
+from .scan import ATTACKER_HOST, Check, Passed, Result, Scan, Skipped, cookie_header
 
 MAIL_SECONDS = 20
-LOOK_SECONDS = 0.5
-WHAT = "the delivery of a link by email"
-LINK = re.compile(r"https?://[^\s\"<>]{1,300}/reset/[\w~-]{20,}")
-OURS = re.compile(r"https?://[^\s\"<>]{1,300}/(?:reset|not-me)/[\w~-]{20,}")
-
-NO_MAIL = Kind(
-    "mail-not-there",
-    "warning",
-    "No email arrived within {seconds} seconds.",
-    "The reason is not visible from outside. There is no second email within the cool-down of an earlier one"
-    " (RECOVERY_MAIL_COOLDOWN, by default 5 minutes), and none for an identity without account.",
-    "Try again later. If none arrives then, run manage.py users show on the machine itself.",
-)
-ONE_PART = Kind(
-    "mail-without-link",
-    "error",
-    "The {part} of the email has no link.",
-    "Some users cannot continue from it.",
-    "Correct the template (manage.py check names it).",
-)
-TWICE = Kind(
-    "mail-link-repeated",
-    "warning",
-    "The link appears {times} times in the email's text.",
-    "Users wonder which one is right.",
-    "Use it once in your own template.",
-)
-FOREIGN_LINK = Kind(
-    "link-elsewhere",
-    "error",
-    "A link in the email leads to {to}, not to {url}.",
-    "The owner of that host gets the link, and the account.",
-    "Set RECOVERY_PUBLIC_URL, and write no link into a template by hand.",
-)
-BROKEN = Kind(
-    "link-broken",
-    "error",
-    "The link in the email does not work: it answers {status}.",
-    "No user can choose a new password.",
-    "Check that the proxy passes on path and cookies, and that no other link of the account was used.",
-)
-SPENT = Kind(
-    "link-spent-by-opening",
-    "error",
-    "A GET or HEAD request uses the link up.",
-    "Mail scanners open links before users do.",
-    "In Sparekey only a new password uses a link up. Check the proxy in front.",
-)
-STAYS = Kind(
-    "link-stays",
-    "error",
-    "The token stays in the address bar.",
-    "It gets into the history, and into software that reads addresses.",
-    "Sparekey redirects to an address without it. Check the proxy in front.",
-)
-REFERRED = Kind(
-    "link-referrer",
-    "error",
-    "The answer to a link lacks Referrer-Policy: no-referrer.",
-    "Other sites may receive the link.",
-    "Sparekey sends it. Let the proxy pass it on unchanged.",
-)
-KINDS = [NO_MAIL, ONE_PART, TWICE, FOREIGN_LINK, BROKEN, SPENT, STAYS, REFERRED]
+POLL_SECONDS = 0.5
+SUBJECT = "delivery of a reset link"
+RESET_LINK = re.compile(r"https?://[^\s\"<>]{1,300}/reset/[\w~-]{20,}")
+ANY_LINK = re.compile(r"https?://[^\s\"<>]{1,300}/(?:reset|not-me)/[\w~-]{20,}")
+FORM = "the form for a new password"
 
 
-def of_mail(visit: Visit) -> Iterator[Result]:
-    inbox = visit.get("/inbox/")
-    why = _why_not(visit, inbox)
-    if why:
-        yield Skipped(WHAT, why)
+def check_delivery(scan: Scan) -> Iterator[Result]:
+    inbox = scan.get("/inbox/")
+    if reason := _reason_to_skip(scan, inbox):
+        yield Skipped(SUBJECT, reason)
         return
-    before = _numbers(inbox)
-    # As an attacker would who wants the link to lead elsewhere.
-    body = {"identity": visit.identity, "client": "browser"}
-    answer = visit.post_json("/reset", body, X_Forwarded_Host=EVIL, X_Host=EVIL)
-    if answer.status != 200:
-        yield Skipped(WHAT, f"the request for a link was answered with {answer.status}")
+    earlier = _message_numbers(inbox)
+    # An attacker who wants the link to lead elsewhere spoofs these headers.
+    spoofed = {"X-Forwarded-Host": ATTACKER_HOST, "X-Host": ATTACKER_HOST}
+    response = scan.post_json("/reset", {"identity": scan.identity, "client": "browser"}, spoofed)
+    if response.status != 200:
+        yield Skipped(SUBJECT, f"the request for a link was answered with {response.status}")
         return
     if inbox.status != 200:
-        yield Skipped("the text and HTML of the email", "only the link was pasted")
-        yield from _of_pasted(visit)
+        yield Skipped("the email's text and HTML", "only the link was pasted")
+        yield from _check_pasted_link(scan)
         return
-    asked = time.monotonic()
-    mail = _wait_for_mail(visit, before)
-    if mail is None:
-        yield NO_MAIL.found(seconds=MAIL_SECONDS)
+    start = time.monotonic()
+    message = _wait_for_message(scan, earlier)
+    if message is None:
+        yield KINDS["mail-not-there"].found(seconds=MAIL_SECONDS)
         return
-    yield Passed(f"The email arrived {time.monotonic() - asked:.1f} seconds after its request.")
-    yield from _of_parts(visit, *mail)
+    yield Passed(f"The email arrived {time.monotonic() - start:.1f} seconds after the request.")
+    yield from _check_message(scan, *message)
 
 
-def _why_not(visit: Visit, inbox: Answer) -> str:
-    if visit.identity is None:
-        return "name an account of yours: --identity you@example.com"
-    if inbox.status != 200 and not is_a_terminal():
-        return "there is no demo inbox to read, and there is no terminal to paste the link into"
+def _reason_to_skip(scan: Scan, inbox: Response) -> str:
+    if scan.identity is None:
+        return "name your account with --identity you@example.com"
+    if inbox.status != 200 and not is_terminal():
+        return "there is no public inbox, and no terminal to paste the link into"
     return ""
 
 
-def is_a_terminal() -> bool:
+def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _of_pasted(visit: Visit) -> Iterator[Result]:
-    said = click.prompt(
-        "Paste the link from the email (or nothing)", default="", show_default=False, err=True
-    )
-    link = LINK.search(said)
+def _check_pasted_link(scan: Scan) -> Iterator[Result]:
+    question = "Paste the link from the email (or nothing)"
+    link = RESET_LINK.search(click.prompt(question, default="", show_default=False, err=True))
     if link is None:
-        yield Skipped(WHAT, "no link was pasted")
+        yield Skipped(SUBJECT, "no link was pasted")
     else:
-        yield from _of_link(visit, link[0])
+        yield from _check_link(scan, link[0])
 
 
-def _numbers(inbox: Answer) -> list[str]:
+def _message_numbers(inbox: Response) -> list[str]:
     return re.findall(r'href="[^"]*/inbox/(\d+)"', inbox.text) if inbox.status == 200 else []
 
 
-def _wait_for_mail(visit: Visit, before: list[str]) -> tuple[str, str] | None:
-    """Return text and HTML of the newest mail that was not there before, or None."""
+def _wait_for_message(scan: Scan, earlier: list[str]) -> tuple[str, str] | None:
+    """Return text and HTML of a new message with a link, or None after MAIL_SECONDS."""
     deadline = time.monotonic() + MAIL_SECONDS
     while time.monotonic() < deadline:
-        new = [number for number in _numbers(visit.get("/inbox/")) if number not in before]
-        for number in new:
-            found = re.search(r"<pre[^>]*>(.*?)</pre>", visit.get(f"/inbox/{number}").text, re.DOTALL)
-            text = unescape(re.sub(r"<[^<>]+>", "", found[1] if found else ""))
-            html = unescape(visit.get(f"/inbox/{number}/html").text)
-            if LINK.search(text) or LINK.search(html):
+        for number in _message_numbers(scan.get("/inbox/")):
+            if number in earlier:
+                continue
+            source = re.search(r"<pre[^>]*>(.*?)</pre>", scan.get(f"/inbox/{number}").text, re.DOTALL)
+            text = unescape(re.sub(r"<[^<>]+>", "", source[1] if source else ""))
+            html = unescape(scan.get(f"/inbox/{number}/html").text)
+            if RESET_LINK.search(text) or RESET_LINK.search(html):
                 return text, html
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return None
 
 
-def _of_parts(visit: Visit, text: str, html: str) -> Iterator[Result]:
-    links = LINK.findall(text)
-    for part, said in (("text", links), ("HTML", LINK.findall(html))):
-        if not said:
-            yield ONE_PART.found(part=part)
+def _check_message(scan: Scan, text: str, html: str) -> Iterator[Result]:
+    links = RESET_LINK.findall(text)
+    if not links:
+        yield KINDS["mail-without-link"].found(part="text")
+    if not RESET_LINK.search(html):
+        yield KINDS["mail-without-link"].found(part="HTML")
     if len(links) > 1:
-        yield TWICE.found(times=len(links))
-    foreign = [link for link in OURS.findall(f"{text} {html}") if not link.startswith(f"{visit.wire.url}/")]
+        yield KINDS["mail-link-repeated"].found(times=len(links))
+    base = f"{scan.client.url}/"
+    foreign = [link for link in ANY_LINK.findall(f"{text} {html}") if not link.startswith(base)]
     if foreign:
-        yield FOREIGN_LINK.found(to=_without_secret(foreign[0]), url=visit.wire.url)
+        yield KINDS["link-elsewhere"].found(to=_without_token(foreign[0]), url=scan.client.url)
     elif links:
-        yield from _of_link(visit, links[0])
+        yield from _check_link(scan, links[0])
 
 
-def _of_link(visit: Visit, link: str) -> Iterator[Result]:
-    """Open the link as a mail scanner does, and then twice as a user does."""
-    if not link.startswith(f"{visit.wire.url}/"):
-        yield FOREIGN_LINK.found(to=_without_secret(link), url=visit.wire.url)
+def _check_link(scan: Scan, link: str) -> Iterator[Result]:
+    """Open the link as a mail scanner does, then twice as a user does."""
+    if not link.startswith(f"{scan.client.url}/"):
+        yield KINDS["link-elsewhere"].found(to=_without_token(link), url=scan.client.url)
         return
-    path = link.removeprefix(visit.wire.url)
-    head = visit.get(path, "HEAD")
+    path = link.removeprefix(scan.client.url)
+    head = scan.get(path, "HEAD")
     if head.status >= 400:
-        yield BROKEN.found(status=head.status)
+        yield KINDS["link-broken"].found(status=head.status)
         return
-    landed, again = visit.get(path), visit.get(path)
-    looked = visit.get(path, Accept="application/json")
-    if any(answer.status >= 400 for answer in (landed, again, looked)):
-        yield SPENT.found()
+    landing, again = scan.get(path), scan.get(path)
+    as_json = scan.get(path, headers={"Accept": "application/json"})
+    if any(response.status >= 400 for response in (landing, again, as_json)):
+        yield KINDS["link-spent-by-opening"].found()
         return
-    if any(answer.header("Referrer-Policy") != "no-referrer" for answer in (head, landed)):
-        yield REFERRED.found()
-    yield from _of_landing(visit, landed, secret=path.rsplit("/", 1)[1])
+    if any(response.header("Referrer-Policy") != "no-referrer" for response in (head, landing)):
+        yield KINDS["link-referrer"].found()
+    yield from _check_landing(scan, landing, token=path.rsplit("/", 1)[1])
 
 
-def _of_landing(visit: Visit, landed: Answer, secret: str) -> Iterator[Result]:
-    to = landed.header("Location")
-    own = visit.wire.parts.path
-    if not 300 <= landed.status < 400 or secret in to:
-        yield STAYS.found()
+def _check_landing(scan: Scan, landing: Response, token: str) -> Iterator[Result]:
+    """Check that the link redirects to an address without its token, and that the form is there."""
+    location = landing.header("Location")
+    if not 300 <= landing.status < 400 or token in location:
+        yield KINDS["link-stays"].found()
         return
-    path = to.removeprefix(visit.origin).removeprefix(own)
+    path = location.removeprefix(scan.origin).removeprefix(scan.client.parts.path)
     if not path.startswith("/") or path.startswith("//"):
-        yield FOREIGN_LINK.found(to=to, url=visit.wire.url)
+        yield KINDS["link-elsewhere"].found(to=location, url=scan.client.url)
         return
-    cookies = cookies_of(landed)
-    form, again = visit.get(path, Cookie=cookies), visit.get(path, Cookie=cookies)
+    headers = {"Cookie": cookie_header(landing)}
+    form, again = scan.get(path, headers=headers), scan.get(path, headers=headers)
     if form.status != 200 or "password_confirm" not in form.text:
-        yield BROKEN.found(status=form.status)
+        yield KINDS["link-broken"].found(status=form.status)
         return
-    if secret in form.text:
-        yield STAYS.found()
-    yield from policy_of(form, "the form for a new password")
-    yield from repeats(form, again, "the form for a new password")
+    if token in form.text:
+        yield KINDS["link-stays"].found()
+    yield from check_policy(form, FORM)
+    yield from check_nonce(form, again, FORM)
 
 
-def _without_secret(link: str) -> str:
+def _without_token(link: str) -> str:
     return link.rsplit("/", 1)[0]
 
 
-CHECKS = [Check("The link in the email leads here, and opening it does not use it up.", of_mail)]
+CHECKS = [Check("The link in the email leads here, and opening it does not use it up.", check_delivery)]

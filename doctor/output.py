@@ -1,4 +1,4 @@
-"""Reports for people (text) and programs (JSON), in the format of `manage.py check`."""
+"""Reports as text and JSON, in the format of `manage.py check`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ format_option = click.option(
 
 
 def by_severity(findings: list[Finding]) -> list[Finding]:
+    """Return the findings, the worst first."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def exit_code(findings: list[Finding], fail_level: str) -> int:
+    """Return 1 if a finding has this severity or a worse one."""
     failing = SEVERITIES[: SEVERITIES.index(fail_level) + 1]
     return 1 if any(finding.severity in failing for finding in findings) else 0
 
@@ -52,7 +54,7 @@ def summarize(findings: list[Finding]) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace control characters, because a server's words must not move the terminal's cursor."""
+    """Replace control characters, so that text of a server cannot control the terminal."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

@@ -1,4 +1,4 @@
-"""The Mann-Whitney U test, as an AUC, for two samples of times. Also for `bench/`."""
+"""The Mann-Whitney U test, as an AUC: does a difference exceed chance? `bench/` uses it, too."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-ALPHA = 0.001  # one false alarm in a thousand; the doctor measures twice, so one in a million
-EFFECT = 0.1  # of an AUC from 0.5: an attacker needs thousands of requests to use a smaller one
-_Z_ALPHA, _Z_POWER = 3.29, 1.25  # two-sided for ALPHA; 9 of 10, so that both measurements show it in 4 of 5
+ALPHA = 0.001  # the doctor tests a difference twice, so that false alarms are one in a million
+EFFECT_MIN = 0.1  # distance of an AUC from 0.5; an attacker needs thousands of requests to use a smaller one
+Z_ALPHA = 3.29  # two-sided, for ALPHA
+Z_POWER = 1.25  # 9 of 10 differences detected, so that both tests detect it in 4 of 5 scans
 
 
-def auc(live: Sequence[float], other: Sequence[float]) -> float:
-    """Return how often one of `other` takes longer than one of `live`; ties count half."""
-    ordered = sorted(live)
-    shorter = sum(bisect_left(ordered, took) + bisect_right(ordered, took) for took in other) / 2
-    return shorter / (len(live) * len(other))
+def auc(sample: Sequence[float], other: Sequence[float]) -> float:
+    """Return how often a time of `other` exceeds one of `sample`. Ties count half."""
+    ordered = sorted(sample)
+    shorter = sum(bisect_left(ordered, time) + bisect_right(ordered, time) for time in other) / 2
+    return shorter / (len(sample) * len(other))
 
 
-def error(n: int, m: int) -> float:
-    """Return the standard error of an AUC when both take the same time."""
+def standard_error(n: int, m: int) -> float:
+    """Return the standard error of an AUC of equally distributed samples."""
     return math.sqrt((n + m + 1) / (12 * n * m))
 
 
-def is_told(live: Sequence[float], other: Sequence[float]) -> bool:
-    """True if the difference is significant, and large enough to be useful to an attacker."""
-    away = abs(auc(live, other) - 0.5)
-    by_chance = math.erfc(away / error(len(live), len(other)) / math.sqrt(2))
-    return by_chance < ALPHA and away >= EFFECT
+def is_significant(sample: Sequence[float], other: Sequence[float]) -> bool:
+    """True if the difference is neither chance nor too small for an attacker."""
+    distance = abs(auc(sample, other) - 0.5)
+    p_value = math.erfc(distance / standard_error(len(sample), len(other)) / math.sqrt(2))
+    return p_value < ALPHA and distance >= EFFECT_MIN
 
 
-def seen_from(n: int, m: int) -> float:
-    """Return the AUC that so many samples show in 4 of 5 visits or more; larger ones more reliably.
+def detectable_auc(n: int, m: int) -> float:
+    """Return the smallest AUC that samples of these sizes detect in at least 4 of 5 scans.
 
-    No AUC varies more than that of a coin with as many throws as the smaller set has samples.
+    The variance of an AUC is at most that of as many coin tosses as the smaller sample has values.
     """
-    needed = 0.5 + max(EFFECT, _Z_ALPHA * error(n, m))
+    needed = 0.5 + max(EFFECT_MIN, Z_ALPHA * standard_error(n, m))
     for percent in range(50, 100):
-        true = percent / 100
-        if true - _Z_POWER * math.sqrt(true * (1 - true) / min(n, m)) >= needed:
-            return true
+        candidate = percent / 100
+        if candidate - Z_POWER * math.sqrt(candidate * (1 - candidate) / min(n, m)) >= needed:
+            return candidate
     return 1.0

@@ -23,7 +23,7 @@ from ..web import rate_limits
 
 LOOK_SECONDS = 5  # for Redis, and for the breach service
 # The doctor has finding types of its own, because it imports nothing from app/.
-KINDS.update({kind.id: Kind(**asdict(kind)) for kind in dns_records.KINDS})
+KINDS.update({id: Kind(**asdict(kind)) for id, kind in dns_records.KINDS.items()})
 
 
 def run(settings: Settings) -> list[Finding]:

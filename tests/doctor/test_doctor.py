@@ -1,6 +1,6 @@
-"""`manage.py doctor`: what is well passes, and each defect, planted once, is named and nothing else.
+"""`manage.py doctor`: a sound deployment passes, and each defect yields its finding and no other.
 
-The real app answers; what stands in front of it breaks one thing.
+A faulty proxy in front of the real app makes one defect at a time; raw servers speak other protocols.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import email
 import email.policy
 import json
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -29,328 +28,206 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 from support.admin import Admin, inherited
+from support.faulty_proxy import (
+    Defect,
+    Environ,
+    FaultyProxy,
+    Forward,
+    Response,
+    body,
+    close_connection,
+    edited,
+    header,
+    header_part,
+    instead,
+    no_defect,
+    page,
+    request_variable,
+)
 from support.mailbox import link_in
+from support.raw_server import Talk, raw_server, send, send_forever, stay_silent
 from support.servers import free_port, two_free_ports
 from support.site import ROOT, Site, load_settings, served, wait_for
 from test_demo import Demo
 from test_demo import tree as tree  # a fixture
-from werkzeug.datastructures import Headers
 from werkzeug.serving import WSGIRequestHandler, make_server
-from werkzeug.test import run_wsgi_app
 
 import manage
 from app.cli import check, database_checks
 from app.pages import health
-from doctor import (
-    cli,
-    connectivity,
-    enumeration,
-    http_client,
-    link_delivery,
-    probe_session,
-    rank_test,
-    readiness,
-)
-from doctor.findings import Finding
+from doctor import cli, connectivity, enumeration, http_client, link_delivery, rank_test, readiness, scan
+from doctor.enumeration import Sample
+from doctor.findings import KINDS, Finding
 from examples.demo import create_app
 
 ALICE = "alice@example.com"
-DOCTOR = ROOT / "doctor"
-NOTES = {"inbox-here"}  # what the sound site is told of
-TOKEN = re.compile(r"/reset/[\w-]{43}$")
+DEMO_NOTES = {"inbox-here"}  # the findings of a sound demo
+OPEN_LINK = r"/reset/[\w-]{43}$"
+STRICT = (
+    "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; script-src 'nonce-{}'"
+)
+
+# --- Defects ------------------------------------------------------------------------------
 
 
-@dataclass
-class Said:
-    status: int
-    headers: Headers
-    body: bytes = b""
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
+def policy_as_report_only(response: Response, _: Environ) -> None:
+    response.headers["Content-Security-Policy-Report-Only"] = response.headers.pop("Content-Security-Policy")
 
 
-Ask = Callable[[dict[str, Any]], Said]
-Defect = Callable[[Ask, dict[str, Any]], Said]
-
-
-class Front:
-    """Stands in front of the app, and breaks what it is told to."""
-
-    def __init__(self, wsgi: Any) -> None:
-        self.wsgi = wsgi
-        self.defect: Defect = sound
-
-    def ask(self, environ: dict[str, Any]) -> Said:
-        parts, status, headers = run_wsgi_app(self.wsgi, environ, buffered=True)
-        return Said(int(status.split()[0]), headers, b"".join(parts))
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        said = self.defect(self.ask, environ)
-        if "Content-Length" in said.headers and environ["REQUEST_METHOD"] != "HEAD":
-            said.headers["Content-Length"] = str(len(said.body))
-        start_response(f"{said.status} said", list(said.headers))
-        return [said.body]
-
-
-def sound(ask: Ask, environ: dict[str, Any]) -> Said:
-    return ask(environ)
-
-
-def page(body: str, status: int = 200, type: str = "text/html", **headers: str) -> Said:
-    return Said(
-        status, Headers({"Content-Type": type, "Cache-Control": "no-store", **headers}), body.encode()
-    )
-
-
-def on(path: str, body: str, status: int = 200, type: str = "text/html", **headers: str) -> Defect:
-    """Another answer at one address."""
-    return lambda ask, environ: (
-        page(body, status, type, **headers) if environ["PATH_INFO"] == path else ask(environ)
-    )
-
-
-def changed(change: Callable[[Said, dict[str, Any]], None]) -> Defect:
-    """The app's answer, with a change."""
-
-    def answer(ask: Ask, environ: dict[str, Any]) -> Said:
-        asked = dict(environ)
-        said = ask(environ)
-        change(said, asked)
-        return said
-
-    return answer
-
-
-def header(name: str, value: str | None, at: str = "") -> Defect:
-    """A header of each answer (or of those whose address matches) that is another one, or none."""
-
-    def change(said: Said, environ: dict[str, Any]) -> None:
-        if re.search(at, environ["PATH_INFO"]):
-            said.headers.pop(name, None)
-            if value is not None:
-                said.headers[name] = value
-
-    return changed(change)
-
-
-def replaced(name: str, old: str, new: str, at: str = "") -> Defect:
-    """A part of a header."""
-
-    def change(said: Said, environ: dict[str, Any]) -> None:
-        if re.search(at, environ["PATH_INFO"]):
-            values = [value.replace(old, new) for value in said.headers.getlist(name)]
-            said.headers.setlist(name, values)
-
-    return changed(change)
-
-
-def body(old: str, new: str, at: str) -> Defect:
-    def change(said: Said, environ: dict[str, Any]) -> None:
-        if re.search(at, environ["PATH_INFO"]):
-            said.body = re.sub(old, new, said.text).encode()
-
-    return changed(change)
-
-
-def sent(**environment: str | None) -> Defect:
-    """A proxy that hands on something else than it got."""
-
-    def answer(ask: Ask, environ: dict[str, Any]) -> Said:
-        for name, value in environment.items():
-            if name in environ:
-                environ.pop(name)
-                environ.update({name: value} if value is not None else {})
-        return ask(environ)
-
-    return answer
-
-
-def origin_echoed(said: Said, environ: dict[str, Any]) -> None:
+def echo_origin(response: Response, environ: Environ) -> None:
     if "HTTP_ORIGIN" in environ:
-        said.headers["Access-Control-Allow-Origin"] = environ["HTTP_ORIGIN"]
+        response.headers["Access-Control-Allow-Origin"] = environ["HTTP_ORIGIN"]
 
 
-def host_in_redirect(said: Said, environ: dict[str, Any]) -> None:
-    if "Location" in said.headers and said.headers["Location"].startswith("/"):
-        host = environ.get("HTTP_X_FORWARDED_HOST", environ["HTTP_HOST"])
-        said.headers["Location"] = f"http://{host}{said.headers['Location']}"
+def prefix_location(variable: str, prefix: str) -> Defect:
+    """Put a variable of the request before the path of redirects."""
+
+    def edit(response: Response, environ: Environ) -> None:
+        location = response.headers.get("Location", "")
+        if location.startswith("/") and variable in environ:
+            response.headers["Location"] = f"{prefix}{environ[variable]}{location}"
+
+    return edited(edit)
 
 
-def host_in_page(said: Said, environ: dict[str, Any]) -> None:
-    if said.status == 200 and "html" in said.headers["Content-Type"]:
-        host = environ.get("HTTP_X_ORIGINAL_HOST", "127.0.0.1")
-        said.body += f"<!-- {host} -->".encode()
+def original_host_in_page(response: Response, environ: Environ) -> None:
+    if response.status == 200 and "html" in response.headers["Content-Type"]:
+        response.body += f"<!-- {environ.get('HTTP_X_ORIGINAL_HOST', '127.0.0.1')} -->".encode()
 
 
-def prefix_believed(said: Said, environ: dict[str, Any]) -> None:
-    if said.headers.get("Location", "").startswith("/"):
-        said.headers["Location"] = environ.get("HTTP_X_FORWARDED_PREFIX", "") + said.headers["Location"]
+def link_to_next(response: Response, environ: Environ) -> None:
+    if "%5C%5Cdoctor" in environ["QUERY_STRING"]:
+        response.body += b'<a href="\\\\doctor.invalid/x">on</a>'
 
 
-def next_followed(ask: Ask, environ: dict[str, Any]) -> Said:
-    found = re.search(r"next=(https?(?::|%3A)[^&]*)", environ["QUERY_STRING"])
-    if environ["PATH_INFO"] == "/login" and found:
-        return page("", 302, Location=found[1].replace("%3A", ":").replace("%2F", "/"))
-    return ask(environ)
+def accept_form_without_token(response: Response, _: Environ) -> None:
+    if response.status == 400 and b"csrf_failed" in response.body:
+        response.status, response.headers["Location"] = 303, "/check-mail"
 
 
-def next_linked(ask: Ask, environ: dict[str, Any]) -> Said:
-    said = ask(environ)
-    if environ["PATH_INFO"] == "/login" and "%5C%5Cdoctor" in environ["QUERY_STRING"]:
-        said.body += b'<a href="\\\\doctor.invalid/x">on</a>'
-    return said
+def redirect_to_next(forward: Forward, environ: Environ) -> Response:
+    match = re.search(r"next=(https?(?::|%3A)[^&]*)", environ["QUERY_STRING"])
+    if environ["PATH_INFO"] == "/login" and match:
+        return page("", 302, Location=match[1].replace("%3A", ":").replace("%2F", "/"))
+    return forward(environ)
 
 
-def path_followed(ask: Ask, environ: dict[str, Any]) -> Said:
-    """As some servers redirect to the path with a slash added or taken away."""
-    if environ["PATH_INFO"].startswith("/\\"):
-        return page("", 301, Location=f"{environ['PATH_INFO']}/")
-    return ask(environ)
-
-
-def form_without_token(ask: Ask, environ: dict[str, Any]) -> Said:
-    said = ask(environ)
-    if said.status == 400 and b"csrf_failed" in said.body:
-        said.status, said.headers["Location"] = 303, "/check-mail"
-    return said
-
-
-def text_as_json(ask: Ask, environ: dict[str, Any]) -> Said:
+def accept_text_as_json(forward: Forward, environ: Environ) -> Response:
     if environ.get("CONTENT_TYPE") == "text/plain":
         environ["CONTENT_TYPE"] = "application/json"
-    return ask(environ)
+    return forward(environ)
 
 
-def any_name(ask: Ask, environ: dict[str, Any]) -> Said:
+def accept_any_host(forward: Forward, environ: Environ) -> Response:
     environ["HTTP_HOST"] = f"127.0.0.1:{environ['SERVER_PORT']}"
-    return ask(environ)
+    return forward(environ)
 
 
-def traced(ask: Ask, environ: dict[str, Any]) -> Said:
-    return (
-        page("TRACE / HTTP/1.1", type="message/http")
-        if environ["REQUEST_METHOD"] == "TRACE"
-        else ask(environ)
-    )
+def answer_trace(forward: Forward, environ: Environ) -> Response:
+    is_trace = environ["REQUEST_METHOD"] == "TRACE"
+    return page("TRACE / HTTP/1.1", type="message/http") if is_trace else forward(environ)
 
 
-def close(environ: dict[str, Any]) -> None:
-    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+def ready(problem: str) -> Defect:
+    return instead("^/readyz$", json.dumps({"problems": [problem]}), 503, "application/json")
 
 
-def cut_short(ask: Ask, environ: dict[str, Any]) -> Said:
-    if environ["PATH_INFO"] == "/check-mail":
-        close(environ)
-    return ask(environ)
-
-
-def ready(*problems: str) -> Defect:
-    return on("/readyz", json.dumps({"problems": problems}), 503, "application/json")
-
-
-# What can be seen without an account: the finding, and how to plant it.
-DEFECTS: list[tuple[str, str, Defect]] = [
-    ("csp-missing", "none", header("Content-Security-Policy", None)),
-    ("csp-missing", "reported only", replaced("Content-Security-Policy", "default", "", at="^/login$")),
-    ("csp-weak", "inline", replaced("Content-Security-Policy", "style-src", "style-src 'unsafe-inline'")),
-    ("csp-weak", "frames", replaced("Content-Security-Policy", "frame-ancestors 'none'", "", at="^/login$")),
-    ("csp-weak", "any host", replaced("Content-Security-Policy", "default-src 'none'", "default-src https:")),
-    ("csp-nonce-repeats", "on each page", header("Content-Security-Policy", "")),
-    ("nosniff-missing", "on files", header("X-Content-Type-Options", None, at="^/static")),
-    ("referrer-policy", "all of it", header("Referrer-Policy", "unsafe-url")),
-    ("cacheable", "kept", header("Cache-Control", "public, max-age=60", at="^/reset$")),
-    ("opener-policy", "none", header("Cross-Origin-Opener-Policy", None)),
-    ("resource-policy", "none", header("Cross-Origin-Resource-Policy", "cross-origin")),
-    ("permissions-policy", "none", header("Permissions-Policy", None)),
-    ("version-told", "nginx", header("Server", "nginx/1.25.3")),
-    ("version-told", "php", header("X-Powered-By", "PHP")),
-    ("cors-open", "any", header("Access-Control-Allow-Origin", "*")),
-    ("cors-open", "echoed", changed(origin_echoed)),
-    ("cookie-missing", "dropped", header("Set-Cookie", None)),
-    ("cookie-readable", "script", replaced("Set-Cookie", " HttpOnly;", "")),
-    ("cookie-cross-site", "none", replaced("Set-Cookie", "SameSite=Lax", "SameSite=None")),
-    ("cookie-shared", "domain", replaced("Set-Cookie", "Path=/", "Path=/; Domain=example.com")),
-    ("host-believed", "redirect", changed(host_in_redirect)),
-    ("host-believed", "page", changed(host_in_page)),
-    ("host-believed", "prefix", changed(prefix_believed)),
-    ("host-any", "front door", any_name),
-    ("open-redirect", "next", next_followed),
-    ("open-redirect", "backslashes", next_linked),
-    ("open-redirect", "path", path_followed),
-    ("debug-shown", "console", on("/console", "<h1>Werkzeug Debugger</h1>")),
-    (
-        "debug-shown",
-        "traceback",
-        body("There is nothing here", "Traceback (most recent call last)", at="doctor"),
-    ),
-    ("trace-answered", "echo", traced),
-    ("metrics-public", "numbers", on("/metrics", "mails_total 3", type="text/plain")),
-    ("file-served", "env", on("/.env", "SECRET_KEY=abc\n", type="text/plain")),
-    ("file-served", "git", on("/.git/config", "[core]\n\tbare = false\n", type="text/plain")),
-    ("file-served", "listing", on("/instance/", "<h1>Index of /instance/</h1>")),
-    ("csrf-open", "form", form_without_token),
-    ("csrf-open", "text", text_as_json),
-    ("origin-open", "origin lost", sent(HTTP_ORIGIN=None)),
-    ("page-fails", "500", on("/check-mail", "oh", 500)),
-    ("no-answer", "closed", cut_short),
-    ("not-alive", "503", on("/healthz", "oh", 503)),
-    ("not-ready", "no reason", on("/readyz", "oh", 503)),
-    ("not-ready", "database", ready(health.NO_DATABASE)),
-    ("not-ready", "held", ready(health.MAIL_HELD)),
-    ("not-ready", "news", ready("something new")),
-    *(
-        (kind.id, problem, ready(problem))
+CSP, JSON, TEXT = "Content-Security-Policy", "application/json", "text/plain"
+# Defects that need no account, by "id of the finding: case".
+DEFECTS: dict[str, Defect] = {
+    "csp-missing: no header": header(CSP, None),
+    "csp-missing: report only": edited(policy_as_report_only),
+    "csp-weak: no default": header_part(CSP, "default", "", at="^/login$"),
+    "csp-weak: inline styles": header_part(CSP, "style-src", "style-src 'unsafe-inline'"),
+    "csp-weak: frames": header_part(CSP, "frame-ancestors 'none'", "", at="^/login$"),
+    "csp-weak: any host": header_part(CSP, "default-src 'none'", "default-src https:"),
+    "csp-nonce-repeats: on each page": header(CSP, STRICT.format("A" * 22)),
+    "nosniff-missing: on files": header("X-Content-Type-Options", None, at="^/static"),
+    "referrer-policy: full URL": header("Referrer-Policy", "unsafe-url"),
+    "cacheable: public": header("Cache-Control", "public, max-age=60", at="^/reset$"),
+    "opener-policy: no header": header("Cross-Origin-Opener-Policy", None),
+    "resource-policy: cross-origin": header("Cross-Origin-Resource-Policy", "cross-origin"),
+    "permissions-policy: no header": header("Permissions-Policy", None),
+    "version-told: nginx": header("Server", "nginx/1.25.3"),
+    "version-told: php": header("X-Powered-By", "PHP"),
+    "cors-open: any origin": header("Access-Control-Allow-Origin", "*"),
+    "cors-open: echoed": edited(echo_origin),
+    "cookie-missing: dropped": header("Set-Cookie", None),
+    "cookie-readable: no HttpOnly": header_part("Set-Cookie", " HttpOnly;", ""),
+    "cookie-cross-site: SameSite=None": header_part("Set-Cookie", "SameSite=Lax", "SameSite=None"),
+    "cookie-shared: domain": header_part("Set-Cookie", "Path=/", "Path=/; Domain=example.com"),
+    "host-believed: redirect": prefix_location("HTTP_X_FORWARDED_HOST", "http://"),
+    "host-believed: prefix": prefix_location("HTTP_X_FORWARDED_PREFIX", ""),
+    "host-believed: page": edited(original_host_in_page),
+    "host-any: front door": accept_any_host,
+    "open-redirect: next": redirect_to_next,
+    "open-redirect: backslashes": edited(link_to_next, at="^/login$"),
+    "open-redirect: slash appended": instead(r"^/\\", "", 301, Location="/\\doctor.invalid/"),
+    "debug-shown: console": instead("^/console$", "<h1>Werkzeug Debugger</h1>"),
+    "debug-shown: traceback": body("There is nothing here", "Traceback (most recent call last)", at="doctor"),
+    "trace-answered: echo": answer_trace,
+    "metrics-public: numbers": instead("^/metrics$", "mails_total 3", type=TEXT),
+    "file-served: env": instead(r"^/\.env$", "SECRET_KEY=abc\n", type=TEXT),
+    "file-served: git": instead(r"^/\.git/config$", "[core]\n\tbare = false\n", type=TEXT),
+    "file-served: listing": instead("^/instance/$", "<h1>Index of /instance/</h1>"),
+    "csrf-open: form": edited(accept_form_without_token),
+    "csrf-open: text": accept_text_as_json,
+    "origin-open: Origin dropped": request_variable("HTTP_ORIGIN", None),
+    "page-fails: 500": instead("^/check-mail$", "oh", 500),
+    "no-answer: closed": close_connection("^/check-mail$"),
+    "not-alive: 503": instead("^/healthz$", "oh", 503),
+    "not-ready: no reason": instead("^/readyz$", "oh", 503),
+    "not-ready: database": ready(health.NO_DATABASE),
+    "not-ready: mail held": ready(health.MAIL_HELD),
+    "not-ready: unknown": ready("something new"),
+    **{
+        f"{kind.id}: {problem}": ready(problem)
         for problem, kind in database_checks.KIND_OF_PROBLEM.items()
         if problem not in (health.NO_DATABASE, health.MAIL_HELD)
-    ),
-    ("redirected", "moved", on("/openapi.json", "", 301, Location="https://id.example.com/openapi.json")),
-    ("not-sparekey", "404", on("/openapi.json", "nothing", 404)),
-    (
-        "address-differs",
-        "servers",
-        body(r'"url":"[^"]+"', '"url":"https://other.example"', at="^/openapi.json$"),
-    ),
-    ("host-lost", "its own", sent(HTTP_HOST="127.0.0.1.example")),
-]
+    },
+    "redirected: elsewhere": instead("^/openapi.json$", "", 301, Location="https://id.example.com/"),
+    "not-sparekey: 404": instead("^/openapi.json$", "nothing", 404),
+    "address-differs: servers": body(r'"url":"[^"]+"', '"url":"https://other.example"', at="^/openapi.json$"),
+    "host-lost: the proxy's own": request_variable("HTTP_HOST", "127.0.0.1.example"),
+}
+
+
+# --- A deployment behind it ---------------------------------------------------------------
 
 
 @dataclass
-class Place:
-    """A deployment of its own, with an inbox; `breaks` plants a defect."""
+class Deployment:
+    """The demo behind a faulty proxy."""
 
     site: Site
-    front: Front
+    proxy: FaultyProxy
     url: str
     options: list[str] = field(default_factory=list)
 
     def doctor(self, *words: str, **options: Any) -> Result:
         return doctor(self.url, *self.options, *words, **options)
 
-    def found(self, *words: str, **options: Any) -> set[str]:
-        """The ids of what is found, besides what is no defect."""
-        return {finding["id"] for finding in self.findings(*words, **options)} - NOTES
+    def report(self, *words: str, **options: Any) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.doctor("--format", "json", *words, **options).stdout)
+        return report
 
-    def findings(self, *words: str, **options: Any) -> list[dict[str, str]]:
-        report = self.doctor("--format", "json", *words, **options).stdout
-        found: list[dict[str, str]] = json.loads(report)["findings"]
-        return found
+    def ids(self, *words: str, **options: Any) -> set[str]:
+        """Return the ids of the findings, except those of a sound demo."""
+        return {finding["id"] for finding in self.report(*words, **options)["findings"]} - DEMO_NOTES
 
     @contextlib.contextmanager
-    def breaks(self, defect: Defect) -> Iterator[None]:
-        self.front.defect = defect
+    def with_defect(self, defect: Defect) -> Iterator[None]:
+        self.proxy.defect = defect
         try:
             yield
         finally:
-            self.front.defect = sound
+            self.proxy.defect = no_defect
 
-    def is_idle(self) -> bool:
-        return all(message["state"] != "waiting" for message in self.site.messages())
+    def wait_for_outbox(self) -> None:
+        wait_for(lambda: all(message["state"] != "waiting" for message in self.site.messages()))
 
-    @property
-    def inbox(self) -> Path:
-        return Path(self.site.app.instance_path) / "inbox"
+    def inbox(self) -> set[Path]:
+        return set((Path(self.site.app.instance_path) / "inbox").glob("*.eml"))
 
 
 def doctor(*words: str, **options: Any) -> Result:
@@ -358,7 +235,7 @@ def doctor(*words: str, **options: Any) -> Result:
 
 
 @contextlib.contextmanager
-def placed(fresh: Path, folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Place]:
+def deployed(fresh: Path, folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Deployment]:
     port = free_port()
     url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
     (folder / "site.db").write_bytes(fresh.read_bytes())
@@ -372,254 +249,233 @@ def placed(fresh: Path, folder: Path, tls: ssl.SSLContext | None = None) -> Iter
     }
     app = create_app(load_settings(**overrides))
     app.instance_path = str(folder)
-    front = Front(app.wsgi_app)
-    app.wsgi_app = front  # type: ignore[method-assign]  # Flask's seam
+    proxy = FaultyProxy(app.wsgi_app)
+    app.wsgi_app = proxy  # type: ignore[method-assign]  # Flask's seam
     with served(app, port, tls):
-        yield Place(Site(app, None), front, url)  # type: ignore[arg-type]  # its mail goes to the inbox
+        yield Deployment(Site(app, None), proxy, url)  # type: ignore[arg-type]  # its mail goes to the inbox
 
 
 @pytest.fixture(scope="module", autouse=True)
-def a_server_that_tells_nothing() -> Iterator[None]:
-    """Werkzeug's own tells its version, and writes a line for each request."""
+def discreet_server() -> Iterator[None]:
+    """Werkzeug's server reveals its version, and logs each request."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WSGIRequestHandler, "version_string", lambda _: "front")
         patch.setattr(WSGIRequestHandler, "log_request", lambda *_: None)
-        patch.setattr(WSGIRequestHandler, "protocol_version", "HTTP/1.1")  # connections are kept
-        patch.setattr(WSGIRequestHandler, "disable_nagle_algorithm", True)  # or each answer waits 40 ms
+        patch.setattr(WSGIRequestHandler, "protocol_version", "HTTP/1.1")  # keeps connections
+        patch.setattr(
+            WSGIRequestHandler, "disable_nagle_algorithm", True
+        )  # Nagle delays each response by 40 ms
         yield
 
 
 @pytest.fixture(scope="module")
-def place(fresh_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with placed(fresh_sqlite, tmp_path_factory.mktemp("place")) as made:
-        yield made
+def demo(fresh_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with deployed(fresh_sqlite, tmp_path_factory.mktemp("demo")) as deployment:
+        yield deployment
 
 
-@pytest.mark.parametrize(("id", "how", "defect"), DEFECTS, ids=[f"{id}: {how}" for id, how, _ in DEFECTS])
-def test_each_defect_is_named_and_no_other(place: Place, id: str, how: str, defect: Defect) -> None:
-    if id == "csp-nonce-repeats":
-        defect = header("Content-Security-Policy", STRICT.format(nonce="A" * 22))
-    if how == "reported only":
-        defect = reported_only
-    with place.breaks(defect):
-        assert place.found() == {id}
+@pytest.mark.parametrize("case", DEFECTS)
+def test_defect_without_account_yields_its_finding_only(demo: Deployment, case: str) -> None:
+    with demo.with_defect(DEFECTS[case]):
+        assert demo.ids() == {case.partition(":")[0]}
 
 
-STRICT = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; script-src 'nonce-{nonce}'"
+def test_sound_demo_passes(demo: Deployment) -> None:
+    result = demo.doctor()
+    assert result.exit_code == 0
+    assert "1 note. " in result.stdout
+    assert "error" not in result.stdout
+    assert "skipped  delivery of a reset link: name your account" in result.stdout
 
 
-def reported_only(ask: Ask, environ: dict[str, Any]) -> Said:
-    said = ask(environ)
-    said.headers["Content-Security-Policy-Report-Only"] = said.headers.pop("Content-Security-Policy")
-    return said
+def test_public_inbox_is_an_error_unless_local(demo: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan.Scan, "is_local", False)
+    assert demo.ids() == {"plain-http", "inbox-public", "ready-public"}
+    assert demo.doctor().exit_code == 1
 
 
-def of_known(change: Callable[[Said], None], type: str = "json") -> Defect:
-    """What somebody does who answers alice apart."""
-
-    def answer(ask: Ask, environ: dict[str, Any]) -> Said:
-        is_known = False
-        if environ["REQUEST_METHOD"] == "POST" and type in environ.get("CONTENT_TYPE", ""):
-            typed = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-            is_known = b"alice" in typed
-            environ["wsgi.input"] = BytesIO(typed)
-        said = ask(environ)
-        if is_known:
-            change(said)
-        return said
-
-    return answer
+def test_report_has_places_hints_and_exit_code(demo: Deployment) -> None:
+    with demo.with_defect(header(CSP, None, at="^/login$")):
+        text, as_json = demo.doctor(), demo.doctor("--fail-level", "error", "--format", "json")
+    assert (text.exit_code, as_json.exit_code) == (1, 1)
+    assert "error  csp-missing  /login, POST /login\n" in text.stdout
+    assert "→ Sparekey sends this header" in text.stdout
+    report = json.loads(as_json.stdout)
+    assert {finding["severity"] for finding in report["findings"]} == {"error", "info"}
+    assert 50 < report["requests"] < http_client.REQUESTS_MAX
+    with demo.with_defect(header("Cross-Origin-Opener-Policy", None)):
+        assert [demo.doctor("--fail-level", level).exit_code for level in ("error", "warning")] == [0, 1]
 
 
-def told(said: Said) -> None:
-    said.body = said.body.replace(b'"response":{}', b'"response":{"sent":true}')
+def test_scan_stops_early_when_the_deployment_goes_down(demo: Deployment) -> None:
+    with demo.with_defect(close_connection("^(?!/openapi.json)")):
+        report = demo.report()
+    assert {finding["id"] for finding in report["findings"]} == {"no-answer"}
+    assert report["requests"] <= 1 + http_client.FAILURES_MAX + 2
 
 
-def marked(said: Said) -> None:
-    said.headers["X-Queue"] = "reset"
+# --- With an account ----------------------------------------------------------------------
 
 
-def led_elsewhere(said: Said) -> None:
-    said.headers["Location"] = "/check-mail?sent=1"
+def for_alice(defect: Defect, type: str = "json") -> Defect:
+    """Make the defect only if the request names alice."""
+
+    def defect_for_alice(forward: Forward, environ: Environ) -> Response:
+        if environ["REQUEST_METHOD"] != "POST" or type not in environ.get("CONTENT_TYPE", ""):
+            return forward(environ)
+        content = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        environ["wsgi.input"] = BytesIO(content)
+        return defect(forward, environ) if b"alice" in content else forward(environ)
+
+    return defect_for_alice
 
 
-def slow(said: Said) -> None:
-    time.sleep(0.1)  # more than a busy machine takes
+def slow(forward: Forward, environ: Environ) -> Response:
+    time.sleep(0.1)  # more than the delays of a busy machine
+    return forward(environ)
 
 
-def swallowed(ask: Ask, environ: dict[str, Any]) -> Said:
+def no_mail(forward: Forward, environ: Environ) -> Response:
     is_json = environ["PATH_INFO"] == "/reset" and environ.get("CONTENT_TYPE") == "application/json"
     if is_json and environ["CONTENT_LENGTH"] != "2" and "HTTP_ORIGIN" not in environ:
         return page('{"meta":{"code":200},"response":{}}', type="application/json")
-    return ask(environ)
+    return forward(environ)
 
 
 def works_once() -> Defect:
-    """Opening counts as using."""
+    """Use the link up when it is opened."""
     opened: set[str] = set()
 
-    def answer(ask: Ask, environ: dict[str, Any]) -> Said:
-        if TOKEN.search(environ["PATH_INFO"]):
-            if environ["PATH_INFO"] in opened:
-                return page("used", 400, **{"Referrer-Policy": "no-referrer"})
-            opened.add(environ["PATH_INFO"])
-        return ask(environ)
+    def defect(forward: Forward, environ: Environ) -> Response:
+        path = environ["PATH_INFO"]
+        if re.search(OPEN_LINK, path) and path in opened:
+            return page("used", 400, **{"Referrer-Policy": "no-referrer"})
+        opened.add(path)
+        return forward(environ)
 
-    return answer
-
-
-def form_at_once(ask: Ask, environ: dict[str, Any]) -> Said:
-    if TOKEN.search(environ["PATH_INFO"]) and environ["REQUEST_METHOD"] == "GET":
-        return page("password_confirm", **{"Referrer-Policy": "no-referrer"})
-    return ask(environ)
+    return defect
 
 
-HANDLE, HTML, TEXT = "/reset/~", "/html$", r"/inbox/\d+$"
-MAILED: list[tuple[str, str, Defect]] = [
-    ("told-by-answer", "body", of_known(told)),
-    ("told-by-answer", "header", of_known(marked)),
-    ("told-by-answer", "form", of_known(led_elsewhere, "form")),
-    ("told-by-time", "slow", of_known(slow)),
-    ("mail-not-there", "swallowed", swallowed),
-    ("link-elsewhere", "host", body(r"http://[\d.:]+/reset/", "https://evil.example/reset/", at="^/inbox/")),
-    ("link-elsewhere", "objection", body(r"http://[\d.:]+/not-me/", "https://evil.example/not-me/", at=TEXT)),
-    ("mail-without-link", "HTML", body("/reset/", "/other/", at=HTML)),
-    ("mail-link-repeated", "text", body(r"(?s)<pre([^>]*)>(.*)</pre>", r"<pre\1>\2 \2</pre>", at=TEXT)),
-    ("link-broken", "404", header("Set-Cookie", None, at=TOKEN.pattern)),
-    ("link-spent-by-opening", "HEAD", works_once()),
-    ("link-stays", "form", form_at_once),
-    ("link-referrer", "same-origin", header("Referrer-Policy", "same-origin", at=TOKEN.pattern)),
-    (
-        "csp-nonce-repeats",
-        "in the form",
-        header("Content-Security-Policy", STRICT.format(nonce="B" * 22), at=HANDLE),
-    ),
-    ("csp-weak", "in the form", replaced("Content-Security-Policy", "'none'", "*", at=HANDLE)),
-]
+FORM_PAGE, HTML_PART, TEXT_PART = "/reset/~", "/html$", r"/inbox/\d+$"
+FOREIGN_RESET, FOREIGN_NOT_ME = "https://evil.example/reset/", "https://evil.example/not-me/"
+# Defects that only a scan with --identity can see.
+DEFECTS_OF_AN_ACCOUNT: dict[str, Defect] = {
+    "told-by-answer: body": for_alice(body('"response":{}', '"response":{"sent":true}')),
+    "told-by-answer: header": for_alice(header("X-Queue", "reset")),
+    "told-by-answer: form": for_alice(header("Location", "/check-mail?sent=1"), "form"),
+    "told-by-time: slow": for_alice(slow),
+    "mail-not-there: dropped": no_mail,
+    "link-elsewhere: reset link": body(r"http://[\d.:]+/reset/", FOREIGN_RESET, at="^/inbox/"),
+    "link-elsewhere: objection": body(r"http://[\d.:]+/not-me/", FOREIGN_NOT_ME, at=TEXT_PART),
+    "mail-without-link: HTML": body("/reset/", "/other/", at=HTML_PART),
+    "mail-link-repeated: text": body(r"(?s)<pre([^>]*)>(.*)</pre>", r"<pre\1>\2 \2</pre>", at=TEXT_PART),
+    "link-broken: cookie dropped": header("Set-Cookie", None, at=OPEN_LINK),
+    "link-spent-by-opening: HEAD": works_once(),
+    "link-stays: no redirect": instead(OPEN_LINK, "password_confirm", **{"Referrer-Policy": "no-referrer"}),
+    "link-referrer: same-origin": header("Referrer-Policy", "same-origin", at=OPEN_LINK),
+    "csp-nonce-repeats: in the form": header(CSP, STRICT.format("B" * 22), at=FORM_PAGE),
+    "csp-weak: in the form": header_part(CSP, "'none'", "*", at=FORM_PAGE),
+}
 
 
-@pytest.mark.parametrize(("id", "how", "defect"), MAILED, ids=[f"{id}: {how}" for id, how, _ in MAILED])
-def test_each_defect_of_the_mail_and_of_answers_is_named(
-    place: Place, monkeypatch: pytest.MonkeyPatch, id: str, how: str, defect: Defect
+@pytest.mark.parametrize("case", DEFECTS_OF_AN_ACCOUNT)
+def test_defect_of_an_account_yields_its_finding_only(
+    demo: Deployment, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr(link_delivery, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(probe_session, "POSTS_A_MINUTE", 1000)  # this site has no limits
-    wait_for(place.is_idle)
-    for mail in place.inbox.glob("*.eml"):
+    monkeypatch.setattr(link_delivery, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(scan, "POSTS_PER_MINUTE", 1000)  # this deployment has no rate limits
+    demo.wait_for_outbox()
+    for mail in demo.inbox():
         mail.unlink()
+    id = case.partition(":")[0]
     if id == "mail-not-there":
         monkeypatch.setattr(link_delivery, "MAIL_SECONDS", 0.3)
-    with place.breaks(defect):
-        assert place.found("--identity", ALICE) == {id}
-    wait_for(place.is_idle)
+    with demo.with_defect(DEFECTS_OF_AN_ACCOUNT[case]):
+        assert demo.ids("--identity", ALICE) == {id}
+    demo.wait_for_outbox()
 
 
-def test_what_is_sound_passes(place: Place) -> None:
-    ended = place.doctor()
-    assert ended.exit_code == 0
-    assert "1 note. " in ended.stdout
-    assert "error" not in ended.stdout
-    assert "skipped  the delivery of a link by email: name an account of yours" in ended.stdout
-
-
-def test_only_an_inbox_on_this_machine_is_a_demo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_session.Visit, "is_here", False)
-    assert place.found() == {"plain-http", "inbox-public", "ready-public"}
-    assert place.doctor().exit_code == 1
-
-
-def test_a_report_says_where_and_what_to_do(place: Place) -> None:
-    with place.breaks(header("Content-Security-Policy", None, at="^/login$")):
-        ended, lenient = place.doctor(), place.doctor("--fail-level", "error", "--format", "json")
-    assert (ended.exit_code, lenient.exit_code) == (1, 1)
-    assert "error  csp-missing  /login, POST /login\n" in ended.stdout
-    assert "→ Sparekey sends it" in ended.stdout
-    report = json.loads(lenient.stdout)
-    assert {finding["severity"] for finding in report["findings"]} == {"error", "info"}
-    assert 50 < report["requests"] < http_client.REQUESTS_MAX
-    with place.breaks(header("Cross-Origin-Opener-Policy", None)):
-        assert [place.doctor("--fail-level", level).exit_code for level in ("error", "warning")] == [0, 1]
-
-
-def test_when_the_limits_refuse_it_stops_and_says_how_far_it_came(place: Place) -> None:
+def test_rate_limit_ends_sampling_with_a_count(demo: Deployment) -> None:
     count = 0
 
-    def limited(ask: Ask, environ: dict[str, Any]) -> Said:
+    def limited(forward: Forward, environ: Environ) -> Response:
         nonlocal count
         if environ["PATH_INFO"] == "/reset" and environ.get("CONTENT_TYPE") == "application/json":
             count += "HTTP_ORIGIN" not in environ
-            if count > 10:  # the refusal, the mail, and 8 more
+            if count > 10:  # the refused JSON, the link, and 8 samples
                 return page("{}", 429, "application/json", **{"Retry-After": "33"})
-        return ask(environ)
+        return forward(environ)
 
-    wait_for(place.is_idle)
-    with place.breaks(limited):
-        ended = place.doctor("--identity", ALICE)
-    assert ended.exit_code == 0
-    assert (
-        "only 8 answers arrived, and 16 are needed: the limits refused more; try again in 33" in ended.stdout
+    demo.wait_for_outbox()
+    with demo.with_defect(limited):
+        result = demo.doctor("--identity", ALICE)
+    assert result.exit_code == 0
+    reason = (
+        "there were only 8 of at least 16 responses: the rate limits refused more; try again in 33 seconds"
     )
+    assert reason in result.stdout
 
 
-def test_a_pasted_link_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_delivery, "is_a_terminal", lambda: True)
-    wait_for(place.is_idle)
-    before = set(place.inbox.glob("*.eml"))
-    place.site.ask("bob")
-    wait_for(lambda: set(place.inbox.glob("*.eml")) - before)
-    [mail] = set(place.inbox.glob("*.eml")) - before
-    message = email.message_from_bytes(mail.read_bytes(), policy=email.policy.default)
-    link = link_in(message)
+def test_pasted_link_is_checked_and_not_redeemed(demo: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_delivery, "is_terminal", lambda: True)
+    demo.wait_for_outbox()
+    earlier = demo.inbox()
+    demo.site.ask("bob")
+    wait_for(lambda: demo.inbox() - earlier)
+    [mail] = demo.inbox() - earlier
+    link = link_in(email.message_from_bytes(mail.read_bytes(), policy=email.policy.default))
 
-    def hidden(ask: Ask, environ: dict[str, Any]) -> Said:
-        return page("", 404) if environ["PATH_INFO"] == "/inbox/" else swallowed(ask, environ)
+    def without_inbox(forward: Forward, environ: Environ) -> Response:
+        return page("", 404) if environ["PATH_INFO"] == "/inbox/" else no_mail(forward, environ)
 
     words = ("--identity", "bob")
-    with place.breaks(hidden):
-        assert place.found(*words, input=f" {link} \n") == set()
-        assert place.found(*words, input="https://evil.example/reset/" + "x" * 43 + "\n") == {
-            "link-elsewhere"
-        }
-        assert place.found(*words, input=f"{link[:-4]}xxxx\n") == {"link-broken"}
-        assert "no link was pasted" in place.doctor(*words, input="\n").stdout
+    with demo.with_defect(without_inbox):
+        assert demo.ids(*words, input=f" {link} \n") == set()
+        assert demo.ids(*words, input=f"{FOREIGN_RESET}{'x' * 43}\n") == {"link-elsewhere"}
+        assert demo.ids(*words, input=f"{link[:-4]}xxxx\n") == {"link-broken"}
+        assert "no link was pasted" in demo.doctor(*words, input="\n").stdout
         monkeypatch.undo()
-        assert "there is no terminal to paste the link into" in place.doctor(*words).stdout
-    assert not any(one["redeemed_at"] for one in place.site.links())
+        assert "no terminal to paste the link into" in demo.doctor(*words).stdout
+    assert not any(row["redeemed_at"] for row in demo.site.links())
 
 
-def test_a_telephone_number_is_compared_with_nobodys(place: Place) -> None:
-    wait_for(place.is_idle)
-    said = place.doctor("--identity", "+14155550124").stdout
-    assert "a made-up phone number may belong to a user" in said
-    assert probe_session.made_up("bob@example.com").endswith("@example.com")
-    assert re.fullmatch("[a-z]{12}", probe_session.made_up("bob"))
+def test_phone_number_is_not_compared_with_made_up_ones(demo: Deployment) -> None:
+    demo.wait_for_outbox()
+    assert "a made-up phone number may be a real one" in demo.doctor("--identity", "+14155550124").stdout
 
 
-# --- over TLS -----------------------------------------------------------------------------
+def test_made_up_identity_is_of_the_same_kind() -> None:
+    assert scan.random_identity("bob@example.com").endswith("@example.com")
+    assert re.fullmatch("[a-z]{12}", scan.random_identity("bob"))
+
+
+# --- Over TLS -----------------------------------------------------------------------------
 
 
 @dataclass
-class Secured(Place):
+class TlsDeployment(Deployment):
     authority: trustme.CA = field(default_factory=trustme.CA)
     context: ssl.SSLContext = field(default_factory=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
-    def shows(self, certificate: trustme.LeafCert) -> None:
+    def use_certificate(self, certificate: trustme.LeafCert) -> None:
         certificate.configure_cert(self.context)
 
 
+class PlainHttp:
+    """The server on the port of plain http."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.response = page("")
+
+    def __call__(self, _: Environ, start_response: Any) -> list[bytes]:
+        start_response(f"{self.response.status} text", list(self.response.headers))
+        return [self.response.body]
+
+
 @pytest.fixture(scope="module")
-def plain() -> Iterator[Any]:
-    """What answers on the port for http."""
-
-    class Plain:
-        port = free_port()
-        answer: Said
-
-        def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-            start_response(f"{self.answer.status} said", list(self.answer.headers))
-            return [self.answer.body]
-
-    app = Plain()
+def plain_http() -> Iterator[PlainHttp]:
+    app = PlainHttp()
     server = make_server("127.0.0.1", app.port, app)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -630,45 +486,50 @@ def plain() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def secured(fresh_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, plain: Any) -> Iterator[Secured]:
-    folder, authority = tmp_path_factory.mktemp("secured"), trustme.CA()
+def tls_deployment(
+    fresh_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, plain_http: PlainHttp
+) -> Iterator[TlsDeployment]:
+    folder, authority = tmp_path_factory.mktemp("tls"), trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    with placed(fresh_sqlite, folder, context) as made:
-        options = ["--ca", str(folder / "ca.pem"), "--http-port", str(plain.port)]
-        yield Secured(made.site, made.front, made.url, options, authority, context)
+    options = ["--ca", str(folder / "ca.pem"), "--http-port", str(plain_http.port)]
+    with deployed(fresh_sqlite, folder, context) as made:
+        yield TlsDeployment(made.site, made.proxy, made.url, options, authority, context)
 
 
 @pytest.fixture
-def sound_tls(secured: Secured, plain: Any) -> Secured:
-    secured.shows(secured.authority.issue_cert("localhost"))
-    plain.answer = page("", 301, Location=f"{secured.url}/login")
-    return secured
+def tls_demo(tls_deployment: TlsDeployment, plain_http: PlainHttp) -> TlsDeployment:
+    tls_deployment.use_certificate(tls_deployment.authority.issue_cert("localhost"))
+    plain_http.response = page("", 301, Location=f"{tls_deployment.url}/login")
+    return tls_deployment
 
 
-def test_what_is_sound_over_tls_passes(sound_tls: Secured) -> None:
-    ended = sound_tls.doctor()
-    assert ended.exit_code == 0, ended.stdout
-    for line in ("The certificate is valid", "TLS 1.0 and 1.1 are refused", "http is closed, or redirects"):
-        assert f"passed   {line}" in ended.stdout
+def test_sound_demo_over_tls_passes(tls_demo: TlsDeployment) -> None:
+    result = tls_demo.doctor()
+    assert result.exit_code == 0, result.stdout
+    assert all(f"passed   {one.passed}" in result.stdout for one in connectivity.CHECKS)
 
 
-@pytest.mark.parametrize(
-    ("id", "defect"),
-    [
-        ("hsts-missing", header("Strict-Transport-Security", "max-age=300")),
-        ("cookie-insecure", replaced("Set-Cookie", "Secure; ", "")),
-        ("cookie-shared", replaced("Set-Cookie", "__Host-", "")),
-        ("scheme-lost", on("/openapi.json", "", 400)),
-    ],
-)
-def test_each_defect_of_what_came_over_tls_is_named(sound_tls: Secured, id: str, defect: Defect) -> None:
-    if id == "scheme-lost":
-        words = f"This service is reached at {sound_tls.url}, and not by http (X-Forwarded-Proto)."
-        defect = on("/openapi.json", words, 400)
-    with sound_tls.breaks(defect):
-        assert sound_tls.found() == {id}
+def scheme_lost(forward: Forward, environ: Environ) -> Response:
+    if environ["PATH_INFO"] != "/openapi.json":
+        return forward(environ)
+    url = f"https://{environ['HTTP_HOST']}"
+    return page(f"This service is reached at {url}, and not by http (X-Forwarded-Proto).", 400)
+
+
+DEFECTS_OVER_TLS: dict[str, Defect] = {
+    "hsts-missing: short": header("Strict-Transport-Security", "max-age=300"),
+    "cookie-insecure: not Secure": header_part("Set-Cookie", "Secure; ", ""),
+    "cookie-shared: no prefix": header_part("Set-Cookie", "__Host-", ""),
+    "scheme-lost: http reported": scheme_lost,
+}
+
+
+@pytest.mark.parametrize("case", DEFECTS_OVER_TLS)
+def test_defect_over_tls_yields_its_finding_only(tls_demo: TlsDeployment, case: str) -> None:
+    with tls_demo.with_defect(DEFECTS_OVER_TLS[case]):
+        assert tls_demo.ids() == {case.partition(":")[0]}
 
 
 def in_days(number: int) -> datetime.datetime:
@@ -676,329 +537,276 @@ def in_days(number: int) -> datetime.datetime:
 
 
 @pytest.mark.parametrize(
-    ("id", "names", "ends", "said"),
+    ("id", "host", "is_trusted", "days", "text"),
     [
-        ("certificate-ends-soon", "localhost", 5, "expires in 5 days"),
-        ("certificate-refused", "localhost", -1, "certificate has expired"),
-        ("certificate-refused", "other.example", 90, "Hostname mismatch"),
-        ("certificate-refused", "stranger", 90, "unable to get local issuer"),
+        ("certificate-ends-soon", "localhost", True, 5, "expires in 5 days"),
+        ("certificate-refused", "localhost", True, -1, "certificate has expired"),
+        ("certificate-refused", "other.example", True, 90, "Hostname mismatch"),
+        ("certificate-refused", "localhost", False, 90, "unable to get local issuer"),
     ],
 )
-def test_each_defect_of_a_certificate_is_named(
-    sound_tls: Secured, id: str, names: str, ends: int, said: str
+def test_bad_certificate_is_reported(
+    tls_demo: TlsDeployment, id: str, host: str, is_trusted: bool, days: int, text: str
 ) -> None:
-    authority = trustme.CA() if names == "stranger" else sound_tls.authority
-    name = "localhost" if names == "stranger" else names
-    sound_tls.shows(authority.issue_cert(name, not_before=in_days(-9), not_after=in_days(ends)))
-    [finding] = [one for one in sound_tls.findings() if one["id"] not in NOTES]
+    authority = tls_demo.authority if is_trusted else trustme.CA()
+    tls_demo.use_certificate(authority.issue_cert(host, not_before=in_days(-9), not_after=in_days(days)))
+    [finding] = [one for one in tls_demo.report()["findings"] if one["id"] not in DEMO_NOTES]
     assert finding["id"] == id
-    assert said in finding["what"]
+    assert text in finding["what"]
 
 
-def test_old_tls_is_named(sound_tls: Secured) -> None:
-    context = sound_tls.context
+def test_old_tls_is_reported(tls_demo: TlsDeployment) -> None:
+    context = tls_demo.context
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = ssl.TLSVersion.TLSv1
     try:
         context.set_ciphers("ALL:@SECLEVEL=0")
-        assert sound_tls.found() == {"tls-old"}
+        assert tls_demo.ids() == {"tls-old"}
     finally:
         context.set_ciphers("DEFAULT")
         context.minimum_version = ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_well"),
+    ("response", "ids"),
     [
-        (page("the form"), False),
-        (page("", 302, Location="http://localhost/login"), False),
-        (page("", 302, Location="https://other.example/login"), False),
-        (page("", 403), False),
-        (page("", 308, Location="https://localhost/login"), True),
-        (None, True),
+        (page("the form"), ["http-open"]),
+        (page("", 302, Location="http://localhost/login"), ["http-open"]),
+        (page("", 302, Location="https://other.example/login"), ["http-open"]),
+        (page("", 403), ["http-open"]),
+        (page("", 308, Location="https://localhost/login"), []),
+        (None, []),
     ],
+    ids=["form", "to http", "to another host", "refused", "to https", "closed"],
 )
-def test_http_leads_to_https_or_is_closed(
-    sound_tls: Secured, plain: Any, answer: Said | None, is_well: bool
+def test_http_must_redirect_to_https_or_be_closed(
+    tls_demo: TlsDeployment, plain_http: PlainHttp, response: Response | None, ids: list[str]
 ) -> None:
-    port = plain.port
-    if answer is None:
-        port = free_port()
-    else:
-        plain.answer = answer
-    with contextlib.closing(http_client.Wire(sound_tls.url, sound_tls.options[1])) as way:
-        found = list(connectivity.of_http(probe_session.Visit(way, http_port=port)))
-    assert [finding.id for finding in found if isinstance(finding, Finding)] == (
-        [] if is_well else ["http-open"]
-    )
+    plain_http.response = response or plain_http.response
+    port = plain_http.port if response else free_port()
+    with contextlib.closing(http_client.Client(tls_demo.url, tls_demo.options[1])) as client:
+        results = list(connectivity.check_http(scan.Scan(client, http_port=port)))
+    assert [result.id for result in results if isinstance(result, Finding)] == ids
 
 
-def test_as_an_operator_runs_it_it_passes(
+# --- As operators run it ------------------------------------------------------------------
+
+
+def test_documented_deployment_passes(
     database: Callable[[], str], nginx: Any, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """gunicorn, a worker, and the documented nginx with a prefix."""
+    """Gunicorn, a worker, and the documented nginx with a prefix."""
     port = free_port()
     base = f"https://localhost:{port}/auth"
     admin = Admin(database(), free_port(), FLASK_RECOVERY_PUBLIC_URL=base, FLASK_RECOVERY_TRUSTED_PROXIES="1")
     try:
         admin.serves()
         nginx(port, admin.port)
-        ended = doctor(base, "--ca", str(tmp_path / "ca.pem"), "--identity", ALICE)
-        assert ended.exit_code == 0, ended.stdout
-        assert "No findings." in ended.stdout
-        assert "/readyz: it is not public (404)" in ended.stdout
-        assert (
-            "Response times do not reveal who has an account, as far as 12 and 12 answers show."
-            in ended.stdout
-        )
-        lost = doctor(base.removesuffix("/auth"), "--ca", str(tmp_path / "ca.pem"))
-        assert "not-sparekey" in lost.stdout
-        assert doctor(base).exit_code == 1  # nobody knows its authority
+        result = doctor(base, "--ca", str(tmp_path / "ca.pem"), "--identity", ALICE)
+        assert result.exit_code == 0, result.stdout
+        assert "No findings." in result.stdout
+        assert "/readyz: it is not public (404)" in result.stdout
+        assert "do not reveal who has an account, as far as 12 and 12 responses show." in result.stdout
+        without_prefix = doctor(base.removesuffix("/auth"), "--ca", str(tmp_path / "ca.pem"))
+        assert "not-sparekey" in without_prefix.stdout
+        assert doctor(base).exit_code == 1  # without --ca, the authority is unknown
     finally:
         admin.stops()
 
 
-# --- the demo -----------------------------------------------------------------------------
-
-
-def test_the_demo_passes(tree: Path) -> None:
-    """In a process of its own, without any configuration, and below the limits that are on."""
+def test_demo_passes_below_its_rate_limits(tree: Path) -> None:
+    """The demo as a process, without configuration."""
     demo = Demo(tree, two_free_ports())
     try:
         demo.wait_for("Ctrl-C stops everything")
-        command = [sys.executable, "manage.py", "doctor", demo.base, "--identity", ALICE]
-        ended = subprocess.run(
-            command, cwd=ROOT, env=inherited(), capture_output=True, text=True, timeout=100
-        )
+        result = run_process([sys.executable, "manage.py", "doctor", demo.base, "--identity", ALICE])
     finally:
         demo.stop()
-    assert (ended.returncode, ended.stderr) == (0, "")
-    said = ended.stdout
-    passed = [check.passed for check in cli.CHECKS if f"passed   {check.passed}\n" in said]
-    assert len(passed) == 15
-    assert re.search(r"passed   The email arrived [\d.]+ seconds after", said)
-    assert "Response times do not reveal who has an account, as far as 12 and 12 answers show" in said
-    assert said.count("skipped") == 3  # of TLS
-    assert re.search(r"\n1 note\. \d+ of at most 400 requests were made\.\n$", said)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len([check for check in cli.CHECKS if f"passed   {check.passed}\n" in result.stdout]) == 15
+    assert re.search(r"passed   The email arrived [\d.]+ seconds after", result.stdout)
+    assert "do not reveal who has an account, as far as 12 and 12 responses show" in result.stdout
+    assert result.stdout.count("skipped") == 3  # the checks of TLS
+    assert re.search(r"\n1 note\. \d+ of at most 400 requests were made\.\n$", result.stdout)
 
 
-# --- what is no Sparekey ------------------------------------------------------------------
+def run_process(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited(), capture_output=True, text=True, timeout=100, check=False
+    )
 
 
-@contextlib.contextmanager
-def answering(talk: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that reads a request, and then does what it likes."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0.05)
-        ended = threading.Event()
-
-        def serve() -> None:
-            while not ended.is_set():
-                with contextlib.suppress(OSError):
-                    connection, _ = listener.accept()
-                    with connection:
-                        connection.settimeout(2)
-                        connection.recv(65_536)
-                        talk(connection)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            ended.set()
-            thread.join()
+def test_module_and_command_have_the_same_help() -> None:
+    result = run_process([sys.executable, "-m", "doctor", "--help"])
+    assert (result.returncode, result.stderr) == (0, "")
+    usage, _, options = result.stdout.partition("\n")
+    assert usage == "Usage: python -m doctor [OPTIONS] URL"
+    assert options.split() == doctor("--help").stdout.partition("\n")[2].split()  # wrapped differently
 
 
-def says(*parts: str) -> Callable[[socket.socket], None]:
-    return lambda connection: connection.sendall("".join(parts).encode("latin-1"))
+# --- Other servers ------------------------------------------------------------------------
 
 
-def drips(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-    while True:
-        connection.sendall(b"y")
-        time.sleep(0.02)
-
-
-def continues(connection: socket.socket) -> None:
-    while True:
-        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
-
-
-def never_ends(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        connection.sendall(b"y" * 100_000)
-
-
-def is_silent(connection: socket.socket) -> None:
-    connection.recv(1)
-
-
-OK = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
-SELF = "HTTP/1.1 302 Found\r\nLocation: /openapi.json\r\nContent-Length: 0\r\n\r\n"
-STRANGERS: list[tuple[str, Callable[[socket.socket], None], str, str]] = [
-    ("a web page", says(OK.replace("application/json", "text/html"), "<html>"), "not-sparekey", "text/html"),
-    ("a list", says(OK, "[1]"), "not-sparekey", "200, application/json"),
-    ("numbers", says(OK, '{"paths": 5, "servers": {}}'), "not-sparekey", "200"),
-    (
-        "an odd server",
-        says(OK, '{"paths": {"/reset": 1, "/reset/{token}": 1}, "servers": [[]]}'),
-        "not-sparekey",
-        "200",
-    ),
-    ("a deep nest", says(OK, '{"a":' + "[" * 100_000), "not-sparekey", "200"),
-    ("a redirect to itself", says(SELF), "redirected", "/openapi.json"),
-    ("another protocol", says("SSH-2.0-OpenSSH\x00\xff\r\n"), "unreachable", "does not speak HTTP"),
-    (
-        "a thousand headers",
-        says("HTTP/1.1 200 OK\r\n", "X: y\r\n" * 1000),
-        "unreachable",
-        "does not speak HTTP",
-    ),
-    ("half an answer", says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), "unreachable", "ended before"),
-    (
-        "bad chunks",
-        says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
-        "unreachable",
-        "answer",
-    ),
-    ("nothing said", says(""), "unreachable", "closed without an answer"),
-    ("silence", is_silent, "unreachable", "no complete answer within 0.4 seconds"),
-    ("drops", drips, "unreachable", "no complete answer within 0.4 seconds"),
-    ("go on, go on", continues, "unreachable", "no complete answer within 0.4 seconds"),
-    ("no end", never_ends, "unreachable", "longer than 1,000,000 bytes"),
-    (
-        "a terminal's commands",
-        says(OK.replace("application/json", "a\x1b[2Jb"), "{}"),
+OK = "HTTP/1.1 200 OK\r\n"
+OK_JSON = f"{OK}Content-Type: application/json\r\nConnection: close\r\n\r\n"
+REDIRECT_TO_SELF = "HTTP/1.1 302 Found\r\nLocation: /openapi.json\r\nContent-Length: 0\r\n\r\n"
+ODD_OPENAPI = '{"paths": {"/reset": 1, "/reset/{token}": 1}, "servers": [[]]}'
+NO_HTTP, TOO_SLOW = "does not speak HTTP", "no complete response within 0.4 seconds"
+OTHER_SERVERS: dict[str, tuple[Talk, str, str]] = {
+    "html": (send(OK_JSON.replace("application/json", "text/html"), "<html>"), "not-sparekey", "text/html"),
+    "json list": (send(OK_JSON, "[1]"), "not-sparekey", "200, application/json"),
+    "numbers": (send(OK_JSON, '{"paths": 5, "servers": {}}'), "not-sparekey", "200"),
+    "odd servers": (send(OK_JSON, ODD_OPENAPI), "not-sparekey", "200"),
+    "deep nesting": (send(OK_JSON, '{"a":' + "[" * 100_000), "not-sparekey", "200"),
+    "control characters": (
+        send(OK_JSON.replace("application/json", "a\x1b[2Jb"), "{}"),
         "not-sparekey",
         "a�[2Jb",
     ),
-]
+    "redirect to itself": (send(REDIRECT_TO_SELF), "redirected", "/openapi.json"),
+    "ssh": (send("SSH-2.0-OpenSSH\x00\xff\r\n"), "unreachable", NO_HTTP),
+    "1000 headers": (send(OK, "X: y\r\n" * 1000), "unreachable", NO_HTTP),
+    "half a response": (send(OK, "Content-Length: 9\r\n\r\n{"), "unreachable", "is incomplete"),
+    "bad chunks": (send(OK, "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "unreachable", "response"),
+    "closed": (send(""), "unreachable", "closed the connection without a response"),
+    "silence": (stay_silent, "unreachable", TOO_SLOW),
+    "slow drip": (send_forever(OK.encode() + b"X: ", b"y", pause=0.02), "unreachable", TOO_SLOW),
+    "endless continue": (
+        send_forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+        "unreachable",
+        TOO_SLOW,
+    ),
+    "endless body": (
+        send_forever(OK.encode() + b"\r\n", b"y" * 100_000),
+        "unreachable",
+        "longer than 1,000,000 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_SERVERS)
+def test_other_server_is_reported(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, id, text = OTHER_SERVERS[case]
+    monkeypatch.setattr(http_client, "SECONDS", 0.4)
+    with raw_server(talk) as host:
+        result = doctor(f"http://{host}")
+    assert result.exit_code == 1
+    assert f"error  {id}" in result.stdout
+    assert text in " ".join(result.stdout.split())
+    assert result.stdout.endswith("Correct this first. Nothing else was checked.\n")
+
+
+UNUSED_PORT = free_port()
 
 
 @pytest.mark.parametrize(
-    ("talk", "id", "said"), [row[1:] for row in STRANGERS], ids=[row[0] for row in STRANGERS]
+    ("url", "text"),
+    [
+        (f"http://127.0.0.1:{UNUSED_PORT}", f"nothing listens on port {UNUSED_PORT} of 127.0.0.1"),
+        ("http://nowhere.invalid", "the host nowhere.invalid does not exist in DNS"),
+        (f"http://{'x' * 70}.example", "is not a valid host name"),
+    ],
+    ids=["closed port", "unknown host", "invalid host"],
 )
-def test_what_is_no_sparekey_is_said_in_clear_words(
-    talk: Callable[[socket.socket], None], id: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_client, "SECONDS", 0.4)
-    with answering(talk) as host:
-        ended = doctor(f"http://{host}")
-    assert ended.exit_code == 1
-    assert f"error  {id}" in ended.stdout
-    assert said in " ".join(ended.stdout.split())
-    assert ended.stdout.endswith("Correct this first. Nothing else was checked.\n")
+def test_unreachable_address_is_reported(url: str, text: str) -> None:
+    result = doctor(url)
+    assert result.exit_code == 1
+    assert text in " ".join(result.stdout.split())
 
 
-def test_where_nothing_is_that_is_said() -> None:
-    port = free_port()
-    for url, said in {
-        f"http://127.0.0.1:{port}": f"port {port} of 127.0.0.1 is closed",
-        "http://nowhere.invalid": "DNS has no nowhere.invalid",
-        f"http://{'x' * 70}.example": "is not a host name",
-    }.items():
-        ended = doctor(url)
-        assert ended.exit_code == 1
-        assert said in " ".join(ended.stdout.split())
-    with answering(says("HTTP/1.1 400 Bad Request\r\n\r\n")) as host:
-        assert "unreachable" in doctor(f"https://{host}").stdout  # it speaks no TLS
-
-
-def test_a_deployment_that_dies_meanwhile_is_not_waited_for(place: Place) -> None:
-    def dies(ask: Ask, environ: dict[str, Any]) -> Said:
-        if environ["PATH_INFO"] != "/openapi.json":
-            close(environ)
-        return ask(environ)
-
-    with place.breaks(dies):
-        report = json.loads(place.doctor("--format", "json").stdout)
-    assert {finding["id"] for finding in report["findings"]} == {"no-answer"}
-    assert report["requests"] <= 1 + http_client.FAILURES_MAX + 2
+def test_server_without_tls_is_unreachable_over_https() -> None:
+    with raw_server(send("HTTP/1.1 400 Bad Request\r\n\r\n")) as host:
+        assert "unreachable" in doctor(f"https://{host}").stdout
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "id.example.com",
-        "ftp://id.example.com",
-        "https://",
-        "https://a/?b",
-        "https://u:p@a",
-        "https://a:99999",
-        "http://a b",
+        *("id.example.com", "ftp://id.example.com", "https://", "https://a/?b", "https://u:p@a"),
+        *("https://a:99999", "http://a b"),
     ],
 )
-def test_an_address_that_is_none_is_wrong_usage(url: str, tmp_path: Path) -> None:
+def test_invalid_address_is_wrong_usage(url: str) -> None:
     assert doctor(url).exit_code == 2
+
+
+def test_invalid_ca_file_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     assert doctor("https://id.example.com", "--ca", str(tmp_path / "ca.pem")).exit_code == 2
 
 
-def test_addresses_are_read_as_browsers_read_them() -> None:
-    assert http_client.Wire("HTTPS://Bücher.example:443/auth/").url == "https://xn--bcher-kva.example/auth"
-    assert http_client.Wire("http://[::1]:80").url == "http://[::1]"
+def test_address_is_normalized_as_in_browsers() -> None:
+    assert http_client.Client("HTTPS://Bücher.example:443/auth/").url == "https://xn--bcher-kva.example/auth"
+    assert http_client.Client("http://[::1]:80").url == "http://[::1]"
 
 
-# --- is it chance? ------------------------------------------------------------------------
+# --- Statistics ---------------------------------------------------------------------------
 
 
-def test_chance_is_seldom_told_and_a_difference_seldom_missed() -> None:
+def test_rank_test_has_few_false_alarms_and_misses() -> None:
     rng = Random(1)
 
-    def told(shift: float, visits: int) -> int:
-        samples = ([rng.gauss(0, 1) for _ in range(12)] for _ in range(2 * visits))
-        return sum(rank_test.is_told(one, [took + shift for took in next(samples)]) for one in samples)
+    def alarms(shift: float, scans: int) -> int:
+        samples = ([rng.gauss(0, 1) for _ in range(12)] for _ in range(2 * scans))
+        pairs = zip(samples, samples, strict=True)
+        return sum(rank_test.is_significant(one, [value + shift for value in two]) for one, two in pairs)
 
-    assert told(0, 3000) <= 9  # 3 are to be expected
-    assert rank_test.seen_from(12, 12) == 0.97
-    assert (
-        told(2.66, 300) >= 270
-    )  # the shift that gives this AUC; each of two looks sees it nine times in ten
+    assert alarms(0, 3000) <= 9  # 3 are expected
+    assert rank_test.detectable_auc(12, 12) == 0.97
+    assert alarms(2.66, 300) >= 270  # 2.66 gives this AUC; each of the two tests detects it in 9 of 10 scans
 
 
 @pytest.mark.parametrize(
-    ("second", "said"),
+    ("second", "text"),
     [
-        (enumeration.Round([1.0] * 12, [2.0] * 12), "Response times do not reveal"),  # the other way round
-        (enumeration.Round([1.0, 2.0] * 6, [1.0, 2.0] * 6), "Response times do not reveal"),
+        (Sample([1.0] * 12, [2.0] * 12), "Response times do not reveal"),
+        (Sample([1.0, 2.0] * 6, [1.0, 2.0] * 6), "Response times do not reveal"),
+        (Sample([], [], "the limits refused more"), "it was not confirmed"),
         (
-            enumeration.Round([], [], "the limits refused more"),
-            "they seem to differ, but could not be measured again",
-        ),
-        (
-            enumeration.Round([9.0] * 12, [2.0] * 12),
-            "in 100% of all pairs the known one takes longer (medians 9.0",
+            Sample([9.0] * 12, [2.0] * 12),
+            "in 100% of all pairs the known identity takes longer (medians 9.0",
         ),
     ],
+    ids=["opposite", "none", "refused", "confirmed"],
 )
-def test_nobody_is_accused_for_what_is_seen_once(second: enumeration.Round, said: str) -> None:
-    first = enumeration.Round([9.0] * 12, [2.0] * 12)
-    assert first.tells()
-    [result] = enumeration._of_times(first, second)
-    assert said in " ".join(map(str, vars(result).values()))
+def test_time_difference_needs_confirmation(second: Sample, text: str) -> None:
+    first = Sample([9.0] * 12, [2.0] * 12)
+    assert first.is_significant()
+    result = enumeration._check_times(first, second)
+    assert text in " ".join(map(str, vars(result).values()))
 
 
-def test_no_id_means_one_thing_to_the_doctor_and_another_to_check() -> None:
-    mine, others = {kind.id: kind for kind in cli.KINDS}, check.KINDS
-    shared = mine.keys() & others.keys()
+# --- Findings and independence ------------------------------------------------------------
+
+
+def test_ids_shared_with_check_have_the_same_texts() -> None:
+    shared = KINDS.keys() & check.KINDS.keys()
     assert len(shared) == 4
-    assert all(asdict(mine[id]) == asdict(others[id]) for id in shared)
+    assert all(asdict(KINDS[id]) == asdict(check.KINDS[id]) for id in shared)
 
 
-def test_the_doctor_knows_every_problem_that_readyz_names() -> None:
+def test_every_problem_of_readyz_has_a_text() -> None:
     known = [*readiness.KIND_OF_PROBLEM, *readiness.DESCRIPTION_OF_PROBLEM]
     assert sorted(known) == sorted(health.PROBLEMS)
 
 
-# --- independence from the app ------------------------------------------------------------
+def test_every_finding_is_documented_and_tested() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", (ROOT / "docs/doctor.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted((kind.id, kind.severity) for kind in KINDS.values())
+    cases = [*DEFECTS, *DEFECTS_OF_AN_ACCOUNT, *DEFECTS_OVER_TLS]
+    tested = (
+        {case.partition(":")[0] for case in cases} | {id for _, id, _ in OTHER_SERVERS.values()} | DEMO_NOTES
+    )
+    tested_by_name = {
+        *("certificate-ends-soon", "certificate-refused", "tls-old", "http-open"),
+        *("plain-http", "inbox-public", "ready-public"),
+    }
+    assert KINDS.keys() - tested == tested_by_name
 
 
-@pytest.mark.parametrize("path", sorted(DOCTOR.rglob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "doctor").rglob("*.py")), ids=lambda path: path.stem)
 def test_no_file_of_the_doctor_imports_the_app(path: Path) -> None:
-    """Not within functions or for type checking either; nor what reads settings or a database."""
+    """Includes imports in functions and for type checking, and libraries that read settings or databases."""
     imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -1008,34 +816,3 @@ def test_no_file_of_the_doctor_imports_the_app(path: Path) -> None:
             imported.add(node.module or "" if node.level == 0 else "doctor")
     packages = {name.partition(".")[0] for name in imported}
     assert packages <= {*sys.stdlib_module_names, "click", "dns", "doctor"}
-
-
-def test_it_runs_as_a_module() -> None:
-    command = [sys.executable, "-m", "doctor", "--help"]
-    ended = subprocess.run(command, cwd=ROOT, env=inherited(), capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    usage, _, options = ended.stdout.partition("\n")
-    assert usage == "Usage: python -m doctor [OPTIONS] URL"
-    assert options.split() == doctor("--help").stdout.partition("\n")[2].split()  # however it is wrapped
-
-
-def test_every_finding_of_the_doctor_stands_in_the_docs_and_is_planted() -> None:
-    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", (ROOT / "docs/doctor.md").read_text(), re.MULTILINE)
-    kinds = {kind.id: kind.severity for kind in cli.KINDS}
-    assert len(kinds) == len(cli.KINDS)
-    assert sorted(rows) == sorted(kinds.items())
-    planted = {id for id, *_ in (*DEFECTS, *MAILED)} | {row[2] for row in STRANGERS} | NOTES
-    of_tls = {
-        "hsts-missing",
-        "cookie-insecure",
-        "scheme-lost",
-        "certificate-ends-soon",
-        "certificate-refused",
-    }
-    assert kinds.keys() - planted - of_tls == {
-        "tls-old",
-        "http-open",
-        "plain-http",
-        "inbox-public",
-        "ready-public",
-    }

@@ -549,7 +549,7 @@ def _starts_not_in_silence(
 def test_there_are_enough_mistakes_and_of_every_kind() -> None:
     planted = {mistake.id for mistake in MISTAKES}
     assert len(MISTAKES) >= 40
-    of_others = {kind.id for kind in dns_records.KINDS} | {
+    of_others = {*dns_records.KINDS} | {
         *("database-away", "migrations-missing", "migrations-unknown", "no-accounts"),
         *("worker-not-seen", "mail-held", "mail-late", "outbox-full", "mail-budget-spent"),
         *("relay-refuses", "redis-away", "breaches-away"),
