@@ -24,10 +24,10 @@ import pytest
 from accounts.test_features import FEATURES
 from flask_security import change_email, confirmable, passwordless
 from itsdangerous import URLSafeTimedSerializer
-from mail.test_nothing_lost import HOUR, shift
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from support.mailbox import Mailbox, html_of, text_of
+from support.outbox import HOUR, shift
 from support.redemption import redeem
 from support.servers import free_port
 from support.site import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 import threading
@@ -15,12 +14,11 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from aiosmtpd.controller import Controller
-from mail.test_relay import RIGHT, log_in
 from playwright.sync_api import Page
 from sqlalchemy import NullPool, create_engine, text
 from support.admin import Admin, inherited
 from support.mailbox import Mailbox, link_in
+from support.relay import LOGIN, certificate, check_login, relay
 from support.servers import NO_TLS, free_port
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, ROOT, SECRETS
 
@@ -29,41 +27,29 @@ RACE_ROUNDS = int(os.environ.get("RACE_ROUNDS", "1"))  # `make race` takes 20, `
 
 
 @pytest.fixture
-def relay(authority: trustme.CA, tmp_path: Path) -> Iterator[Mailbox]:
-    """Takes mail after STARTTLS and a login, and not before."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "tls.pem")
-    box = Mailbox(free_port())
-    controller = Controller(
-        box,
-        hostname="localhost",
-        port=box.port,
-        tls_context=tls,
-        require_starttls=True,
-        authenticator=log_in,
-        auth_required=True,
-    )
-    controller.start()
-    yield box
-    controller.stop()
+def tls_relay(authority: trustme.CA) -> Iterator[Mailbox]:
+    """A relay that takes mail only after STARTTLS and a login."""
+    tls = {"tls_context": certificate(authority), "require_starttls": True}
+    with relay(**tls, authenticator=check_login, auth_required=True) as box:
+        yield box
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @pytest.mark.requirement("R44", "R54", "R61")
 def test_the_journey_as_an_operator_runs_it(
-    database: Callable[[], str], relay: Mailbox, nginx: Any, page: Page, tmp_path: Path
+    database: Callable[[], str], tls_relay: Mailbox, nginx: Any, page: Page, tmp_path: Path
 ) -> None:
     port = free_port()
     base = f"https://localhost:{port}/auth"
     admin = Admin(
         database(),
-        relay.port,
+        tls_relay.port,
         FLASK_RECOVERY_PUBLIC_URL=base,
         FLASK_RECOVERY_TRUSTED_PROXIES="1",
         FLASK_MAIL_SERVER="localhost",
         FLASK_MAIL_USE_TLS="true",
-        FLASK_MAIL_USERNAME=RIGHT.login.decode(),
-        FLASK_MAIL_PASSWORD=RIGHT.password.decode(),
+        FLASK_MAIL_USERNAME=LOGIN.login.decode(),
+        FLASK_MAIL_PASSWORD=LOGIN.password.decode(),
         FLASK_RECOVERY_MAIL_CA=str(tmp_path / "ca.pem"),
     )
     try:
@@ -77,7 +63,7 @@ def test_the_journey_as_an_operator_runs_it(
         page.get_by_label("Email address, username or phone number").fill("(415) 555-0123")
         page.get_by_role("button").click()
         assert page.url == f"{base}/check-mail"
-        link = link_in(relay.wait_for(1))
+        link = link_in(tls_relay.wait_for(1))
         assert link.startswith(f"{base}/reset/")
         page.goto(link)
         page.get_by_label("New password", exact=True).fill(NEW_PASSWORD)
@@ -89,7 +75,7 @@ def test_the_journey_as_an_operator_runs_it(
         page.get_by_label("Password").fill(NEW_PASSWORD)
         page.get_by_role("button").click()
         assert "alice@example.com" in page.inner_text("main")
-        assert "was changed" in relay.wait_for(2)["Subject"]
+        assert "was changed" in tls_relay.wait_for(2)["Subject"]
         assert {cookie["name"] for cookie in page.context.cookies()} == {
             "__Host-sparekey_session",
             "__Host-sparekey_known",

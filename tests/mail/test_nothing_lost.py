@@ -22,6 +22,7 @@ from sqlalchemy import delete, text
 from sqlalchemy.exc import DataError, OperationalError
 from support.admin import Admin
 from support.mailbox import Mailbox
+from support.outbox import HOUR, shift
 from support.servers import free_port
 from support.site import BOTH, Site, at_work, load_settings, wait_for
 
@@ -39,19 +40,6 @@ from app.settings import schema
 from app.settings.problems import SettingsError
 
 pytestmark = BOTH
-
-HOUR = timedelta(hours=1)
-
-
-def shift(site: Site, by: timedelta) -> None:
-    """What the rows look like when the database's clock is set back by this (forward, if negative)."""
-    for model, columns in ((OutboxMessage, ("created_at", "due_at")), (WorkerHeartbeat, ("seen_at",))):
-        with site.app.app_context():
-            for row in db.session.query(model):
-                for column in columns:
-                    setattr(row, column, getattr(row, column) + by)
-            db.session.commit()
-
 
 # --- Requests for the same are one mail ---------------------------------------------------------
 

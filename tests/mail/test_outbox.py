@@ -14,21 +14,15 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 from support.mailbox import link_in, text_of
+from support.outbox import make_due
 from support.servers import free_port
 from support.site import BOTH, Site
 
 from app.db.engine import db
 from app.mail import composing, delivery, outbox, worker
-from app.mail.outbox import OutboxMessage
 from app.mail.smtp_failures import RelayAway
 
 pytestmark = BOTH
-
-LONG_AGO = datetime(2020, 1, 1)
-
-
-def make_due(site: Site) -> None:
-    site.change(OutboxMessage, OutboxMessage.state == "waiting", due_at=LONG_AGO)
 
 
 @pytest.mark.requirement("R2", "R3")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from select import select
 from typing import Any
 
 import pytest
 import trustme
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, LoginPassword
 from support.mailbox import Mailbox
+from support.relay import LOGIN, ImplicitTLS, certificate, check_login, relay
 from support.servers import free_port
 from support.site import Site, served
 
@@ -31,42 +29,12 @@ from app.mail.smtp_failures import RelayAway, RelayMisconfigured
 # The test relay takes passwords in the clear on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 
-RIGHT = LoginPassword(b"sparekey", b"the relay's password")
-
-
-class Implicit(Controller):
-    """TLS from the first byte, as on port 465."""
-
-    def __init__(self, *args: Any, tls: ssl.SSLContext, **kwargs: Any) -> None:
-        super().__init__(*args, ssl_context=tls, **kwargs)
-
-
-def log_in(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
-    return AuthResult(success=given == RIGHT, handled=False)
-
-
-def certificate(authority: trustme.CA, host: str = "localhost") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host).configure_cert(context)
-    return context
-
 
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
     made = trustme.CA()
     made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return made
-
-
-@contextmanager
-def relay(kind: type[Controller] = Controller, **options: Any) -> Iterator[Mailbox]:
-    box = Mailbox(free_port())
-    controller = kind(box, hostname="localhost", port=box.port, **options)
-    controller.start()
-    try:
-        yield box
-    finally:
-        controller.stop()
 
 
 @pytest.fixture
@@ -100,7 +68,7 @@ def test_starttls_with_a_login(site_behind: Any, authority: trustme.CA) -> None:
     options = {
         "tls_context": certificate(authority),
         "require_starttls": True,
-        "authenticator": log_in,
+        "authenticator": check_login,
         "auth_required": True,
     }
     with relay(**options) as box:
@@ -109,7 +77,7 @@ def test_starttls_with_a_login(site_behind: Any, authority: trustme.CA) -> None:
 
 
 def test_a_batch_over_tls_goes_over_one_connection(site_behind: Any, authority: trustme.CA) -> None:
-    with relay(Implicit, tls=certificate(authority)) as box:
+    with relay(ImplicitTLS, tls=certificate(authority)) as box:
         site = site_behind(box, MAIL_USE_SSL=True)
         for identity in ("alice", "bob"):
             site.ask(identity)
@@ -119,7 +87,7 @@ def test_a_batch_over_tls_goes_over_one_connection(site_behind: Any, authority: 
 
 @pytest.mark.requirement("R23")
 def test_tls_from_the_start(site_behind: Any, authority: trustme.CA) -> None:
-    with relay(Implicit, tls=certificate(authority)) as box:
+    with relay(ImplicitTLS, tls=certificate(authority)) as box:
         site_behind(box, MAIL_USE_SSL=True).new_link()
 
 
@@ -145,7 +113,7 @@ def test_a_certificate_that_does_not_check_out_stops_all_mail(
         if by == "MAIL_USE_TLS":
             box = stack.enter_context(relay(tls_context=tls, require_starttls=True))
         else:
-            box = stack.enter_context(relay(Implicit, tls=tls))
+            box = stack.enter_context(relay(ImplicitTLS, tls=tls))
         said = held_for(site_behind(box, **{by: True}))
         assert said.startswith("MAIL_SERVER: its certificate is not trusted (")
         assert "RECOVERY_MAIL_CA" in said
@@ -159,7 +127,7 @@ def test_tls_on_a_port_that_does_not_speak_it(site_behind: Any) -> None:
 
 @pytest.mark.requirement("R61")
 def test_a_wrong_password_names_the_setting_and_never_the_password(site_behind: Any) -> None:
-    with relay(authenticator=log_in, auth_required=True, auth_require_tls=False) as box:
+    with relay(authenticator=check_login, auth_required=True, auth_require_tls=False) as box:
         said = held_for(site_behind(box, MAIL_USERNAME="sparekey", MAIL_PASSWORD="not the password"))
         assert said == "MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login (535)"
 
@@ -176,13 +144,13 @@ def test_a_refused_sender_is_a_setting_too(site_behind: Any) -> None:
 
 
 def test_held_mail_goes_out_when_the_setting_is_right(site_behind: Any) -> None:
-    with relay(authenticator=log_in, auth_required=True, auth_require_tls=False) as box:
+    with relay(authenticator=check_login, auth_required=True, auth_require_tls=False) as box:
         wrong = site_behind(box, MAIL_USERNAME="sparekey", MAIL_PASSWORD="not the password")
         held_for(wrong)
         with wrong.app.app_context():
             uri = str(db.engine.url)
         right = site_behind(
-            box, MAIL_USERNAME="sparekey", MAIL_PASSWORD=RIGHT.password.decode(), SQLALCHEMY_DATABASE_URI=uri
+            box, MAIL_USERNAME="sparekey", MAIL_PASSWORD=LOGIN.password.decode(), SQLALCHEMY_DATABASE_URI=uri
         )
         right.work()
         assert box.envelopes == [["alice@example.com"]]

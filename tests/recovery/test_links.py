@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from mail.test_outbox import make_due
 from sqlalchemy import event, select
+from support.outbox import make_due
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, csrf_token
 from werkzeug.test import TestResponse
 

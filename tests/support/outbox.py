@@ -1,0 +1,29 @@
+"""Time for the outbox: tests move the stored times instead of waiting."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from app.db.engine import db
+from app.mail.heartbeat import WorkerHeartbeat
+from app.mail.outbox import OutboxMessage
+
+from .site import Site
+
+HOUR = timedelta(hours=1)
+LONG_AGO = datetime(2020, 1, 1)
+
+
+def make_due(site: Site) -> None:
+    """Make every waiting message due, and end its lease."""
+    site.change(OutboxMessage, OutboxMessage.state == "waiting", due_at=LONG_AGO)
+
+
+def shift(site: Site, by: timedelta) -> None:
+    """Move all times as if the database's clock were set back by this (forward, if negative)."""
+    for model, columns in ((OutboxMessage, ("created_at", "due_at")), (WorkerHeartbeat, ("seen_at",))):
+        with site.app.app_context():
+            for row in db.session.query(model):
+                for column in columns:
+                    setattr(row, column, getattr(row, column) + by)
+            db.session.commit()
