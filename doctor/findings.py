@@ -38,8 +38,8 @@ class Kind:
 
     def found(self, *, where: str = "", **facts: object) -> Finding:
         """Return a finding of this kind, with `facts` filled into its texts."""
-        what, hint = self.what.format_map(facts), self.hint.format_map(facts)
-        return Finding(self.id, self.severity, what, self.why, hint, self.setting, where)
+        problem, hint = self.what.format_map(facts), self.hint.format_map(facts)
+        return Finding(self.id, self.severity, problem, self.why, hint, self.setting, where)
 
 
 def load(file: str) -> dict[str, Kind]:

@@ -1,0 +1,150 @@
+"""The style of code and documents, as far as a program can hold it. Run it as a script for the figures."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("doctor/**/*.py"), ROOT / "manage.py"])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+
+FIRST_WORDS = {"What", "Whether", "Whoever", "Whatever", "Who"}  # never of a docstring
+LOCALS = {"what", "which", "said", "found", "given", "ours", "mine", "kept", "told"}
+WHAT_MAX, WHOEVER_MAX = 3.0, 0  # in 1,000 words of comments and docstrings; in all of them
+# Left: in texts that an admin reads. Right: instead.
+PHRASES = {
+    r"\bcan not\b": "cannot",
+    r"\b[Ww]hoever\b": "name the actor",
+    r"\bcolour": "color",
+    r"\bgoes without saying\b": "say it, or leave it out",
+    r"\(seen\)": "history belongs to the commit message",
+    r"\bas it comes\b": "by default",
+    r"\b[Tt]ake over accounts\b": "import accounts",
+}
+# The texts of pages and mails, which `make words` collects.
+GETTEXT = {"_", "_l", "N_", "gettext", "lazy_gettext", "ngettext"}
+DOCSTRING_OWNERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, DOCSTRING_OWNERS) and (text := ast.get_docstring(node)):
+            yield node.body[0].lineno, text
+
+
+def comments(path: Path) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type == tokenize.COMMENT and not token.string.startswith(("# noqa", "# type:")):
+            yield token.start[0], token.string
+
+
+def bound_names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[int, str]]:
+    """Yield arguments, and names that a statement or a comprehension binds."""
+    arguments = function.args
+    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+        yield argument.lineno, argument.arg
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+
+
+def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield string constants: messages, log lines, help. Neither docstrings nor texts that are translated."""
+    documentation = {line for line, _ in docstrings(tree)}
+    translated = {
+        argument
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in GETTEXT
+        for argument in ast.walk(call)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node not in translated and node.lineno not in documentation:
+                yield node.lineno, node.value
+
+
+def figures() -> tuple[float, int, int]:
+    """Return "what" in 1,000 words of comments and docstrings, "whoever" in all, and how many words."""
+    words: Counter[str] = Counter()
+    for path in SOURCES:
+        for _, text in (*docstrings(ast.parse(path.read_text())), *comments(path)):
+            words.update(re.findall(r"[a-z']+", text.lower()))
+    return 1000 * words["what"] / words.total(), words["whoever"], words.total()
+
+
+def at(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+@pytest.fixture(scope="module", params=SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def source(request: pytest.FixtureRequest) -> tuple[Path, ast.Module]:
+    path: Path = request.param
+    return path, ast.parse(path.read_text())
+
+
+def test_docstrings_begin_with_the_name_of_the_thing(source: tuple[Path, ast.Module]) -> None:
+    path, tree = source
+    assert [
+        at(path, line) for line, text in docstrings(tree) if re.split(r"\W", text)[0] in FIRST_WORDS
+    ] == []
+
+
+def test_locals_are_named_for_what_they_hold(source: tuple[Path, ast.Module]) -> None:
+    path, tree = source
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    vague = {at(path, line) for node in functions for line, name in bound_names(node) if name in LOCALS}
+    assert sorted(vague) == []
+
+
+def test_module_constants_are_bound_once(source: tuple[Path, ast.Module]) -> None:
+    path, tree = source
+    targets = [
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    ]
+    assert [name for name, count in Counter(targets).items() if count > 1] == [], path
+
+
+def test_messages_avoid_forbidden_phrases(source: tuple[Path, ast.Module]) -> None:
+    path, tree = source
+    assert [
+        f"{at(path, line)}: {instead}"
+        for line, text in texts(tree)
+        for phrase, instead in PHRASES.items()
+        if re.search(phrase, text)
+    ] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_avoid_forbidden_phrases(path: Path) -> None:
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    assert [
+        f"{at(path, number)}: {instead}"
+        for number, line in lines
+        for phrase, instead in PHRASES.items()
+        if re.search(phrase, line)
+    ] == []
+
+
+def test_prose_says_what_seldom_and_whoever_never() -> None:
+    what, whoever, _ = figures()
+    assert what <= WHAT_MAX
+    assert whoever == WHOEVER_MAX
+
+
+if __name__ == "__main__":
+    what, whoever, total = figures()
+    print(
+        f'"what": {what:.1f} in 1,000 words; "whoever": {whoever}; {total:,} words of comments and docstrings'
+    )
