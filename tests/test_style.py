@@ -65,10 +65,13 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in GETTEXT
         for argument in ast.walk(call)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node not in translated and node.lineno not in documentation:
-                yield node.lineno, node.value
+    for node in set(ast.walk(tree)) - translated:
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.lineno not in documentation
+        ):
+            yield node.lineno, node.value
 
 
 def figures() -> tuple[float, int, int]:
