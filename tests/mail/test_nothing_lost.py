@@ -314,7 +314,7 @@ def test_two_machines_that_upgrade_at_once_take_turns(database: Any, make_site: 
 def test_sqlite_is_for_one_machine(database: Any) -> None:
     uri = database()
     if uri.startswith("sqlite"):
-        with pytest.raises(SettingsError, match="SQLite serves one machine; for RECOVERY_MACHINES take Post"):
+        with pytest.raises(SettingsError, match="SQLite serves one machine; for RECOVERY_MACHINES use Post"):
             load_settings(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MACHINES=2)
     else:
         assert isinstance(load_settings(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MACHINES=2), schema.Settings)
