@@ -1,0 +1,327 @@
+"""`manage.py check`: its output, its exit code, and the findings about a deployment.
+
+`settings/test_advice.py`, `pages/test_template_checks.py` and `cli/test_live_checks.py` have the other findings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+from support import servers, warm
+from support.admin import uncounted
+from support.mailbox import Mailbox
+from support.site import ROOT, SECRETS, wait_for
+
+import manage
+from app import create_app, settings
+from app.accounts.models import User
+from app.cli import check
+from app.db.engine import db
+from app.mail import heartbeat, outbox
+from app.recovery.link import issue
+from app.settings import checks
+from app.settings.schema import Settings
+
+GOOD: dict[str, Any] = {
+    "RECOVERY_PUBLIC_URL": "https://id.example.com",
+    "RECOVERY_SUPPORT_CONTACT": "help@example.com",
+    "RECOVERY_OPERATOR": "operator@example.com",
+    "RECOVERY_TRUSTED_PROXIES": 1,
+    "MAIL_DEFAULT_SENDER": "no-reply@example.com",
+    "SECRET_KEY": SECRETS["FLASK_SECRET_KEY"],
+    "SECURITY_PASSWORD_SALT": SECRETS["FLASK_SECURITY_PASSWORD_SALT"],
+}
+WITHOUT_SECRETS = {"SECRET_KEY": None, "SECURITY_PASSWORD_SALT": None}
+
+
+@dataclass
+class Configuration:
+    """A configuration file in a folder, and the commands that read it."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "mine.toml"
+
+    def write(self, **values: Any) -> None:
+        values = {**GOOD, "SQLALCHEMY_DATABASE_URI": f"sqlite:///{self.folder}/check.db", **values}
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value is not None]
+        self.file.write_text("".join(lines))
+        self.file.chmod(0o600)
+
+    def write_template(self, name: str, content: str) -> dict[str, str]:
+        """Write a mail's template, and return the setting that leads to it."""
+        path = self.folder / "templates/security/email" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+        return {"RECOVERY_TEMPLATE_DIR": str(self.folder / "templates")}
+
+    def run(self, *words: str, **environ: str) -> Any:
+        environ = {"RECOVERY_CONFIG": str(self.file), **environ}
+        return CliRunner().invoke(manage.cli, list(words), env=environ)
+
+    def start(self, *words: str) -> warm.Running:
+        """Start a process that stays. Its log is a file in the folder."""
+        with (self.folder / "log").open("w") as log:
+            return warm.start(words, {**uncounted(), "RECOVERY_CONFIG": str(self.file)}, None, log)
+
+    def load(self) -> Settings:
+        return settings.load({"RECOVERY_CONFIG": str(self.file)})
+
+    def findings(self, *words: str, **environ: str) -> dict[str, dict[str, Any]]:
+        """The findings by id. The exit code must fit them."""
+        result = self.run("check", "--format", "json", *words, **environ)
+        assert "Traceback" not in result.output
+        assert "xyzzy" not in result.output
+        findings = {finding["id"]: finding for finding in json.loads(result.stdout)["findings"]}
+        assert result.exit_code == any(finding["severity"] == "error" for finding in findings.values())
+        return findings
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    for name in list(os.environ):
+        if name.startswith(("FLASK_", "RECOVERY_", "GUNICORN_", "WEB_")):
+            monkeypatch.delenv(name)
+    return Configuration(tmp_path)
+
+
+def test_check_text_output(configuration: Configuration) -> None:
+    configuration.write(RECOVERY_MAIL_COOLDOWN="2 hours", MAIL_DEFAULT_SENDER="me@localhost")
+    assert configuration.run("check").stdout.splitlines() == [
+        f"error  sender-unreal  MAIL_DEFAULT_SENDER ({configuration.file})",
+        "    The sender's address cannot receive mail.",
+        "    Relays refuse such mail, or treat it as spam.",
+        "    → Set the address that your relay lets you send from.",
+        "",
+        f"warning  cooldown-outlasts-link  RECOVERY_MAIL_COOLDOWN ({configuration.file})",
+        "    A user whose link has expired may have to wait for another.",
+        "    An account gets one mail within the cool-down, and its link expires earlier.",
+        "    → Set it shorter than SECURITY_RESET_PASSWORD_WITHIN.",
+        "",
+        "1 error, 1 warning.",
+    ]
+
+
+def test_check_without_findings(configuration: Configuration) -> None:
+    configuration.write()
+    assert configuration.findings() == {}
+    assert "The configuration is fine." in configuration.run("check").stdout
+
+
+def test_check_names_the_source_of_a_setting(configuration: Configuration) -> None:
+    configuration.write(MAIL_DEFAULT_SENDER=None, RECOVERY_ACCENT="#ffd400")
+    found = configuration.findings(FLASK_RATELIMIT_ENABLED="false")
+    assert {id: (finding["setting"], finding["origin"]) for id, finding in found.items()} == {
+        "sender-unreal": ("MAIL_DEFAULT_SENDER", "config/default.toml"),
+        "accent-pale": ("RECOVERY_ACCENT", str(configuration.file)),
+        "limits-off": ("RATELIMIT_ENABLED", "FLASK_RATELIMIT_ENABLED"),
+    }
+    assert "4.5:1" in found["accent-pale"]["what"] + found["accent-pale"]["hint"]
+
+
+def test_check_silences_warnings_and_no_errors(configuration: Configuration) -> None:
+    configuration.write(SECURITY_PASSWORD_LENGTH_MIN=8, RECOVERY_SILENCED=["password-length"])
+    result = configuration.run("check", "--fail-level", "info")
+    assert result.exit_code == 0
+    assert "Silenced: password-length" in result.stdout
+    configuration.write(MAIL_DEFAULT_SENDER="me@localhost", RECOVERY_SILENCED=["sender-unreal"])
+    assert configuration.findings().keys() == {"sender-unreal", "silenced-in-vain"}
+    configuration.write(RECOVERY_SILENCED=["no-cooldwon"])
+    assert "no-cooldown" in str(configuration.findings()["silenced-in-vain"])
+
+
+def test_check_fail_level(configuration: Configuration) -> None:
+    configuration.write(SECURITY_PASSWORD_LENGTH_MIN=8)
+    assert configuration.run("check").exit_code == 0
+    assert configuration.run("check", "--fail-level", "warning").exit_code == 1
+
+
+@pytest.mark.requirement("R63", "R65")
+def test_start_is_refused_for_errors_and_logs_warnings(
+    configuration: Configuration,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("RECOVERY_CONFIG", str(configuration.file))
+    template = configuration.write_template("reset_notice.txt", "{{ oops }}")
+    configuration.write(MAIL_DEFAULT_SENDER="me@localhost", **template)
+    with pytest.raises(SystemExit) as exit_:
+        create_app()
+    assert exit_.value.code == settings.EXIT_REFUSED
+    refusal = capsys.readouterr().err
+    assert f"MAIL_DEFAULT_SENDER ({configuration.file})" in refusal
+    assert "[sender-unreal]" in refusal
+    assert "reset_notice.txt" in refusal
+    assert "[template-variable]" in refusal
+    configuration.write(
+        RATELIMIT_ENABLED=False,
+        RECOVERY_ACCENT="#ffd400",
+        SECURITY_PASSWORD_LENGTH_MIN=8,
+        RECOVERY_SILENCED=["password-length"],
+    )
+    with create_app().app_context():
+        checks.log_warnings()
+        db.engine.dispose()
+    assert "[limits-off]" in caplog.text
+    assert "[accent-pale]" in caplog.text
+    assert "password-length" not in caplog.text
+
+
+def test_broken_template_stops_only_commands_that_render_it(configuration: Configuration) -> None:
+    configuration.write(**configuration.write_template("reset_notice.txt", "{{ oops }}"))
+    create = ("users", "create", "email:a@example.com", "--password", "a long password it is")
+    for words in (("db", "upgrade"), create, ("outbox", "list")):
+        assert configuration.run(*words).exit_code == 0
+    for words in (("worker", "--once"), ("run",), ("mail", "send-test", "me@example.com")):
+        result = configuration.run(*words)
+        assert (result.exit_code, "reset_notice.txt" in result.output) == (1, True), words
+
+
+def test_readable_secrets_are_found(configuration: Configuration) -> None:
+    configuration.write()
+    assert "secrets-readable" not in configuration.findings("--deploy")
+    configuration.file.chmod(0o644)
+    assert "secrets-readable" in configuration.findings("--deploy")
+    secret = configuration.folder / "key"
+    secret.write_text(GOOD["SECRET_KEY"])
+    configuration.write(SECRET_KEY=None)
+    for mode, is_open in ((0o600, False), (0o644, True)):
+        secret.chmod(mode)
+        found = configuration.findings("--deploy", FLASK_SECRET_KEY_FILE=str(secret))
+        assert ("secrets-readable" in found) is is_open
+
+
+def test_password_in_readable_database_uri_is_found(configuration: Configuration) -> None:
+    configuration.write(**WITHOUT_SECRETS)
+    configuration.file.chmod(0o644)
+    assert "secrets-readable" not in configuration.findings("--deploy", **SECRETS)
+    configuration.write(SQLALCHEMY_DATABASE_URI="postgresql://me:xyzzy@127.0.0.1:1/x", **WITHOUT_SECRETS)
+    configuration.file.chmod(0o644)
+    finding = configuration.findings("--deploy", **SECRETS)["secrets-readable"]
+    assert finding["setting"] == "SQLALCHEMY_DATABASE_URI"
+    assert str(configuration.file) in finding["hint"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "ids"),
+    [
+        ({"FLASK_SQLALCHEMY_ENGINE_OPTIONS": '{"foo": "xyzzy"}'}, {"not-bootable"}),
+        ({"GUNICORN_CMD_ARGS": "--workers 'x"}, {"gunicorn-variables"}),
+        ({"GUNICORN_CMD_ARGS": "--help"}, {"gunicorn-variables"}),
+        ({"WEB_CONCURRENCY": "auto"}, {"gunicorn-variables"}),
+        ({"GUNICORN_CMD_ARGS": "--workers 4"}, {"hashes-undivided", "limits-in-memory"}),
+        ({"GUNICORN_CMD_ARGS": "--threads=64"}, {"threads-many"}),
+        (
+            {"WEB_CONCURRENCY": "4", "FORWARDED_ALLOW_IPS": "*"},
+            {"limits-in-memory", "hashes-undivided", "forwarded-from-anybody"},
+        ),
+        ({"FLASK_DEBUG": "1", "FLASK_RECOVERY_PUBLIC_URL": "http://localhost:5000"}, {"debug-on"}),
+    ],
+    ids=str,
+)
+def test_check_reads_the_environment(
+    configuration: Configuration,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    ids: set[str],
+) -> None:
+    configuration.write()
+    monkeypatch.delitem(sys.modules, "gunicorn.config", raising=False)  # reads some at its import
+    assert ids <= configuration.findings("--deploy", **environ).keys()
+
+
+def test_deployment_is_fine_after_each_step_is_done(configuration: Configuration, mailbox: Mailbox) -> None:
+    configuration.write(RECOVERY_SECURITY_TXT=str(ROOT / "LICENSE"), MAIL_PORT=mailbox.port)
+    assert configuration.findings("--deploy").keys() == {"migrations-missing"}
+    assert not (configuration.folder / "check.db").exists()
+    assert configuration.run("db", "upgrade").exit_code == 0
+    assert configuration.findings("--deploy").keys() == {"worker-not-seen", "no-accounts"}
+    create = ("users", "create", "email:alice@example.com", "--password", "alice will forget this")
+    assert configuration.run(*create, "--active").exit_code == 0
+    assert configuration.findings("--deploy").keys() == {"worker-not-seen"}
+    worker = configuration.start("manage.py", "worker")
+    try:
+        wait_for(lambda: "worker-not-seen" not in configuration.findings("--deploy"), seconds=20)
+        result = configuration.run("check", "--deploy", "--fail-level", "info")
+        assert (result.exit_code, result.stdout) == (0, "The configuration is fine.\n")
+    finally:
+        worker.terminate()
+        worker.wait(timeout=20)
+
+
+def test_defects_of_the_database_are_found(configuration: Configuration) -> None:
+    configuration.write(RECOVERY_MAIL_WAITING_MAX=2, RECOVERY_MAIL_HOURLY_MAX=1)
+    assert configuration.run("db", "upgrade").exit_code == 0
+    with create_app(configuration.load()).app_context():
+        heartbeat.Heartbeat().beat()
+        outbox.enqueue("reset_instructions", identity="alice", client="browser")
+        db.session.commit()
+        troubles = {"worker-not-seen", "mail-held", "mail-late", "outbox-full", "mail-budget-spent"}
+        assert troubles.isdisjoint(configuration.findings("--deploy"))
+        for statement, id in (
+            ("UPDATE worker_sign SET trouble = 'MAIL_USERNAME: refused'", "mail-held"),
+            ("UPDATE worker_sign SET seen_at = datetime(seen_at, '-1 hour')", "worker-not-seen"),
+            ("UPDATE outbox_message SET created_at = datetime(created_at, '-1 hour')", "mail-late"),
+        ):
+            db.session.execute(text(statement))
+            db.session.commit()
+            assert id in configuration.findings("--deploy")
+        for identity in ("bob", "carol"):
+            outbox.enqueue("reset_instructions", identity=identity, client="browser")
+        user = User(email="alice@example.com", active=True, fs_uniquifier="alice")
+        db.session.add(user)
+        db.session.flush()
+        issue(user, "browser", "a token", message_id=1)
+        db.session.commit()
+        assert {"outbox-full", "mail-budget-spent"} <= configuration.findings("--deploy").keys()
+        for statement, id in (
+            ("UPDATE sparekey_version SET version_num = '9999'", "migrations-unknown"),
+            ("DELETE FROM sparekey_version", "migrations-missing"),
+        ):
+            db.session.execute(text(statement))
+            db.session.commit()
+            assert id in configuration.findings("--deploy")
+        db.engine.dispose()
+
+
+def test_database_that_is_away_is_a_finding_without_its_password(configuration: Configuration) -> None:
+    uri = f"postgresql://me:xyzzy@127.0.0.1:{servers.free_port()}/x"
+    configuration.write(SQLALCHEMY_DATABASE_URI=uri)
+    assert "database-away" in configuration.findings("--deploy")
+    assert "xyzzy" not in configuration.run("check", "--deploy").output
+
+
+def test_gunicorn_logs_findings_about_its_processes_once(configuration: Configuration) -> None:
+    configuration.write()
+    assert configuration.run("db", "upgrade").exit_code == 0
+    log = configuration.folder / "log"
+    sizes = ("--workers", "2", "--threads", "20", "--bind", f"127.0.0.1:{servers.free_port()}")
+    server = configuration.start("-m", "gunicorn", *sizes, "app:create_app()")
+    try:
+        wait_for(lambda: "[threads-many]" in log.read_text(), seconds=30)
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+    for id in ("limits-in-memory", "hashes-undivided", "threads-many"):
+        assert log.read_text().count(f"[{id}]") == 1
+    assert "no-operator" not in log.read_text()
+
+
+def test_every_finding_is_documented_and_tested() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", (ROOT / "docs/configure.md").read_text(), re.MULTILINE)
+    kinds = [(kind.id, kind.severity) for kind in check.KINDS.values()]
+    assert sorted(rows) == sorted([*kinds, (check.INVALID, "error")])
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [id for id in check.KINDS if f'"{id}"' not in tests] == []

@@ -1,0 +1,172 @@
+"""`manage.py config`, and the reference of settings that it shows: `config/default.toml`."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+
+import jsonschema_rs
+import pytest
+from click.testing import CliRunner, Result
+from support.site import PUBLIC_URL, ROOT, SECRETS
+
+import manage
+from app import settings
+from app.cli import reference
+from app.settings import library_settings, schema, sources
+
+GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
+SECTIONS = """The site, Links, Identities, Pages or single-page clients, Languages, Mail, Passwords, Limits,
+    Sign-in features, Database, Operations"""
+SCHEMA = reference.schema()
+
+
+def config(*words: str, **environ: str) -> Result:
+    return CliRunner().invoke(manage.cli, ["config", *words], env={**GOOD, **environ})
+
+
+@pytest.mark.requirement("R61")
+def test_config_show_hides_secrets() -> None:
+    environ = {
+        "FLASK_MAIL_USERNAME": "me",
+        "FLASK_MAIL_PASSWORD": "hunter2",
+        "FLASK_SQLALCHEMY_DATABASE_URI": "postgresql://me:hunter2@db/sparekey",
+        "FLASK_SECURITY_TOTP_SECRETS": '{"1": "hunter2 and twenty more"}',
+    }
+    result = config("show", **environ)
+    assert result.exit_code == 0
+    assert "hunter2" not in result.stdout
+    assert SECRETS["FLASK_SECRET_KEY"] not in result.stdout
+    assert "MAIL_PORT = 25  # config/default.toml" in result.stdout
+    assert 'MAIL_PASSWORD = "(hidden)"  # FLASK_MAIL_PASSWORD' in result.stdout
+    assert "postgresql://me:***@db/sparekey" in result.stdout
+    shown = json.loads(config("show", "--format", "json", **environ).stdout)
+    assert shown["problems"] == []
+    assert {"name": "MAIL_USERNAME", "value": "me", "origin": "FLASK_MAIL_USERNAME"} in shown["settings"]
+
+
+def test_config_diff_shows_settings_that_differ_from_defaults() -> None:
+    environ = {
+        "FLASK_MAIL_PORT": "587",
+        "FLASK_SECURITY_RESET_PASSWORD_WITHIN": "60 minutes",  # the default, "1 hour", in other words
+        "FLASK_SECURITY_TRACKABLE": "true",
+        "FLASK_SECURITY_TOKEN_MAX_AGE": "15 minutes",  # Flask-Security's default
+    }
+    lines = dict(line.split(" = ", 1) for line in config("diff", **environ).output.splitlines())
+    assert lines["MAIL_PORT"] == '"587"  # FLASK_MAIL_PORT; default 25'
+    assert lines["SECRET_KEY"] == '"(hidden)"  # FLASK_SECRET_KEY; no default'
+    assert "SECURITY_TRACKABLE" in lines
+    assert not {"SECURITY_RESET_PASSWORD_WITHIN", "SECURITY_TOKEN_MAX_AGE"} & lines.keys()
+    shown = json.loads(config("diff", "--format", "json", FLASK_MAIL_PORT="587").stdout)
+    assert {"name": "MAIL_PORT", "value": "587", "origin": "FLASK_MAIL_PORT", "default": 25} in shown
+
+
+def test_config_explain_knows_every_setting() -> None:
+    for name, entry in reference.entries().items():
+        result = config("explain", name)
+        assert result.exit_code == 0, name
+        assert entry.meaning.splitlines()[0] in result.output
+        assert "takes " in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("FLASK_SECRET_KEY_FILE", ["at least 22 random characters", "FLASK_SECRET_KEY_FILE", "(hidden)"]),
+        ("security_reset_password_within", ["at most 24 hours", '"1 hour"', "RECOVERY_MAIL_COOLDOWN"]),
+        ("SECURITY_RECOVERABLE", ["cannot be set", "what Sparekey is for"]),
+        ("SECURITY_ANONYMOUS_USER_DISABLED", ["Flask-Security's own", "true or false", "false"]),
+        ("MAIL_PORT", ["at least 1, at most 65535", "25", "MAIL_SERVER"]),
+        ("RECOVERY_LOG_FORMAT", ['"text"', '"json"']),
+        ("MAIL_TIMEOUT", ['"7 seconds", from FLASK_MAIL_TIMEOUT', '"10 seconds"']),
+    ],
+)
+def test_config_explain_shows_type_default_value_and_related_settings(name: str, texts: list[str]) -> None:
+    result = config("explain", name, FLASK_MAIL_TIMEOUT="7 seconds")
+    assert result.exit_code == 0
+    assert [text for text in texts if text not in result.output] == []
+
+
+def test_config_explain_names_the_problem_of_the_value() -> None:
+    result = config("explain", "MAIL_PORT", FLASK_MAIL_PORT="99999")
+    assert "at most 65535" in result.output.partition("but")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("MAIL_SEVER", "did you mean MAIL_SERVER?"),
+        ("RESET_WITHIN", "SECURITY_RESET_PASSWORD_WITHIN"),
+        ("X", "unknown"),
+    ],
+)
+def test_config_explain_suggests_names_for_an_unknown_setting(name: str, hint: str) -> None:
+    result = config("explain", name)
+    assert (result.exit_code, hint in result.output) == (1, True)
+
+
+def test_config_schema_is_valid() -> None:
+    assert json.loads(config("schema").stdout) == SCHEMA
+    assert jsonschema_rs.meta.is_valid(SCHEMA)
+    meaning = SCHEMA["properties"]["SECURITY_RESET_PASSWORD_WITHIN"]["description"]
+    assert "How long a reset link works" in meaning
+    assert "at most 24 hours" in meaning
+
+
+@pytest.mark.parametrize("name", ["default", "production", "development", "spa"])
+def test_config_schema_accepts_example(name: str) -> None:
+    values = tomllib.loads((ROOT / f"config/{name}.toml").read_text())
+    errors = jsonschema_rs.validator_for(SCHEMA).iter_errors(values)
+    assert [error.message for error in errors] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'MAIL_SEVER = "x"',
+        "MAIL_PORT = 99999",
+        'MAIL_PORT = "25"',
+        "RECOVERY_MAIL_COOLDOWN = 5",
+        'RECOVERY_MAIL_COOLDOWN = "5m"',
+        'RECOVERY_LOG_FORMAT = "jsno"',
+        'RECOVERY_CLIENTS = { web = { rest_view = "https://a.example" } }',
+        "SECURITY_PASSWORD_LENGTH_MIN = 7",
+        "SECURITY_RECOVERABLE = false",
+        'SQLALCHEMY_DATABASE_URI = "mysql://x"',
+        'SECURITY_TRACKABLE = "yes"',
+        'RECOVERY_PUBLIC_URL = "id.example.com"',
+    ],
+)
+def test_config_schema_rejects_mistake(line: str) -> None:
+    assert not jsonschema_rs.validator_for(SCHEMA).is_valid(tomllib.loads(line))
+
+
+def test_reference_explains_every_setting_and_nothing_else() -> None:
+    entries = reference.entries()
+    assert set(schema.declared()) <= entries.keys()
+    assert entries.keys() - set(schema.declared()) <= library_settings.flask_security_defaults().keys()
+    assert [name for name, entry in entries.items() if len(entry.meaning) <= 20] == []
+
+
+def test_reference_is_the_only_place_of_defaults() -> None:
+    entries, loaded = reference.entries(), settings.load(GOOD)
+    defaults = tomllib.loads(sources.DEFAULTS.read_text())
+    assert {name for name, entry in entries.items() if not entry.is_example} == defaults.keys()
+    for name, value in defaults.items():
+        assert getattr(loaded, name) == settings.normalize(name, value), name
+    fields = schema.Settings.model_fields
+    for name in fields.keys() & {name for name, entry in entries.items() if entry.is_example}:
+        assert fields[name].is_required() or fields[name].default is None, name
+
+
+def test_reference_names_units() -> None:
+    unit = re.compile("many|bytes|characters|port|[Aa]t most|attempts|wait at once")
+    for name, entry in reference.entries().items():
+        if isinstance(settings.normalize(name, 5), int) and not entry.is_example and entry.value.isdigit():
+            assert unit.search(entry.meaning), name
+
+
+def test_reference_sections_are_in_order() -> None:
+    headings = re.findall(r"^# --- ([^(:]+?)(?: \(|: | -+)", sources.DEFAULTS.read_text(), re.M)
+    assert headings == [section.strip() for section in SECTIONS.split(",")]

@@ -1,0 +1,166 @@
+"""Findings about settings that are valid and unwise, or incomplete in a public deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.site import load_settings
+
+from app.settings.advice import Server, check_deployment, check_settings
+
+GOOD: dict[str, Any] = {
+    "RECOVERY_PUBLIC_URL": "https://id.example.com",
+    "RECOVERY_SUPPORT_CONTACT": "help@example.com",
+    "RECOVERY_OPERATOR": "operator@example.com",
+    "RECOVERY_SECURITY_TXT": __file__,
+    "RECOVERY_TRUSTED_PROXIES": 1,
+    "MAIL_DEFAULT_SENDER": "no-reply@example.com",
+}
+TWO_FACTORS: dict[str, Any] = {
+    "SECURITY_TWO_FACTOR": True,
+    "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"],
+    "SECURITY_TOTP_SECRETS": {"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
+}
+WITHOUT_MAIL = {"MAIL_SERVER": "", "RECOVERY_OPERATOR": ""}
+SPA = {"SECURITY_REDIRECT_BEHAVIOR": "spa", "SECURITY_RESET_VIEW": "/a", "SECURITY_RESET_ERROR_VIEW": "/b"}
+IN_CLEAR = {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "smtp.example.com"}
+CLIENTS = {"near": {"origins": ["https://app.example.com"]}, "far": {"origins": ["https://app.example.org"]}}
+
+
+def findings(server: Server | None = None, **values: Any) -> dict[str, str]:
+    """The findings' settings and hints, by id."""
+    settings = load_settings(**{**GOOD, **values})
+    findings = check_settings(settings) + (check_deployment(settings, server) if server else [])
+    return {finding.id: f"{finding.setting}: {finding.what} {finding.hint}" for finding in findings}
+
+
+def database(uri: str) -> dict[str, str]:
+    return {"SQLALCHEMY_DATABASE_URI": uri}
+
+
+@pytest.mark.parametrize(
+    ("id", "setting", "hint", "values"),
+    [
+        (
+            "cooldown-outlasts-link",
+            "RECOVERY_MAIL_COOLDOWN",
+            "shorter",
+            {"RECOVERY_MAIL_COOLDOWN": "2 hours"},
+        ),
+        ("alarm-too-late", "RECOVERY_READY_MAIL_AGE", "shorter", {"RECOVERY_READY_MAIL_AGE": "3 hours"}),
+        ("password-length", "SECURITY_PASSWORD_LENGTH_MIN", "15", {"SECURITY_PASSWORD_LENGTH_MIN": 8}),
+        ("limits-off", "RATELIMIT_ENABLED", "true", {"RATELIMIT_ENABLED": False}),
+        ("no-cooldown", "RECOVERY_MAIL_COOLDOWN", "5 minutes", {"RECOVERY_MAIL_COOLDOWN": "0 seconds"}),
+        ("usernames-look-alike", "RECOVERY_USERNAME_ASCII", "true", {"RECOVERY_USERNAME_ASCII": False}),
+        ("sender-unreal", "MAIL_DEFAULT_SENDER", "relay lets you", {"MAIL_DEFAULT_SENDER": "me@localhost"}),
+        (
+            "link-life-short",
+            "SECURITY_RESET_PASSWORD_WITHIN",
+            "15",
+            {"SECURITY_RESET_PASSWORD_WITHIN": "6 minutes", "RECOVERY_READY_MAIL_AGE": "1 minute"},
+        ),
+        ("relay-in-clear", "RECOVERY_MAIL_IN_CLEAR", "MAIL_USE_TLS", IN_CLEAR),
+        (
+            "database-in-clear",
+            "SQLALCHEMY_DATABASE_URI",
+            "sslmode=verify-full",
+            database("postgresql://me:pw@db.example.com/x"),
+        ),
+        ("database-in-clear", "", "", database("postgresql:///x?hostaddr=10.0.0.5")),
+        ("database-in-clear", "", "", database("postgresql:///x?host=/tmp,db.example.com")),
+        (
+            "redis-in-clear",
+            "RATELIMIT_STORAGE_URI",
+            "rediss://",
+            {"RATELIMIT_STORAGE_URI": "redis://:pw@cache.example.com/0"},
+        ),
+        (
+            "second-factor-by-mail",
+            "SECURITY_TWO_FACTOR_ENABLED_METHODS",
+            "out",
+            {**TWO_FACTORS, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"]},
+        ),
+        ("no-mail", "MAIL_SERVER", "relay", WITHOUT_MAIL),
+        ("old-keys", "", "", {"SECRET_KEY_FALLBACKS": ["zKq4wX1mP8vT0rJ7yB5nD2sG9hL6cF3b"]}),
+        ("client-on-another-site", "", "", {"RECOVERY_CLIENTS": CLIENTS}),
+        ("client-on-another-site", "", "", {**SPA, "SECURITY_REDIRECT_HOST": "app.example.org"}),
+    ],
+)
+def test_unwise_setting_is_the_only_finding(id: str, setting: str, hint: str, values: dict[str, Any]) -> None:
+    found = findings(**values)
+    assert found.keys() == {id}
+    assert found[id].startswith(setting)
+    assert hint in found[id]
+
+
+def test_without_mail_a_contact_must_be_named() -> None:
+    found = findings(**WITHOUT_MAIL, RECOVERY_SUPPORT_CONTACT="")
+    assert found.keys() == {"no-mail", "nobody-to-ask"}
+    assert "telephone" in found["nobody-to-ask"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {**TWO_FACTORS, "SECURITY_TWO_FACTOR_REQUIRED": True, "SECURITY_PASSWORD_LENGTH_MIN": 8},
+        {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "127.0.0.1"},
+        {**IN_CLEAR, "MAIL_USE_TLS": True},
+        database("postgresql://me:pw@127.0.0.1/x"),
+        database("postgresql:///x?host=/run/postgresql"),
+        database("postgresql://me:pw@db.example.com/x?sslmode=verify-full"),
+        {"RATELIMIT_STORAGE_URI": "rediss://:pw@cache.example.com/0"},
+        {"RATELIMIT_STORAGE_URI": "redis://localhost:6379/0"},
+        {"MAIL_DEFAULT_SENDER": "sparekey@mailhost"},
+        {"RECOVERY_USERNAME_ASCII": False, "SECURITY_USER_IDENTITY_ATTRIBUTES": ["email"]},
+        {"RECOVERY_CLIENTS": {"near": {"origins": ["https://app.example.com"]}}},
+        {**SPA, "SECURITY_REDIRECT_HOST": "app.example.com"},
+    ],
+    ids=lambda values: ", ".join(values)[:60],
+)
+def test_good_setting_has_no_finding(values: dict[str, Any]) -> None:
+    assert findings(Server(), **values) == {}
+
+
+@pytest.mark.parametrize(
+    ("id", "setting", "hint", "server", "values"),
+    [
+        ("proxies-undeclared", "RECOVERY_TRUSTED_PROXIES", "how many", {}, {"RECOVERY_TRUSTED_PROXIES": 0}),
+        ("no-operator", "RECOVERY_OPERATOR", "that is read", {}, {"RECOVERY_OPERATOR": ""}),
+        ("no-support-contact", "RECOVERY_SUPPORT_CONTACT", "telephone", {}, {"RECOVERY_SUPPORT_CONTACT": ""}),
+        ("no-security-txt", "", "", {}, {"RECOVERY_SECURITY_TXT": ""}),
+        ("url-on-this-machine", "RECOVERY_PUBLIC_URL", "reach", {}, {"RECOVERY_PUBLIC_URL": "http://[::1]"}),
+        (
+            "limits-in-memory",
+            "RATELIMIT_STORAGE_URI",
+            "redis://",
+            {"processes": 4},
+            {"RECOVERY_HASHES_AT_ONCE": 1},
+        ),
+        (
+            "hashes-undivided",
+            "RECOVERY_HASHES_AT_ONCE",
+            "Divide",
+            {"processes": 4},
+            {"RATELIMIT_STORAGE_URI": "redis://127.0.0.1/0"},
+        ),
+        ("threads-many", "", "--threads 15", {"threads": 64}, {}),
+        ("forwarded-from-anybody", "", "and FORWARDED_ALLOW_IPS", {"forwarded_allow_ips": "*"}, {}),
+        ("debug-on", "", "Remove the setting", {"debug": True}, {}),
+        ("secrets-readable", "SECRET_KEY", "/etc/x", {"open_secrets": (("SECRET_KEY", "/etc/x"),)}, {}),
+    ],
+)
+def test_defect_of_deployment_is_the_only_finding(
+    id: str, setting: str, hint: str, server: dict[str, Any], values: dict[str, Any]
+) -> None:
+    found = findings(Server(**server), **values)
+    assert found.keys() == {id}
+    assert found[id].startswith(setting)
+    assert hint in found[id]
+
+
+def test_demo_is_no_deployment() -> None:
+    demo = {"RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000", "RECOVERY_INBOX": True}
+    assert findings(**demo) == {}
+    assert {"url-on-this-machine", "inbox-on"} <= findings(Server(), **demo).keys()

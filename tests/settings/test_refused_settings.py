@@ -1,0 +1,280 @@
+"""Settings that stop the start. Each refusal names the setting, its source and the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from support.site import SECRETS
+
+import manage
+from app import settings
+from app.settings.problems import SettingsError
+
+GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": "https://id.example.com"}
+TOTP = {"SECURITY_TOTP_SECRETS": {"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}}
+SMS = {"SECURITY_TWO_FACTOR": True, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["sms"], **TOTP}
+SPA = {"SECURITY_REDIRECT_BEHAVIOR": "spa", "SECURITY_RESET_ERROR_VIEW": "/problem"}
+
+
+def problems(environ: dict[str, str]) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        settings.load(environ)
+    return {problem.name: str(problem) for problem in caught.value.problems}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("SECRET_KEY", "short", "too weak"),
+        ("SECRET_KEY", "a" * 64, "too weak"),
+        ("SECRET_KEY", "xyzzy" * 10, "22 random characters"),
+        ("SECRET_KEY", "change-me-please-change-me-please", "placeholder"),
+        ("SECURITY_PASSWORD_SALT", SECRETS["FLASK_SECRET_KEY"], "same as SECRET_KEY"),
+        ("RECOVERY_PUBLIC_URL", "http://id.example.com", "must be https"),
+        ("RECOVERY_PUBLIC_URL", "id.example.com", "whole URL"),
+        ("RECOVERY_PUBLIC_URL", "https://id.example.com/?x", "without ?"),
+        ("RECOVERY_PUBLIC_URL", "https://user:pw@id.example.com", "whole URL"),
+        ("RECOVERY_PUBLIC_URL", "https://id.example.com:99999", "whole URL"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "5", "30 minutes"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "60 min", "30 minutes"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "-1 days", "30 minutes"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "25 hours", "24 hours"),
+        ("SECURITY_RESET_PASSWORD_WITHIN", "0 seconds", "more than nothing"),
+        ("SECURITY_RESET_PASSWORD_WITHN", "1 hour", "SECURITY_RESET_PASSWORD_WITHIN"),
+        ("COMPLETELY_DIFFERENT", "x", "unknown setting"),
+        ("SECURITY_PASSWORD_LENGTH_MIN", "7", "at least 8"),
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["email", "email"]', "at most once"),
+        ("SECURITY_USER_IDENTITY_ATTRIBUTES", "email", "JSON"),
+        ("SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS", '{"argon2__memory": 3}', "nothing else"),
+        ("SECURITY_PASSWORD_HASH", "plaintext", "one scheme"),
+        ("SECURITY_TOKEN_MAX_AGE", "x", "30 minutes"),
+        ("SQLALCHEMY_DATABASE_URI", "not a uri", "sqlite:///"),
+        ("REMEMBER_COOKIE_DURATION", "31 days", "at most 30 days"),
+        ("MAIL_TIMEOUT", "0 seconds", "more than nothing"),
+        ("SECURITY_TWO_FACTOR_ENABLED_METHODS", "POST", "JSON"),
+        ("SECURITY_TWO_FACTOR_ENABLED_METHODS", '{"a": 1}', "list"),
+        ("SECURITY_TRACKABLE", "perhaps", "true or false"),
+        ("MAIL_PORT", "smtp", "whole number"),
+        ("MAIL_DEFAULT_SENDER", "a@b.example\nBcc: c@d.example", "control characters"),
+        ("RECOVERY_MAIL_CA", "/nowhere", "no such file"),
+        ("RECOVERY_ACCENT", "red", "hex color"),
+        ("SECURITY_TOTP_SECRETS", '{"x": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}', "number the secrets"),
+    ],
+)
+@pytest.mark.requirement("R12", "R19", "R20", "R26", "R33", "R46", "R63", "R65")
+def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> None:
+    refused = problems({**GOOD, f"FLASK_{name}": value})
+    assert list(refused) == [name]
+    assert remedy in refused[name]
+    assert f"FLASK_{name}" in refused[name]
+    assert "SECRET" not in name or value not in refused[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy", "values"),
+    [
+        ("MAIL_USE_SSL", "choose one", {"MAIL_USE_SSL": True, "MAIL_USE_TLS": True}),
+        ("MAIL_USERNAME", "MAIL_PASSWORD", {"MAIL_USERNAME": "me"}),
+        ("MAIL_USE_TLS", "in the clear", {"MAIL_SERVER": "smtp.example.com"}),
+        ("RECOVERY_INBOX", "shows all mail to everybody: only with", {"RECOVERY_INBOX": True}),
+        ("SQLALCHEMY_DATABASE_URI", "PostgreSQL", {"RECOVERY_MACHINES": 2}),
+        ("SECURITY_RESET_VIEW", "where links land", SPA),
+        (
+            "SECURITY_POST_CONFIRM_VIEW",
+            "needed with SECURITY_REDIRECT_BEHAVIOR",
+            {**SPA, "SECURITY_RESET_VIEW": "/r", "SECURITY_CONFIRMABLE": True}
+            | {"SECURITY_CONFIRM_ERROR_VIEW": "/c"},
+        ),
+        (
+            "SECURITY_REFRESH_TOKEN_MAX_AGE",
+            "not longer than REMEMBER_COOKIE_DURATION",
+            {"SECURITY_REFRESH_TOKEN_MAX_AGE": "60 days"},
+        ),
+        ("SECURITY_REGISTERABLE", "needs SECURITY_CONFIRMABLE", {"SECURITY_REGISTERABLE": True}),
+        (
+            "SECURITY_REGISTERABLE",
+            "needs email in",
+            {"SECURITY_REGISTERABLE": True, "SECURITY_CONFIRMABLE": True}
+            | {"SECURITY_USER_IDENTITY_ATTRIBUTES": ["username"]},
+        ),
+        (
+            "SECURITY_USERNAME_ENABLE",
+            "needs username in",
+            {"SECURITY_USERNAME_ENABLE": True, "SECURITY_USER_IDENTITY_ATTRIBUTES": ["email"]},
+        ),
+        ("SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS", {"SECURITY_TWO_FACTOR": True}),
+        ("SECURITY_TWO_FACTOR_REQUIRED", "needs SECURITY_TWO_FACTOR", {"SECURITY_TWO_FACTOR_REQUIRED": True}),
+        (
+            "SECURITY_TWO_FACTOR_ENABLED_METHODS",
+            "one or more of authenticator, email, sms",
+            {**SMS, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["pigeon"]},
+        ),
+        ("SECURITY_SMS_SERVICE", "docs/features.md", SMS),
+        ("SECURITY_SMS_SERVICE", "on this machine", {**SMS, "SECURITY_SMS_SERVICE": "file"}),
+        ("SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS", {"SECURITY_UNIFIED_SIGNIN": True}),
+        (
+            "SECURITY_US_ENABLED_METHODS",
+            "password, and of authenticator, email",
+            {**TOTP, "SECURITY_UNIFIED_SIGNIN": True, "SECURITY_US_ENABLED_METHODS": ["password", "sms"]},
+        ),
+        (
+            "SECURITY_MULTI_FACTOR_RECOVERY_CODES",
+            "RECOVERY_CODES_KEYS",
+            {"SECURITY_MULTI_FACTOR_RECOVERY_CODES": True, "SECURITY_WEBAUTHN": True},
+        ),
+        (
+            "SECURITY_WEBAUTHN",
+            "needs a name",
+            {"SECURITY_WEBAUTHN": True, "RECOVERY_PUBLIC_URL": "https://203.0.113.7"},
+        ),
+    ],
+    ids=lambda part: part if isinstance(part, str) and part.isupper() else "",
+)
+@pytest.mark.requirement("R65")
+def test_refused_combination_of_settings(name: str, remedy: str, values: dict[str, Any]) -> None:
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    refused = problems({**GOOD, **{f"FLASK_{key}": text for key, text in texts.items()}})
+    assert list(refused) == [name]
+    assert remedy in refused[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECURITY_CONFIRMABLE", True),
+        ("SECURITY_CHANGE_EMAIL", True),
+        ("SECURITY_USERNAME_RECOVERY", True),
+        ("RECOVERY_OPERATOR", "op@example.com"),
+    ],
+)
+def test_feature_that_needs_mail_is_refused_without_relay(name: str, value: Any) -> None:
+    environ = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000"}
+    with pytest.raises(SettingsError, match=f"{name} .*needs mail, and MAIL_SERVER is empty"):
+        settings.load(environ, MAIL_SERVER="", **{name: value})
+    settings.load(environ, MAIL_SERVER="", RECOVERY_INBOX=True, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["LINKS", "MAILS", "DEAD_LETTERS", "EVENTS"])
+def test_retention_below_31_days_is_refused(name: str) -> None:
+    refused = problems({**GOOD, f"FLASK_RECOVERY_KEEP_{name}": "30 days"})
+    assert "at least 31 days" in refused[f"RECOVERY_KEEP_{name}"]
+
+
+MISTAKES_IN_FILE = {
+    "RECOVERY_PUBLIC_URL": ("http://id.example.com", "must be https"),
+    "RECOVERY_SITE_NAME": (7, "text, in quotes"),
+    "RECOVERY_TRUSTED_PROXIES": (-1, "at least 0"),
+    "RECOVERY_SUPPORT_CONTCT": ("x", "did you mean RECOVERY_SUPPORT_CONTACT?"),
+    "recovery_operator": ("me@example.com", "RECOVERY_OPERATOR"),
+    "RECOVERY_MAIL_COOLDOWN": ("5m", "30 minutes"),
+    "RECOVERY_MAIL_DAILY_CAP": (0, "at least 1"),
+    "RECOVERY_PASSWORD_LENGTH_MAX": (63, "at least 64"),
+    "RECOVERY_INBOX": ("maybe", "true or false"),
+    "RECOVERY_LOG_FORMAT": ("jsno", "'text' or 'json'"),
+    "RECOVERY_LIMIT_SOURCE": ("30 per fortnight", "30 per minute"),
+    "RECOVERY_WORKER_POLL": ("5 minutes", "at most 30 seconds"),
+    "RECOVERY_TEMPLATE_DIR": ("/nowhere", "there is no directory /nowhere"),
+    "SECRET_KEY": ("xyzzy-changeme-xyzzy", "placeholder"),
+    "SECRET_KEY_FALLBACKS": (["xyzzy"], "too weak"),
+    "SECURITY_PASSWORD_SALT": ("xyzzy", "too weak"),
+    "SECURITY_RESET_PASSWORD_WITHIN": (60, "30 minutes"),
+    "SECURITY_RESET_PASSWORD_WITHN": ("1 hour", "did you mean SECURITY_RESET_PASSWORD_WITHIN?"),
+    "SECURITY_RETURN_GENERIC_RESPONSES": (False, "who has an account"),
+    "SECURITY_AUTO_LOGIN_AFTER_RESET": (True, "must not sign anybody in"),
+    "SECURITY_CSRF_IGNORE_UNAUTH_ENDPOINTS": (True, "form without token"),
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": (["short"], "must be a Fernet key"),
+    "SECURITY_PASSWORD_LENGTH_MIN": (6, "at least 8"),
+    "SECURITY_PASSWORD_HASH": ("bcrypt", "one scheme"),
+    "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": ({"argon2__rounds": 1}, "argon2__memory_cost"),
+    "SECURITY_PHONE_REGION_DEFAULT": ("Germany", "ISO 3166"),
+    "SECURITY_SMS_SERVICE": ("twilio", "module:Class"),
+    "SECURITY_TOTP_SECRETS": ({"1": "short"}, "at least 22"),
+    "SECURITY_TWO_FACTOR_RESCUE_EMAIL": (True, "get around"),
+    "SECURITY_US_MFA_REQUIRED": ([], "second factor comes after"),
+    "SECURITY_US_TOKEN_VALIDITY": (-1, "from 30 to 600"),
+    "SECURITY_USER_IDENTITY_ATTRIBUTES": (["emial"], "us_phone_number"),
+    "SECURITY_LOGIN_USER_TEMPLATE": ("mine.html", ""),
+    "MAIL_PORT": (True, "whole number"),
+    "MAIL_SEVER": ("smtp.example.com", "MAIL_SERVER"),
+    "MAIL_DEFAULT_SENDER": ("the team", "give an address"),
+    "MAX_CONTENT_LENGTH": ("64 kB", "whole number"),
+    "RATELIMIT_STORAGE_URI": ("redis://me:a@xyzzy@127.0.0.1/0", ""),
+    "SQLALCHEMY_DATABASE_URI": ("mysql://me:xyzzy@db/x", "postgresql://"),
+    "SERVER_NAME": ("id.example.com", "RECOVERY_PUBLIC_URL"),
+    "WTF_CSRF_CHECK_DEFAULT": (True, "every request itself"),
+}
+
+
+def run(*words: str, **environ: str) -> Result:
+    result = CliRunner().invoke(manage.cli, words, env=environ)
+    assert isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)
+
+
+@pytest.mark.requirement("R63", "R65")
+def test_all_mistakes_in_file_are_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("".join(f"{name} = {toml(value)}\n" for name, (value, _) in MISTAKES_IN_FILE.items()))
+    checked = run("check", "--format", "json", RECOVERY_CONFIG=str(file))
+    config = run("config", "show", RECOVERY_CONFIG=str(file))
+    for result in (checked, config, run("check", RECOVERY_CONFIG=str(file))):
+        assert result.exit_code == 1
+        assert "Traceback" not in result.stderr
+        assert "xyzzy" not in result.stderr + result.stdout
+    lines = {line.split()[1]: line for line in config.stderr.splitlines()}
+    findings = {finding["setting"]: finding for finding in json.loads(checked.stdout)["findings"]}
+    assert lines.keys() == findings.keys() == MISTAKES_IN_FILE.keys()
+    for name, (_, remedy) in MISTAKES_IN_FILE.items():
+        assert f"({file})" in lines[name]
+        assert remedy in lines[name]
+        assert findings[name]["id"] == "invalid-setting"
+        assert findings[name]["origin"] == str(file)
+        assert remedy in findings[name]["what"]
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "postgresql://me:a@xyzzy@127.0.0.1/x"])
+def test_refused_database_uri(uri: str) -> None:
+    refused = problems({**GOOD, "FLASK_SQLALCHEMY_DATABASE_URI": uri})
+    assert list(refused) == ["SQLALCHEMY_DATABASE_URI"]
+    assert "xyzzy" not in refused["SQLALCHEMY_DATABASE_URI"]
+
+
+def test_unknown_key_of_client_is_named(tmp_path: Path) -> None:
+    clients = {"web": {"reset_view": "https://app.example.com/"}}
+    refused = problems({**GOOD, "FLASK_RECOVERY_CLIENTS": json.dumps(clients)})
+    assert "reset_error_view" in str(refused)
+
+
+@pytest.mark.requirement("R65")
+def test_problems_of_all_sources_are_reported_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('MAIL_PORT = "none"\nMAIL_SEVER = "x"\n')
+    refused = problems({"RECOVERY_CONFIG": str(file), "FLASK_SECRET_KEY": "weak", "FLASK_MAIL_PROT": "25"})
+    missing = {"SECURITY_PASSWORD_SALT", "RECOVERY_PUBLIC_URL"}
+    assert refused.keys() == {"MAIL_PORT", "MAIL_SEVER", "SECRET_KEY", "MAIL_PROT", *missing}
+    assert "not set" in refused["SECURITY_PASSWORD_SALT"]
+    assert str(file) in refused["MAIL_SEVER"]
+
+
+def test_unreadable_sources_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("this is = not TOML")
+    refused = problems({**GOOD, "RECOVERY_CONFIG": str(broken)})
+    assert list(refused) == ["RECOVERY_CONFIG"]
+    assert str(broken) in refused["RECOVERY_CONFIG"]
+    # The pair of MAIL_USERNAME and MAIL_PASSWORD is not called incomplete.
+    environ = {"FLASK_MAIL_USERNAME": "me", "FLASK_MAIL_PASSWORD_FILE": "/nowhere"}
+    refused = problems({**GOOD, **environ})
+    assert list(refused) == ["MAIL_PASSWORD"]
+    assert "FLASK_MAIL_PASSWORD_FILE" in refused["MAIL_PASSWORD"]
+    assert "cannot read the file" in refused["MAIL_PASSWORD"]
