@@ -89,7 +89,7 @@ def test_start_without_secrets_is_refused_in_plain_lines(
     assert "hunter2" not in ended.stderr
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match="^3$"):  # gunicorn does not restart a worker with this code
+    with pytest.raises(SystemExit, match=r"^3$"):  # gunicorn does not restart a worker with this code
         create_app()
     assert capsys.readouterr().err.splitlines() == lines
 

@@ -1,4 +1,4 @@
-"""The guide `docs/migrate.md` is true: its commands are run against tables of the shape that each source has."""
+"""The commands of docs/migrate.md export the tables of each source, and `users import` takes the result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from cli.test_import import HASHES, OF_STOCK, PASSWORD, imports
 from support import servers
+from support.commands import run
+from support.foreign_hashes import FLASK_SECURITY_HASHES, HASHES, NON_ASCII_PASSWORD, PASSWORD
 from support.servers import skip_or_fail
 from support.site import ROOT, Site
 
@@ -38,9 +39,9 @@ LARAVEL = """create table users (id integer primary key, name varchar not null, 
     email_verified_at datetime, password varchar not null)"""
 
 MOMENT = "2026-01-31 12:00:00.123456"
-ARGON2, ZOE_PASSWORD = OF_STOCK["argon2"][0], OF_STOCK["argon2 ü"][1]
+ARGON2, ARGON2_NON_ASCII = (FLASK_SECURITY_HASHES[scheme][0] for scheme in ("argon2", "argon2 ü"))
 
-# By a word of the heading: the tables of its commands, in their order, each with rows.
+# By a word of the section's heading: for each of its export commands, the table and its rows.
 SOURCES = {
     "table of tokens": [
         (
@@ -78,7 +79,7 @@ SOURCES = {
             STOCK,
             {"id": 1, "email": "dora@example.com", "username": "dora", "password": ARGON2, "active": True}
             | {"confirmed_at": MOMENT, "us_phone_number": "+14155550142"},
-            {"id": 2, "email": "zoë@example.com", "password": OF_STOCK["argon2 ü"][0], "active": True},
+            {"id": 2, "email": "zoë@example.com", "password": ARGON2_NON_ASCII, "active": True},
             {"id": 3, "email": INACTIVE, "password": ARGON2, "active": False},
             {"id": 4, "email": NO_PASSWORD, "password": None, "active": True},
         )
@@ -117,8 +118,8 @@ SOURCES = {
 
 
 def section(word: str) -> str:
-    [found] = [part for part in re.split(r"^## ", GUIDE, flags=re.M) if word in part.partition("\n")[0]]
-    return found
+    [part] = [part for part in re.split(r"^## ", GUIDE, flags=re.M) if word in part.partition("\n")[0]]
+    return part
 
 
 def commands(part: str) -> list[str]:
@@ -130,29 +131,27 @@ def exports(part: str) -> list[str]:
     return [line for line in commands(part) if line.startswith(("psql", "sqlite3"))]
 
 
-def how_to_import(part: str) -> list[str]:
-    """What follows the file's name: in this section, or in the general one."""
+def import_options(part: str) -> list[str]:
+    """The options of `users import` in this section, or in the general one."""
     lines = [*commands(part), *commands(section("Steps"))]
     lines = [line for line in lines if line.startswith("manage.py users import users.csv")]
-    real = next(line for line in lines if "--dry-run" not in line)
-    return shlex.split(real.partition("users.csv")[2], comments=True)
+    line = next(line for line in lines if "--dry-run" not in line)
+    return shlex.split(line.partition("users.csv")[2], comments=True)
 
 
 CASES = [(word, number) for word, tables in SOURCES.items() for number in range(len(tables))]
 
 
-def test_every_export_of_the_guide_is_tried() -> None:
-    assert {word: len(exports(section(word))) for word in SOURCES} == {
-        word: len(tables) for word, tables in SOURCES.items()
-    }
+def test_every_export_command_of_the_guide_has_a_case() -> None:
+    numbers = {word: len(exports(section(word))) for word in SOURCES}
+    assert numbers == {word: len(tables) for word, tables in SOURCES.items()}
     assert len(exports(GUIDE)) == len(CASES)
 
 
 @pytest.mark.parametrize(("word", "number"), CASES)
-def test_an_export_of_the_guide_can_be_imported(
+def test_export_command_of_the_guide_makes_an_importable_file(
     site: Site, tmp_path: Path, request: pytest.FixtureRequest, word: str, number: int
 ) -> None:
-    """By the letter; people sign in with the passwords that they had."""
     table, *rows = SOURCES[word][number]
     command = exports(section(word))[number]
     environ = dict(os.environ)
@@ -164,17 +163,16 @@ def test_an_export_of_the_guide_can_be_imported(
     else:
         environ |= fill_postgresql(request.getfixturevalue("postgresql"), str(table), rows)
     subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=environ, check=True, capture_output=True)
-    said = imports(site, tmp_path / "users.csv", *how_to_import(section(word))).output
-    addresses = [row["email"] for row in rows if row["email"]]
-    assert f"{len(addresses)} accounts imported" in said
-    passwords = dict.fromkeys(addresses, PASSWORD)
-    if word == "Flask-Security":
-        passwords["zoë@example.com"] = ZOE_PASSWORD
-    who = {address for address in addresses if site.password_works(passwords[address], address)}
-    assert who == {*addresses} - {INACTIVE, NO_PASSWORD}
-    if "username" in rows[0]:
-        assert site.password_works(PASSWORD, "dora")
-    assert site.visitor().set_password(site.new_link("dora@example.com")).status_code == 302
+    options = import_options(section(word))
+    output = run(site, "users", "import", str(tmp_path / "users.csv"), *options).output
+    accounts = [row for row in rows if row["email"]]
+    assert f"{len(accounts)} accounts imported" in output
+    for row in accounts:
+        is_non_ascii = row.get("password") == ARGON2_NON_ASCII
+        signs_in = site.password_works(
+            NON_ASCII_PASSWORD if is_non_ascii else PASSWORD, str(row.get("username") or row["email"])
+        )
+        assert signs_in is (row["email"] not in (INACTIVE, NO_PASSWORD)), row
 
 
 def fill_sqlite(file: Path, table: str, rows: Iterable[dict[str, object]]) -> None:
@@ -189,7 +187,7 @@ def fill_sqlite(file: Path, table: str, rows: Iterable[dict[str, object]]) -> No
 def fill_postgresql(
     server: servers.PostgreSQL, table: str, rows: Iterable[dict[str, object]]
 ) -> dict[str, str]:
-    """What leads the guide's command to this server."""
+    """Return the environment that leads `psql` to this server."""
     server.execute("DROP DATABASE IF EXISTS shop")
     server.execute("CREATE DATABASE shop")
     with psycopg.connect(server.dsn("shop")) as connection:
@@ -199,6 +197,6 @@ def fill_postgresql(
     return {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "tests"}
 
 
-def insertion(table: str, row: dict[str, object], mark: str) -> str:
+def insertion(table: str, row: dict[str, object], placeholder: str) -> str:
     name = table.split()[2]
-    return f"insert into {name} ({', '.join(row)}) values ({', '.join([mark] * len(row))})"
+    return f"insert into {name} ({', '.join(row)}) values ({', '.join([placeholder] * len(row))})"

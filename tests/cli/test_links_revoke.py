@@ -1,0 +1,48 @@
+"""`manage.py links revoke` and `users force-reset` end links; the latter ends password and sessions, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.commands import run
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
+
+from app.db.audit import RecoveryEvent
+
+
+def test_force_reset_ends_password_sessions_and_links_and_mails_another(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
+    visitor, earlier = site.visitor(), site.new_link()
+    visitor.sign_in()
+    assert "signed out everywhere" in run(site, "users", "force-reset", "#1").output
+    assert not site.password_works(OLD_PASSWORD)
+    assert "Welcome" in visitor.open("/").text
+    assert "cancelled" in visitor.open(earlier).text
+    site.work()  # within the cool-down
+    assert site.mailbox.mails[-1]["To"] == "alice@example.com"
+    assert site.visitor().set_password(site.last_link()).status_code == 302
+    assert site.password_works(NEW_PASSWORD)
+    reasons = [row["reason"] for row in site.rows(RecoveryEvent) if row["kind"] == "admin"]
+    assert [reason.partition(" by ")[0] for reason in reasons] == ["users force-reset"]
+    for unknown in ("nobody", "#99999999999999"):
+        run(site, "users", "force-reset", unknown, fails=True)
+
+
+def test_links_revoke_keeps_sessions(site: Site) -> None:
+    visitor, link, link_of_bob = site.visitor(), site.new_link(), site.new_link("bob")
+    visitor.sign_in()
+    assert run(site, "links", "revoke", "alice").output == "1 link revoked\n"
+    assert "cancelled" in visitor.open(link).text
+    assert "You are signed in" in visitor.open("/").text
+    assert run(site, "links", "revoke", "--all").output == "1 link revoked\n"
+    assert "cancelled" in visitor.open(link_of_bob).text
+    assert run(site, "links", "revoke", "--all").output == "0 links revoked\n"
+    for words in ((), ("alice", "--all"), ("nobody",)):
+        run(site, "links", "revoke", *words, fails=True)
+
+
+def test_revoked_link_does_not_count_for_cooldown(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
+    site.new_link()
+    run(site, "links", "revoke", "alice")
+    assert site.visitor().set_password(site.new_link()).status_code == 302

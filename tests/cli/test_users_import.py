@@ -1,0 +1,257 @@
+"""`manage.py users import`: accounts of other applications keep their passwords."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+from click.testing import Result
+from support.commands import run
+from support.foreign_hashes import FLASK_SECURITY_HASHES, HASHES, PASSWORD
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
+
+from app.accounts import imported_hashes
+from app.accounts.models import User
+
+BCRYPT = HASHES["laravel"]
+DORA = "dora@example.com"
+OWN_HASH = "$argon2id$v=19$m=19456,t=2,p=1$"
+FIRST = {"email": "first@example.com", "username": "first", "us_phone_number": "+14155550177"}
+
+
+def import_rows(
+    site: Site, tmp_path: Path, *rows: dict[str, Any], options: tuple[str, ...] = (), fails: bool = False
+) -> Result:
+    file = tmp_path / "users.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run(site, "users", "import", str(file), *options, fails=fails)
+
+
+def account(site: Site, email: str = DORA) -> dict[str, Any] | None:
+    return next((row for row in site.rows(User) if row["email"] == email), None)
+
+
+def stored_password(site: Site, email: str = DORA) -> Any:
+    row = account(site, email)
+    assert row is not None
+    return row["password"]
+
+
+@pytest.mark.parametrize(
+    ("hashed", "password", "options"),
+    [
+        *((hashed, PASSWORD, ()) for hashed in HASHES.values()),
+        *((*both, ("--from-flask-security",)) for both in FLASK_SECURITY_HASHES.values()),
+    ],
+    ids=[*HASHES, *(f"Flask-Security {scheme}" for scheme in FLASK_SECURITY_HASHES)],
+)
+def test_imported_password_signs_in_and_is_hashed_anew(
+    site: Site, tmp_path: Path, hashed: str, password: str, options: tuple[str, ...]
+) -> None:
+    import_rows(site, tmp_path, {"email": DORA, "password_hash": hashed}, options=options)
+    assert not site.password_works(password + "!", DORA)
+    assert stored_password(site).startswith(imported_hashes.MARK)
+    assert site.password_works(password, DORA)
+    assert stored_password(site).startswith(OWN_HASH)
+
+
+def test_imported_account_is_shown_signs_in_again_and_resets(site: Site, tmp_path: Path) -> None:
+    import_rows(site, tmp_path, {"email": DORA, "password_hash": BCRYPT})
+    assert "bcrypt, until the next sign-in" in run(site, "users", "show", DORA).output
+    for _ in range(2):
+        assert site.password_works(PASSWORD, DORA)
+        assert "until the next" not in run(site, "users", "show", DORA).output
+    import_rows(site, tmp_path, {"email": "eve@example.com", "password_hash": BCRYPT})
+    assert site.visitor().set_password(site.new_link("eve@example.com")).status_code == 302
+    assert not site.password_works(PASSWORD, "eve@example.com")
+
+
+@pytest.mark.parametrize("hashed", ["x", HASHES["werkzeug scrypt"], imported_hashes.STOCK + BCRYPT])
+def test_import_from_flask_security_refuses_other_hash(site: Site, tmp_path: Path, hashed: str) -> None:
+    row = {"email": DORA, "password_hash": hashed}
+    result = import_rows(site, tmp_path, row, options=("--from-flask-security",), fails=True)
+    assert "password_hash: none of Flask-Security's" in result.output
+
+
+def test_import_with_reset_unknown_sets_unknown_password(site: Site, tmp_path: Path) -> None:
+    """An account without a password would get no reset mail."""
+    rows = [
+        {"email": DORA, "password_hash": "sha256$salt$" + "0" * 64},  # of Werkzeug before 3
+        {"email": "eve@example.com", "password_hash": ""},
+        {"email": "fay@example.com", "password_hash": BCRYPT},
+    ]
+    refusal = import_rows(site, tmp_path, *rows, fails=True).output
+    assert "line 1: password_hash: of no known format" in refusal
+    result = import_rows(site, tmp_path, *rows, options=("--reset-unknown",))
+    assert result.output == "3 accounts imported, 1 of them must reset\n"
+    assert not site.password_works(PASSWORD, DORA)
+    assert site.visitor().set_password(site.new_link(DORA)).status_code == 302
+    assert site.password_works(NEW_PASSWORD, DORA)
+    assert stored_password(site, "eve@example.com") is None
+    assert site.password_works(PASSWORD, "fay@example.com")
+
+
+def test_imported_bcrypt_hash_covers_72_bytes_and_its_successor_all(site: Site, tmp_path: Path) -> None:
+    long = "ü" * 60
+    hashed = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
+    import_rows(site, tmp_path, {"email": DORA, "password_hash": hashed})
+    assert site.password_works(long, DORA)
+    assert not site.password_works(long[:-1], DORA)
+
+
+def test_import_of_all_csv_columns(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "users.csv"
+    dora = f'Dora@Example.com,"Dora",(415) 555-0142,yes,2026-01-31T12:00:00+02:00,{BCRYPT}'
+    header = "\ufeffemail,username,us_phone_number,active,confirmed_at,password_hash"
+    file.write_bytes("\r\n".join([header, dora, "", "eve@example.com,,,no,,!", ""]).encode())
+    assert run(site, "users", "import", str(file)).output == "2 accounts imported\n"
+    expected = {"username": "dora", "us_phone_number": "+14155550142", "active": True}
+    row = account(site)
+    assert row is not None
+    assert row.items() >= expected.items()
+    assert row["confirmed_at"].isoformat() == "2026-01-31T10:00:00"
+    row = account(site, "eve@example.com")
+    assert row is not None
+    assert row.items() >= {"username": None, "us_phone_number": None, "active": False}.items()
+    assert row["password"] is None
+    for identity in ("dora", "(415) 555-0142", "DORA@example.com"):
+        assert site.password_works(PASSWORD, identity)
+
+
+NEW = {"email": "a new address"}
+BAD_ROWS = [
+    ("{", "not a JSON object"),
+    ("[" * 100_000, "not a JSON object"),
+    ('"dora@example.com"', "not a JSON object"),
+    ("[]", "not a JSON object"),
+    ("null", "not a JSON object"),
+    ({**NEW, "mail": "x"}, "'mail' is unknown"),
+    ({"email": 7}, "email: give text"),
+    ({"email": ["b@example.com"]}, "email: give text"),
+    ({**NEW, "active": 1}, "active: give text"),
+    ({**NEW, "password_hash": {"a": 1}}, "password_hash: give text"),
+    ({}, "email: needed"),
+    ({"email": ""}, "email: needed"),
+    ({"email": None}, "email: needed"),
+    ({"email": "   "}, "email: needed"),
+    ({"username": "dora"}, "email: needed"),
+    ({"email": "nobody"}, "email: not a valid address"),
+    ({"email": "a@b@example.com"}, "email: not a valid address"),
+    ({"email": "=?utf-8?q?a=20?=@example.com"}, "email: not a valid address"),
+    ({"email": "x" * 300 + "@example.com"}, "email: longer than 246 characters"),
+    ({"email": "b\u0000c@example.com"}, "email: contains control characters"),
+    ({"email": "b@example.com\nBcc: c@example.com"}, "email: contains control characters"),
+    ({**NEW, "username": "no blanks"}, "username: not a valid username"),
+    ({**NEW, "username": "12345"}, "username: not a valid username"),
+    ({**NEW, "username": "аlice"}, "username: not a valid username"),
+    ({**NEW, "us_phone_number": "555"}, "us_phone_number: not a valid phone number"),
+    ({**NEW, "password_hash": "hunter2hunter2"}, "password_hash: of no known format"),
+    ({**NEW, "password_hash": "5f4dcc3b5aa765d61d8327deb882cf99"}, "of no known format"),
+    ({**NEW, "password_hash": BCRYPT[:-1]}, "or cut off"),
+    ({**NEW, "password_hash": BCRYPT + "x"}, "of no known format"),
+    ({**NEW, "password_hash": imported_hashes.MARK + BCRYPT}, "of no known format"),
+    ({**NEW, "password_hash": "scrypt:32768:8:1$salt$" + "0" * 300}, "longer than 246"),
+    ({**NEW, "active": "perhaps"}, "active: give yes or no"),
+    ({**NEW, "confirmed_at": "yesterday"}, "confirmed_at: give a time"),
+    ({**NEW, "language": "elvish"}, "language: give a language such as de"),
+    ({**NEW, "confirmed_at": "31.01.2026"}, "confirmed_at: give a time"),
+    ({"email": "ALICE@example.com"}, "there is an account with this address already"),
+    ({**NEW, "username": "Alice"}, "there is an account with this username already"),
+    ({**NEW, "us_phone_number": "(415) 555-0123"}, "with this phone number already"),
+    ({"email": "First@Example.com"}, "the same address as in line 1"),
+    ({**NEW, "username": "FIRST"}, "the same username as in line 1"),
+    ({**NEW, "us_phone_number": "415-555-0177"}, "the same phone number as in line 1"),
+]
+
+
+def test_import_names_every_bad_row_and_writes_nothing(site: Site, tmp_path: Path) -> None:
+    file, lines = tmp_path / "users.jsonl", [json.dumps(FIRST)]
+    for row, _ in BAD_ROWS:
+        if isinstance(row, dict) and row.items() >= NEW.items():
+            row = {**row, "email": f"b{len(lines)}@example.com"}
+        lines.append(row if isinstance(row, str) else json.dumps(row))
+    file.write_text("\n".join(lines) + "\n")
+    output = run(site, "users", "import", str(file), fails=True).output
+    problems = dict(line.split(": ", 1) for line in output.splitlines() if line.startswith("line "))
+    for number, (_, reason) in enumerate(BAD_ROWS, start=2):
+        assert reason in problems[f"line {number}"]
+    assert f"{len(BAD_ROWS)} bad rows of {len(lines)}: nothing was imported" in output
+    assert "hunter2" not in output
+    assert account(site, FIRST["email"]) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "needs email"),
+        (b"name,password\n", "the header has 'name', 'password'"),
+        (b"username\nx\n", "needs email"),
+        (b"email,email\na,b\n", "each column once"),
+        (b'email\n"a@example.com\n', "not valid CSV"),
+        (b"email,username\na@example.com\n", "line 2: 1 fields, and the header has 2"),
+        (b"email\na@example.com,x\n", "line 2: 2 fields, and the header has 1"),
+        (b"email\ngr\xfc\xdfe@example.com\n", "line 2: email: not valid UTF-8"),
+        (b"email\n" + b"x" * 200_000 + b"\n", "not valid CSV"),
+    ],
+)
+def test_import_refuses_malformed_csv(site: Site, tmp_path: Path, content: bytes, reason: str) -> None:
+    file = tmp_path / "users.csv"
+    file.write_bytes(content)
+    assert reason in run(site, "users", "import", str(file), fails=True).output
+
+
+def test_import_with_skip_bad_writes_good_rows(site: Site, tmp_path: Path) -> None:
+    rows = [FIRST, {"email": "nobody"}, {"email": "second@example.com"}, {"email": FIRST["email"]}]
+    output = import_rows(site, tmp_path, *rows, options=("--skip-bad",)).output
+    assert "line 2: email: not a valid address" in output
+    assert "line 4: the same address as in line 1" in output
+    assert "2 accounts imported, 2 bad rows skipped" in output
+    assert account(site, FIRST["email"])
+    assert account(site, "second@example.com")
+
+
+def test_import_dry_run_writes_nothing(site: Site, tmp_path: Path) -> None:
+    output = import_rows(site, tmp_path, FIRST, options=("--dry-run",)).output
+    assert "1 accounts can be imported; nothing was written" in output
+    assert account(site, FIRST["email"]) is None
+
+
+def test_import_shows_100_bad_rows_and_counts_the_rest(site: Site, tmp_path: Path) -> None:
+    output = import_rows(site, tmp_path, *[{"email": "nobody"}] * 250, fails=True).output
+    assert output.count("not a valid address") == 100
+    assert "and 150 more" in output
+
+
+@pytest.mark.parametrize("stored", ["", "x", BCRYPT[:-1], None], ids=["mark", "x", "cut off", "without mark"])
+def test_stored_hash_of_no_known_format_signs_nobody_in(site: Site, stored: str | None) -> None:
+    site.change(User, password=BCRYPT if stored is None else imported_hashes.MARK + stored)
+    assert not site.password_works(OLD_PASSWORD)
+    assert not site.password_works(PASSWORD)
+
+
+def test_import_of_usernames_follows_the_settings(make_site: Any, tmp_path: Path) -> None:
+    names = ("john.doe", "Me@home+x", "under_score", "zoë")
+    rows = [
+        {"email": f"dora{number}@example.com", "username": name, "password_hash": BCRYPT}
+        for number, name in enumerate(names)
+    ]
+    output = import_rows(make_site(), tmp_path, *rows, fails=True).output
+    assert output.count("username: not a valid username (SECURITY_USERNAME_ALLOWED_CHARS") == 4
+    kinds = ["L", "N", "P", "S"]
+    site = make_site(SECURITY_USERNAME_ALLOWED_CHARS=kinds, RECOVERY_USERNAME_ASCII=False)
+    assert "4 accounts imported" in import_rows(site, tmp_path, *rows).output
+    for name in names:
+        assert site.password_works(PASSWORD, name)
+
+
+@BOTH
+def test_imported_address_with_accented_capital_signs_in_and_is_unique(site: Site, tmp_path: Path) -> None:
+    """PostgreSQL's lower() changes É, SQLite's does not."""
+    row = {"email": "Élise@example.com", "password_hash": BCRYPT}
+    import_rows(site, tmp_path, row)
+    assert site.password_works(PASSWORD, "Élise@EXAMPLE.com")
+    output = import_rows(site, tmp_path, row, fails=True).output
+    assert "there is an account with this address already" in output

@@ -1,0 +1,135 @@
+"""`manage.py users show` answers "Why did I not get the mail?"."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from support.commands import run
+from support.servers import free_port
+from support.site import Site
+
+from app.accounts.models import User
+from app.db.clock import utcnow
+from app.mail import heartbeat
+from app.recovery.link import ResetLink
+
+
+def show(site: Site, identity: str = "alice") -> str:
+    return str(run(site, "users", "show", identity).output)
+
+
+@pytest.mark.parametrize(
+    ("identity", "answer"),
+    [
+        ("Nobody@example.com", "No account has the address nobody@example.com"),
+        ("Alicia", "No account has the username alicia"),
+        ("(415) 555-0199", "No account has the phone number +14155550199"),
+        ("!!!", "No account can have that as an identity"),
+        ("inactive@example.com", "No reset mail goes to this account: the account is not active."),
+        ("sso@example.com", "signs in another way"),
+        ("ALICE@example.com", "No link was requested for this account"),
+        ("(415) 555-0123", "No link was requested for this account"),
+        ("#1", "alice@example.com"),
+    ],
+)
+def test_users_show_before_any_request(site: Site, identity: str, answer: str) -> None:
+    assert answer in show(site, identity)
+    assert site.events() == []
+
+
+def test_users_show_unconfirmed_account(make_site: Any) -> None:
+    assert "No reset mail goes to this account: the address is not confirmed." in show(
+        make_site(SECURITY_CONFIRMABLE=True)
+    )
+
+
+def test_users_show_request_through_cooldown(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
+    site.ask()
+    assert "and the mail waits for its first attempt." in show(site)
+    site.work()
+    assert "and the relay took the mail. Is it in the spam folder?" in show(site)
+    assert "The newest link works until " in show(site)
+    site.ask()
+    site.work()
+    shown = show(site)
+    assert "A reset mail went out a moment ago; the next one can go out in " in shown
+    assert "and no mail was sent: a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)." in shown
+
+
+def test_users_show_daily_cap(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=1)
+    site.new_link()
+    cap = (
+        r"had its 1 reset mails of 24 hours; the next one can go out in (1 day|23 hours.*) \(RECOVERY_MAIL_DA"
+    )
+    assert re.search(cap, show(site))
+
+
+def test_users_show_bounced_mail(site: Site) -> None:
+    site.mailbox.refuse["RCPT"] = "550 5.1.1 no such mailbox"
+    site.ask()
+    site.work()
+    shown = show(site)
+    bounce = "and the mail was given up: the address is refused for good: the relay said 550 5.1.1 no such"
+    assert bounce in shown
+    assert "manage.py outbox retry 1" in shown
+    assert "The newest link" not in shown
+
+
+def test_users_show_deferred_and_held_mail(site: Site) -> None:
+    site.mailbox.refuse["DATA"] = "451 try later"
+    site.ask()
+    site.work()
+    assert "the mail was tried 1 times and waits for the next: " in show(site)
+    assert "451 try later" in show(site)
+    with site.app.app_context():
+        heartbeat.Heartbeat().beat()
+    trouble = "MAIL_USERNAME: the relay refuses this login"
+    site.change(heartbeat.WorkerHeartbeat, heartbeat.WorkerHeartbeat.name != "", trouble=trouble)
+    assert f"All mail is held: {trouble}" in show(site)
+
+
+def test_users_show_state_of_newest_link(site: Site) -> None:
+    earlier = site.new_link()
+    site.change(User, email="another@example.com")
+    void = "The newest link no longer works, because the account's address or password has changed"
+    assert void in show(site)
+    site.change(User, User.id == 1, email="alice@example.com")
+    run(site, "links", "revoke", "alice")
+    assert "The newest link was revoked at " in show(site)
+    earlier = site.new_link()
+    site.visitor().set_password(site.new_link())
+    assert "The newest link was used at " in show(site)
+    assert "  superseded  " in show(site)
+    assert "Another link was used" in site.visitor().open(earlier).text
+    site.work()  # sends the notice
+    site.new_link()
+    site.change(ResetLink, ResetLink.id > 0, expires_at=utcnow(-60))
+    assert "The newest link expired at " in show(site)
+
+
+def test_users_show_json_without_secrets(site: Site) -> None:
+    link = site.new_link()
+    site.visitor().open(link)
+    output = run(site, "users", "show", "alice", "--format", "json").stdout
+    report = json.loads(output)
+    lists = {"problems", "answers", "links", "mails", "events"}
+    assert report.keys() == {*lists, "account", "limits", "why_no_limits"}
+    assert report["account"]["identities"] == "alice@example.com, alice, +14155550123"
+    assert report["links"][0]["state"] == "open"
+    assert report["mails"][0]["fate"] == "sent"
+    assert {"mail_sent", "opened"} <= {event["kind"] for event in report["events"]}
+    unknown = json.loads(run(site, "users", "show", "nobody", "--format", "json").stdout)
+    assert unknown["account"] is None
+    for secret in (link.rsplit("/", 1)[-1], site.rows(User)[0]["password"]):
+        assert secret not in output + show(site)
+
+
+def test_users_show_without_readable_limits(make_site: Any) -> None:
+    assert "Limits are counted in the memory of each web process" in show(make_site())
+    uri = f"redis://127.0.0.1:{free_port()}/0"
+    assert "Redis does not answer" in show(make_site(RATELIMIT_ENABLED=True, RATELIMIT_STORAGE_URI=uri))
