@@ -166,3 +166,7 @@ def test_redis_that_never_answers_is_not_waited_for(
         storage = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         found = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@localhost", RATELIMIT_STORAGE_URI=storage)
         assert found.keys() == {"redis-away"}
+
+
+def test_without_mail_neither_relay_nor_dns_is_asked(mailbox: Mailbox) -> None:
+    assert live_findings(mailbox, MAIL_SERVER="", MAIL_DEFAULT_SENDER="me@example.com") == {}

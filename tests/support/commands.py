@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from click.testing import Result
 from flask.testing import FlaskCliRunner
 
 import manage
 
-from .site import Site
+from .site import PUBLIC_URL, Site
 
 
 def run(site: Site, *words: str, fails: bool = False) -> Result:
@@ -16,3 +18,10 @@ def run(site: Site, *words: str, fails: bool = False) -> Result:
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert (result.exit_code != 0) is fails, result.output
     return result
+
+
+def hand_over(site: Site, identity: str = "alice", reason: str = "called back") -> str:
+    """Let an admin make a reset link."""
+    output = run(site, "users", "reset-link", identity, "--reason", reason).output
+    [link] = re.findall(rf"^{re.escape(PUBLIC_URL)}/reset/\S+$", output, re.M)
+    return str(link)
