@@ -1,4 +1,4 @@
-"""What a start costs: nothing is imported that nobody asked for, and nothing while somebody waits."""
+"""The cost of a start: processes import what they need, before anyone waits."""
 
 from __future__ import annotations
 
@@ -7,47 +7,41 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.admin import Admin, uncounted
-from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS
+from click.testing import CliRunner
+from support.admin import uncounted
+from support.commands import hand_over
+from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site
 
-from app.cli import COMMANDS, worker
+from app.cli import COMMANDS, Commands, worker
 
-HELP_CPU_SECONDS_MAX = 5  # of one core that others use, too; alone it takes one
+HELP_CPU_SECONDS_MAX = 5  # of a core that others use, too; alone it takes one
 
 
-def said_by(script: str, given: str = "", **environ: str) -> list[str]:
-    """The words that a Python of its own prints."""
+def run_script(script: str, stdin: str = "", **environ: str) -> list[str]:
+    """Return the words that a Python process prints."""
     environ = {**uncounted(), **SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL, **environ}
     command = [sys.executable, "-c", script]
     ended = subprocess.run(
-        command, cwd=ROOT, env=environ, input=given, check=True, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environ, input=stdin, check=True, stdout=subprocess.PIPE, text=True
     )
     return ended.stdout.split()
 
 
-def test_the_list_of_commands_needs_no_configuration() -> None:
+def test_help_lists_commands_without_configuration() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    printed = subprocess.run(
-        [sys.executable, "manage.py", "--help"],
-        cwd=ROOT,
-        env=uncounted(),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    took = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    listed = re.findall(r"^  ([a-z-]+)  ", printed.stdout.partition("Commands:")[2], re.M)
+    command = [sys.executable, "manage.py", "--help"]
+    ended = subprocess.run(command, cwd=ROOT, env=uncounted(), check=True, capture_output=True, text=True)
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    listed = re.findall(r"^  ([a-z-]+)  ", ended.stdout.partition("Commands:")[2], re.M)
     assert {"run", *(command.name for command in COMMANDS)} <= set(listed)
-    assert printed.stderr == ""
-    assert took < HELP_CPU_SECONDS_MAX
+    assert ended.stderr == ""
+    assert seconds < HELP_CPU_SECONDS_MAX
 
 
-def test_commands_of_plugins_are_listed_and_found(tmp_path: Path) -> None:
-    """A distribution registers them as entry points; ours keep their names, as `worker` here."""
+def test_plugin_adds_commands_and_replaces_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "greetings.py").write_text(
         "import click\n@click.command()\n@click.argument('name')\ndef greet(name):\n"
         "    'Say hello.'\n    click.echo(f'Hello, {name}')\n"
@@ -58,32 +52,24 @@ def test_commands_of_plugins_are_listed_and_found(tmp_path: Path) -> None:
     (about / "entry_points.txt").write_text(
         "[flask.commands]\ngreet = greetings:greet\nworker = greetings:greet\n"
     )
+    monkeypatch.syspath_prepend(tmp_path)
+    cli = Commands(load_dotenv=False)
 
-    def printed(*words: str) -> str:
-        command, environ = [sys.executable, "manage.py", *words], {**uncounted(), "PYTHONPATH": str(tmp_path)}
-        return subprocess.run(
-            command, cwd=ROOT, env=environ, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+    def output(*words: str) -> str:
+        return CliRunner().invoke(cli, words).output
 
-    listed = printed("--help")
-    assert re.search(r"^ +greet +Say hello\.$", listed, re.M)
-    assert listed.count(worker.worker.get_short_help_str(limit=100)) == 1
-    assert printed("greet", "alice") == "Hello, alice\n"
-    assert "--once" in printed("worker", "--help")
+    assert re.search(r"^ +greet +Say hello\.$", output("--help"), re.M)
+    assert output("--help").count(worker.worker.get_short_help_str(limit=100)) == 1
+    assert output("greet", "alice") == "Hello, alice\n"
+    assert "--once" in output("worker", "--help")
 
 
-def test_what_only_commands_and_mails_need_is_not_in_a_server() -> None:
-    loaded = said_by("import sys, app; app.create_app(); print(*sys.modules)")
-    assert not set(loaded) & {
-        "alembic",
-        "css_inline",
-        "prometheus_client",
-        "qrcode",
-        "app.cli",
-    }
+def test_server_imports_nothing_that_only_commands_and_mails_need() -> None:
+    modules = run_script("import sys, app; app.create_app(); print(*sys.modules)")
+    assert not {"alembic", "css_inline", "prometheus_client", "qrcode", "app.cli"} & set(modules)
 
 
-ASKS = """
+POST_AND_PRINT_IMPORTS = """
 import json, sys, app
 visitor = app.create_app().test_client()
 before = set(sys.modules)
@@ -91,34 +77,33 @@ for path, body in json.loads(sys.stdin.read()):
     print(visitor.post(path, base_url="http://127.0.0.1:5000", json=body).status_code)
 print(*set(sys.modules) - before)
 """
-# Of what was typed, whoever it belongs to: a number's country. And the list of common
-# passwords, which is for whoever holds a link already (blocklist.py).
-OF_WHAT_WAS_TYPED = ("phonenumbers.data.", "encodings.", "zxcvbn")
+# They depend on the input, and not on whether it belongs to an account: the country of a number, and the list
+# of common passwords, which needs a link.
+DEPENDS_ON_INPUT = ("phonenumbers.data.", "encodings.", "zxcvbn")
 
 
-def test_nobody_waits_for_an_import(database: Callable[[], str]) -> None:
-    """Or the first answer would tell whether there was more to do."""
-    uri = database()
-    made = Admin(uri, mail_port=1).types(
-        "users", "reset-link", "alice", "--reason", "a test", "--format=json"
-    )
-    link = json.loads(made.stdout)["link"]
-    chosen = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
+def test_requests_import_nothing(site: Site) -> None:
+    """Otherwise the first answer's time would tell whether an account exists."""
+    link = hand_over(site)
     posts = [
-        *(("/reset", {"identity": who}) for who in ("alice@example.com", "alice", "+14155550123")),
+        *(("/reset", {"identity": identity}) for identity in ("alice@example.com", "alice", "+14155550123")),
         ("/login", {"identity": "alice", "password": "not the password of alice"}),
         ("/login", {"identity": "nobody", "password": "not the password of alice"}),
         ("/login", {"identity": "alice", "password": OLD_PASSWORD}),
         ("/logout", {}),
-        (f"/reset/{link.rsplit('/', 1)[1]}", chosen),
+        (
+            f"/reset/{link.rsplit('/', 1)[1]}",
+            {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD},
+        ),
     ]
-    told = said_by(ASKS, json.dumps(posts), FLASK_SQLALCHEMY_DATABASE_URI=uri)
-    codes, modules = told[: len(posts)], told[len(posts) :]
+    uri = site.app.config["SQLALCHEMY_DATABASE_URI"]
+    words = run_script(POST_AND_PRINT_IMPORTS, json.dumps(posts), FLASK_SQLALCHEMY_DATABASE_URI=uri)
+    codes, modules = words[: len(posts)], words[len(posts) :]
     assert codes == ["200", "200", "200", "400", "400", "200", "200", "200"]
-    assert not [name for name in modules if not name.startswith(OF_WHAT_WAS_TYPED)]
+    assert not [name for name in modules if not name.startswith(DEPENDS_ON_INPUT)]
 
 
-HASHES = """
+HASH_AND_PRINT_MEMORY = """
 import app, threading
 from flask_security.utils import hash_password
 site = app.create_app()
@@ -127,13 +112,13 @@ def used():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
 
-def hashes():
+def hash_once():
     with site.app_context():
         hash_password("a password of somebody")
 
-hashes()
+hash_once()
 before = used()
-threads = [threading.Thread(target=hashes) for _ in range(8)]
+threads = [threading.Thread(target=hash_once) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(used() - before)
@@ -141,6 +126,6 @@ print(used() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory is in use")
-def test_hashes_of_many_threads_keep_what_as_many_as_may_run_at_once_take() -> None:
-    [kept_kib] = said_by(HASHES, FLASK_RECOVERY_HASHES_AT_ONCE="2")
-    assert int(kept_kib) < 25_000  # one takes 19 MiB, and was there before
+def test_hashing_in_many_threads_keeps_memory_of_those_that_run_at_once() -> None:
+    [kib] = run_script(HASH_AND_PRINT_MEMORY, FLASK_RECOVERY_HASHES_AT_ONCE="2")
+    assert int(kib) < 25_000  # a hash takes 19 MiB, and the first one's are in `before`

@@ -8,6 +8,8 @@ import pytest
 from support.site import load_settings
 
 from app.settings.advice import Server, check_deployment, check_settings
+from app.settings.findings import KINDS
+from app.settings.schema import declared
 
 GOOD: dict[str, Any] = {
     "RECOVERY_PUBLIC_URL": "https://id.example.com",
@@ -28,11 +30,10 @@ IN_CLEAR = {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "smtp.example.com"}
 CLIENTS = {"near": {"origins": ["https://app.example.com"]}, "far": {"origins": ["https://app.example.org"]}}
 
 
-def findings(server: Server | None = None, **values: Any) -> dict[str, str]:
-    """The findings' settings and hints, by id."""
+def findings(server: Server | None = None, **values: Any) -> set[str]:
     settings = load_settings(**{**GOOD, **values})
-    findings = check_settings(settings) + (check_deployment(settings, server) if server else [])
-    return {finding.id: f"{finding.setting}: {finding.what} {finding.hint}" for finding in findings}
+    found = check_settings(settings) + (check_deployment(settings, server) if server else [])
+    return {finding.id for finding in found}
 
 
 def database(uri: str) -> dict[str, str]:
@@ -40,64 +41,37 @@ def database(uri: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("id", "setting", "hint", "values"),
+    ("id", "values"),
     [
-        (
-            "cooldown-outlasts-link",
-            "RECOVERY_MAIL_COOLDOWN",
-            "shorter",
-            {"RECOVERY_MAIL_COOLDOWN": "2 hours"},
-        ),
-        ("alarm-too-late", "RECOVERY_READY_MAIL_AGE", "shorter", {"RECOVERY_READY_MAIL_AGE": "3 hours"}),
-        ("password-length", "SECURITY_PASSWORD_LENGTH_MIN", "15", {"SECURITY_PASSWORD_LENGTH_MIN": 8}),
-        ("limits-off", "RATELIMIT_ENABLED", "true", {"RATELIMIT_ENABLED": False}),
-        ("no-cooldown", "RECOVERY_MAIL_COOLDOWN", "5 minutes", {"RECOVERY_MAIL_COOLDOWN": "0 seconds"}),
-        ("usernames-look-alike", "RECOVERY_USERNAME_ASCII", "true", {"RECOVERY_USERNAME_ASCII": False}),
-        ("sender-unreal", "MAIL_DEFAULT_SENDER", "relay lets you", {"MAIL_DEFAULT_SENDER": "me@localhost"}),
+        ("cooldown-outlasts-link", {"RECOVERY_MAIL_COOLDOWN": "2 hours"}),
+        ("alarm-too-late", {"RECOVERY_READY_MAIL_AGE": "3 hours"}),
+        ("password-length", {"SECURITY_PASSWORD_LENGTH_MIN": 14}),
+        ("limits-off", {"RATELIMIT_ENABLED": False}),
+        ("no-cooldown", {"RECOVERY_MAIL_COOLDOWN": "0 seconds"}),
+        ("usernames-look-alike", {"RECOVERY_USERNAME_ASCII": False}),
+        ("sender-unreal", {"MAIL_DEFAULT_SENDER": "me@localhost"}),
         (
             "link-life-short",
-            "SECURITY_RESET_PASSWORD_WITHIN",
-            "15",
-            {"SECURITY_RESET_PASSWORD_WITHIN": "6 minutes", "RECOVERY_READY_MAIL_AGE": "1 minute"},
+            {"SECURITY_RESET_PASSWORD_WITHIN": "9 minutes", "RECOVERY_READY_MAIL_AGE": "1 minute"},
         ),
-        ("relay-in-clear", "RECOVERY_MAIL_IN_CLEAR", "MAIL_USE_TLS", IN_CLEAR),
-        (
-            "database-in-clear",
-            "SQLALCHEMY_DATABASE_URI",
-            "sslmode=verify-full",
-            database("postgresql://me:pw@db.example.com/x"),
-        ),
-        ("database-in-clear", "", "", database("postgresql:///x?hostaddr=10.0.0.5")),
-        ("database-in-clear", "", "", database("postgresql:///x?host=/tmp,db.example.com")),
-        (
-            "redis-in-clear",
-            "RATELIMIT_STORAGE_URI",
-            "rediss://",
-            {"RATELIMIT_STORAGE_URI": "redis://:pw@cache.example.com/0"},
-        ),
-        (
-            "second-factor-by-mail",
-            "SECURITY_TWO_FACTOR_ENABLED_METHODS",
-            "out",
-            {**TWO_FACTORS, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"]},
-        ),
-        ("no-mail", "MAIL_SERVER", "relay", WITHOUT_MAIL),
-        ("old-keys", "", "", {"SECRET_KEY_FALLBACKS": ["zKq4wX1mP8vT0rJ7yB5nD2sG9hL6cF3b"]}),
-        ("client-on-another-site", "", "", {"RECOVERY_CLIENTS": CLIENTS}),
-        ("client-on-another-site", "", "", {**SPA, "SECURITY_REDIRECT_HOST": "app.example.org"}),
+        ("relay-in-clear", IN_CLEAR),
+        ("database-in-clear", database("postgresql://me:pw@db.example.com/x")),
+        ("database-in-clear", database("postgresql:///x?hostaddr=10.0.0.5")),
+        ("database-in-clear", database("postgresql:///x?host=/tmp,db.example.com")),
+        ("redis-in-clear", {"RATELIMIT_STORAGE_URI": "redis://:pw@cache.example.com/0"}),
+        ("second-factor-by-mail", {**TWO_FACTORS, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"]}),
+        ("no-mail", WITHOUT_MAIL),
+        ("old-keys", {"SECRET_KEY_FALLBACKS": ["zKq4wX1mP8vT0rJ7yB5nD2sG9hL6cF3b"]}),
+        ("client-on-another-site", {"RECOVERY_CLIENTS": CLIENTS}),
+        ("client-on-another-site", {**SPA, "SECURITY_REDIRECT_HOST": "app.example.org"}),
     ],
 )
-def test_unwise_setting_is_the_only_finding(id: str, setting: str, hint: str, values: dict[str, Any]) -> None:
-    found = findings(**values)
-    assert found.keys() == {id}
-    assert found[id].startswith(setting)
-    assert hint in found[id]
+def test_unwise_setting_is_the_only_finding(id: str, values: dict[str, Any]) -> None:
+    assert findings(**values) == {id}
 
 
 def test_without_mail_a_contact_must_be_named() -> None:
-    found = findings(**WITHOUT_MAIL, RECOVERY_SUPPORT_CONTACT="")
-    assert found.keys() == {"no-mail", "nobody-to-ask"}
-    assert "telephone" in found["nobody-to-ask"]
+    assert findings(**WITHOUT_MAIL, RECOVERY_SUPPORT_CONTACT="") == {"no-mail", "nobody-to-ask"}
 
 
 @pytest.mark.parametrize(
@@ -120,47 +94,39 @@ def test_without_mail_a_contact_must_be_named() -> None:
     ids=lambda values: ", ".join(values)[:60],
 )
 def test_good_setting_has_no_finding(values: dict[str, Any]) -> None:
-    assert findings(Server(), **values) == {}
+    assert findings(Server(), **values) == set()
 
 
 @pytest.mark.parametrize(
-    ("id", "setting", "hint", "server", "values"),
+    ("id", "server", "values"),
     [
-        ("proxies-undeclared", "RECOVERY_TRUSTED_PROXIES", "how many", {}, {"RECOVERY_TRUSTED_PROXIES": 0}),
-        ("no-operator", "RECOVERY_OPERATOR", "that is read", {}, {"RECOVERY_OPERATOR": ""}),
-        ("no-support-contact", "RECOVERY_SUPPORT_CONTACT", "telephone", {}, {"RECOVERY_SUPPORT_CONTACT": ""}),
-        ("no-security-txt", "", "", {}, {"RECOVERY_SECURITY_TXT": ""}),
-        ("url-on-this-machine", "RECOVERY_PUBLIC_URL", "reach", {}, {"RECOVERY_PUBLIC_URL": "http://[::1]"}),
-        (
-            "limits-in-memory",
-            "RATELIMIT_STORAGE_URI",
-            "redis://",
-            {"processes": 4},
-            {"RECOVERY_HASHES_AT_ONCE": 1},
-        ),
-        (
-            "hashes-undivided",
-            "RECOVERY_HASHES_AT_ONCE",
-            "Divide",
-            {"processes": 4},
-            {"RATELIMIT_STORAGE_URI": "redis://127.0.0.1/0"},
-        ),
-        ("threads-many", "", "--threads 15", {"threads": 64}, {}),
-        ("forwarded-from-anybody", "", "and FORWARDED_ALLOW_IPS", {"forwarded_allow_ips": "*"}, {}),
-        ("debug-on", "", "Remove the setting", {"debug": True}, {}),
-        ("secrets-readable", "SECRET_KEY", "/etc/x", {"open_secrets": (("SECRET_KEY", "/etc/x"),)}, {}),
+        ("proxies-undeclared", {}, {"RECOVERY_TRUSTED_PROXIES": 0}),
+        ("no-operator", {}, {"RECOVERY_OPERATOR": ""}),
+        ("no-support-contact", {}, {"RECOVERY_SUPPORT_CONTACT": ""}),
+        ("no-security-txt", {}, {"RECOVERY_SECURITY_TXT": ""}),
+        ("url-on-this-machine", {}, {"RECOVERY_PUBLIC_URL": "http://[::1]"}),
+        ("limits-in-memory", {"processes": 4}, {"RECOVERY_HASHES_AT_ONCE": 1}),
+        ("hashes-undivided", {"processes": 4}, {"RATELIMIT_STORAGE_URI": "redis://127.0.0.1/0"}),
+        ("threads-many", {"threads": 16}, {}),
+        ("forwarded-from-anybody", {"forwarded_allow_ips": "*"}, {}),
+        ("debug-on", {"debug": True}, {}),
+        ("secrets-readable", {"open_secrets": (("SECRET_KEY", "/etc/x"),)}, {}),
     ],
 )
 def test_defect_of_deployment_is_the_only_finding(
-    id: str, setting: str, hint: str, server: dict[str, Any], values: dict[str, Any]
+    id: str, server: dict[str, Any], values: dict[str, Any]
 ) -> None:
-    found = findings(Server(**server), **values)
-    assert found.keys() == {id}
-    assert found[id].startswith(setting)
-    assert hint in found[id]
+    assert findings(Server(**server), **values) == {id}
 
 
 def test_demo_is_no_deployment() -> None:
     demo = {"RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000", "RECOVERY_INBOX": True}
-    assert findings(**demo) == {}
-    assert {"url-on-this-machine", "inbox-on"} <= findings(Server(), **demo).keys()
+    assert findings(**demo) == set()
+    assert {"url-on-this-machine", "inbox-on"} <= findings(Server(), **demo)
+
+
+def test_texts_of_findings_are_complete() -> None:
+    for kind in KINDS.values():
+        assert kind.what, kind.id
+        assert kind.hint, kind.id
+        assert not kind.setting or kind.setting in declared(), kind.id

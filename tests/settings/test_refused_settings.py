@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from app import settings
 from app.settings.problems import SettingsError
 
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": "https://id.example.com"}
-TOTP = {"SECURITY_TOTP_SECRETS": {"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}}
-SMS = {"SECURITY_TWO_FACTOR": True, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["sms"], **TOTP}
-SPA = {"SECURITY_REDIRECT_BEHAVIOR": "spa", "SECURITY_RESET_ERROR_VIEW": "/problem"}
+TOTP = """ SECURITY_TOTP_SECRETS='{"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}'"""
+SMS = """SECURITY_TWO_FACTOR=true SECURITY_TWO_FACTOR_ENABLED_METHODS='["sms"]'""" + TOTP
+SPA = "SECURITY_REDIRECT_BEHAVIOR=spa SECURITY_RESET_ERROR_VIEW=/problem"
+SPA_CONFIRM = f"{SPA} SECURITY_RESET_VIEW=/r SECURITY_CONFIRMABLE=true SECURITY_CONFIRM_ERROR_VIEW=/c"
+UNIFIED_BY_SMS = """SECURITY_UNIFIED_SIGNIN=true SECURITY_US_ENABLED_METHODS='["password", "sms"]'""" + TOTP
+USERNAMES = """SECURITY_USER_IDENTITY_ATTRIBUTES='["username"]'"""
+ADDRESSES = """SECURITY_USER_IDENTITY_ATTRIBUTES='["email"]'"""
 
 
 def problems(environ: dict[str, str]) -> dict[str, str]:
@@ -32,25 +37,19 @@ def problems(environ: dict[str, str]) -> dict[str, str]:
         ("SECRET_KEY", "short", "too weak"),
         ("SECRET_KEY", "a" * 64, "too weak"),
         ("SECRET_KEY", "xyzzy" * 10, "22 random characters"),
-        ("SECRET_KEY", "change-me-please-change-me-please", "placeholder"),
         ("SECURITY_PASSWORD_SALT", SECRETS["FLASK_SECRET_KEY"], "same as SECRET_KEY"),
-        ("RECOVERY_PUBLIC_URL", "http://id.example.com", "must be https"),
         ("RECOVERY_PUBLIC_URL", "id.example.com", "whole URL"),
         ("RECOVERY_PUBLIC_URL", "https://id.example.com/?x", "without ?"),
         ("RECOVERY_PUBLIC_URL", "https://user:pw@id.example.com", "whole URL"),
         ("RECOVERY_PUBLIC_URL", "https://id.example.com:99999", "whole URL"),
         ("SECURITY_RESET_PASSWORD_WITHIN", "5", "30 minutes"),
-        ("SECURITY_RESET_PASSWORD_WITHIN", "60 min", "30 minutes"),
         ("SECURITY_RESET_PASSWORD_WITHIN", "-1 days", "30 minutes"),
         ("SECURITY_RESET_PASSWORD_WITHIN", "25 hours", "24 hours"),
         ("SECURITY_RESET_PASSWORD_WITHIN", "0 seconds", "more than nothing"),
-        ("SECURITY_RESET_PASSWORD_WITHN", "1 hour", "SECURITY_RESET_PASSWORD_WITHIN"),
         ("COMPLETELY_DIFFERENT", "x", "unknown setting"),
-        ("SECURITY_PASSWORD_LENGTH_MIN", "7", "at least 8"),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", '["email", "email"]', "at most once"),
         ("SECURITY_USER_IDENTITY_ATTRIBUTES", "email", "JSON"),
         ("SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS", '{"argon2__memory": 3}', "nothing else"),
-        ("SECURITY_PASSWORD_HASH", "plaintext", "one scheme"),
         ("SECURITY_TOKEN_MAX_AGE", "x", "30 minutes"),
         ("SQLALCHEMY_DATABASE_URI", "not a uri", "sqlite:///"),
         ("REMEMBER_COOKIE_DURATION", "31 days", "at most 30 days"),
@@ -58,86 +57,63 @@ def problems(environ: dict[str, str]) -> dict[str, str]:
         ("SECURITY_TWO_FACTOR_ENABLED_METHODS", "POST", "JSON"),
         ("SECURITY_TWO_FACTOR_ENABLED_METHODS", '{"a": 1}', "list"),
         ("SECURITY_TRACKABLE", "perhaps", "true or false"),
-        ("MAIL_PORT", "smtp", "whole number"),
         ("MAIL_DEFAULT_SENDER", "a@b.example\nBcc: c@d.example", "control characters"),
         ("RECOVERY_MAIL_CA", "/nowhere", "no such file"),
         ("RECOVERY_ACCENT", "red", "hex color"),
+        ("RECOVERY_CLIENTS.web", '{"web": {"reset_view": "https://a.example.com/"}}', "reset_error_view"),
         ("SECURITY_TOTP_SECRETS", '{"x": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}', "number the secrets"),
     ],
 )
-@pytest.mark.requirement("R12", "R19", "R20", "R26", "R33", "R46", "R63", "R65")
+@pytest.mark.requirement("R12", "R19", "R20", "R46", "R63", "R65")
 def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> None:
-    refused = problems({**GOOD, f"FLASK_{name}": value})
+    variable = "FLASK_" + name.partition(".")[0]
+    refused = problems({**GOOD, variable: value})
     assert list(refused) == [name]
     assert remedy in refused[name]
-    assert f"FLASK_{name}" in refused[name]
+    assert variable in refused[name]
     assert "SECRET" not in name or value not in refused[name]
 
 
 @pytest.mark.parametrize(
     ("name", "remedy", "values"),
     [
-        ("MAIL_USE_SSL", "choose one", {"MAIL_USE_SSL": True, "MAIL_USE_TLS": True}),
-        ("MAIL_USERNAME", "MAIL_PASSWORD", {"MAIL_USERNAME": "me"}),
-        ("MAIL_USE_TLS", "in the clear", {"MAIL_SERVER": "smtp.example.com"}),
-        ("RECOVERY_INBOX", "shows all mail to everybody: only with", {"RECOVERY_INBOX": True}),
-        ("SQLALCHEMY_DATABASE_URI", "PostgreSQL", {"RECOVERY_MACHINES": 2}),
+        ("MAIL_USE_SSL", "choose one", "MAIL_USE_SSL=true MAIL_USE_TLS=true"),
+        ("MAIL_USERNAME", "MAIL_PASSWORD", "MAIL_USERNAME=me"),
+        ("MAIL_USE_TLS", "in the clear", "MAIL_SERVER=smtp.example.com"),
+        ("RECOVERY_INBOX", "shows all mail to everybody: only with", "RECOVERY_INBOX=true"),
+        ("SQLALCHEMY_DATABASE_URI", "PostgreSQL", "RECOVERY_MACHINES=2"),
         ("SECURITY_RESET_VIEW", "where links land", SPA),
-        (
-            "SECURITY_POST_CONFIRM_VIEW",
-            "needed with SECURITY_REDIRECT_BEHAVIOR",
-            {**SPA, "SECURITY_RESET_VIEW": "/r", "SECURITY_CONFIRMABLE": True}
-            | {"SECURITY_CONFIRM_ERROR_VIEW": "/c"},
-        ),
-        (
-            "SECURITY_REFRESH_TOKEN_MAX_AGE",
-            "not longer than REMEMBER_COOKIE_DURATION",
-            {"SECURITY_REFRESH_TOKEN_MAX_AGE": "60 days"},
-        ),
-        ("SECURITY_REGISTERABLE", "needs SECURITY_CONFIRMABLE", {"SECURITY_REGISTERABLE": True}),
+        ("SECURITY_POST_CONFIRM_VIEW", "needed with SECURITY_REDIRECT_BEHAVIOR", SPA_CONFIRM),
+        ("SECURITY_REFRESH_TOKEN_MAX_AGE", "not longer", "SECURITY_REFRESH_TOKEN_MAX_AGE='60 days'"),
+        ("SECURITY_REGISTERABLE", "needs SECURITY_CONFIRMABLE", "SECURITY_REGISTERABLE=true"),
         (
             "SECURITY_REGISTERABLE",
             "needs email in",
-            {"SECURITY_REGISTERABLE": True, "SECURITY_CONFIRMABLE": True}
-            | {"SECURITY_USER_IDENTITY_ATTRIBUTES": ["username"]},
+            f"SECURITY_REGISTERABLE=true SECURITY_CONFIRMABLE=true {USERNAMES}",
         ),
-        (
-            "SECURITY_USERNAME_ENABLE",
-            "needs username in",
-            {"SECURITY_USERNAME_ENABLE": True, "SECURITY_USER_IDENTITY_ATTRIBUTES": ["email"]},
-        ),
-        ("SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS", {"SECURITY_TWO_FACTOR": True}),
-        ("SECURITY_TWO_FACTOR_REQUIRED", "needs SECURITY_TWO_FACTOR", {"SECURITY_TWO_FACTOR_REQUIRED": True}),
-        (
-            "SECURITY_TWO_FACTOR_ENABLED_METHODS",
-            "one or more of authenticator, email, sms",
-            {**SMS, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["pigeon"]},
-        ),
+        ("SECURITY_USERNAME_ENABLE", "needs username in", f"SECURITY_USERNAME_ENABLE=true {ADDRESSES}"),
+        ("SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS", "SECURITY_TWO_FACTOR=true"),
+        ("SECURITY_TWO_FACTOR_REQUIRED", "needs SECURITY_TWO_FACTOR", "SECURITY_TWO_FACTOR_REQUIRED=true"),
+        ("SECURITY_TWO_FACTOR_ENABLED_METHODS", "one or more of auth", SMS.replace("sms", "pigeon")),
         ("SECURITY_SMS_SERVICE", "docs/features.md", SMS),
-        ("SECURITY_SMS_SERVICE", "on this machine", {**SMS, "SECURITY_SMS_SERVICE": "file"}),
-        ("SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS", {"SECURITY_UNIFIED_SIGNIN": True}),
-        (
-            "SECURITY_US_ENABLED_METHODS",
-            "password, and of authenticator, email",
-            {**TOTP, "SECURITY_UNIFIED_SIGNIN": True, "SECURITY_US_ENABLED_METHODS": ["password", "sms"]},
-        ),
+        ("SECURITY_SMS_SERVICE", "on this machine", f"SECURITY_SMS_SERVICE=file {SMS}"),
+        ("SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS", "SECURITY_UNIFIED_SIGNIN=true"),
+        ("SECURITY_US_ENABLED_METHODS", "password, and of authenticator, email", UNIFIED_BY_SMS),
         (
             "SECURITY_MULTI_FACTOR_RECOVERY_CODES",
             "RECOVERY_CODES_KEYS",
-            {"SECURITY_MULTI_FACTOR_RECOVERY_CODES": True, "SECURITY_WEBAUTHN": True},
+            "SECURITY_MULTI_FACTOR_RECOVERY_CODES=true SECURITY_WEBAUTHN=true",
         ),
         (
             "SECURITY_WEBAUTHN",
             "needs a name",
-            {"SECURITY_WEBAUTHN": True, "RECOVERY_PUBLIC_URL": "https://203.0.113.7"},
+            "SECURITY_WEBAUTHN=true RECOVERY_PUBLIC_URL=https://203.0.113.7",
         ),
     ],
-    ids=lambda part: part if isinstance(part, str) and part.isupper() else "",
 )
 @pytest.mark.requirement("R65")
-def test_refused_combination_of_settings(name: str, remedy: str, values: dict[str, Any]) -> None:
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    refused = problems({**GOOD, **{f"FLASK_{key}": text for key, text in texts.items()}})
+def test_refused_combination_of_settings(name: str, remedy: str, values: str) -> None:
+    refused = problems({**GOOD, **dict(f"FLASK_{word}".split("=", 1) for word in shlex.split(values))})
     assert list(refused) == [name]
     assert remedy in refused[name]
 
@@ -158,18 +134,16 @@ def test_feature_that_needs_mail_is_refused_without_relay(name: str, value: Any)
     settings.load(environ, MAIL_SERVER="", RECOVERY_INBOX=True, **{name: value})
 
 
-@pytest.mark.parametrize("name", ["LINKS", "MAILS", "DEAD_LETTERS", "EVENTS"])
-def test_retention_below_31_days_is_refused(name: str) -> None:
-    refused = problems({**GOOD, f"FLASK_RECOVERY_KEEP_{name}": "30 days"})
-    assert "at least 31 days" in refused[f"RECOVERY_KEEP_{name}"]
-
-
 MISTAKES_IN_FILE = {
     "RECOVERY_PUBLIC_URL": ("http://id.example.com", "must be https"),
     "RECOVERY_SITE_NAME": (7, "text, in quotes"),
     "RECOVERY_TRUSTED_PROXIES": (-1, "at least 0"),
     "RECOVERY_SUPPORT_CONTCT": ("x", "did you mean RECOVERY_SUPPORT_CONTACT?"),
     "recovery_operator": ("me@example.com", "RECOVERY_OPERATOR"),
+    "RECOVERY_KEEP_LINKS": ("30 days", "at least 31 days"),
+    "RECOVERY_KEEP_MAILS": ("30 days", "at least 31 days"),
+    "RECOVERY_KEEP_DEAD_LETTERS": ("30 days", "at least 31 days"),
+    "RECOVERY_KEEP_EVENTS": ("30 days", "at least 31 days"),
     "RECOVERY_MAIL_COOLDOWN": ("5m", "30 minutes"),
     "RECOVERY_MAIL_DAILY_CAP": (0, "at least 1"),
     "RECOVERY_PASSWORD_LENGTH_MAX": (63, "at least 64"),
@@ -187,7 +161,7 @@ MISTAKES_IN_FILE = {
     "SECURITY_AUTO_LOGIN_AFTER_RESET": (True, "must not sign anybody in"),
     "SECURITY_CSRF_IGNORE_UNAUTH_ENDPOINTS": (True, "form without token"),
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": (["short"], "must be a Fernet key"),
-    "SECURITY_PASSWORD_LENGTH_MIN": (6, "at least 8"),
+    "SECURITY_PASSWORD_LENGTH_MIN": (7, "at least 8"),
     "SECURITY_PASSWORD_HASH": ("bcrypt", "one scheme"),
     "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": ({"argon2__rounds": 1}, "argon2__memory_cost"),
     "SECURITY_PHONE_REGION_DEFAULT": ("Germany", "ISO 3166"),
@@ -221,7 +195,7 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-@pytest.mark.requirement("R63", "R65")
+@pytest.mark.requirement("R19", "R26", "R33", "R63", "R65")
 def test_all_mistakes_in_file_are_named_at_once(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("".join(f"{name} = {toml(value)}\n" for name, (value, _) in MISTAKES_IN_FILE.items()))
@@ -247,12 +221,6 @@ def test_refused_database_uri(uri: str) -> None:
     refused = problems({**GOOD, "FLASK_SQLALCHEMY_DATABASE_URI": uri})
     assert list(refused) == ["SQLALCHEMY_DATABASE_URI"]
     assert "xyzzy" not in refused["SQLALCHEMY_DATABASE_URI"]
-
-
-def test_unknown_key_of_client_is_named(tmp_path: Path) -> None:
-    clients = {"web": {"reset_view": "https://app.example.com/"}}
-    refused = problems({**GOOD, "FLASK_RECOVERY_CLIENTS": json.dumps(clients)})
-    assert "reset_error_view" in str(refused)
 
 
 @pytest.mark.requirement("R65")
