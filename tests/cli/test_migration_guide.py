@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -20,100 +20,71 @@ from support.servers import skip_or_fail
 from support.site import ROOT, Site
 
 GUIDE = (ROOT / "docs" / "migrate.md").read_text()
+DORA, ZOE = "Dora@example.com", "zoë@example.com"
 INACTIVE, NO_PASSWORD = "off@example.com", "nopass@example.com"
-
-TOKENS = """create table users (id serial primary key, email text unique not null, username text,
-    password_hash text, is_active boolean not null default true, created_at timestamptz default now())"""
-JWT = """create table "user" (id integer primary key, username varchar(64) unique, email varchar(120) unique,
-    password_hash {bytes_or_text})"""
-BCRYPT = """create table user (id integer primary key, username varchar(20) unique not null,
-    email varchar(120) unique not null, password varchar(60), confirmed_on datetime)"""
-STOCK = """create table "user" (id integer primary key, email varchar(255) not null unique,
-    username varchar(255) unique, us_phone_number varchar(128) unique, password varchar(255),
-    active boolean not null, fs_uniquifier varchar(64), confirmed_at timestamp without time zone)"""
-DJANGO = """create table auth_user (id integer primary key, password varchar(128) not null,
-    username varchar(150) not null unique, email varchar(254) not null, is_active boolean not null)"""
-DEVISE = """create table users (id integer primary key, email varchar not null,
-    encrypted_password varchar not null, confirmed_at timestamp)"""
-LARAVEL = """create table users (id integer primary key, name varchar not null, email varchar not null,
-    email_verified_at datetime, password varchar not null)"""
-
 MOMENT = "2026-01-31 12:00:00.123456"
 ARGON2, ARGON2_NON_ASCII = (FLASK_SECURITY_HASHES[scheme][0] for scheme in ("argon2", "argon2 ü"))
+SCRYPT, PBKDF2, BCRYPT = (HASHES[name] for name in ("werkzeug scrypt", "werkzeug pbkdf2", "flask-bcrypt"))
 
-# By a word of the section's heading: for each of its export commands, the table and its rows.
+TOKENS = f"""create table users (id serial primary key, email text unique not null, username text,
+    password_hash text, is_active boolean not null default true, created_at timestamptz default now());
+insert into users (email, username, password_hash, is_active) values
+    ('{DORA}', 'dora', '{SCRYPT}', true),
+    ('{ZOE}', null, '{PBKDF2}', true),
+    ('{INACTIVE}', null, '{SCRYPT}', false),
+    ('{NO_PASSWORD}', null, null, true);"""
+JWT = f"""create table "user" (id integer primary key, username varchar(64) unique, email varchar(120) unique,
+    password_hash BYTES_OR_TEXT);
+insert into "user" values
+    (1, 'Dora', '{DORA}', 'HASH_OF_DORA'), (2, 'zoe', '{ZOE}', 'HASH_OF_ZOE'), (3, 'nopass', '{NO_PASSWORD}', null);"""
+ITSDANGEROUS = f"""create table user (id integer primary key, username varchar(20) unique not null,
+    email varchar(120) unique not null, password varchar(60), confirmed_on datetime);
+insert into user values
+    (1, 'dora', '{DORA}', '{BCRYPT}', '{MOMENT}'),
+    (2, 'zoe', '{ZOE}', '{BCRYPT}', null),
+    (3, 'nopass', '{NO_PASSWORD}', null, null);"""
+STOCK = f"""create table "user" (id integer primary key, email varchar(255) not null unique,
+    username varchar(255) unique, us_phone_number varchar(128) unique, password varchar(255),
+    active boolean not null, fs_uniquifier varchar(64), confirmed_at timestamp without time zone);
+insert into "user" values
+    (1, '{DORA}', 'dora', '+14155550142', '{ARGON2}', true, null, '{MOMENT}'),
+    (2, '{ZOE}', null, null, '{ARGON2_NON_ASCII}', true, null, null),
+    (3, '{INACTIVE}', null, null, '{ARGON2}', false, null, null),
+    (4, '{NO_PASSWORD}', null, null, null, true, null, null);"""
+DJANGO = f"""create table auth_user (id integer primary key, password varchar(128) not null,
+    username varchar(150) not null unique, email varchar(254) not null, is_active boolean not null);
+insert into auth_user values
+    (1, '{HASHES["django pbkdf2"]}', 'Dora', '{DORA}', true),
+    (2, '{HASHES["django bcrypt sha256"]}', 'zoe', '{ZOE}', true),
+    (3, '{HASHES["django scrypt"]}', 'ina', '{INACTIVE}', false),
+    (4, '!Abc123', 'nopass', '{NO_PASSWORD}', true),
+    (5, '{HASHES["django argon2"]}', 'nomail', '', true);"""
+DEVISE = f"""create table users (id integer primary key, email varchar not null,
+    encrypted_password varchar not null, confirmed_at timestamp);
+insert into users values
+    (1, '{DORA}', '{HASHES["devise"]}', '{MOMENT}'), (2, '{ZOE}', '{HASHES["devise"]}', null);"""
+LARAVEL = f"""create table users (id integer primary key, name varchar not null, email varchar not null,
+    email_verified_at datetime, password varchar not null);
+insert into users values
+    (1, 'Dora D.', '{DORA}', '{MOMENT}', '{HASHES["laravel"]}'), (2, 'Zoë', '{ZOE}', null, '{HASHES["argon2"]}');"""
+
+
+def jwt(kind: str, dora: str, zoe: str) -> str:
+    return JWT.replace("BYTES_OR_TEXT", kind).replace("HASH_OF_DORA", dora).replace("HASH_OF_ZOE", zoe)
+
+
+# By a word of the section's heading: a table for each of its export commands.
 SOURCES = {
-    "table of tokens": [
-        (
-            TOKENS,
-            {"email": "Dora@example.com", "username": "dora", "password_hash": HASHES["werkzeug scrypt"]},
-            {"email": "zoë@example.com", "password_hash": HASHES["werkzeug pbkdf2"]},
-            {"email": INACTIVE, "password_hash": HASHES["werkzeug scrypt"], "is_active": False},
-            {"email": NO_PASSWORD, "password_hash": None},
-        )
-    ],
+    "table of tokens": [TOKENS],
     "JWT": [
-        (
-            JWT.format(bytes_or_text=kind),
-            {"id": 1, "email": "dora@example.com", "username": "Dora", "password_hash": dora},
-            {"id": 2, "email": "zoë@example.com", "username": "zoe", "password_hash": zoe},
-            {"id": 3, "email": NO_PASSWORD, "username": "nopass", "password_hash": None},
-        )
-        for kind, dora, zoe in (
-            ("varchar(256)", HASHES["werkzeug scrypt"], HASHES["werkzeug pbkdf2"]),
-            ("varchar(256)", HASHES["werkzeug scrypt"], HASHES["flask-bcrypt"]),
-            ("bytea", HASHES["flask-bcrypt"].encode(), HASHES["devise"].encode()),
-        )
+        jwt("varchar(256)", SCRYPT, PBKDF2),
+        jwt("varchar(256)", SCRYPT, BCRYPT),
+        jwt("bytea", BCRYPT, HASHES["devise"]),
     ],
-    "itsdangerous": [
-        (
-            BCRYPT,
-            {"email": "dora@example.com", "username": "dora", "password": HASHES["flask-bcrypt"]}
-            | {"confirmed_on": MOMENT},
-            {"email": "zoë@example.com", "username": "zoe", "password": HASHES["flask-bcrypt"]},
-            {"email": NO_PASSWORD, "username": "nopass", "password": None},
-        )
-    ],
-    "Flask-Security": [
-        (
-            STOCK,
-            {"id": 1, "email": "dora@example.com", "username": "dora", "password": ARGON2, "active": True}
-            | {"confirmed_at": MOMENT, "us_phone_number": "+14155550142"},
-            {"id": 2, "email": "zoë@example.com", "password": ARGON2_NON_ASCII, "active": True},
-            {"id": 3, "email": INACTIVE, "password": ARGON2, "active": False},
-            {"id": 4, "email": NO_PASSWORD, "password": None, "active": True},
-        )
-    ]
-    * 2,
-    "Django": [
-        (
-            DJANGO,
-            {"id": 1, "email": "dora@example.com", "username": "Dora", "is_active": True}
-            | {"password": HASHES["django pbkdf2"]},
-            {"id": 2, "email": "zoë@example.com", "username": "zoe", "is_active": True}
-            | {"password": HASHES["django bcrypt sha256"]},
-            {"id": 3, "email": INACTIVE, "username": "ina", "is_active": False}
-            | {"password": HASHES["django scrypt"]},
-            {"id": 4, "email": NO_PASSWORD, "username": "nopass", "is_active": True, "password": "!Abc123"},
-            {"id": 5, "email": "", "username": "nomail", "is_active": True}
-            | {"password": HASHES["django argon2"]},
-        )
-    ]
-    * 2,
-    "Devise, Laravel": [
-        (
-            DEVISE,
-            {"id": 1, "email": "dora@example.com", "encrypted_password": HASHES["devise"]}
-            | {"confirmed_at": MOMENT},
-            {"id": 2, "email": "zoë@example.com", "encrypted_password": HASHES["devise"]},
-        ),
-        (
-            LARAVEL,
-            {"name": "Dora D.", "email": "dora@example.com", "password": HASHES["laravel"]}
-            | {"email_verified_at": MOMENT},
-            {"name": "Zoë", "email": "zoë@example.com", "password": HASHES["argon2"]},
-        ),
-    ],
+    "itsdangerous": [ITSDANGEROUS],
+    "Flask-Security": [STOCK, STOCK],
+    "Django": [DJANGO, DJANGO],
+    "Devise, Laravel": [DEVISE, LARAVEL],
 }
 
 
@@ -152,51 +123,26 @@ def test_every_export_command_of_the_guide_has_a_case() -> None:
 def test_export_command_of_the_guide_makes_an_importable_file(
     site: Site, tmp_path: Path, request: pytest.FixtureRequest, word: str, number: int
 ) -> None:
-    table, *rows = SOURCES[word][number]
-    command = exports(section(word))[number]
+    sql, command = SOURCES[word][number], exports(section(word))[number]
     environ = dict(os.environ)
     program, *words = shlex.split(command)
     if shutil.which(program) is None:
         skip_or_fail(f"{program} is not installed")
     if program == "sqlite3":
-        fill_sqlite(tmp_path / words[2], str(table), rows)
+        with closing(sqlite3.connect(tmp_path / words[2])) as database:
+            database.executescript(sql)
     else:
-        environ |= fill_postgresql(request.getfixturevalue("postgresql"), str(table), rows)
+        server: servers.PostgreSQL = request.getfixturevalue("postgresql")
+        server.execute("DROP DATABASE IF EXISTS shop")
+        server.execute("CREATE DATABASE shop")
+        with psycopg.connect(server.dsn("shop")) as connection:
+            connection.execute(sql.encode())
+        environ |= {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "tests"}
     subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=environ, check=True, capture_output=True)
     options = import_options(section(word))
     output = run(site, "users", "import", str(tmp_path / "users.csv"), *options).output
-    accounts = [row for row in rows if row["email"]]
-    assert f"{len(accounts)} accounts imported" in output
-    for row in accounts:
-        is_non_ascii = row.get("password") == ARGON2_NON_ASCII
-        signs_in = site.password_works(
-            NON_ASCII_PASSWORD if is_non_ascii else PASSWORD, str(row.get("username") or row["email"])
-        )
-        assert signs_in is (row["email"] not in (INACTIVE, NO_PASSWORD)), row
-
-
-def fill_sqlite(file: Path, table: str, rows: Iterable[dict[str, object]]) -> None:
-    database = sqlite3.connect(file)
-    database.execute(table)
-    for row in rows:
-        database.execute(insertion(table, row, "?"), [*row.values()])
-    database.commit()
-    database.close()
-
-
-def fill_postgresql(
-    server: servers.PostgreSQL, table: str, rows: Iterable[dict[str, object]]
-) -> dict[str, str]:
-    """Return the environment that leads `psql` to this server."""
-    server.execute("DROP DATABASE IF EXISTS shop")
-    server.execute("CREATE DATABASE shop")
-    with psycopg.connect(server.dsn("shop")) as connection:
-        connection.execute(table.encode())
-        for row in rows:
-            connection.execute(insertion(table, row, "%s").encode(), [*row.values()])
-    return {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "tests"}
-
-
-def insertion(table: str, row: dict[str, object], placeholder: str) -> str:
-    name = table.split()[2]
-    return f"insert into {name} ({', '.join(row)}) values ({', '.join([placeholder] * len(row))})"
+    assert f"{sql.count('@example.com')} accounts imported" in output
+    assert site.password_works(PASSWORD, "dora" if "'dora'" in sql.lower() else DORA)
+    assert site.password_works(NON_ASCII_PASSWORD if sql is STOCK else PASSWORD, ZOE)
+    assert not site.password_works(PASSWORD, INACTIVE)
+    assert not site.password_works(PASSWORD, NO_PASSWORD)
