@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +30,7 @@ from doctor import dns_records
 class NameServer:
     """A DNS server on this machine, with TXT records only."""
 
-    records: dict[str, list[str]] = field(default_factory=dict)
+    records: Mapping[str, list[str] | None] = field(default_factory=dict)
     is_silent: bool = False
 
     @contextmanager
@@ -67,6 +67,14 @@ class NameServer:
         return answer.to_wire()
 
 
+@pytest.fixture
+def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    server = NameServer()
+    with server.serves() as resolver:
+        monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
+        yield server
+
+
 def live_findings(mailbox: Mailbox, **values: Any) -> dict[str, Finding]:
     relay = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": mailbox.port}
     settings = load_settings(**{**relay, **values})
@@ -74,7 +82,7 @@ def live_findings(mailbox: Mailbox, **values: Any) -> dict[str, Finding]:
         return {finding.id: finding for finding in live_checks.run(settings)}
 
 
-COMPLETE = {
+COMPLETE: dict[str, list[str] | None] = {
     "mail.example.com": ["v=spf1 include:relay.example.net -all", "something else"],
     "s1._domainkey.mail.example.com": ["v=DKIM1; k=rsa; p=MIIB"],
     "_dmarc.example.com": ["v=DMARC1; p=reject"],
@@ -99,25 +107,21 @@ COMPLETE = {
 )
 @pytest.mark.requirement("R24")
 def test_dns_records_of_the_sender_domain(
-    mailbox: Mailbox,
-    monkeypatch: pytest.MonkeyPatch,
-    records: dict[str, list[str] | None],
-    expected: set[str],
+    mailbox: Mailbox, name_server: NameServer, records: dict[str, list[str] | None], expected: set[str]
 ) -> None:
-    known = {name: texts for name, texts in {**COMPLETE, **records}.items() if texts is not None}
     sender = {"MAIL_DEFAULT_SENDER": "Us <no-reply@mail.example.com>", "RECOVERY_DKIM_SELECTOR": "s1"}
-    with NameServer(known).serves() as resolver:
-        monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
-        assert live_findings(mailbox, **sender).keys() == expected
+    name_server.records = {**COMPLETE, **records}
+    assert live_findings(mailbox, **sender).keys() == expected
 
 
-def test_dns_silence_is_a_finding_after_seconds(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dns_silence_is_a_finding_after_seconds(
+    mailbox: Mailbox, name_server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dns_records, "DNS_SECONDS", 0.3)
-    with NameServer(is_silent=True).serves() as resolver:
-        monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
-        found = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@example.com")
-    assert found.keys() == {"dns-away"}
-    assert "example.com" in found["dns-away"].what
+    name_server.is_silent = True
+    by_id = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@example.com")
+    assert by_id.keys() == {"dns-away"}
+    assert "example.com" in by_id["dns-away"].what
 
 
 @pytest.mark.parametrize(
@@ -133,17 +137,15 @@ def test_relay_refusal_names_the_setting(
 ) -> None:
     if "MAIL_DEFAULT_SENDER" in values:
         mailbox.refuse["MAIL"] = "550 no"
-    found = live_findings(mailbox, **{"MAIL_DEFAULT_SENDER": "me@localhost", **values})
-    assert found.keys() == {"relay-refuses"}
-    assert found["relay-refuses"].setting == setting
-    assert reason in found["relay-refuses"].what
+    by_id = live_findings(mailbox, **{"MAIL_DEFAULT_SENDER": "me@localhost", **values})
+    assert by_id.keys() == {"relay-refuses"}
+    assert by_id["relay-refuses"].setting == setting
+    assert reason in by_id["relay-refuses"].what
 
 
-def test_dkim_without_selector_is_not_checked(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = {"example.com": ["v=spf1 -all"], "_dmarc.example.com": ["v=DMARC1; p=reject"]}
-    with NameServer(records).serves() as resolver:
-        monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
-        assert live_findings(mailbox, MAIL_DEFAULT_SENDER="me@example.com").keys() == {"dkim-unknown"}
+def test_dkim_without_selector_is_not_checked(mailbox: Mailbox, name_server: NameServer) -> None:
+    name_server.records = {"example.com": ["v=spf1 -all"], "_dmarc.example.com": ["v=DMARC1; p=reject"]}
+    assert live_findings(mailbox, MAIL_DEFAULT_SENDER="me@example.com").keys() == {"dkim-unknown"}
 
 
 def test_redis_and_breach_service_that_are_away(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +155,8 @@ def test_redis_and_breach_service_that_are_away(mailbox: Mailbox, monkeypatch: p
         "SECURITY_PASSWORD_CHECK_BREACHED": "best-effort",
         "RECOVERY_BREACHES_URL": f"http://127.0.0.1:{free_port()}",
     }
-    found = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@localhost", **services)
-    assert found.keys() == {"redis-away", "breaches-away"}
+    by_id = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@localhost", **services)
+    assert by_id.keys() == {"redis-away", "breaches-away"}
     monkeypatch.setattr(breaches._Breaker, "open_until", 0.0)
 
 
@@ -164,8 +166,8 @@ def test_redis_that_never_answers_is_not_waited_for(
     monkeypatch.setattr(live_checks, "LOOK_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         storage = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        found = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@localhost", RATELIMIT_STORAGE_URI=storage)
-        assert found.keys() == {"redis-away"}
+        by_id = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@localhost", RATELIMIT_STORAGE_URI=storage)
+        assert by_id.keys() == {"redis-away"}
 
 
 def test_without_mail_neither_relay_nor_dns_is_asked(mailbox: Mailbox) -> None:

@@ -32,8 +32,8 @@ CLIENTS = {"near": {"origins": ["https://app.example.com"]}, "far": {"origins": 
 
 def findings(server: Server | None = None, **values: Any) -> set[str]:
     settings = load_settings(**{**GOOD, **values})
-    found = check_settings(settings) + (check_deployment(settings, server) if server else [])
-    return {finding.id for finding in found}
+    advice = check_settings(settings) + (check_deployment(settings, server) if server else [])
+    return {finding.id for finding in advice}
 
 
 def database(uri: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Importing takes a second of a core, and the tests start hundreds. What runs is the same, under the same
 environment; what the imports do to a start is seen where a process starts cold: `test_journey`,
-`test_check`, `test_settings`, and the restarts of `test_operations`.
+`test_settings`, `test_start`, and the restarts of `test_operations`.
 """
 
 from __future__ import annotations
