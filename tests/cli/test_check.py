@@ -220,10 +220,7 @@ def test_secrets_in_readable_files_are_found(configuration: Configuration) -> No
     ids=str,
 )
 def test_check_reads_the_environment(
-    configuration: Configuration,
-    monkeypatch: pytest.MonkeyPatch,
-    environ: dict[str, str],
-    ids: set[str],
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], ids: set[str]
 ) -> None:
     configuration.write()
     monkeypatch.delitem(sys.modules, "gunicorn.config", raising=False)  # reads some at its import

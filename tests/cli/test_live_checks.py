@@ -76,8 +76,7 @@ def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
 
 
 def live_findings(mailbox: Mailbox, **values: Any) -> dict[str, Finding]:
-    relay = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": mailbox.port}
-    settings = load_settings(**{**relay, **values})
+    settings = load_settings(**{"MAIL_PORT": mailbox.port, **values})
     with create_app(settings, checked=False).app_context():
         return {finding.id: finding for finding in live_checks.run(settings)}
 

@@ -91,10 +91,7 @@ def test_requests_import_nothing(site: Site) -> None:
         ("/login", {"identity": "nobody", "password": "not the password of alice"}),
         ("/login", {"identity": "alice", "password": OLD_PASSWORD}),
         ("/logout", {}),
-        (
-            f"/reset/{link.rsplit('/', 1)[1]}",
-            {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD},
-        ),
+        (f"/reset/{link.rsplit('/', 1)[1]}", {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}),
     ]
     uri = site.app.config["SQLALCHEMY_DATABASE_URI"]
     words = run_script(POST_AND_PRINT_IMPORTS, json.dumps(posts), FLASK_SQLALCHEMY_DATABASE_URI=uri)

@@ -93,13 +93,10 @@ GOOD_PAGE = """
 {% set x = 1 %}{% with y = x %}{{ y }}{% endwith %}{{ _fsdomain("Login") }}
 <p title="{{ _("Do it on style ones") }}">Look.</p>
 """
-GOOD_BASE = (SHIPPED / "base.html").read_text()
-GOOD_BASE = GOOD_BASE.replace(
-    "<body>", '<body class="{{ section|default("a") }}">{% if request_id is defined %}{% endif %}'
-)
+GOOD_BODY = '<body class="{{ section|default("a") }}">{% if request_id is defined %}{% endif %}'
 GOOD_TEMPLATES: dict[str, str | bytes] = {
     "check_mail.html": GOOD_PAGE,
-    "base.html": GOOD_BASE,
+    "base.html": edited("base.html", f"<body> => {GOOD_BODY}"),
     "login_user.html": '{% extends "shipped/security/login_user.html" %}'
     "{% block scripts %}<script {{ script_nonce() }}>go()</script>{% endblock %}"
     '{% from "security/_macros.html" import script_nonce with context %}',
