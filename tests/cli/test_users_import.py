@@ -52,10 +52,19 @@ def test_imported_password_signs_in_and_is_hashed_anew(
     site: Site, tmp_path: Path, hashed: str, password: str, options: tuple[str, ...]
 ) -> None:
     import_rows(site, tmp_path, {"email": DORA, "password_hash": hashed}, options=options)
-    assert not site.password_works(password + "!", DORA)
     assert stored_password(site).startswith(imported_hashes.MARK)
     assert site.password_works(password, DORA)
     assert stored_password(site).startswith(OWN_HASH)
+
+
+@pytest.mark.parametrize("name", ["werkzeug scrypt", "django scrypt", "argon2", "devise"])
+def test_wrong_password_for_imported_hash_is_refused(site: Site, tmp_path: Path, name: str) -> None:
+    import_rows(site, tmp_path, {"email": DORA, "password_hash": HASHES[name]})
+    stock = {"email": "eve@example.com", "password_hash": FLASK_SECURITY_HASHES["bcrypt"][0]}
+    import_rows(site, tmp_path, stock, options=("--from-flask-security",))
+    for email in (DORA, stock["email"]):
+        assert not site.password_works(PASSWORD + "!", email)
+        assert stored_password(site, email).startswith(imported_hashes.MARK)
 
 
 def test_imported_account_is_shown_signs_in_again_and_resets(site: Site, tmp_path: Path) -> None:
