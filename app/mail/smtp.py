@@ -28,9 +28,47 @@ TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for 
 # Seconds for the reply to DATA, because closing the connection while a relay scans the mail sends it twice.
 # RFC 5321 §4.5.3.2.6 says 10 minutes, which is too long to wait for a link.
 DATA_SECONDS = 120
+REPLY_BYTES_MAX = 64 * 1024  # RFC 5321 §4.5.3.1.5 asks for 512 a line; a relay's EHLO has some 20 lines
 SHUTDOWN_SECONDS = 0.1  # between two attempts to shut the socket down
 NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
 NO_LOGIN_METHOD = "MAIL_USERNAME, MAIL_PASSWORD: no login method of the relay accepts these"
+
+
+class _BoundedReply:
+    """The relay's side of a connection, which fails when a reply is longer than REPLY_BYTES_MAX."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.bytes_left = file, REPLY_BYTES_MAX
+
+    def readline(self, size: int) -> bytes:
+        line: bytes = self.file.readline(size)
+        self.bytes_left -= len(line)
+        if self.bytes_left < 0:
+            raise OSError("the relay's reply does not end")
+        return line
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class _BoundedReplies:
+    """A mixin for smtplib's clients, which collect a reply of any number of lines in memory."""
+
+    sock: Any
+    file: Any
+
+    def getreply(self) -> tuple[int, bytes]:
+        file = self.file.file if self.file else self.sock.makefile("rb")
+        self.file = _BoundedReply(file)
+        return super().getreply()  # type: ignore[misc,no-any-return]  # smtplib's
+
+
+class _Smtp(_BoundedReplies, smtplib.SMTP):
+    pass
+
+
+class _SmtpOverTls(_BoundedReplies, smtplib.SMTP_SSL):
+    pass
 
 
 class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
@@ -38,6 +76,10 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     connection: Any
     deadline = 0.0  # for the next mails, by time.monotonic(); set by the owner of the lease
+
+    @property
+    def connection_class(self) -> Any:
+        return _SmtpOverTls if self.use_ssl else _Smtp
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:

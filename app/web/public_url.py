@@ -23,6 +23,9 @@ ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
 # Keys in the WSGI environment: the host name of the request, and the scheme that the proxy reports.
 REQUESTED_HOST = "sparekey.requested_host"
 REQUESTED_SCHEME = "sparekey.requested_scheme"
+# RFC 6265 §4.1.1. Any other pair is dropped whole, because a name without its odd characters could be that of
+# a `__Host-` cookie, which a sibling domain cannot set. Flask-Login fails on values that are not ASCII.
+COOKIE_PAIR = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\x20-\x7e]*")
 
 
 class PublicUrlMiddleware:
@@ -48,8 +51,9 @@ class PublicUrlMiddleware:
         environ["HTTP_HOST"] = self.public.netloc
         environ["wsgi.url_scheme"] = self.public.scheme
         environ["REMOTE_ADDR"] = _address(environ.get("REMOTE_ADDR", ""))
-        if "HTTP_COOKIE" in environ:  # Flask-Login fails on other characters; our cookies are ASCII
-            environ["HTTP_COOKIE"] = environ["HTTP_COOKIE"].encode("latin-1").decode("ascii", "ignore")
+        if "HTTP_COOKIE" in environ:
+            pairs = (pair.strip(" \t") for pair in environ["HTTP_COOKIE"].split(";"))
+            environ["HTTP_COOKIE"] = "; ".join(filter(COOKIE_PAIR.fullmatch, pairs))
         return self.wsgi(environ, start_response)
 
 
