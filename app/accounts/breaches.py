@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import socket
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from http.client import HTTPException
 from typing import Any
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from ..settings import current
 
@@ -23,7 +26,7 @@ WAIT_SECONDS = 2
 BREAKER_SECONDS = 60
 ANSWER_BYTES_MAX = 1_000_000  # about a thousand lines of 40 bytes are usual
 _LINE = re.compile(r"([0-9A-Fa-f]{35}):(\d+)")
-_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="breaches")
+_slots = threading.BoundedSemaphore(4)  # calls at once
 
 
 class BreachesUnknown(Exception):
@@ -43,8 +46,7 @@ def count_breaches(password: str) -> int:
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
     url = f"{current().RECOVERY_BREACHES_URL.rstrip('/')}/range/{digest[:5]}"
     try:
-        # In a thread, because a resolver has no timeout.
-        return _threads.submit(fetch_range, url).result(timeout=WAIT_SECONDS).get(digest[5:], 0)
+        return _start(url).result(timeout=WAIT_SECONDS).get(digest[5:], 0)
     except (OSError, HTTPException, ValueError) as error:
         _Breaker.open_until = time.monotonic() + BREAKER_SECONDS
         reason = getattr(error, "reason", error)
@@ -52,9 +54,56 @@ def count_breaches(password: str) -> int:
         raise BreachesUnknown from error
 
 
+def _start(url: str) -> Future[dict[str, int]]:
+    """Fetch in a daemon thread: a resolver has no timeout, and no process should wait for it to stop."""
+    future: Future[dict[str, int]] = Future()
+
+    def fetch() -> None:
+        try:
+            future.set_result(fetch_range(url))
+        except Exception as error:  # raised again where the result is read
+            future.set_exception(error)
+        finally:
+            _slots.release()
+
+    if not _slots.acquire(timeout=WAIT_SECONDS):
+        raise TimeoutError("too many calls at once")
+    threading.Thread(target=fetch, name="breaches", daemon=True).start()
+    return future
+
+
 class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         return None  # urllib then raises HTTPError
+
+
+class _Deadline(HTTPSHandler, HTTPHandler):
+    """A handler that shuts its socket down in time, because a drip of bytes prevents read timeouts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends_at = time.monotonic() + WAIT_SECONDS
+
+    def do_open(self, http_class: Any, req: Request, **arguments: Any) -> Any:
+        def connection(*args: Any, **kwargs: Any) -> Any:
+            made = http_class(*args, **kwargs)
+            made._create_connection = self._connect  # the only place before TLS
+            return made
+
+        return super().do_open(connection, req, **arguments)
+
+    def _connect(self, *arguments: Any) -> socket.socket:
+        connected = socket.create_connection(*arguments)
+        same = connected.dup()  # TLS detaches the original
+        timer = threading.Timer(self.ends_at - time.monotonic(), _shut_down, (same,))
+        timer.daemon = True
+        timer.start()
+        return connected
+
+
+def _shut_down(connected: socket.socket) -> None:
+    with connected, suppress(OSError):  # it may have ended
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def fetch_range(url: str) -> dict[str, int]:
@@ -63,7 +112,7 @@ def fetch_range(url: str) -> dict[str, int]:
     Raises OSError, HTTPException or ValueError for anything but a complete answer.
     """
     request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # the setting's type allows https, or this machine
-    with build_opener(_NoRedirects).open(request, timeout=WAIT_SECONDS) as answer:
+    with build_opener(_NoRedirects, _Deadline()).open(request, timeout=WAIT_SECONDS) as answer:
         text = answer.read(ANSWER_BYTES_MAX).decode("ascii")
         if answer.length:
             raise ValueError("cut off, or too long")
