@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +32,17 @@ KIND_OF_PROBLEM = {
 def run() -> list[Finding]:
     """Return the findings in the database. Needs an app context."""
     try:
-        return list(_check_tables()) or list(_check_content())
+        return [*_check_files(), *(list(_check_tables()) or _check_content())]
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error)
         return [KINDS["database-away"].found(why=reason.splitlines()[0])]
+
+
+def _check_files() -> Iterator[Finding]:
+    database = db.engine.url.database if db.engine.dialect.name == "sqlite" else None
+    for path in [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm")] if database else []:
+        if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            yield KINDS["database-readable"].found(where=str(path), path=path)
 
 
 def _check_tables() -> Iterator[Finding]:

@@ -6,8 +6,10 @@ holds no lock while it hashes a password.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask
@@ -46,6 +48,7 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
+            event.listen(db.engine, "do_connect", _create_private_file)
             event.listen(db.engine, "connect", _set_up_sqlite)
             event.listen(db.engine, "before_cursor_execute", _begin_write)
         else:
@@ -63,6 +66,12 @@ def limit_lock_wait() -> None:
     """Limit the wait for a row that another process has locked to 2 seconds (PostgreSQL)."""
     if db.engine.dialect.name == "postgresql":
         db.session.execute(text("SET LOCAL lock_timeout = '2s'"))
+
+
+def _create_private_file(_dialect: Any, _record: Any, arguments: list[str], _parameters: Any) -> None:
+    """Create a missing file with mode 0600, whatever the umask. SQLite gives its mode to -wal and -shm."""
+    with suppress(OSError):  # it exists, or SQLite says why not
+        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
