@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from support.mailbox import link_in
 from support.servers import free_port
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, served
-from web.test_words import SHIPPED
+from support.translations import SHIPPED
 
 PAUSE_MS = 600  # of password.js
 SAID = "The two passwords are not the same."

@@ -1,0 +1,68 @@
+"""The landing of a reset link: the token leaves the address bar, and the form names its account."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.site import OLD_PASSWORD, Site
+
+from app.accounts.models import User
+
+
+@pytest.mark.requirement("R25")
+def test_landing_consumes_nothing(site: Site) -> None:
+    link = site.new_link()
+    assert site.visitor().open(link, method="HEAD").status_code == 200
+    assert (site.links()[0]["opened_at"], site.events()) == (None, ["requested", "mail_sent"])
+    site.visitor().open(link)  # the audit trail records the first opening
+    assert site.events()[-1] == "opened"
+    before = site.links(), site.messages(), site.events()
+    for _ in range(20):
+        head = site.visitor().open(link, method="HEAD")
+        assert (head.status_code, "Set-Cookie" in head.headers) == (200, False)
+        assert site.visitor().open(link).status_code == 303
+    assert (site.links(), site.messages(), site.events()) == before
+    assert site.visitor().set_password(link).status_code == 302
+
+
+@pytest.mark.requirement("R51")
+def test_landing_handle_works_in_its_browser_for_the_last_four_links(site: Site) -> None:
+    browser, link = site.visitor(), site.new_link()
+    handles = [browser.open(link).location for _ in range(5)]
+    assert browser.open(handles[0]).status_code == 400
+    assert all(browser.open(handle).status_code == 200 for handle in handles[1:])
+    elsewhere = site.visitor().open(handles[4])
+    assert elsewhere.status_code == 400
+    assert "open the link in the mail again" in elsewhere.text
+    assert "cookies" in elsewhere.text
+
+
+@pytest.mark.requirement("R45")
+def test_landing_names_another_account_that_is_signed_in(site: Site) -> None:
+    link, mallory, alice = site.new_link(), site.visitor(), site.visitor()
+    mallory.submit("/login", identity="bob", password=OLD_PASSWORD, remember="y")
+    form = mallory.open(link, follow_redirects=True)
+    assert "for <strong><bdi>a•••@example.com</bdi></strong>" in form.text
+    assert "In this browser <strong><bdi>b•••@example.com</bdi></strong> is signed in" in form.text
+    site.change(User, User.username == "bob", email="adam@example.com")  # masked as alice's
+    assert "is signed in" in mallory.open(link, follow_redirects=True).text
+    alice.sign_in()
+    assert "is signed in" not in alice.open(link, follow_redirects=True).text
+    assert mallory.set_password(link).location == "/reset-done"
+    assert not mallory.is_signed_in()
+    assert not alice.is_signed_in()
+    assert "You are not signed in" in mallory.open("/").text
+
+
+@pytest.mark.requirement("R67")
+def test_landing_form_helps_password_managers(site: Site) -> None:
+    page = site.visitor().open(site.new_link(), follow_redirects=True).text
+    assert "alice@example.com" not in page
+    fields = re.findall(r"<input[^>]*>", page)
+    [username] = [field for field in fields if 'autocomplete="username"' in field]
+    assert 'value="a•••@example.com"' in username
+    assert "readonly" in username
+    boxes = [field for field in fields if 'autocomplete="new-password"' in field]
+    assert len(boxes) == 2
+    assert not re.search("maxlength|onpaste", "".join(boxes))

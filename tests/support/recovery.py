@@ -1,0 +1,39 @@
+"""Reset links as programs and browsers meet them, and the links of "This wasn't me"."""
+
+from __future__ import annotations
+
+import re
+from email.message import EmailMessage
+
+from .mailbox import html_of, text_of
+from .site import NEW_PASSWORD, Site
+
+
+def code_of(site: Site, link: str, password: str = NEW_PASSWORD) -> str:
+    """Redeem a link in JSON, and return the error code, or "redeemed"."""
+    answer = site.visitor().post_json(link, json={"password": password})
+    assert answer.json is not None
+    return str(answer.json["response"].get("error_code", "redeemed"))
+
+
+def problem_at(site: Site, link: str) -> str:
+    """Open a link that does not work in a browser, and return the error code of the page."""
+    page = site.visitor().open(link, follow_redirects=True)
+    assert page.status_code == 400
+    assert 'class="button" href="/' in page.text  # the page leads on
+    return page.text.split('data-code="')[1].split('"')[0]
+
+
+def objection_in(mail: EmailMessage) -> str:
+    """Return the URL of "This wasn't me", which both parts of a mail hold once."""
+    pattern = r'https?://[^\s"<]+/not-me/[^\s"<]+'
+    [text], [html] = (set(re.findall(pattern, part(mail))) for part in (text_of, html_of))
+    assert text == html
+    return str(text)
+
+
+def object_to(site: Site, mail: EmailMessage) -> str:
+    """Open the link of "This wasn't me", press the button, and return the page."""
+    answer = site.visitor().submit(objection_in(mail))
+    assert answer.status_code == 200, answer.text
+    return answer.text

@@ -1,0 +1,311 @@
+"""Rate limits by source, identity, account and link: floods are refused, and lock no owner out."""
+
+from __future__ import annotations
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from limits import parse
+from support import servers
+from support.site import NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, csrf_token
+from werkzeug.test import TestResponse
+
+from app.accounts import limits
+from app.db.engine import db
+from app.web import rate_limits
+
+FEW = "5 per hour"
+LIMITS = [f"RECOVERY_LIMIT_{kind}" for kind in ("SOURCE", "IDENTITY", "LINK", "BAD_LINKS")]
+BAD_LINK = "/reset/" + "x" * 43
+
+
+@pytest.fixture
+def limited(make_site: Any) -> Any:
+    """Makes sites on which the named limits are low and the others high."""
+
+    def make(*low: str, **overrides: Any) -> Site:
+        rates = {
+            name: FEW if name.removeprefix("RECOVERY_LIMIT_") in low else "1000 per hour" for name in LIMITS
+        }
+        site: Site = make_site(**{"RATELIMIT_ENABLED": True, **rates, **overrides})
+        return site
+
+    return make
+
+
+def post(visitor: Visitor, url: str, address: str = "192.0.2.1", **options: Any) -> TestResponse:
+    return visitor.post_json(url, environ_overrides={"REMOTE_ADDR": address}, **options)
+
+
+def ask(site: Site, identity: str, address: str = "192.0.2.1", **options: Any) -> int:
+    return post(site.visitor(), "/reset", address, json={"identity": identity}, **options).status_code
+
+
+def guess(
+    visitor: Visitor, identity: str = "alice", address: str = "192.0.2.1", password: str = "wrong"
+) -> int:
+    return post(visitor, "/login", address, json={"identity": identity, "password": password}).status_code
+
+
+def sign_out(visitor: Visitor) -> None:
+    visitor.submit("/logout", "/logout", csrf_token=csrf_token(visitor.open("/reset")))
+
+
+# --- by source ------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("R56")
+def test_source_limit_refuses_a_parallel_flood_and_serves_other_sources(limited: Any) -> None:
+    site = limited("SOURCE")
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda n: ask(site, f"user{n}@example.com"), range(24)))
+    assert answers.count(200) == len(site.messages()) == 5
+    assert answers.count(429) == 19
+    assert ask(site, "alice", "192.0.2.2") == 200
+
+
+@pytest.mark.requirement("R56")
+def test_source_is_an_ipv4_address_or_a_64_of_ipv6(limited: Any) -> None:
+    site = limited("SOURCE")
+    sources = [
+        ([f"2001:db8:1:2::{n:x}" for n in range(1, 7)], 429),
+        ([f"2001:db8:1:{n:x}::1" for n in range(3, 9)], 200),
+        ([f"192.0.2.{n}" for n in range(2, 8)], 200),
+        (["192.0.2.1", "::ffff:192.0.2.1"] * 3, 429),
+    ]
+    for addresses, status in sources:
+        answers = [ask(site, f"user{n}", address) for n, address in enumerate(addresses)]
+        assert answers == [200] * 5 + [status], addresses
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+@pytest.mark.requirement("R54", "R56")
+def test_source_limit_ignores_forged_headers(limited: Any, proxies: int) -> None:
+    site = limited("SOURCE", RECOVERY_TRUSTED_PROXIES=proxies)
+
+    def forged(n: int) -> dict[str, str]:
+        from_proxy = ", 192.0.2.1" if proxies else ""
+        fake = f"198.51.100.{n}"
+        others = {"X-Real-IP": fake, "Forwarded": f"for={fake}", "Client-IP": fake}
+        return {"X-Forwarded-For": f"{fake}{from_proxy}", **others}
+
+    answers = [ask(site, f"user{n}", headers=forged(n)) for n in range(7)]
+    assert answers == [200] * 5 + [429] * 2
+
+
+# --- by identity ----------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("R55", "R56")
+def test_default_limits_refuse_a_flood_alike_for_known_and_unknown_identities(make_site: Any) -> None:
+    site: Site = make_site(RATELIMIT_ENABLED=True, RECOVERY_MAIL_DAILY_CAP=3)
+    for identity, address in (("alice", "192.0.2.1"), ("nobody", "192.0.2.2")):
+        answers = []
+        for _ in range(31):
+            answers.append(post(site.visitor(), "/reset", address, json={"identity": identity}))
+            site.work()
+        assert [answer.status_code for answer in answers] == [200] * 20 + [429] * 11
+        assert answers[-1].json["response"]["error_code"] == "rate_limited"  # type: ignore[index]
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 61
+    assert site.mailbox.envelopes == [["alice@example.com"]] * 3
+
+
+SPELLINGS = ("{}@example.com", "{}@EXAMPLE.com", " {}@Example.Com ", "{}@example.COM", "{}@eXample.com")
+
+
+@pytest.mark.requirement("R55", "R56")
+def test_identity_limit_counts_spellings_and_formats_together(limited: Any) -> None:
+    site = limited("IDENTITY")
+
+    def statuses_for(name: str) -> list[tuple[int, bool]]:
+        statuses = []
+        for number, spelling in enumerate([*SPELLINGS, *SPELLINGS]):
+            visitor, address = site.visitor(), f"198.51.100.{number}"
+            fields = {"identity": spelling.format([name, name.upper()][number % 3 == 0])}
+            if number % 2:
+                fields["csrf_token"] = csrf_token(visitor.open("/reset"))
+            answer = post(visitor, "/reset", address, **{"data" if number % 2 else "json": fields})
+            statuses.append((answer.status_code, "Retry-After" in answer.headers))
+        return statuses
+
+    accepted, refused = [(200, False), (303, False)], [(429, True)] * 5
+    assert statuses_for("alice") == statuses_for("absent") == [*accepted, *accepted, (200, False), *refused]
+
+
+@pytest.mark.requirement("R1", "R56")
+def test_identity_limit_refuses_guesses_from_many_sources_for_every_identity(limited: Any) -> None:
+    site = limited("IDENTITY")
+    for identity in ("alice", "nobody", "inactive@example.com"):
+        answers = [guess(site.visitor(), identity, f"198.51.100.{n}") for n in range(7)]
+        assert answers == [400] * 5 + [429] * 2, identity
+
+
+@pytest.mark.requirement("R58")
+def test_identity_limit_spares_the_owner_in_a_browser_that_has_signed_in_before(limited: Any) -> None:
+    site = limited("IDENTITY")
+    alice = site.visitor()
+    assert alice.sign_in()
+    sign_out(alice)
+    cookie = alice.client.get_cookie("sparekey_known", domain="127.0.0.1")
+    with site.app.app_context():
+        assert limits._signer().loads(cookie.value)[0] in range(limits.BROWSERS)  # the few counts are shared
+    for number in range(8):
+        guess(site.visitor(), "alice", f"198.51.100.{number}")
+    assert guess(site.visitor(), "alice", "192.0.2.9", OLD_PASSWORD) == 429
+    assert guess(alice, "alice", "192.0.2.2", OLD_PASSWORD) == 200
+    thief = site.visitor()
+    thief.client.set_cookie("sparekey_known", "made.up", domain="127.0.0.1")
+    assert guess(thief, "alice", "192.0.2.3") == 429
+    assert [guess(alice, "bob", "192.0.2.4") for _ in range(7)][-1] == 429  # known for one account alone
+
+
+def test_known_browser_is_known_for_several_accounts_and_after_a_new_key(limited: Any) -> None:
+    site = limited("IDENTITY")
+    family = site.visitor()
+    for name in ("alice", "bob"):
+        family.sign_in(name)
+        sign_out(family)
+    with site.app.app_context():
+        uri = str(db.engine.url)
+    old = SECRETS["FLASK_SECRET_KEY"]
+    key = {"SECRET_KEY": "a0B1c2D3e4F5g6H7i8J9k0L1m2N3o4P5", "SECRET_KEY_FALLBACKS": [old]}
+    rotated = limited("IDENTITY", SQLALCHEMY_DATABASE_URI=uri, **key)
+    for name in ("alice", "bob"):
+        same_browser = rotated.visitor()
+        same_browser.client._cookies.update(family.client._cookies)
+        for number in range(6):
+            guess(rotated.visitor(), name, f"198.51.100.{number}")
+        assert guess(rotated.visitor(), name, password=OLD_PASSWORD) == 429
+        assert guess(same_browser, name, password=OLD_PASSWORD) == 200
+
+
+@pytest.mark.requirement("R38")
+def test_reset_clears_the_counts_of_guesses_everywhere(limited: Any) -> None:
+    site: Site = limited("IDENTITY")
+    known = site.visitor()
+    known.sign_in()
+    assert [guess(known) for _ in range(7)][-1] == 429
+    for identity in ("alice", "alice@example.com"):
+        for number in range(8):
+            guess(site.visitor(), identity, f"198.51.100.{number}")
+        assert guess(site.visitor(), identity, password=OLD_PASSWORD) == 429
+    known.post_json(site.new_link("+14155550123"), json={"password": NEW_PASSWORD})
+    assert guess(known, password=NEW_PASSWORD) == 200
+    for identity in ("alice", "alice@example.com"):
+        assert guess(site.visitor(), identity, password=NEW_PASSWORD) == 200
+
+
+@pytest.mark.requirement("R56")
+@pytest.mark.parametrize("path", ["/change", "/verify", "/change-email"])
+def test_account_limit_refuses_guesses_of_a_signed_in_visitor_from_many_sources(
+    limited: Any, path: str
+) -> None:
+    site = limited("IDENTITY", SECURITY_CHANGE_EMAIL=True)
+    thief, other = site.visitor(), site.visitor()
+    thief.sign_in()
+    body = {"password": "a guess", "email": "victim@example.org"}
+    answers = [post(thief, path, f"198.51.100.{n}", json=body).status_code for n in range(7)]
+    assert answers[-1] == 429
+    other.sign_in("bob")
+    assert post(other, path, "192.0.2.5", json=body).status_code != 429
+
+
+# --- by link --------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("R57")
+def test_bad_link_limit_refuses_invalid_links_of_one_source(limited: Any) -> None:
+    site = limited("BAD_LINKS")
+    link, source = site.new_link(), {"environ_overrides": {"REMOTE_ADDR": "192.0.2.7"}}
+    answers = [site.visitor().open(f"/reset/{n:043}", **source).status_code for n in range(7)]
+    assert answers == [400] * 5 + [429] * 2
+    assert (
+        site.visitor().open(link, **source).status_code == 303
+    )  # a page may have made the browser open the others
+    body = {"password": NEW_PASSWORD}
+    assert site.visitor().post_json(f"/reset/{1:043}", json=body, **source).status_code == 429
+    assert site.visitor().open(f"/not-me/{1:043}", **source).status_code == 429
+    answer = site.visitor().open(f"/reset/{1:043}", **source)
+    assert "Too many tries" in answer.text
+    assert 1 <= int(answer.headers["Retry-After"]) <= 3601
+
+
+@pytest.mark.requirement("R25", "R57")
+def test_link_limit_counts_passwords_by_link_and_no_openings(limited: Any) -> None:
+    site = limited("LINK", "BAD_LINKS", "SOURCE")
+    link, answers = site.new_link(), []
+    assert {site.visitor().open(link).status_code for _ in range(20)} == {303}
+    for number in range(7):
+        visitor: Visitor = site.visitor()
+        url = visitor.open(link).location if number % 2 else link  # each opening makes a new handle
+        answers.append(post(visitor, url, f"192.0.2.{number}", json={"password": "too short"}).status_code)
+    assert answers == [400] * 5 + [429] * 2
+    other = site.new_link("bob")
+    assert post(site.visitor(), other, json={"password": NEW_PASSWORD}).status_code == 200
+
+
+@pytest.mark.requirement("R58")
+def test_limits_that_are_exhausted_end_no_link_of_the_owner(limited: Any) -> None:
+    site = limited("IDENTITY", "LINK", "BAD_LINKS", "SOURCE")
+    link = site.new_link()
+    for number in range(8):
+        ask(site, "alice@example.com", f"198.51.100.{number}")
+        guess(site.visitor(), "alice", f"198.51.100.{number}")
+        post(site.visitor(), BAD_LINK, "198.51.100.1", json={"password": NEW_PASSWORD})
+    assert ask(site, "alice@example.com", "198.51.100.99") == 429
+    assert post(site.visitor(), BAD_LINK, "198.51.100.1", json={}).status_code == 429
+    assert post(site.visitor(), link, "192.0.2.2", json={"password": NEW_PASSWORD}).status_code == 200
+    assert site.password_works(NEW_PASSWORD)
+
+
+# --- storage --------------------------------------------------------------------------------------
+
+
+def test_memory_limiter_ends_windows_and_frees_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("app.web.rate_limits.time.time", lambda: now[0])
+    memory = rate_limits.RateLimiter(enabled=True)
+    limit = parse("2 per minute")
+    assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
+    assert memory.get_window_stats(limit, "a") == (1060.0, 0)
+    now[0] += 60
+    assert memory.hit(limit, "a")
+    for number in range(5 * rate_limits.SWEEP_MIN):
+        now[0] += 60 / rate_limits.SWEEP_MIN  # so many windows are open at any time
+        memory.hit(limit, str(number))
+        assert len(memory._windows) <= 2 * rate_limits.SWEEP_MIN
+
+
+def accepted_requests(site: Site, identity: str) -> int:
+    return [ask(site, identity) for _ in range(8)].count(200)
+
+
+@pytest.mark.requirement("R56")
+def test_redis_counts_are_shared_and_survive_a_restart(limited: Any, redis: servers.Redis) -> None:
+    sites = [limited("IDENTITY", RATELIMIT_STORAGE_URI=redis.url) for _ in range(2)]
+    for site in sites:  # an exception while a key is made would pass for a storage that failed
+        site.visitor().post_json("/login", data="", content_type="application/json")
+        site.visitor().post_json("/reset", data="{", content_type="application/json")
+    assert [ask(sites[n % 2], "alice") for n in range(8)] == [200] * 5 + [429] * 3
+    assert ask(limited("IDENTITY", RATELIMIT_STORAGE_URI=redis.url), "alice") == 429
+    assert b"alice" not in redis.everything()
+
+
+@pytest.mark.parametrize("outage", ["stopped", "hanging", "never started"])
+@pytest.mark.requirement("R56")
+def test_redis_outage_leaves_counts_in_memory(limited: Any, redis: servers.Redis, outage: str) -> None:
+    if outage == "never started":
+        redis.stop()
+    site = limited("IDENTITY", RATELIMIT_STORAGE_URI=redis.url)
+    assert ask(site, "bob") == 200
+    if outage == "stopped":
+        redis.stop()
+    elif outage == "hanging":
+        redis.process.send_signal(signal.SIGSTOP)
+    start = time.monotonic()
+    assert accepted_requests(site, "alice") == 5
+    assert time.monotonic() - start < 3
+    assert guess(site.visitor(), "bob", password=OLD_PASSWORD) == 200
