@@ -119,7 +119,7 @@ def _exhausted_quotas(user: User) -> Iterator[str]:
     counted = (ResetLink.issued_at > now - max(day, cooldown), ResetLink.message_id.is_not(None))
     newest_first = select(ResetLink).where(*_mailed_to(user), *counted).order_by(ResetLink.issued_at.desc())
     links = db.session.scalars(newest_first).all()
-    newest = next((link for link in links if link.is_usable()), None)
+    newest = next((link for link in links if link.is_current()), None)
     if newest and newest.issued_at + cooldown > now:
         pause = _span(newest.issued_at + cooldown - now)
         yield (
@@ -160,7 +160,7 @@ def _link(link: ResetLink) -> Row:
         state = "expired"
     elif not state:
         works = "open" if link.message_id else "handed over"
-        state = works if link.is_usable() else "void"
+        state = works if link.is_current() else "void"
     return {
         "id": link.id,
         "mail": link.message_id,

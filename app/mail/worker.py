@@ -7,8 +7,8 @@ Consequences of a failure:
     the relay refuses it permanently     given up: a dead letter (smtp_failures.permanent_refusal)
     anything else                        retried with back-off; given up after the last attempt
 
-An outcome is written as soon as the database is back. Another worker sends the message a second time only if
-the lease has ended by then.
+An outcome other than "held" is written as soon as the database is back. Another worker sends the message a
+second time only if the lease has ended by then.
 """
 
 from __future__ import annotations

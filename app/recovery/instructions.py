@@ -1,30 +1,26 @@
 """The reset instructions: find the account, check that it may be recovered, issue the link, write the mail.
 
-Each message has one link, within the quotas of its account and of the hour.
+Each message has one link. `cooldown.py` says whether its account may have another now.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..accounts.datastore import find_account
 from ..accounts.models import User
-from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
+from ..db.clock import utcnow
 from ..db.engine import db
-from ..mail import composing, quota
+from ..mail import composing
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
-from ..mail.quota import DAY_SECONDS
 from ..settings import current
+from . import cooldown, not_me
 from . import link as links
-from . import not_me
-from .link import OPEN, ResetLink, derive_tokens, token_hashes
-
-# The clock is a subquery, because a value for each row could use no index.
-HOUR_AGO, LATEST = (select(utcnow(seconds)).scalar_subquery() for seconds in (-3_600, CLOCK_SLACK_SECONDS))
+from .link import ResetLink, derive_tokens, token_hashes
 
 
 @composer("reset_instructions")
@@ -56,7 +52,7 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
     """Compose a mail and issue its link. Raises Undeliverable over a quota, or if the link has ended."""
     token = link_token(message)
     mail = composing.write(message, template, user.email, reset_token=token, **context)
-    issue_within_quotas(message, user, token)  # last: on SQLite it takes the write lock
+    issue_unless_refused(message, user, token)  # last: on SQLite it takes the write lock
     return mail
 
 
@@ -67,7 +63,7 @@ def link_token(message: OutboxMessage) -> str:
     return next((token for token in older if link and link.token_hash in token_hashes(token)), newest)
 
 
-def issue_within_quotas(message: OutboxMessage, user: User, token: str) -> None:
+def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None:
     """Issue the message's link at the first attempt, and renew it at each later one.
 
     The mail says how long the link works, and that is counted from the attempt that delivers it.
@@ -88,39 +84,9 @@ def issue_within_quotas(message: OutboxMessage, user: User, token: str) -> None:
         if is_first:
             raise StaleDataError("the account changed while its mail was written")  # try again
         raise Undeliverable("its link has ended before it could be sent")
-    if is_first and (reason := _reason_exhausted(link)):
+    if is_first and (reason := cooldown.reason_refused(link)):
         raise Undeliverable(reason)
 
 
 def _find_link(message: OutboxMessage) -> ResetLink | None:
     return db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
-
-
-def _reason_exhausted(link: ResetLink) -> str | None:
-    """Return why the account may have no other link now, or None."""
-    settings = current()
-    cooldown = settings.RECOVERY_MAIL_COOLDOWN.total_seconds()
-    recent = ResetLink.issued_at.between(utcnow(-cooldown), utcnow(CLOCK_SLACK_SECONDS))
-    siblings = (ResetLink.user_id == link.user_id, ResetLink.id != link.id)
-    # Neither a link without a mail counts, nor one whose mail was given up.
-    mailed = (OutboxMessage.id == ResetLink.message_id, OutboxMessage.state.in_(("waiting", "sent")))
-    # A link that has ended starts no cool-down, because its owner may need another at once.
-    still_works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
-    recent_count, day_count = db.session.execute(
-        select(func.count().filter(recent, *still_works), func.count()).where(
-            *siblings, *mailed, ResetLink.issued_at > utcnow(-max(DAY_SECONDS, cooldown))
-        )
-    ).one()
-    if recent_count:
-        return "a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
-    if day_count >= settings.RECOVERY_MAIL_DAILY_CAP:
-        return "the account had its mails for today (RECOVERY_MAIL_DAILY_CAP)"
-    return None
-
-
-@quota.register
-def is_hour_exhausted() -> bool:
-    """True if RECOVERY_MAIL_HOURLY_MAX links were issued within an hour. Each worker may exceed it by one."""
-    issued = select(ResetLink.id).where(ResetLink.issued_at.between(HOUR_AGO, LATEST))
-    last = issued.order_by(ResetLink.issued_at).offset(current().RECOVERY_MAIL_HOURLY_MAX - 1).limit(1)
-    return db.session.scalar(last) is not None

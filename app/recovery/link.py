@@ -58,7 +58,7 @@ class ResetLink(Model):
 
     __table_args__ = (Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),)
 
-    def is_usable(self) -> bool:
+    def is_current(self) -> bool:
         """True while the link has not ended and its account is as it was when the link was issued."""
         has_ended = self.redeemed_at or self.superseded_at or self.revoked_at
         account = (self.user.email, fingerprint(self.user.password))
@@ -72,7 +72,7 @@ class ResetLink(Model):
             (self.revoked_at, LinkRevoked),
             (self.is_expired, LinkExpired),
             (self.user.reason_not_recoverable(confirmed=True), AccountUnavailable),
-            (not self.is_usable(), LinkRevoked),
+            (not self.is_current(), LinkRevoked),
         )
         error = next((error for reason, error in refusals if reason), None)
         return error(user_id=self.user_id, client=self.client) if error else None

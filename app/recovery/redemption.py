@@ -34,7 +34,7 @@ from . import link as links
 from .link import ResetLink
 from .link_errors import LinkUsed
 
-REPEAT_SECONDS = 60  # a second click on the button comes sooner
+DOUBLE_CLICK_SECONDS = 60  # a second click on the button comes sooner
 
 
 class NewPasswordForm(ResetPasswordForm):
@@ -117,7 +117,7 @@ def _is_repeated_click(handle: str, token: str, password: object) -> bool:
     No other browser gets True, so that a used link is no oracle for passwords.
     """
     by_this_browser = ResetLink.redeemed_by == keyed_hash(handle)
-    just_now = ResetLink.redeemed_at > utcnow(-REPEAT_SECONDS)
+    just_now = ResetLink.redeemed_at > utcnow(-DOUBLE_CLICK_SECONDS)
     this = ResetLink.token_hash.in_(links.token_hashes(token))
     link = db.session.scalar(select(ResetLink).where(this, by_this_browser, just_now))
     if link is None or not isinstance(password, str):
