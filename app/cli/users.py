@@ -23,7 +23,7 @@ from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients
 from ..web.logging import redact_line
-from . import admin, import_users, support
+from . import admin, import_users, users_show
 from .admin import get_account
 from .output import as_time, format_option, write_json
 
@@ -57,11 +57,11 @@ def send_reset(identity: str) -> None:
 @with_appcontext
 def show(identity: str, form: str) -> None:
     """Show why a user got no mail: account, links, messages, limits, events, and a conclusion."""
-    report = support.report(identity)
+    report = users_show.report(identity)
     if form == "json":
         write_json(report)
     else:
-        support.write(report)
+        users_show.write(report)
 
 
 @users.command("force-reset")
