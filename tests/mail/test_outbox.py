@@ -1,171 +1,172 @@
-"""A message's life: nothing promised is lost, nothing is sent for ever."""
+"""The outbox: deduplication, claims and leases, back-off, and the outcome of a message."""
 
 from __future__ import annotations
 
-import smtplib
 import threading
 import time
 from contextlib import closing
-from datetime import datetime
-from email import message_from_bytes
-from email.policy import default
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
-from support.mailbox import link_in, text_of
-from support.outbox import make_due
-from support.servers import free_port
-from support.site import BOTH, Site
+from flask.testing import FlaskCliRunner
+from sqlalchemy import delete, text
+from support.mailbox import html_of, link_in
+from support.outbox import HOUR, make_due, shift
+from support.site import BOTH, Site, at_work
 
+from app import settings
+from app.accounts.identities import identity_key, map_identity
+from app.accounts.models import User
+from app.cli.outbox import group as outbox_command
 from app.db.engine import db
-from app.mail import composing, delivery, outbox, worker
-from app.mail.smtp_failures import RelayAway
+from app.mail import delivery, outbox, worker
+from app.mail.outbox import OutboxMessage
 
-pytestmark = BOTH
-
-
-@pytest.mark.requirement("R2", "R3")
-def test_a_relay_that_is_down_costs_time_and_nothing_else(make_site: Any, mailbox: Any) -> None:
-    site: Site = make_site(MAIL_PORT=free_port())
-    assert site.ask().json == site.ask("nobody").json == {"meta": {"code": 200}, "response": {}}
-    with pytest.raises(RelayAway, match="Connection refused"):
-        site.work()
-    # Nobody was looked up yet: known and unknown wait alike, and no attempt was counted.
-    assert [(row["state"], row["attempts"]) for row in site.messages()] == [("waiting", 0)] * 2
-    site.app.config["MAIL_PORT"] = mailbox.port
-    delivery.mailman.init_app(site.app)
-    site.work()
-    assert [box[0] for box in mailbox.envelopes] == ["alice@example.com"]
-    assert site.messages()[0]["state"] == "sent"
+POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+LEASE = timedelta(minutes=4)  # the default of RECOVERY_MAIL_LEASE
 
 
-def test_every_attempt_carries_the_same_link_and_message_id(site: Site) -> None:
-    """The relay takes the mail, but we never learn: the next attempt is a recognisable repeat."""
-    site.ask()
+def claim(site: Site) -> OutboxMessage:
+    """Claim a message, as a worker does that dies at once."""
     with site.app.app_context():
-        claimed = outbox.claim()
-        assert claimed is not None
-        with closing(delivery.mailman.get_connection()) as relay:
-            worker.attempt(claimed, relay, time.monotonic() + 60)  # and the worker dies before it can say so
-        db.session.rollback()
-    assert site.work() == 0  # the lease still runs
-    make_due(site)
+        message = outbox.claim()
+    assert message is not None
+    return message
+
+
+def states(site: Site) -> list[tuple[str, int]]:
+    return [(row["state"], row["attempts"]) for row in site.messages()]
+
+
+# --- Requests ---
+
+
+@BOTH
+@pytest.mark.requirement("R59")
+def test_outbox_pending_requests_for_one_identity_share_a_message(site: Site) -> None:
+    for identity in ("alice@example.com", " Alice@EXAMPLE.com ", "alice@example.com"):
+        site.ask(identity)
+    for identity in ("nobody@example.com", "NOBODY@example.com", "?!", "?!"):
+        site.ask(identity)
+    assert len(site.messages()) == 3
+    assert site.events() == ["requested"] * 7
     site.work()
-    first, second = site.mailbox.mails
-    assert first["Message-ID"] == second["Message-ID"]
-    assert link_in(first) == link_in(second)
-    assert [message["attempts"] for message in site.messages()] == [2]
+    assert len(site.mailbox.mails) == 1
 
 
 @pytest.mark.requirement("R59")
-def test_the_pauses_between_attempts_grow(site: Site) -> None:
-    site.mailbox.refuse["DATA"] = "451 greylisted, try later"
+def test_outbox_unrecognized_input_never_replaces_a_request(site: Site) -> None:
+    for identity in ("alice@example.com", "alice"):
+        with site.app.app_context():
+            assert identity_key(str(map_identity(identity))) != identity_key(identity)
+    site.ask("alice@example.com")
+    site.ask("('email', 'alice@example.com')")
+    assert len(site.messages()) == 2
+    site.work()
+    assert site.mailbox.envelopes == [["alice@example.com"]]
+
+
+@BOTH
+def test_outbox_last_request_decides_client_and_language(make_site: Any) -> None:
+    views = {"reset_view": "https://app.example.com/new", "reset_error_view": "https://app.example.com/x"}
+    site: Site = make_site(RECOVERY_CLIENTS={"web": views})
+    site.ask("alice")
+    shift(site, by=-timedelta(seconds=outbox.REPEAT_SECONDS + 1))
+    body = {"identity": "alice", "client": "web"}
+    site.visitor().post_json("/reset", json=body, headers={"Accept-Language": "de"})
+    site.work()
+    assert [link["client"] for link in site.links()] == ["web"]
+    assert '<html lang="de"' in html_of(site.mailbox.mails[0])
+
+
+@BOTH
+def test_outbox_request_after_an_attempt_gets_its_own_message(site: Site) -> None:
+    site.mailbox.refuse["DATA"] = "451 later"
     site.ask()
-    pauses = []
-    for _ in range(4):
-        make_due(site)
-        now = datetime.fromisoformat(_database_time(site))
-        site.work()
-        pauses.append((site.messages()[0]["due_at"] - now).total_seconds())
-    for pause, shortest in zip(pauses, (10, 20, 40, 80), strict=True):
-        assert shortest <= pause <= shortest * 1.25 + 2
-    assert "451" in site.messages()[0]["reason"]
+    site.work()
+    site.ask()
+    site.ask()
+    assert [row["attempts"] for row in site.messages()] == [1, 0]
+    # A worker of an earlier version keeps the deduplication key.
+    site.change(OutboxMessage, OutboxMessage.attempts == 0, attempts=1)
+    site.ask()
+    assert [row["attempts"] for row in site.messages()] == [1, 1, 0]
 
 
-def _database_time(site: Site) -> str:
+@BOTH
+def test_outbox_flood_for_one_identity_prevents_no_claim_and_fails_no_request(site: Site) -> None:
+    answers, is_over = [], threading.Event()
+
+    def flood() -> None:
+        while not is_over.is_set():
+            answers.append(site.ask("alice").status_code)
+
+    threads = [threading.Thread(target=flood) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        with at_work(site):
+            site.mailbox.wait_for(10)
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert set(answers) == {200}
+
+
+@POSTGRESQL
+def test_outbox_locked_message_delays_its_own_request_by_seconds_and_no_other(site: Site) -> None:
+    """A frozen process, or an admin, holds the row of the message that is due longest."""
+    lock = text("SELECT * FROM outbox_message WHERE id = 1 FOR UPDATE")
+    site.ask("alice")
     with site.app.app_context():
-        return str(db.session.scalar(db.select(outbox.utcnow())))
+        frozen = db.engine.connect()
+    with frozen:
+        frozen.execute(lock)
+        assert site.ask("alice").status_code == 200  # a recent request is not updated
+        frozen.rollback()
+        shift(site, by=-timedelta(seconds=outbox.REPEAT_SECONDS + 1))
+        frozen.execute(lock)
+        began = time.monotonic()
+        assert site.ask("alice").status_code == 503
+        assert time.monotonic() - began < 5
+        assert site.ask("bob").status_code == 200
+        with at_work(site):
+            site.mailbox.wait_for(1)
+        assert site.mailbox.envelopes == [["bob@example.com"]]
 
 
-@pytest.mark.parametrize(
-    ("command", "reply"), [("RCPT", "550 no such mailbox"), ("DATA", "554 looks like spam")]
-)
-def test_what_the_relay_refuses_for_good_is_given_up_with_its_reason(
-    site: Site, command: str, reply: str
+@pytest.mark.requirement("R1", "R35", "R59")
+def test_outbox_full_answers_alike_logs_and_still_takes_notices(
+    make_site: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.mailbox.refuse[command] = reply
-    site.ask()
+    site: Site = make_site(RECOVERY_MAIL_WAITING_MAX=2)
+    link = site.new_link()
+    answers = [site.ask(f"nobody{number}@example.com") for number in range(4)]
+    assert len({(answer.status_code, answer.text) for answer in answers}) == 1
+    assert len(site.messages()) == 1 + 2
+    assert "RECOVERY_MAIL_WAITING_MAX" in caplog.text
+    site.visitor().set_password(link)
     site.work()
-    [message] = site.messages()
-    assert message["state"] == "given_up"
-    assert reply[:3] in message["reason"]
-    assert message["sealed"]  # a dead letter is kept until somebody decides
-    assert site.events() == ["requested", "mail_given_up"]
-
-
-def test_a_recipient_refused_for_now_is_tried_again(site: Site) -> None:
-    site.mailbox.refuse["RCPT"] = "450 mailbox busy"
-    site.ask()
-    site.work()
-    assert site.messages()[0]["state"] == "waiting"
-
-
-@pytest.mark.requirement("R59")
-def test_after_the_last_attempt_a_message_is_given_up(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_MAIL_ATTEMPTS=2)
-    site.mailbox.refuse["DATA"] = "451 later"
-    site.ask()
-    for _ in range(2):
-        make_due(site)
-        site.work()
-    assert site.messages()[0]["state"] == "given_up"
-    site.mailbox.refuse.clear()
-    site.new_link()  # it counts neither for the cool-down nor for the cap, and supersedes nothing
-
-
-def test_a_given_up_mail_does_not_count_against_the_account(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_MAIL_ATTEMPTS=1, RECOVERY_MAIL_COOLDOWN="5 minutes")
-    site.mailbox.refuse["DATA"] = "451 later"
-    site.ask()
-    site.work()
-    site.mailbox.refuse.clear()
+    assert "was changed" in site.mailbox.mails[-1]["Subject"]
     site.new_link()
 
 
-@pytest.mark.requirement("R59")
-def test_a_message_that_kills_its_worker_every_time_ends(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_MAIL_ATTEMPTS=2)
-    site.ask()
-    for _ in range(2):
-        with site.app.app_context():
-            assert outbox.claim() is not None  # and dies
-        make_due(site)
+@pytest.mark.requirement("R61")
+def test_outbox_input_is_encrypted_and_erased_when_settled(site: Site) -> None:
+    site.ask("nobody-here@example.com")
+    assert "nobody-here" not in str(site.messages())
+    assert site.messages()[0]["sealed"]
     site.work()
-    [message] = site.messages()
-    assert (message["state"], message["reason"]) == ("given_up", "every attempt was cut short")
-    assert site.mailbox.mails == []
+    assert site.messages()[0]["sealed"] is None
 
 
-@pytest.mark.requirement("R59")
-def test_a_link_that_ended_while_its_mail_waited_is_not_sent(site: Site) -> None:
-    site.mailbox.refuse["DATA"] = "451 later"
-    site.ask()
-    site.work()
-    site.mailbox.refuse.clear()
-    site.visitor().set_password(site.new_link())
-    make_due(site)
-    site.work()
-    assert [mail["Subject"] for mail in site.mailbox.mails if "/reset/" in str(mail)] == [
-        "Reset your Sparekey password"
-    ]
-    assert site.messages()[0]["state"] == "dropped"
+# --- Claims ---
 
 
-def test_a_lost_lease_settles_nothing(site: Site) -> None:
-    site.ask()
-    with site.app.app_context():
-        first = outbox.claim()
-        assert first is not None
-    make_due(site)
-    with site.app.app_context():
-        assert outbox.claim() is not None
-        assert not outbox.release(first, "given_up", "too late")
-        db.session.commit()
-    assert site.messages()[0]["state"] == "waiting"
-
-
-def test_two_workers_never_hold_the_same_message(site: Site) -> None:
+@BOTH
+def test_outbox_parallel_claims_take_each_message_once(site: Site) -> None:
     for number in range(20):
         site.ask(f"nobody{number}")
     claimed: list[int] = []
@@ -183,76 +184,163 @@ def test_two_workers_never_hold_the_same_message(site: Site) -> None:
     assert sorted(claimed) == list(range(1, 21))
 
 
-@pytest.mark.requirement("R61")
-def test_what_was_typed_rests_sealed_and_is_erased_when_settled(site: Site) -> None:
-    site.ask("nobody-here@example.com")
-    assert "nobody-here" not in str(site.messages())
-    assert site.messages()[0]["sealed"]
-    site.work()
-    assert site.messages()[0]["sealed"] is None
-
-
-def test_any_failure_keeps_the_message(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_outbox_dead_workers_message_is_sent_again_after_its_lease(site: Site) -> None:
     site.ask()
-    with monkeypatch.context() as broken:
-        broken.setattr(composing, "compose", lambda *_: 1 / 0)
+    with site.app.app_context():
+        message = outbox.claim()
+        assert message is not None
+        with closing(delivery.mailman.get_connection()) as relay:
+            worker.attempt(message, relay, time.monotonic() + 60)  # the relay accepts it, and the worker dies
+        db.session.rollback()
+    assert site.work() == 0
+    shift(site, by=-LEASE)
+    site.work()
+    first, second = site.mailbox.mails
+    assert first["Message-ID"] == second["Message-ID"]
+    assert link_in(first) == link_in(second)
+    assert states(site) == [("sent", 2)]
+
+
+@BOTH
+def test_outbox_lost_lease_settles_nothing(site: Site) -> None:
+    site.ask()
+    first = claim(site)
+    make_due(site)
+    claim(site)
+    with site.app.app_context():
+        assert not outbox.release(first, "given_up", "too late")
+        db.session.commit()
+    assert states(site) == [("waiting", 2)]
+
+
+@pytest.mark.requirement("R59")
+def test_outbox_message_that_kills_its_workers_is_given_up(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_ATTEMPTS=2)
+    site.ask()
+    for _ in range(2):
+        claim(site)
+        make_due(site)
+    site.work()
+    [message] = site.messages()
+    assert (message["state"], message["reason"]) == ("given_up", "every attempt was cut short")
+    assert site.mailbox.mails == []
+
+
+def test_outbox_retry_makes_messages_due_after_the_clock_was_set_back(site: Site) -> None:
+    site.ask("alice")
+    claim(site)
+    site.mailbox.refuse["DATA"] = "451 later"
+    site.ask("bob")
+    site.work()
+    site.mailbox.refuse.clear()
+    site.ask("alice@example.com")
+    assert [row["attempts"] for row in site.messages()] == [1, 1, 0]
+    shift(site, by=24 * HOUR)
+    assert site.work() == 0
+    result = FlaskCliRunner(site.app).invoke(outbox_command, ["retry", "1", "2", "3"])
+    assert result.exit_code == 0, result.output
+    assert site.work() == 3
+    assert {row["state"] for row in site.messages()} == {"sent"}
+
+
+# --- Outcomes ---
+
+
+@BOTH
+@pytest.mark.requirement("R59")
+def test_outbox_backoff_doubles(site: Site) -> None:
+    site.mailbox.refuse["DATA"] = "451 greylisted, try later"
+    site.ask()
+    for shortest in (10, 20, 40, 80):
+        make_due(site)
+        with site.app.app_context():
+            now = datetime.fromisoformat(str(db.session.scalar(db.select(outbox.utcnow()))))
         site.work()
-    assert site.messages()[0]["state"] == "waiting"
-    assert site.messages()[0]["reason"] == "ZeroDivisionError: division by zero"
+        pause = (site.messages()[0]["due_at"] - now).total_seconds()
+        assert shortest <= pause <= shortest * 1.25 + 2
+    assert "451" in site.messages()[0]["reason"]
+
+
+@BOTH
+@pytest.mark.requirement("R59")
+def test_outbox_unsent_mail_counts_for_no_quota(make_site: Any) -> None:
+    """Neither a message that is given up after its last attempt nor one that is dropped."""
+    site: Site = make_site(
+        RECOVERY_MAIL_ATTEMPTS=2, RECOVERY_MAIL_DAILY_CAP=1, RECOVERY_MAIL_COOLDOWN="5 minutes"
+    )
+    site.mailbox.refuse["DATA"] = "451 later"
+    site.ask()
+    site.work()
     make_due(site)
     site.work()
-    assert len(site.mailbox.mails) == 1
-
-
-@pytest.mark.requirement("R61")
-def test_a_token_never_stands_in_a_reason(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_relay: Any, mails: list[Any]) -> None:
-        raise smtplib.SMTPException(
-            f"can not send {text_of(message_from_bytes(mails[0].message().as_bytes(), policy=default))}"
-        )
-
-    monkeypatch.setattr("app.mail.smtp.EmailBackend.send_messages", refuse)
+    assert states(site) == [("given_up", 2)]
     site.ask()
     site.work()
-    assert "/reset/[token]" in site.messages()[0]["reason"]
+    shift(site, by=-(HOUR + timedelta(seconds=5)))
+    site.work()
+    assert states(site) == [("given_up", 2), ("dropped", 2)]
+    site.mailbox.refuse.clear()
+    site.new_link()
 
 
-def test_a_worker_outlives_its_database(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.1)
-    stop = threading.Event()
-    claim, failures = outbox.claim, [1, 2]
+@BOTH
+@pytest.mark.requirement("R59")
+def test_outbox_request_older_than_link_lifetime_is_dropped_unless_repeated(site: Site) -> None:
+    site.ask("alice")
+    site.ask("bob")
+    shift(site, by=-(HOUR + timedelta(seconds=5)))
+    site.ask("bob")
+    site.work()
+    assert site.mailbox.envelopes == [["bob@example.com"]]
+    assert states(site) == [("dropped", 1), ("sent", 1)]
+    assert "SECURITY_RESET_PASSWORD_WITHIN" in site.messages()[0]["reason"]
+    assert site.events().count("mail_dropped") == 1
 
-    def fail_twice(*how: Any) -> Any:
-        if failures:
-            failures.pop()
-            raise OperationalError("SELECT", {}, Exception("the server closed the connection"))
-        return claim(*how)
 
-    monkeypatch.setattr(outbox, "claim", fail_twice)
+@pytest.mark.requirement("R59")
+def test_outbox_mail_is_dropped_when_its_link_ended_meanwhile(site: Site) -> None:
+    site.mailbox.refuse["DATA"] = "451 later"
     site.ask()
-
-    def work() -> None:
-        with site.app.app_context():
-            worker.run(stop)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    site.mailbox.wait_for(1)
-    deadline = time.monotonic() + 5
-    while site.messages()[0]["state"] != "sent" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    stop.set()
-    thread.join()
-    assert site.messages()[0]["state"] == "sent"
+    site.work()
+    site.mailbox.refuse.clear()
+    site.visitor().set_password(site.new_link())
+    make_due(site)
+    site.work()
+    assert [mail["Subject"] for mail in site.mailbox.mails if "/reset/" in str(mail)] == [
+        "Reset your Sparekey password"
+    ]
+    assert site.messages()[0]["state"] == "dropped"
 
 
-def test_a_log_that_blocks_holds_no_lock(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks while the worker's log is stuck is served: nothing is written then."""
-    asked: list[int] = []
-    monkeypatch.setattr(worker.log, "info", lambda *_: asked.append(site.ask("nobody").status_code))
+@BOTH
+def test_outbox_account_deleted_during_delivery(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = outbox.release
+
+    def delete_first(message: Any, *outcome: Any) -> Any:
+        db.session.execute(delete(User).where(User.id == message.user_id))
+        db.session.commit()
+        return release(message, *outcome)
+
+    monkeypatch.setattr(outbox, "release", delete_first)
     site.ask()
-    with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
-        claimed = outbox.claim()
-        assert claimed is not None
-        worker.work_on(claimed, relay, threading.Event(), time.monotonic() + 60)
-    assert asked == [200]
+    site.work()
+    [message] = site.messages()
+    assert (message["state"], message["user_id"], len(site.mailbox.mails)) == ("sent", None, 1)
+
+
+@pytest.mark.requirement("R64")
+def test_outbox_message_waits_for_a_key_that_the_worker_lacks(make_site: Any) -> None:
+    """During a rotation, a web process may have the new key before the worker has it."""
+    worker_site: Site = make_site()
+    with worker_site.app.app_context():
+        uri = db.engine.url.render_as_string(hide_password=False)
+        old_key = settings.current().SECRET_KEY
+    keys = {"SECRET_KEY": "another-key-another-key-another", "SECRET_KEY_FALLBACKS": [old_key]}
+    web_site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, **keys)
+    web_site.ask()
+    worker_site.work()
+    assert (states(web_site), "SECRET_KEY" in web_site.messages()[0]["reason"]) == ([("waiting", 1)], True)
+    make_due(web_site)
+    web_site.work()
+    assert len(web_site.mailbox.mails) == 1

@@ -1,0 +1,278 @@
+"""Mail composition: contents, links, headers, and layout."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+from email.header import decode_header, make_header
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from looks.elements import elements_of
+from support.mailbox import html_of, link_in, text_of
+from support.site import NEW_PASSWORD, Site, load_settings
+
+from app import create_app
+from app.mail import composing
+from app.pages import samples
+from app.web import i18n
+
+CYRILLIC_SUBJECT = ("Ваш новый пароль " * 9).strip()
+
+
+def instructions(site: Site) -> EmailMessage:
+    site.new_link()
+    return site.mailbox.mails[-1]
+
+
+def notice(site: Site, **headers: str) -> EmailMessage:
+    link = site.new_link()
+    body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
+    site.visitor().post_json(link, json=body, headers=headers)
+    site.work()
+    return site.mailbox.mails[-1]
+
+
+# --- Contents ---
+
+
+@pytest.mark.requirement("R12", "R21")
+def test_instructions_name_site_link_lifetime_and_contact(make_site: Any) -> None:
+    site: Site = make_site(
+        RECOVERY_SITE_NAME="Blue Lagoon",
+        RECOVERY_SUPPORT_CONTACT="help@lagoon.example",
+        MAIL_DEFAULT_SENDER="Lagoon <id@lagoon.example>",
+    )
+    mail = instructions(site)
+    assert mail["Subject"] == "Reset your Blue Lagoon password"
+    assert mail["From"] == "Lagoon <id@lagoon.example>"
+    assert mail["To"] == "alice@example.com"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert re.fullmatch(r"<[0-9a-f]{32}@127\.0\.0\.1>", mail["Message-ID"])
+    for part in (text_of(mail), html_of(mail)):
+        for text in ("Blue Lagoon", "within 1 hour", "You did not ask?", "help@lagoon.example"):
+            assert text in part
+    assert set(re.findall(r"https?://[^\s\"<]+/reset/[^\s\"<]+", html_of(mail))) == {link_in(mail)}
+
+
+@pytest.mark.requirement("R21", "R35")
+def test_notice_names_time_source_browser_and_what_to_do(site: Site) -> None:
+    mail = notice(site, **{"User-Agent": "Netscape <b>4</b>\x7f"})
+    assert mail["To"] == "alice@example.com"
+    assert mail["Subject"] == "Your Sparekey password was changed"
+    assert re.search(r"\w+ \d+, 20\d\d, \d+:\d\d:\d\d\s[AP]M UTC", text_of(mail))
+    for text in ("127.0.0.1", "Netscape <b>4</b>", "That was not you?"):
+        assert text in text_of(mail)
+    assert "Netscape &lt;b&gt;4&lt;/b&gt;" in html_of(mail)
+    assert NEW_PASSWORD not in mail.as_string()
+    assert not re.search(r"/reset/\S", text_of(mail))
+
+
+@pytest.mark.requirement("R35")
+def test_notice_goes_to_the_address_at_the_time_of_the_reset(site: Site) -> None:
+    link = site.new_link()
+    site.visitor().post_json(link, json={"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD})
+    site.change(email="thief@example.com")
+    site.work()
+    assert site.mailbox.envelopes[-1] == ["alice@example.com"]
+
+
+@pytest.mark.requirement("R22")
+def test_mails_load_nothing_and_link_to_this_site_only(site: Site) -> None:
+    for mail in (instructions(site), notice(site)):
+        assert not re.search(r"<(img|link|script|iframe)\b|\bsrc=|url\(", html_of(mail))
+        urls = re.findall(r"https?://[^\s\"<]+", html_of(mail))
+        assert [url for url in urls if not url.startswith("http://127.0.0.1:5000")] == []
+
+
+def test_mails_of_two_accounts_share_no_link(site: Site) -> None:
+    links: list[set[str]] = []
+    for name in ("alice", "bob"):
+        site.ask(name)
+        site.work()
+        mail = site.mailbox.mails[-1]
+        urls = set(re.findall(r"https?://[^\s\"<]+/(?:reset|not-me)/[\w-]+", html_of(mail)))
+        assert urls == set(re.findall(r"https?://\S+/(?:reset|not-me)/[\w-]+", text_of(mail)))
+        assert len(urls) == 2
+        links.append(urls)
+    assert not links[0] & links[1]
+
+
+# --- Links ---
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1:80@evil.example"},
+        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/evil"},
+        {"Forwarded": "host=evil.example;proto=https"},
+    ],
+)
+@pytest.mark.requirement("R19", "R54")
+def test_links_ignore_request_headers(site: Site, headers: dict[str, str]) -> None:
+    answer = site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers)
+    if "Host" in headers:
+        assert answer.status_code == 400
+        assert "http://127.0.0.1:5000" in answer.json["response"]["errors"][0]  # type: ignore[index]
+        site.ask()
+    site.work()
+    assert site.last_link().startswith("http://127.0.0.1:5000/reset/")
+
+
+@pytest.mark.requirement("R19")
+def test_links_keep_port_and_path_of_the_public_url(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com:8443/auth/")
+    link = site.new_link()
+    assert link.startswith("https://id.example.com:8443/auth/reset/")
+    for path in (link, link.replace("/auth", "")):  # the proxy may strip the prefix
+        landing = site.visitor().open(path)
+        assert landing.location.startswith("/auth/reset/~")
+
+
+# --- Headers ---
+
+
+def test_headers_encode_long_sender_and_subject_in_short_words(make_site: Any) -> None:
+    """RFC 2047 §2 allows 75 characters for each encoded word, in any script."""
+    name = "مرحبا بكم في خدمة استعادة كلمات المرور, لهذه «المؤسسة»"
+    site: Site = make_site(MAIL_DEFAULT_SENDER=f'"{name}" <id@bücher.example>')
+    with site.app.app_context():
+        mail = composing.compose("a@example.com", CYRILLIC_SUBJECT, "Hello", "", "<1@example.com>")
+        raw = mail.message().as_bytes()
+    words = re.findall(rb"=\?\S+\?=", raw)
+    assert max(len(word) for word in words) <= 75 < len(b"".join(words))
+    message = email.message_from_bytes(raw, policy=email.policy.compat32)
+    decoded = {header: str(make_header(decode_header(message[header]))) for header in ("From", "Subject")}
+    assert decoded == {"From": f"{name} <id@xn--bcher-kva.example>", "Subject": CYRILLIC_SUBJECT}
+
+
+def test_headers_keep_an_internationalized_address_unencoded(site: Site) -> None:
+    """RFC 6532; an encoded word would be another address. The subject is encoded nevertheless."""
+    address = f"{'почта' * 9}@bücher.example"
+    with site.app.app_context():
+        mail = composing.compose(address, CYRILLIC_SUBJECT, "Hello", "<p>Hello</p>", "<1@x>")
+        raw = mail.message().as_bytes()
+    head = raw.partition(b"\n\n")[0]
+    assert f"\nTo: {'почта' * 9}@xn--bcher-kva.example\n".encode() in head
+    assert b"\nSubject: =?utf-8?" in head
+    assert max(map(len, raw.splitlines())) < 150
+    assert email.message_from_bytes(raw, policy=email.policy.default)["Subject"] == CYRILLIC_SUBJECT
+
+
+def test_mail_with_a_site_name_in_any_script_is_seven_bit(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_SITE_NAME="Größe 漢字", MAIL_DEFAULT_SENDER="Größe <id@example.com>")
+    mail = instructions(site)
+    assert mail["Subject"] == "Reset your Größe 漢字 password"
+    assert mail["From"] == "Größe <id@example.com>"
+    assert site.mailbox.raw[0].isascii()
+
+
+# --- Layout ---
+
+
+@pytest.mark.parametrize(
+    ("text", "wrapped"),
+    [
+        ("a " * 50, ("a " * 36).strip() + "\n" + ("a " * 14).strip() + "\n"),
+        ("see " + "https://x.example/" + "y-" * 60, "see\nhttps://x.example/" + "y-" * 60 + "\n"),
+        ("\n\none\n\n \n\n\ntwo\n", "one\n\ntwo\n"),
+        ("- " + "bb " * 30, "- " + ("bb " * 23).strip() + "\n  " + ("bb " * 7).strip() + "\n"),
+        ("When: now\nWhere: here", "When: now\nWhere: here\n"),
+        (" \n", ""),
+    ],
+)
+def test_text_is_wrapped_at_spaces(text: str, wrapped: str) -> None:
+    assert composing.wrap(text) == wrapped
+
+
+@pytest.fixture(scope="module")
+def mails() -> dict[str, composing.Mail]:
+    """Every mail, composed from its sample."""
+    overrides = {
+        "RECOVERY_SUPPORT_CONTACT": "help@example.com",
+        "RECOVERY_SITE_NAME": "A Site with a Longer Name",
+    }
+    app = create_app(load_settings(**overrides), checked=False)
+    with app.app_context(), samples.request_context():
+        return {mail.name: samples.compose(mail) for mail in samples.MAILS}
+
+
+def test_text_of_every_mail_has_short_lines_and_capitalized_paragraphs(
+    mails: dict[str, composing.Mail],
+) -> None:
+    for name, mail in mails.items():
+        assert mail.body.startswith("Hello,\n\n"), name
+        assert "\n\n\n" not in mail.body, name
+        for line in mail.body.splitlines():
+            assert len(line) <= composing.COLUMNS_MAX or "://" in line, (name, line)
+        for paragraph in mail.body.split("\n\n")[1:]:
+            assert paragraph[0].isupper() or paragraph.split()[0] in mail.html, (name, paragraph)
+
+
+def test_html_of_every_mail_has_inline_styles_and_loads_nothing(mails: dict[str, composing.Mail]) -> None:
+    for name, mail in mails.items():
+        for element in elements_of(mail.html):
+            if element.attributes.get("class"):
+                assert element.attributes.get("style"), (name, element)
+        [style] = re.findall(r"<style>(@media.*?)</style>", mail.html, re.DOTALL)
+        assert not re.sub(r"@media [^{]+\{([^{}]+\{[^{}]+\})+\s*\}", "", style).strip(), name
+        for media in ("prefers-color-scheme: dark", "min-width: 600px"):
+            assert mail.html.count(f"@media ({media})") == 1, name
+        loads = r"<(img|link|script|iframe)\b|\bsrc=|url\(|@import|@font-face"
+        assert not re.search(loads, mail.html), name
+        # Outlook knows neither max-width nor a hidden preheader.
+        assert mail.html.count("<!--[if mso]>") == mail.html.count("<![endif]-->") == 3, name
+        assert '<!--[if mso]><table role="presentation" width="560"' in mail.html
+        preheader = r'<div class="preheader" style="display:none;[^"]*mso-hide:all[^"]*">[^<]+</div>'
+        assert re.search(preheader, mail.html), name
+
+
+def test_button_of_every_mail_is_repeated_as_a_bare_link(mails: dict[str, composing.Mail]) -> None:
+    count = 0
+    for name, mail in mails.items():
+        buttons = re.findall(r'<td class="press[^>]*><a href="([^"]+)"', mail.html)
+        bare = re.findall(r'<p class="bare"[^>]*>[^<]+<br>\s*<a href="([^"]+)"[^>]*>([^<]+)</a>', mail.html)
+        assert bare == [(url, url) for url in buttons], name
+        assert all(url in mail.body for url in buttons), name
+        assert len(buttons) <= 1, name
+        count += len(buttons)
+    assert count >= 8
+
+
+def test_mail_in_a_right_to_left_language() -> None:
+    app = create_app(load_settings(), checked=False)
+    with app.app_context(), i18n.use_language("ar"):
+        html = samples.compose(samples.MAILS[1]).html
+    assert '<html lang="ar" dir="rtl">' in html
+    assert re.search(r'<td class="card"[^>]*text-align:right', html)
+    assert re.search(r'<a [^>]*dir="ltr"[^>]*>http', html)
+    assert "padding-left:16px" in html
+
+
+def test_accent_colors_the_button() -> None:
+    app = create_app(load_settings(RECOVERY_ACCENT="#ffd400"), checked=False)
+    with app.app_context():
+        html = samples.compose(samples.MAILS[0]).html
+    assert re.search(r'<td class="press" bgcolor="#ffd400"[^>]*background-color:#ffd400', html)
+    assert re.search(r'<a href="[^"]+" style="[^"]*color:#000000', html)
+
+
+def test_own_template_gets_inline_styles(make_site: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "security" / "email"
+    folder.mkdir(parents=True)
+    (folder / "reset_instructions.html").write_text(
+        '{% extends "security/email/_layout.html" %}{% from "security/email/_macros.html" import button %}'
+        "{% block content %}<h1>Ahoy</h1>"
+        '{{ button(url_for("security.reset_password", token=reset_token, _external=True), "Aye") }}{% endblock %}'
+    )
+    site: Site = make_site(
+        RECOVERY_TEMPLATE_DIR=str(tmp_path), RECOVERY_SILENCED=["template-without-objection"]
+    )
+    html = html_of(instructions(site))
+    assert re.search(r'<h1 style="[^"]+">Ahoy</h1>', html)
+    assert re.search(r'<td class="press"[^>]+><a href="[^"]+" style="[^"]*display:block[^"]*">Aye</a>', html)

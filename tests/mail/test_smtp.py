@@ -1,0 +1,362 @@
+"""SMTP: TLS, certificates, logins, refusals, outages, and relays that are slow or odd."""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from select import select
+from typing import Any
+
+import pytest
+import trustme
+from flask_mailman.backends.base import BaseEmailBackend
+from support.mailbox import Mailbox, listening
+from support.relay import LOGIN, ImplicitTLS, certificate, check_login, relay
+from support.servers import free_port
+from support.site import Site, at_work, wait_for
+
+from app.accounts.models import User
+from app.db.engine import db
+from app.mail import composing, outbox, worker
+from app.mail.delivery import mailman
+from app.mail.smtp import TIMEOUTS_MAX
+from app.mail.smtp_failures import MailHeld, RelayAway, RelayMisconfigured
+
+# The test relay takes passwords in the clear on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
+
+@pytest.fixture
+def site_behind(make_site: Any, tmp_path: Path, authority: trustme.CA) -> Callable[..., Site]:
+    """Builds a site that sends to a relay and trusts the authority."""
+
+    def build(box: Mailbox, **overrides: Any) -> Site:
+        trusted = {
+            "MAIL_SERVER": "localhost",
+            "MAIL_PORT": box.port,
+            "RECOVERY_MAIL_CA": str(tmp_path / "ca.pem"),
+        }
+        site: Site = make_site(**{**trusted, **overrides})
+        site.mailbox = box
+        return site
+
+    return build
+
+
+@contextmanager
+def connection(site: Site) -> Iterator[BaseEmailBackend]:
+    with site.app.app_context(), closing(mailman.get_connection()) as backend:
+        backend.open()
+        yield backend
+
+
+def send_next(backend: BaseEmailBackend) -> None:
+    message = outbox.claim()
+    assert message is not None
+    worker.work_on(message, backend, threading.Event(), time.monotonic() + 60)
+
+
+def states(site: Site) -> list[tuple[str, int]]:
+    return [(row["state"], row["attempts"]) for row in site.messages()]
+
+
+def reason_held(site: Site) -> str:
+    """Ask, and return why all mail is held. The message waits, and its attempt does not count."""
+    site.ask()
+    with pytest.raises(RelayMisconfigured) as caught:
+        site.work()
+    assert states(site) == [("waiting", 0)]
+    assert site.mailbox.envelopes == []
+    return str(caught.value)
+
+
+# --- TLS and login ---
+
+
+@pytest.mark.requirement("R23")
+def test_smtp_starttls_with_login(site_behind: Any, authority: trustme.CA) -> None:
+    tls = {"tls_context": certificate(authority), "require_starttls": True}
+    login = {"MAIL_USERNAME": LOGIN.login.decode(), "MAIL_PASSWORD": LOGIN.password.decode()}
+    with relay(**tls, authenticator=check_login, auth_required=True) as box:
+        site_behind(box, MAIL_USE_TLS=True, **login).new_link()
+
+
+@pytest.mark.requirement("R23")
+def test_smtp_implicit_tls_sends_a_batch_over_one_connection(site_behind: Any, authority: trustme.CA) -> None:
+    with relay(ImplicitTLS, tls=certificate(authority)) as box:
+        site = site_behind(box, MAIL_USE_SSL=True)
+        for identity in ("alice", "bob"):
+            site.ask(identity)
+        site.work()
+        assert (len(box.mails), box.connections) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("MAIL_USE_TLS", "MAIL_USE_TLS: the relay offers no STARTTLS"),
+        ("MAIL_USE_SSL", "MAIL_USE_TLS, MAIL_USE_SSL"),
+    ],
+)
+@pytest.mark.requirement("R23")
+def test_smtp_relay_without_tls_gets_nothing(site_behind: Any, setting: str, reason: str) -> None:
+    with relay() as box:
+        assert reason_held(site_behind(box, **{setting: True})).startswith(reason)
+
+
+@pytest.mark.parametrize("setting", ["MAIL_USE_TLS", "MAIL_USE_SSL"])
+@pytest.mark.parametrize("flaw", ["unknown authority", "another host"])
+@pytest.mark.requirement("R23")
+def test_smtp_untrusted_certificate_holds_all_mail(
+    site_behind: Any, authority: trustme.CA, setting: str, flaw: str
+) -> None:
+    is_unknown = flaw == "unknown authority"
+    tls = certificate(trustme.CA()) if is_unknown else certificate(authority, "other.example")
+    options: dict[str, Any] = {"tls_context": tls, "require_starttls": True}
+    with relay(**options) if setting == "MAIL_USE_TLS" else relay(ImplicitTLS, tls=tls) as box:
+        reason = reason_held(site_behind(box, **{setting: True}))
+    assert reason.startswith("MAIL_SERVER: its certificate is not trusted (")
+    assert "RECOVERY_MAIL_CA" in reason
+
+
+@pytest.mark.requirement("R61")
+def test_smtp_wrong_password_holds_mail_until_it_is_corrected(site_behind: Any) -> None:
+    with relay(authenticator=check_login, auth_required=True, auth_require_tls=False) as box:
+        login = {"MAIL_USERNAME": LOGIN.login.decode()}
+        wrong = site_behind(box, **login, MAIL_PASSWORD="not the password")
+        reason = "MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login (535)"
+        assert reason_held(wrong) == reason
+        with wrong.app.app_context():
+            login["SQLALCHEMY_DATABASE_URI"] = str(db.engine.url)
+        site_behind(box, **login, MAIL_PASSWORD=LOGIN.password.decode()).work()
+        assert box.envelopes == [["alice@example.com"]]
+
+
+def test_smtp_relay_without_login_holds_mail(site_behind: Any) -> None:
+    with relay() as box:
+        assert "takes no login" in reason_held(site_behind(box, MAIL_USERNAME="x", MAIL_PASSWORD="x"))
+
+
+# --- Refusals ---
+
+
+@pytest.mark.parametrize(
+    ("reply", "setting"),
+    [
+        ("550 not yours to send from", "MAIL_DEFAULT_SENDER"),
+        ("530 log in first", "MAIL_USERNAME"),
+        ("451 not now", "MAIL_SERVER"),
+    ],
+)
+@pytest.mark.requirement("R2", "R3")
+def test_smtp_refused_sender_holds_all_mail_before_any_look_up(site: Site, reply: str, setting: str) -> None:
+    site.mailbox.refuse["MAIL"] = reply
+    site.ask("nobody")
+    site.ask("alice")
+    with pytest.raises(MailHeld, match=setting):
+        site.work()
+    assert states(site) == [("waiting", 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "state"),
+    [
+        ("MAIL", "550 5.4.5 daily sending quota exceeded", "waiting"),
+        ("MAIL", "552 5.3.4 message too big", "given_up"),
+        ("RCPT", "450 mailbox busy", "waiting"),
+        ("RCPT", "530 log in first", "waiting"),
+        ("RCPT", "550 no such mailbox", "given_up"),
+        ("DATA", "451 later", "waiting"),
+        ("DATA", "554 looks like spam", "given_up"),
+    ],
+)
+def test_smtp_refused_message_waits_or_is_given_up(site: Site, command: str, reply: str, state: str) -> None:
+    site.ask("alice")
+    site.ask("bob")
+    with connection(site) as backend:
+        site.mailbox.refuse[command] = reply
+        send_next(backend)
+    site.mailbox.refuse.clear()
+    site.work()
+    message, _ = site.messages()
+    assert (message["state"], message["attempts"]) == (state, 1)
+    assert reply in message["reason"]
+    assert message["sealed"]  # a dead letter, too, because an admin may retry it
+    assert ("mail_given_up" in site.events()) == (state == "given_up")
+    assert site.mailbox.envelopes == [["bob@example.com"]]
+
+
+@pytest.mark.parametrize("reply", ["502 not here", "421 closing"])
+def test_smtp_relay_without_rset_gets_mail(site: Site, reply: str) -> None:
+    site.mailbox.refuse["RSET"] = reply
+    site.ask("alice")
+    site.ask("bob")
+    site.work()
+    assert {row["state"] for row in site.messages()} == {"sent"}
+
+
+@pytest.mark.parametrize(
+    ("address", "recipient"),
+    [
+        ("alice@bücher.example.com", "alice@xn--bcher-kva.example.com"),
+        ("élise@example.com", "élise@example.com"),
+    ],
+)
+@pytest.mark.requirement("R18")
+def test_smtp_internationalized_address(site_behind: Any, address: str, recipient: str) -> None:
+    with relay(enable_SMTPUTF8=True) as box:
+        site: Site = site_behind(box)
+        site.change(User, User.username == "alice", email=address)
+        site.new_link("alice")
+        assert box.envelopes == [[recipient]]
+        assert box.mails[0]["To"] == recipient
+
+
+def test_smtp_relay_without_smtputf8_cannot_take_an_internationalized_address(site_behind: Any) -> None:
+    with relay(enable_SMTPUTF8=False) as box:
+        site: Site = site_behind(box)
+        site.change(User, User.username == "alice", email="élise@example.com")
+        site.ask("alice")
+        site.work()
+        [message] = site.messages()
+        assert (message["state"], "SMTPUTF8" in message["reason"]) == ("given_up", True)
+
+
+# --- Outages ---
+
+
+@pytest.mark.requirement("R2", "R3", "R59")
+def test_smtp_outage_holds_all_mail_and_counts_no_attempt(
+    make_site: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.mail.smtp_failures.RelayAway.pause", 0.1)
+    caplog.set_level(logging.INFO)
+    box = Mailbox(free_port())
+    site: Site = make_site(MAIL_PORT=box.port)
+    with at_work(site):
+        for name in ("bob", "alice", "bob@example.com", "nobody", "alice@example.com"):
+            assert site.ask(name).json == {"meta": {"code": 200}, "response": {}}
+        wait_for(lambda: "all mail is held" in caplog.text)
+        assert "Connection refused" in caplog.text
+        assert "mail_held" in site.visitor().open("/readyz").json["problems"]  # type: ignore[index]
+        time.sleep(0.3)  # several attempts to connect
+        assert set(states(site)) == {("waiting", 0)}
+        with listening(box):
+            box.wait_for(4)
+            wait_for(lambda: {row["state"] for row in site.messages()} == {"sent", "dropped"})
+    oldest_first = [["bob@example.com"], ["alice@example.com"]] * 2
+    assert box.envelopes == oldest_first
+    assert [caplog.text.count(line) for line in ("all mail is held", "mail goes out again")] == [1, 1]
+    assert site.visitor().open("/readyz").json["problems"] == ["no_worker"]  # type: ignore[index]
+
+
+def test_smtp_connection_lost_between_mails_costs_no_attempt(site: Site) -> None:
+    for name in ("alice", "bob", "alice@example.com"):
+        site.ask(name)
+    with connection(site) as backend:
+        for _ in range(2):
+            send_next(backend)
+            site.mailbox.hang_up()
+            assert select([backend.connection.sock], [], [], 5)[0]
+        backend.port = free_port()  # the relay does not come back
+        with pytest.raises(MailHeld):
+            send_next(backend)
+    assert states(site) == [("sent", 1), ("sent", 1), ("waiting", 0)]
+    assert site.mailbox.connections == 2
+    site.work()
+    assert [box[0] for box in site.mailbox.envelopes] == [
+        f"{name}@example.com" for name in ("alice", "bob", "alice")
+    ]
+
+
+def test_smtp_silent_relay_costs_one_timeout(make_site: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        site: Site = make_site(MAIL_PORT=silent.getsockname()[1], MAIL_TIMEOUT="0.3 seconds")
+        site.ask()
+        with pytest.raises(RelayAway, match="timed out"):
+            site.work()
+    assert states(site) == [("waiting", 0)]
+
+
+@contextmanager
+def dripping(at: bytes) -> Iterator[int]:
+    """A relay that answers a command, or greets, with a line that never ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client, client.makefile("rb") as lines:
+                client.sendall(b"220-" if at == b"greeting" else b"220 hello\r\n")
+                for line in () if at == b"greeting" else lines:
+                    if line.upper().startswith(at):
+                        client.sendall(b"250-")
+                        break
+                    client.sendall(b"250 well\r\n")
+                try:
+                    while True:
+                        client.sendall(b"x")
+                        time.sleep(0.05)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(timeout=10)
+
+
+def test_smtp_dripping_reply_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes before the timeout."""
+    monkeypatch.setattr("app.mail.smtp.DATA_SECONDS", 0.5)
+    with dripping(at=b"RCPT") as port:
+        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.2 seconds", RECOVERY_MAIL_LEASE="22 seconds")
+        site.ask()
+        began = time.monotonic()
+        site.work()
+        assert time.monotonic() - began < 10
+    assert states(site) == [("waiting", 1)]
+    assert "the relay took too long" in site.messages()[0]["reason"]
+
+
+@pytest.mark.parametrize("is_name_slow", [False, True])
+def test_smtp_dripping_greeting_is_cut_off(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch, is_name_slow: bool
+) -> None:
+    """Also if the relay's name was resolved so slowly that there was no socket to close at the deadline."""
+
+    def resolve_slowly(_self: Any, host: str, port: int, timeout: float) -> socket.socket:
+        time.sleep((TIMEOUTS_MAX + 1) * timeout)
+        return socket.create_connection((host, port), timeout)
+
+    if is_name_slow:
+        monkeypatch.setattr(smtplib.SMTP, "_get_socket", resolve_slowly)
+    with dripping(at=b"greeting") as port:
+        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.1 seconds")
+        site.ask()
+        began = time.monotonic()
+        with pytest.raises(RelayAway):
+            site.work()
+        assert time.monotonic() - began < 10
+    assert states(site) == [("waiting", 0)]
+
+
+def test_smtp_sends_nothing_after_the_deadline(site: Site) -> None:
+    """Before MAIL and before DATA, because another worker may hold the lease then."""
+    with connection(site) as backend:
+        mail = composing.compose("alice@example.com", "Hello", "Hello", "", "<1@id.example.com>")
+        backend.deadline = time.monotonic()
+        with pytest.raises(TimeoutError, match="took too long"):
+            backend.send_messages([mail])
+        site.mailbox.delay["RCPT"] = 0.6
+        backend.deadline = time.monotonic() + 0.3
+        with pytest.raises(TimeoutError, match="took too long"):
+            backend.send_messages([mail])
+        backend.deadline = time.monotonic() + 20
+        assert backend.send_messages([mail]) == 1
+    assert len(site.mailbox.mails) == 1
