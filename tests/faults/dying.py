@@ -1,5 +1,7 @@
-"""A process that lets its children die: reads `story point words...` from stdin, forks, and kills the
-child with SIGKILL at that point. A point is a moment before or after a statement, or before a commit.
+"""Kills processes at a point: reads `story point words...` from stdin, and forks for each.
+
+The child runs the story, and gets SIGKILL before its n-th statement or commit. The moment after a statement is
+not tried, because nothing outside the database happens until the next statement or commit.
 """
 
 from __future__ import annotations
@@ -7,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -21,16 +22,17 @@ from app.settings import load
 from app.web import templates
 
 app = create_app(load())
+BASE = app.config["RECOVERY_PUBLIC_URL"]
 
-# What every child would do again: the list is read, and the templates are compiled.
+# Warm up once for all children: read the list of passwords, and compile the templates.
 common_passwords.is_common("")
 for template in templates.shipped():
     app.jinja_env.get_template(template)
-app.test_client().get("/healthz", base_url=app.config["RECOVERY_PUBLIC_URL"])
+app.test_client().get("/healthz", base_url=BASE)
 
 
 def ask(identity: str) -> None:
-    post("/reset", identity=identity)
+    _post("/reset", identity=identity)
 
 
 def work() -> None:
@@ -39,29 +41,26 @@ def work() -> None:
 
 
 def redeem(token: str, password: str) -> None:
-    post(f"/reset/{token}", password=password)
+    _post(f"/reset/{token}", password=password)
 
 
-def post(path: str, **body: str) -> None:
-    answer = app.test_client().post(path, base_url=app.config["RECOVERY_PUBLIC_URL"], json=body)
+def _post(path: str, **body: str) -> None:
+    answer = app.test_client().post(path, base_url=BASE, json=body)
     assert answer.status_code == 200, answer.text
 
 
-STORIES: dict[str, Callable[..., None]] = {"ask": ask, "work": work, "redeem": redeem}
-
-
-def die_at(point: int) -> None:
+def kill_at(point: int) -> None:
     numbers = count(1)
 
-    def tick(*_: Any) -> None:
+    def count_down(*_: Any) -> None:
         if next(numbers) == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with app.app_context():
         engine = db.engine
         engine.dispose(close=False)  # its connections belong to the parent
-    for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
-        event.listen(engine, moment, tick)
+    for moment in ("before_cursor_execute", "commit"):
+        event.listen(engine, moment, count_down)
 
 
 for line in sys.stdin:
@@ -69,8 +68,8 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         try:
-            die_at(int(point))
-            STORIES[story](*words)
+            kill_at(int(point))
+            {"ask": ask, "work": work, "redeem": redeem}[story](*words)
             os._exit(0)
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)

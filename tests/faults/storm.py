@@ -1,8 +1,7 @@
-"""A storm: real web processes and workers, a real relay and database, and SIGKILL at random moments.
+"""A storm: real web processes, workers, relay and database, and SIGKILL at random moments.
 
-While people ask for links and redeem them, `Storm` kills processes, breaks the relay and restarts the
-database. Afterwards `Books` balances what was promised against what came: see `Books.wrong`.
-Everything random comes from one seed, which a failure prints.
+While people ask for links and redeem them, `Storm` kills processes, breaks the relay and restarts the database.
+Afterwards `Balance` compares the promised mails and changes with the actual ones. One seed makes all choices.
 """
 
 from __future__ import annotations
@@ -29,27 +28,27 @@ import httpx
 from aiosmtpd.controller import Controller
 from flask import Flask
 from flask_security.utils import verify_password
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine, text
 from support import warm
 from support.admin import uncounted
 from support.mailbox import link_in
 from support.servers import NO_TLS, free_port
-from support.site import SECRETS
+from support.site import SECRETS, wait_for
 
 MAIL_TIMEOUT_SECONDS = 2
-LEASE_SECONDS = 20 + 10 * MAIL_TIMEOUT_SECONDS  # the shortest that is allowed
-CALM_SECONDS_MAX = 180  # a message that still waits then is stuck
+LEASE_SECONDS = 20 + 10 * MAIL_TIMEOUT_SECONDS  # the shortest that the settings allow
+WORKER_THREADS = 2
+SETTLE_SECONDS_MAX = 180  # a message that still waits then is stuck
 
 
 @dataclass
 class Arrival:
-    """A mail that the relay has taken."""
+    """A mail that the relay has accepted."""
 
     at: float
     worker: str
     recipient: str
     message_id: str
-    subject: str
     link: str | None
 
 
@@ -63,15 +62,15 @@ class Kill:
 
 
 class Process:
-    """A process of ours, with all that it starts; kill it and start it as often as you like."""
+    """A process and its children, which can be killed and started again."""
 
-    def __init__(self, name: str, command: tuple[str, ...], environ: dict[str, str], log: Path) -> None:
-        self.name, self.command, self.environ, self.log = name, command, environ, log
+    def __init__(self, command: tuple[str, ...], environ: dict[str, str], log: Path) -> None:
+        self.command, self.environ, self.log = command, environ, log
         self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            # A group of its own: gunicorn dies with its children.
+            # A process group of its own, so that gunicorn's children are killed, too.
             self.running = warm.start(self.command, self.environ, log, log, is_leader=True)
 
     def kill(self) -> None:
@@ -85,7 +84,7 @@ class Process:
 
 
 class Relay:
-    """An SMTP server with one port a worker, so that it knows whom it talks with; and its faults."""
+    """An SMTP server with faults, and with a port for each worker, so that it can tell them apart."""
 
     def __init__(self, names: list[str], on_kill: Callable[[str, str], None]) -> None:
         self.arrivals: list[Arrival] = []
@@ -95,28 +94,25 @@ class Relay:
         self.lock = threading.Lock()
         self.ports = {name: free_port() for name in names}
         self.controllers: list[Controller] = []
-        self.is_up = False
         self.start()
 
     def start(self) -> None:
-        if not self.is_up:
+        if not self.controllers:
             self.controllers = [
                 Controller(_Conversation(self, name), hostname="127.0.0.1", port=port)
                 for name, port in self.ports.items()
             ]
             for controller in self.controllers:
                 controller.start()
-            self.is_up = True
 
     def stop(self) -> None:
-        if self.is_up:
-            for controller in self.controllers:
-                for transport in controller.handler.transports:  # which aiosmtpd leaves open
-                    controller.loop.call_soon_threadsafe(transport.close)
-                controller.stop(no_assert=True)
-            self.is_up = False
+        for controller in self.controllers:
+            for transport in controller.handler.transports:  # aiosmtpd leaves them open
+                controller.loop.call_soon_threadsafe(transport.close)
+            controller.stop(no_assert=True)
+        self.controllers = []
 
-    def is_now(self, mode: str) -> None:
+    def switch_to(self, mode: str) -> None:
         self.mode = mode
         if mode == "refusing":
             self.stop()
@@ -126,7 +122,7 @@ class Relay:
 
 @dataclass
 class _Conversation:
-    """What aiosmtpd asks for one worker."""
+    """aiosmtpd's handler for one worker."""
 
     relay: Relay
     worker: str
@@ -137,8 +133,8 @@ class _Conversation:
     ) -> list[str]:
         self.transports.append(server.transport)
         session.host_name = hostname
-        several = ["250-PIPELINING"] if random.random() < 0.5 else []
-        return [*responses[:-1], *several, responses[-1]]
+        extensions = ["250-PIPELINING"] if random.random() < 0.5 else []
+        return [*responses[:-1], *extensions, responses[-1]]
 
     async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:
         mode, relay = self.relay.mode, self.relay
@@ -146,23 +142,21 @@ class _Conversation:
             return "451 try again later"
         if mode == "hanging":
             await asyncio.sleep(MAIL_TIMEOUT_SECONDS * 2)
-            return "451 nobody listens any more"
-        if mode == "hanging up":  # after the data, and it took nothing
+            return "451 too late"
+        if mode == "hanging up":  # after the data, without accepting it
             server.transport.abort()
-            return "451 nobody listens any more"
+            return "451 too late"
         await asyncio.sleep(0.2 if mode == "slow" else 0.01)
         with relay.lock:
             moment, relay.kill_next = relay.kill_next, None
-        if moment == "before the reply":  # the relay has it, and the worker will never know
+        if moment == "before the reply":  # the relay accepts the mail, and the worker never knows
             relay.on_kill(self.worker, moment)
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(mail, EmailMessage)
         link = link_in(mail) if "Reset your" in mail["Subject"] else None
-        arrival = Arrival(
-            time.time(), self.worker, envelope.rcpt_tos[0], mail["Message-ID"], mail["Subject"], link
-        )
+        arrival = Arrival(time.time(), self.worker, envelope.rcpt_tos[0], mail["Message-ID"], link)
         relay.arrivals.append(arrival)
-        if moment == "after the reply":  # between SMTP's accept and our commit
+        if moment == "after the reply":  # between the reply and the worker's commit
             loop = asyncio.get_running_loop()
             loop.call_later(random.random() / 200, relay.on_kill, self.worker, moment)
         return "250 accepted"
@@ -178,7 +172,7 @@ class Request:
 
 @dataclass
 class Attempt:
-    """A password sent with a link, and what was answered, if anything was."""
+    """A password that was sent with a link. The code is None if there was no answer."""
 
     link: str
     password: str
@@ -187,7 +181,7 @@ class Attempt:
 
 @dataclass
 class Storm:
-    """What happens, and what is written down about it."""
+    """The processes, the people who use them, the faults, and a record of all events."""
 
     uri: str
     folder: Path
@@ -211,7 +205,8 @@ class Storm:
             bind = ["--bind", f"127.0.0.1:{port}", "--threads", "8"]
             self._add(f"web {number + 1}", ("-m", "gunicorn", *bind, "app:create_app()"), 25)
         for name in names:
-            self._add(name, ("manage.py", "worker"), self.relay.ports[name])
+            command = ("manage.py", "worker", "--threads", str(WORKER_THREADS))
+            self._add(name, command, self.relay.ports[name])
 
     def _add(self, name: str, command: tuple[str, ...], mail_port: int) -> None:
         environ = {
@@ -227,19 +222,18 @@ class Storm:
             "FLASK_RECOVERY_MAIL_DAILY_CAP": "100000",
             "FLASK_RATELIMIT_ENABLED": "false",
         }
-        log = self.folder / f"{name.replace(' ', '-')}.log"
-        self.processes[name] = Process(name, command, environ, log)
+        self.processes[name] = Process(command, environ, self.folder / f"{name.replace(' ', '-')}.log")
 
-    def _kill(self, name: str, moment: str) -> None:
+    def _kill(self, name: str, moment: str = "any") -> None:
         with self.lock:
             self.kills.append(Kill(time.time(), name, moment))
             self.processes[name].kill()
             self.processes[name].start()
 
-    # --- What people do ---
+    # --- People ---
 
     def ask(self, identity: str) -> None:
-        """Until it is accepted, as a person would."""
+        """Repeat a request until it is accepted."""
         while True:
             at = time.time()
             if self._post("/reset", {"identity": identity}) is not None:
@@ -248,7 +242,7 @@ class Storm:
             time.sleep(0.05)
 
     def redeem(self, link: str, password: str) -> None:
-        """Once: whoever hears nothing does not know."""
+        """Redeem a link once, even without an answer."""
         attempt = Attempt(link, password)
         self.attempts.append(attempt)
         answer = self._post(f"/reset/{link.rsplit('/', 1)[1]}", {"password": password})
@@ -256,7 +250,7 @@ class Storm:
             attempt.code = answer["response"].get("error_code", "redeemed")
 
     def _post(self, path: str, body: dict[str, str]) -> Any:
-        """The answer of any web process; None when it died or had no database."""
+        """Return the answer of any web process, None if it died or had no database."""
         port = random.choice(self.ports)
         try:
             answer = httpx.post(f"http://127.0.0.1:{port}{path}", json=body, timeout=30, verify=NO_TLS)
@@ -264,16 +258,16 @@ class Storm:
             return None
         return None if answer.status_code >= 500 else answer.json()
 
-    # --- What goes wrong ---
+    # --- Faults ---
 
     def rage(self, identities: list[str], kills: int, askers: int = 6) -> None:
-        """Ask for every identity, redeem every fifth link, and kill as often as said meanwhile."""
+        """Ask for every identity and redeem every fifth link during so many kills."""
         waiting = list(reversed(identities))
         done = threading.Event()
 
         def ask() -> None:
             while True:
-                # Nobody runs ahead of the storm: the last request comes with the last kill.
+                # Paced, so that the last request comes with the last kill.
                 progress = (len(self.kills) + 1) / (kills + 1)
                 if len(waiting) <= len(identities) * (1 - progress) and len(self.kills) < kills:
                     time.sleep(0.02)
@@ -285,29 +279,29 @@ class Storm:
                 self.ask(identity)
 
         people = [threading.Thread(target=ask) for _ in range(askers)]
-        people.append(threading.Thread(target=self._redeem_links, args=(done,)))
-        for person in people:
+        redeemer = threading.Thread(target=self._redeem_links, args=(done,))
+        for person in (*people, redeemer):
             person.start()
         while len(self.kills) < kills:
             time.sleep(self.random.uniform(0.05, 0.6))
-            self._one_fault(len(self.kills) / kills)
-        for person in people[:-1]:
+            self._cause_fault(len(self.kills) / kills)
+        for person in people:
             person.join()
         self.relay.kill_next = None
         done.set()
-        people[-1].join()
+        redeemer.join()
 
-    def _one_fault(self, progress: float) -> None:
+    def _cause_fault(self, progress: float) -> None:
         faults = ["kill a web process", "kill a worker", "kill a worker in conversation"] * 3
-        if progress < 0.6:  # later, a message's pauses would only make the calm longer
+        if progress < 0.6:  # later, back-off would only make the end longer
             faults += ["refusing", "refusing for now", "hanging", "hanging up", "slow"]
         if self.restart_database and self.restarts < 1 + progress * 3:
             faults.append("restart the database")
         fault = self.random.choice(faults)
         if fault == "kill a web process":
-            self._kill(f"web {self.random.randint(1, self.webs)}", "any")
+            self._kill(f"web {self.random.randint(1, self.webs)}")
         elif fault == "kill a worker":
-            self._kill(f"worker {self.random.randint(1, self.workers)}", "any")
+            self._kill(f"worker {self.random.randint(1, self.workers)}")
         elif fault == "kill a worker in conversation":
             self.relay.kill_next = self.random.choice(["before the reply", "after the reply"])
         elif fault == "restart the database":
@@ -315,44 +309,69 @@ class Storm:
             self.restarts += 1
             self.restart_database()
         else:
-            self.relay.is_now(fault)
+            self.relay.switch_to(fault)
             time.sleep(self.random.uniform(0.3, 1.0))
-            self.relay.is_now("up")
+            self.relay.switch_to("up")
 
     def _redeem_links(self, done: threading.Event) -> None:
-        """Every fifth link, by two people at once with different passwords."""
-        seen = 0
+        """Redeem every fifth link twice at once, with different passwords."""
+        count = 0
         while not done.is_set():
             time.sleep(0.05)
-            for arrival in self.relay.arrivals[seen:]:
-                seen += 1
-                if arrival.link and seen % 5 == 0:
-                    two = [
-                        threading.Thread(
-                            target=self.redeem, args=(arrival.link, f"a password of {who} {seen}")
-                        )
-                        for who in ("somebody", "another")
+            for arrival in self.relay.arrivals[count:]:
+                count += 1
+                if arrival.link and count % 5 == 0:
+                    racers = [
+                        threading.Thread(target=self.redeem, args=(arrival.link, f"{name} password {count}"))
+                        for name in ("the first visitor's", "the second visitor's")
                     ]
-                    for one in two:
-                        one.start()
-                    for one in two:
-                        one.join()
+                    for racer in racers:
+                        racer.start()
+                    for racer in racers:
+                        racer.join()
 
-    def calm_down(self) -> None:
-        """The relay and all processes are well; wait until nothing waits."""
-        self.relay.is_now("up")
-        engine = create_engine(self.uri)
-        deadline = time.monotonic() + CALM_SECONDS_MAX
-        waiting = 1
-        while waiting and time.monotonic() < deadline:
+    # --- The end ---
+
+    def settle(self, is_long: bool) -> None:
+        """Repair the relay, and wait until all processes are up and no message waits."""
+        self.relay.switch_to("up")
+        time.sleep(0.1)  # for a kill that follows a reply
+        engine = create_engine(self.uri, poolclass=NullPool)
+        if not is_long:
+            self._end_leases(engine)
+        query = text("""
+            SELECT (SELECT count(*) FROM outbox_message WHERE state = 'waiting') = 0
+            AND (SELECT count(*) FROM worker_sign) >= :workers""")
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        is_settled = False
+        while not is_settled and time.monotonic() < deadline:
             time.sleep(0.2)
             with engine.connect() as connection:
-                query = "SELECT count(*) FROM outbox_message WHERE state = 'waiting'"
-                waiting = connection.execute(text(query)).scalar_one()
-        engine.dispose()
+                is_settled = connection.execute(query, {"workers": self.workers}).scalar_one()
+        for port in self.ports:
+            wait_for(lambda port=port: self._answers(port), 30)
+
+    def _end_leases(self, engine: Engine) -> None:
+        """End leases and back-off, while no worker runs: every lease belongs to one that was killed."""
+        workers = [process for name, process in self.processes.items() if name.startswith("worker")]
+        with self.lock:
+            for worker in workers:
+                worker.end()
+            with engine.begin() as connection:
+                statement = "UPDATE outbox_message SET due_at = created_at WHERE state = 'waiting'"
+                connection.execute(text(statement))
+                connection.execute(text("DELETE FROM worker_sign"))
+            for worker in workers:
+                worker.start()
+
+    @staticmethod
+    def _answers(port: int) -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", verify=NO_TLS).status_code == 200
+        return False
 
     def end(self) -> dict[str, int]:
-        """SIGTERM for everybody: how each process ended."""
+        """Send SIGTERM to every process, and return their exit codes."""
         codes = {name: process.end() for name, process in self.processes.items()}
         self.relay.stop()
         return codes
@@ -360,7 +379,7 @@ class Storm:
 
 @contextmanager
 def brewing(storm: Storm) -> Iterator[Storm]:
-    """Nothing of it is left when the block ends."""
+    """End every process at the end of the block."""
     try:
         yield storm
     finally:
@@ -369,39 +388,38 @@ def brewing(storm: Storm) -> Iterator[Storm]:
         storm.relay.stop()
 
 
-class Books:
-    """What was promised, and what came."""
+class Balance:
+    """Compares requests, attempts and kills with mails and accounts."""
 
     def __init__(self, storm: Storm, live: set[str], app: Flask) -> None:
         self.storm, self.live, self.app = storm, live, app
         self.engine = create_engine(storm.uri, poolclass=NullPool)
         self.instructions = [arrival for arrival in storm.relay.arrivals if arrival.link]
-        self.copies: dict[str, list[Arrival]] = defaultdict(list)
-        for arrival in storm.relay.arrivals:
-            self.copies[arrival.link or arrival.message_id].append(arrival)
 
     def rows(self, query: str) -> list[Any]:
         with self.engine.connect() as connection:
             return list(connection.execute(text(query)))
 
     @cached_property
-    def wrong(self) -> dict[str, list[Any]]:
-        """Everything that must not be, by its name. Empty lists when the books are balanced."""
+    def errors(self) -> dict[str, list[Any]]:
+        """Everything that must not happen, by name."""
+        worker_kills = sum(kill.name.startswith("worker") for kill in self.storm.kills)
+        wins = Counter(attempt.link for attempt in self.storm.attempts if attempt.code == "redeemed")
         return {
             "lost": self._lost(),
             "sent to others": self._sent_to_others(),
             "duplicates without a kill": self._unexplained(),
-            "more copies than kills": self.duplicates()[self._worker_kills() :],
-            "duplicates in disguise": [
-                pair for pair in self.duplicates() if pair[0].message_id != pair[1].message_id
+            "more copies than killed threads": self.duplicates[WORKER_THREADS * worker_kills :],
+            "duplicates with another Message-ID": [
+                pair for pair in self.duplicates if pair[0].message_id != pair[1].message_id
             ],
             "stuck": self.rows("SELECT id, state, reason FROM outbox_message WHERE state = 'waiting'"),
-            "links redeemed twice": self._redeemed_twice(),
+            "links redeemed twice": [link for link, count in wins.items() if count > 1],
             "accounts half changed": self._half_changed(),
         }
 
     def _lost(self) -> list[Request]:
-        """Accepted for a live account, and no mail came to it after that; dead letters are visible."""
+        """Requests for live accounts without a later mail."""
         newest: dict[str, float] = defaultdict(float)
         for arrival in self.instructions:
             newest[arrival.recipient] = max(newest[arrival.recipient], arrival.at)
@@ -412,33 +430,30 @@ class Books:
         ]
 
     def _sent_to_others(self) -> list[Arrival]:
-        asked = {request.identity for request in self.storm.requests} & self.live
-        return [arrival for arrival in self.storm.relay.arrivals if arrival.recipient not in asked]
+        requested = {request.identity for request in self.storm.requests} & self.live
+        return [arrival for arrival in self.storm.relay.arrivals if arrival.recipient not in requested]
 
+    @cached_property
     def duplicates(self) -> list[tuple[Arrival, Arrival]]:
         """Each extra copy, with the one before it."""
-        return [pair for copies in self.copies.values() for pair in itertools.pairwise(copies)]
+        copies: dict[str, list[Arrival]] = defaultdict(list)
+        for arrival in self.storm.relay.arrivals:
+            copies[arrival.link or arrival.message_id].append(arrival)
+        return [pair for same in copies.values() for pair in itertools.pairwise(same)]
 
     def _unexplained(self) -> list[Any]:
-        """A copy is explained by a kill of the worker that had sent the one before it, between the two."""
+        """A copy is explained if the sender of the one before it was killed between the two."""
         return [
             (first, second)
-            for first, second in self.duplicates()
+            for first, second in self.duplicates
             if not any(
                 kill.name == first.worker and first.at - 1 <= kill.at <= second.at
                 for kill in self.storm.kills
             )
         ]
 
-    def _worker_kills(self) -> int:
-        return sum(kill.name.startswith("worker") for kill in self.storm.kills)
-
-    def _redeemed_twice(self) -> list[Any]:
-        wins = Counter(attempt.link for attempt in self.storm.attempts if attempt.code == "redeemed")
-        return [link for link, count in wins.items() if count > 1]
-
     def _half_changed(self) -> list[Any]:
-        """Links redeemed, events and notices are as many; the password is the last winner's or the old one."""
+        """Accounts with unequal numbers of redeemed links, events and notices, or with an unexplained password."""
         query = """
             SELECT u.email, u.password,
               (SELECT count(*) FROM reset_link l WHERE l.user_id = u.id AND l.redeemed_at IS NOT NULL) AS links,
@@ -446,29 +461,27 @@ class Books:
               (SELECT count(*) FROM outbox_message m WHERE m.user_id = u.id AND m.kind = 'reset_notice') AS notices
             FROM "user" u"""
         owner = {arrival.link: arrival.recipient for arrival in self.instructions}
-        tried: dict[str, list[Attempt]] = defaultdict(list)
+        attempts: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in self.storm.attempts:
-            tried[owner[attempt.link]].append(attempt)
-        found = []
+            attempts[owner[attempt.link]].append(attempt)
+        wrong = []
         for row in self.rows(query):
-            same = row.links == row.events == row.notices
-            won = [attempt.password for attempt in tried[row.email] if attempt.code == "redeemed"]
-            unheard = [attempt.password for attempt in tried[row.email] if attempt.code is None]
-            right = not row.links or self._is_one_of(row.password, won + unheard)
-            if not same or not right or len(won) > row.links:
-                found.append(tuple(row))
-        return found
+            is_equal = row.links == row.events == row.notices
+            won = [attempt.password for attempt in attempts[row.email] if attempt.code == "redeemed"]
+            unheard = [attempt.password for attempt in attempts[row.email] if attempt.code is None]
+            is_explained = not row.links or self._is_one_of(row.password, won + unheard)
+            if not is_equal or not is_explained or len(won) > row.links:
+                wrong.append(tuple(row))
+        return wrong
 
     def _is_one_of(self, stored: str, passwords: list[str]) -> bool:
         with self.app.app_context():
             return any(verify_password(password, stored) for password in passwords)
 
     def table(self) -> str:
-        """The books, for people."""
         storm = self.storm
         kills = Counter(kill.name.split()[0] for kill in storm.kills)
-        moments = Counter(kill.moment for kill in storm.kills if kill.moment != "any")
-        redeemed = sum(attempt.code == "redeemed" for attempt in storm.attempts)
+        moments = Counter(kill.moment for kill in storm.kills)
         lines = {
             "requests accepted": len(storm.requests),
             "of these for live accounts": sum(request.identity in self.live for request in storm.requests),
@@ -477,8 +490,8 @@ class Books:
             **{f"of these {moment}": moments[moment] for moment in ("before the reply", "after the reply")},
             "database restarts": storm.restarts,
             "mails taken by the relay": len(storm.relay.arrivals),
-            "extra copies": len(self.duplicates()),
-            "links redeemed (answered)": redeemed,
-            **{name: len(found) for name, found in self.wrong.items()},
+            "extra copies": len(self.duplicates),
+            "links redeemed (answered)": sum(attempt.code == "redeemed" for attempt in storm.attempts),
+            **{name: len(cases) for name, cases in self.errors.items()},
         }
-        return "\n".join(f"{name:<30} {count:>6}" for name, count in lines.items())
+        return "\n".join(f"{name:<36} {count:>6}" for name, count in lines.items())
