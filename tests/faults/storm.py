@@ -30,10 +30,10 @@ from flask import Flask
 from flask_security.utils import verify_password
 from sqlalchemy import Engine, NullPool, create_engine, text
 from support import warm
-from support.admin import uncounted
+from support.admin import deployment, uncounted
 from support.mailbox import link_in
 from support.servers import NO_TLS, free_port
-from support.site import SECRETS, wait_for
+from support.site import wait_for
 
 MAIL_TIMEOUT_SECONDS = 2
 LEASE_SECONDS = 20 + 10 * MAIL_TIMEOUT_SECONDS  # the shortest that the settings allow
@@ -209,19 +209,13 @@ class Storm:
             self._add(name, command, self.relay.ports[name])
 
     def _add(self, name: str, command: tuple[str, ...], mail_port: int) -> None:
-        environ = {
-            **uncounted(),
-            **SECRETS,
-            "FLASK_RECOVERY_PUBLIC_URL": f"http://127.0.0.1:{self.ports[0]}",
-            "FLASK_SQLALCHEMY_DATABASE_URI": self.uri,
-            "FLASK_MAIL_SERVER": "127.0.0.1",
-            "FLASK_MAIL_PORT": str(mail_port),
+        settings = {
             "FLASK_MAIL_TIMEOUT": f"{MAIL_TIMEOUT_SECONDS} seconds",
             "FLASK_RECOVERY_MAIL_LEASE": f"{LEASE_SECONDS} seconds",
-            "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
             "FLASK_RECOVERY_MAIL_DAILY_CAP": "100000",
-            "FLASK_RATELIMIT_ENABLED": "false",
         }
+        base = f"http://127.0.0.1:{self.ports[0]}"
+        environ = {**uncounted(), **deployment(self.uri, mail_port, base, **settings)}
         self.processes[name] = Process(command, environ, self.folder / f"{name.replace(' ', '-')}.log")
 
     def _kill(self, name: str, moment: str = "any") -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from flask_security.utils import verify_password
-from support.admin import uncounted
+from support.admin import deployment, uncounted
 from support.mailbox import link_in
 from support.outbox import make_due
-from support.site import BOTH, OLD_PASSWORD, ROOT, SECRETS, Site
+from support.site import BOTH, OLD_PASSWORD, ROOT, Site
 
 from app.accounts.models import User
 from app.db.engine import db
@@ -32,18 +32,9 @@ class Dying:
     def __init__(self, site: Site) -> None:
         with site.app.app_context():
             uri = db.engine.url.render_as_string(hide_password=False)
-        environ = {
-            **uncounted(),
-            **SECRETS,
-            "PYTHONPATH": str(ROOT),
-            "FLASK_RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000",
-            "FLASK_SQLALCHEMY_DATABASE_URI": uri,
-            "FLASK_MAIL_SERVER": "127.0.0.1",
-            "FLASK_MAIL_PORT": str(site.mailbox.port),
-            "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
-            "FLASK_RECOVERY_MAIL_DAILY_CAP": "1000",
-            "FLASK_RATELIMIT_ENABLED": "false",
-        }
+        base, cap = site.app.config["RECOVERY_PUBLIC_URL"], {"FLASK_RECOVERY_MAIL_DAILY_CAP": "1000"}
+        settings = deployment(uri, site.mailbox.port, base, **cap)
+        environ = {**uncounted(), **settings, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, str(Path(__file__).with_name("dying.py"))]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE

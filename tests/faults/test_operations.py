@@ -1,4 +1,4 @@
-"""What docs/operations.md promises: keys change under load, a restore revives nothing, an upgrade loses nothing."""
+"""The promises of docs/operations.md: keys change under load, and a restore revives nothing. The units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,55 +18,65 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import Result
+from flask.testing import FlaskCliRunner
 from support import servers, warm
 from support.admin import Admin
+from support.http_browser import ALONE, HttpBrowser
 from support.mailbox import Mailbox, link_in, text_of
 from support.servers import NO_TLS, skip_or_fail
-from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, ROOT, SECRETS, wait_for
+from support.site import BOTH, ROOT, SECRETS, Site, wait_for
+
+import manage
+from app.db.engine import db
 
 OLD_KEY = SECRETS["FLASK_SECRET_KEY"]
 NEW_KEY = "Qm3vX8rT1wY6zA0bN5cK9dL2eJ7fH4gS"
-PAUSE_SECONDS = 0.1  # of each who makes load: the restarts shall take no minutes
+PAUSE_SECONDS = 0.1  # between the requests of one person, so that restarts do not take minutes
 GUNICORN = ("-m", "gunicorn", "--workers", "2", "--threads", "4", "app:create_app()")
-ALONE = {"Connection": "close"}  # as nginx asks: a connection that is kept would be closed by a restart
+UNITS = ROOT / "docs" / "deploy"
+
+
+def objection_in(mail: Any) -> str:
+    return re.search(r"https?://\S+/not-me/\S+", text_of(mail))[0]  # type: ignore[index]
+
+
+# --- Keys ---
 
 
 class Machines:
-    """Two that serve the same address, and a worker. `settle` restarts them one by one, with these keys."""
+    """Two web servers at one address, and a worker."""
 
     def __init__(self, uri: str, mail_port: int) -> None:
         self.admin = Admin(uri, mail_port, FLASK_RECOVERY_MAIL_DAILY_CAP="1000")
         self.socket = socket.create_server(("127.0.0.1", self.admin.port), backlog=512)
         self.running: dict[str, warm.Running] = {}
 
-    def settle(self, key: str, *fallbacks: str) -> None:
-        self.admin.environ |= {
-            "FLASK_SECRET_KEY": key,
-            "FLASK_SECRET_KEY_FALLBACKS": json.dumps(fallbacks),
-        }
+    def restart(self, key: str, *fallbacks: str) -> None:
+        """Restart them one by one, with these keys."""
+        keys = {"FLASK_SECRET_KEY": key, "FLASK_SECRET_KEY_FALLBACKS": json.dumps(fallbacks)}
+        self.admin.environ |= keys
         for name in ("one", "two", "worker"):
             if name in self.running:
                 self.end(name)
-            # gunicorn as systemd starts it behind sparekey-web.socket: the socket is there already, and stays.
-            words = ("manage.py", "worker") if name == "worker" else GUNICORN
-            opened = None if name == "worker" else self.socket
-            with Path(os.devnull).open("w") as nowhere:
-                self.running[name] = warm.start(words, self.admin.environ, None, nowhere, listening=opened)
-            if name != "worker":
-                self.wait_until_it_serves(self.running[name])
+            is_worker = name == "worker"
+            # gunicorn as systemd starts it behind sparekey-web.socket, which stays open.
+            words, listening = (("manage.py", "worker"), None) if is_worker else (GUNICORN, self.socket)
+            with Path(os.devnull).open("w") as log:
+                self.running[name] = warm.start(words, self.admin.environ, None, log, listening=listening)
+            if not is_worker:
+                self.wait_until_up(self.running[name])
 
-    def wait_until_it_serves(self, process: warm.Running) -> None:
-        """Its two processes are there, and have had the time to load."""
+    def wait_until_up(self, process: warm.Running) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         wait_for(lambda: len(children.read_text().split()) == 2, 20)
-        for _ in range(20):
+        for _ in range(20):  # until either child has very likely answered
             httpx.get(f"{self.admin.base}/healthz", headers=ALONE, timeout=30, verify=NO_TLS)
-        time.sleep(0.4)
 
     def end(self, name: str) -> None:
         process = self.running.pop(name)
         process.terminate()
-        assert process.wait(timeout=40) in (0, -signal.SIGTERM)  # the latter: it had not begun yet
+        assert process.wait(timeout=40) in (0, -signal.SIGTERM)  # the latter while it starts
 
     def stop(self) -> None:
         self.socket.close()
@@ -75,42 +84,18 @@ class Machines:
             self.end(name)
 
 
-class Browser:
-    """Keeps cookies, and a connection to nobody."""
-
-    def __init__(self, base: str, cookies: Any = None) -> None:
-        self.client = httpx.Client(base_url=base, cookies=cookies, headers=ALONE, timeout=60, verify=NO_TLS)
-
-    def form(self, page: str) -> dict[str, str]:
-        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', self.client.get(page).text)
-        assert found, page
-        return {"csrf_token": found[1]}
-
-    def sign_in(self, **fields: str) -> None:
-        fields |= {**self.form("/login"), "identity": "alice", "password": OLD_PASSWORD}
-        self.client.post("/login", data=fields)
-        assert self.is_signed_in()
-
-    def is_signed_in(self) -> bool:
-        return self.client.get("/change").status_code == 200
-
-    def only(self, cookie: str) -> Browser:
-        """Another browser that has this cookie alone."""
-        return Browser(str(self.client.base_url), {cookie: self.client.cookies[cookie]})
-
-
 @contextmanager
 def load(*people: Callable[[], Any]) -> Iterator[list[int]]:
-    """All of them do what they do, again and again. What fails for one of them fails the test."""
-    over, counts, failed = threading.Event(), [0] * len(people), []
+    """Repeat everything that people do, each in a thread. Yields the counts; a failure fails the test."""
+    is_over, counts, failures = threading.Event(), [0] * len(people), []
 
     def act(number: int) -> None:
-        while not over.wait(PAUSE_SECONDS) and not failed:
+        while not is_over.wait(PAUSE_SECONDS) and not failures:
             try:
                 people[number]()
                 counts[number] += 1
             except Exception as error:
-                failed.append(f"{people[number].__name__}: {error!r}")
+                failures.append(f"{people[number].__name__}: {error!r}")
 
     threads = [threading.Thread(target=act, args=(number,)) for number in range(len(people))]
     for thread in threads:
@@ -118,151 +103,121 @@ def load(*people: Callable[[], Any]) -> Iterator[list[int]]:
     try:
         yield counts
     finally:
-        over.set()
+        is_over.set()
         for thread in threads:
             thread.join()
-        assert not failed, failed
-
-
-def of_bob(mailbox: Mailbox) -> list[str]:
-    """The links that were mailed to bob, in order."""
-    pairs = zip(list(mailbox.envelopes), list(mailbox.mails), strict=False)
-    return [link_in(mail) for to, mail in pairs if to == ["bob@example.com"] and "/reset/" in text_of(mail)]
+        assert not failures, failures
 
 
 @pytest.mark.parametrize("database", os.environ.get("ROTATIONS", "sqlite").split(), indirect=True)
 @pytest.mark.requirement("R64")
-def test_keys_change_under_load_and_nobody_notices(
+def test_keys_change_under_load_without_a_failed_request(
     database: Callable[[], str], mailbox: Mailbox, capsys: Any
 ) -> None:
-    machines = Machines(database(), mailbox.port)
+    uri = database()
+    machines = Machines(uri, mailbox.port)
     base = machines.admin.base
+    http = httpx.Client(headers=ALONE, timeout=60, verify=NO_TLS)
     try:
-        machines.settle(OLD_KEY)
-        signed_in, remembered, visitor = Browser(base), Browser(base), Browser(base)
+        machines.restart(OLD_KEY)
+        signed_in, remembered, visitor = HttpBrowser(base), HttpBrowser(base), HttpBrowser(base)
         signed_in.sign_in()
         remembered.sign_in(remember="y")
         open_form = visitor.form("/reset")
-        visitor.client.post("/reset", json={"identity": "alice"})
+        http.post(f"{base}/reset", json={"identity": "alice"})
         link = link_in(mailbox.wait_for(1))
-        not_me = objection_in(mailbox.mails[0])
-        mailbox.refuse_only["sso@example.com"] = "451 later"  # an account that can be told of nothing yet
+        objection = objection_in(mailbox.mails[0])
         passwords = iter(f"the password number {number}" for number in range(10_000))
 
-        def who_is_signed_in() -> None:
+        def sign_in() -> None:
+            """One machine may make the form, and the other take it."""
+            HttpBrowser(base).sign_in()
+
+        def stay_signed_in() -> None:
             assert signed_in.is_signed_in()
 
-        def who_signs_in() -> None:
-            """Its form may be made by one machine and taken by the other."""
-            Browser(base).sign_in()
+        def be_remembered() -> None:
+            assert remembered.with_only("sparekey_remember").is_signed_in()
 
-        def who_stays_signed_in() -> None:
-            assert remembered.only("sparekey_remember").is_signed_in()
-
-        def whose_form_is_open() -> None:
+        def submit_an_open_form() -> None:
             answer = visitor.client.post("/reset", data={**open_form, "identity": "nobody"})
             assert answer.status_code == 303, answer.text
 
-        def whose_link_is_open() -> None:
-            answer = httpx.get(
-                link, headers={**ALONE, "Accept": "application/json"}, timeout=60, verify=NO_TLS
-            )
+        def open_a_link() -> None:
+            answer = http.get(link, headers={"Accept": "application/json"})
             assert answer.status_code == 200, answer.text
 
-        def who_recovers() -> None:
-            before = len(of_bob(mailbox))
-            asked = httpx.post(
-                f"{base}/reset", json={"identity": "bob"}, headers=ALONE, timeout=60, verify=NO_TLS
-            )
-            assert asked.status_code == 200
-            wait_for(lambda: len(of_bob(mailbox)) > before, 40)
-            new = {"password": next(passwords)}
-            answer = httpx.post(of_bob(mailbox)[-1], json=new, headers=ALONE, timeout=60, verify=NO_TLS)
+        def links_of_bob() -> list[str]:
+            mails = zip(list(mailbox.envelopes), list(mailbox.mails), strict=False)
+            return [
+                link_in(mail)
+                for recipients, mail in mails
+                if recipients == ["bob@example.com"] and "/reset/" in text_of(mail)
+            ]
+
+        def recover() -> None:
+            before = len(links_of_bob())
+            assert http.post(f"{base}/reset", json={"identity": "bob"}).status_code == 200
+            wait_for(lambda: len(links_of_bob()) > before, 40)
+            answer = http.post(links_of_bob()[-1], json={"password": next(passwords)})
             assert answer.status_code == 200, answer.text
 
-        people = (
-            who_signs_in,
-            who_is_signed_in,
-            who_stays_signed_in,
-            whose_form_is_open,
-            whose_link_is_open,
-            who_recovers,
-        )
+        people = (sign_in, stay_signed_in, be_remembered, submit_an_open_form, open_a_link, recover)
         with load(*people) as counts:
-            machines.settle(OLD_KEY, NEW_KEY)  # known everywhere before anything is made with it
-            machines.settle(NEW_KEY, OLD_KEY)
+            machines.restart(OLD_KEY, NEW_KEY)  # every process knows a key before one uses it
+            machines.restart(NEW_KEY, OLD_KEY)
             wait_for(lambda n=counts[-1]: counts[-1] > n, 40)
         assert min(counts) > 2
         with capsys.disabled():
+            kind = uri.partition(":")[0]
             print(
-                f"\n{sum(counts)} requests and recoveries on {base_of(machines)} while six processes changed keys: none failed"
+                f"\n{sum(counts)} requests and recoveries on {kind} during two changes of keys: none failed"
             )
 
-        new = Browser(base)
+        new = HttpBrowser(base)
         new.sign_in()
-        machines.settle(NEW_KEY)
-        # What the old key made ends with it; what the new one made goes on.
+        machines.restart(NEW_KEY)
         assert new.is_signed_in()
         assert not signed_in.is_signed_in()
-        assert not remembered.only("sparekey_remember").is_signed_in()
-        answer = httpx.get(link, headers={**ALONE, "Accept": "application/json"})
+        assert not remembered.with_only("sparekey_remember").is_signed_in()
+        answer = http.get(link, headers={"Accept": "application/json"})
         assert answer.json()["response"]["error_code"] == "link_invalid"
-        assert httpx.post(not_me, json={}, headers=ALONE).status_code == 400
+        assert http.post(objection, json={}).status_code == 400
     finally:
         machines.stop()
 
 
-def base_of(machines: Machines) -> str:
-    return machines.admin.environ["FLASK_SQLALCHEMY_DATABASE_URI"].partition(":")[0]
-
-
-def objection_in(mail: Any) -> str:
-    found = re.search(r"https?://\S+/not-me/\S+", text_of(mail))
-    assert found
-    return found[0]
-
-
-@BOTH
 @pytest.mark.requirement("R64")
-def test_what_the_old_key_has_sealed_and_mailed_outlives_it_in_the_fallbacks(
-    database: Callable[[], str], mailbox: Mailbox
-) -> None:
-    uri = database()
-    before = Admin(uri, mailbox.port)
-    after = Admin(
-        uri, mailbox.port, FLASK_SECRET_KEY=NEW_KEY, FLASK_SECRET_KEY_FALLBACKS=json.dumps([OLD_KEY])
-    )
-    try:
-        before.serves()
-        httpx.post(f"{before.base}/reset", json={"identity": "alice"})
-        assert before.types("worker", "--once").stdout == "1 processed\n"
-        objection = objection_in(mailbox.mails[0])
-        httpx.post(f"{before.base}/reset", json={"identity": "bob"})  # waits, sealed with the old key
-        after.serves()
-        assert after.types("worker", "--once").stdout == "1 processed\n"
-        assert mailbox.envelopes[-1] == ["bob@example.com"]
-        answer = httpx.post(objection.replace(before.base, after.base), json={})
-        assert answer.json()["response"]["state"] == "done"
-    finally:
-        before.stops()
-        after.stops()
+def test_key_in_the_fallbacks_opens_waiting_requests_and_objections(make_site: Any) -> None:
+    before: Site = make_site()
+    before.new_link()
+    objection = objection_in(before.mailbox.mails[0])
+    before.ask("bob")
+    uri = before.app.config["SQLALCHEMY_DATABASE_URI"]
+    after: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, SECRET_KEY=NEW_KEY, SECRET_KEY_FALLBACKS=[OLD_KEY])
+    assert after.work() == 1
+    assert after.mailbox.envelopes[-1] == ["bob@example.com"]
+    assert after.visitor().post_json(objection, json={}).json["response"]["state"] == "done"
 
 
-# --- restore ------------------------------------------------------------------------------------------------
+# --- Restore ---
 
 
-def back_up(uri: str, to: Path) -> None:
-    """While everything runs, by the commands of docs/operations.md."""
-    if uri.startswith("sqlite"):
-        words = command_in_the_docs("VACUUM INTO")
-        path = uri.removeprefix("sqlite:///")
-        words = words.replace("/opt/sparekey/instance/sparekey.db", path).replace(
-            "/var/backups/sparekey/sparekey.db", str(to)
-        )
-        words = words.replace("runuser -u sparekey -- ", "")
-        subprocess.run(words, shell=True, check=True)  # noqa: S602  # as it is printed
-    else:
-        subprocess.run([program("pg_dump"), "--format=custom", f"--file={to}", uri], check=True)
+def back_up(uri: str, target: Path) -> None:
+    """Run the command of docs/operations.md while the database is in use."""
+    if not uri.startswith("sqlite"):
+        subprocess.run([program("pg_dump"), "--format=custom", f"--file={target}", uri], check=True)
+        return
+    page = (ROOT / "docs" / "operations.md").read_text()
+    [command] = [line for line in page.splitlines() if "VACUUM INTO" in line and line.startswith("runuser")]
+    for documented, actual in {
+        "/opt/sparekey/instance/sparekey.db": uri.removeprefix("sqlite:///"),
+        "/var/backups/sparekey/sparekey.db": str(target),
+        "runuser -u sparekey -- ": "",
+    }.items():
+        assert documented in command
+        command = command.replace(documented, actual)
+    subprocess.run(command, shell=True, check=True)  # noqa: S602  # as it is printed
 
 
 def restore(uri: str, backup: Path, server: servers.PostgreSQL | None) -> str:
@@ -278,145 +233,101 @@ def restore(uri: str, backup: Path, server: servers.PostgreSQL | None) -> str:
 
 
 def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         skip_or_fail(f"{name} is not installed (Debian: apt-get install postgresql-client)")
-    return found
+    return path
 
 
-def command_in_the_docs(holding: str) -> str:
-    page = (ROOT / "docs" / "operations.md").read_text()
-    [line] = [line for line in page.splitlines() if holding in line and line.startswith("runuser")]
-    return line
+def run(site: Site, *words: str, answer: str | None = None) -> Result:
+    return FlaskCliRunner(site.app).invoke(manage.cli, words, input=answer)
 
 
 @BOTH
-def test_a_restore_revives_nothing_that_has_ended(
-    database: Callable[[], str], mailbox: Mailbox, request: pytest.FixtureRequest, tmp_path: Path
+def test_restore_revives_nothing_that_has_ended(
+    database: Callable[[], str], make_site: Any, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     uri, backup = database(), tmp_path / "backup"
     server = request.getfixturevalue("postgresql") if uri.startswith("postgresql") else None
-    admin = Admin(uri, mailbox.port)
-    try:
-        admin.serves()
-        thief = Browser(admin.base)
-        thief.sign_in()
-        httpx.post(f"{admin.base}/reset", json={"identity": "alice"})
-        admin.types("worker", "--once")
-        link = link_in(mailbox.mails[0])
-        httpx.post(f"{admin.base}/reset", json={"identity": "bob"})
-        back_up(uri, backup)
-        # Since then: the mail that waited goes out, the link is used, and with it every session ends.
-        admin.types("worker", "--once")
-        assert httpx.post(link, json={"password": NEW_PASSWORD}, timeout=30).status_code == 200
-        assert not thief.is_signed_in()
-        admin.types("worker", "--once")
-        assert len(mailbox.mails) == 3
-        admin.stops()
+    site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri)
+    thief = site.visitor()
+    assert thief.sign_in()
+    link = site.new_link()
+    site.ask("bob")
+    back_up(uri, backup)
+    # After the backup, the waiting mail goes out, the link is redeemed, and sessions end.
+    site.work()
+    assert site.visitor().post_json(link, json={"password": "set before the restore"}).status_code == 200
+    assert not thief.is_signed_in()
+    site.work()
+    assert len(site.mailbox.mails) == 3
+    with site.app.app_context():
+        db.session.remove()
+        db.engine.dispose()
 
-        admin.environ["FLASK_SQLALCHEMY_DATABASE_URI"] = restore(uri, backup, server)
-        ended = admin.types("after-restore", "--yes")
-        assert ended.returncode == 0, ended.stderr
-        assert ended.stdout.split() == [
-            "links",
-            "revoked",
-            "1",
-            "mails",
-            "discarded",
-            "1",
-            "accounts",
-            "signed",
-            "out",
-            "4",
-        ]
-        assert admin.types("db", "upgrade").returncode == 0
-        admin.serves()
-        answer = httpx.post(link, json={"password": "set with a link of the past"}, timeout=30)
-        assert answer.json()["response"]["error_code"] == "link_revoked"
-        assert not thief.is_signed_in()
-        assert admin.types("worker", "--once").stdout == "0 processed\n"
-        # And whoever asks now is served at once.
-        httpx.post(f"{admin.base}/reset", json={"identity": "alice"})
-        assert admin.types("worker", "--once").stdout == "1 processed\n"
-        new = link_in(mailbox.mails[-1])
-        assert httpx.post(new, json={"password": NEW_PASSWORD}, timeout=30).status_code == 200
-        assert "after-restore" in admin.types("events", "--kind", "admin").stdout
-    finally:
-        admin.stops()
+    restored: Site = make_site(SQLALCHEMY_DATABASE_URI=restore(uri, backup, server))
+    thief.client.application = restored.app
+    assert thief.is_signed_in()  # until the command
+    result = run(restored, "after-restore", "--yes")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [
+        "links",
+        "revoked",
+        "1",
+        "mails",
+        "discarded",
+        "1",
+        "accounts",
+        "signed",
+        "out",
+        "4",
+    ]
+    assert run(restored, "db", "upgrade").exit_code == 0
+    answer = restored.visitor().post_json(link, json={"password": "set with an ended link"})
+    assert answer.json["response"]["error_code"] == "link_revoked"
+    assert not thief.is_signed_in()
+    assert restored.work() == 0
+    answer = restored.visitor().post_json(restored.new_link(), json={"password": "set after the restore"})
+    assert answer.status_code == 200
+    assert "after-restore" in run(restored, "events", "--kind", "admin").stdout
 
 
-def test_a_restore_without_that_revives_a_used_link(
-    database: Callable[[], str], mailbox: Mailbox, tmp_path: Path
-) -> None:
-    """So the test above tests something."""
-    uri = database()
-    admin = Admin(uri, mailbox.port)
-    try:
-        admin.serves()
-        httpx.post(f"{admin.base}/reset", json={"identity": "alice"})
-        admin.types("worker", "--once")
-        link = link_in(mailbox.mails[0])
-        back_up(uri, tmp_path / "backup")
-        for password, path in ((NEW_PASSWORD, None), ("by whoever reads the mailbox", tmp_path / "backup")):
-            if path:
-                admin.stops()
-                restore(uri, path, None)
-                admin.serves()
-            assert httpx.post(link, json={"password": password}, timeout=30).status_code == 200
-    finally:
-        admin.stops()
+def test_after_restore_asks_first(site: Site) -> None:
+    result = run(site, "after-restore", answer="n\n")
+    assert (result.exit_code, "signs everybody out" in result.stdout) == (1, True)
+    assert run(site, "events").stdout == "no matching events\n"
 
 
-def test_after_restore_asks_first(database: Callable[[], str], mailbox: Mailbox) -> None:
-    admin = Admin(database(), mailbox.port)
-    asked = subprocess.run(
-        [sys.executable, "manage.py", "after-restore"],
-        cwd=ROOT,
-        env=admin.environ,
-        input="n\n",
-        capture_output=True,
-        text=True,
-    )
-    assert (asked.returncode, "signs everybody out" in asked.stdout) == (1, True)
-    assert admin.types("events").stdout == "no matching events\n"
+# --- Units ---
 
 
-# --- units --------------------------------------------------------------------------------------------------
-
-
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     verifier = shutil.which("systemd-analyze")
     if verifier is None:
         skip_or_fail("systemd-analyze is not installed (Debian: apt-get install systemd)")
-    units = [
-        path
-        for path in (ROOT / "docs" / "deploy").iterdir()
-        if path.suffix in (".service", ".timer", ".socket")
-    ]
+    units = [path for path in UNITS.iterdir() if path.suffix in (".service", ".timer", ".socket")]
     assert len(units) == 5
     for path in units:
-        words = path.read_text()
-        for program in ("/opt/sparekey/.venv/bin/gunicorn", "/opt/sparekey/.venv/bin/python"):
-            words = words.replace(program, sys.executable)
-        (tmp_path / path.name).write_text(words)
-    found = subprocess.run(
+        text = path.read_text()
+        for documented in ("/opt/sparekey/.venv/bin/gunicorn", "/opt/sparekey/.venv/bin/python"):
+            text = text.replace(documented, sys.executable)
+        (tmp_path / path.name).write_text(text)
+    result = subprocess.run(
         [verifier, "verify", "--recursive-errors=no", *(str(tmp_path / path.name) for path in units)],
         capture_output=True,
         text=True,
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
     )
-    about_ours = [line for line in found.stderr.splitlines() if "sparekey" in line]
-    assert (found.returncode, about_ours) == (0, [])
+    complaints = [line for line in result.stderr.splitlines() if "sparekey" in line]
+    assert (result.returncode, complaints) == (0, [])
 
 
-def test_every_unit_has_the_same_secrets() -> None:
-    """What one process knows and another does not would be found out late."""
-    services = (ROOT / "docs" / "deploy").glob("*.service")
+def test_units_give_every_service_the_same_secrets() -> None:
     secrets = {
-        path.name: {
+        path.name: frozenset(
             line for line in path.read_text().splitlines() if line.startswith(("LoadCred", "Environment"))
-        }
-        for path in services
+        )
+        for path in UNITS.glob("*.service")
     }
     assert len(secrets) == 3
-    assert len({frozenset(lines) for lines in secrets.values()}) == 1, secrets
+    assert len(set(secrets.values())) == 1, secrets

@@ -42,19 +42,20 @@ def notice(site: Site, **headers: str) -> EmailMessage:
 @pytest.mark.requirement("R12", "R21")
 def test_instructions_name_site_link_lifetime_and_contact(make_site: Any) -> None:
     site: Site = make_site(
-        RECOVERY_SITE_NAME="Blue Lagoon",
+        RECOVERY_SITE_NAME="Größe 漢字",
         RECOVERY_SUPPORT_CONTACT="help@lagoon.example",
-        MAIL_DEFAULT_SENDER="Lagoon <id@lagoon.example>",
+        MAIL_DEFAULT_SENDER="Größe <id@lagoon.example>",
     )
     mail = instructions(site)
-    assert mail["Subject"] == "Reset your Blue Lagoon password"
-    assert mail["From"] == "Lagoon <id@lagoon.example>"
+    assert mail["Subject"] == "Reset your Größe 漢字 password"
+    assert mail["From"] == "Größe <id@lagoon.example>"
     assert mail["To"] == "alice@example.com"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert re.fullmatch(r"<[0-9a-f]{32}@127\.0\.0\.1>", mail["Message-ID"])
     for part in (text_of(mail), html_of(mail)):
-        for text in ("Blue Lagoon", "within 1 hour", "You did not ask?", "help@lagoon.example"):
+        for text in ("Größe 漢字", "within 1 hour", "You did not ask?", "help@lagoon.example"):
             assert text in part
+    assert site.mailbox.raw[0].isascii()
     assert set(re.findall(r"https?://[^\s\"<]+/reset/[^\s\"<]+", html_of(mail))) == {link_in(mail)}
 
 
@@ -78,14 +79,6 @@ def test_notice_goes_to_the_address_at_the_time_of_the_reset(site: Site) -> None
     site.change(email="thief@example.com")
     site.work()
     assert site.mailbox.envelopes[-1] == ["alice@example.com"]
-
-
-@pytest.mark.requirement("R22")
-def test_mails_load_nothing_and_link_to_this_site_only(site: Site) -> None:
-    for mail in (instructions(site), notice(site)):
-        assert not re.search(r"<(img|link|script|iframe)\b|\bsrc=|url\(", html_of(mail))
-        urls = re.findall(r"https?://[^\s\"<]+", html_of(mail))
-        assert [url for url in urls if not url.startswith("http://127.0.0.1:5000")] == []
 
 
 def test_mails_of_two_accounts_share_no_link(site: Site) -> None:
@@ -164,14 +157,6 @@ def test_headers_keep_an_internationalized_address_unencoded(site: Site) -> None
     assert email.message_from_bytes(raw, policy=email.policy.default)["Subject"] == CYRILLIC_SUBJECT
 
 
-def test_mail_with_a_site_name_in_any_script_is_seven_bit(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_SITE_NAME="Größe 漢字", MAIL_DEFAULT_SENDER="Größe <id@example.com>")
-    mail = instructions(site)
-    assert mail["Subject"] == "Reset your Größe 漢字 password"
-    assert mail["From"] == "Größe <id@example.com>"
-    assert site.mailbox.raw[0].isascii()
-
-
 # --- Layout ---
 
 
@@ -214,6 +199,7 @@ def test_text_of_every_mail_has_short_lines_and_capitalized_paragraphs(
             assert paragraph[0].isupper() or paragraph.split()[0] in mail.html, (name, paragraph)
 
 
+@pytest.mark.requirement("R22")
 def test_html_of_every_mail_has_inline_styles_and_loads_nothing(mails: dict[str, composing.Mail]) -> None:
     for name, mail in mails.items():
         for element in elements_of(mail.html):
@@ -252,14 +238,6 @@ def test_mail_in_a_right_to_left_language() -> None:
     assert re.search(r'<td class="card"[^>]*text-align:right', html)
     assert re.search(r'<a [^>]*dir="ltr"[^>]*>http', html)
     assert "padding-left:16px" in html
-
-
-def test_accent_colors_the_button() -> None:
-    app = create_app(load_settings(RECOVERY_ACCENT="#ffd400"), checked=False)
-    with app.app_context():
-        html = samples.compose(samples.MAILS[0]).html
-    assert re.search(r'<td class="press" bgcolor="#ffd400"[^>]*background-color:#ffd400', html)
-    assert re.search(r'<a href="[^"]+" style="[^"]*color:#000000', html)
 
 
 def test_own_template_gets_inline_styles(make_site: Any, tmp_path: Path) -> None:

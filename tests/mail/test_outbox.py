@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskCliRunner
 from sqlalchemy import delete, text
 from support.mailbox import html_of, link_in
-from support.outbox import HOUR, make_due, shift
+from support.outbox import HOUR, make_due, shift, states
 from support.site import BOTH, Site, at_work
 
 from app import settings
@@ -33,10 +33,6 @@ def claim(site: Site) -> OutboxMessage:
         message = outbox.claim()
     assert message is not None
     return message
-
-
-def states(site: Site) -> list[tuple[str, int]]:
-    return [(row["state"], row["attempts"]) for row in site.messages()]
 
 
 # --- Requests ---

@@ -17,6 +17,7 @@ import pytest
 import trustme
 from flask_mailman.backends.base import BaseEmailBackend
 from support.mailbox import Mailbox, listening
+from support.outbox import states
 from support.relay import LOGIN, ImplicitTLS, certificate, check_login, relay
 from support.servers import free_port
 from support.site import Site, at_work, wait_for
@@ -60,10 +61,6 @@ def send_next(backend: BaseEmailBackend) -> None:
     message = outbox.claim()
     assert message is not None
     worker.work_on(message, backend, threading.Event(), time.monotonic() + 60)
-
-
-def states(site: Site) -> list[tuple[str, int]]:
-    return [(row["state"], row["attempts"]) for row in site.messages()]
 
 
 def reason_held(site: Site) -> str:

@@ -17,7 +17,7 @@ from flask.testing import FlaskCliRunner
 from sqlalchemy.exc import DataError, OperationalError
 from support.admin import Admin
 from support.mailbox import Mailbox, link_in
-from support.outbox import HOUR, make_due, shift
+from support.outbox import HOUR, make_due, shift, states
 from support.site import BOTH, Site, at_work, load_settings, wait_for
 
 from app.cli.worker import worker as worker_command
@@ -71,8 +71,7 @@ def test_worker_finishes_mails_in_delivery_on_sigterm_and_claims_no_other(
     finally:
         admin.ends(process)
     assert process.wait(timeout=1) == 0
-    states = [(row["state"], row["attempts"]) for row in site.messages()]
-    assert states == [("sent", 1), ("sent", 1), ("waiting", 0)]
+    assert states(site) == [("sent", 1), ("sent", 1), ("waiting", 0)]
 
 
 def test_worker_command_refuses_zero_threads(site: Site) -> None:

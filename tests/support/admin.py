@@ -29,6 +29,20 @@ def uncounted() -> dict[str, str]:
     return {name: text for name, text in inherited().items() if not name.startswith("COVERAGE")}
 
 
+def deployment(database_uri: str, mail_port: int, public_url: str, **environ: str) -> dict[str, str]:
+    """Return the settings of a deployment on this machine, as environment variables."""
+    return {
+        **SECRETS,
+        "FLASK_RECOVERY_PUBLIC_URL": public_url,
+        "FLASK_SQLALCHEMY_DATABASE_URI": database_uri,
+        "FLASK_MAIL_SERVER": "127.0.0.1",
+        "FLASK_MAIL_PORT": str(mail_port),
+        "FLASK_RATELIMIT_ENABLED": "false",
+        "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
+        **environ,
+    }
+
+
 Process = subprocess.Popen[str] | warm.Running
 
 
@@ -40,17 +54,7 @@ class Admin:
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.running: dict[Process, TextIO] = {}
-        self.environ = {
-            **inherited(),
-            **SECRETS,
-            "FLASK_RECOVERY_PUBLIC_URL": self.base,
-            "FLASK_SQLALCHEMY_DATABASE_URI": database_uri,
-            "FLASK_MAIL_SERVER": "127.0.0.1",
-            "FLASK_MAIL_PORT": str(mail_port),
-            "FLASK_RATELIMIT_ENABLED": "false",
-            "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
-            **environ,
-        }
+        self.environ = {**inherited(), **deployment(database_uri, mail_port, self.base, **environ)}
 
     def types(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of manage.py that ends by itself."""

@@ -27,3 +27,8 @@ def shift(site: Site, by: timedelta) -> None:
                 for column in columns:
                     setattr(row, column, getattr(row, column) + by)
             db.session.commit()
+
+
+def states(site: Site) -> list[tuple[str, int]]:
+    """Return the state and the number of attempts of each message."""
+    return [(row["state"], row["attempts"]) for row in site.messages()]
