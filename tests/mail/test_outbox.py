@@ -98,7 +98,7 @@ def test_outbox_flood_for_one_identity_prevents_no_claim_and_fails_no_request(si
         while not is_over.is_set():
             answers.append(site.ask("alice").status_code)
 
-    threads = [threading.Thread(target=flood) for _ in range(3)]
+    threads = [threading.Thread(target=flood) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
