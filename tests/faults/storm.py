@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -260,7 +261,7 @@ class Storm:
         done = threading.Event()
 
         def ask() -> None:
-            while True:
+            while not done.is_set():
                 # Paced, so that the last request comes with the last kill.
                 progress = (len(self.kills) + 1) / (kills + 1)
                 if len(waiting) <= len(identities) * (1 - progress) and len(self.kills) < kills:
@@ -272,18 +273,19 @@ class Storm:
                     return
                 self.ask(identity)
 
-        people = [threading.Thread(target=ask) for _ in range(askers)]
-        redeemer = threading.Thread(target=self._redeem_links, args=(done,))
-        for person in (*people, redeemer):
-            person.start()
-        while len(self.kills) < kills:
-            time.sleep(self.random.uniform(0.05, 0.6))
-            self._cause_fault(len(self.kills) / kills)
-        for person in people:
-            person.join()
-        self.relay.kill_next = None
-        done.set()
-        redeemer.join()
+        with ThreadPoolExecutor(askers) as people, ThreadPoolExecutor(1) as redeemer:
+            redemptions = redeemer.submit(self._redeem_links, done)
+            requests = [people.submit(ask) for _ in range(askers)]
+            try:
+                while len(self.kills) < kills:
+                    time.sleep(self.random.uniform(0.05, 0.6))
+                    self._cause_fault(len(self.kills) / kills)
+                for request in requests:
+                    request.result()
+                self.relay.kill_next = None
+            finally:
+                done.set()
+            redemptions.result()
 
     def _cause_fault(self, progress: float) -> None:
         faults = ["kill a web process", "kill a worker", "kill a worker in conversation"] * 3
@@ -315,14 +317,9 @@ class Storm:
             for arrival in self.relay.arrivals[count:]:
                 count += 1
                 if arrival.link and count % 5 == 0:
-                    racers = [
-                        threading.Thread(target=self.redeem, args=(arrival.link, f"{name} password {count}"))
-                        for name in ("the first visitor's", "the second visitor's")
-                    ]
-                    for racer in racers:
-                        racer.start()
-                    for racer in racers:
-                        racer.join()
+                    passwords = [f"the {name} visitor's password {count}" for name in ("first", "second")]
+                    with ThreadPoolExecutor(2) as racers:
+                        list(racers.map(self.redeem, [arrival.link] * 2, passwords))
 
     # --- The end ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,23 +93,22 @@ def test_outbox_request_after_an_attempt_gets_its_own_message(site: Site) -> Non
 
 @BOTH
 def test_outbox_flood_for_one_identity_prevents_no_claim_and_fails_no_request(site: Site) -> None:
-    answers, is_over = [], threading.Event()
+    is_over = threading.Event()
 
-    def flood() -> None:
+    def flood() -> set[int]:
+        answers = set()
         while not is_over.is_set():
-            answers.append(site.ask("alice").status_code)
+            answers.add(site.ask("alice").status_code)
+        return answers
 
-    threads = [threading.Thread(target=flood) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        with at_work(site):
-            site.mailbox.wait_for(10)
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
-    assert set(answers) == {200}
+    with ThreadPoolExecutor(2) as pool:
+        floods = [pool.submit(flood) for _ in range(2)]
+        try:
+            with at_work(site):
+                site.mailbox.wait_for(10)
+        finally:
+            is_over.set()
+    assert [future.result() for future in floods] == [{200}] * 2
 
 
 @POSTGRESQL
@@ -165,18 +165,16 @@ def test_outbox_input_is_encrypted_and_erased_when_settled(site: Site) -> None:
 def test_outbox_parallel_claims_take_each_message_once(site: Site) -> None:
     for number in range(20):
         site.ask(f"nobody{number}")
-    claimed: list[int] = []
 
-    def claim_all() -> None:
+    def claim_all(_: int) -> list[int]:
+        claimed = []
         with site.app.app_context():
             while (message := outbox.claim()) is not None:
                 claimed.append(message.id)
+        return claimed
 
-    threads = [threading.Thread(target=claim_all) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [number for numbers in pool.map(claim_all, range(4)) for number in numbers]
     assert sorted(claimed) == list(range(1, 21))
 
 
