@@ -7,7 +7,6 @@ import email.policy
 import re
 from email.header import decode_header, make_header
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,19 +237,3 @@ def test_mail_in_a_right_to_left_language() -> None:
     assert re.search(r'<td class="card"[^>]*text-align:right', html)
     assert re.search(r'<a [^>]*dir="ltr"[^>]*>http', html)
     assert "padding-left:16px" in html
-
-
-def test_own_template_gets_inline_styles(make_site: Any, tmp_path: Path) -> None:
-    folder = tmp_path / "security" / "email"
-    folder.mkdir(parents=True)
-    (folder / "reset_instructions.html").write_text(
-        '{% extends "security/email/_layout.html" %}{% from "security/email/_macros.html" import button %}'
-        "{% block content %}<h1>Ahoy</h1>"
-        '{{ button(url_for("security.reset_password", token=reset_token, _external=True), "Aye") }}{% endblock %}'
-    )
-    site: Site = make_site(
-        RECOVERY_TEMPLATE_DIR=str(tmp_path), RECOVERY_SILENCED=["template-without-objection"]
-    )
-    html = html_of(instructions(site))
-    assert re.search(r'<h1 style="[^"]+">Ahoy</h1>', html)
-    assert re.search(r'<td class="press"[^>]+><a href="[^"]+" style="[^"]*display:block[^"]*">Aye</a>', html)
