@@ -38,6 +38,8 @@ class RecoveryEvent(Model):
     __table_args__ = (Index("ix_recovery_event_kind_at", "kind", "at"),)
 
 
+INSERT = insert(db.metadata.tables["recovery_event"])
+
 # Every kind of event, with its outcome for the requester.
 OUTCOMES = {
     "requested": "success",  # of a mail, before any account is looked up
@@ -88,7 +90,7 @@ def record(
     if kind in LOG_ONLY:
         _log(kind, values)
         return
-    db.session.execute(insert(RecoveryEvent).values(kind=kind, **values))
+    db.session.execute(INSERT, {"kind": kind, **values})
     db.session().info.setdefault("events", []).append((kind, values))
 
 
