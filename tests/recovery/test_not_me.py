@@ -200,10 +200,10 @@ def test_objection_link_expires_after_a_month_and_belongs_to_one_message(site: S
     site.new_link()
     url = objection_in(site.mailbox.mails[0])
     [message] = site.messages()
-    site.change(OutboxMessage, nonce=b"n" * 32)  # another message with its id, after a restore
+    site.change(OutboxMessage, message_id="<another@id.example.com>")  # with its number, after a restore
     assert site.visitor().open(url).status_code == 400
     month_ago = message["created_at"] - timedelta(days=31)
-    site.change(OutboxMessage, nonce=message["nonce"], created_at=month_ago)
+    site.change(OutboxMessage, message_id=message["message_id"], created_at=month_ago)
     page = site.visitor().open(url)
     assert (page.status_code, "expired" in page.text) == (400, True)
 
