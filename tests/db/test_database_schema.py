@@ -1,0 +1,59 @@
+"""The migrated database: both databases get the schema of the models, and SQLite its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask_migrate
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+from support import servers
+from support.site import Site, load_settings
+
+from app import create_app
+from app.db.engine import db
+from app.db.migrations import VERSION_TABLE
+
+
+def indexes_of(engine: Engine) -> set[str]:
+    sqlite = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    postgresql = f"""SELECT indexname FROM pg_indexes WHERE schemaname = 'public'
+        AND indexname NOT IN (SELECT conname FROM pg_constraint) AND tablename <> '{VERSION_TABLE}'"""
+    with engine.connect() as connection:
+        return set(connection.scalars(text(sqlite if engine.dialect.name == "sqlite" else postgresql)))
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
+@pytest.mark.requirement("R39")
+def test_migrations_make_the_models_schema_on_both_databases_and_remove_it(
+    tmp_path: Any, postgresql: servers.PostgreSQL
+) -> None:
+    indexes = []
+    for uri in (f"sqlite:///{tmp_path}/empty.db", postgresql.create()):
+        app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri))
+        with app.app_context():
+            flask_migrate.upgrade()
+            indexes.append(indexes_of(db.engine))
+            with db.engine.connect() as connection:
+                context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+                assert compare_metadata(context, db.metadata) == []
+            flask_migrate.downgrade(revision="base")
+            assert inspect(db.engine).get_table_names() == [VERSION_TABLE]
+            db.engine.dispose()
+    assert indexes[0] == indexes[1]
+    assert {"uq_user_email_lower", "uq_user_username_lower"} <= indexes[0]
+
+
+def test_sqlite_is_set_to_lose_nothing(site: Site) -> None:
+    with site.app.app_context():
+        pragmas = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+        assert {name: db.session.scalar(text(f"PRAGMA {name}")) for name in pragmas} == pragmas
+
+
+@pytest.mark.requirement("R61")
+def test_database_errors_show_no_parameters(site: Site) -> None:
+    with site.app.app_context(), pytest.raises(Exception, match="hidden due to hide_parameters"):
+        db.session.execute(text("SELECT :secret FROM nowhere"), {"secret": "alice@example.com"})
