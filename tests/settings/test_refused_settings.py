@@ -64,9 +64,34 @@ def problems(environ: dict[str, str]) -> dict[str, str]:
         ("RECOVERY_ACCENT", "red", "hex color"),
         ("RECOVERY_CLIENTS.web", '{"web": {"reset_view": "https://a.example.com/"}}', "reset_error_view"),
         ("SECURITY_TOTP_SECRETS", '{"x": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}', "number the secrets"),
+        ("SECURITY_SEND_PASSWORD_CHANGE_EMAIL", "false", "the owner must hear of a change"),
+        ("SECURITY_LOGOUT_METHODS", '["GET"]', "no other site may sign anybody out"),
+        ("SECURITY_AUTO_LOGIN_AFTER_CONFIRM", "true", "a mailed link must not sign anybody in"),
+        ("SECURITY_DATETIME_FACTORY", "x", "cannot be set"),
+        ("SECURITY_FRESHNESS", "2 days", "at most 24 hours"),
+        ("SECURITY_PASSWORD_SINGLE_HASH", '["argon2"]', "cannot be set"),
+        ("RATELIMIT_STORAGE_URI", "localhost:6379", "redis://host:6379/0"),
+        ("RATELIMIT_STORAGE_URI", "redis://127.0.0.1:abc/0", "redis://host:6379/0"),
+        ("RECOVERY_LIMIT_SOURCE", "0 per minute", "30 per minute"),
+        ("RECOVERY_LIMIT_SOURCE", "a few", "30 per minute"),
+        ("RECOVERY_LIMIT_IDENTITY", "", "30 per minute"),
+        ("RECOVERY_MAIL_HOURLY_MAX", "0", "at least 1"),
+        (
+            "RECOVERY_LANGUAGES",
+            '["en", "nl"]',
+            "no file nl.po in RECOVERY_TRANSLATION_DIR; there is ar, de, en",
+        ),
+        ("RECOVERY_LANGUAGES", '["en", "de", "de"]', "each at most once"),
+        ("RECOVERY_LANGUAGES", "[]", "give at least 1"),
+        ("RECOVERY_LANGUAGES", '["../../etc"]', "give a language such as de"),
+        ("BABEL_DEFAULT_LOCALE", "klingon", "give a language such as de"),
+        ("BABEL_DEFAULT_TIMEZONE", "Mars/Olympus", "give a time zone such as UTC or Europe/Berlin"),
+        ("RECOVERY_LOGO", "/nowhere/logo.svg", "no such file"),
+        ("RECOVERY_LOGO", __file__, "give a picture that browsers show"),
+        ("RECOVERY_SECURITY_TXT", "/nowhere", "no such file"),
     ],
 )
-@pytest.mark.requirement("R12", "R19", "R20", "R46", "R63", "R65")
+@pytest.mark.requirement("R12", "R19", "R20", "R23", "R46", "R63", "R65")
 def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> None:
     variable = "FLASK_" + name.partition(".")[0]
     refused = problems({**GOOD, variable: value})
@@ -84,6 +109,8 @@ def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> N
         ("MAIL_USERNAME", "MAIL_PASSWORD", "MAIL_USERNAME=me"),
         ("MAIL_USE_TLS", "in the clear", "MAIL_SERVER=smtp.example.com"),
         ("RECOVERY_INBOX", "shows all mail to everybody: only with", "RECOVERY_INBOX=true"),
+        ("MAX_CONTENT_LENGTH", "RECOVERY_PASSWORD_LENGTH_MAX", "RECOVERY_PASSWORD_LENGTH_MAX=4096"),
+        ("BABEL_DEFAULT_LOCALE", "one of RECOVERY_LANGUAGES", """RECOVERY_LANGUAGES='["de"]'"""),
         ("SQLALCHEMY_DATABASE_URI", "PostgreSQL", "RECOVERY_MACHINES=2"),
         ("SECURITY_RESET_VIEW", "where links land", SPA),
         ("SECURITY_POST_CONFIRM_VIEW", "needed with SECURITY_REDIRECT_BEHAVIOR", SPA_CONFIRM),
@@ -119,6 +146,21 @@ def test_refused_combination_of_settings(name: str, remedy: str, values: str) ->
     refused = problems({**GOOD, **dict(f"FLASK_{word}".split("=", 1) for word in shlex.split(values))})
     assert list(refused) == [name]
     assert remedy in refused[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed_by"),
+    [
+        ("DEBUG", "1", {"FLASK_RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000"}),
+        ("TESTING", "true", {"FLASK_RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000"}),
+        ("MAIL_SERVER", "smtp.example.com", {"FLASK_RECOVERY_MAIL_IN_CLEAR": "true"}),
+    ],
+)
+@pytest.mark.requirement("R23", "R66")
+def test_refused_setting_is_allowed_by_another(name: str, value: str, allowed_by: dict[str, str]) -> None:
+    refused = {"DEBUG": "FLASK_DEBUG", "MAIL_SERVER": "MAIL_USE_TLS"}.get(name, name)
+    assert list(problems({**GOOD, f"FLASK_{name}": value})) == [refused]
+    settings.load({**GOOD, f"FLASK_{name}": value, **allowed_by})
 
 
 @pytest.mark.parametrize(
