@@ -153,9 +153,6 @@ def test_events_are_never_changed() -> None:
     assert set(audit.LOG_ONLY) <= audit.OUTCOMES.keys()
 
 
-# --- the log --------------------------------------------------------------------------------------
-
-
 @pytest.mark.requirement("R60", "R62")
 def test_log_holds_an_event_if_and_only_if_it_is_committed(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -191,7 +188,7 @@ def test_log_has_the_reference_of_the_error_page(site: Site, monkeypatch: pytest
         logging.getLogger().removeHandler(handler)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     [failed] = [line for line in lines if "ZeroDivisionError" in line.get("exception", "")]
-    assert re.search(r"say this number: (\w{16})", page)[1] == failed["request_id"]  # type: ignore[index]
+    assert re.search(r"say this number: (\w{16})", page)[1] == failed["request_id"]
 
 
 @pytest.mark.requirement("R60", "R61", "R62")
@@ -236,9 +233,6 @@ def test_log_of_a_deployment_is_json_without_secrets(tmp_path: Any, mailbox: Mai
     assert "forged" not in {line.get("event") for line in lines}
     for secret in (link[-43:], NEW_PASSWORD, OLD_PASSWORD, "alice@example.com", "\x1b", "\u2028"):
         assert secret not in written, secret
-
-
-# --- manage.py events -----------------------------------------------------------------------------
 
 
 @BOTH

@@ -76,9 +76,6 @@ def test_redemption_refuses_a_withdrawn_password_until_the_next_one(site: Site) 
     assert code_of(site, site.new_link(), OLD_PASSWORD) == "redeemed"
 
 
-# --- two clicks on one button ---------------------------------------------------------------------
-
-
 class OpenForm:
     """The form of a link in a browser of its own. Its button can be clicked again."""
 
@@ -125,9 +122,6 @@ def test_redemption_again_is_refused_except_for_a_second_click(site: Site) -> No
     assert form.click().location == "/reset-done"
     site.change(ResetLink, redeemed_at=LONG_AGO)
     assert refused in form.click().text
-
-
-# --- all or nothing -------------------------------------------------------------------------------
 
 
 class PlantedError(Exception):
@@ -204,9 +198,6 @@ def test_redemption_in_a_read_only_database_keeps_the_link(site: Site) -> None:
     engine.dispose()  # new connections can write again
     assert site.password_works(OLD_PASSWORD)
     assert code_of(site, link) == "redeemed"
-
-
-# --- several at once ------------------------------------------------------------------------------
 
 
 @BOTH

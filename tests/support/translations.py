@@ -26,4 +26,4 @@ def write_translations(folder: Path, language: str, texts: dict[Any, Any]) -> st
 
 
 def language_of(page: Any) -> str:
-    return str(re.search(r'<html lang="([^"]+)"', page.text)[1])  # type: ignore[index]
+    return str(re.search(r'<html lang="([^"]+)"', page.text)[1])

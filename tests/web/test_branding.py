@@ -90,7 +90,7 @@ def test_backgrounds_of_mails_are_those_of_pages() -> None:
 def test_accent_is_on_pages_and_in_mails(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_ACCENT="#1d4ed8")
     visitor = site.visitor()
-    url = re.search(r'href="(/style\.css\?v=\w{8})"', visitor.open("/").text)[1]  # type: ignore[index]
+    url = re.search(r'href="(/style\.css\?v=\w{8})"', visitor.open("/").text)[1]
     answer = visitor.open(url)
     assert "--brand: #1d4ed8;" in answer.text
     assert answer.content_type == "text/css; charset=utf-8"

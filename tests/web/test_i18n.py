@@ -23,9 +23,6 @@ from app.web import i18n
 GERMAN = {"Accept-Language": "de"}
 
 
-# --- the language of a page -----------------------------------------------------------------------
-
-
 def test_page_language_is_the_first_accepted_one_that_is_offered(site: Site) -> None:
     for accepted, language in [
         ("de-AT, en;q=0.5", "de"),
@@ -91,9 +88,6 @@ def test_language_cookie_is_set_by_pages_only_and_holds_the_language_alone(make_
     assert site.visitor().open("/logo?language=de").headers["Cache-Control"] == "no-store"
 
 
-# --- the switch -----------------------------------------------------------------------------------
-
-
 def test_switch_keeps_the_query_of_the_page(site: Site) -> None:
     page = site.visitor().open("/login?next=/change").text
     assert 'href="?next=%2Fchange&amp;language=de" hreflang="de" lang="de" dir="ltr">Deutsch</a>' in page
@@ -121,9 +115,6 @@ def test_switch_is_absent_where_following_it_would_lose_the_page(make_site: Any)
     assert "hreflang" not in done.text
 
 
-# --- translated texts -----------------------------------------------------------------------------
-
-
 def test_admin_translations_replace_texts_and_add_languages(make_site: Any, tmp_path: Path) -> None:
     write_translations(tmp_path, "en", {"Forgot your password?": "Locked out?"})
     write_translations(tmp_path, "de", {"There is no such client.": "Unbekannt."})
@@ -136,8 +127,8 @@ def test_admin_translations_replace_texts_and_add_languages(make_site: Any, tmp_
     assert 'hreflang="nl" lang="nl" dir="ltr" aria-current="true">Nederlands</a>' in page.text
     body = {"identity": "alice", "client": "unknown"}
     answer = site.visitor().post_json("/reset", json=body, headers=GERMAN)
-    assert answer.json["response"]["errors"] == ["Unbekannt."]  # type: ignore[index]
-    assert answer.json["response"]["error_code"] == "invalid_request"  # type: ignore[index]
+    assert answer.json["response"]["errors"] == ["Unbekannt."]
+    assert answer.json["response"]["error_code"] == "invalid_request"
 
 
 def test_refused_password_is_explained_in_the_language_of_the_page(site: Site) -> None:
@@ -160,9 +151,6 @@ def test_setting_in_a_refusal_is_escaped(make_site: Any) -> None:
     page = site.visitor().submit("/login", "/reset", identity="alice")
     assert page.status_code == 503
     assert "Help Desk &lt;help@example.com&gt;" in page.text
-
-
-# --- formats --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,9 +180,6 @@ def test_moment_names_its_time_zone(zone: str, text: str) -> None:
         assert i18n.moment(datetime(2026, 2, 28, 14, 5)) == text
 
 
-# --- the language of an account's mails -----------------------------------------------------------
-
-
 def test_account_language_is_that_of_its_mails(make_site: Any, tmp_path: Path) -> None:
     site: Site = make_site(RECOVERY_TRANSLATION_DIR=write_translations(tmp_path, "es", {"Hello": "Hola"}))
     owner = site.visitor()
@@ -215,8 +200,8 @@ def test_account_language_must_be_offered(site: Site) -> None:
     refused = {"language": ["That language is not offered here."]}
     for language in ("nl", "../de", None, ["de"], {"a": 1}, 7):
         answer = owner.post_json("/language", json={"language": language})
-        assert answer.json["response"]["field_errors"] == refused  # type: ignore[index]
-    assert owner.post_json("/language", json={"language": "de"}).json["response"] == {}  # type: ignore[index]
+        assert answer.json["response"]["field_errors"] == refused
+    assert owner.post_json("/language", json={"language": "de"}).json["response"] == {}
     assert site.rows(User)[0]["language"] == "de"
 
 

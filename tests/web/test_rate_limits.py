@@ -54,9 +54,6 @@ def sign_out(visitor: Visitor) -> None:
     visitor.submit("/logout", "/logout", csrf_token=csrf_token(visitor.open("/reset")))
 
 
-# --- by source ------------------------------------------------------------------------------------
-
-
 @pytest.mark.requirement("R56")
 def test_source_limit_refuses_a_parallel_flood_and_serves_other_sources(limited: Any) -> None:
     site = limited("SOURCE")
@@ -96,9 +93,6 @@ def test_source_limit_ignores_forged_headers(limited: Any, proxies: int) -> None
     assert answers == [200] * 5 + [429] * 2
 
 
-# --- by identity ----------------------------------------------------------------------------------
-
-
 @pytest.mark.requirement("R55", "R56")
 def test_default_limits_refuse_a_flood_alike_for_known_and_unknown_identities(make_site: Any) -> None:
     site: Site = make_site(RATELIMIT_ENABLED=True, RECOVERY_MAIL_DAILY_CAP=3)
@@ -108,7 +102,7 @@ def test_default_limits_refuse_a_flood_alike_for_known_and_unknown_identities(ma
             answers.append(post(site.visitor(), "/reset", address, json={"identity": identity}))
             site.work()
         assert [answer.status_code for answer in answers] == [200] * 20 + [429] * 11
-        assert answers[-1].json["response"]["error_code"] == "rate_limited"  # type: ignore[index]
+        assert answers[-1].json["response"]["error_code"] == "rate_limited"
         assert 1 <= int(answers[-1].headers["Retry-After"]) <= 61
     assert site.mailbox.envelopes == [["alice@example.com"]] * 3
 
@@ -213,9 +207,6 @@ def test_account_limit_refuses_guesses_of_a_signed_in_visitor_from_many_sources(
     assert post(other, path, "192.0.2.5", json=body).status_code != 429
 
 
-# --- by link --------------------------------------------------------------------------------------
-
-
 @pytest.mark.requirement("R57")
 def test_bad_link_limit_refuses_invalid_links_of_one_source(limited: Any) -> None:
     site = limited("BAD_LINKS")
@@ -259,9 +250,6 @@ def test_limits_that_are_exhausted_end_no_link_of_the_owner(limited: Any) -> Non
     assert post(site.visitor(), BAD_LINK, "198.51.100.1", json={}).status_code == 429
     assert post(site.visitor(), link, "192.0.2.2", json={"password": NEW_PASSWORD}).status_code == 200
     assert site.password_works(NEW_PASSWORD)
-
-
-# --- storage --------------------------------------------------------------------------------------
 
 
 def test_memory_limiter_ends_windows_and_frees_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,6 @@ SOURCE = TRANSLATIONS / "messages.pot"
 JARGON = re.compile(r"\b(token|jeton|ficha|hash|cookies? jar)s?\b", re.IGNORECASE)
 
 
-# --- the shipped catalogs -------------------------------------------------------------------------
-
-
 def test_catalog_source_holds_every_text() -> None:
     """`make words` collects the texts."""
     keywords = {**extract.DEFAULT_KEYWORDS, "_l": None, "N_": None}
@@ -65,8 +62,6 @@ def test_catalogs_hold_no_jargon() -> None:
             for text in (message.id, message.string):
                 assert not JARGON.search(str(text)), text
 
-
-# --- no text bypasses the catalogs ----------------------------------------------------------------
 
 # Of scripts and checks. Other data- attributes hold texts, which scripts show.
 NO_TEXT = {"data-code", "data-passkey", "data-options", "data-least", "data-most"}
@@ -149,8 +144,6 @@ def test_every_text_of_pages_and_mails_is_translated(tmp_path: Path, monkeypatch
             bare[name] = left
     assert not bare, json.dumps(bare, indent=1, ensure_ascii=False)
 
-
-# --- an admin's translations ----------------------------------------------------------------------
 
 HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
 PLURAL = """msgid "You have %(num)d left. New ones replace it."
