@@ -90,7 +90,7 @@ FEATURES = {
     "SECURITY_WEBAUTHN": ("wan_",),
     "sends_mail": ("forgot_password",),
 }
-_REQUESTER = {"source": SOURCE, "user_agent": USER_AGENT}
+_REQUESTER = {"source": SOURCE, "user_agent": "Firefox, Linux"}
 _CHANGE = {
     "address": RECIPIENT,
     "changed_at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),

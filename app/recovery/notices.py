@@ -14,6 +14,7 @@ from ..db import audit
 from ..mail import composing, outbox
 from ..mail.composing import composer
 from ..mail.outbox import OutboxMessage
+from ..web import user_agents
 from . import not_me
 
 USER_AGENT_LENGTH_MAX = 300
@@ -59,5 +60,7 @@ def _notice(message: OutboxMessage) -> composing.Mail:
     """Compose a notice. The message holds its recipient and the values of its template."""
     content = {**message.content, "objection": not_me.token_for(message)}
     content["changed_at"] = datetime.fromisoformat(content["changed_at"])
+    if "user_agent" in content:
+        content["user_agent"] = user_agents.describe(content["user_agent"])
     content.pop("language", None)  # in a template, it is the language of the mail
     return composing.write(message, message.kind, content["address"], **content)
