@@ -60,13 +60,13 @@ def test_instructions_name_site_link_lifetime_and_contact(make_site: Any) -> Non
 
 @pytest.mark.requirement("R21", "R35")
 def test_notice_names_time_source_browser_and_what_to_do(site: Site) -> None:
-    mail = notice(site, **{"User-Agent": "Netscape <b>4</b>\x7f"})
+    mail = notice(site, **{"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/148.0 <b>4</b>\x7f"})
     assert mail["To"] == "alice@example.com"
     assert mail["Subject"] == "Your Sparekey password was changed"
     assert re.search(r"\w+ \d+, 20\d\d, \d+:\d\d:\d\d\s[AP]M UTC", text_of(mail))
-    for text in ("127.0.0.1", "Netscape <b>4</b>", "That was not you?"):
+    for text in ("127.0.0.1", "Browser: Firefox, Linux", "That was not you?"):
         assert text in text_of(mail)
-    assert "Netscape &lt;b&gt;4&lt;/b&gt;" in html_of(mail)
+    assert "Firefox, Linux" in html_of(mail)
     assert NEW_PASSWORD not in mail.as_string()
     assert not re.search(r"/reset/\S", text_of(mail))
 
