@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from select import select
 from typing import Any
@@ -26,7 +26,7 @@ from app.accounts.models import User
 from app.db.engine import db
 from app.mail import composing, outbox, worker
 from app.mail.delivery import mailman
-from app.mail.smtp import TIMEOUTS_MAX
+from app.mail.smtp import REPLY_BYTES_MAX, TIMEOUTS_MAX
 from app.mail.smtp_failures import MailHeld, RelayAway, RelayMisconfigured
 
 # The test relay takes passwords in the clear on purpose.
@@ -282,36 +282,35 @@ def test_smtp_silent_relay_costs_one_timeout(make_site: Any) -> None:
 
 
 @contextmanager
-def dripping(at: bytes) -> Iterator[int]:
-    """A relay that answers a command, or greets, with a line that never ends."""
+def endless(command: bytes, chunk: bytes = b"x", pause: float = 0.05) -> Iterator[tuple[int, list[int]]]:
+    """A relay whose reply to a command, or greeting (220), never ends. Yields its port and the bytes sent."""
+    sent = [0]
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             client, _ = listener.accept()
-            with client, client.makefile("rb") as lines:
-                client.sendall(b"220-" if at == b"greeting" else b"220 hello\r\n")
-                for line in () if at == b"greeting" else lines:
-                    if line.upper().startswith(at):
+            with client, client.makefile("rb") as lines, suppress(OSError):
+                client.sendall(b"220-" if command == b"220" else b"220 hello\r\n")
+                for line in () if command == b"220" else lines:
+                    if line.upper().startswith(command):
                         client.sendall(b"250-")
                         break
                     client.sendall(b"250 well\r\n")
-                try:
-                    while True:
-                        client.sendall(b"x")
-                        time.sleep(0.05)
-                except OSError:
-                    return
+                while sent[0] < 64 * 1024 * 1024:
+                    sent[0] += client.send(chunk)
+                    time.sleep(pause)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield listener.getsockname()[1]
-        thread.join(timeout=10)
+        yield listener.getsockname()[1], sent
+        thread.join(timeout=20)
+        assert not thread.is_alive()
 
 
 def test_smtp_dripping_reply_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes before the timeout."""
     monkeypatch.setattr("app.mail.smtp.DATA_SECONDS", 0.5)
-    with dripping(at=b"RCPT") as port:
+    with endless(b"RCPT") as (port, _):
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.2 seconds", RECOVERY_MAIL_LEASE="22 seconds")
         site.ask()
         began = time.monotonic()
@@ -333,7 +332,7 @@ def test_smtp_dripping_greeting_is_cut_off(
 
     if is_name_slow:
         monkeypatch.setattr(smtplib.SMTP, "_get_socket", resolve_slowly)
-    with dripping(at=b"greeting") as port:
+    with endless(b"220") as (port, _):
         site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.1 seconds")
         site.ask()
         began = time.monotonic()
@@ -341,6 +340,18 @@ def test_smtp_dripping_greeting_is_cut_off(
             site.work()
         assert time.monotonic() - began < 10
     assert states(site) == [("waiting", 0)]
+
+
+@pytest.mark.parametrize("command", [b"220", b"EHLO", b"MAIL"])
+@pytest.mark.requirement("R3", "R62")
+def test_smtp_flooding_reply_takes_little_memory_and_holds_mail(make_site: Any, command: bytes) -> None:
+    with endless(command, chunk=(b"250-" + b"x" * 60 + b"\r\n") * 1000, pause=0) as (port, sent):
+        site: Site = make_site(MAIL_PORT=port)
+        site.ask()
+        with pytest.raises(RelayAway):
+            site.work()
+    assert states(site) == [("waiting", 0)]
+    assert sent[0] < 100 * REPLY_BYTES_MAX  # the kernel's buffers included
 
 
 def test_smtp_sends_nothing_after_the_deadline(site: Site) -> None:
