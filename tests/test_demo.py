@@ -1,70 +1,29 @@
-"""`make demo`, from a copy of the tree in which nothing was done before."""
+"""`make demo`, and its inbox."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from support.demo import Demo
+from support.demo import tree as tree  # a fixture
 from support.servers import NO_TLS, two_free_ports
-from support.site import ROOT
+from support.site import ROOT, Site
+
+from examples.demo import inbox
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """What a clone holds, without what was made by running it."""
-    for name in ("app", "config", "doctor", "examples", "templates"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "manage.py", tmp_path)
-    return tmp_path
-
-
-class Demo:
-    """The demo as a process, and what it has printed."""
-
-    def __init__(self, tree: Path, port: int) -> None:
-        self.base = f"http://127.0.0.1:{port}"
-        self.printed = tree / "printed.txt"
-        command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
-        with self.printed.open("w") as out:
-            self.process = subprocess.Popen(
-                command,
-                cwd=tree,
-                env={"PATH": os.environ["PATH"]},  # not measured: this tree is a copy
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-
-    def wait_for(self, text: str) -> str:
-        for _ in range(300):
-            printed = self.printed.read_text()
-            if text in printed:
-                return printed
-            assert self.process.poll() is None, printed
-            time.sleep(0.1)
-        pytest.fail(self.printed.read_text())
-
-    def stop(self) -> int:
-        """Ctrl-C in a terminal reaches every process of the group."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(timeout=30)
-
-
-@pytest.fixture
-def start(tree: Path) -> Iterator[Any]:
+def start(tree: Path) -> Iterator[Callable[[int], Demo]]:
     running: list[Demo] = []
 
     def start_demo(port: int) -> Demo:
@@ -77,15 +36,16 @@ def start(tree: Path) -> Iterator[Any]:
 
 
 def newest_mail(base: str, count: int) -> str:
-    for _ in range(100):
+    """Wait until the inbox has so many mails, and return the newest."""
+    for _ in range(200):
         numbers = re.findall(r'href="/inbox/(\d+)"', httpx.get(f"{base}/inbox/", verify=NO_TLS).text)
         if len(numbers) >= count:
-            return httpx.get(f"{base}/inbox/{numbers[0]}").text
-        time.sleep(0.1)
+            return httpx.get(f"{base}/inbox/{numbers[0]}", verify=NO_TLS).text
+        time.sleep(0.05)
     pytest.fail(f"{count} mails did not come")
 
 
-def test_the_demo_runs_the_whole_story_and_stops(start: Any, tree: Path) -> None:
+def test_demo_tells_the_story_and_keeps_its_accounts(start: Callable[[int], Demo], tree: Path) -> None:
     demo = start(two_free_ports())
     printed = demo.wait_for("Ctrl-C stops everything")
     for account in ("alice@example.com", "+14155550124", "carol keeps forgetting"):
@@ -94,14 +54,16 @@ def test_the_demo_runs_the_whole_story_and_stops(start: Any, tree: Path) -> None
         assert stat.S_IMODE((tree / "instance" / name).stat().st_mode) == 0o600
 
     old = {"identity": "alice", "password": "alice will forget this"}
-    assert httpx.post(f"{demo.base}/login", json=old).status_code == 200
-    assert httpx.post(f"{demo.base}/reset", json={"identity": "+14155550123"}).status_code == 200
-    link = re.search(rf"{demo.base}/reset/[\w-]+", newest_mail(demo.base, 1))
-    assert link is not None
-    body = {"password": "alice will keep this", "password_confirm": "alice will keep this"}
-    assert httpx.post(link[0], json=body).status_code == 200
-    assert httpx.post(f"{demo.base}/login", json=old).status_code == 400
-    assert "was changed" in newest_mail(demo.base, 2)
+    new = {"identity": "alice", "password": "alice will keep this"}
+    with httpx.Client(base_url=demo.base, verify=NO_TLS) as client:
+        assert client.post("/login", json=old).status_code == 200
+        client.cookies.clear()
+        assert client.post("/reset", json={"identity": "+14155550123"}).status_code == 200
+        link = re.search(rf"{demo.base}/reset/[\w-]+", newest_mail(demo.base, 1))
+        assert link is not None
+        assert client.post(link[0], json={"password": new["password"]}).status_code == 200
+        assert client.post("/login", json=old).status_code == 400
+        assert "was changed" in newest_mail(demo.base, 2)
 
     spa = re.search(r"Sample SPA +(http://localhost:\d+)", printed)
     assert spa is not None
@@ -116,16 +78,40 @@ def test_the_demo_runs_the_whole_story_and_stops(start: Any, tree: Path) -> None
 
     again = start(int(demo.base.rsplit(":", 1)[1]))
     again.wait_for("Ctrl-C stops everything")
-    kept = {"identity": "alice", "password": "alice will keep this"}
-    assert httpx.post(f"{again.base}/login", json=kept).status_code == 200
+    assert httpx.post(f"{again.base}/login", json=new).status_code == 200
 
 
-def test_a_taken_port_gets_a_clear_message(start: Any) -> None:
+def test_demo_names_a_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        demo = start(port)
-        assert demo.process.wait(timeout=30) == 1
-        assert f"port {port} cannot be used" in demo.printed.read_text()
-        assert "make demo PORT=" in demo.printed.read_text()
+        command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert f"port {port} cannot be used" in ended.stderr
+    assert "make demo PORT=" in ended.stderr
+
+
+def test_inbox_shows_mail_as_a_mail_program_would(make_site: Any, tmp_path: Path) -> None:
+    site: Site = make_site(RECOVERY_INBOX=True)
+    site.app.register_blueprint(inbox.pages)
+    site.app.instance_path = str(tmp_path)
+    visitor = site.visitor()
+    assert "No mail yet" in visitor.open("/inbox/").text
+    site.ask()
+    site.work()
+    listing = visitor.open("/inbox/").text
+    assert "Reset your Sparekey password" in listing
+    number = listing.split('href="/inbox/')[2].split('"')[0]
+    assert "Somebody, most likely you" in visitor.open(f"/inbox/{number}").text
+    html = visitor.open(f"/inbox/{number}/html")
+    assert "Choose a new password</a>" in html.text
+    assert "sandbox" in html.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'self'" in html.headers["Content-Security-Policy"]
+    assert visitor.open("/inbox/123").status_code == 404
+    assert site.mailbox.mails == []  # nothing left this machine
+
+
+def test_inbox_does_not_exist_unless_switched_on(site: Site) -> None:
+    assert site.visitor().open("/inbox/").status_code == 404

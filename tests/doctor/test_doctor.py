@@ -28,6 +28,8 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 from support.admin import Admin, inherited
+from support.demo import Demo
+from support.demo import tree as tree  # a fixture
 from support.faulty_proxy import (
     Defect,
     Environ,
@@ -48,8 +50,6 @@ from support.mailbox import link_in
 from support.raw_server import Talk, raw_server, send, send_forever, stay_silent
 from support.servers import free_port, two_free_ports
 from support.site import ROOT, Site, load_settings, served, wait_for
-from test_demo import Demo
-from test_demo import tree as tree  # a fixture
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 import manage

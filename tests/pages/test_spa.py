@@ -1,14 +1,15 @@
-"""The single-page client's story, in real Chromium, on another site than Sparekey's."""
+"""The sample single-page app in Chromium, on another site than Sparekey's."""
 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
+from support.live import serving
 from support.mailbox import link_in
 from support.servers import free_port
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, served
@@ -18,108 +19,88 @@ sys.path.insert(0, str(ROOT / "examples" / "spa"))
 import serve
 
 IDENTITY = "Email address, username or phone number"
+NEW = "New password, at least 15 characters"
 
 
-class Story:
-    def __init__(self, site: Site, page: Page, base: str) -> None:
-        self.site, self.page, self.base = site, page, base
-
-    def heading(self, text: str) -> None:
-        self.page.get_by_role("heading", name=text).wait_for()
-
-    def ask(self, identity: str = "alice") -> str:
-        self.page.goto(f"{self.base}/sign-in")
-        self.page.get_by_role("link", name="Forgot your password?").click()
-        before = len(self.site.mailbox.mails)
-        self.page.get_by_label(IDENTITY).fill(identity)
-        self.page.get_by_role("button").click()
-        self.heading("Check your mail")
-        return link_in(self.site.mailbox.wait_for(before + 1))
-
-    def sign_in(self, password: str) -> None:
-        self.page.goto(f"{self.base}/sign-in")
-        self.page.get_by_label(IDENTITY).fill("alice")
-        self.page.get_by_label("Password").fill(password)
-        self.page.get_by_role("button").click()
-
-
-@pytest.fixture(params=["query", "fragment"])
-def story(request: pytest.FixtureRequest, make_site: Any, chromium: Browser) -> Iterator[Story]:
-    """Sparekey at 127.0.0.1, the app at localhost: two sites."""
-    port, spa_port = free_port(), free_port()
-    base, api = f"http://localhost:{spa_port}", f"http://127.0.0.1:{port}"
-    client = {"reset_view": f"{base}/reset", "reset_error_view": f"{base}/problem", "origins": [base]}
-    site: Site = make_site(
-        RECOVERY_PUBLIC_URL=api, RECOVERY_CLIENTS={serve.CLIENT: {**client, "token_in": request.param}}
-    )
-    server = serve.make_server(spa_port, api)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    with served(site.app, port), chromium.new_context() as context:
+@contextmanager
+def sample_app(
+    make_site: Any, chromium: Browser, token_in: str = "query"
+) -> Iterator[tuple[Site, Page, str]]:
+    """Sparekey at 127.0.0.1 and the app at localhost, which are two sites. Yields the app's base URL, too."""
+    port, app_port = free_port(), free_port()
+    base, api = f"http://localhost:{app_port}", f"http://127.0.0.1:{port}"
+    views = {"reset_view": f"{base}/reset", "reset_error_view": f"{base}/problem"}
+    client = {**views, "origins": [base], "token_in": token_in}
+    site: Site = make_site(RECOVERY_PUBLIC_URL=api, RECOVERY_CLIENTS={serve.CLIENT: client})
+    with (
+        serving(serve.make_server(app_port, api)),
+        served(site.app, port),
+        chromium.new_context() as context,
+    ):
         page = context.new_page()
         page.set_default_timeout(15_000)
-        yield Story(site, page, base)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+        yield site, page, base
 
 
+def sign_in(page: Page, base: str, password: str) -> None:
+    page.goto(f"{base}/sign-in")
+    page.get_by_label(IDENTITY).fill("alice")
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button").click()
+
+
+def see_heading(page: Page, text: str) -> None:
+    page.get_by_role("heading", name=text).wait_for()
+
+
+@pytest.mark.parametrize("token_in", ["query", "fragment"])
 @pytest.mark.requirement("R49", "R51")
-def test_forgot_mail_landing_new_password_signed_in(story: Story) -> None:
-    page, seen = story.page, []
-    page.on("request", lambda request: seen.append((request.url, request.all_headers().get("referer", ""))))
-    link = story.ask("(415) 555-0123")
-    token = link.rsplit("/", 1)[1]
-
-    page.goto(link)
-    story.heading("Choose a new password")
-    assert page.url == f"{story.base}/reset"  # the token has left the address bar
-    page.get_by_label("New password, at least 15 characters").fill("short")
-    page.get_by_role("button").click()
-    page.get_by_text("That password is too short.").wait_for()
-    page.get_by_label("New password, at least 15 characters").fill(NEW_PASSWORD)
-    page.get_by_role("button").click()
-    story.heading("Your password is changed")
-    assert not [referer for _, referer in seen if token in referer]
-
-    story.sign_in(OLD_PASSWORD)
-    page.get_by_text("That did not match.").wait_for()
-    story.sign_in(NEW_PASSWORD)
-    story.heading("You are signed in")
-
-    page.goto(link)
-    page.get_by_text("This link was already used.").wait_for()
-    page.get_by_role("link", name="Ask for a new link").click()
-    story.heading("Forgot your password?")
-
-
-@pytest.mark.requirement("R53")
-def test_text_in_the_url_is_not_shown(story: Story) -> None:
-    story.page.goto(f"{story.base}/problem?error=Call+0900-evil&code=link_expired")
-    story.page.get_by_text("This link has expired.").wait_for()
-    assert "0900" not in story.page.inner_text("body")
-
-
-def test_browser_users_and_the_app_are_served_side_by_side(story: Story, chromium: Browser) -> None:
-    api = story.site.app.config["RECOVERY_PUBLIC_URL"]
-    with chromium.new_context(java_script_enabled=False) as context:
-        page = context.new_page()
-        page.goto(f"{api}/reset")
-        page.get_by_label(IDENTITY).fill("bob")
+def test_spa_resets_a_password(make_site: Any, chromium: Browser, token_in: str) -> None:
+    with sample_app(make_site, chromium, token_in) as (site, page, base):
+        referrers: list[str] = []
+        page.on("request", lambda request: referrers.append(request.all_headers().get("referer", "")))
+        page.goto(f"{base}/sign-in")
+        page.get_by_role("link", name="Forgot your password?").click()
+        page.get_by_label(IDENTITY).fill("(415) 555-0123")
         page.get_by_role("button").click()
-        page.goto(link_in(story.site.mailbox.wait_for(1)))
-        assert page.url.startswith(f"{api}/reset/~")
-    link = story.ask("alice")
-    story.page.goto(link)
-    story.heading("Choose a new password")
-    assert story.page.url.startswith(story.base)
+        see_heading(page, "Check your mail")
+        link = link_in(site.mailbox.wait_for(1))
+
+        page.goto(link)
+        see_heading(page, "Choose a new password")
+        assert page.url == f"{base}/reset"  # the token has left the address bar
+        page.get_by_label(NEW).fill("short")
+        page.get_by_role("button").click()
+        page.get_by_text("That password is too short.").wait_for()
+        page.get_by_label(NEW).fill(NEW_PASSWORD)
+        page.get_by_role("button").click()
+        see_heading(page, "Your password is changed")
+        token = link.rsplit("/", 1)[1]
+        assert [referrer for referrer in referrers if token in referrer] == []
+
+        sign_in(page, base, OLD_PASSWORD)
+        page.get_by_text("That did not match.").wait_for()
+        sign_in(page, base, NEW_PASSWORD)
+        see_heading(page, "You are signed in")
+
+        page.goto(link)
+        page.get_by_text("This link was already used.").wait_for()
+        page.get_by_role("link", name="Ask for a new link").click()
+        see_heading(page, "Forgot your password?")
 
 
 @pytest.mark.requirement("R53")
-def test_every_documented_code_has_its_words() -> None:
-    words = (ROOT / "examples" / "spa" / "codes.js").read_text()
-    listed = next(
-        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| codes |")
-    )
-    for code in listed.split("`")[1::2]:
-        assert f"  {code}: " in words, code
+def test_spa_shows_no_text_from_the_url(make_site: Any, chromium: Browser) -> None:
+    with sample_app(make_site, chromium) as (_, page, base):
+        page.goto(f"{base}/problem?error=Call+0900-evil&code=link_expired")
+        page.get_by_text("This link has expired.").wait_for()
+        assert "0900" not in page.inner_text("body")
+
+
+@pytest.mark.requirement("R53")
+def test_spa_has_a_message_for_every_documented_code() -> None:
+    messages = (ROOT / "examples" / "spa" / "codes.js").read_text()
+    lines = (ROOT / "README.md").read_text().splitlines()
+    documented = next(line for line in lines if line.startswith("| codes |"))
+    for code in documented.split("`")[1::2]:
+        assert f"  {code}: " in messages, code

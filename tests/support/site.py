@@ -220,7 +220,9 @@ def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
         with app.app_context():
             worker.run(stop)
 
-    threads = [threading.Thread(target=server.serve_forever), threading.Thread(target=work)]
+    # By default a server notices only after half a second that it shall stop.
+    serve = threading.Thread(target=server.serve_forever, args=(0.02,))
+    threads = [serve, threading.Thread(target=work)]
     for thread in threads:
         thread.start()
     try:

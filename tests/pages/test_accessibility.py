@@ -1,0 +1,207 @@
+"""Recovery in every language, without JavaScript, by keyboard alone, and with a screen reader."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from babel import Locale
+from playwright.sync_api import Browser, Page, expect
+from support.live import base_url, live, mailed_link
+from support.mailbox import html_of, link_in
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
+from support.translations import SHIPPED
+
+MISMATCH = "The two passwords are not the same."
+
+
+@pytest.fixture
+def running(make_site: Any) -> Iterator[Site]:
+    with live(make_site, RECOVERY_SUPPORT_CONTACT="help@example.com") as site:
+        yield site
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A tab of a new browser with JavaScript. A message on its console fails the test."""
+    messages: list[str] = []
+    with chromium.new_context() as context:
+        tab = context.new_page()
+        tab.set_default_timeout(15_000)
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("pageerror", lambda error: messages.append(str(error)))
+        yield tab
+    assert [text for text in messages if "the server responded with a status of 400" not in text] == []
+
+
+def focused(page: Page) -> str:
+    """Return the name, role or text of the element that has the focus."""
+    read = "e => e.name || e.getAttribute('role') || e.innerText || e.tagName"
+    return str(page.evaluate(f"({read})(document.activeElement)"))
+
+
+def tab_to(page: Page, target: str) -> None:
+    """Press Tab until the target has the focus."""
+    stops = [focused(page)]
+    while stops[-1] != target:
+        page.keyboard.press("Tab")
+        stops.append(focused(page))
+        assert len(stops) < 40, stops
+
+
+def set_password(page: Page, password: str, confirmation: str | None = None) -> None:
+    page.locator("[name=password]").fill(password)
+    page.locator("[name=password_confirm]").fill(password if confirmation is None else confirmation)
+    page.locator("main [type=submit]").click()
+
+
+@pytest.mark.parametrize("language", ["en", *SHIPPED])
+def test_reset_in_every_language_without_javascript(site: Site, language: str) -> None:
+    opening = f'<html lang="{language}" dir="{Locale.parse(language).text_direction}"'
+    visitor = site.visitor()
+    assert f'href="?language={language}" hreflang="{language}"' in visitor.open("/login").text
+    assert opening in visitor.open(f"/login?language={language}").text
+    visitor.submit("/reset", identity="alice")
+    site.work()
+    landing = visitor.open(site.last_link()).location
+    refused = visitor.set_password(landing, "short")
+    visitor.set_password(landing)
+    site.work()
+    pages = [refused, *map(visitor.open, ("/reset", "/check-mail", "/reset-done"))]
+    visitor.submit("/login", identity="alice", password=NEW_PASSWORD)
+    home = visitor.open("/")
+    assert "alice@example.com" in home.text
+    for answer in (*pages, home):
+        assert opening in answer.text, answer.request.path
+    assert len(site.mailbox.mails) == 2
+    for mail in site.mailbox.mails:
+        assert opening in html_of(mail), mail["Subject"]
+
+
+def test_reset_by_keyboard_alone(running: Site, page: Page) -> None:
+    keys = page.keyboard
+    page.goto(base_url(running))
+    keys.press("Tab")
+    assert focused(page) == "To the content"
+    keys.press("Enter")
+    keys.press("Tab")
+    assert focused(page) == "Sign in"
+    tab_to(page, "Forgot your password?")
+    keys.press("Enter")
+    page.wait_for_url("**/reset")
+    assert focused(page) == "identity"
+    keys.type("alice")
+    keys.press("Enter")
+    page.wait_for_url("**/check-mail")
+    page.goto(link_in(running.mailbox.wait_for(1)))
+    assert focused(page) == "password"
+    keys.type(NEW_PASSWORD)
+    tab_to(page, "Show")
+    keys.press("Space")
+    assert page.locator("[name=password]").get_attribute("type") == "text"
+    tab_to(page, "password_confirm")
+    keys.type(NEW_PASSWORD)
+    keys.press("Enter")
+    page.wait_for_url("**/reset-done")
+    tab_to(page, "Sign in")
+    keys.press("Enter")
+    page.wait_for_url("**/login")
+    assert focused(page) == "identity"
+    keys.type("alice")
+    tab_to(page, "password")
+    keys.type(NEW_PASSWORD)
+    keys.press("Enter")
+    page.get_by_role("heading", name="You are signed in").wait_for()
+
+
+@pytest.mark.requirement("R68")
+def test_error_summary_has_the_focus_and_links_to_the_field(running: Site, chromium: Browser) -> None:
+    link = mailed_link(running)
+    for has_javascript in (True, False):
+        with chromium.new_context(java_script_enabled=has_javascript) as context:
+            page = context.new_page()
+            page.goto(link)
+            set_password(page, NEW_PASSWORD, "another one than before")
+            expect(page).to_have_title("Problem: Choose a new password · Sparekey")
+            summary = page.locator("[role=alert]")
+            assert summary.inner_text().split("\n") == ["Please look at this again:", "", MISMATCH]
+            assert focused(page) == "alert"
+            summary.get_by_role("link").focus()
+            page.keyboard.press("Enter")
+            assert focused(page) == "password_confirm"
+            field = page.locator("[name=password_confirm]")
+            assert field.get_attribute("aria-invalid") == "true"
+            assert page.locator(f"#{field.get_attribute('aria-describedby')}").inner_text() == MISMATCH
+            assert page.locator("[name=password]").get_attribute("aria-invalid") is None
+
+
+def test_password_length_is_announced_and_read_in_order(running: Site, page: Page) -> None:
+    page.goto(mailed_link(running))
+    password = page.locator("[name=password]")
+    advice, announcement = page.locator(".advice > span").first, page.locator("[role=status]")
+    for text, expected in {
+        "é" * 9: "9 of 15 characters",
+        "e\u0301" * 9: "9 of 15 characters",  # as the server counts
+        "correct horse battery": "Long enough.",
+        "1" * 20: "Long enough. Digits alone are easy to guess: add a few words.",
+        "ababababababababab": "Long enough. Repetitions are easy to guess: add a few words.",
+        "x" * 129: "Use at most 128 characters.",
+        "": "",
+    }.items():
+        password.fill(text)
+        assert advice.inner_text() == expected
+    password.fill("tw")
+    assert announcement.inner_text() != "2 of 15 characters"  # not at every key
+    expect(announcement).to_have_text("2 of 15 characters")
+    set_password(page, "tw")  # the script does not stop a short password; the server refuses it
+    page.get_by_role("alert").wait_for()
+    assert "Use at least 15 characters" in page.inner_text("main")
+
+    elements = re.findall(
+        r"^\s*- '?(\w+)(?: \"([^\"]+)\")?", page.locator("body").aria_snapshot(), re.MULTILINE
+    )
+    in_order = iter(f"{role} {' '.join(name.split()[:3])}".strip() for role, name in elements)
+    for expected in (
+        "link To the content",
+        "banner",
+        "main",
+        "heading Choose a new",
+        "alert",
+        "link Use at least",
+        "textbox New password",
+        "button Show: New password",
+        "textbox New password again",
+        "button Show: New password",
+        "button Set new password",
+        "contentinfo",
+    ):
+        assert expected in in_order, expected  # continues where the last one was found
+
+
+@pytest.mark.requirement("R67")
+def test_shown_password_is_sent_hidden(running: Site, page: Page) -> None:
+    page.goto(f"{base_url(running)}/login")
+    password = page.locator("[name=password]")
+    password.fill(OLD_PASSWORD)
+    page.get_by_role("button", name="Show: Password").click()
+    assert password.get_attribute("type") == "text"
+    assert page.get_by_role("button", name="Hide: Password").count() == 1
+    types: list[str] = []
+    page.expose_function("note", types.append)
+    page.evaluate("document.forms[0].addEventListener('submit', e => note(e.target.password.type))")
+    page.locator("[name=identity]").fill("alice")
+    page.locator("main [type=submit]").click()
+    page.get_by_role("heading", name="You are signed in").wait_for()
+    assert types == ["password"]
+
+
+def test_pages_do_not_shift_while_they_load(running: Site, page: Page) -> None:
+    shifts = """new Promise(done => new PerformanceObserver(list =>
+        done(list.getEntries().map(e => e.value))).observe({type: 'layout-shift', buffered: true})
+        || setTimeout(() => done([]), 300))"""
+    base = base_url(running)
+    for url in (f"{base}/", f"{base}/login", f"{base}/reset", mailed_link(running)):
+        page.goto(url)
+        assert page.evaluate(shifts) == [], url

@@ -1,0 +1,62 @@
+"""/healthz and /readyz."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from support.outbox import LONG_AGO
+from support.site import Site
+
+from app.db.engine import db
+from app.mail import heartbeat
+from app.mail.heartbeat import WorkerHeartbeat
+from app.mail.outbox import OutboxMessage
+
+
+def test_healthz(site: Site) -> None:
+    answer = site.visitor().open("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+@pytest.mark.requirement("R59")
+def test_readyz_reports_each_problem(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_WAITING_MAX=2)
+    visitor = site.visitor()
+
+    def readyz(**headers: str) -> tuple[int, Any]:
+        answer = visitor.open("/readyz", headers=headers)
+        return answer.status_code, answer.json
+
+    def report(*problems: str, worker: bool = True, mail: bool = True) -> tuple[int, Any]:
+        body = {"database": True, "worker": worker, "mail": mail, "problems": list(problems)}
+        return 503 if problems else 200, body
+
+    def change_heartbeats(trouble: str | None = None, **values: datetime) -> None:
+        site.change(WorkerHeartbeat, WorkerHeartbeat.name != "", trouble=trouble, **values)
+
+    assert readyz() == report("no_worker", worker=False)
+    with site.app.app_context():
+        for _ in range(2):
+            heartbeat.Heartbeat().beat()
+    assert readyz(Host="10.0.0.7:8000") == report()
+    site.ask()
+    site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=LONG_AGO)
+    assert readyz() == report("mail_late", mail=False)
+    site.work()
+    assert readyz() == report()
+    change_heartbeats(trouble="MAIL_PASSWORD: wrong")
+    assert readyz() == report("mail_held", mail=False)
+    change_heartbeats()
+    site.ask("alice")
+    site.ask("bob")
+    assert readyz() == report("outbox_full", mail=False)
+    change_heartbeats(seen_at=LONG_AGO)
+    assert readyz()[1]["worker"] is False
+    with site.app.app_context():
+        db.session.execute(text("DROP TABLE worker_sign"))
+        db.session.commit()
+    unknown = {"database": False, "worker": None, "mail": None, "problems": ["database_away"]}
+    assert readyz() == (503, unknown)

@@ -1,0 +1,57 @@
+"""`make demo` as a process, in a copy of the source tree in which nothing has run before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .site import ROOT
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what a clone contains."""
+    for name in ("app", "config", "doctor", "examples", "templates"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "manage.py", tmp_path)
+    return tmp_path
+
+
+class Demo:
+    """The demo and its output."""
+
+    def __init__(self, tree: Path, port: int) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+        self.printed = tree / "printed.txt"
+        command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
+        with self.printed.open("w") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=tree,
+                env={"PATH": os.environ["PATH"]},  # without coverage, because the tree is a copy
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def wait_for(self, text: str) -> str:
+        for _ in range(600):
+            printed = self.printed.read_text()
+            if text in printed:
+                return printed
+            assert self.process.poll() is None, printed
+            time.sleep(0.05)
+        pytest.fail(self.printed.read_text())
+
+    def stop(self) -> int:
+        """Press Ctrl-C, which reaches every process of the group."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(timeout=30)

@@ -1,0 +1,32 @@
+"""Every logger redacts tokens and addresses."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from support.site import Site
+
+from app.web.logging import redact
+
+
+@pytest.mark.requirement("R61")
+def test_every_logger_redacts_tokens(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    token = site.new_link().rsplit("/", 1)[1]
+    lines = (
+        '"GET /auth/reset/{token} HTTP/1.1" 303',
+        '"GET /reset//{token} HTTP/1.1" 308',
+        '"GET /%72eset/{token}" 404',
+        '"GET /" "https://safelinks.example?url=https%3A%2F%2Fid.example.com%2Freset%2F{token}"',
+    )
+    for line in lines:
+        caplog.clear()
+        for name in ("werkzeug", "gunicorn.access", site.app.logger.name):
+            logging.getLogger(name).warning("%s", line.format(token=token))
+        assert token not in caplog.text
+        assert caplog.text.count("[token]") == 3, line
+
+
+def test_redact_keeps_handles_and_masks_addresses() -> None:
+    assert redact("/reset/~handle and 1234") == "/reset/~handle and 1234"
+    assert redact("to <alice@example.com>: 450") == "to <[address]>: 450"
