@@ -1,4 +1,4 @@
-"""`make sheets`: pictures of every page and mail, a dozen a sheet."""
+"""`make sheets`: draws pictures of every page and mail, twelve on a sheet."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ class Element:
 
 
 def elements_of(html: str) -> list[Element]:
-    found: list[Element] = []
+    elements: list[Element] = []
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-            found.append(Element(tag, {name: value or "" for name, value in attributes}))
+            elements.append(Element(tag, {name: value or "" for name, value in attributes}))
 
     Reader().feed(html)
-    return found
+    return elements

@@ -1,7 +1,4 @@
-"""Every page in its states, and every mail, as they are sent: what the checks of looks look at, and the pictures.
-
-Names are stable and say what is shown, such as `reset_password-with-errors`.
-"""
+"""The HTML of every page in each state, and every mail. Names are stable, such as `reset_password-with-errors`."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ MAILING = {
     "MAIL_USE_TLS": True,
     "MAIL_DEFAULT_SENDER": "no-reply@example.com",
 }
-# Deployments that show what others do not.
+# Each shows pages that the others do not have, or have in another form.
 DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "full": {
         **ALL,
@@ -50,20 +47,21 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "demo": {"RECOVERY_INBOX": True, "RECOVERY_SITE_NAME": "Sparekey demo"},
 }
 
-ELSEWHERE = {
+# Pages that look different in these deployments.
+OTHER_PAGES = {
     "plain": {"home", "home-signed-in", "login_user", "verify", "check_mail", "not_me-address_notice-done"},
     "without-mail": {"forgot_password"},
 }
 
-# One kind of mail may say several things.
-SAID_OTHERWISE = {
+# Other texts of one kind of mail, by the variables that cause them.
+MAIL_VARIANTS = {
     "registration-username-taken": ("registration", {"missed": "alice"}),
     "reset_notice-nothing-known": ("reset_notice", {"source": None, "user_agent": None}),
     "address_notice-nothing-known": ("address_notice", {"source": None, "user_agent": None}),
     "operator_alert-of-no-account": ("operator_alert", {"account": None}),
 }
 
-# One of each kind.
+# A flashed message of each category.
 MESSAGES = {
     "info": "UNAUTHENTICATED",
     "success": "REAUTHENTICATION_SUCCESSFUL",
@@ -76,37 +74,39 @@ def deployment(name: str) -> Flask:
     return create_app(load_settings(**DEPLOYMENTS[name]))
 
 
+@cache
 def pages_in(locale: str = "en") -> dict[str, str]:
-    """The HTML of every page, by name."""
-    found = [
+    """Return the HTML of every page by name. States that look the same are returned once."""
+    pages = [
         *_samples("full", locale),
         *_problems(locale),
         *_with_messages(locale),
-        *_without_features(locale),
+        *_of_other_deployments(locale),
         *_of_the_demo(locale),
     ]
-    named = dict(found)
-    assert len(named) == len(found), "two states of a page have one name"
-    first = {html: name for name, html in reversed(found)}  # what looks the same is looked at once
-    return {name: html for name, html in found if first[html] == name}
+    assert len(dict(pages)) == len(pages), "two states of a page have one name"
+    first_names = {html: name for name, html in reversed(pages)}
+    return {name: html for name, html in pages if first_names[html] == name}
 
 
+@cache
 def mails_in(locale: str = "en") -> dict[str, Mail]:
-    """Every mail, by name; and those that say something else where less is known or set."""
+    """Return every mail by name, with its variants, and as it is without a support contact."""
     kinds = {mail.name: mail for mail in samples.MAILS}
-    otherwise = {
-        name: replace(kinds[kind], variables={**kinds[kind].variables, **given})
-        for name, (kind, given) in SAID_OTHERWISE.items()
+    variants = {
+        name: replace(kinds[kind], variables={**kinds[kind].variables, **variables})
+        for name, (kind, variables) in MAIL_VARIANTS.items()
     }
-    with asked("full", locale):
-        found = {name: samples.compose(mail) for name, mail in {**kinds, **otherwise}.items()}
-    with asked("plain", locale):
-        found |= {f"{name}-without-contact": samples.compose(mail) for name, mail in kinds.items()}
-    return found
+    with request_in("full", locale):
+        mails = {name: samples.compose(mail) for name, mail in {**kinds, **variants}.items()}
+    with request_in("plain", locale):
+        mails |= {f"{name}-without-contact": samples.compose(mail) for name, mail in kinds.items()}
+    return mails
 
 
 @contextmanager
-def asked(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
+def request_in(deployed: str, locale: str, messages: Sequence[str] = ()) -> Iterator[Flask]:
+    """A request to a deployment in a language, with flashed messages."""
     app = deployment(deployed)
     with app.app_context(), i18n.use_language(locale), samples.request_context():
         for name in messages:
@@ -119,68 +119,67 @@ def rendered(page: Page) -> str:
 
 
 def _samples(deployed: str, locale: str) -> Iterator[tuple[str, str]]:
-    with asked(deployed, locale):
+    with request_in(deployed, locale):
         for page in page_samples.pages():
             if page.template != "problem":
                 yield page.name, rendered(page)
 
 
 def _problems(locale: str) -> Iterator[tuple[str, str]]:
-    """As the app itself answers them."""
-    for name, refuse in _refusals():
-        with asked("full", locale) as app:
-            answer = app.make_response(app.handle_user_exception(refuse()))
+    """Let the application answer each error."""
+    for name, make_error in _errors():
+        with request_in("full", locale) as app:
+            answer = app.make_response(app.handle_user_exception(make_error()))
         yield f"problem-{name}", answer.get_data(as_text=True)
 
 
-def _refusals() -> Iterator[tuple[str, Callable[[], Exception]]]:
-    for kind in (errors.CsrfFailed, *_kinds_of(RequestError)):
+def _errors() -> Iterator[tuple[str, Callable[[], Exception]]]:
+    for kind in (errors.CsrfFailed, *_subclasses(RequestError)):
         yield kind.code, partial(kind, HELP) if kind is NoMail else kind
     for status, (code, _, _) in errors.HTTP_ERRORS.items():
         yield f"{code}-{status}", default_exceptions[status]
 
 
-def _kinds_of(root: type[RequestError]) -> Iterator[type[RequestError]]:
+def _subclasses(root: type[RequestError]) -> Iterator[type[RequestError]]:
     for kind in root.__subclasses__():
         if kind not in (LinkError, errors.CsrfFailed):
             yield kind
-        yield from _kinds_of(kind)
+        yield from _subclasses(kind)
 
 
 def _with_messages(locale: str) -> Iterator[tuple[str, str]]:
     for kind, message in MESSAGES.items():
-        with asked("full", locale, [message]):
-            yield f"home-told-{kind}", rendered(Page("home", {}))
-    with asked("full", locale, [*MESSAGES.values()]):
+        with request_in("full", locale, [message]):
+            yield f"home-with-{kind}", rendered(Page("home", {}))
+    with request_in("full", locale, [*MESSAGES.values()]):
         login = next(page for page in page_samples.pages() if page.template == "login_user")
-        yield "login_user-told-everything", rendered(login)
+        yield "login_user-with-messages", rendered(login)
 
 
-def _without_features(locale: str) -> Iterator[tuple[str, str]]:
-    """What looks different where nothing is switched on, and where no mail is sent."""
-    for deployed, names in ELSEWHERE.items():
-        with asked(deployed, locale):
+def _of_other_deployments(locale: str) -> Iterator[tuple[str, str]]:
+    for deployed, names in OTHER_PAGES.items():
+        with request_in(deployed, locale):
             for page in page_samples.pages():
                 if page.name in names:
                     yield f"{page.name}-{deployed}", rendered(page)
 
 
 def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
-    with asked("demo", locale):
-        mail = _in_the_inbox(samples.compose(samples.MAILS[0]))
-        long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
+    with request_in("demo", locale):
+        mail = _inbox_row(samples.compose(samples.MAILS[0]))
+        long = {**mail, "subject": "A subject that goes on and on, as some subjects do, " * 3}
         yield "inbox-empty", render_template("inbox.html", mails=[])
         yield "inbox", render_template("inbox.html", mails=[mail, long])
         yield "inbox_mail", render_template("inbox_mail.html", mail=mail)
 
 
-def _in_the_inbox(letter: Mail) -> dict[str, Any]:
+def _inbox_row(mail: Mail) -> dict[str, Any]:
     return {
         "number": "1",
-        "subject": letter.subject,
+        "subject": mail.subject,
         "sender": "no-reply@example.com",
-        "recipient": letter.recipient,
+        "recipient": mail.recipient,
         "at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),
-        "text": letter.body,
-        "html": letter.html,
+        "text": mail.body,
+        "html": mail.html,
     }

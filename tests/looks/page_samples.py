@@ -1,4 +1,4 @@
-"""Every page with made-up data, in its states, for the gallery and the checks of looks."""
+"""Every page with sample data, in each state."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ KEY = "MFRG-GZDF-MZTW-Q2LK-NNWG-23TP-OBYX-E43U"
 CODES = [
     f"{number:04d}-{number * 7919 % 10000:04d}-{number * 104729 % 10000:04d}" for number in range(1234, 1239)
 ]
-# What a browser is told to make a passkey, or to ask for one.
+# The options for creating a passkey, and for asking for one.
 PASSKEY = """{
   "challenge": "c2FtcGxl", "allowCredentials": [], "excludeCredentials": [], "rp": {"name": "Sample"},
   "user": {"id": "c2FtcGxl", "name": "alice", "displayName": "alice"},
@@ -62,7 +62,7 @@ PASSKEYS = [
 
 @dataclass(frozen=True)
 class Page:
-    """One state of a page. `fields`: the names of what its form must send."""
+    """One state of a page. `fields` are the names of the fields that its form must have."""
 
     template: str
     context: dict[str, Any]
@@ -71,13 +71,12 @@ class Page:
 
     @property
     def name(self) -> str:
-        """No other sample has it."""
         return f"{self.template}-{self.state}" if self.state else self.template
 
 
 def pages() -> list[Page]:
-    """Our pages, in their states. Needs a request context (`a_request`), and no database."""
-    found = [
+    """Return the pages in their states. Needs a request context, but no database."""
+    pages = [
         Page("home", {}),
         Page("home", {"current_user": sample_user()}, state="signed-in"),
         Page("check_mail", {"to_confirm": False}),
@@ -104,13 +103,13 @@ def pages() -> list[Page]:
             for state in ("asked", "done", "known")
         ),
     ]
-    return [*found, *_forms(), *_forms(with_errors=True)]
+    return [*pages, *_forms(), *_forms(with_errors=True)]
 
 
 def _forms(*, with_errors: bool = False) -> list[Page]:
     signing_in, new = SignInForm(formdata=None), NewPasswordForm(formdata=None)
     resetting = {"reset_password_token": "~sample", "account": "a•••@example.com"}
-    found = [
+    pages = [
         Page(
             "login_user",
             {
@@ -132,22 +131,24 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
     ]
     if current().SECURITY_REGISTERABLE:
         signing_up = {"register_user_form": RegistrationForm(formdata=None)}
-        found.append(Page("register_user", signing_up, ("csrf_token", "email")))
+        pages.append(Page("register_user", signing_up, ("csrf_token", "email")))
     if current().SECURITY_CHANGEABLE:
         change = {"change_password_form": ChangeForm(formdata=None), "current_user": sample_user()}
         fields = ("csrf_token", "new_password", "new_password_confirm")
-        found.append(Page("change_password", {**change, "active_password": True}, (*fields, "password")))
-        found.append(Page("change_password", {**change, "active_password": False}, fields, "first"))
-    found += _of_sign_in() + _of_second_factors() + _of_recovery_codes() + _of_passkeys() + _of_accounts()
+        pages.append(Page("change_password", {**change, "active_password": True}, (*fields, "password")))
+        pages.append(Page("change_password", {**change, "active_password": False}, fields, "first"))
+    pages += (
+        _of_code_sign_in() + _of_second_factors() + _of_recovery_codes() + _of_passkeys() + _of_accounts()
+    )
     if not with_errors:
-        return [*found, *_after_posts()]
-    for page in found:
+        return [*pages, *_after_posts()]
+    for page in pages:
         _refuse(next(value for value in page.context.values() if isinstance(value, Form)))
-    return [replace(page, state=f"{page.state}-with-errors".lstrip("-")) for page in found]
+    return [replace(page, state=f"{page.state}-with-errors".lstrip("-")) for page in pages]
 
 
 def _after_posts() -> list[Page]:
-    """What a form's own page shows when all was well."""
+    """Return the pages that show a form's success at its own URL."""
     posted = current_app.request_class({"REQUEST_METHOD": "POST"})
     known = {"request": posted, "current_user": sample_user()}
     sent = {"change_email_form": ChangeEmailForm(formdata=None), "current_email": RECIPIENT}
@@ -161,9 +162,8 @@ def _after_posts() -> list[Page]:
     ]
 
 
-def _if(setting: str, *pages: Page) -> list[Page]:
-    """Pages of something that may be off."""
-    return list(pages) if getattr(current(), setting) else []
+def _if(setting: str, *samples: Page) -> list[Page]:
+    return list(samples) if getattr(current(), setting) else []
 
 
 def _of_accounts() -> list[Page]:
@@ -211,8 +211,7 @@ def _of_accounts() -> list[Page]:
     ]
 
 
-def _of_sign_in() -> list[Page]:
-    """By code."""
+def _of_code_sign_in() -> list[Page]:
     if not current().SECURITY_UNIFIED_SIGNIN:
         return []
     me, setting_up = {"current_user": sample_user()}, UnifiedSigninSetupForm(formdata=None)
@@ -296,7 +295,10 @@ def _of_second_factor_codes() -> list[Page]:
         Page("two_factor_verify_code", {**alone, "chosen_method": "authenticator"}, sent),
         Page("two_factor_verify_code", {**lost, "chosen_method": "email"}, sent, "code-by-mail"),
         Page(
-            "two_factor_verify_code", {**lost, "chosen_method": "SMS", "problem": "help"}, sent, "help-told"
+            "two_factor_verify_code",
+            {**lost, "chosen_method": "SMS", "problem": "help"},
+            sent,
+            "help-requested",
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""`make screenshots`: the README's pictures, taken from the running demo so that they stay true."""
+"""`make screenshots`: takes the pictures of README.md and docs/ from the running demo."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def main() -> None:
         with sync_playwright() as playwright:
             chromium = shutil.which("chromium")
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            tell_the_story(browser, "light", "carol")
-            tell_the_story(browser, "dark", "bob")
+            show_the_pages(browser, "light", "carol")
+            show_the_pages(browser, "dark", "bob")
             show_the_mails(browser)
             dashboard.draw(browser, PICTURES / "dashboard.png")
             browser.close()
@@ -51,7 +51,7 @@ def wait_until_up() -> None:
     raise SystemExit("the demo did not start")
 
 
-def tell_the_story(browser: Browser, scheme: str, who: str) -> None:
+def show_the_pages(browser: Browser, scheme: str, identity: str) -> None:
     context = browser.new_context(viewport=PHONE, color_scheme=scheme, device_scale_factor=2)  # type: ignore[arg-type,unused-ignore]
     page = context.new_page()
 
@@ -59,7 +59,7 @@ def tell_the_story(browser: Browser, scheme: str, who: str) -> None:
         page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
 
     page.goto(f"{BASE}/reset")
-    page.get_by_label("Email address, username or phone number").fill(who)
+    page.get_by_label("Email address, username or phone number").fill(identity)
     shoot("1-forgot")
     page.get_by_role("button").click()
     shoot("2-check-mail")
@@ -68,12 +68,12 @@ def tell_the_story(browser: Browser, scheme: str, who: str) -> None:
     page.goto(link)
     shoot("4-new-password")
     page.goto(f"http://localhost:{PORT + 1}/forgot")
-    page.get_by_label("Email address, username or phone number").fill(who)
+    page.get_by_label("Email address, username or phone number").fill(identity)
     shoot("5-sample-spa")
 
 
 def show_the_mails(browser: Browser) -> None:
-    """The gallery, as an admin sees it who has set nothing but what is needed."""
+    """Take a picture of `mail preview` with nothing but the required settings."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mails.html"
         environ = {
@@ -91,14 +91,14 @@ def show_the_mails(browser: Browser) -> None:
 
 
 def open_newest_mail(page: Page) -> str:
-    """Waits for the mail, shows its HTML alone, and returns the link in it."""
+    """Wait for the mail, show its HTML, and return its link."""
     page.wait_for_timeout(2000)
     page.goto(f"{BASE}/inbox/")
     page.locator(".mails a").first.click()
-    found = re.search(rf"{BASE}/reset/[\w-]+", page.inner_text("pre"))
-    assert found, "the newest mail holds no link"
+    link = re.search(rf"{BASE}/reset/[\w-]+", page.inner_text("pre"))
+    assert link, "the newest mail has no link"
     page.goto(f"{page.url}/html")
-    return found[0]
+    return link[0]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Shows HTML of ours in a real browser as the app would serve it, without a server, and says what is wrong with it.
+"""Shows HTML in a real browser as the app would serve it, without a server, and finds defects in it.
 
-A page is whatever the gallery has rendered; its style sheets, scripts and pictures are the app's own files.
+The gallery renders the pages. Style sheets, scripts and pictures are the app's own files.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ BASE = gallery.MAILING["RECOVERY_PUBLIC_URL"]
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 RULES = {"type": "tag", "values": [*WCAG, "best-practice"]}
-# A mail is read inside a page of its reader, which has the landmarks.
-RULES_OF_MAILS = {"type": "tag", "values": WCAG}
-RULES_OF_COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+# A mail is shown inside a page of the mail program, which has the landmarks.
+MAIL_RULES = {"type": "tag", "values": WCAG}
+COLOR_RULES = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
 
-# Without `preload`, style sheets are not fetched a second time; the one rule that wants that is about rotation.
+# `preload` would fetch style sheets a second time, for a rule about rotation that is not used.
 AXE_RUN = """async (rules) => {
     const options = {
         runOnly: rules, resultTypes: ["violations"], preload: false, iframes: false,
@@ -54,7 +54,7 @@ SIDEWAYS = f"""() => {{
     return [`${{page.scrollWidth}} wide: ${{out.slice(-1).map(named)}}`];
 }}"""
 
-# WCAG 2.5.8. A label is part of what it names; what stands in a sentence may be as high as its line.
+# WCAG 2.5.8. A label belongs to its field's target. A link in a sentence may be as high as its line.
 SMALL_TARGETS = f"""(least) => {{
     {NAMED}
     const all = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]:not([tabindex='-1'])";
@@ -93,18 +93,19 @@ FRAME_MS = 1000 / 60
 
 
 class Stage:
-    """A tab. `elsewhere` are the addresses on other sites that were asked for; none of them gets an answer."""
+    """A tab. `foreign_urls` are the URLs on other sites that its pages requested, in vain."""
 
     def __init__(self, tab: Page) -> None:
-        self.tab, self.html, self.elsewhere = tab, "", list[str]()
+        self.tab, self.html, self.foreign_urls = tab, "", list[str]()
         self.session = tab.context.new_cdp_session(tab)
         tab.set_default_timeout(30_000)
         tab.route("**/*", self._answer)
         tab.goto(f"{BASE}/shown")
 
     def show(self, html: str) -> None:
-        """Over what was shown before, since to go to a new document takes ten times as long. But the scripts for
-        passkeys declare names that a window takes once.
+        """Replace the document, because a navigation takes ten times as long.
+
+        A page with the scripts for passkeys needs one, because their global names can be declared only once.
         """
         self.html = html
         if "webauthn.js" in html:
@@ -113,34 +114,34 @@ class Stage:
             self.tab.set_content(html)
 
     def broken_rules(self, rules: dict[str, Any] = RULES) -> list[str]:
-        """What axe-core says. Needs a stage `with_axe`."""
-        found: list[str] = self.tab.evaluate(AXE_RUN, rules)
-        return found
+        """Return the violations that axe-core finds. Needs a stage `with_axe`."""
+        return self._evaluate(AXE_RUN, rules)
 
-    def sideways_at(self, width: int) -> list[str]:
-        """What sticks out of a window that is so wide."""
-        self._widen(width)
-        found: list[str] = self.tab.evaluate(SIDEWAYS)
-        return found
+    def overflows_at(self, width: int) -> list[str]:
+        """Return the elements that are wider than the window."""
+        self._resize(width)
+        return self._evaluate(SIDEWAYS)
 
     def small_targets_at(self, width: int) -> list[str]:
-        self._widen(width)
-        found: list[str] = self.tab.evaluate(SMALL_TARGETS, TARGET_PIXELS_MIN)
-        return found
+        self._resize(width)
+        return self._evaluate(SMALL_TARGETS, TARGET_PIXELS_MIN)
 
-    def what_moves(self) -> list[str]:
-        found: list[str] = self.tab.evaluate(MOVING, FRAME_MS)
-        return found
+    def moving_elements(self) -> list[str]:
+        return self._evaluate(MOVING, FRAME_MS)
 
-    def _widen(self, width: int) -> None:
-        """As Playwright does it, in half the time."""
+    def _evaluate(self, script: str, argument: object = None) -> list[str]:
+        defects: list[str] = self.tab.evaluate(script, argument)
+        return defects
+
+    def _resize(self, width: int) -> None:
+        """Resize the window in half of the time that Playwright takes."""
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
         self.session.send("Emulation.setDeviceMetricsOverride", size)
 
     def _answer(self, route: Route) -> None:
         url = urlsplit(route.request.url)
         if f"{url.scheme}://{url.netloc}" != BASE:
-            self.elsewhere.append(route.request.url)
+            self.foreign_urls.append(route.request.url)
             route.abort()
         elif url.path == "/shown":
             route.fulfill(body=self.html, content_type="text/html; charset=utf-8")
@@ -148,7 +149,7 @@ class Stage:
             route.fulfill(body=gallery.mails_in()["reset_instructions"].html, content_type="text/html")
         else:
             body, kind = file_of(url.path)
-            if url.path.endswith("/password.js"):  # its names are its own, as on a page of its own
+            if url.path.endswith("/password.js"):  # a block, because its names can be declared only once
                 body = b"{\n" + body + b"\n}"
             route.fulfill(body=body, content_type=kind)
 
@@ -156,28 +157,28 @@ class Stage:
 @cache
 def file_of(path: str) -> tuple[bytes, str]:
     with gallery.deployment("full").test_client().get(path, base_url=BASE) as answer:
-        assert answer.status_code == 200, f"no page of ours has {path}"
+        assert answer.status_code == 200, f"the app does not serve {path}"
         return answer.data, answer.content_type
 
 
 @contextmanager
 def stage(browser: Browser, *, with_axe: bool = False, **options: Any) -> Iterator[Stage]:
-    """`options` are those of a Playwright context, such as color_scheme."""
+    """Open a tab. `options` are those of a Playwright context, such as color_scheme."""
     with browser.new_context(**options) as context:
         if with_axe:
             context.add_init_script(path=AXE)
         yield Stage(context.new_page())
 
 
-def why_no_tools() -> str | None:
+def missing_tool() -> str | None:
     if shutil.which("node") is None:
         return "Node.js is not installed (20 or newer)"
-    return None if AXE.exists() else "what checks looks is not installed: make tools"
+    return None if AXE.exists() else "axe-core is not installed: make tools"
 
 
-def run_node(script: str, given: Any) -> Any:
-    """What a script of tests/looks/ says, in JSON both ways."""
+def run_node(script: str, data: Any) -> Any:
+    """Run a script of tests/looks/ with JSON as its input and output."""
     command = ["node", str(TOOLS / script)]
-    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    process = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)

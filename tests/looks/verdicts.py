@@ -1,6 +1,6 @@
-"""`make looks`: what mail programs, a spam filter and Lighthouse say of every mail and of the demo's pages.
+"""`make looks`: checks every mail for mail programs and a spam filter, and the demo's pages with Lighthouse.
 
-One table each; the exit code is 1 when anything fails. Nothing is installed, and nothing leaves this machine.
+Prints a table for each. The exit code is 1 if anything fails. Installs nothing, and sends nothing to other machines.
 """
 
 from __future__ import annotations
@@ -28,22 +28,20 @@ from app.mail import composing
 from app.pages import samples
 
 SPAM_SCORE_MAX = 0.5
-GTUBE = (
-    "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"  # every filter takes it for spam
-)
+GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"  # every filter must find it
 PLANTED = "(planted)"
 SPAMASSASSIN = ("spamassassin", "--local", "--nocreate-prefs", "--prefs-file=/dev/null", "--cf=use_bayes 0")
 
 PATHS = ("/", "/login", "/reset", "/check-mail")
 CATEGORIES = ("accessibility", "best-practices", "performance")
 BYTES_MAX = 30_000
-TRIES = 3  # the machine may be busy with something else while speed is measured
+TRIES = 3  # another process may slow down a measurement
 LIGHTHOUSE = stage.MODULES / "lighthouse" / "cli" / "index.js"
 
 
 @dataclass
 class Table:
-    """What one tool says. The last column of a row that fails is marked."""
+    """The results of one tool."""
 
     title: str
     columns: tuple[str, ...]
@@ -58,21 +56,21 @@ class Table:
 
 
 def main() -> int:
-    if missing := list(what_is_missing()):
-        print("Needed, and not here: " + ", ".join(missing))
+    if missing := list(missing_tools()):
+        print("Missing: " + ", ".join(missing))
         return 1
     has_failed = False
-    for look in (mail_programs, spam_filter, lighthouse):
-        table = look()
+    for check in (mail_programs, spam_filter, lighthouse):
+        table = check()
         print(table, flush=True)
         has_failed |= table.has_failed
-    print("\nSomething failed." if has_failed else "\nAll is well.")
+    print("\nSomething failed." if has_failed else "\nEverything passed.")
     return 1 if has_failed else 0
 
 
-def what_is_missing() -> Iterator[str]:
-    if why := stage.why_no_tools():
-        yield why
+def missing_tools() -> Iterator[str]:
+    if missing := stage.missing_tool():
+        yield missing
     if CHROMIUM is None:
         yield "Chromium (Debian: apt-get install chromium)"
     if shutil.which("spamassassin") is None:
@@ -83,44 +81,47 @@ def what_is_missing() -> Iterator[str]:
 
 
 def mail_programs() -> Table:
-    """Whether they show what the mails use, by caniemail.com's tables."""
-    shown = {
-        f"{name} ({locale})": letter.html
+    """Compare the HTML and CSS that the mails use with the tables of caniemail.com."""
+    documents = {
+        f"{name} ({locale})": mail.html
         for locale in ("en", "ar")
-        for name, letter in gallery.mails_in(locale).items()
+        for name, mail in gallery.mails_in(locale).items()
     }
-    said = stage.run_node("mail_clients.mjs", shown)
-    rows = [("FAILS", feature, programs, of_all(mails, shown)) for feature, programs, mails in said["errors"]]
-    rows += [("FAILS", feature, "", "it is allowed, and no mail uses it") for feature in said["unused"]]
-    rows += [("allowed", *row) for row in said["allowed"]]
-    rows += [("in part", *row) for row in said["warnings"]]
-    failed = bool(said["errors"] or said["unused"])
-    return Table("Mail programs", ("verdict", "feature", "not known to", "where, or why"), rows, failed)
+    results = stage.run_node("mail_clients.mjs", documents)
+    rows = [
+        ("FAILS", feature, programs, where(mails, documents))
+        for feature, programs, mails in results["errors"]
+    ]
+    rows += [("FAILS", feature, "", "an exception that no mail needs") for feature in results["unused"]]
+    rows += [("allowed", *row) for row in results["allowed"]]
+    rows += [("in part", *row) for row in results["warnings"]]
+    failed = bool(results["errors"] or results["unused"])
+    return Table("Mail programs", ("verdict", "feature", "unsupported by", "where, or why"), rows, failed)
 
 
-def of_all(mails: list[str], shown: dict[str, str]) -> str:
-    return "all mails" if len(mails) == len(shown) else ", ".join(mails)
+def where(mails: list[str], documents: dict[str, str]) -> str:
+    return "all mails" if len(mails) == len(documents) else ", ".join(mails)
 
 
 # --- the spam filter ------------------------------------------------------------------------------------------
 
 
 def spam_filter() -> Table:
-    """The scores of the mails as they travel, in every language; and of one that must be found."""
+    """Score the mails in every language, and one that is spam."""
     rows, failed = [], False
     for name, score, rules in scores_of(dict(raw_mails())):
-        is_well = score > SPAM_SCORE_MAX if name == PLANTED else score <= SPAM_SCORE_MAX
-        failed |= not is_well
-        rows.append(("well" if is_well else "FAILS", f"{score:.1f}", name, rules))
+        passes = (score > SPAM_SCORE_MAX) is (name == PLANTED)
+        failed |= not passes
+        rows.append(("passes" if passes else "FAILS", f"{score:.1f}", name, rules))
     return Table("SpamAssassin", ("verdict", "score", "mail", "rules"), rows, failed)
 
 
 def raw_mails() -> Iterator[tuple[str, bytes]]:
-    """As they go to the relay."""
+    """Yield the mails as the worker sends them."""
     with gallery.deployment("full").app_context():
         for locale in gallery.LOCALES:
-            for name, letter in gallery.mails_in(locale).items():
-                yield f"{name} ({locale})", letter.message().as_bytes()
+            for name, mail in gallery.mails_in(locale).items():
+                yield f"{name} ({locale})", mail.message().as_bytes()
         spam = composing.compose(samples.RECIPIENT, "Spam", GTUBE, "", "<planted@id.example.com>")
         yield PLANTED, spam.message().as_bytes()
 
@@ -132,9 +133,9 @@ def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:
             (folder / f"{number:04d}.eml").write_bytes(raw)
         files = sorted(map(str, folder.glob("*.eml")))
         environ = {**os.environ, "HOME": name}
-        done = subprocess.run([*SPAMASSASSIN, *files], capture_output=True, env=environ, check=True)
+        process = subprocess.run([*SPAMASSASSIN, *files], capture_output=True, env=environ, check=True)
     statuses = re.findall(
-        rb"^X-Spam-Status: \w+, score=(-?[\d.]+).*?tests=(.*?)\s+autolearn", done.stdout, re.M | re.S
+        rb"^X-Spam-Status: \w+, score=(-?[\d.]+).*?tests=(.*?)\s+autolearn", process.stdout, re.M | re.S
     )
     for name, (score, rules) in zip(mails, statuses, strict=True):
         yield name, float(score), "".join(rules.decode().split())
@@ -144,42 +145,44 @@ def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:
 
 
 def lighthouse() -> Table:
-    """The demo's pages, on a middling telephone."""
+    """Measure the demo's pages as a mid-range phone loads them."""
     rows, failed = [], False
     with demo() as base:
         for path in PATHS:
-            figures, wrong = best_of(f"{base}{path}")
-            failed |= bool(wrong)
-            verdict = "FAILS" if wrong else "well"
-            rows.append((verdict, path, *map(str, figures), "; ".join(wrong)))
-    columns = ("verdict", "page", *CATEGORIES, "bytes", "layout shift", "what is wrong")
+            figures, defects = best_of(f"{base}{path}")
+            failed |= bool(defects)
+            verdict = "FAILS" if defects else "passes"
+            rows.append((verdict, path, *map(str, figures), "; ".join(defects)))
+    columns = ("verdict", "page", *CATEGORIES, "bytes", "layout shift", "defects")
     return Table("Lighthouse", columns, rows, failed)
 
 
 def best_of(url: str) -> tuple[list[float], list[str]]:
     for _ in range(TRIES):
-        figures, wrong = measured(url)
-        if not wrong:
+        figures, defects = measure(url)
+        if not defects:
             break
-    return figures, wrong
+    return figures, defects
 
 
-def measured(url: str) -> tuple[list[float], list[str]]:
-    """The figures of one visit with nothing in the cache, and which audits say why a figure is not good enough."""
+def measure(url: str) -> tuple[list[float], list[str]]:
+    """Return the figures of one visit with an empty cache, and the audits that lower them."""
     report = visit(url)
     audits, categories = report["audits"], report["categories"]
     scores = {name: round(100 * (categories[name]["score"] or 0)) for name in CATEGORIES}
     sent = round(audits["total-byte-weight"]["numericValue"])
     shift = round(audits["cumulative-layout-shift"]["numericValue"], 4)
-    wrong = [
-        f"{name}: {', '.join(lost_by(categories[name], audits))}" for name in CATEGORIES if scores[name] < 100
+    defects = [
+        f"{name}: {', '.join(failed_audits(categories[name], audits))}"
+        for name in CATEGORIES
+        if scores[name] < 100
     ]
-    wrong += [f"more than {BYTES_MAX} bytes"] if sent >= BYTES_MAX else []
-    wrong += ["it moves while it loads"] if shift else []
-    return [*scores.values(), sent, shift], wrong
+    defects += [f"more than {BYTES_MAX} bytes"] if sent >= BYTES_MAX else []
+    defects += ["the layout shifts"] if shift else []
+    return [*scores.values(), sent, shift], defects
 
 
-def lost_by(category: dict[str, Any], audits: dict[str, Any]) -> list[str]:
+def failed_audits(category: dict[str, Any], audits: dict[str, Any]) -> list[str]:
     return [
         ref["id"]
         for ref in category["auditRefs"]
@@ -192,11 +195,11 @@ def visit(url: str) -> dict[str, Any]:
     command += [f"--only-categories={','.join(CATEGORIES)}"]
     command += ["--chrome-flags=--headless=new --no-sandbox --disable-gpu"]
     environ = {**os.environ, "CHROME_PATH": CHROMIUM or ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    process = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300)
+    if process.returncode:
+        raise SystemExit(process.stderr)
+    report: dict[str, Any] = json.loads(process.stdout)
+    return report
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An operator's processes: the commands that the documents name, gunicorn and the worker."""
+"""An operator's processes: commands of manage.py, gunicorn and the worker."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .site import ROOT, SECRETS
 
 
 def inherited() -> dict[str, str]:
-    """What a process of ours gets from this one: no settings, only how to run and be measured."""
+    """Return the environment of a process that runs and is measured like this one, without settings."""
     return {name: text for name, text in os.environ.items() if name.startswith(("PATH", "COVERAGE"))}
 
 
 def uncounted() -> dict[str, str]:
-    """The same, without being measured: whoever is killed reports nothing, and it makes the start slow."""
+    """Return it without coverage, because a killed process reports none, and coverage slows the start."""
     return {name: text for name, text in inherited().items() if not name.startswith("COVERAGE")}
 
 
@@ -47,7 +47,7 @@ Process = subprocess.Popen[str] | warm.Running
 
 
 class Admin:
-    """Runs the commands that the README promises, in processes of their own: cold ones import everything."""
+    """Runs processes. Cold ones start a new Python; others are forked, see warm.py."""
 
     def __init__(self, database_uri: str, mail_port: int, is_cold: bool = False, **environ: str) -> None:
         self.is_cold = is_cold
@@ -57,21 +57,21 @@ class Admin:
         self.environ = {**inherited(), **deployment(database_uri, mail_port, self.base, **environ)}
 
     def types(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command of manage.py that ends by itself."""
-        with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
-            process = self._starts(("manage.py", *words), said, complained)
+        """Run a command of manage.py that ends by itself."""
+        with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+            process = self._starts(("manage.py", *words), stdout, stderr)
             try:
                 process.wait(timeout=60)
             finally:
                 process.kill()
-            said.seek(0)
-            complained.seek(0)
-            return subprocess.CompletedProcess(words, process.wait(), said.read(), complained.read())
+            stdout.seek(0)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(words, process.wait(), stdout.read(), stderr.read())
 
     def starts(self, *words: str) -> Process:
-        """A process that stays."""
-        # A file, not a pipe: a pipe that nobody reads fills up and stops its writer.
-        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the process is gone
+        """Start a process that stays."""
+        # Not a pipe, because a full pipe would stop the process.
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by `ends`
         process = self._starts(words, None, log)
         self.running[process] = log
         return process
@@ -83,7 +83,7 @@ class Admin:
         return subprocess.Popen(command, cwd=ROOT, env=self.environ, text=True, stdout=stdout, stderr=stderr)
 
     def ends(self, process: Process) -> str:
-        """Ask it to end, and return what it wrote to stderr."""
+        """Ask a process to end, and return its stderr."""
         log = self.running.pop(process)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
@@ -102,5 +102,5 @@ class Admin:
         pytest.fail("gunicorn did not answer")
 
     def stops(self) -> str:
-        """End all of it, and return what was written to stderr."""
+        """End all processes, and return their stderr."""
         return "".join(self.ends(process) for process in list(self.running))

@@ -1,6 +1,6 @@
-"""The picture in docs/operations.md: a minute of a real deployment, drawn from nothing but its /metrics.
+"""Draws the picture in docs/operations.md: a minute of a deployment, from its /metrics alone.
 
-Two web processes, a worker and a relay that takes its time; people who ask, click and type, one burst of requests.
+It has two web processes, a worker and a slow relay. Users request links and set passwords, once in a burst.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from html import escape
 from pathlib import Path
 
 import httpx
-from aiosmtpd.controller import Controller
 from playwright.sync_api import Browser
-from prometheus_client.parser import text_string_to_metric_families
 from support.admin import Admin
-from support.mailbox import Mailbox, link_in
+from support.mailbox import Mailbox, link_in, listening
+from support.metrics import Metrics, parse_metrics
 from support.servers import free_port
 from support.site import fill
 
@@ -28,13 +27,12 @@ SECONDS, EVERY = 60, 1.0
 ACCOUNTS = 60
 TOKEN = "dashboard-7fK2mQ9xW4nR8sT3vY6z"
 FUNNEL = (
-    ("asked for a link", "requested", "reset_instructions"),
+    ("requested", "requested", "reset_instructions"),
     ("mailed", "mail_sent", "reset_instructions"),
     ("opened", "opened", ""),
-    ("new password set", "redeemed", ""),
+    ("redeemed", "redeemed", ""),
 )
 LINES = {"untried": "#2f6fb0", "retried": "#c07a1b", "given_up": "#b3372f"}
-Numbers = dict[tuple[str, ...], float]
 
 
 def draw(browser: Browser, to: Path) -> None:
@@ -44,11 +42,9 @@ def draw(browser: Browser, to: Path) -> None:
     page.screenshot(path=to, full_page=True)
 
 
-def watch_a_minute() -> Iterator[Numbers]:
-    with tempfile.TemporaryDirectory() as folder:
-        box = Mailbox(free_port(), delay={"DATA": 0.05})
-        controller = Controller(box, hostname="127.0.0.1", port=box.port)
-        controller.start()
+def watch_a_minute() -> Iterator[Metrics]:
+    slow = Mailbox(free_port(), delay={"DATA": 0.05})
+    with tempfile.TemporaryDirectory() as folder, listening(slow) as box:
         uri = fill(f"sqlite:///{folder}/dashboard.db")
         add_people(uri.removeprefix("sqlite:///"))
         admin = Admin(uri, box.port, FLASK_RECOVERY_METRICS_TOKEN=TOKEN, FLASK_RECOVERY_HASHES_AT_ONCE="1")
@@ -68,7 +64,6 @@ def watch_a_minute() -> Iterator[Numbers]:
             for thread in people:
                 thread.join()
             admin.stops()
-            controller.stop()
 
 
 def add_people(path: str) -> None:
@@ -82,16 +77,16 @@ def add_people(path: str) -> None:
 
 
 def live(base: str, box: Mailbox, over: threading.Event, number: int) -> None:
-    """Somebody forgets, asks, clicks in the mail and types; not everybody gets to the end."""
+    """Act as a user who requests links and sets passwords, with mistakes."""
     dice = random.Random(number)
     with httpx.Client(timeout=30) as client:
         while not over.wait(dice.uniform(0.2, 0.9)):
-            who = (
+            identity = (
                 f"u{dice.randrange(ACCOUNTS)}@example.com" if dice.random() < 0.8 else "stranger@example.com"
             )
-            client.post(f"{base}/reset", json={"identity": who})
+            client.post(f"{base}/reset", json={"identity": identity})
             over.wait(dice.uniform(0.5, 2))
-            if (link := newest(box, who)) and dice.random() < 0.85:
+            if (link := newest(box, identity)) and dice.random() < 0.85:
                 client.get(link, headers={"Accept": "application/json"})
                 for password in typed(dice):
                     client.post(link, json={"password": password})
@@ -103,16 +98,16 @@ def typed(dice: random.Random) -> list[str]:
     return dice.choice(ways)
 
 
-def newest(box: Mailbox, who: str) -> str | None:
+def newest(box: Mailbox, address: str) -> str | None:
     for to, mail in reversed(list(zip(list(box.envelopes), list(box.mails), strict=False))):
         with suppress(AssertionError):
-            if to == [who]:
+            if to == [address]:
                 return link_in(mail)
     return None
 
 
 def burst(base: str, box: Mailbox, over: threading.Event) -> None:
-    """Everybody at once, after a third of the time; the relay refuses some of it for now."""
+    """Request a link for every account twice after a third of the time. The relay refuses two recipients."""
     over.wait(SECONDS / 3)
     box.refuse_only["u7@example.com"] = "451 later"
     box.refuse_only["u8@example.com"] = "550 no such mailbox"
@@ -121,14 +116,10 @@ def burst(base: str, box: Mailbox, over: threading.Event) -> None:
             client.post(f"{base}/reset", json={"identity": f"u{number % ACCOUNTS}@example.com"})
 
 
-def scrape(base: str) -> Numbers:
+def scrape(base: str) -> Metrics:
     answer = httpx.get(f"{base}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
     assert answer.status_code == 200
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
+    return parse_metrics(answer.text)
 
 
 # --- drawing -------------------------------------------------------------------------------------------------
@@ -143,85 +134,85 @@ header{{display:flex;gap:28px;margin:0 0 16px}} header b{{font-size:22px;display
 </style><header>{tiles}</header><main>{panels}</main>"""
 
 
-def as_page(moments: list[Numbers]) -> str:
+def as_page(moments: list[Metrics]) -> str:
     last = moments[-1]
     problems = sum(value for label, value in last.items() if label[0] == "sparekey_problem")
     tiles = {
         "database": "up" if last["sparekey_database_up",] else "away",
         "workers": f"{last['sparekey_workers',]:.0f}",
         "problems": f"{problems:.0f}",
-        "mails that wait": f"{last['sparekey_mails', 'untried'] + last['sparekey_mails', 'retried']:.0f}",
+        "waiting mails": f"{last['sparekey_mails', 'untried'] + last['sparekey_mails', 'retried']:.0f}",
         "dead letters": f"{last['sparekey_mails', 'given_up']:.0f}",
     }
     panels = (
-        panel("The way to a new password", "sparekey_events_last_hour", bars(funnel(last))),
+        panel("From request to new password", "sparekey_events_last_hour", bars(funnel(last))),
         panel(
             "Refused",
             'sparekey_events_last_hour{kind=~"refused|password_refused"}',
             bars(refusals(last), "#b3372f"),
         ),
-        panel("Mails that wait", "sparekey_mails, each second", lines(moments)),
+        panel("Waiting mails", "sparekey_mails, each second", lines(moments)),
         panel(
-            "From the request until the relay had the mail",
+            "Time from request to relay",
             "sparekey_deliveries_last_hour, reset instructions",
             bars(delivery(last), "#3d8361"),
         ),
     )
-    said = "".join(f"<div>{escape(name)}<b>{escape(value)}</b></div>" for name, value in tiles.items())
-    return PAGE.format(tiles=said, panels="".join(panels))
+    summary = "".join(f"<div>{escape(name)}<b>{escape(value)}</b></div>" for name, value in tiles.items())
+    return PAGE.format(tiles=summary, panels="".join(panels))
 
 
 def panel(title: str, metric: str, drawing: str) -> str:
     return f"<section><h2>{escape(title)}</h2><p>{escape(metric)}</p>{drawing}</section>"
 
 
-def funnel(last: Numbers) -> list[tuple[str, float]]:
+def funnel(last: Metrics) -> list[tuple[str, float]]:
     return [(words, last["sparekey_events_last_hour", kind, reason]) for words, kind, reason in FUNNEL]
 
 
-def refusals(last: Numbers) -> list[tuple[str, float]]:
-    found = {
+def refusals(last: Metrics) -> list[tuple[str, float]]:
+    reasons = {
         label[2]: n for label, n in last.items() if label[1:2] in (("refused",), ("password_refused",)) and n
     }
-    return sorted(found.items(), key=lambda pair: -pair[1])
+    return sorted(reasons.items(), key=lambda pair: -pair[1])
 
 
-def delivery(last: Numbers) -> list[tuple[str, float]]:
-    """How many took so long: the buckets hold all below."""
-    found = [
+def delivery(last: Metrics) -> list[tuple[str, float]]:
+    """Return how many mails took so long. A bucket of the metric also counts the mails of those below."""
+    buckets = [
         (float(label[1]), n)
         for label, n in last.items()
         if label[0] == "sparekey_deliveries_last_hour" and label[2] == "reset_instructions"
     ]
     rows, below = [], 0.0
-    for bound, upto in sorted(found):
+    for bound, upto in sorted(buckets):
         rows.append((f"≤ {bound:g} s", upto - below))
         below = upto
     longest = max((number for number, (_, many) in enumerate(rows) if many), default=0)
     return rows[: max(longest + 2, 5)]
 
 
-def bars(rows: list[tuple[str, float]], colour: str = "#2f6fb0") -> str:
+def bars(rows: list[tuple[str, float]], color: str = "#2f6fb0") -> str:
     most = max((value for _, value in rows), default=1) or 1
     drawn = [
         f'<text x="0" y="{y + 17}">{escape(name)}</text>'
-        f'<rect x="170" y="{y}" width="{max(290 * value / most, 1):.0f}" height="24" fill="{colour}" rx="3"/>'
+        f'<rect x="170" y="{y}" width="{max(290 * value / most, 1):.0f}" height="24" fill="{color}" rx="3"/>'
         f'<text x="{178 + 290 * value / most:.0f}" y="{y + 17}">{value:.0f}</text>'
         for y, (name, value) in zip(range(4, 1000, 34), rows, strict=False)
     ]
     return f'<svg viewBox="0 0 510 {len(rows) * 34 + 6}">{"".join(drawn)}</svg>'
 
 
-def lines(moments: list[Numbers]) -> str:
+def lines(moments: list[Metrics]) -> str:
     most = max(moment["sparekey_mails", state] for moment in moments for state in LINES) or 1
     drawn = [f'<path d="M30 8V200H505" fill="none" stroke="#aab4be"/><text x="0" y="16">{most:.0f}</text>']
-    for number, (state, colour) in enumerate(LINES.items()):
+    for number, (state, color) in enumerate(LINES.items()):
         points = " ".join(
             f"{30 + 475 * at / (len(moments) - 1):.1f},{200 - 190 * moment['sparekey_mails', state] / most:.1f}"
             for at, moment in enumerate(moments)
         )
-        drawn.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        drawn.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
         x = 330
-        drawn.append(f'<rect x="{x}" y="{14 + 20 * number}" width="12" height="12" fill="{colour}"/>')
+        drawn.append(f'<rect x="{x}" y="{14 + 20 * number}" width="12" height="12" fill="{color}"/>')
         drawn.append(f'<text x="{x + 20}" y="{25 + 20 * number}">{state.replace("_", " ")}</text>')
     return f'<svg viewBox="0 0 510 210">{"".join(drawn)}</svg>'

@@ -1,4 +1,4 @@
-"""A real SMTP server on this machine, and its mails."""
+"""An SMTP server on this machine, and its mails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiosmtpd.controller import Controller
 
 @dataclass
 class Mailbox:
-    """A real SMTP server on this machine. `refuse` makes it answer with an error instead."""
+    """An SMTP server that keeps mails, and refuses or delays commands on request."""
 
     port: int
     mails: list[EmailMessage] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Mailbox:
     arrived: threading.Condition = field(default_factory=threading.Condition)
     raw: list[bytes] = field(default_factory=list)
     connections: int = 0
-    hang_up: Callable[[], Any] = lambda: None  # on whoever came last
+    hang_up: Callable[[], Any] = lambda: None  # closes the newest connection
 
     async def handle_EHLO(
         self, server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
@@ -78,7 +78,7 @@ class Mailbox:
     def wait_for(self, count: int, seconds: float = 20) -> EmailMessage:
         with self.arrived:
             enough = self.arrived.wait_for(lambda: len(self.mails) >= count, seconds)
-            assert enough, f"{len(self.mails)} of {count} mails came"
+            assert enough, f"{len(self.mails)} of {count} mails arrived"
             return self.mails[count - 1]
 
 
@@ -95,9 +95,9 @@ def html_of(mail: EmailMessage) -> str:
 
 
 def link_in(mail: EmailMessage) -> str:
-    found = re.search(r"https?://\S+/reset/\S+", text_of(mail))
-    assert found, text_of(mail)
-    return found[0]
+    link = re.search(r"https?://\S+/reset/\S+", text_of(mail))
+    assert link, text_of(mail)
+    return link[0]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The documented nginx configuration, on ports and with a certificate of a test's own."""
+"""The documented nginx configuration, with ports and a certificate of a test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .site import ROOT
 
 @contextmanager
 def nginx(tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
-    """The documented nginx configuration, with this test's ports and certificate in it."""
+    """Yield a function that starts nginx on a port, before a server on another."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         skip_or_fail("nginx is not installed (Debian: apt-get install nginx-light)")
@@ -25,7 +25,7 @@ def nginx(tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
     def start(port: int, behind: int) -> Path:
         log = tmp_path / "access.log"
         site = (ROOT / "docs" / "deploy" / "nginx.conf").read_text()
-        for documented, ours in {
+        for documented, replacement in {
             "listen 443": f"listen 127.0.0.1:{port}",
             "server_name id.example.com": "server_name localhost",
             "/etc/ssl/certs/id.example.com.pem": str(tmp_path / "tls.pem"),
@@ -34,7 +34,7 @@ def nginx(tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
             "127.0.0.1:8000": f"127.0.0.1:{behind}",
         }.items():
             assert documented in site
-            site = site.replace(documented, ours)
+            site = site.replace(documented, replacement)
         places = "".join(
             f"{kind}_temp_path {tmp_path}/{kind};"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

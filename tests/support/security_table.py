@@ -18,7 +18,7 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "security.md"
 
-ARGUMENT_LENGTH_MIN = 40  # a deviation says why, or it is none
+ARGUMENT_LENGTH_MIN = 40  # so long that it gives a reason
 OUTCOMES = ("passed", "failed", "skipped")
 
 _ROW = re.compile(r"\| (R\d+) ([^|]+) \| ([^|]+) \|([^|]*)\|")
@@ -30,7 +30,7 @@ _TO_DO = re.compile(r"TODO\(([^)]+)\)")
 
 @dataclass(frozen=True)
 class Row:
-    """One requirement: what it is called, what Sparekey does, and the proof as it is written."""
+    """A requirement: its title, Sparekey's answer, and the proof as the page states it."""
 
     id: str
     title: str
@@ -43,9 +43,9 @@ class Row:
 
     @property
     def argument(self) -> str | None:
-        """`Deviation` or `Does not apply`, when it says why."""
-        found = _ARGUMENT.search(self.proof)
-        return found[1] if found and len(found[2]) >= ARGUMENT_LENGTH_MIN else None
+        """`Deviation` or `Does not apply`, if a reason follows."""
+        match = _ARGUMENT.search(self.proof)
+        return match[1] if match and len(match[2]) >= ARGUMENT_LENGTH_MIN else None
 
     @property
     def to_do(self) -> list[str]:
@@ -53,17 +53,17 @@ class Row:
 
 
 def rows() -> list[Row]:
-    return [Row(*found.groups()) for line in _lines() if (found := _ROW.fullmatch(line))]
+    return [Row(*match.groups()) for line in _lines() if (match := _ROW.fullmatch(line))]
 
 
 def weaknesses() -> dict[str, set[str]]:
-    """What is weak in the stock stack, and the tests that are named after it."""
-    found = (_WEAKNESS.fullmatch(line) for line in _lines())
-    return {row[1]: set(_NAME.findall(row[2])) for row in found if row}
+    """Return the weaknesses of the stock stack, and the tests that the page names for each."""
+    matches = (_WEAKNESS.fullmatch(line) for line in _lines())
+    return {match[1]: set(_NAME.findall(match[2])) for match in matches if match}
 
 
 def proofs() -> dict[str, set[str]]:
-    """Every test by the name that the page uses, with the ids that it is marked with. Imports none."""
+    """Return every test by the name that the page uses, with the requirements of its marks. Imports no test."""
     return {
         f"{path.relative_to(TESTS).with_suffix('')}::{function.name}": set(_ids(function))
         for path in TESTS.rglob("test_*.py")
@@ -82,7 +82,7 @@ def _ids(function: ast.FunctionDef) -> Iterator[str]:
             yield from map(ast.literal_eval, mark.args)
 
 
-# --- pytest's hooks; conftest.py hands them on ---------------------------------------------------
+# --- Hooks of pytest, which conftest.py exports ---------------------------------------------------
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,7 +97,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _counted(stats: dict[str, list[Any]]) -> dict[str, Counter[str]]:
-    """How the cases of each requirement ended."""
+    """Return the outcomes of each requirement's test cases."""
     ids = proofs()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for outcome in (*OUTCOMES, "error"):
@@ -110,11 +110,11 @@ def _counted(stats: dict[str, list[Any]]) -> dict[str, Counter[str]]:
 
 def _table(counts: dict[str, Counter[str]]) -> Iterator[str]:
     yield f"{'id':<4} {'requirement':<52} {'tests':>5} {'passed':>7} {'failed':>7} {'skipped':>7}"
-    told: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     for row in rows():
         notes = [row.argument.lower()] if row.argument else []
-        notes += [f"to do: {what}" for what in row.to_do]
-        told.update({note.split(":")[0] for note in notes} or ["proven by tests alone"])
+        notes += [f"to do: {task}" for task in row.to_do]
+        totals.update({note.split(":")[0] for note in notes} or ["proven by tests alone"])
         numbers = " ".join(f"{counts[row.id][outcome]:>7}" for outcome in OUTCOMES)
         yield f"{row.id:<4} {row.title:<52} {len(row.tests):>5} {numbers}  {'; '.join(notes)}".rstrip()
-    yield ", ".join(f"{number} {what}" for what, number in told.most_common())
+    yield ", ".join(f"{number} {note}" for note, number in totals.most_common())

@@ -1,4 +1,4 @@
-"""Real servers for the tests, private to one run: started here, on ports of their own, and ended here."""
+"""Real servers for one run of the tests, on ports of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 START_SECONDS_MAX = 30
-# For httpx, where nothing is encrypted: else it reads the machine's certificates for each client, in 25 ms.
+# For httpx without TLS. By default it loads the machine's certificates for each client, in 25 ms.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def two_free_ports() -> int:
-    """The first of two neighbours: the demo takes the next one, too."""
+    """Return the first of two neighboring ports, as the demo needs them."""
     while True:
         port = free_port()
         with socket.socket() as probe, suppress(OSError, OverflowError):
@@ -39,21 +39,21 @@ def two_free_ports() -> int:
             return port
 
 
-def wait_until(is_up: Callable[[], object], process: subprocess.Popen[bytes], what: str) -> None:
+def wait_until(is_up: Callable[[], object], process: subprocess.Popen[bytes], name: str) -> None:
     for _ in range(START_SECONDS_MAX * 20):
         if process.poll() is not None:
-            raise RuntimeError(f"{what} ended at once")
+            raise RuntimeError(f"{name} ended at once")
         try:
             if is_up():
                 return
         except (OSError, psycopg.OperationalError):
             pass
         time.sleep(0.05)
-    raise RuntimeError(f"{what} did not start")
+    raise RuntimeError(f"{name} did not start")
 
 
 class PostgreSQL:
-    """A server of its own. `kill` and `start` again as often as a test needs."""
+    """A server in a folder. It can be stopped and started again."""
 
     def __init__(self, programs: Path, folder: Path, environ: dict[str, str]) -> None:
         self.programs, self.folder, self.port = programs, folder, free_port()
@@ -64,7 +64,7 @@ class PostgreSQL:
 
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
-    # Durability costs time and proves nothing here: the machine does not lose its power.
+    # Only a power failure would need durability, and it costs time.
     settings: tuple[str, ...] = ("fsync=off",)
 
     def run(self, program: str, *words: str) -> None:
@@ -106,7 +106,7 @@ class PostgreSQL:
 
 
 def find_postgresql() -> Path | None:
-    """The folder of the server programs: PostgreSQL keeps them out of PATH on Debian."""
+    """Return the folder of the server programs, which are not in PATH on Debian."""
     on_path = shutil.which("initdb")
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return Path(on_path).parent if on_path else debian[-1].parent if debian else None
@@ -129,7 +129,7 @@ def postgresql(
 
 
 class Redis:
-    """A server of its own, in memory."""
+    """A server without files."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self.program, self.folder, self.port = program, folder, free_port()
@@ -159,7 +159,7 @@ def find_redis() -> str | None:
 
 
 def skip_or_fail(reason: str) -> NoReturn:
-    """A part that this machine can not run: skipped with a reason, but a failure in CI."""
+    """Skip a test that this machine cannot run, but fail in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"needed in CI: {reason}")
     pytest.skip(reason)

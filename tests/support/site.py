@@ -49,7 +49,7 @@ SECRETS = {
     "FLASK_SECURITY_PASSWORD_SALT": "uE6oI2aY9tR4wQ1pL8kJ5hG3fD7sZ0xC",
 }
 
-# Where alice's three names, and how many others, lead nowhere. All get the same answer.
+# Identities that lead to no account that can recover. All get the same answer.
 NOBODYS = {
     "absent address": "nobody@example.com",
     "absent username": "nobody",
@@ -64,23 +64,23 @@ BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=Tr
 
 
 class CompiledTemplates(BytecodeCache):
-    """Each template is compiled once in a run, not once by each app. A changed one has another checksum."""
+    """Compiles each template once a run instead of once an app. A changed template has another checksum."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], Any] = {}
+        self.compiled: dict[tuple[str, str], Any] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self.kept.get((bucket.key, bucket.checksum))
+        bucket.code = self.compiled.get((bucket.key, bucket.checksum))
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        self.kept[bucket.key, bucket.checksum] = bucket.code
+        self.compiled[bucket.key, bucket.checksum] = bucket.code
 
 
 Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
 
 
 class Visitor:
-    """One browser without JavaScript, or one program: keeps cookies, finds the form's token."""
+    """A browser without JavaScript, or a JSON client. Keeps cookies, and sends the CSRF token of forms."""
 
     def __init__(self, app: Flask) -> None:
         base = urlsplit(app.config["RECOVERY_PUBLIC_URL"])
@@ -91,11 +91,11 @@ class Visitor:
         return self.client.open(url, base_url=self.base, **options)
 
     def submit(self, page: str, url: str | None = None, **fields: Any) -> TestResponse:
-        """Open a page, and post its form."""
+        """Open a page, fill in its form and post it."""
         form = self.open(page, follow_redirects=True)
         target = url or re.search(r'<form method="post" action="([^"]+)"', form.text)[1]  # type: ignore[index]
         fields.setdefault("csrf_token", csrf_token(form))
-        referer = {"Referer": urljoin(self.base, page)}  # as browsers send it; Flask-WTF asks for it on https
+        referer = {"Referer": urljoin(self.base, page)}  # as browsers send it; Flask-WTF requires it on https
         return self.client.post(target, base_url=self.base, data=fields, headers=referer)
 
     def post_json(self, url: str, **options: Any) -> TestResponse:
@@ -113,13 +113,13 @@ class Visitor:
 
 
 def csrf_token(page: TestResponse) -> str:
-    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
-    return found[1] if found else ""
+    match = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
+    return match[1] if match else ""
 
 
 @dataclass
 class Site:
-    """One deployment with its database and its mail."""
+    """A deployment with its database and its mail."""
 
     app: Flask
     mailbox: Mailbox
@@ -131,7 +131,7 @@ class Site:
         return self.visitor().post_json("/reset", json={"identity": identity})
 
     def work(self) -> int:
-        """Do what the worker would do now."""
+        """Work as the worker does, until nothing is due."""
         with self.app.app_context():
             return worker.work_until_done()
 
@@ -139,7 +139,7 @@ class Site:
         return link_in(self.mailbox.mails[-1])
 
     def new_link(self, identity: str = "alice@example.com") -> str:
-        """Ask, work, and read the mail."""
+        """Request a link, work, and return the mailed link."""
         before = len(self.mailbox.mails)
         assert self.ask(identity).status_code == 200
         self.work()
@@ -149,11 +149,11 @@ class Site:
     def password_works(self, password: str, identity: str = "alice") -> bool:
         return self.visitor().sign_in(identity, password)
 
-    def change(self, model: Any = User, *which: Any, **values: Any) -> None:
-        """Write to the database directly, as a script would."""
+    def change(self, model: Any = User, *where: Any, **values: Any) -> None:
+        """Write to the database directly, as a script would. Without conditions, change alice or every row."""
         with self.app.app_context():
-            which = which or ((User.email == "alice@example.com",) if model is User else ())
-            db.session.execute(update(model).where(*which).values(**values))
+            where = where or ((User.email == "alice@example.com",) if model is User else ())
+            db.session.execute(update(model).where(*where).values(**values))
             db.session.commit()
 
     def rows(self, model: Any) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ def load_settings(**overrides: Any) -> schema.Settings:
 
 
 def add_accounts(app: Flask) -> None:
-    """Alice and bob can recover; the others can not."""
+    """Add alice and bob, who can recover, and two accounts that cannot."""
     datastore = app.extensions["security"].datastore
     for name, number in (("alice", 23), ("bob", 24)):
         datastore.create_user(
@@ -191,7 +191,7 @@ def add_accounts(app: Flask) -> None:
 
 
 def fill(uri: str) -> str:
-    """Migrate a database and add the accounts: once, since hashing and migrating take time."""
+    """Migrate a database and add the accounts. Tests copy the result, because both take time."""
     app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri))
     with app.app_context():
         flask_migrate.upgrade()
@@ -200,8 +200,8 @@ def fill(uri: str) -> str:
     return uri
 
 
-def closed_at_once(app: Any) -> Any:
-    """Answers whole: Werkzeug's server leaves a static file open when the browser resets the connection."""
+def buffered(app: Any) -> Any:
+    """Read responses completely. Werkzeug's server leaves a file open if the browser resets the connection."""
 
     def answer(environ: Any, start_response: Any) -> list[bytes]:
         with closing(ClosingIterator(app(environ, start_response))) as parts:
@@ -212,8 +212,8 @@ def closed_at_once(app: Any) -> Any:
 
 @contextmanager
 def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
-    """The app on a real socket, and a worker beside it."""
-    server = make_server("127.0.0.1", port, closed_at_once(app), threaded=True, ssl_context=tls)
+    """Serve an app on a real socket, with a worker beside it."""
+    server = make_server("127.0.0.1", port, buffered(app), threaded=True, ssl_context=tls)
     stop = threading.Event()
 
     def work() -> None:
@@ -237,7 +237,7 @@ def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
 
 @contextmanager
 def at_work(site: Site, threads: int = 1) -> Iterator[threading.Event]:
-    """A worker in a thread; it sends in so many of its own."""
+    """Run a worker that sends in so many threads."""
     stop = threading.Event()
 
     def work() -> None:
@@ -257,5 +257,5 @@ def at_work(site: Site, threads: int = 1) -> Iterator[threading.Event]:
 def wait_for(condition: Any, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.02)

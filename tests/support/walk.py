@@ -1,4 +1,4 @@
-"""Counts how far a reader walks to follow one recovery: `make walk`.
+"""`make walk`: counts the calls that a reader follows through one recovery.
 
 Four steps run in this process, over SQLite and a real SMTP server on this machine:
 
@@ -30,8 +30,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from types import CodeType, FrameType
 
-from aiosmtpd.controller import Controller
-from support.mailbox import Mailbox, link_in
+from support.mailbox import Mailbox, link_in, listening
 from support.servers import free_port
 from support.site import NEW_PASSWORD, ROOT, Site, csrf_token, fill, load_settings
 
@@ -109,26 +108,20 @@ def walk(site: Site, number: int) -> dict[str, Walk]:
 
 @contextmanager
 def deployment() -> Iterator[Site]:
-    """One with alice, who has an email address and a username."""
-    box = Mailbox(free_port())
-    controller = Controller(box, hostname="127.0.0.1", port=box.port)
-    controller.start()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            with redirect_stdout(io.StringIO()):  # the migrations print
-                uri = fill(f"sqlite:///{folder}/walk.db")
-            settings = load_settings(
-                SQLALCHEMY_DATABASE_URI=uri,
-                MAIL_SERVER="127.0.0.1",
-                MAIL_PORT=box.port,
-                MAIL_DEFAULT_SENDER="no-reply@example.com",
-                RECOVERY_MAIL_COOLDOWN="0 seconds",
-            )
-            site = Site(create_app(settings), box)
-            site.change(us_phone_number=None)
-            yield site
-    finally:
-        controller.stop()
+    """A deployment in which alice has an email address and a username."""
+    with listening(Mailbox(free_port())) as box, tempfile.TemporaryDirectory() as folder:
+        with redirect_stdout(io.StringIO()):  # the migrations print
+            uri = fill(f"sqlite:///{folder}/walk.db")
+        settings = load_settings(
+            SQLALCHEMY_DATABASE_URI=uri,
+            MAIL_SERVER="127.0.0.1",
+            MAIL_PORT=box.port,
+            MAIL_DEFAULT_SENDER="no-reply@example.com",
+            RECOVERY_MAIL_COOLDOWN="0 seconds",
+        )
+        site = Site(create_app(settings), box)
+        site.change(us_phone_number=None)
+        yield site
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
-"""Processes of ours that start at once: forked from one that has imported everything and done nothing else.
+"""Processes that start at once, because they are forked from one that has imported everything.
 
-Importing takes a second of a core, and the tests start hundreds. What runs is the same, under the same
-environment; what the imports do to a start is seen where a process starts cold: `test_journey`,
-`test_settings`, `test_start`, and the restarts of `test_operations`.
+Importing takes a second of a core, and the tests start hundreds of processes. Tests of the imports themselves start
+cold: `test_journey`, `test_settings`, `test_start`, and the restarts of `test_operations`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST_BYTES_MAX = 200_000
-# What is read only when something starts. Other variables change Python itself, or are read by an import.
+# Variables that are read at the start of a command. Others change Python itself, or are read by an import.
 READ_LATE = ("PATH", "COVERAGE", "FLASK_", "RECOVERY_")
 
 
@@ -31,16 +30,16 @@ def can_start(words: tuple[str, ...], environ: dict[str, str]) -> bool:
 
 
 class Running:
-    """What subprocess.Popen would be for it."""
+    """A started process, with the interface of subprocess.Popen."""
 
-    def __init__(self, words: tuple[str, ...], ours: socket.socket) -> None:
-        self.args, self.ours = words, ours
-        self.pid = int(self._hears(30))
+    def __init__(self, words: tuple[str, ...], connection: socket.socket) -> None:
+        self.args, self.connection = words, connection
+        self.pid = int(self._receive(30))
         self.returncode: int | None = None
 
-    def _hears(self, seconds: float | None) -> bytes:
-        self.ours.settimeout(seconds)
-        return self.ours.recv(20)
+    def _receive(self, seconds: float | None) -> bytes:
+        self.connection.settimeout(seconds)
+        return self.connection.recv(20)
 
     def poll(self) -> int | None:
         try:
@@ -51,10 +50,10 @@ class Running:
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
             try:
-                self.returncode = int(self._hears(timeout))
+                self.returncode = int(self._receive(timeout))
             except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
-            self.ours.close()
+            self.connection.close()
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -76,58 +75,60 @@ def start(
     is_leader: bool = False,
     listening: socket.socket | None = None,
 ) -> Running:
-    """`python` with these words; as the leader of a group of its own, so that all it starts can be killed;
-    with a socket that systemd would have opened for it. Only where `can_start`.
+    """Run `python` with these words, where `can_start`.
+
+    As a leader of its own process group, all that it starts can be killed with it. `listening` is a socket that
+    systemd would have opened.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    descriptors = [theirs.fileno(), stdout.fileno() if stdout else 1]
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    descriptors = [far.fileno(), stdout.fileno() if stdout else 1]
     descriptors.append(stderr if isinstance(stderr, int) else stderr.fileno())
     if listening:
         descriptors.append(listening.fileno())
-    with theirs:
+    with far:
         request = json.dumps([words, environ, is_leader]).encode()
         socket.send_fds(_forker(), [request], descriptors)
-    return Running(words, ours)
+    return Running(words, near)
 
 
 @cache
 def _forker() -> socket.socket:
-    """Where to ask for processes. It is there until the tests end."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Start the process that forks, and return the socket for requests. It ends with the tests."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environ = {name: text for name, text in os.environ.items() if name == "PATH"}
-    command = [sys.executable, str(Path(__file__)), str(theirs.fileno())]
-    with theirs:
+    command = [sys.executable, str(Path(__file__)), str(far.fileno())]
+    with far:
         forker = subprocess.Popen(
-            command, cwd=ROOT, env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            command, cwd=ROOT, env=environ, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL
         )
 
     def end() -> None:
-        ours.close()
+        near.close()
         forker.wait(timeout=20)
 
     atexit.register(end)
-    return ours
+    return near
 
 
 # --- In the process that forks ---
 
 
-def fork_as_asked(asks: socket.socket) -> list[str] | None:
-    """Returns in each new process, with what it is to run; and None when nobody can ask any more."""
+def fork_on_request(requests: socket.socket) -> list[str] | None:
+    """Return the command in each new process, and None when the socket is closed."""
     while True:
-        request, descriptors, *_ = socket.recv_fds(asks, REQUEST_BYTES_MAX, 4)
+        request, descriptors, *_ = socket.recv_fds(requests, REQUEST_BYTES_MAX, 4)
         _reap()
         if not request:
             return None
         if os.fork() == 0:
-            asks.close()
+            requests.close()
             return _new_process(descriptors, *json.loads(request))
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 def _reap() -> None:
-    """Those who have waited for a process, below: not ignored, so that what it took is counted as ours."""
+    """Reap the processes that waited for a child. Not by ignoring SIGCHLD, which would lose their CPU time."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -136,21 +137,21 @@ def _reap() -> None:
 def _new_process(
     descriptors: list[int], words: list[str], environ: dict[str, str], is_leader: bool
 ) -> list[str]:
-    teller, stdout, stderr, *listening = descriptors
+    reporter, stdout, stderr, *listening = descriptors
     if child := os.fork():
         _, status = os.waitpid(child, 0)
-        os.write(teller, str(os.waitstatus_to_exitcode(status)).encode())
+        os.write(reporter, str(os.waitstatus_to_exitcode(status)).encode())
         os._exit(0)
     if is_leader:
         os.setsid()
     os.environ.clear()
     os.environ.update(environ)
-    os.write(teller, str(os.getpid()).encode())
+    os.write(reporter, str(os.getpid()).encode())
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     if listening:
         os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-        listening = [os.dup(listening[0])]  # 3 may be another of ours
+        listening = [os.dup(listening[0])]  # 3 may be another descriptor
     for descriptor in descriptors:
         os.close(descriptor)
     for descriptor in listening:
@@ -188,5 +189,5 @@ if __name__ == "__main__":
     import manage  # and with it the commands
 
     gc.freeze()  # or the first collection of each would copy all of it
-    if (words := fork_as_asked(socket.socket(fileno=int(sys.argv[1])))) is not None:
+    if (words := fork_on_request(socket.socket(fileno=int(sys.argv[1])))) is not None:
         run(words)
