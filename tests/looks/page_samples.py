@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +40,8 @@ from app.recovery.registration import RegistrationForm
 from app.recovery.request import IdentityForm
 from app.settings import current
 
+IDENTITY = ("csrf_token", "identity")
+PASSWORD = ("csrf_token", "password")
 METHODS = ["authenticator", "email"]
 KEY = "MFRG-GZDF-MZTW-Q2LK-NNWG-23TP-OBYX-E43U"
 CODES = [
@@ -76,6 +79,8 @@ class Page:
 
 def pages() -> list[Page]:
     """Return the pages in their states. Needs a request context, but no database."""
+    problem = {"title": "Sorry", "text": "That did not work."}
+    problems = (("not_found", None), ("link_expired", None), ("internal_error", "sample"))
     pages = [
         Page("home", {}),
         Page("home", {"current_user": sample_user()}, state="signed-in"),
@@ -83,51 +88,38 @@ def pages() -> list[Page]:
         Page("check_mail", {"to_confirm": True}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": "https://app.example.com/"}, state="onward"),
-        *(
-            Page(
-                "problem",
-                {"title": "Sorry", "text": "That did not work.", "code": code, "request_id": name},
-                state=code,
-            )
-            for code, name in (("not_found", None), ("link_expired", None), ("internal_error", "sample"))
-        ),
-        *(
-            Page(
-                "not_me",
-                {"kind": kind, "objection": OBJECTION, "has_happened": has_happened, "state": state},
-                ("csrf_token", "objection") if state == "asked" else (),
-                f"{kind}-{'late-' if kind == 'reset_instructions' and has_happened else ''}{state}",
-            )
-            for kind in ("reset_instructions", "reset_notice", "address_notice")
-            for has_happened in ((False, True) if kind == "reset_instructions" else (True,))
-            for state in ("asked", "done", "known")
-        ),
+        *(Page("problem", {**problem, "code": code, "request_id": id}, state=code) for code, id in problems),
+        *_not_me("reset_instructions"),
+        *_not_me("reset_instructions", "late-"),
+        *_not_me("reset_notice"),
+        *_not_me("address_notice"),
     ]
     return [*pages, *_forms(), *_forms(with_errors=True)]
 
 
+def _not_me(kind: str, late: str = "") -> Iterator[Page]:
+    """Yield the states of "This wasn't me" in a kind of mail. Only instructions come before the event."""
+    has_happened = bool(late) or kind != "reset_instructions"
+    for state in ("asked", "done", "known"):
+        context = {"kind": kind, "objection": OBJECTION, "has_happened": has_happened, "state": state}
+        fields = ("csrf_token", "objection") if state == "asked" else ()
+        yield Page("not_me", context, fields, f"{kind}-{late}{state}")
+
+
 def _forms(*, with_errors: bool = False) -> list[Page]:
-    signing_in, new = SignInForm(formdata=None), NewPasswordForm(formdata=None)
-    resetting = {"reset_password_token": "~sample", "account": "a•••@example.com"}
+    kinds = current().SECURITY_USER_IDENTITY_ATTRIBUTES
+    signing_in = {"login_user_form": SignInForm(formdata=None), "identity_attributes": kinds}
+    asking = {"forgot_password_form": IdentityForm(formdata=None)}
+    resetting = {
+        "reset_password_form": NewPasswordForm(formdata=None),
+        "reset_password_token": "~sample",
+        "account": "a•••@example.com",
+        "other": "b•••@example.com" if with_errors else None,
+    }
     pages = [
-        Page(
-            "login_user",
-            {
-                "login_user_form": signing_in,
-                "identity_attributes": current().SECURITY_USER_IDENTITY_ATTRIBUTES,
-            },
-            ("csrf_token", "identity", "password"),
-        ),
-        Page(
-            "forgot_password",
-            {"forgot_password_form": IdentityForm(formdata=None)},
-            ("csrf_token", "identity") if current().sends_mail else (),
-        ),
-        Page(
-            "reset_password",
-            {"reset_password_form": new, "other": "b•••@example.com" if with_errors else None, **resetting},
-            ("csrf_token", "password", "password_confirm"),
-        ),
+        Page("login_user", signing_in, (*IDENTITY, "password")),
+        Page("forgot_password", asking, IDENTITY if current().sends_mail else ()),
+        Page("reset_password", resetting, (*PASSWORD, "password_confirm")),
     ]
     if current().SECURITY_REGISTERABLE:
         signing_up = {"register_user_form": RegistrationForm(formdata=None)}
@@ -156,8 +148,7 @@ def _after_posts() -> list[Page]:
     return [
         *_if("SECURITY_CHANGE_EMAIL", Page("change_email", {**sent, **known}, state="sent")),
         *_if(
-            "SECURITY_MULTI_FACTOR_RECOVERY_CODES",
-            Page("mf_recovery_codes", {**made, **known}, state="made"),
+            "SECURITY_MULTI_FACTOR_RECOVERY_CODES", Page("mf_recovery_codes", {**made, **known}, state="made")
         ),
     ]
 
@@ -172,42 +163,18 @@ def _of_accounts() -> list[Page]:
         "verify_form": VerifyForm(formdata=None, user=sample_user()),
         "wan_verify_form": WebAuthnVerifyForm(formdata=None),
         "has_webauthn_verify_credential": False,
+        **me,
     }
+    or_passkey = {**again, "has_webauthn_verify_credential": True}
+    address = {"change_email_form": ChangeEmailForm(formdata=None), **me}
+    username = {"username_recovery_form": IdentityForm(formdata=None)}
+    confirmation = {"send_confirmation_form": IdentityForm(formdata=None)}
     return [
-        Page("verify", {**again, **me}, ("csrf_token", "password")),
-        *_if(
-            "SECURITY_WEBAUTHN",
-            Page(
-                "verify",
-                {**again, **me, "has_webauthn_verify_credential": True},
-                ("csrf_token", "password"),
-                "or-passkey",
-            ),
-        ),
-        *_if(
-            "SECURITY_CHANGE_EMAIL",
-            Page(
-                "change_email",
-                {"change_email_form": ChangeEmailForm(formdata=None), **me},
-                ("csrf_token", "email"),
-            ),
-        ),
-        *_if(
-            "SECURITY_USERNAME_RECOVERY",
-            Page(
-                "recover_username",
-                {"username_recovery_form": IdentityForm(formdata=None)},
-                ("csrf_token", "identity"),
-            ),
-        ),
-        *_if(
-            "SECURITY_CONFIRMABLE",
-            Page(
-                "send_confirmation",
-                {"send_confirmation_form": IdentityForm(formdata=None)},
-                ("csrf_token", "identity"),
-            ),
-        ),
+        Page("verify", again, PASSWORD),
+        *_if("SECURITY_WEBAUTHN", Page("verify", or_passkey, PASSWORD, "or-passkey")),
+        *_if("SECURITY_CHANGE_EMAIL", Page("change_email", address, ("csrf_token", "email"))),
+        *_if("SECURITY_USERNAME_RECOVERY", Page("recover_username", username, IDENTITY)),
+        *_if("SECURITY_CONFIRMABLE", Page("send_confirmation", confirmation, IDENTITY)),
     ]
 
 

@@ -5,69 +5,50 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 from support import dashboard
+from support.demo import demo_of_source_tree
+from support.servers import CHROMIUM
+from support.site import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
-PORT = 5099
-BASE = f"http://127.0.0.1:{PORT}"
 PHONE = {"width": 390, "height": 620}
 
 
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    demo = subprocess.Popen([sys.executable, "-m", "examples.demo", "--port", str(PORT)], cwd=ROOT)
-    try:
-        wait_until_up()
-        with sync_playwright() as playwright:
-            chromium = shutil.which("chromium")
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            show_the_pages(browser, "light", "carol")
-            show_the_pages(browser, "dark", "bob")
-            show_the_mails(browser)
-            dashboard.draw(browser, PICTURES / "dashboard.png")
-            browser.close()
-    finally:
-        demo.terminate()
-        demo.wait(timeout=30)
+    with demo_of_source_tree() as base, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        show_the_pages(browser, base, "light", "carol")
+        show_the_pages(browser, base, "dark", "bob")
+        show_the_mails(browser)
+        dashboard.draw(browser, PICTURES / "dashboard.png")
+        browser.close()
 
 
-def wait_until_up() -> None:
-    for _ in range(300):
-        with suppress(httpx.TransportError):
-            httpx.get(f"{BASE}/healthz")
-            return
-        time.sleep(0.1)
-    raise SystemExit("the demo did not start")
-
-
-def show_the_pages(browser: Browser, scheme: str, identity: str) -> None:
+def show_the_pages(browser: Browser, base: str, scheme: str, identity: str) -> None:
     context = browser.new_context(viewport=PHONE, color_scheme=scheme, device_scale_factor=2)  # type: ignore[arg-type,unused-ignore]
     page = context.new_page()
 
     def shoot(name: str) -> None:
         page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
 
-    page.goto(f"{BASE}/reset")
+    page.goto(f"{base}/reset")
     page.get_by_label("Email address, username or phone number").fill(identity)
     shoot("1-forgot")
     page.get_by_role("button").click()
     shoot("2-check-mail")
-    link = open_newest_mail(page)
+    link = open_newest_mail(page, base)
     shoot("3-mail")
     page.goto(link)
     shoot("4-new-password")
-    page.goto(f"http://localhost:{PORT + 1}/forgot")
+    page.goto(f"http://localhost:{urlsplit(base).port + 1}/forgot")
     page.get_by_label("Email address, username or phone number").fill(identity)
     shoot("5-sample-spa")
 
@@ -90,12 +71,12 @@ def show_the_mails(browser: Browser) -> None:
         page.screenshot(path=PICTURES / "mail-gallery.png")
 
 
-def open_newest_mail(page: Page) -> str:
+def open_newest_mail(page: Page, base: str) -> str:
     """Wait for the mail, show its HTML, and return its link."""
     page.wait_for_timeout(2000)
-    page.goto(f"{BASE}/inbox/")
+    page.goto(f"{base}/inbox/")
     page.locator(".mails a").first.click()
-    link = re.search(rf"{BASE}/reset/[\w-]+", page.inner_text("pre"))
+    link = re.search(rf"{base}/reset/[\w-]+", page.inner_text("pre"))
     assert link, "the newest mail has no link"
     page.goto(f"{page.url}/html")
     return link[0]

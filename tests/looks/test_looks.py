@@ -185,11 +185,7 @@ PLANTED: dict[str, tuple[str, Callable[[Stage], list[str]], str]] = {
         Stage.moving_elements,
         "moves: hr",
     ),
-    "transition": (
-        '<p style="transition: color .2s">Slowly</p>',
-        Stage.moving_elements,
-        "moves: p “Slowly”",
-    ),
+    "transition": ('<p style="transition: color .2s">Slowly</p>', Stage.moving_elements, "moves: p “Slowly”"),
     "image from another site": (
         '<img alt="" src="https://elsewhere.example/pixel.png">',
         lambda on: on.foreign_urls,

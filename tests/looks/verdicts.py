@@ -12,17 +12,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from looks import gallery, stage
-from support.servers import CHROMIUM, NO_TLS, two_free_ports
-from support.site import ROOT
+from support.demo import demo_of_source_tree
+from support.servers import CHROMIUM
 
 from app.mail import composing
 from app.pages import samples
@@ -147,7 +144,7 @@ def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:
 def lighthouse() -> Table:
     """Measure the demo's pages as a mid-range phone loads them."""
     rows, failed = [], False
-    with demo() as base:
+    with demo_of_source_tree() as base:
         for path in PATHS:
             figures, defects = best_of(f"{base}{path}")
             failed |= bool(defects)
@@ -200,24 +197,6 @@ def visit(url: str) -> dict[str, Any]:
         raise SystemExit(process.stderr)
     report: dict[str, Any] = json.loads(process.stdout)
     return report
-
-
-@contextmanager
-def demo() -> Iterator[str]:
-    port = two_free_ports()
-    base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with suppress(httpx.TransportError):
-                httpx.get(f"{base}/healthz", verify=NO_TLS)
-                break
-            time.sleep(0.1)
-        yield base
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,7 @@ def sample_app(
     views = {"reset_view": f"{base}/reset", "reset_error_view": f"{base}/problem"}
     client = {**views, "origins": [base], "token_in": token_in}
     site: Site = make_site(RECOVERY_PUBLIC_URL=api, RECOVERY_CLIENTS={serve.CLIENT: client})
-    with (
-        serving(serve.make_server(app_port, api)),
-        served(site.app, port),
-        chromium.new_context() as context,
-    ):
+    with serving(serve.make_server(app_port, api)), served(site.app, port), chromium.new_context() as context:
         page = context.new_page()
         page.set_default_timeout(15_000)
         yield site, page, base

@@ -1,4 +1,4 @@
-"""`make demo` as a process, in a copy of the source tree in which nothing has run before."""
+"""`make demo` as a process, from the source tree or from a copy in which nothing has run before."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
+from .servers import NO_TLS, two_free_ports
 from .site import ROOT
 
 
@@ -55,3 +59,22 @@ class Demo:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(timeout=30)
+
+
+@contextmanager
+def demo_of_source_tree() -> Iterator[str]:
+    """Run the demo, and yield its base URL."""
+    port = two_free_ports()
+    base = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with suppress(httpx.TransportError):
+                httpx.get(f"{base}/healthz", verify=NO_TLS)
+                break
+            time.sleep(0.1)
+        yield base
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
