@@ -189,7 +189,7 @@ def test_shown_password_is_sent_hidden(running: Site, page: Page) -> None:
     assert password.get_attribute("type") == "text"
     assert page.get_by_role("button", name="Hide: Password").count() == 1
     types: list[str] = []
-    page.expose_function("note", types.append)
+    page.expose_function("note", lambda kind: types.append(kind))
     page.evaluate("document.forms[0].addEventListener('submit', e => note(e.target.password.type))")
     page.locator("[name=identity]").fill("alice")
     page.locator("main [type=submit]").click()
