@@ -167,7 +167,7 @@ def _of_other_deployments(locale: str) -> Iterator[tuple[str, str]]:
 def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
     with request_in("demo", locale):
         mail = _inbox_row(samples.compose(samples.MAILS[0]))
-        long = {**mail, "subject": "A subject that goes on and on, as some subjects do, " * 3}
+        long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
         yield "inbox-empty", render_template("inbox.html", mails=[])
         yield "inbox", render_template("inbox.html", mails=[mail, long])
         yield "inbox_mail", render_template("inbox_mail.html", mail=mail)
