@@ -38,6 +38,17 @@ def test_landing_handle_works_in_its_browser_for_the_last_four_links(site: Site)
     assert "cookies" in elsewhere.text
 
 
+@pytest.mark.requirement("R10")
+def test_landing_keeps_two_tabs_of_two_accounts_apart(site: Site) -> None:
+    browser = site.visitor()
+    handles = {name: browser.open(site.new_link(name)).location for name in ("alice", "bob")}
+    for name, handle in handles.items():
+        assert f"{name[0]}•••@example.com" in browser.open(handle).text
+        browser.set_password(handle, f"the tab of {name} and no other")
+    for name in handles:
+        assert site.password_works(f"the tab of {name} and no other", name)
+
+
 @pytest.mark.requirement("R45")
 def test_landing_names_another_account_that_is_signed_in(site: Site) -> None:
     link, mallory, alice = site.new_link(), site.visitor(), site.visitor()
