@@ -21,11 +21,11 @@ import flask_migrate
 import gunicorn
 import httpx
 import pytest
-from accounts.test_features import FEATURES
 from flask_security import change_email, confirmable, passwordless
 from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
+from support.features import MAIL_FEATURES
 from support.mailbox import Mailbox, html_of, text_of
 from support.outbox import HOUR, shift
 from support.redemption import redeem
@@ -207,7 +207,7 @@ def posts(site: Site) -> dict[str, str]:
 @pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's own
 def test_every_post_is_listed_checked_and_limited(make_site: Any) -> None:
     assert posts(make_site()).keys() == POSTS
-    site: Site = make_site(**FEATURES, RATELIMIT_ENABLED=True, SECURITY_REFRESH_TOKEN=True)
+    site: Site = make_site(**MAIL_FEATURES, RATELIMIT_ENABLED=True, SECURITY_REFRESH_TOKEN=True)
     assert posts(site).keys() == POSTS | POSTS_OF_FEATURES
     for number, (endpoint, path) in enumerate(posts(site).items()):
         path, visitor = "/auth" + path, site.visitor()
@@ -272,7 +272,7 @@ def test_a_token_with_any_character_changed_is_refused(site: Site) -> None:
 @FORM_AND_JSON
 @pytest.mark.requirement("R10")
 def test_a_token_for_something_else_is_no_reset_link(make_site: Any, by: str) -> None:
-    site = confirmed(make_site(**FEATURES))
+    site = confirmed(make_site(**MAIL_FEATURES))
     with site.app.test_request_context(base_url=site.visitor().base):
         alice = find_account("alice")
         assert alice is not None
@@ -343,7 +343,7 @@ def test_a_link_works_to_its_end_and_not_a_second_longer(site: Site, by: str) ->
 @FORM_AND_JSON
 @pytest.mark.requirement("R15", "R41")
 def test_a_confirmed_change_of_address_ends_the_link_at_the_old_one(make_site: Any, by: str) -> None:
-    site = confirmed(make_site(**FEATURES))
+    site = confirmed(make_site(**MAIL_FEATURES))
     alice, link = site.visitor(), site.new_link()
     alice.sign_in()
     alice.submit("/auth/change-email", "/auth/change-email", email="alice@elsewhere.example.com")

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
 
-from accounts.test_switches import ALL
 from flask import Flask, flash, render_template
 from flask_security.utils import get_message
 from looks import page_samples
 from looks.page_samples import Page
+from support.features import ALL_FEATURES
 from support.site import load_settings
 from werkzeug.exceptions import default_exceptions
 
@@ -36,7 +36,7 @@ MAILING = {
 # Each shows pages that the others do not have, or have in another form.
 DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "full": {
-        **ALL,
+        **ALL_FEATURES,
         **MAILING,
         "SECURITY_SMS_SERVICE": "app.accounts.one_time_codes:FileSender",
         "RECOVERY_SUPPORT_CONTACT": HELP,

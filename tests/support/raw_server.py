@@ -12,8 +12,9 @@ Talk = Callable[[socket.socket], None]
 
 
 @contextmanager
-def raw_server(talk: Talk) -> Iterator[str]:
-    """Run a server that reads a request and then talks. Yields host and port."""
+def raw_server(talk: Talk, requests: list[bytes] | None = None) -> Iterator[str]:
+    """Run a server that reads a request, records it, and then talks. Yields host and port."""
+    requests = [] if requests is None else requests
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
         is_over = threading.Event()
@@ -24,7 +25,7 @@ def raw_server(talk: Talk) -> Iterator[str]:
                     connection, _ = listener.accept()
                     with connection:
                         connection.settimeout(2)
-                        connection.recv(65_536)
+                        requests.append(connection.recv(65_536))
                         talk(connection)
 
         thread = threading.Thread(target=serve)

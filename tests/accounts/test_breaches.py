@@ -1,0 +1,105 @@
+"""The client of the breach service."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from typing import Any
+
+import pytest
+from support.raw_server import Talk, raw_server, send, stay_silent
+from support.site import NEW_PASSWORD, Site, load_settings
+
+from app import create_app
+from app.accounts import breaches
+from app.accounts.breaches import BreachesUnknown, count_breaches
+
+BREACHED = "this one was in a breach"
+DIGEST = hashlib.sha1(BREACHED.encode(), usedforsecurity=False).hexdigest().upper()
+PADDING = "0" * 35 + ":0"
+OK = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+
+def drip(connection: socket.socket) -> None:
+    """Send a line before each timeout of the socket."""
+    connection.sendall(OK.encode())
+    for _ in range(15):
+        connection.sendall(f"{PADDING}\n".encode())
+        time.sleep(0.1)
+
+
+FAILURES: dict[str, Talk] = {
+    "silent": stay_silent,
+    "drips": drip,
+    "error": send("HTTP/1.1 500 Error\r\n\r\n"),
+    "not ASCII": send(OK, "ünreadable"),
+    "empty": send(OK),
+    "captive portal": send(OK, "<html>Please log in</html>"),
+    "no count": send(OK, "0" * 35),
+    "cut off": send("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", PADDING),
+    "redirect": send("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"),
+}
+
+
+@pytest.fixture(autouse=True)
+def closed_circuit_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaches._Breaker, "open_until", 0.0)
+
+
+def site_with(make_site: Any, service: str, check: str) -> Site:
+    site: Site = make_site(SECURITY_PASSWORD_CHECK_BREACHED=check, RECOVERY_BREACHES_URL=f"http://{service}")
+    return site
+
+
+def redeem(site: Site, link: str, password: str) -> Any:
+    return site.visitor().post_json(link, json={"password": password}).json["response"]  # type: ignore[index]
+
+
+@pytest.mark.requirement("R31")
+def test_breached_password_is_refused_and_only_five_characters_are_sent(make_site: Any) -> None:
+    requests: list[bytes] = []
+    with raw_server(send(OK, f"{PADDING}\r\n{DIGEST[5:]}:3"), requests) as service:
+        site = site_with(make_site, service, "strict")
+        link = site.new_link()
+        assert redeem(site, link, BREACHED)["error_code"] == "password_breached"
+        assert redeem(site, link, NEW_PASSWORD) == {}
+    assert requests[0].startswith(f"GET /range/{DIGEST[:5]} HTTP".encode())
+    assert b"add-padding: true" in requests[0].lower()
+
+
+@pytest.mark.requirement("R31")
+def test_breach_service_outage_refuses_if_strict_and_else_leaves_the_local_list(
+    make_site: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests: list[bytes] = []
+    with raw_server(FAILURES["error"], requests) as service:
+        strict, lenient = (site_with(make_site, service, check) for check in ("strict", "best-effort"))
+        assert redeem(strict, strict.new_link(), BREACHED)["error_code"] == "unavailable"
+        assert "breach service (RECOVERY_BREACHES_URL) skipped" in caplog.text
+        link = lenient.new_link()
+        assert redeem(lenient, link, "passwordpassword")["error_code"] == "password_common"
+        assert redeem(lenient, link, BREACHED) == {}
+    assert len(requests) == 1  # the circuit breaker is open
+
+
+@pytest.mark.requirement("R31")
+def test_breach_service_failures_open_the_circuit_breaker_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert breaches.WAIT_SECONDS == 2
+    monkeypatch.setattr(breaches, "WAIT_SECONDS", 0.2)
+    app = create_app(load_settings())
+    settings = app.extensions["recovery_settings"]
+    for failure, talk in FAILURES.items():
+        requests: list[bytes] = []
+        monkeypatch.setattr(breaches._Breaker, "open_until", 0.0)
+        with raw_server(talk, requests) as service:
+            app.extensions["recovery_settings"] = settings.model_copy(
+                update={"RECOVERY_BREACHES_URL": f"http://{service}"}
+            )
+            start = time.monotonic()
+            with app.app_context():
+                for _ in range(2):
+                    with pytest.raises(BreachesUnknown):
+                        count_breaches(BREACHED)
+            assert time.monotonic() - start < 1.2, failure
+        assert len(requests) == 1, failure

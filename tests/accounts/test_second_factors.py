@@ -1,0 +1,216 @@
+"""Second factors and one-time codes. No reset gets around them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskCliRunner
+from flask_security import SmsSenderBaseClass
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.exc import StaleDataError
+from support.features import (
+    PASSKEYS,
+    PHONE,
+    RECOVERY_CODES,
+    SECOND_FACTOR,
+    enter_password,
+    one_time_code,
+    set_up_factor,
+)
+from support.mailbox import text_of
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
+
+import manage
+from app.accounts import one_time_codes
+from app.accounts.datastore import find_account
+from app.accounts.models import User
+from app.db.engine import db
+from app.settings.problems import SettingsError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
+
+
+@pytest.fixture
+def site(make_site: Any, tmp_path: Path) -> Site:
+    built: Site = make_site(**SECOND_FACTOR)
+    built.app.instance_path = str(tmp_path)  # sms.txt is written there
+    return built
+
+
+def read_code(site: Site, method: str, secret: str) -> str:
+    if method == "authenticator":
+        return one_time_code(site, secret)
+    if method == "sms":
+        text = Path(site.app.instance_path, "sms.txt").read_text()
+        assert f" {PHONE} " in text
+        return re.findall(r"\b\d{6}\b", text)[-1]
+    waiting = site.messages()[-1]
+    site.work()
+    code: str = re.findall(r"\b\d{6}\b", text_of(site.mailbox.mails[-1]))[-1]
+    assert code not in str(waiting)  # encrypted in the outbox
+    return code
+
+
+@pytest.mark.requirement("R37")
+@pytest.mark.parametrize("method", ["authenticator", "email", "sms"])
+def test_second_factor_is_required_after_a_reset(site: Site, method: str) -> None:
+    secret = set_up_factor(site, method)
+    alice = site.visitor()
+    alice.set_password(site.new_link())
+    assert not alice.is_signed_in()
+    alice = enter_password(site, NEW_PASSWORD)
+    alice.submit("/tf-validate", "/tf-validate", code="000000")
+    assert not alice.is_signed_in()
+    alice.submit("/tf-validate", "/tf-validate", code=read_code(site, method, secret))
+    assert alice.is_signed_in()
+
+
+@pytest.mark.requirement("R37")
+def test_passkey_as_second_factor_is_required_after_a_reset(make_site: Any) -> None:
+    site: Site = make_site(**PASSKEYS, RECOVERY_PUBLIC_URL="http://localhost:5000")
+    with site.app.app_context():
+        site.app.extensions["security"].datastore.create_webauthn(
+            find_account("alice"),
+            credential_id=b"key",
+            public_key=b"public",
+            name="My phone",
+            sign_count=0,
+            usage="secondary",
+            device_type="single_device",
+            backup_state=False,
+        )
+        db.session.commit()
+    hint = site.visitor().post_json("/wan-signin", json={"identity": "alice@example.com"})
+    assert hint.json["response"]["credential_options"]["allowCredentials"] == []  # type: ignore[index]
+    assert "Passkeys need JavaScript" in site.visitor().open("/wan-signin").text
+    site.visitor().set_password(site.new_link())
+    enter_password(site, NEW_PASSWORD)
+
+
+@pytest.mark.requirement("R37")
+def test_trusted_device_is_forgotten_by_a_reset(make_site: Any) -> None:
+    site: Site = make_site(**SECOND_FACTOR, SECURITY_TWO_FACTOR_ALWAYS_VALIDATE=False)
+    secret, alice = set_up_factor(site), site.visitor()
+    alice.submit("/login", identity="alice", password=OLD_PASSWORD, remember="y")
+    alice.submit("/tf-validate", "/tf-validate", code=one_time_code(site, secret))
+    assert alice.is_signed_in()
+    alice.submit("/", "/logout")
+    assert alice.sign_in()  # without a code
+    alice.submit("/", "/logout")
+    alice.set_password(site.new_link())
+    assert not alice.sign_in(password=NEW_PASSWORD)
+
+
+@pytest.mark.requirement("R57")
+def test_code_guesses_are_counted_across_a_reset(make_site: Any) -> None:
+    site: Site = make_site(**SECOND_FACTOR, RATELIMIT_ENABLED=True, RECOVERY_LIMIT_IDENTITY="3 per hour")
+    set_up_factor(site)
+    statuses = []
+    for password in (OLD_PASSWORD, NEW_PASSWORD):
+        alice = enter_password(site, password)
+        statuses += [alice.post_json("/tf-validate", json={"code": "000000"}).status_code for _ in range(2)]
+        site.visitor().set_password(site.new_link())
+        site.work()
+    assert statuses == [400, 400, 400, 429]
+
+
+@pytest.mark.requirement("R37")
+def test_half_finished_sign_in_cannot_replace_a_factor(make_site: Any) -> None:
+    site: Site = make_site(**SECOND_FACTOR, SECURITY_TWO_FACTOR_REQUIRED=True)
+    thief = enter_password(site)
+    set_up_factor(site)  # by the owner
+    assert thief.post_json("/tf-setup", json={"setup": "authenticator"}).status_code == 400
+    assert not thief.is_signed_in()
+
+
+def test_code_works_once(site: Site) -> None:
+    code = one_time_code(site, set_up_factor(site))
+    for typed, is_accepted in ((code, True), (code, False), (f"{code[:3]} {code[3:]}", False)):
+        alice = enter_password(site)
+        alice.submit("/tf-validate", "/tf-validate", code=typed)
+        assert alice.is_signed_in() is is_accepted
+
+
+def test_code_works_once_in_all_processes_for_each_secret(site: Site, make_site: Any) -> None:
+    with site.app.app_context():
+        other: Site = make_site(**SECOND_FACTOR, SQLALCHEMY_DATABASE_URI=str(db.engine.url))
+    here, there = (each.app.extensions["security"].totp_factory for each in (site, other))
+    for secret in [here.generate_totp_secret() for _ in range(2)]:
+        code = here.generate_totp_password(secret)
+        with site.app.app_context():
+            assert here.verify_totp(code, secret, User())
+            db.session.commit()
+        with other.app.app_context():
+            assert not there.verify_totp(code, secret, User())
+
+
+def test_recovery_code_works_once_in_concurrent_requests(make_site: Any) -> None:
+    site: Site = make_site(**RECOVERY_CODES)
+    with site.app.app_context():
+        datastore = site.app.extensions["security"].datastore
+        user = find_account("alice")
+        datastore.mf_set_recovery_codes(user, ["one", "two"])
+        db.session.commit()
+        before = list(user.mf_recovery_codes)
+        datastore.mf_delete_recovery_code(user, 0)
+        db.session.commit()
+        db.session.expunge_all()
+        late = find_account("alice")
+        set_committed_value(late, "mf_recovery_codes", before)  # as the other request has read them
+        with pytest.raises(StaleDataError):
+            datastore.mf_delete_recovery_code(late, 0)
+        db.session.rollback()
+        assert len(find_account("alice").mf_recovery_codes) == 1
+
+
+@pytest.mark.parametrize("operator", ["op@example.com", None])
+def test_lost_second_factor_is_reported_to_the_operator_alone(make_site: Any, operator: str | None) -> None:
+    # A colon ends the site's name in the content of the QR code.
+    settings = {"RECOVERY_OPERATOR": operator} if operator else {}
+    site: Site = make_site(**SECOND_FACTOR, RECOVERY_SITE_NAME="Acme: Mail", **settings)
+    set_up_factor(site)
+    alice = enter_password(site)
+    alice.submit("/tf-validate", "/tf-rescue", help_setup="email")
+    assert site.messages() == []
+    alice.submit("/tf-validate", "/tf-rescue", help_setup="help")
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == ([operator] if operator else [])
+
+
+def test_lost_second_factor_is_removed_by_an_admin(site: Site) -> None:
+    set_up_factor(site)
+    assert not site.password_works(OLD_PASSWORD)
+    result = FlaskCliRunner(site.app).invoke(manage.cli, ["users", "reset_access", "alice"])
+    assert result.exit_code == 0, result.output
+    assert site.password_works(OLD_PASSWORD)
+    assert "admin" in site.events()
+
+
+def test_sms_service_is_loaded_by_its_name_and_its_failure_is_answered(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[str] = []
+
+    class Sender(SmsSenderBaseClass):
+        def send_sms(self, from_number: str, to_number: str, msg: str) -> None:
+            numbers.append(to_number)
+            raise RuntimeError
+
+    monkeypatch.setattr(one_time_codes, "Sender", Sender, raising=False)
+    service = {"SECURITY_SMS_SERVICE": "app.accounts.one_time_codes:Sender"}
+    site: Site = make_site(**{**SECOND_FACTOR, **service})
+    set_up_factor(site, "sms")
+    answer = site.visitor().post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
+    assert numbers == [PHONE]
+    assert (answer.status_code, answer.json["response"]["error_code"]) == (503, "unavailable")  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "service", ["no.such.module:Sender", "app.accounts.one_time_codes:NoSuch", "app.accounts.one_time_codes:"]
+)
+def test_sms_service_that_cannot_be_imported_is_refused(make_site: Any, service: str) -> None:
+    with pytest.raises(SettingsError, match=r"SECURITY_SMS_SERVICE .*cannot be imported"):
+        make_site(**{**SECOND_FACTOR, "SECURITY_SMS_SERVICE": service})

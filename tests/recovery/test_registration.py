@@ -1,0 +1,172 @@
+"""Registration. The worker makes the account, and its password is set with the mailed link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.features import REGISTRATION, confirm_addresses
+from support.mailbox import link_in, text_of
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
+from werkzeug.test import TestResponse
+
+from app.accounts.models import User
+
+
+@pytest.fixture
+def site(make_site: Any) -> Site:
+    return confirm_addresses(make_site(**REGISTRATION))
+
+
+def register(site: Site, email: str = "dora@example.com", **fields: str) -> TestResponse:
+    return site.visitor().submit("/register", "/register", email=email, **fields)
+
+
+def last_mail(site: Site) -> str:
+    site.work()
+    return text_of(site.mailbox.mails[-1])
+
+
+@pytest.mark.requirement("R25")
+def test_registration_creates_the_account_and_the_link_confirms_it(site: Site) -> None:
+    accounts = len(site.rows(User))
+    answer = register(site, "Dora@Example.com", username="Dora")
+    assert answer.location.endswith("/check-mail?after=sign-up")
+    assert len(site.rows(User)) == accounts
+    site.work()
+    assert "Finish signing up" in site.mailbox.mails[-1]["Subject"]
+    for method in ("HEAD", "GET"):  # as mail scanners do
+        site.visitor().open(site.last_link(), method=method, follow_redirects=True)
+    assert site.rows(User)[-1]["confirmed_at"] is None
+    assert site.visitor().set_password(site.last_link()).status_code == 302
+    assert site.rows(User)[-1]["confirmed_at"]
+    for identity in ("dora@example.com", "dora"):
+        assert site.password_works(NEW_PASSWORD, identity)
+    assert "registered" in site.events()
+    site.work()
+    site.new_link("dora")
+
+
+@pytest.mark.requirement("R1")
+@pytest.mark.parametrize(
+    ("account", "mail"),
+    [
+        ({"active": True}, "There is an account with this address already"),
+        ({"confirmed_at": None}, "/reset/"),  # imported, or made by an admin
+        ({"confirmed_at": None, "active": False}, None),
+    ],
+)
+def test_registration_of_a_known_address_changes_no_account(
+    site: Site, account: dict[str, Any], mail: str | None
+) -> None:
+    site.change(**account)
+    before = site.rows(User)
+    answer = register(site, "alice@example.com", username="dora" if mail != "/reset/" else "")
+    assert answer.location.endswith("/check-mail?after=sign-up")
+    site.work()
+    assert site.rows(User) == before
+    texts = [text_of(message) for message in site.mailbox.mails]
+    assert [mail is not None and mail in text for text in texts] == [True] * bool(mail)
+    assert any("/reset/" in text for text in texts) is (mail == "/reset/")
+
+
+@pytest.mark.requirement("R14")
+def test_registration_by_a_stranger_leaves_neither_link_nor_username(site: Site) -> None:
+    for name in ("stranger", "dora"):
+        register(site, username=name)
+        assert "belongs to somebody else" not in last_mail(site)
+    first, second = (link_in(mail) for mail in site.mailbox.mails)
+    assert site.visitor().set_password(second).status_code == 302
+    assert "Another link was used" in site.visitor().open(first).text
+    assert site.password_works(NEW_PASSWORD, "dora")
+
+
+def test_registration_tells_a_taken_username_by_mail_alone(site: Site) -> None:
+    assert register(site, username="alice").location == register(site, username="dora").location
+    register(site, username="Alice")
+    assert "The username alice belongs to somebody else" in last_mail(site)
+    site.visitor().set_password(site.last_link())
+    assert site.password_works(NEW_PASSWORD, "dora@example.com")
+    assert site.password_works(OLD_PASSWORD, "alice")
+
+
+@pytest.mark.requirement("R55", "R56")
+@pytest.mark.parametrize(
+    ("settings", "recipients"),
+    [
+        ({"RECOVERY_MAIL_COOLDOWN": "5 minutes"}, ["alice@example.com", "dora@example.com"]),
+        ({"RECOVERY_MAIL_HOURLY_MAX": 1}, ["alice@example.com"]),
+    ],
+)
+def test_registration_mail_keeps_its_quotas(
+    make_site: Any, settings: dict[str, Any], recipients: list[str]
+) -> None:
+    site = confirm_addresses(make_site(**REGISTRATION, **settings))
+    for email in ("alice@example.com", "dora@example.com") * 2:
+        register(site, email)
+        site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == recipients
+    if "RECOVERY_MAIL_HOURLY_MAX" in settings:
+        assert site.messages()[-1]["state"] == "waiting"
+
+
+@BOTH
+def test_registration_mails_only_the_typed_spelling_of_an_address(site: Site) -> None:
+    """PostgreSQL lowers É, SQLite does not."""
+    for email in ("É@example.com", "é@example.com"):
+        register(site, email)
+        site.work()
+    assert site.mailbox.envelopes in ([["É@example.com"]], [["É@example.com"], ["é@example.com"]])
+
+
+def test_registration_names_the_invalid_field(site: Site) -> None:
+    for field, value, message in (
+        ("email", "no address", "Type your email address."),
+        ("email", "", "Type your email address."),
+        ("username", "d d", "Take another username."),
+        ("username", "d" * 65, "Take another username."),
+    ):
+        body = {"email": "dora@example.com", field: value}
+        page = register(site, **body)
+        assert page.status_code == 400
+        assert message in page.text
+        assert body["email"] in page.text
+        json = site.visitor().post_json("/register", json=body)
+        assert json.status_code == 400
+        assert message in str(json.json["response"]["field_errors"])  # type: ignore[index]
+    assert site.messages() == []
+
+
+def test_registration_refuses_values_that_are_no_text(site: Site) -> None:
+    for field in ("email", "username", "identity"):
+        for value in (7, None, ["a"], {"a": 1}, "\ud800"):
+            body = {"email": "dora@example.com", "username": "dora", field: value}
+            status = site.visitor().post_json("/register", json=body).status_code
+            assert status == (200 if (field, value) == ("username", None) else 400), (field, value)
+
+
+@pytest.mark.requirement("R56")
+def test_registration_is_limited_by_address(make_site: Any) -> None:
+    site: Site = make_site(**REGISTRATION, RATELIMIT_ENABLED=True, RECOVERY_LIMIT_IDENTITY="2 per hour")
+
+    def post(**fields: str) -> int:
+        body = {"email": "dora@example.com", **fields}
+        return site.visitor().post_json("/register", json=body).status_code
+
+    assert [post(identity=f"x{number}") for number in range(4)] == [400] * 4  # not counted in its place
+    assert [post() for _ in range(3)] == [200, 200, 429]
+
+
+def test_registration_by_json(site: Site, make_site: Any) -> None:
+    program = site.visitor()
+    policy = program.open("/register", headers={"Accept": "application/json"}).json["response"]  # type: ignore[index]
+    assert policy["password_length_min"] == 15
+    answer = program.post_json("/register", json={"email": "dora@example.com"})
+    assert (answer.status_code, answer.json["response"]) == (200, {})  # type: ignore[index]
+    site.work()
+    program.set_password(site.last_link())
+    assert site.password_works(NEW_PASSWORD, "dora@example.com")
+    assert "/register" in program.open("/openapi.json").json["paths"]  # type: ignore[index]
+    assert "/register" not in make_site().visitor().open("/openapi.json").json["paths"]
+    assert program.sign_in()
+    assert program.open("/register").status_code == 302
