@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import time
 from typing import Any
 
@@ -21,17 +20,8 @@ PADDING = "0" * 35 + ":0"
 OK = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
 
-def drip(connection: socket.socket) -> None:
-    """Send a line before each timeout of the socket."""
-    connection.sendall(OK.encode())
-    for _ in range(15):
-        connection.sendall(f"{PADDING}\n".encode())
-        time.sleep(0.1)
-
-
 FAILURES: dict[str, Talk] = {
     "silent": stay_silent,
-    "drips": drip,
     "error": send("HTTP/1.1 500 Error\r\n\r\n"),
     "not ASCII": send(OK, "ünreadable"),
     "empty": send(OK),
