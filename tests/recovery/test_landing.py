@@ -49,7 +49,7 @@ def test_landing_keeps_two_tabs_of_two_accounts_apart(site: Site) -> None:
         assert site.password_works(f"the tab of {name} and no other", name)
 
 
-@pytest.mark.requirement("R45")
+@pytest.mark.requirement("R37", "R45")
 def test_landing_names_another_account_that_is_signed_in(site: Site) -> None:
     link, mallory, alice = site.new_link(), site.visitor(), site.visitor()
     mallory.submit("/login", identity="bob", password=OLD_PASSWORD, remember="y")
