@@ -8,56 +8,20 @@ from urllib.parse import urljoin
 from .site import PUBLIC_URL
 
 BAIT = "evil.example"
+PREFIXES = ["//", "///", "////", "/\\", "\\\\", "\\/", "/\t/", "/\n/", "/\r\n/", "\t//", " //", "\x01//"]
+PREFIXES += ["\x0b\\\\", "\u00a0//", "https:", "https:/", "https:///", "https://", "HTTPS://", "https:\\\\"]
+PREFIXES += ["ht\ntps://", "http:", "ftp://", f"{PUBLIC_URL}@", f"{PUBLIC_URL}.", f"{PUBLIC_URL}\\@"]
+PREFIXES += ["//127.0.0.1:5000\\.", "%2f%2f", "/%2f", "/%5c", "/%09/", "%0d%0aLocation:%20//", "/.//", ".//"]
+PREFIXES += ["/x/..//", "/./\\", "／／", "@", "."]
 HOSTILE_URLS = [
-    f"//{BAIT}",
-    f"///{BAIT}",
-    f"////{BAIT}",
-    f"/\\{BAIT}",
-    f"\\\\{BAIT}",
-    f"\\/{BAIT}",
-    f"/\t/{BAIT}",
-    f"/\n/{BAIT}",
-    f"/\r\n/{BAIT}",
-    f"\t//{BAIT}",
-    f" //{BAIT}",
-    f"\x01//{BAIT}",
-    f"\x0b\\\\{BAIT}",
-    f"\u00a0//{BAIT}",
-    f"https:{BAIT}",
-    f"https:/{BAIT}",
-    f"https:///{BAIT}",
-    f"https://{BAIT}",
-    f"HTTPS://{BAIT}",
-    f"https:\\\\{BAIT}",
-    f"ht\ntps://{BAIT}",
-    f"http:{BAIT}",
-    f"ftp://{BAIT}",
-    f"{PUBLIC_URL}@{BAIT}",
-    f"{PUBLIC_URL}.{BAIT}",
-    f"{PUBLIC_URL}\\@{BAIT}",
+    *(prefix + BAIT for prefix in PREFIXES),
     f"http://{BAIT}\\{PUBLIC_URL}",
     f"http://{BAIT}#{PUBLIC_URL}",
-    f"//127.0.0.1:5000\\.{BAIT}",
     f"//{BAIT}:80\\@127.0.0.1:5000",
-    f"%2f%2f{BAIT}",
-    f"/%2f{BAIT}",
-    f"/%5c{BAIT}",
-    f"/%09/{BAIT}",
-    f"%0d%0aLocation:%20//{BAIT}",
-    f"/.//{BAIT}",
-    f".//{BAIT}",
-    f"/x/..//{BAIT}",
-    f"/./\\{BAIT}",
-    f"／／{BAIT}",
-    f"@{BAIT}",
-    f".{BAIT}",
     "//evil。example",
-    "javascript:alert(1)",
-    "JaVa\tScRiPt:alert(1)",
-    "\x01javascript:alert(1)",
-    "data:text/html,x",
-    "vbscript:x",
 ]
+HOSTILE_URLS += ["javascript:alert(1)", "JaVa\tScRiPt:alert(1)", "\x01javascript:alert(1)"]
+HOSTILE_URLS += ["data:text/html,x", "vbscript:x"]
 
 
 def browser_target(location: str) -> str:

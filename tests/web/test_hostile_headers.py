@@ -1,0 +1,72 @@
+"""Malformed headers, hosts, forwarded addresses and paths are answered, never with a server error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.site import BOTH, Site
+
+from app.db.audit import RecoveryEvent
+
+MALFORMED = [
+    {"Authentication-Token": "\xff"},
+    {"Authentication-Token": "WyJhIl0.Z.Z"},
+    {"Authorization": "Basic \xff"},
+    {"Authorization": "Basic YTpi"},
+    {"Accept": "application/json;q=nan, \xff;q=x, " * 50},
+    {"Accept-Language": "\xff;q=99999999999999"},
+    {"Cookie": "sparekey_session=.eJx; sparekey_remember=1|2|3; XSRF-TOKEN=\x01"},
+    {"Cookie": "sparekey_remember=\xff|\xff"},
+    {"Cookie": ";".join(["sparekey_session=" + "x" * 500] * 10)},
+    {"Origin": "http://["},
+    {"Referer": "http://["},
+    {"X-CSRFToken": "\xff"},
+    {"Content-Length": "-1"},
+    {"Content-Length": "9" * 40},
+    {"User-Agent": "\x00\xff" * 2_000},
+    {"If-Modified-Since": "x", "Range": "bytes=9-1,-"},
+]
+
+
+def test_malformed_header_is_answered(site: Site) -> None:
+    pages = ["/", "/login", "/reset", "/change", "/verify", "/logout", "/healthz", "/static/sparekey.css"]
+    for headers in MALFORMED:
+        for path in pages:
+            for method in ("GET", "POST"):
+                answer = site.visitor().open(path, method=method, headers=headers)
+                answer.close()
+                assert answer.status_code < 500, (path, method, headers)
+
+
+PATHS = ["/reset/%00", "/reset/%ff%fe", "/reset/~%ed%a0%80", "/reset/" + "~" * 4_000, "/reset/%2e%2e", "/%00"]
+PATHS += ["/static/%00", "/static/..%2f..%2fREADME.md", "/static/" + "a/" * 1_500, "/reset/" + "%0a" * 1_000]
+
+
+def test_malformed_path_is_answered(site: Site) -> None:
+    for path in PATHS:
+        for method in ("GET", "HEAD", "POST", "OPTIONS"):
+            answer = site.visitor().open(path, method=method)
+            answer.close()
+            refused = (308, 400, 404, 200 if method == "OPTIONS" else 405)
+            assert answer.status_code in refused, (path, method)
+
+
+@pytest.mark.requirement("R52", "R54")
+def test_foreign_host_reaches_no_url(site: Site) -> None:
+    for host in ("evil.example", "a..b", "[::1", "x" * 70, ""):
+        for path in ("/change", "/reset//" + "x" * 43, "/login", "/nowhere"):
+            answer = site.visitor().open(path, headers={"Host": host})
+            assert answer.status_code in (308, 400, 404)
+            assert "evil" not in (answer.location or "") + answer.text
+
+
+@BOTH
+@pytest.mark.requirement("R54")
+def test_malformed_forwarded_address_is_dropped(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_TRUSTED_PROXIES=1)
+    for address in ("x" * 300, "fe80::1%" + " call 555 0199 now" * 4):
+        headers = {"X-Forwarded-For": address}
+        answer = site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers)
+        assert answer.status_code == 200
+    assert {row["source"] for row in site.rows(RecoveryEvent)} <= {"", None, "fe80::1"}

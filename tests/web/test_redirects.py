@@ -1,0 +1,91 @@
+"""Redirects stay on the public address, whatever a request names as the next page."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, csrf_token
+from support.urls import BAIT, HOSTILE_URLS, browser_target
+from werkzeug.test import TestResponse
+
+LOGIN = {"identity": "alice", "password": OLD_PASSWORD}
+
+
+def assert_stays_here(answer: TestResponse, case: object) -> None:
+    assert answer.status_code in (200, 302, 303, 308, 400, 404, 405), case
+    target = urlsplit(browser_target(answer.location or "/"))
+    assert (target.scheme, target.netloc) == ("http", "127.0.0.1:5000"), (case, answer.location)
+
+
+@pytest.mark.requirement("R52")
+def test_verify_redirects_to_next_on_this_site_only(site: Site) -> None:
+    visitor = site.visitor()
+    assert visitor.sign_in()
+    fields = {"csrf_token": csrf_token(visitor.open("/")), "password": OLD_PASSWORD}
+    for url in HOSTILE_URLS:
+        assert_stays_here(visitor.post_json("/verify", data={**fields, "next": url}), url)
+    followed = visitor.post_json("/verify", data={**fields, "next": "/change"})
+    assert followed.location == "/change"  # or the loop would prove nothing
+
+
+@pytest.mark.requirement("R52")
+def test_login_redirects_to_next_on_this_site_only(site: Site) -> None:
+    for url in HOSTILE_URLS[:24:3]:
+        visitor = site.visitor()
+        fields = {"csrf_token": csrf_token(visitor.open("/login")), **LOGIN}
+        in_query: Any = {"query_string": {"next": url}, "data": fields}
+        assert_stays_here(visitor.post_json("/login", **in_query), url)
+        assert_stays_here(site.visitor().submit("/login", **LOGIN, next=url), url)
+        assert BAIT not in site.visitor().post_json("/login", json={**LOGIN, "next": url}).text
+    for malformed in ("http://[", "//[evil", "https://[::1"):
+        visitor = site.visitor()
+        assert visitor.open("/login", query_string={"next": malformed}).status_code == 400
+        assert visitor.submit("/login", **LOGIN, next=malformed).status_code == 400
+
+
+@pytest.mark.requirement("R52")
+def test_no_page_redirects_where_its_query_says(site: Site) -> None:
+    stranger, alice = site.visitor(), site.visitor()
+    assert alice.sign_in()
+    for url in HOSTILE_URLS:
+        query = dict.fromkeys(("next", "url", "redirect", "return_to"), url)
+        assert_stays_here(alice.open("/login", query_string=query), url)
+        for path in ("/change", "/reset/x", "/reset"):
+            assert_stays_here(stranger.open(path, query_string=query), url)
+    for path in ("/", "/verify", "/logout", "/reset-done", "/check-mail", "/.well-known/change-password"):
+        for url in HOSTILE_URLS[::5]:
+            assert_stays_here(alice.open(path, query_string={"next": url}), url)
+    fields = {"csrf_token": csrf_token(alice.open("/")), "next": f"//{BAIT}"}
+    assert_stays_here(alice.post_json(f"/logout?next=//{BAIT}", data=fields), "logout")
+    assert not alice.is_signed_in()
+
+
+@pytest.mark.requirement("R52")
+def test_recovery_ignores_next(site: Site) -> None:
+    link = site.new_link()
+    for url in (f"https://{BAIT}", f"//{BAIT}", f"/\\{BAIT}", f"\\\\{BAIT}", f"/\t/{BAIT}", f"///{BAIT}"):
+        visitor = site.visitor()
+        landing = visitor.open(link, query_string={"next": url})
+        form = landing.location
+        refused = {"password": "short", "password_confirm": "short", "next": url}
+        for answer in (
+            landing,
+            visitor.submit("/reset", identity="nobody", next=url),
+            visitor.submit(form, form, **refused),
+            visitor.open(f"/{url}"),
+        ):
+            assert_stays_here(answer, url)
+    new = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD, "next": url}
+    assert visitor.submit(form, form, **new).location == "/reset-done"
+
+
+@pytest.mark.requirement("R52")
+def test_redirects_keep_the_public_scheme_and_path(make_site: Any) -> None:
+    """Behind a proxy with its own Host, the URL of a request is still the public one."""
+    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com/auth")
+    login = site.visitor().open("/auth/change").location
+    assert login in ("/auth/login?next=/auth/change", "/auth/login?next=%2Fauth%2Fchange")
+    answer = site.visitor().submit("/auth/login", **LOGIN, next="http://id.example.com/")
+    assert urlsplit(answer.location or "/").scheme in ("", "https")

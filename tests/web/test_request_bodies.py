@@ -1,0 +1,219 @@
+"""Bodies of the wrong type, shape or size are refused at every view, before any work is done."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from typing import Any
+
+import pytest
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, Visitor, csrf_token
+from werkzeug.test import TestResponse
+
+from app.accounts import identities
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=a"
+PART = "--a\r\nContent-Disposition: form-data; name=a\r\n\r\n"
+MARKUP = "{{7331*7331}}<b>x</b>${7331*7331}'\"&{{config}}" * 9
+
+# A valid body for each view.
+CHANGE = {"password": OLD_PASSWORD, "new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
+BODIES: dict[str, dict[str, Any]] = {
+    "/login": {"identity": "alice", "password": OLD_PASSWORD, "next": "/", "remember": False},
+    "/reset": {"identity": "alice", "client": "default"},
+    "/reset/<token>": {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD},
+    "/change": CHANGE,
+    "/verify": {"password": OLD_PASSWORD, "next": "/"},
+}
+PASSWORD_FIELDS = [
+    ("/login", "password"),
+    ("/verify", "password"),
+    ("/change", "password"),
+    ("/change", "new_password"),
+    ("/reset/<token>", "password"),
+]
+
+
+def client_for(site: Site, path: str) -> tuple[Visitor, str]:
+    """Return a client that may use the view, and the real URL."""
+    visitor = site.visitor()
+    if path in ("/change", "/verify"):
+        assert visitor.sign_in()
+    return visitor, site.new_link() if path == "/reset/<token>" else path
+
+
+def assert_refused_in_json(answer: TestResponse, case: object, *other_statuses: int) -> None:
+    assert answer.status_code in (400, *other_statuses), case
+    assert answer.json is not None, case
+    assert answer.json["response"]["error_code"], case
+
+
+# --- JSON -------------------------------------------------------------------------------------------
+
+NOT_TEXT = [True, 5, float("nan"), {"a": 1}, [[]], [5, "x"]]
+
+
+@pytest.mark.requirement("R7", "R32")
+def test_json_field_that_is_not_one_text_is_refused(site: Site) -> None:
+    for path, body in BODIES.items():
+        visitor, url = client_for(site, path)
+        for field in body.keys() - {"remember"}:
+            values = [*NOT_TEXT]
+            if (path, field) in PASSWORD_FIELDS:
+                values += [
+                    [body[field], "another password altogether"],
+                    "\ud800" * 600,
+                    "\x00" * 20,
+                    "x" * 9_000,
+                ]
+            for value in values:
+                answer = visitor.post_json(url, json={**body, field: value})
+                assert_refused_in_json(answer, (path, field, value))
+    assert site.password_works(OLD_PASSWORD)
+
+
+def test_unknown_json_field_of_any_type_is_harmless(site: Site) -> None:
+    names = ["submit", "csrf_token", "auth_token", "_method", "user_id", "fs_uniquifier", "__proto__"]
+    for path in (*BODIES, "/logout"):
+        visitor, url = client_for(site, path)
+        for value in (None, 5, [[]], {"a": 1}, "\ud800"):
+            body = {**BODIES.get(path, {}), "password": "x", **dict.fromkeys(names, value)}
+            assert visitor.post_json(url, json=body).status_code < 500, (path, value)
+        site.work()
+    assert site.password_works(OLD_PASSWORD)
+
+
+@pytest.mark.requirement("R7")
+def test_malformed_json_is_refused_by_every_view(site: Site) -> None:
+    bodies = ["[1,2]", '"x"', "5", "true", "null", "{", "[" * 60_000]
+    bodies += ['{"next": 5}', '{"next": {}}', '{"next": "http://["}']
+    visitor = site.visitor()
+    visitor.sign_in()
+    for path in ("/login", "/reset", "/verify", "/change", "/reset/" + "x" * 43, "/logout"):
+        for method in ("GET", "POST"):
+            for body in bodies:
+                answer = visitor.open(path, method=method, data=body, content_type=JSON)
+                assert_refused_in_json(answer, (path, method, body[:20]), 405)
+    assert visitor.is_signed_in()
+
+
+@pytest.mark.requirement("R7")
+def test_last_of_duplicate_json_names_counts(site: Site) -> None:
+    """As every parser of Python's and of JavaScript's reads it: one identity, one mail."""
+    body = '{"identity": "alice", "identity": "bob"}'
+    site.visitor().post_json("/reset?identity=alice&email=alice", data=body, content_type=JSON)
+    site.work()
+    assert site.mailbox.envelopes == [["bob@example.com"]]
+
+
+@pytest.mark.requirement("R66")
+def test_json_error_does_not_repeat_input(site: Site) -> None:
+    for path, fields in BODIES.items():
+        visitor, url = client_for(site, path)
+        for field in fields:
+            answer = visitor.post_json(url, json={**fields, field: MARKUP})
+            assert "7331*7331" not in answer.text, (path, field)
+
+
+# --- forms ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("R7")
+def test_form_with_two_passwords_is_refused(site: Site) -> None:
+    for path, field in PASSWORD_FIELDS[::2]:
+        visitor, url = client_for(site, path)
+        fields = {name: value for name, value in BODIES[path].items() if value}
+        answer = visitor.submit(url, **{**fields, field: [fields[field], "another password altogether"]})
+        assert answer.status_code in (200, 400), path  # the form again, and no redirect to the next page
+    assert site.password_works(OLD_PASSWORD)
+
+
+@pytest.mark.requirement("R7")
+def test_uploaded_file_is_not_text(site: Site) -> None:
+    for path, fields in BODIES.items():
+        visitor, url = client_for(site, path)
+        page = visitor.open(url, follow_redirects=True)
+        for field in fields.keys() & {"identity", "password"}:
+            data = {"csrf_token": csrf_token(page), **fields, field: (io.BytesIO(b"x" * 20), "x.txt")}
+            answer = visitor.post_json(page.request.path, data=data, content_type="multipart/form-data")
+            assert answer.status_code in (200, 400), (path, field)
+    assert len(site.messages()) == 1  # the mail that brought the link
+    assert site.password_works(OLD_PASSWORD)
+
+
+MISLABELED = [
+    (FORM, '{"identity": "alice"}'),
+    ("text/plain; application/json", '{"identity": "alice"}'),
+    ("multipart/form-data; boundary=application/json", '{"identity": "alice"}'),
+    (f"{FORM}, application/json", '{"identity": "alice"}'),
+    (f"{JSON}, {FORM}", "identity=alice"),
+    (JSON, "identity=alice"),
+    (f"{JSON}; charset=\xff", "identity=alice"),
+    ("", '{"identity": "alice"}'),
+]
+
+
+@pytest.mark.requirement("R6", "R7")
+def test_body_that_contradicts_its_content_type_is_refused(site: Site) -> None:
+    for content_type, body in MISLABELED:
+        answer = site.visitor().post_json("/reset", data=body, content_type=content_type)
+        assert answer.status_code == 400, (content_type, body)
+    assert site.messages() == []
+
+
+# --- size and cost ----------------------------------------------------------------------------------
+
+EXPENSIVE = [
+    (FORM, "&" * 65_000),
+    (FORM, "a&" * 32_000),
+    (FORM, "%" * 65_000),
+    (FORM, "identity=alice&" * 4_000),
+    (MULTIPART, f"{PART}\r\n" * 1_200),
+    (MULTIPART, PART + "\r" * 65_000),
+    (MULTIPART, "--a" + "\r\n" * 32_000),
+    ("multipart/form-data; boundary=" + "a" * 5_000, "--a"),
+    ("multipart/form-data", "--a"),
+    (JSON, "[" * 65_000),
+    (JSON, '{"a":' * 13_000),
+    (JSON, '{"identity":' + "1" * 60_000 + "}"),
+    (JSON, '{"identity": 1e999999999}'),
+    (JSON, json.dumps({f"k{number}": number for number in range(4_000)})),
+    (JSON, '{"identity": "' + "\\u0000" * 10_000 + '"}'),
+]
+
+
+@pytest.mark.requirement("R32")
+def test_body_that_is_expensive_to_parse_is_refused_at_once(site: Site) -> None:
+    for content_type, body in EXPENSIVE:
+        for path in ("/login", "/reset", "/reset/x"):
+            began = time.perf_counter()
+            answer = site.visitor().post_json(path, data=body, content_type=content_type)
+            assert time.perf_counter() - began < 1.5, (path, content_type, body[:20])
+            assert answer.status_code in (400, 413), (path, content_type, body[:20])
+    assert site.messages() == []
+
+
+@pytest.mark.requirement("R7", "R32")
+def test_identity_length_is_checked_before_normalization(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for attribute in site.app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
+        for details in attribute.values():
+            monkeypatch.setitem(details, "mapper", lambda text: pytest.fail(f"{len(text)} characters"))
+    for length in (identities.IDENTITY_LENGTH_MAX + 1, 9_000):
+        body = {"identity": "e" + "\u0301" * length, "password": "x"}
+        assert site.visitor().post_json("/reset", json=body).status_code == 400
+        assert site.visitor().post_json("/login", json=body).status_code == 400
+
+
+@pytest.mark.requirement("R32")
+@pytest.mark.parametrize(
+    "password", ["p4ssw0rd or h4x0r " * 5 + "!?", "1337 h4x0r $p34k " * 7, "a" * 73 + "b" * 40]
+)
+def test_long_password_is_accepted_quickly(site: Site, password: str) -> None:
+    """A strength estimator may fail above 72 characters, or take seconds."""
+    link, began = site.new_link(), time.monotonic()
+    assert site.visitor().post_json(link, json={"password": password}).status_code == 200
+    assert time.monotonic() - began < 2
+    assert site.password_works(password)
