@@ -133,7 +133,9 @@ PRODUCT = "53743561"  # of 7331 and 7331, if a template engine has read it
 def test_markup_is_text_in_both_parts_of_a_mail(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_SITE_NAME=MARKUP, RECOVERY_SUPPORT_CONTACT=MARKUP)
     link = site.new_link()
-    answer = site.visitor().post_json(link, json={"password": NEW_PASSWORD}, headers={"User-Agent": MARKUP})
+    answer = site.visitor().post_json(
+        link, json={"password": NEW_PASSWORD}, headers={"User-Agent": f"Evil {MARKUP}"}
+    )
     assert answer.status_code == 200
     site.work()
     assert len(site.mailbox.mails) == 2
@@ -150,7 +152,7 @@ def test_markup_is_text_in_both_parts_of_a_mail(make_site: Any) -> None:
         assert OLD_PASSWORD not in mail.as_string()
     notice = site.mailbox.mails[1]
     for part in (text_of(notice), unescape(html_of(notice))):
-        assert " ".join(part.split()).count(MARKUP) >= 3  # the browser, too
+        assert "Evil" not in part  # only known names of browsers are shown
         assert "UTC" in part
 
 
