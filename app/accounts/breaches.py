@@ -112,9 +112,11 @@ def fetch_range(url: str) -> dict[str, int]:
     Raises OSError, HTTPException or ValueError for anything but a complete answer.
     """
     request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # the setting's type allows https, or this machine
-    with build_opener(_NoRedirects, _Deadline()).open(request, timeout=WAIT_SECONDS) as answer:
+    deadline = _Deadline()
+    with build_opener(_NoRedirects, deadline).open(request, timeout=WAIT_SECONDS) as answer:
         text = answer.read(ANSWER_BYTES_MAX).decode("ascii")
-        if answer.length:
+        # Without a Content-Length, an answer that the deadline has cut off would look complete.
+        if answer.length or time.monotonic() >= deadline.ends_at:
             raise ValueError("cut off, or too long")
     lines = [_LINE.fullmatch(line) for line in text.split()]
     if not lines or not all(lines):

@@ -78,3 +78,12 @@ def test_dripping_service_holds_no_thread_and_is_asked_again(
             b"",
         )
         assert breaches.count_breaches("any password") == 0
+
+
+def test_answer_that_the_deadline_cuts_off_is_not_taken_for_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaches, "WAIT_SECONDS", 0.3)
+    with dripping() as service:
+        service.start = b"HTTP/1.1 200 OK\r\n\r\n"
+        service.drip = b"0" * 35 + b":1\r\n"  # whole lines, without end
+        with pytest.raises((OSError, ValueError)):
+            breaches.fetch_range(f"http://127.0.0.1:{service.port}/range/00000")
