@@ -217,7 +217,7 @@ def test_secrets_in_readable_files_are_found(configuration: Configuration) -> No
         ),
         ({"FLASK_DEBUG": "1", "FLASK_RECOVERY_PUBLIC_URL": "http://localhost:5000"}, {"debug-on"}),
     ],
-    ids=str,
+    ids=lambda value: str(value if isinstance(value, dict) else sorted(value)),
 )
 def test_check_reads_the_environment(
     configuration: Configuration, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], ids: set[str]
