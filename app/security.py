@@ -56,6 +56,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         reset_password_form=NewPasswordForm,
         change_password_form=ChangeForm,
         mail_util_cls=flask_security_mails.QueuedMailUtil,
+        render_template=flask_security_mails.render_template,
         password_util_cls=passwords.RecoveryPasswordUtil,
         phone_util_cls=identities.RecoveryPhoneUtil,
         username_util_cls=identities.RecoveryUsernameUtil,

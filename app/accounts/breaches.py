@@ -45,8 +45,9 @@ def count_breaches(password: str) -> int:
         raise BreachesUnknown
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
     url = f"{current().RECOVERY_BREACHES_URL.rstrip('/')}/range/{digest[:5]}"
+    ends_at = time.monotonic() + WAIT_SECONDS
     try:
-        return _start(url).result(timeout=WAIT_SECONDS).get(digest[5:], 0)
+        return _start(url).result(timeout=ends_at - time.monotonic()).get(digest[5:], 0)
     except (OSError, HTTPException, ValueError) as error:
         _Breaker.open_until = time.monotonic() + BREAKER_SECONDS
         reason = getattr(error, "reason", error)

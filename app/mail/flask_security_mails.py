@@ -5,11 +5,13 @@ They are rendered in a request, in the language of the reader and not of the pag
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import PurePath
 from typing import Any
 
-from flask import Response, after_this_request, current_app, has_request_context, render_template
+import flask
+from flask import Response, after_this_request, current_app, has_request_context
 from flask_babel import get_locale
 from flask_security import MailUtil
 from flask_security.mail_util import EmailValidateException
@@ -52,6 +54,23 @@ def subject_of(setting: str) -> str:
     return str(text).replace("%(site)s", current().RECOVERY_SITE_NAME)
 
 
+def render_template(template: str, **context: Any) -> str:
+    """Flask-Security's seam for templates: a page in the request's language, a mail in its reader's."""
+    name = PurePath(template).stem
+    if name not in MAILS:
+        return flask.render_template(template, **context)
+    with _reader_language(name, context.get("user")):
+        if validity := current_app.config.get(MAILS[name][1]):
+            span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)
+            context["within"] = i18n.duration(span)
+        return flask.render_template(template, **context)
+
+
+def _reader_language(name: str, user: Any) -> AbstractContextManager[None]:
+    is_for_operator = name == "two_factor_rescue"
+    return i18n.use_language(*([] if is_for_operator else [user and user.language, str(get_locale())]))
+
+
 class QueuedMailUtil(MailUtil):
     """Flask-Security's seam for mail: queues it in the outbox."""
 
@@ -69,17 +88,8 @@ class QueuedMailUtil(MailUtil):
         """Queue a mail, and commit it, because some of Flask-Security's views commit nothing."""
         name, user = PurePath(template).name, context.get("user")
         if name in MAILS:
-            subject_setting, validity_setting = MAILS[name]
-            is_for_operator = name == "two_factor_rescue"
-            languages = [] if is_for_operator else [user and user.language, str(get_locale())]
-            # Rendered again, because Flask-Security has used the language of the page.
-            with i18n.use_language(*languages):
-                if validity := current_app.config.get(validity_setting):
-                    span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)
-                    context["within"] = i18n.duration(span)
-                subject = subject_of(subject_setting)
-                body = body and render_template(f"{template}.txt", **context)
-                html = html and render_template(f"{template}.html", **context)
+            with _reader_language(name, user):
+                subject = subject_of(MAILS[name][0])
         parts = {"subject": str(subject), "text": body or "", "html": html or ""}
         outbox.enqueue(outbox.RENDERED, user_id=user.id if user else None, recipient=recipient, **parts)
         if has_request_context():

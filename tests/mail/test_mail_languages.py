@@ -7,6 +7,7 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from flask import template_rendered
 from flask.testing import FlaskCliRunner
 from flask_babel import get_locale
 from support.mailbox import html_of, text_of
@@ -113,6 +114,13 @@ def test_flask_security_mail_translates_its_subject_and_duration(make_site: Any)
     assert (mail["To"], language_of(mail)) == ("new@example.com", "de")
     assert "Adresse" in mail["Subject"]
     assert "3 Stunden" in " ".join(text_of(mail).split())
+
+
+def test_flask_security_mail_is_rendered_once(site: Site) -> None:
+    rendered: list[str | None] = []
+    with template_rendered.connected_to(lambda _app, template, **_: rendered.append(template.name), site.app):
+        mail_after_form(site, "de", "/change", **CHANGE)
+    assert [rendered.count(f"security/email/change_notice.{part}") for part in ("txt", "html")] == [1, 1]
 
 
 def test_flask_security_mail_keeps_the_admins_subject(make_site: Any) -> None:
