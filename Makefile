@@ -86,7 +86,7 @@ race: .venv/.develops  ## 64 clients redeem one link at once, 20 rounds on each 
 
 storm: .venv/.develops  ## SIGKILLs, outages and races on both databases; prints a balance (20 minutes)
 	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \
-		$(BIN)/python -m pytest -v -s tests/faults tests/faults/test_deployment.py tests/faults/test_operations.py \
+		$(BIN)/python -m pytest -v -s tests/faults \
 		-k "storm or 64 or while_the_relay or keys_change"
 
 storm-quick: .venv/.develops  ## a short storm and race on both databases (three minutes)
