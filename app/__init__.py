@@ -40,7 +40,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     """Install every part in the order in which a request passes them."""
     from . import security
     from .db import engine, migrations
-    from .mail import delivery
+    from .mail import backends
     from .pages import metrics, template_checks, translation_checks, views  # noqa: F401  # checks register
     from .recovery import not_me
     from .web import branding, errors, headers, i18n, logging, public_url, rate_limits, templates
@@ -51,7 +51,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     public_url.init_app(app, settings)
     engine.init_app(app)
     migrations.init_app(app)
-    delivery.init_app(app, settings)
+    backends.init_app(app, settings)
     security.init_app(app, settings)
     app.register_blueprint(not_me.objections)
     rate_limits.init_app(app, settings)

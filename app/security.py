@@ -9,7 +9,7 @@ from flask import Flask, abort
 from flask_security import Security, WebauthnUtil
 from itsdangerous import Serializer
 
-from .accounts import hashing, identities, imported_hashes, limits, one_time_codes, passwords, sessions
+from .accounts import guess_limits, hashing, identities, imported_hashes, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
 from .accounts.models import FsRefreshTracker, Role, User, WebAuthn
 from .accounts.one_time_codes import guard_factor_setup
@@ -73,7 +73,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     security.render_json(json_response)
     security.want_json(wants_json)
     notices.init_app(app)
-    limits.init_app(app)
+    guess_limits.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
     _mount_views(app)
 

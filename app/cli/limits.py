@@ -11,8 +11,7 @@ import click
 from flask.cli import AppGroup
 from limits import RateLimitItem, parse_many
 
-from ..accounts.identities import identity_key
-from ..accounts.limits import (
+from ..accounts.guess_limits import (
     ACCOUNT,
     ASKING,
     BROWSERS,
@@ -22,6 +21,7 @@ from ..accounts.limits import (
     account_key,
     identity_hashes,
 )
+from ..accounts.identities import identity_key
 from ..recovery.landing import BAD_LINKS
 from ..settings import current
 from ..web import rate_limits

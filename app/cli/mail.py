@@ -15,8 +15,8 @@ from flask.cli import AppGroup
 from .. import settings
 from ..accounts import identities
 from ..mail import smtp_failures
+from ..mail.backends import mailman
 from ..mail.composing import Undeliverable
-from ..mail.delivery import mailman
 from ..pages import samples
 from ..pages.template_checks import check_templates
 from ..settings import checks, current

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from email import policy
 from email.header import Header
 from email.utils import formataddr, parseaddr
@@ -74,10 +75,15 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
         return message
 
 
+def reader_language(user: User | None, requester: str | None) -> AbstractContextManager[None]:
+    """Use the language of a mail's reader: the account's, or else the requester's, or else the default."""
+    return i18n.use_language(user.language if user else None, requester)
+
+
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """Render the three templates of a mail in its reader's language, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
-    with i18n.use_language(user.language if user else None, message.content.get("language")):
+    with reader_language(user, message.content.get("language")):
         subject, text, html = (
             render_template(f"security/email/{template}{ending}", **context)
             for ending in (".subject.txt", ".txt", ".html")

@@ -68,7 +68,7 @@ def render_template(template: str, **context: Any) -> str:
 
 def _reader_language(name: str, user: Any) -> AbstractContextManager[None]:
     is_for_operator = name == "two_factor_rescue"
-    return i18n.use_language(*([] if is_for_operator else [user and user.language, str(get_locale())]))
+    return composing.reader_language(*((None, None) if is_for_operator else (user, str(get_locale()))))
 
 
 class QueuedMailUtil(MailUtil):

@@ -29,7 +29,7 @@ from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
 from ..settings import current
 from . import composing, outbox, quota
-from .delivery import mailman
+from .backends import mailman
 from .heartbeat import Heartbeat
 from .outbox import OutboxMessage
 from .smtp_failures import MailHeld, describe, permanent_refusal

@@ -19,9 +19,9 @@ from flask_security.proxies import _security
 from flask_security.utils import get_message
 from wtforms import PasswordField, StringField
 
+from ..accounts.guess_limits import ASKING, SIGNING_IN, by_identity, may_try_code
 from ..accounts.hashing import password_matches
 from ..accounts.identities import IDENTITY_LABEL, posted_identity
-from ..accounts.limits import ASKING, SIGNING_IN, by_identity, may_try_code
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code
 from ..accounts.sign_in import load_credentials, may_sign_in

@@ -20,7 +20,7 @@ from flask_security.proxies import _datastore, _security
 from flask_security.utils import base_render_json
 from sqlalchemy import select
 
-from ..accounts import limits
+from ..accounts import guess_limits
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..accounts.passwords import record_refused_password
@@ -94,11 +94,11 @@ def redeem(handle: str) -> ResponseReturnValue:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
         password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
         # Before the commit, because nothing after it may need the database.
-        hashes = limits.identity_hashes(user)
+        hashes = guess_limits.identity_hashes(user)
         db.session.commit()
-        limits.clear_guesses(hashes)
+        guess_limits.clear_guesses(hashes)
         if is_in_browser:
-            limits.remember_browser(hashes)
+            guess_limits.remember_browser(hashes)
     except LinkUsed as error:
         if not (is_in_browser and _is_repeated_click(handle, token, form.password.data)):
             raise

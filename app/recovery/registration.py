@@ -21,9 +21,9 @@ from flask_security.proxies import _datastore
 from flask_security.utils import base_render_json
 from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
+from ..accounts.guess_limits import ASKING, by_identity
 from ..accounts.hashing import unusable_hash
 from ..accounts.identities import IDENTITY_LENGTH_MAX, normalize_identity
-from ..accounts.limits import ASKING, by_identity
 from ..accounts.models import User
 from ..db import audit
 from ..mail import composing, quota

@@ -15,8 +15,8 @@ from flask_security.forms import Form
 from flask_security.utils import get_message
 from wtforms import StringField, SubmitField
 
+from ..accounts.guess_limits import ASKING, by_identity
 from ..accounts.identities import IDENTITY_LABEL, identity_key, posted_identity
-from ..accounts.limits import ASKING, by_identity
 from ..db import audit
 from ..db.engine import db, limit_lock_wait
 from ..mail import outbox

@@ -16,7 +16,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, make_response, render_template
 from flask.typing import ResponseReturnValue
 
-from app.mail.delivery import inbox_folder
+from app.mail.backends import inbox_folder
 from app.web import headers
 
 pages = Blueprint("inbox", __name__, url_prefix="/inbox", template_folder="templates")

@@ -11,7 +11,7 @@ from support.concurrency import in_another_thread
 from support.database import database_uri
 from support.site import Site
 
-from app.mail import delivery, outbox, worker
+from app.mail import backends, outbox, worker
 from app.mail.outbox import OutboxMessage
 from app.mail.smtp_failures import RelayMisconfigured
 
@@ -77,7 +77,7 @@ def test_login_that_smtplib_cannot_encode_holds_mail_without_leaking(
 
     monkeypatch.setattr("smtplib.SMTP.login", fail)
     site.app.config["MAIL_USERNAME"] = site.app.config["MAIL_PASSWORD"] = "x"
-    delivery.mailman.init_app(site.app)
+    backends.mailman.init_app(site.app)
     site.ask()
     with pytest.raises(RelayMisconfigured, match="MAIL_PASSWORD"):
         site.work()

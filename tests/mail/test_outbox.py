@@ -21,7 +21,7 @@ from app.accounts.identities import identity_key, map_identity
 from app.accounts.models import User
 from app.cli.outbox import group as outbox_command
 from app.db.engine import db
-from app.mail import delivery, outbox, worker
+from app.mail import backends, outbox, worker
 from app.mail.outbox import OutboxMessage
 
 POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -184,7 +184,7 @@ def test_outbox_dead_workers_message_is_sent_again_after_its_lease(site: Site) -
     with site.app.app_context():
         message = outbox.claim()
         assert message is not None
-        with closing(delivery.mailman.get_connection()) as relay:
+        with closing(backends.mailman.get_connection()) as relay:
             worker.attempt(message, relay, time.monotonic() + 60)  # the relay accepts it, and the worker dies
         db.session.rollback()
     assert site.work() == 0

@@ -25,7 +25,7 @@ from support.site import Site, at_work, wait_for
 from app.accounts.models import User
 from app.db.engine import db
 from app.mail import composing, outbox, worker
-from app.mail.delivery import mailman
+from app.mail.backends import mailman
 from app.mail.smtp import REPLY_BYTES_MAX, TIMEOUTS_MAX
 from app.mail.smtp_failures import MailHeld, RelayAway, RelayMisconfigured
 

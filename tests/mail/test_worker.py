@@ -22,7 +22,7 @@ from support.site import BOTH, Site, at_work, load_settings, wait_for
 
 from app.cli.worker import worker as worker_command
 from app.db.engine import db
-from app.mail import composing, delivery, heartbeat, outbox, worker
+from app.mail import backends, composing, heartbeat, outbox, worker
 from app.mail.heartbeat import WorkerHeartbeat
 from app.recovery import instructions
 from app.settings import schema
@@ -251,7 +251,7 @@ def test_worker_holds_no_lock_while_it_logs(site: Site, monkeypatch: pytest.Monk
     statuses: list[int] = []
     monkeypatch.setattr(worker.log, "info", lambda *_: statuses.append(site.ask("nobody").status_code))
     site.ask()
-    with site.app.app_context(), closing(delivery.mailman.get_connection()) as relay:
+    with site.app.app_context(), closing(backends.mailman.get_connection()) as relay:
         message = outbox.claim()
         assert message is not None
         worker.work_on(message, relay, threading.Event(), time.monotonic() + 60)

@@ -15,7 +15,7 @@ from support.redemption import redeem
 from support.servers import free_port
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, csrf_token, load_settings
 
-from app.mail import delivery
+from app.mail import backends
 from app.recovery import link as links
 from app.settings.problems import SettingsError
 
@@ -125,12 +125,12 @@ def test_redemption_ends_every_session_cookie_and_token(make_site: Any) -> None:
 def test_redemption_succeeds_while_relay_is_down_and_notice_follows(site: Site) -> None:
     link, port = site.new_link(), site.app.config["MAIL_PORT"]
     site.app.config["MAIL_PORT"] = free_port()
-    delivery.mailman.init_app(site.app)
+    backends.mailman.init_app(site.app)
     assert redeem(site, "form", link)
     assert site.password_works(NEW_PASSWORD)
     assert (site.messages()[-1]["kind"], site.messages()[-1]["state"]) == ("reset_notice", "waiting")
     site.app.config["MAIL_PORT"] = port
-    delivery.mailman.init_app(site.app)
+    backends.mailman.init_app(site.app)
     site.work()
     assert site.mailbox.envelopes[-1] == ["alice@example.com"]
     assert site.messages()[-1]["state"] == "sent"

@@ -13,7 +13,7 @@ from support import servers
 from support.site import NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, csrf_token
 from werkzeug.test import TestResponse
 
-from app.accounts import limits
+from app.accounts import guess_limits
 from app.db.engine import db
 from app.web import rate_limits
 
@@ -145,7 +145,9 @@ def test_identity_limit_spares_the_owner_in_a_browser_that_has_signed_in_before(
     sign_out(alice)
     cookie = alice.client.get_cookie("sparekey_known", domain="127.0.0.1")
     with site.app.app_context():
-        assert limits._signer().loads(cookie.value)[0] in range(limits.BROWSERS)  # the few counts are shared
+        assert guess_limits._signer().loads(cookie.value)[0] in range(
+            guess_limits.BROWSERS
+        )  # the few counts are shared
     for number in range(8):
         guess(site.visitor(), "alice", f"198.51.100.{number}")
     assert guess(site.visitor(), "alice", "192.0.2.9", OLD_PASSWORD) == 429
