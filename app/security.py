@@ -63,7 +63,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         totp_cls=one_time_codes.ReplayProtectedTotp,
         webauthn_util_cls=AnyPasskey,
     )
-    if settings.SECURITY_TOTP_SECRETS:
+    if settings.SECURITY_UNIFIED_SIGNIN:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
     security.i18n_domain = app.extensions["babel"].instance.domain_instance
     app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=SECOND_FACTORS)

@@ -37,8 +37,11 @@ def main() -> None:
     options = arguments()
     stage.prepare()
     with databases.started("SQLite") as engine:
-        results = Comparison(engine, QUICK if options.quick else FULL, options.only).run()
-    report.save(options.results, "compare", results)
+        comparison = Comparison(engine, QUICK if options.quick else FULL, options.only)
+        try:
+            comparison.run()
+        finally:  # a failure keeps everything measured before it
+            report.save(options.results, "compare", comparison.results)
 
 
 def arguments() -> argparse.Namespace:
@@ -65,7 +68,7 @@ class Comparison:
             **{part: {peer.name: [] for peer in self.peers} for part in report.PARTS},
         }
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> None:
         for peer in self.peers:
             if peer.module not in self.filled:
                 say(f"accounts: {peer.name}")
@@ -80,7 +83,6 @@ class Comparison:
             if peer not in (FLOOR, SPAREKEY):  # Sparekey's JSON tells outcomes apart
                 say(f"what goes wrong: {peer.name}")
                 self.trouble(peer)
-        return self.results
 
     def python_of(self, peer: Peer) -> str:
         return sys.executable if peer.is_sparekey else self.python

@@ -14,6 +14,7 @@ from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm, current_user
 from flask_security.proxies import _security
 from flask_security.tf_plugin import tf_clean_session
+from flask_security.utils import is_user_authenticated
 from passlib.exc import UsedTokenError
 from passlib.totp import TotpMatch
 from sqlalchemy import String
@@ -97,7 +98,7 @@ def guard_factor_setup(view: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a view so that a half-finished sign-in sets up a second factor only if the account has none."""
 
     def guarded_view(*args: Any, **kwargs: Any) -> Any:
-        if not current_user.is_authenticated and session.get("tf_state") != "ready":
+        if not is_user_authenticated(current_user) and session.get("tf_state") != "ready":
             user = _security.datastore.find_user(fs_uniquifier=session.get("tf_user_id", ""))
             if user is not None and user.tf_primary_method:
                 tf_clean_session()

@@ -10,6 +10,7 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
+from flask import current_app
 from flask_babel import lazy_gettext as _l
 from flask_security import PasswordUtil, current_user
 from flask_security.forms import ChangePasswordForm, IsString
@@ -79,7 +80,10 @@ def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedM
 def _breach_refusal(password: str, check: str | bool) -> CodedMessage | None:
     """Return a refusal by the breach service. `check`: SECURITY_PASSWORD_CHECK_BREACHED."""
     try:
-        if check and breaches.count_breaches(password):
+        if (
+            check
+            and breaches.count_breaches(password) >= current_app.config["SECURITY_PASSWORD_BREACHED_COUNT"]
+        ):
             return _refusal("password_breached", "PASSWORD_BREACHED")
     except BreachesUnknown:
         if check == "strict":  # with "best-effort" the local list suffices

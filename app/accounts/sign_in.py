@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import request
+from flask import current_app, request
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_security.confirmable import requires_confirmation
@@ -35,7 +35,10 @@ class SignInForm(Form, NextFormMixin):
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
     password = PasswordField(_l("Password"), render_kw={"autocomplete": "current-password"})
-    remember = BooleanField(_l("Stay signed in on this device"))
+    remember = BooleanField(
+        _l("Stay signed in on this device"),
+        default=lambda: current_app.config["SECURITY_DEFAULT_REMEMBER_ME"],
+    )
     submit = SubmitField(_l("Sign in"))
 
     requires_confirmation = False  # read by Flask-Security's view

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from .. import settings
 from ..settings import sources
 from ..settings.forced import FORCED
-from ..settings.library_settings import describe_unknown, flask_security_defaults
+from ..settings.library_settings import describe_unknown, flask_security_defaults, reason_refused
 from . import reference
 from .output import Row, format_option, plain, write_fields, write_json
 
@@ -67,9 +67,9 @@ def diff(form: str) -> None:
 def explain(name: str) -> None:
     """Explain a setting: meaning, type, default, current value and related settings."""
     name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.FILE_SUFFIX)
-    if name in FORCED:
-        value, reason = FORCED[name]
-        click.echo(f"{name} cannot be set.\n\nIt is {in_toml(value)}: {reason}.")
+    if reason := reason_refused(name):
+        value = f"It is {in_toml(FORCED[name][0])}: " if name in FORCED else ""
+        click.echo(f"{name} cannot be set.\n\n{value}{reason}.")
         return
     if not reference.takes(name) and name not in flask_security_defaults():
         words = name.split("_")

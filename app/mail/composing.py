@@ -16,9 +16,10 @@ from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
 import idna
-from flask import render_template
+from flask import current_app, render_template
 from flask_mailman import EmailMultiAlternatives
 from flask_mailman.message import utf8_charset_qp
+from flask_security.utils import localize_callback
 
 from ..accounts.models import User
 from ..db.engine import db
@@ -33,6 +34,16 @@ COLUMNS_MAX = 72
 ENCODED_WORD_MAX = 75  # RFC 2047 §2
 # RFC 6532, for an internationalized address. Other headers are encoded already, and refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
+# By template: a setting of Flask-Security's whose value, if set, replaces the subject.
+SUBJECT_SETTINGS = {
+    "reset_instructions": "SECURITY_EMAIL_SUBJECT_PASSWORD_RESET",
+    "reset_notice": "SECURITY_EMAIL_SUBJECT_PASSWORD_NOTICE",
+    "confirmation_instructions": "SECURITY_EMAIL_SUBJECT_CONFIRM",
+    "registration": "SECURITY_EMAIL_SUBJECT_REGISTER",
+    "registration_existing": "SECURITY_EMAIL_SUBJECT_REGISTER",
+    "username_recovery": "SECURITY_EMAIL_SUBJECT_USERNAME_RECOVERY",
+    "us_instructions": "SECURITY_US_EMAIL_SUBJECT",
+}
 Compose = Callable[["OutboxMessage"], "Mail"]
 COMPOSERS: dict[str, Compose] = {}  # by kind of message
 
@@ -88,7 +99,24 @@ def write(message: OutboxMessage, template: str, recipient: str, **context: Any)
             render_template(f"security/email/{template}{ending}", **context)
             for ending in (".subject.txt", ".txt", ".html")
         )
+        if setting := subject_setting(template):
+            subject = subject_of(setting)
+    config = current_app.config
+    text = text if config["SECURITY_EMAIL_PLAINTEXT"] else ""
+    html = html if config["SECURITY_EMAIL_HTML"] else ""
     return compose(recipient, subject, text, html, message.message_id)
+
+
+def subject_setting(template: str) -> str | None:
+    """Return the setting by which the admin has replaced the subject of a mail, or None."""
+    setting = SUBJECT_SETTINGS.get(template)
+    return setting if setting in current().library else None
+
+
+def subject_of(setting: str) -> str:
+    """Return the subject in a setting of Flask-Security's, in the current language."""
+    text = localize_callback(current_app.config[setting])
+    return str(text).replace("%(site)s", current().RECOVERY_SITE_NAME)
 
 
 def compose(recipient: str, subject: str, text: str, html: str, message_id: str) -> Mail:

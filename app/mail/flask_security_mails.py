@@ -15,11 +15,10 @@ from flask import Response, after_this_request, current_app, has_request_context
 from flask_babel import get_locale
 from flask_security import MailUtil
 from flask_security.mail_util import EmailValidateException
-from flask_security.utils import get_message, localize_callback
+from flask_security.utils import get_message
 
 from ..accounts import identities
 from ..db.engine import db
-from ..settings import current
 from ..settings.schema import Settings
 from ..web import i18n
 from ..web.i18n import N_
@@ -46,12 +45,6 @@ MAILS = {
 def subjects(settings: Settings) -> dict[str, str]:
     """Return the default subjects that the admin has not replaced."""
     return {name: text for name, text in SUBJECTS.items() if name not in settings.library}
-
-
-def subject_of(setting: str) -> str:
-    """Return the subject in a setting, in the current language."""
-    text = localize_callback(current_app.config[setting])
-    return str(text).replace("%(site)s", current().RECOVERY_SITE_NAME)
 
 
 def render_template(template: str, **context: Any) -> str:
@@ -89,7 +82,7 @@ class QueuedMailUtil(MailUtil):
         name, user = PurePath(template).name, context.get("user")
         if name in MAILS:
             with _reader_language(name, user):
-                subject = subject_of(MAILS[name][0])
+                subject = composing.subject_of(MAILS[name][0])
         parts = {"subject": str(subject), "text": body or "", "html": html or ""}
         outbox.enqueue(outbox.RENDERED, user_id=user.id if user else None, recipient=recipient, **parts)
         if has_request_context():

@@ -20,7 +20,6 @@ from flask_babel import gettext as _
 
 from ..accounts.models import User
 from ..mail import composing
-from ..mail.flask_security_mails import subject_of
 from ..settings import current
 from ..web.i18n import duration
 from .template_sources import parse
@@ -169,7 +168,8 @@ def variable_names(context: Iterable[str]) -> list[str]:
 def compose(mail: Mail, recipient: str = RECIPIENT) -> composing.Mail:
     """Compose the mail with its sample data. Raises any error of its templates."""
     rendered = {ending: render_template(name, **mail.context) for ending, name in mail.templates.items()}
-    subject = subject_of(mail.subject_setting) if mail.subject_setting else rendered[SUBJECT]
+    setting = mail.subject_setting or composing.subject_setting(mail.name)
+    subject = composing.subject_of(setting) if setting else rendered[SUBJECT]
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     return composing.compose(recipient, subject, rendered[TEXT], rendered[HTML], make_msgid(domain=host))
 

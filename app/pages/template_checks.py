@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from flask import current_app
 from jinja2 import BaseLoader, FileSystemLoader, TemplateNotFound, TemplateSyntaxError, nodes
 
-from ..mail import flask_security_mails
+from ..mail import composing
 from ..settings import current
 from ..settings.checks import check
 from ..settings.findings import KINDS, Finding
@@ -48,8 +48,8 @@ def check_templates() -> list[Finding]:
     for mail in samples.MAILS:
         if not samples.is_enabled(mail.name):
             continue
-        if setting := mail.subject_setting:
-            findings += _check_subject(flask_security_mails.subject_of(setting), setting=setting)
+        if setting := mail.subject_setting or composing.subject_setting(mail.name):
+            findings += _check_subject(composing.subject_of(setting), setting=setting)
         if names and broken.isdisjoint(map(_path, mail.templates.values())):
             findings += _run(_check_mail(mail), mail.templates[samples.TEXT], mail)
     return list(dict.fromkeys(findings))  # several mails may include one broken file

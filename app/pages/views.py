@@ -11,7 +11,6 @@ from flask import (
     Response,
     abort,
     current_app,
-    flash,
     get_flashed_messages,
     redirect,
     render_template,
@@ -22,6 +21,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_security import auth_required, current_user
+from flask_security.utils import do_flash
 
 from ..db.engine import db
 from ..settings import current
@@ -49,7 +49,7 @@ def choose_language() -> ResponseReturnValue:
     db.session.commit()
     if wants_json(request):
         return json_response({})
-    flash(_("Saved."), "success")
+    do_flash(_("Saved."), "success")
     return redirect(url_for("pages.home"), 303)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flask import current_app, flash, render_template, request
+from flask import current_app, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_security import UnifiedSigninForm, unauth_csrf
 from flask_security.forms import Form
 from flask_security.proxies import _security
-from flask_security.utils import get_message
+from flask_security.utils import do_flash, get_message
 from wtforms import PasswordField, StringField
 
 from ..accounts.guess_limits import ASKING, SIGNING_IN, by_identity, may_try_code
@@ -90,7 +90,7 @@ def send_code() -> ResponseReturnValue:
         return json_response({})
     form = UnifiedForm(formdata=None)
     form.identity.data = identity
-    flash(*get_message("GENERIC_US_SIGNIN"))
+    do_flash(*get_message("GENERIC_US_SIGNIN"))
     return render_template("security/us_signin.html", us_signin_form=form, code_methods=["email"])
 
 

@@ -17,7 +17,7 @@ from flask_security import (
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import ResetPasswordForm
 from flask_security.proxies import _datastore, _security
-from flask_security.utils import base_render_json
+from flask_security.utils import base_render_json, is_user_authenticated
 from sqlalchemy import select
 
 from ..accounts import guess_limits
@@ -63,7 +63,7 @@ def reset_password(token: str) -> ResponseReturnValue:
 
 def _render(form: NewPasswordForm, user: User, handle: str) -> str:
     """Return the page with the form. It names the account, and another that is signed in here."""
-    other = current_user.is_authenticated and current_user.id != user.id
+    other = is_user_authenticated(current_user) and current_user.id != user.id
     return render_template(
         "security/reset_password.html",
         reset_password_form=form,
@@ -75,7 +75,7 @@ def _render(form: NewPasswordForm, user: User, handle: str) -> str:
 
 def redeem(handle: str) -> ResponseReturnValue:
     """Set the new password in the transaction that redeems the link. Raises LinkError."""
-    form, is_signed_in = NewPasswordForm(), current_user.is_authenticated
+    form, is_signed_in = NewPasswordForm(), is_user_authenticated(current_user)
     token, is_in_browser = landing.resolve_handle(handle), landing.is_handle(handle)
     try:
         link = links.resolve(token)

@@ -17,8 +17,8 @@ from flask_babel import lazy_gettext as _l
 from flask_security import anonymous_user_required, unauth_csrf, user_registered
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, IsString
-from flask_security.proxies import _datastore
-from flask_security.utils import base_render_json
+from flask_security.proxies import _datastore, _security
+from flask_security.utils import base_render_json, get_url
 from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
 from ..accounts.guess_limits import ASKING, by_identity
@@ -37,7 +37,6 @@ from . import instructions
 from .request import store_request
 
 MAIL = "registration"
-LENGTH_MAX = {"email": IDENTITY_LENGTH_MAX, "username": 64}
 
 
 class RegistrationForm(Form):
@@ -53,19 +52,15 @@ class RegistrationForm(Form):
             del self.username
 
     def validate_email(self, field: Field) -> None:
-        _normalize(field, _("Type your email address."))
+        stored = normalize_identity("email", field.data or "")
+        if stored is None or len(stored) > IDENTITY_LENGTH_MAX:
+            raise ValidationError(_("Type your email address."))
+        field.data = stored
 
     def validate_username(self, field: Field) -> None:
-        if field.data:
-            _normalize(field, _("Take another username."))
-
-
-def _normalize(field: Field, problem: str) -> None:
-    """Replace a field's value by its stored form. Raises ValidationError."""
-    stored = normalize_identity(field.name, field.data or "")
-    if stored is None or len(stored) > LENGTH_MAX[field.name]:
-        raise ValidationError(problem)
-    field.data = stored
+        problem, field.data = _security.username_util.validate(field.data)
+        if problem:
+            raise ValidationError(problem)
 
 
 @unauth_csrf()
@@ -81,7 +76,10 @@ def register() -> ResponseReturnValue:
         return base_render_json(form, include_user=False) if is_json else (_render(form), 400)
     name = form.username.data if form.username else None
     store_request(MAIL, str(form.email.data), username=name)
-    return json_response({}) if is_json else redirect(url_for("pages.check_mail", after="sign-up"), 303)
+    if is_json:
+        return json_response({})
+    own_view = current_app.config["SECURITY_POST_REGISTER_VIEW"]
+    return redirect(get_url(own_view) if own_view else url_for("pages.check_mail", after="sign-up"), 303)
 
 
 def _render(form: RegistrationForm) -> str:

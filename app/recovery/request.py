@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from flask import flash, redirect, render_template, request, url_for
+from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_security import unauth_csrf
 from flask_security.forms import Form
-from flask_security.utils import get_message
+from flask_security.utils import do_flash, get_message
 from wtforms import StringField, SubmitField
 
 from ..accounts.guess_limits import ASKING, by_identity
@@ -93,7 +93,7 @@ def request_mail() -> ResponseReturnValue:
         return json_response({})
     if page.flashed is None:
         return redirect(url_for("pages.check_mail"), 303)
-    flash(*get_message(page.flashed))
+    do_flash(*get_message(page.flashed))
     return redirect(url_for("security.login"), 303)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +18,22 @@ from .urls import is_loopback
 GREYLISTING_DELAY = timedelta(minutes=10)  # RFC 6647 §5
 SOLE_FACTOR_LENGTH_MIN = 15  # NIST SP 800-63B-4 §3.1.1.2
 THREADS_MAX = 15  # the size of SQLAlchemy's connection pool, with its overflow
+# By feature: the beginnings of the settings that have no effect without it.
+FEATURES = {
+    "SECURITY_CONFIRMABLE": "(POST_)?CONFIRM_|EMAIL_SUBJECT_CONFIRM",
+    "SECURITY_REGISTERABLE": "(POST_)?REGISTER_|EMAIL_SUBJECT_REGISTER",
+    "SECURITY_CHANGEABLE": "CHANGE_URL|POST_CHANGE_VIEW|EMAIL_SUBJECT_PASSWORD_CHANGE",
+    "SECURITY_CHANGE_EMAIL": "(POST_)?CHANGE_EMAIL_",
+    "SECURITY_USERNAME_RECOVERY": "USERNAME_RECOVERY_|EMAIL_SUBJECT_USERNAME_RECOVERY",
+    "SECURITY_TWO_FACTOR": "TWO_FACTOR_|EMAIL_SUBJECT_TWO_FACTOR",
+    "SECURITY_UNIFIED_SIGNIN": "US_",
+    "SECURITY_WEBAUTHN": "WAN_",
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES": "MULTI_FACTOR_",
+    "SECURITY_REFRESH_TOKEN": "REFRESH_TOKEN_",
+    "SECURITY_PASSWORD_CHECK_BREACHED": "PASSWORD_BREACHED_",
+    "SECURITY_REDIRECT_BEHAVIOR": "REDIRECT_HOST|RESET_(ERROR_)?VIEW",
+    "SECURITY_REDIRECT_BASE_DOMAIN": "REDIRECT_ALLOWED_",
+}
 TLS_MODES = ("require", "verify-ca", "verify-full")
 
 
@@ -40,26 +57,25 @@ def check_settings(settings: Settings) -> list[Finding]:
     mails_codes = settings.SECURITY_TWO_FACTOR and "email" in settings.SECURITY_TWO_FACTOR_ENABLED_METHODS
     has_usernames = "username" in settings.SECURITY_USER_IDENTITY_ATTRIBUTES
     storage = urlsplit(settings.RATELIMIT_STORAGE_URI)
-    return _findings(
-        {
-            "no-mail": not sends_mail,
-            "nobody-to-ask": not sends_mail and not settings.RECOVERY_SUPPORT_CONTACT,
-            "sender-unreal": sends_mail and not settings.is_local and is_loopback(sender_domain),
-            "relay-in-clear": settings.sends_in_clear,
-            "link-life-short": link_life < GREYLISTING_DELAY,
-            "cooldown-outlasts-link": link_life <= settings.RECOVERY_MAIL_COOLDOWN,
-            "no-cooldown": not settings.RECOVERY_MAIL_COOLDOWN,
-            "alarm-too-late": link_life <= settings.RECOVERY_READY_MAIL_AGE,
-            "password-length": is_password_short and not needs_two_factors,
-            "second-factor-by-mail": mails_codes,
-            "usernames-look-alike": has_usernames and not settings.RECOVERY_USERNAME_ASCII,
-            "limits-off": not settings.RATELIMIT_ENABLED,
-            "old-keys": bool(settings.SECRET_KEY_FALLBACKS),
-            "database-in-clear": _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI),
-            "redis-in-clear": storage.scheme == "redis" and not is_loopback(storage.hostname or ""),
-            "client-on-another-site": len({*map(_site_of, _urls_of_clients(settings))}) > 1,
-        }
-    )
+    conditions = {
+        "no-mail": not sends_mail,
+        "nobody-to-ask": not sends_mail and not settings.RECOVERY_SUPPORT_CONTACT,
+        "sender-unreal": sends_mail and not settings.is_local and is_loopback(sender_domain),
+        "relay-in-clear": settings.sends_in_clear,
+        "link-life-short": link_life < GREYLISTING_DELAY,
+        "cooldown-outlasts-link": link_life <= settings.RECOVERY_MAIL_COOLDOWN,
+        "no-cooldown": not settings.RECOVERY_MAIL_COOLDOWN,
+        "alarm-too-late": link_life <= settings.RECOVERY_READY_MAIL_AGE,
+        "password-length": is_password_short and not needs_two_factors,
+        "second-factor-by-mail": mails_codes,
+        "usernames-look-alike": has_usernames and not settings.RECOVERY_USERNAME_ASCII,
+        "limits-off": not settings.RATELIMIT_ENABLED,
+        "old-keys": bool(settings.SECRET_KEY_FALLBACKS),
+        "database-in-clear": _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI),
+        "redis-in-clear": storage.scheme == "redis" and not is_loopback(storage.hostname or ""),
+        "client-on-another-site": len({*map(_site_of, _urls_of_clients(settings))}) > 1,
+    }
+    return [*_findings(conditions), *_without_feature(settings)]
 
 
 def check_deployment(settings: Settings, server: Server) -> list[Finding]:
@@ -91,6 +107,16 @@ def _findings(conditions: dict[str, bool]) -> list[Finding]:
     """Return a finding of each kind whose condition is met."""
     kinds = [KINDS[id] for id, is_met in conditions.items() if is_met]
     return [kind.found(least=SOLE_FACTOR_LENGTH_MIN, most=THREADS_MAX) for kind in kinds]
+
+
+def _without_feature(settings: Settings) -> Iterator[Finding]:
+    own = settings.library
+    for feature, beginnings in FEATURES.items():
+        names = [
+            name for name in sorted(own) if re.match(f"SECURITY_({beginnings})", name) and name != feature
+        ]
+        for name in names if not getattr(settings, feature, None) else ():
+            yield KINDS["setting-without-feature"].found(setting=name, name=name, feature=feature)
 
 
 def _is_database_in_clear(uri: str) -> bool:

@@ -1,6 +1,7 @@
 """The configuration of Flask and its extensions: forced values, and values that follow from settings.
 
-Setting one of FORCED to another value is an error that states the reason.
+Setting one of FORCED to another value is an error that states the reason. `refused.toml` has those without a
+value.
 """
 
 from __future__ import annotations
@@ -52,6 +53,18 @@ FORCED: dict[str, tuple[Any, str]] = {
     "SECURITY_EMAIL_VALIDATOR_ARGS": ({"check_deliverability": False}, "no DNS in a request"),
     "SECURITY_POST_RESET_VIEW": ("pages.reset_done", "the page that ends a reset"),
     "SECURITY_CACHE_CONTROL": (None, "every answer is no-store"),
+    "SECURITY_INPUT_NORMALIZE_FORM": ("NFKC", "NFKD would split letters from their accents"),
+    "SECURITY_DEPRECATED_PASSWORD_SCHEMES": (
+        ["auto"],
+        "every scheme but SECURITY_PASSWORD_HASH is deprecated",
+    ),
+    "SECURITY_SEND_PASSWORD_RESET_EMAIL": (
+        True,
+        "recovery is by mail; without MAIL_SERVER, admins hand links out",
+    ),
+    "SECURITY_SEND_REGISTER_EMAIL": (True, "the mailed link sets the password"),
+    "SECURITY_USE_REGISTER_V2": (True, "Sparekey has a registration form of its own"),
+    "SECURITY_LOGOUT_CSRF": (False, "a form always needs a token, and JSON an origin"),
     "WTF_CSRF_CHECK_DEFAULT": (False, "Sparekey checks every request itself"),
     "SERVER_NAME": (None, "RECOVERY_PUBLIC_URL tells where the service is"),
 }
@@ -62,7 +75,6 @@ def flask_config(settings: Settings) -> dict[str, Any]:
     config = {  # defaults that an admin may replace
         "SECURITY_REFRESH_TOKEN_MAX_AGE": settings.REMEMBER_COOKIE_DURATION,
         "SECURITY_WAN_RP_NAME": settings.RECOVERY_SITE_NAME,
-        "SECURITY_INPUT_NORMALIZE_FORM": "NFKC",  # NFKD would split letters from their accents
         "SECURITY_USERNAME_MIN_LENGTH": 1,
         "SECURITY_USERNAME_MAX_LENGTH": 64,
     }
@@ -76,6 +88,8 @@ def _derived(settings: Settings) -> dict[str, Any]:
     public = urlsplit(settings.RECOVERY_PUBLIC_URL)
     issuer = settings.SECURITY_TOTP_ISSUER or settings.RECOVERY_SITE_NAME
     return {
+        **settings.spa_views,
+        "SECURITY_REDIRECT_HOST": None,  # Flask-Security would send the built-in pages' redirects there, too
         "APPLICATION_ROOT": public.path + "/",  # Flask-Security's default redirect
         "SERVER_NAME": public.netloc,
         "PREFERRED_URL_SCHEME": public.scheme,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import flask_security.core
 from pydantic import create_model
 
-from . import types
+from . import types, urls
 from .forced import FORCED
 from .schema import Settings, declared
 from .secrets import FernetKeys
@@ -22,6 +24,9 @@ LIBRARY_SETTINGS: dict[str, Any] = {
     "MAIL_SSL_KEYFILE": types.File,
     "PERMANENT_SESSION_LIFETIME": Annotated[types.Duration, *types.at_most("30 days", "NIST SP 800-63B-4")],
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": FernetKeys,
+    "SECURITY_REDIRECT_HOST": Annotated[
+        str, types.must("give a host, as in app.example.com:8080", urls.is_address)
+    ],
     "SECURITY_US_TOKEN_VALIDITY": Annotated[
         int, types.must("in seconds, from 30 to 600", lambda value: 30 <= value <= 600)
     ],
@@ -29,6 +34,8 @@ LIBRARY_SETTINGS: dict[str, Any] = {
     "SQLALCHEMY_ENGINE_OPTIONS": types.Table,
     "TESTING": bool,
 }
+_BY_REASON = tomllib.loads(Path(__file__).with_name("refused.toml").read_text(encoding="utf-8"))
+REFUSED: dict[str, str] = {name: reason for reason, names in _BY_REASON.items() for name in names}
 
 
 @cache
@@ -42,7 +49,7 @@ def library_types() -> dict[str, Any]:
     """Return the types of the library settings that may be set, by name."""
     kinds = {name: _type_of(name, default) for name, default in flask_security_defaults().items()}
     kinds |= LIBRARY_SETTINGS
-    return {name: kind for name, kind in kinds.items() if name not in declared() and not _reason_fixed(name)}
+    return {name: kind for name, kind in kinds.items() if name not in declared() and not reason_refused(name)}
 
 
 @cache
@@ -59,20 +66,20 @@ def is_forced_value(name: str, value: Any) -> bool:
 
 def refusal_message(name: str, value: Any) -> str:
     """Return the message for a setting that cannot be set."""
-    if reason := _reason_fixed(name):
+    if reason := reason_refused(name):
         return f"cannot be set: {reason}"
     return describe_unknown(name) + (
         "; settings stand outside of [sections]" if isinstance(value, dict) else ""
     )
 
 
-def _reason_fixed(name: str) -> str:
+def reason_refused(name: str) -> str:
     """Return the reason why the setting cannot be set, or an empty text."""
     if name in FORCED:
         return FORCED[name][1]
     if re.search(r"^SECURITY_.*_TEMPLATE(_|$)", name):
         return "put a file into RECOVERY_TEMPLATE_DIR instead"
-    return "Flask-Security computes it" if callable(flask_security_defaults().get(name)) else ""
+    return REFUSED.get(name, "")
 
 
 def describe_unknown(name: str) -> str:
@@ -87,6 +94,8 @@ def _type_of(name: str, default: Any) -> Any:
     if name.endswith(("_URL", "_URL_PREFIX")):
         path = types.must("must start with a slash", lambda value: not value or str(value).startswith("/"))
         return Annotated[type(default) if default else Any, path]
+    if name.endswith("_VIEW"):
+        return urls.View
     if isinstance(default, (list, set, tuple)):
         return types.AnyList
     kinds = {bool: bool, int: int, str: str, dict: types.Table, timedelta: types.Duration}

@@ -21,7 +21,7 @@ FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_REC
 
 def find_violations(settings: Settings) -> Violations:
     """Yield the setting and the reason for every rule that is broken."""
-    for rule in (_site, _secrets, _languages, _mail, _without_mail, _default_client, _sign_up):
+    for rule in (_site, _secrets, _languages, _mail, _without_mail, _default_client, _views, _sign_up):
         yield from rule(settings)
     for rule in (_two_factor, _unified_sign_in, _recovery_codes_and_passkeys):
         yield from rule(settings)
@@ -67,6 +67,8 @@ def _mail(settings: Settings) -> Violations:
     # Ten steps: connect, greeting, EHLO, STARTTLS, EHLO, login, MAIL, RCPT, DATA and the mail itself.
     if settings.sending_time < 10 * settings.MAIL_TIMEOUT:
         yield "RECOVERY_MAIL_LEASE", "too short: at least 20 seconds and ten times MAIL_TIMEOUT"
+    if not any(settings.library.get(f"SECURITY_EMAIL_{part}", True) for part in ("PLAINTEXT", "HTML")):
+        yield "SECURITY_EMAIL_PLAINTEXT", "a mail needs text or HTML (SECURITY_EMAIL_HTML)"
     if settings.sends_in_clear and settings.MAIL_USERNAME:
         yield "MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"
     elif settings.sends_in_clear and not settings.RECOVERY_MAIL_IN_CLEAR:
@@ -102,6 +104,25 @@ def _default_client(settings: Settings) -> Violations:
     for view, purpose in views.items():
         if not settings.library.get(f"SECURITY_{view}_VIEW"):
             yield f"SECURITY_{view}_VIEW", f'{purpose}needed with SECURITY_REDIRECT_BEHAVIOR = "spa"'
+
+
+def _views(settings: Settings) -> Violations:
+    """Views outside of the public URL that Flask-Security would answer with an error 500."""
+    own, public = settings.library, urlsplit(settings.RECOVERY_PUBLIC_URL).netloc
+    base = own.get("SECURITY_REDIRECT_BASE_DOMAIN")
+    allowed: set[str | None] = {public, ""}
+    for sub in own.get("SECURITY_REDIRECT_ALLOWED_SUBDOMAINS", []) if base else []:
+        allowed.add(base if sub == "." else f"{sub}.{base}")
+    for name in sorted(own):
+        host = urlsplit(str(own[name])).netloc
+        is_inside = own.get("SECURITY_REDIRECT_ALLOW_SUBDOMAINS") and host.endswith(f".{public}")
+        if re.fullmatch("SECURITY_POST_(LOGIN|LOGOUT|VERIFY|REGISTER)_VIEW", name) and not (
+            host in allowed or is_inside
+        ):
+            yield (
+                name,
+                "leads to another host: allow it in SECURITY_REDIRECT_BASE_DOMAIN and _ALLOWED_SUBDOMAINS",
+            )
 
 
 def _sign_up(settings: Settings) -> Violations:

@@ -18,6 +18,14 @@ NotNegative = Annotated[int, Field(ge=0)]
 Retention = Annotated[types.Duration, *types.at_least("31 days", "an owner can object for so long")]
 COLOR = "^#[0-9a-fA-F]{6}$"
 DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"
+SPA_VIEWS = (
+    "RESET",
+    "RESET_ERROR",
+    "POST_CONFIRM",
+    "CONFIRM_ERROR",
+    "POST_CHANGE_EMAIL",
+    "CHANGE_EMAIL_ERROR",
+)  # on which mailed links land
 LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
 
 
@@ -141,6 +149,20 @@ class Settings(BaseModel):
         """True if mail goes to another machine without TLS."""
         is_remote = self.MAIL_SERVER and not (self.RECOVERY_INBOX or urls.is_loopback(self.MAIL_SERVER))
         return bool(is_remote) and not (self.MAIL_USE_TLS or self.MAIL_USE_SSL)
+
+    @property
+    def spa_views(self) -> dict[str, str]:
+        """The whole URLs of SPA_VIEWS, by setting, if SECURITY_REDIRECT_BEHAVIOR is "spa"."""
+        own = self.library
+        if own.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
+            return {}
+        host = own.get("SECURITY_REDIRECT_HOST")
+        views = {f"SECURITY_{view}_VIEW": own.get(f"SECURITY_{view}_VIEW") for view in SPA_VIEWS}
+        return {
+            name: urls.absolute_view(view, self.RECOVERY_PUBLIC_URL, host)
+            for name, view in views.items()
+            if view
+        }
 
     @property
     def sending_time(self) -> timedelta:

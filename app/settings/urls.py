@@ -68,6 +68,26 @@ def normalize_client_url(value: str) -> str:
     return value
 
 
+def normalize_view(value: str) -> str:
+    """Return a view of Flask-Security: a path, a URL, or the name of an endpoint. Raises ValueError."""
+    address, mark, fragment = value.partition("#")
+    if re.search(r"[\s\\]", value):
+        raise ValueError("a view without blanks and backslashes")
+    if not re.fullmatch(r"(/(?!/).*)?|\.?\w+(\.\w+)*", address):
+        address = normalize_client_url(address)
+    return address + mark + fragment
+
+
+def absolute_view(view: str, public_url: str, host: str | None) -> str:
+    """Return a whole URL, on `host` if given (SECURITY_REDIRECT_HOST). Only a loopback host keeps http."""
+    public, parts = urlsplit(public_url), urlsplit(view)
+    host = host or parts.netloc or public.netloc
+    scheme = parts.scheme or public.scheme
+    if scheme == "http" and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        scheme = "https"
+    return parts._replace(scheme=scheme, netloc=host).geturl()
+
+
 def normalize_origin(value: str) -> str:
     url = normalize_url(value)
     if url != origin_of(url):
@@ -78,6 +98,12 @@ def normalize_origin(value: str) -> str:
 def is_host(value: str) -> bool:
     """True for a host name or an IPv4 address. Raises ValueError for a name that DNS does not allow."""
     return bool(idna.encode(value, uts46=True))
+
+
+def is_address(value: str) -> bool:
+    """True for a host, with or without a port. Raises ValueError for an impossible one."""
+    parts = urlsplit(f"//{value}")
+    return parts.netloc == value and "@" not in value and parts.port != 0 and is_host(parts.hostname or "")
 
 
 def is_sender(value: str) -> bool:
@@ -111,6 +137,7 @@ def is_storage(uri: str) -> bool:
 
 PublicUrl = Annotated[str, AfterValidator(normalize_url), Field(json_schema_extra={"pattern": "^https?://"})]
 ClientUrl = Annotated[str, AfterValidator(normalize_client_url)]
+View = Annotated[str, AfterValidator(normalize_view)]
 Origin = Annotated[str, AfterValidator(normalize_origin)]
 DatabaseUri = Annotated[
     str, AfterValidator(normalize_database_uri), Field(json_schema_extra={"pattern": "^(sqlite|postgres)"})

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from flask import current_app, request
 from flask_babel import gettext as _
 
 from ..settings import current
 from ..settings.schema import Settings
-from ..settings.urls import ClientTable, is_loopback, origin_of
+from ..settings.urls import ClientTable, origin_of
 from .errors import InvalidRequest, RequestError
 
 BROWSER = "browser"  # the built-in pages
@@ -65,7 +65,8 @@ def error_url(client: str, error: RequestError) -> str | None:
 
 
 def _with_query(url: str, **values: str) -> str:
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(values)}"
+    route = url.rpartition("#")[2]  # a hash route has a query of its own
+    return f"{url}{'&' if '?' in route else '?'}{urlencode(values)}"
 
 
 def public_policy() -> dict[str, Any]:
@@ -83,20 +84,8 @@ def public_policy() -> dict[str, Any]:
 
 def _default_client(settings: Settings) -> ClientTable:
     """Return the client that Flask-Security's own settings describe, with absolute redirects."""
-    config = settings.library
-    if config.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
+    if not (views := settings.spa_views):
         return BUILT_IN
     return ClientTable.model_construct(
-        reset_view=_absolute(config["SECURITY_RESET_VIEW"], settings),
-        reset_error_view=_absolute(config["SECURITY_RESET_ERROR_VIEW"], settings),
+        reset_view=views["SECURITY_RESET_VIEW"], reset_error_view=views["SECURITY_RESET_ERROR_VIEW"]
     )
-
-
-def _absolute(view: str, settings: Settings) -> str:
-    """Set the host to SECURITY_REDIRECT_HOST, as Flask-Security does. Only a loopback host keeps http."""
-    public, parts = urlsplit(settings.RECOVERY_PUBLIC_URL), urlsplit(view)
-    host = settings.library.get("SECURITY_REDIRECT_HOST") or parts.netloc or public.netloc
-    scheme = parts.scheme or public.scheme
-    if scheme == "http" and not is_loopback(urlsplit(f"//{host}").hostname or ""):
-        scheme = "https"
-    return parts._replace(scheme=scheme, netloc=host).geturl()

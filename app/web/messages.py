@@ -34,6 +34,8 @@ ERRORS = {
     "INVALID_REDIRECT": N_("After signing in you can only go on to a page of this site."),
     "PHONE_INVALID": N_("That is no phone number. Begin with + and the country code."),
     "INVALID_EMAIL_ADDRESS": N_("That is no email address."),
+    "USERNAME_DISALLOWED_CHARACTERS": N_("Take another username."),
+    "USERNAME_INVALID_LENGTH": N_("Use %(min)d to %(max)d characters."),
     "INVALID_CODE": N_("That code does not work. Codes are soon too old, and each works once."),
     "TWO_FACTOR_INVALID_TOKEN": N_("That code does not work. Codes are soon too old, and each works once."),
     "INVALID_PASSWORD_CODE": N_("That did not match. Codes are soon too old, and each works once."),

@@ -22,10 +22,8 @@ from .clients import configured_clients, origins_of
 from .errors import InvalidRequest, OriginNotAllowed
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
-CORS_HEADERS = "Content-Type, Authentication-Token, X-CSRFToken, X-CSRF-Token, X-XSRF-Token"
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": CORS_HEADERS,
     "Access-Control-Max-Age": "600",  # seconds for which a browser may remember the answer
 }
 PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm")
@@ -108,5 +106,8 @@ def _allow_origin(response: Response) -> Response:
         response.headers["Access-Control-Allow-Credentials"] = "true"
         response.headers["Access-Control-Expose-Headers"] = "Retry-After"
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            config = current_app.config
+            own = (config["SECURITY_TOKEN_AUTHENTICATION_HEADER"], *config["WTF_CSRF_HEADERS"])
             response.headers.update(PREFLIGHT)
+            response.headers["Access-Control-Allow-Headers"] = ", ".join(("Content-Type", *own))
     return response
