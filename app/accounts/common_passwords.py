@@ -1,4 +1,4 @@
-"""Common passwords: listed ones, names of the account and the site, and simple variants of them.
+"""Passwords that are guessed first: patterns, listed ones, names, and simple variants of them.
 
 A password is compared as a whole (NIST SP 800-63B-4 §3.1.1.2), so a phrase may contain a listed word. The
 list is zxcvbn's, of frequent passwords in real leaks. zxcvbn itself is not used, because some inputs take
@@ -12,10 +12,16 @@ import string
 import unicodedata
 from collections.abc import Iterable, Set
 from functools import cache
+from itertools import chain, pairwise
+from operator import eq
+from pathlib import Path
 
 EXTRA_MAX = 4  # characters before or after a word that a guesser would try
 UNIT_MAX = 3  # characters of a piece that is common when the password only repeats it
 RUN_MIN = 3  # characters of a keyboard run
+PERIOD_MAX = 8  # characters of a piece that makes a pattern by repetition
+DISTINCT_MIN = 5  # different characters of a password
+_IS_MOSTLY = 0.8  # of a password's characters continue a pattern
 # Sequences of the keyboard and the alphabet. Runs go both ways and start again at the end.
 _ROWS = (
     "0123456789",
@@ -28,9 +34,28 @@ _ROWS = (
     "1q2w3e4r5t6y7u8i9o0p",
 )
 _RUNS = tuple(run for row in _ROWS for run in (row * 7, row[::-1] * 7))
+_NEIGHBORS = frozenset(pair for run in _RUNS[:10] for pair in pairwise(run))  # of the first five rows
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+_DATES = re.compile(rf"(?:{_YEAR}(?:{_MONTH}{_DAY})?|{_DAY}{_MONTH}{_YEAR}|{_MONTH}{_DAY}{_YEAR})+")
+_PHRASES = Path(__file__).with_name("famous_phrases.txt")  # one a line, in letters alone
 _LOOKS_LIKE = str.maketrans("013457@$!|", "oieastasil")
 _SIGNS = re.compile(r"[\W_]+")  # between words
+_REPEATED_WORD = re.compile(r"[^a-z]*([a-z]{4,})(?:[^a-z]*\1)+[^a-z]*")
 _FROM_LETTER_TO_LETTER = re.compile(r"[a-z](?:.*[a-z])?", re.DOTALL)
+
+
+def reason_guessed(password: str, names: Iterable[str]) -> str | None:
+    """Return the name of the message for a password that is guessed first, or None."""
+    if is_pattern(password):
+        return "PASSWORD_PATTERN"
+    if is_common(password):
+        return "PASSWORD_COMMON"
+    return "PASSWORD_ABOUT_YOU" if is_about(password, names) else None
+
+
+def is_pattern(password: str) -> bool:
+    """True if the password mostly repeats a few characters, follows a row of keys or letters, or is dates."""
+    return len(set(_plain(password))) < DISTINCT_MIN or any(map(_is_pattern, _forms(password)))
 
 
 def is_common(password: str) -> bool:
@@ -52,7 +77,15 @@ def is_about(password: str, words: Iterable[str]) -> bool:
 def _listed() -> Set[str]:
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-    return frozenset((*FREQUENCY_LISTS["passwords"], *FREQUENCY_LISTS["english_wikipedia"]))
+    lists = FREQUENCY_LISTS["passwords"], FREQUENCY_LISTS["english_wikipedia"], _PHRASES.read_text().split()
+    return frozenset(chain(*lists))
+
+
+def _is_pattern(text: str) -> bool:
+    continues = [[eq(*pair) or pair in _NEIGHBORS for pair in pairwise(text)]]
+    for period in range(2, min(PERIOD_MAX, (len(text) + 1) // 2) + 1):
+        continues.append(list(map(eq, text, text[period:])))
+    return _DATES.fullmatch(text) is not None or any(sum(c) >= _IS_MOSTLY * len(c) for c in continues)
 
 
 def _forms(password: str) -> set[str]:
@@ -65,15 +98,18 @@ def _forms(password: str) -> set[str]:
 
 
 def _is_simple(text: str, words: Set[str]) -> bool:
-    """True if the text repeats a short piece or a known word with little around it."""
+    """True if the text repeats a short piece or a known word with little around it or between."""
     unit = _unit(text)
     if len(unit) <= UNIT_MAX or _is_known(unit, words):
         return True
-    word = _FROM_LETTER_TO_LETTER.search(unit)
-    if word is None or not _is_known(_unit(word[0]), words):
+    word, repeated = _FROM_LETTER_TO_LETTER.search(unit), _REPEATED_WORD.fullmatch(unit)
+    if repeated is not None and _is_known(repeated[1], words):
+        pieces = unit.split(repeated[1])
+    elif word is not None and _is_known(_unit(word[0]), words):
+        pieces = [unit[: word.start()], unit[word.end() :]]
+    else:
         return False
-    extras = map(_unit, (unit[: word.start()], unit[word.end() :]))
-    return all(len(extra) <= EXTRA_MAX or _is_known(extra, words) for extra in extras)
+    return all(len(piece) <= EXTRA_MAX or _is_known(_unit(piece), words) for piece in pieces)
 
 
 def _is_known(text: str, words: Set[str]) -> bool:

@@ -22,7 +22,7 @@ from ..db.engine import db
 from ..settings import current
 from ..settings.types import IDENTITIES
 from ..web.errors import InvalidRequest
-from ..web.rate_limits import hash_keys, keyed_hash, limit, rate_limiter, source
+from ..web.rate_limits import hash_keys, keyed_hash, limit, rate_limiter
 from ..web.responses import keep_cookie
 from .identities import IdentityKey, identity_key, posted_identity
 from .models import User
@@ -77,8 +77,8 @@ def by_identity() -> str | None:
     return f"{keyed_hash(identity)} {browser}" if is_known else keyed_hash(identity)
 
 
-def by_account() -> str:
-    """Return the key of the account that is signed in, or halfway in.
+def by_account() -> str | None:
+    """Return the key of the account that is signed in, or halfway in, or None.
 
     It is made from the id, because a reset changes the uniquifier and must not begin a new count.
     """
@@ -86,7 +86,7 @@ def by_account() -> str:
         user_id = db.session.scalar(select(User.id).where(User.fs_uniquifier == uniquifier))
     else:
         user_id = getattr(current_user, "id", None)
-    return account_key(user_id) if user_id else source()
+    return account_key(user_id) if user_id else None
 
 
 def account_key(user_id: int) -> str:

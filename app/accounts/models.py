@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from datetime import datetime
 from typing import Any
 
 from flask_security.confirmable import requires_confirmation
@@ -30,6 +32,8 @@ class User(Model, sqla_v2.FsUserMixin):
     # The language of messages to the account. Null: that of the request.
     language: Mapped[str | None] = mapped_column(String(20))
 
+    sign_in_id = ""  # of the cookie or token that the account was loaded from
+
     __table_args__ = (
         Index("uq_user_email_lower", func.lower(text("email")), unique=True),
         Index("uq_user_username_lower", func.lower(text("username")), unique=True),
@@ -44,8 +48,18 @@ class User(Model, sqla_v2.FsUserMixin):
         return {"version_id_col": cls.__table__.c.fs_uniquifier, "version_id_generator": False}
 
     def get_id(self) -> str:
-        """Return the value in Flask-Login's cookies: the uniquifier and the time of the sign-in."""
-        return f"{self.fs_uniquifier}.{int(time.time())}"
+        """Begin a sign-in, and return the value in Flask-Login's cookies: uniquifier, time and id."""
+        self.sign_in_id = secrets.token_urlsafe(16)
+        return f"{self.fs_uniquifier}.{int(time.time())}.{self.sign_in_id}"
+
+    def augment_auth_token(self, tdata: dict[str, Any]) -> None:
+        """Add the id of the sign-in to a token. Called by Flask-Security."""
+        tdata["sign_in_id"] = self.sign_in_id or secrets.token_urlsafe(16)
+
+    def verify_auth_token(self, tdata: dict[str, Any]) -> bool:
+        """True unless the token's sign-in was signed out. Called by Flask-Security."""
+        self.sign_in_id = tdata.get("sign_in_id", "")
+        return bool(self.sign_in_id) and db.session.get(SignedOut, self.sign_in_id) is None
 
     def reason_not_recoverable(self, confirmed: bool = False) -> str | None:
         """Return why no link can recover this account now, or None. `confirmed`: the link confirms it."""
@@ -77,6 +91,14 @@ class User(Model, sqla_v2.FsUserMixin):
     @validates("language")
     def _normalize_language(self, _column: str, value: Any) -> str | None:
         return normalize_language(str(value)) if value else None
+
+
+class SignedOut(Model):
+    """A sign-in that was signed out. Copies of its cookies and tokens are refused."""
+
+    # Random and no secret: a cookie or token that holds it is signed.
+    id: Mapped[str] = mapped_column(String(22), primary_key=True)
+    ends_at: Mapped[datetime] = mapped_column(index=True)  # no copy would be valid any more
 
 
 class WebAuthn(Model, sqla_v2.FsWebAuthnMixin):

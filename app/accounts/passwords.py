@@ -63,12 +63,10 @@ def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedM
         return _refusal("password_too_short", "PASSWORD_INVALID_LENGTH", length=shortest)
     if any("\ud800" <= character <= "\udfff" for character in password):
         return _refusal("invalid_request", "PASSWORD_NOT_TEXT")
-    if common_passwords.is_common(normal):
-        return _refusal("password_common", "PASSWORD_COMMON")
-    site = (settings.RECOVERY_SITE_NAME, urlsplit(settings.RECOVERY_PUBLIC_URL).hostname)
-    identities = (getattr(user, kind, owner.get(kind)) for kind in IDENTITIES)
-    if common_passwords.is_about(normal, [str(word) for word in (*site, *identities) if word]):
-        return _refusal("password_common", "PASSWORD_ABOUT_YOU")
+    names = [settings.RECOVERY_SITE_NAME, urlsplit(settings.RECOVERY_PUBLIC_URL).hostname]
+    names += (getattr(user, kind, owner.get(kind)) for kind in IDENTITIES)
+    if reason := common_passwords.reason_guessed(normal, [str(name) for name in names if name]):
+        return _refusal("password_common", reason)
     if refusal := _breach_refusal(normal, settings.SECURITY_PASSWORD_CHECK_BREACHED):
         return refusal
     withdrawn = getattr(user, "withdrawn_password", None)

@@ -1,23 +1,29 @@
 """Sessions: how long a sign-in lasts, and which keys sign its cookies.
 
-A sign-in ends after REMEMBER_COOKIE_DURATION. Its cookies sign the time of the sign-in, so renewing them does
-not extend it. The newest key signs; earlier keys only verify.
+A sign-in ends after REMEMBER_COOKIE_DURATION, or when it is signed out. Its cookies sign its time and id, so
+renewing them does not extend it, and copies end with it. The newest key signs; earlier keys only verify.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from typing import Any
 
 from flask import Flask, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
+from flask_login import user_logged_out
 from flask_login.utils import decode_cookie
 from flask_security import UserMixin
-from flask_security.proxies import _security
 from flask_security.utils import set_request_attr
+from sqlalchemy import exists, select
 
-from ..db.clock import CLOCK_SLACK_SECONDS
+from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
+from ..db.engine import db, inserts
 from ..settings import current
+from .models import SignedOut, User
+
+LONGEST_SIGN_IN_SECONDS = 31 * 86_400  # no setting makes a sign-in last longer
 
 
 class SessionInterface(SecureCookieSessionInterface):
@@ -30,17 +36,20 @@ def init_app(app: Flask) -> None:
     """Set up sessions. Comes before Flask-Security's init_app, so that its hooks see a renewed session."""
     app.before_request(_renew_session)
     app.session_interface = SessionInterface()
+    user_logged_out.connect(_record_sign_out, app)
 
 
 def load_user(cookie_id: str) -> UserMixin | None:
     """Return the account of a User.get_id(), or None after the sign-in has ended. For Flask-Login."""
-    uniquifier, _, signed_in_at = str(cookie_id).partition(".")
+    uniquifier, signed_in_at, sign_in_id = f"{cookie_id}..".split(".")[:3]
     longest = current().REMEMBER_COOKIE_DURATION.total_seconds()
     if not signed_in_at.isdecimal() or not -CLOCK_SLACK_SECONDS <= time.time() - int(signed_in_at) <= longest:
         return None
-    user = _security.datastore.find_user(fs_uniquifier=uniquifier)
-    if user is None or not user.active:
+    is_valid = (User.fs_uniquifier == uniquifier, User.active, ~exists().where(SignedOut.id == sign_in_id))
+    user = db.session.scalar(select(User).where(*is_valid)) if sign_in_id else None
+    if user is None:
         return None
+    user.sign_in_id = sign_in_id
     set_request_attr("fs_authn_via", "session")  # as Flask-Security's own loader does
     set_request_attr("fs_paa", session.get("fs_paa", 0))
     return user
@@ -48,9 +57,20 @@ def load_user(cookie_id: str) -> UserMixin | None:
 
 def _renew_session() -> None:
     """Accept a remember cookie signed with an earlier key, because Flask-Login knows only the newest."""
-    cookie = request.cookies.get(current_app.config["REMEMBER_COOKIE_NAME"])
-    if cookie is None or "_user_id" in session:
-        return
-    for key in current_app.config["SECRET_KEY_FALLBACKS"]:
-        if cookie_id := decode_cookie(cookie, key=key):
-            session.update({"_user_id": cookie_id, "_fresh": False, "_remember": "set"})
+    if (cookie_id := _remembered(*current().SECRET_KEY_FALLBACKS)) and "_user_id" not in session:
+        session.update({"_user_id": cookie_id, "_fresh": False, "_remember": "set"})
+
+
+def _remembered(*keys: str) -> str:
+    """Return the User.get_id() in a remember cookie that is signed with one of the keys."""
+    cookie = request.cookies.get(current_app.config["REMEMBER_COOKIE_NAME"], "")
+    return next(filter(None, (decode_cookie(cookie, key=key) for key in keys)), "")
+
+
+def _record_sign_out(_app: Flask, user: User, **_: Any) -> None:
+    """End this browser's sign-in, and that of its remember cookie, which may be another. Commits."""
+    ids = {getattr(user, "sign_in_id", ""), _remembered(*current().signing_keys).rpartition(".")[2]} - {""}
+    if ids:
+        rows = [{"id": sign_in_id, "ends_at": utcnow(LONGEST_SIGN_IN_SECONDS)} for sign_in_id in ids]
+        db.session.execute(inserts[db.engine.dialect.name](SignedOut).values(rows).on_conflict_do_nothing())
+        db.session.commit()

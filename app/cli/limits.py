@@ -24,7 +24,7 @@ from ..accounts.guess_limits import (
 from ..accounts.identities import identity_key
 from ..recovery.landing import BAD_LINKS
 from ..settings import current
-from ..web import rate_limits
+from ..web.rate_limits import POSTS, keyed_hash, limits_by_source, rate_limiter
 from . import admin
 from .output import Row, format_option, write_rows
 
@@ -53,14 +53,14 @@ def clear(who: str) -> None:
     """Clear the counts of WHO: an identity, or an IP address that requests come from."""
     cleared = len(counts(who))
     for scope, key, limit in _limits_of(who):
-        rate_limits.rate_limiter().clear(limit, key, scope)
+        rate_limiter().clear(limit, key, scope)
     admin.record("limits clear", user=admin.find_account(who))
     click.echo(f"{cleared} cleared")
 
 
 def counts(who: str) -> list[Row]:
     """Return every count that is not zero. Raises CountsUnavailable."""
-    rows, limits, redis = [], _limits_of(who), rate_limits.rate_limiter().redis
+    rows, limits, redis = [], _limits_of(who), rate_limiter().redis
     if redis is None:
         raise CountsUnavailable(IN_MEMORY)
     for scope, key, limit in limits:
@@ -71,14 +71,15 @@ def counts(who: str) -> list[Row]:
             raise CountsUnavailable(reason) from None
         if used := limit.amount - remaining:
             row = {"what": scope, "used": used, "of": str(limit), "is_over": remaining <= 0}
-            rows.append({**row, "ends_in_seconds": max(0, round(ends_at - time.time()))})
+            network = key if "/" in key else ""  # of IPv6
+            rows.append({**row, "ends_in_seconds": max(0, round(ends_at - time.time())), "network": network})
     return rows
 
 
 def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     """Return scope, key and limit of every count that an identity or IP address can have."""
     settings, user = current(), admin.find_account(who)
-    hashes = identity_hashes(user) if user else [rate_limits.keyed_hash(identity_key(who))]
+    hashes = identity_hashes(user) if user else [keyed_hash(identity_key(who))]
     keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(BROWSERS)]
     limits = [
         (scope, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys for scope in (ASKING, SIGNING_IN)
@@ -86,7 +87,8 @@ def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     if user:
         limits.append((ACCOUNT, account_key(user.id), settings.RECOVERY_LIMIT_IDENTITY))
         limits.append((CODES, account_key(user.id), CODES_MAX))
-    elif source := rate_limits.source_of(who):
-        limits.append((rate_limits.POSTS, source, settings.RECOVERY_LIMIT_SOURCE))
-        limits.append((BAD_LINKS, source, settings.RECOVERY_LIMIT_BAD_LINKS))
-    return [(scope, key, limit) for scope, key, rates in limits for limit in parse_many(rates)]
+    counts = [(scope, key, limit) for scope, key, rates in limits for limit in parse_many(rates)]
+    by_source = [(POSTS, settings.RECOVERY_LIMIT_SOURCE), (BAD_LINKS, settings.RECOVERY_LIMIT_BAD_LINKS)]
+    for scope, rates in by_source:
+        counts += [(scope, key, limit) for limit, key in limits_by_source(rates, who)]
+    return counts

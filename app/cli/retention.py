@@ -1,4 +1,4 @@
-"""`manage.py purge`: deletes links, mails, events and refresh tokens after the RECOVERY_KEEP_* settings.
+"""`manage.py purge`: deletes links, mails, events, ended tokens and sign-outs after their retention.
 
 Small batches, each with its commit, let other writers pass. The DELETE repeats the condition, so purges may
 run at any time, several at once, and be killed. These rows stay:
@@ -19,7 +19,7 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
-from ..accounts.models import FsRefreshTracker
+from ..accounts.models import FsRefreshTracker, SignedOut
 from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import change, db
@@ -89,6 +89,7 @@ def purges() -> list[Purge]:
         Purge("dead_letters", OutboxMessage, due, _expired_messages(now, "given_up", dead, links)),
         Purge("events", RecoveryEvent, RecoveryEvent.at, (RecoveryEvent.at < events,)),
         Purge("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
+        Purge("sign_outs", SignedOut, SignedOut.ends_at, (SignedOut.ends_at < now,)),
     ]
 
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 
 from flask import redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
-from limits import parse_many
 from sqlalchemy import update
 from werkzeug.exceptions import TooManyRequests
 
@@ -20,7 +19,7 @@ from ..db.clock import utcnow
 from ..db.engine import DATABASE_AWAY, change, db
 from ..settings import current
 from ..web import clients, errors
-from ..web.rate_limits import keyed_hash, limit, rate_limiter, source
+from ..web.rate_limits import keyed_hash, limit, limits_by_source, rate_limiter
 from ..web.responses import json_response, wants_json
 from . import link as links
 from .link import ResetLink
@@ -75,8 +74,8 @@ def refuse_link(error: LinkError) -> ResponseReturnValue:
     Each invalid link counts for its source. Valid links pass, however many invalid ones came from there.
     """
     if isinstance(error, LinkInvalid):
-        rates = parse_many(current().RECOVERY_LIMIT_BAD_LINKS)
-        if not all(rate_limiter().hit(rate, source(), BAD_LINKS) for rate in rates):
+        limits = limits_by_source(current().RECOVERY_LIMIT_BAD_LINKS)
+        if not all(rate_limiter().hit(item, key, BAD_LINKS) for item, key in limits):
             return errors.respond_to_http_error(TooManyRequests())
     if request.endpoint == "security.reset_password" and request.method == "POST":  # a password came with it
         db.session.rollback()

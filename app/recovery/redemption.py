@@ -95,6 +95,8 @@ def redeem(handle: str) -> ResponseReturnValue:
         password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)
         # Before the commit, because nothing after it may need the database.
         hashes = guess_limits.identity_hashes(user)
+        if is_signed_in:  # as another account, or in a session that ends now
+            logout_user()
         db.session.commit()
         guess_limits.clear_guesses(hashes)
         if is_in_browser:
@@ -103,8 +105,6 @@ def redeem(handle: str) -> ResponseReturnValue:
         if not (is_in_browser and _is_repeated_click(handle, token, form.password.data)):
             raise
         client = error.client
-    if is_signed_in:  # as another account, or in a session that has just ended
-        logout_user()
     if wants_json(request):
         return json_response({})
     session["reset_done"] = client

@@ -15,6 +15,10 @@ ERRORS = {
         "This is one of the first passwords that anybody would try. "
         "Take a few words that have nothing to do with each other."
     ),
+    "PASSWORD_PATTERN": N_(
+        "This repeats itself, follows a row of keys or letters, or is made of dates, so it is easy to guess. "
+        "Take a few words that have nothing to do with each other."
+    ),
     "PASSWORD_ABOUT_YOU": N_(
         "This is too close to your name, your address or the name of this site. "
         "Take a few words that have nothing to do with them."

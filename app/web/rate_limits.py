@@ -14,7 +14,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
+from itertools import product
 from typing import Any, NamedTuple
 
 from flask import Flask, current_app, request
@@ -33,6 +35,9 @@ POSTS = "posts"
 REDIS_TIMEOUT_SECONDS = 0.2  # after it, this process counts in memory
 REDIS_RETRY_SECONDS = 5  # for so long, it does not try Redis again
 SWEEP_MIN = 10_000  # windows in memory, before expired ones are removed
+# Lengths of IPv6 networks, and how many times the rates each is allowed. A customer has a /64, /56 or /48
+# (RFC 6177, 6to4), worth 16 sources and not 65,536. Some providers give many customers a /64 each of one /48.
+NETWORKS = {64: 1, 56: 4, 48: 16}
 
 
 class RateLimit(NamedTuple):
@@ -75,12 +80,14 @@ def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
     endpoint = request.endpoint or ""
     if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
-    rules = [RateLimit(POSTS, "RECOVERY_LIMIT_SOURCE", source), *_registered[endpoint]]
-    pairs = [(item, rule) for rule in rules for item in parse_many(getattr(settings, rule.rates))]
-    key_of = cache(lambda rule: rule.key())  # called late, because it may query the database
-    for item, rule in sorted(pairs, key=lambda pair: pair[0]):
-        if (key := key_of(rule)) and not limiter.hit(item, key, rule.scope):
-            window = limiter.get_window_stats(item, key, rule.scope)
+    by_source = limits_by_source(settings.RECOVERY_LIMIT_SOURCE)
+    counts = [(item, POSTS, partial(str, network)) for item, network in by_source]
+    for rule in _registered[endpoint]:
+        key_of = cache(rule.key)  # called late, because it may query the database
+        counts += [(item, rule.scope, key_of) for item in parse_many(getattr(settings, rule.rates))]
+    for item, scope, key_of in sorted(counts, key=lambda count: count[0]):
+        if (key := key_of()) and not limiter.hit(item, key, scope):
+            window = limiter.get_window_stats(item, key, scope)
             raise TooManyRequests(retry_after=max(1, round(window.reset_time - time.time())))
 
 
@@ -106,7 +113,7 @@ class RateLimiter:
         with self._lock:
             name, now = item.key_for(*key), time.time()
             end, left = self._windows.get(name, (now, 0))
-            if end <= now:
+            if not now < end <= now + item.get_expiry():  # over, or made before the clock was set back
                 end, left = now + item.get_expiry(), item.amount
             self._windows[name] = WindowStats(end, max(0, left - 1))
             if len(self._windows) >= self._sweep_at:
@@ -162,20 +169,19 @@ def rate_limiter() -> RateLimiter:
     return limiter
 
 
-def source() -> str:
-    """Return the source of the current request, by its IP address behind RECOVERY_TRUSTED_PROXIES proxies."""
-    return source_of(request.remote_addr or "") or "unknown"
+def limits_by_source(rates: str, address: str | None = None) -> list[tuple[RateLimitItem, str]]:
+    """Return the limits of an IP address, each with the key of its count, the smallest network first.
 
-
-def source_of(text: str) -> str | None:
-    """Return an IPv4 address, or the /64 of an IPv6 address, which is one customer's. None if malformed."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+    By default it is that of the current request, behind RECOVERY_TRUSTED_PROXIES proxies.
+    """
+    address = address or request.remote_addr or "unknown"
+    networks = {address: 1}
+    with suppress(ValueError):  # it is IPv4
+        ip = ipaddress.IPv6Address(address)
+        wider = {str(ipaddress.ip_network((ip, length), False)): times for length, times in NETWORKS.items()}
+        networks = {str(ip.ipv4_mapped): 1} if ip.ipv4_mapped else wider
+    pairs = product(networks.items(), parse_many(rates))
+    return [(type(item)(item.amount * times, item.multiples), key) for (key, times), item in pairs]
 
 
 def keyed_hash(text: str, key: bytes | None = None) -> str:

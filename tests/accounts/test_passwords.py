@@ -1,13 +1,16 @@
-"""The password policy: common passwords, and names of the account and the site."""
+"""The password policy: patterns, common passwords, and names of the account and the site."""
 
 from __future__ import annotations
 
+import random
+import re
+import string
 import time
 from typing import Any
 
 import pytest
 from support.mailbox import text_of
-from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
+from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site
 
 from app.accounts import common_passwords
 
@@ -31,7 +34,7 @@ def test_common_password_is_recognized(password: str) -> None:
     [
         "my password is a tall green horse",
         "monkey 8317492649174",
-        "correct horse battery staple",
+        "gravel orbit pickle lantern",
         "🦊🌵🎺🧊🪁🧶🦉🍄🛶🎲🪐🧲🫖🦔🎻🥨",
         "!}#(%&^*)_+{>?<~[;",
         "kfwmqzhtrbxpldv",
@@ -44,10 +47,102 @@ def test_password_with_common_parts_is_compared_as_a_whole(password: str) -> Non
     assert not common_passwords.is_common(password)
 
 
+PATTERNS = [
+    *(
+        "aaaaaaaaaaaaaab",
+        "111111111111112",
+        "20260101202601012026",
+        "31.12.1999-01/01/2000",
+        "aaabbbcccdddeee",
+    ),
+    *("abcdefghabcdefg", "x7Kq9ZpLx7Kq9ZpL", "zxcvbnmasdfghjkl", "qqwweerrttyyuuii", "1 2 3 4 5 6 7 8 9 10"),
+    *(
+        "abcabcabcabcabc1",
+        "01234567899876543",
+        "lalalalalololalala",
+        "a-b-c-d-e-f-g-h-i-j",
+        "１１１１１１１１１１１１１１２",
+    ),
+]
+
+
+@pytest.mark.parametrize("password", PATTERNS)
+@pytest.mark.requirement("R30")
+def test_password_pattern_is_recognized(password: str) -> None:
+    assert common_passwords.reason_guessed(password, []) == "PASSWORD_PATTERN"
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "correcthorsebatterystaple",
+        "Correct Horse Battery Staple!",
+        "c0rrect-h0rse-battery-staple",
+        "To be, or not to be",
+    ],
+)
+@pytest.mark.requirement("R30")
+def test_famous_phrase_is_common(password: str) -> None:
+    assert common_passwords.reason_guessed(password, []) == "PASSWORD_COMMON"
+
+
+STRONG = [
+    *(
+        NEW_PASSWORD,
+        OLD_PASSWORD,
+        "gravel orbit pickle lantern",
+        "ein Dorf am Rand der Karte",
+        "Tr0mbone&Kayak#Quince",
+    ),
+    *(
+        "kfwmqzhtrbxpldv",
+        "830174926518347",
+        "9f86d081884c7d65",
+        "Zx9!pQ4#mL7@vB2",
+        "my password is a tall green horse",
+    ),
+    *(
+        "Jahrgang 1974 war kein guter Wein",
+        "31 ducks, 12 geese and 1999 swans",
+        "密码密码很长的一句话没有人会猜到它",
+    ),
+    *(
+        "пять синих китов едут на юг",
+        "sea-shells-by-the-sea-shore-7",
+        "banana bandana cabana savannah",
+        "Mississippi 4 ever, Tennessee never",
+    ),
+    *(
+        "U2FsdGVkX19vbGtnQ3",
+        "abcd is where the alphabet song begins",
+        "qwerty is what my first keyboard said",
+    ),
+]
+
+
+@pytest.mark.requirement("R29", "R30")
+def test_strong_password_is_no_pattern_and_not_common() -> None:
+    names = ["Sparekey", "id.example.com", "alice@example.com", "alice", "+14155550123"]
+    words = (ROOT / "tests" / "accounts" / "test_passwords.py").read_text() + common_passwords.__doc__
+    seeded = random.Random(22)
+    vocabulary = sorted({word.lower() for word in re.findall(r"[a-zA-Z]{4,9}", words)})
+    assert len(vocabulary) > 200
+    phrases = [seeded.choice(" -.,_1").join(seeded.sample(vocabulary, 5)) for _ in range(1000)]
+    signs = string.ascii_letters + string.digits + string.punctuation
+    made = [
+        "".join(seeded.choices(alphabet, k=18))
+        for alphabet in (signs, string.ascii_lowercase)
+        for _ in range(500)
+    ]
+    for password in (*STRONG, *phrases, *made):
+        assert common_passwords.reason_guessed(password, names) is None, password
+
+
 @pytest.mark.requirement("R30")
 def test_password_about_the_account_or_the_site_is_recognized() -> None:
     names = ["alice@example.com", "alice", "", "Example"]
-    for password in (*names[:1], "ALICE.example.com", "alicealicealice", "alice1234!!!", "example2024"):
+    simple = (*names[:1], "ALICE.example.com", "alicealicealice", "alice1234!!!", "example2024")
+    for password in (*simple, "Example2026Example", "alice-1-alice-2-alice-3", "2026 example 2026 example"):
         assert common_passwords.is_about(password, names), password
     assert not common_passwords.is_about("my name is alice, and that is all", names)
 
@@ -69,6 +164,30 @@ def test_reset_refuses_common_passwords_and_says_how_to_do_better(make_site: Any
     assert redeem("a password \ud800 of no text")["error_code"] == "invalid_request"
     assert site.events().count("password_refused") == 5  # not for what is no text
     assert redeem(OLD_PASSWORD) == {}  # the current one may be set again
+
+
+@pytest.mark.requirement("R30", "R34")
+def test_reset_refuses_what_is_guessed_first_each_with_its_reason(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_SITE_NAME="Sparekey")
+    link = site.new_link()
+    pattern, common, about = (
+        "repeats itself, follows a row",
+        "one of the first passwords",
+        "the name of this site",
+    )
+    for password, reason in {
+        "aaaaaaaaaaaaaab": pattern,
+        "111111111111112": pattern,
+        "20260101202601012026": pattern,
+        "correcthorsebatterystaple": common,
+        "correct horse battery staple": common,
+        "Sparekey2026Sparekey": about,
+    }.items():
+        answer: Any = site.visitor().post_json(link, json={"password": password}).json
+        refusal = answer["response"]
+        assert refusal["error_code"] == "password_common", password
+        assert reason in refusal["field_errors"]["password"][0]
+    assert site.visitor().post_json(link, json={"password": STRONG[2]}).status_code == 200
 
 
 @pytest.mark.requirement("R8", "R30")

@@ -55,3 +55,27 @@ def test_limits_of_account_are_shown_and_cleared(make_site: Any, redis: Redis) -
     assert counts() == {"account": 1, "codes": 1}
     run(site, "limits", "clear", "#1")
     assert counts() == {}
+
+
+def test_limits_of_an_ipv6_address_are_those_of_its_networks(make_site: Any, redis: Redis) -> None:
+    limits = {"RECOVERY_LIMIT_SOURCE": "2 per hour", "RECOVERY_LIMIT_BAD_LINKS": "9 per hour"}
+    site: Site = make_site(RATELIMIT_ENABLED=True, RATELIMIT_STORAGE_URI=redis.url, **limits)
+
+    def ask(address: str) -> int:
+        source, body = {"REMOTE_ADDR": address}, {"identity": "nobody"}
+        return site.visitor().post_json("/reset", json=body, environ_overrides=source).status_code
+
+    assert [ask(f"2001:db8:1:{n:x}::1") for n in range(9)] == [200] * 8 + [429]
+    site.visitor().open("/reset/" + "x" * 43, environ_overrides={"REMOTE_ADDR": "2001:db8:1:1::9"})
+    rows = json.loads(run(site, "limits", "show", "2001:db8:1:1::2", "--format", "json").stdout)
+    assert [(row["what"], row["network"], row["used"], row["is_over"]) for row in rows] == [
+        ("posts", "2001:db8:1:1::/64", 1, False),
+        ("posts", "2001:db8:1::/56", 8, True),
+        ("posts", "2001:db8:1::/48", 8, False),
+        ("bad links", "2001:db8:1:1::/64", 1, False),
+        ("bad links", "2001:db8:1::/56", 1, False),
+        ("bad links", "2001:db8:1::/48", 1, False),
+    ]
+    assert run(site, "limits", "clear", "2001:db8:1:1::2").output == "6 cleared\n"
+    assert run(site, "limits", "show", "2001:db8:1:1::2").output == "nothing is counted\n"
+    assert ask("2001:db8:1:9::1") == 200

@@ -16,7 +16,7 @@ from support.commands import run
 from support.mailbox import text_of
 from support.site import BOTH, NEW_PASSWORD, Site, at_work
 
-from app.accounts.models import FsRefreshTracker, User
+from app.accounts.models import FsRefreshTracker, SignedOut, User
 from app.cli import retention
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
@@ -24,7 +24,15 @@ from app.mail.outbox import OutboxMessage
 from app.recovery import not_me
 from app.recovery.link import ResetLink
 
-DELETED = {"links": 1, "mails": 1, "mails_not_sent": 1, "dead_letters": 0, "events": 4, "refresh_tokens": 0}
+DELETED = {
+    "links": 1,
+    "mails": 1,
+    "mails_not_sent": 1,
+    "dead_letters": 0,
+    "events": 4,
+    "refresh_tokens": 0,
+    "sign_outs": 0,
+}
 
 
 def days_ago(days: float) -> datetime:
@@ -130,6 +138,20 @@ def test_purge_deletes_ended_refresh_tokens(site: Site) -> None:
         db.session.commit()
     purge(site)
     assert [row["refresh_family"] for row in site.rows(FsRefreshTracker)] == ["new"]
+
+
+@BOTH
+def test_purge_keeps_a_sign_out_as_long_as_a_sign_in_can_last(make_site: Any) -> None:
+    site: Site = make_site(REMEMBER_COOKIE_DURATION="30 days")
+    visitor = site.visitor()
+    visitor.sign_in()
+    visitor.submit("/", "/logout")
+    [row] = site.rows(SignedOut)
+    assert timedelta(days=30) < row["ends_at"] - days_ago(0) <= timedelta(days=31)
+    assert purge(site)["deleted"]["sign_outs"] == 0
+    site.change(SignedOut, SignedOut.id == row["id"], ends_at=days_ago(0.01))
+    assert purge(site)["deleted"]["sign_outs"] == 1
+    assert site.rows(SignedOut) == []
 
 
 def fill(site: Site, count: int, days: float = 400) -> None:

@@ -102,7 +102,7 @@ def test_queries_of_the_journey_scan_no_table(site: Site) -> None:
         visitor.set_password(site.last_link())
         site.work()
         visitor.sign_in("alice", NEW_PASSWORD)
-        visitor.open("/")
+        visitor.submit("/", "/logout")
         assert visitor.submit(objection_in(site.mailbox.mails[-1])).status_code == 200
     assert "not_me" in site.events()
     assert len(statements) > 12

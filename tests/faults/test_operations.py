@@ -252,6 +252,10 @@ def test_restore_revives_nothing_that_has_ended(
     site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri)
     thief = site.visitor()
     assert thief.sign_in()
+    bob = site.visitor()
+    assert bob.sign_in("bob")
+    copy = site.visitor()
+    copy.client._cookies.update(bob.client._cookies)
     link = site.new_link()
     site.ask("bob")
     back_up(uri, backup)
@@ -259,6 +263,8 @@ def test_restore_revives_nothing_that_has_ended(
     site.work()
     assert site.visitor().post_json(link, json={"password": "set before the restore"}).status_code == 200
     assert not thief.is_signed_in()
+    bob.submit("/", "/logout")
+    assert not copy.is_signed_in()
     site.work()
     assert len(site.mailbox.mails) == 3
     with site.app.app_context():
@@ -266,8 +272,9 @@ def test_restore_revives_nothing_that_has_ended(
         db.engine.dispose()
 
     restored: Site = make_site(SQLALCHEMY_DATABASE_URI=restore(uri, backup, server))
-    thief.client.application = restored.app
-    assert thief.is_signed_in()  # until the command
+    for browser in (thief, copy):
+        browser.client.application = restored.app
+        assert browser.is_signed_in()  # until the command
     result = run(restored, "after-restore", "--yes")
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [
@@ -286,6 +293,7 @@ def test_restore_revives_nothing_that_has_ended(
     answer = restored.visitor().post_json(link, json={"password": "set with an ended link"})
     assert answer.json["response"]["error_code"] == "link_revoked"
     assert not thief.is_signed_in()
+    assert not copy.is_signed_in()
     assert restored.work() == 0
     answer = restored.visitor().post_json(restored.new_link(), json={"password": "set after the restore"})
     assert answer.status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -76,6 +77,22 @@ def test_source_is_an_ipv4_address_or_a_64_of_ipv6(limited: Any) -> None:
     for addresses, status in sources:
         answers = [ask(site, f"user{n}", address) for n, address in enumerate(addresses)]
         assert answers == [200] * 5 + [status], addresses
+
+
+@pytest.mark.requirement("R56")
+def test_source_limit_counts_the_56_and_the_48_of_ipv6_with_growing_allowances(limited: Any) -> None:
+    site = limited("SOURCE")
+
+    def accepted(*addresses: str) -> int:
+        return [ask(site, f"user{n}", address) for n, address in enumerate(addresses)].count(200)
+
+    assert accepted(*(f"2001:db8:1:{n:x}::1" for n in range(40))) == 20  # a /56
+    assert accepted(*(f"2001:db8:1:{n:x}00::1" for n in range(1, 90))) == 60  # the rest of its /48
+    assert accepted(*(f"2002:c000:201:{n:x}::1" for n in range(40))) == 20  # 6to4
+    assert accepted("2001:db8:2::1") == 1
+    # A flood from one /64 uses up the allowance of no other.
+    assert accepted(*["2001:db8:3::1"] * 40) == 5
+    assert accepted(*(f"2001:db8:3:{n:x}::1" for n in range(1, 16))) == 15
 
 
 @pytest.mark.parametrize("proxies", [0, 1])
@@ -226,6 +243,14 @@ def test_bad_link_limit_refuses_invalid_links_of_one_source(limited: Any) -> Non
     assert 1 <= int(answer.headers["Retry-After"]) <= 3601
 
 
+@pytest.mark.requirement("R57")
+def test_bad_link_limit_counts_a_56_of_ipv6(limited: Any) -> None:
+    site = limited("BAD_LINKS")
+    sources = [{"REMOTE_ADDR": f"2001:db8:1:{n:x}::1"} for n in range(40)]
+    answers = [site.visitor().open(BAD_LINK, environ_overrides=source).status_code for source in sources]
+    assert answers == [400] * 20 + [429] * 20
+
+
 @pytest.mark.requirement("R25", "R57")
 def test_link_limit_counts_passwords_by_link_and_no_openings(limited: Any) -> None:
     site = limited("LINK", "BAD_LINKS", "SOURCE")
@@ -267,6 +292,33 @@ def test_memory_limiter_ends_windows_and_frees_their_memory(monkeypatch: pytest.
         now[0] += 60 / rate_limits.SWEEP_MIN  # so many windows are open at any time
         memory.hit(limit, str(number))
         assert len(memory._windows) <= 2 * rate_limits.SWEEP_MIN
+
+
+def test_memory_limiter_is_not_closed_by_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10_000.0]
+    monkeypatch.setattr("app.web.rate_limits.time.time", lambda: now[0])
+    memory, limit = rate_limits.RateLimiter(enabled=True), parse("2 per minute")
+    assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
+    now[0] -= 3600
+    assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
+    assert memory.get_window_stats(limit, "a").reset_time == now[0] + 60
+    now[0] += 3600
+    assert [memory.hit(limit, "a") for _ in range(3)] == [True, True, False]
+
+
+def test_memory_limiter_costs_at_most_300_bytes_a_counter(make_site: Any) -> None:
+    site, count = make_site(RATELIMIT_ENABLED=True), 100_000
+    networks = (f"2001:db8:{n >> 16:x}:{n & 0xFFFF:x}::/64" for n in range(count))
+    memory, limit = rate_limits.RateLimiter(enabled=True), parse("300 per hour")
+    with site.app.app_context():
+        assert rate_limits.limits_by_source("300/hour", "2001:db8::1")[0] == (limit, "2001:db8::/64")
+    tracemalloc.start()
+    for network in networks:
+        memory.hit(limit, network, rate_limits.POSTS)
+    size, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(memory._windows) == count
+    assert size < peak < 300 * count
 
 
 def accepted_requests(site: Site, identity: str) -> int:

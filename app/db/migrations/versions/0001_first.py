@@ -68,6 +68,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_worker_sign"),
     )
     op.create_table(
+        "signed_out",
+        sa.Column("id", sa.String(length=22), nullable=False),
+        sa.Column("ends_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_signed_out"),
+    )
+    op.create_index("ix_signed_out_ends_at", "signed_out", ["ends_at"], unique=False)
+    op.create_table(
         "fs_refresh",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("refresh_family", sa.String(length=64), nullable=False),
@@ -221,6 +228,7 @@ def downgrade() -> None:
     op.drop_table("recovery_event")
     op.drop_table("outbox_message")
     op.drop_table("fs_refresh")
+    op.drop_table("signed_out")
     op.drop_table("worker_sign")
     op.drop_table("user")
     op.drop_table("used_code")
