@@ -46,10 +46,10 @@ _FROM_LETTER_TO_LETTER = re.compile(r"[a-z](?:.*[a-z])?", re.DOTALL)
 
 def reason_guessed(password: str, names: Iterable[str]) -> str | None:
     """Return the name of the message for a password that is guessed first, or None."""
-    if is_pattern(password):
-        return "PASSWORD_PATTERN"
     if is_common(password):
         return "PASSWORD_COMMON"
+    if is_pattern(password):
+        return "PASSWORD_PATTERN"
     return "PASSWORD_ABOUT_YOU" if is_about(password, names) else None
 
 

@@ -242,7 +242,7 @@ def test_purge_statements_scan_no_table(site: Site) -> None:
         db.session.execute(text("ANALYZE"))
         db.session.commit()
         for purge in retention.purges():
-            if purge.table is FsRefreshTracker:
+            if purge.table in (FsRefreshTracker, SignedOut):
                 continue  # empty here; tests/db/test_queries.py has its plan
             batch = select(purge.table.id).where(*purge.conditions).order_by(purge.by).limit(retention.BATCH)
             sql = str(batch.compile(db.engine, compile_kwargs={"literal_binds": True}))

@@ -45,8 +45,8 @@ def test_redemption_from_another_site_is_refused(site: Site) -> None:
 # --- the new password -------------------------------------------------------------------------------
 
 SPACED = " correct Horse Battery staple, and a Few More Words after That! "
-LONGEST = "élève " * 21 + "éZ"
 ACCENTS = "déjà-vu à l'école, où chacun écrit élégamment ce qu'il a appris: été"
+LONGEST = f"{ACCENTS}, {ACCENTS[::-1]}"[:126] + "éZ"
 
 
 @pytest.mark.requirement("R27")
