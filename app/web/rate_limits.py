@@ -81,9 +81,10 @@ def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
     if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
     by_source = limits_by_source(settings.RECOVERY_LIMIT_SOURCE)
+    counts: list[tuple[RateLimitItem, str, Callable[[], str | None]]]
     counts = [(item, POSTS, partial(str, network)) for item, network in by_source]
     for rule in _registered[endpoint]:
-        key_of = cache(rule.key)  # called late, because it may query the database
+        key_of: Callable[[], str | None] = cache(rule.key)  # called late, because it may query the database
         counts += [(item, rule.scope, key_of) for item in parse_many(getattr(settings, rule.rates))]
     for item, scope, key_of in sorted(counts, key=lambda count: count[0]):
         if (key := key_of()) and not limiter.hit(item, key, scope):
