@@ -1,7 +1,8 @@
 """Rate limits by identity and by account, and the cookie of a browser that has signed in before.
 
 Guesses count against the identity that was entered, whether or not an account has it. Guesses lock no owner
-out, because a browser that has signed in has counts of its own, and a reset clears all counts.
+out, because a browser that has signed in has counts of its own, and a reset clears all counts. Requests for
+mail are not counted here, because a count would tell that another visitor asked: the worker's quotas are.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from .models import User
 # account with a chance of 1 in 5. Above the limit only codes fail, so owners can still use their password.
 CODES_MAX = "10 per hour; 30 per day"
 # Scopes: each has counts of its own.
-ASKING = "asking"
 SIGNING_IN = "signing in"
 ACCOUNT = "account"
 CODES = "codes"
@@ -72,9 +72,15 @@ def by_identity() -> str | None:
         identity = identity_key(posted_identity())
     except (InvalidRequest, BadRequest):
         return None
+    browser = known_browser(identity)
+    return keyed_hash(identity) if browser is None else f"{keyed_hash(identity)} {browser}"
+
+
+def known_browser(identity: str) -> int | None:
+    """Return the number of a browser in which an account signed in with this identity_key(), or None."""
     browser, *remembered = _remembered() or [None]
-    is_known = remembered and any(keyed_hash(identity, key) in remembered for key in hash_keys())
-    return f"{keyed_hash(identity)} {browser}" if is_known else keyed_hash(identity)
+    is_known = any(keyed_hash(identity, key) in remembered for key in hash_keys())
+    return browser if is_known else None
 
 
 def by_account() -> str | None:

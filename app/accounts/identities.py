@@ -131,6 +131,12 @@ def mask_address(address: str) -> str:
     return f"{local[:1]}•••@{domain}"
 
 
+def fold_address(address: str) -> str:
+    """Return the key of the mailbox to which most mail servers deliver: without case, and without +tag."""
+    local, _at, domain = address.casefold().rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"
+
+
 def posted_identity() -> str:
     """Return the identity in this POST, form or JSON, without surrounding blanks.
 

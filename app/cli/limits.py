@@ -13,7 +13,6 @@ from limits import RateLimitItem, parse_many
 
 from ..accounts.guess_limits import (
     ACCOUNT,
-    ASKING,
     BROWSERS,
     CODES,
     CODES_MAX,
@@ -81,9 +80,7 @@ def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     settings, user = current(), admin.find_account(who)
     hashes = identity_hashes(user) if user else [keyed_hash(identity_key(who))]
     keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(BROWSERS)]
-    limits = [
-        (scope, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys for scope in (ASKING, SIGNING_IN)
-    ]
+    limits = [(SIGNING_IN, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys]
     if user:
         limits.append((ACCOUNT, account_key(user.id), settings.RECOVERY_LIMIT_IDENTITY))
         limits.append((CODES, account_key(user.id), CODES_MAX))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from ..db.encryption import DecryptionError, keyed_hash
 from ..db.engine import change, db
 from ..mail import heartbeat
 from ..mail.outbox import OutboxMessage
+from ..mail.quota import KNOWN_BROWSER
 from ..pages import health
 from ..recovery.link import ResetLink
 from ..recovery.request import MAIL_REQUESTS, deduplication_key
@@ -145,14 +147,16 @@ def _spaced(row: Row) -> Row:
 def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     """Return the newest messages that meet the conditions, as rows."""
     held, rows = _reason_all_held(), []
-    query = select(OutboxMessage, is_being_sent(), User.email).outerjoin(
-        User, User.id == OutboxMessage.user_id
-    )
+    is_postponed = and_(OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > utcnow())
+    query = select(OutboxMessage, is_being_sent(), is_postponed, User.email)
+    query = query.outerjoin(User, User.id == OutboxMessage.user_id)
     query = query.where(*conditions).order_by(OutboxMessage.id.desc()).limit(limit)
-    for message, is_sending, email in db.session.execute(query):
-        is_held = message.state == "waiting" and held and not is_sending
-        row = {"id": message.id, "mail": message.kind, "account": email, "asked_for": message.created_at}
-        row["fate"] = "being sent" if is_sending else "held" if is_held else message.state
+    for message, is_sending, is_later, email in db.session.execute(query):
+        is_held = message.state == "waiting" and held and not is_sending and not is_later
+        asked_for = None if is_later else message.created_at
+        row = {"id": message.id, "mail": message.kind, "account": email, "asked_for": asked_for}
+        state = "postponed" if is_later else message.state
+        row["fate"] = "being sent" if is_sending else "held" if is_held else state
         rows.append({**row, "attempts": message.attempts, "reason": held if is_held else message.reason})
     return rows
 
@@ -161,7 +165,8 @@ def is_to(user: User) -> ColumnElement[bool]:
     """Select an account's messages, including untried requests with one of its identities."""
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
     kinds = [page.kind for page in MAIL_REQUESTS.values()]
-    untried = [keyed_hash(deduplication_key(kind, name)) for kind in kinds for name in names if name]
+    keys = product(kinds, filter(None, names), ("", KNOWN_BROWSER))
+    untried = [keyed_hash(deduplication_key(*key)) for key in keys]
     by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
     return or_(
         OutboxMessage.user_id == user.id, OutboxMessage.same.in_(untried), OutboxMessage.id.in_(by_link)

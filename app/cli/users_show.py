@@ -17,7 +17,7 @@ from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail.outbox import OutboxMessage
-from ..mail.quota import DAY_SECONDS
+from ..mail.quota import DAY_SECONDS, PAUSE
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, outbox
@@ -101,36 +101,38 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
     instructions = [mail for mail in facts["mails"] if mail["mail"] == "reset_instructions"]
     if instructions:
-        newest = instructions[0]
+        newest = next((mail for mail in instructions if mail["fate"] == "postponed"), instructions[0])
         fate = "untried" if newest["fate"] == "waiting" and not newest["attempts"] else newest["fate"]
-        yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[fate].format_map(newest)
+        if fate == "postponed":
+            yield f"A link was requested, and its mail is postponed {newest['reason']}."
+        else:
+            yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[fate].format_map(newest)
     elif current().sends_mail:
         yield "No link was requested for this account, or the request has been purged."
     for link in facts["links"][:1]:
         yield ENDS[link["state"]].format(at=as_time(link["until"]))
     if any(row["is_over"] for row in facts["limits"] or ()):
-        yield "Requests with its identities are refused right now, since there were too many (Limits, below)."
+        yield "Sign-ins with its identities are refused right now, since there were too many (Limits, below)."
 
 
 def _exhausted_quotas(user: User) -> Iterator[str]:
     """Yield why a request right now would get no mail."""
     cooldown, cap = current().RECOVERY_MAIL_COOLDOWN, current().RECOVERY_MAIL_DAILY_CAP
     now, day = db.session.scalars(select(utcnow())).one(), timedelta(seconds=DAY_SECONDS)
-    counted = (ResetLink.issued_at > now - max(day, cooldown), ResetLink.message_id.is_not(None))
+    mailed = ResetLink.message_id.in_(select(OutboxMessage.id).where(OutboxMessage.quota == ""))
+    counted = (ResetLink.issued_at > now - max(day, cooldown), mailed)
     newest_first = select(ResetLink).where(*_mailed_to(user), *counted).order_by(ResetLink.issued_at.desc())
-    links = db.session.scalars(newest_first).all()
-    newest = next((link for link in links if link.is_current()), None)
-    if newest and newest.issued_at + cooldown > now:
-        pause = _span(newest.issued_at + cooldown - now)
+    times = [link.issued_at for link in db.session.scalars(newest_first) if link.is_current()]
+    if times and times[0] + cooldown > now:
+        pause = _span(times[0] + cooldown - now)
         yield (
             f"A reset mail went out a moment ago; the next one can go out in {pause}"
             " (RECOVERY_MAIL_COOLDOWN)."
         )
-    if len(links) >= cap:
-        pause = _span(links[cap - 1].issued_at + day - now)
+    if len(times) >= cap and times[0] + PAUSE > now:
         yield (
-            f"The account had its {cap} reset mails of 24 hours; the next one can go out in {pause}"
-            " (RECOVERY_MAIL_DAILY_CAP)."
+            f"The account had its {cap} reset mails of 24 hours: one goes out every {_span(PAUSE)}, the next"
+            f" in {_span(times[0] + PAUSE - now)} (RECOVERY_MAIL_DAILY_CAP)."
         )
 
 

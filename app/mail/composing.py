@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from email import policy
 from email.header import Header
 from email.utils import formataddr, parseaddr
@@ -49,7 +50,11 @@ COMPOSERS: dict[str, Compose] = {}  # by kind of message
 
 
 class Undeliverable(Exception):
-    """A message that must not be sent. Only an admin reads the text, never the requester."""
+    """A message that must not be sent, or not before a time. Only an admin reads the text."""
+
+    def __init__(self, reason: str, until: datetime | None = None) -> None:
+        super().__init__(reason)
+        self.until = until
 
 
 def composer(kind: str) -> Callable[[Compose], Compose]:

@@ -22,7 +22,7 @@ from ..db.engine import db
 from ..settings.schema import Settings
 from ..web import i18n
 from ..web.i18n import N_
-from . import composing, outbox
+from . import composing, outbox, quota
 
 # The default subjects. In any subject, %(site)s stands for RECOVERY_SITE_NAME.
 SUBJECTS = {
@@ -84,7 +84,10 @@ class QueuedMailUtil(MailUtil):
             with _reader_language(name, user):
                 subject = composing.subject_of(MAILS[name][0])
         parts = {"subject": str(subject), "text": body or "", "html": html or ""}
-        outbox.enqueue(outbox.RENDERED, user_id=user.id if user else None, recipient=recipient, **parts)
+        values = {"user_id": user.id if user else None, "recipient": recipient, **parts}
+        if name == "change_email_instructions":  # the only one to an address that the requester typed
+            values["quota"] = quota.of_address(recipient)
+        outbox.enqueue(outbox.RENDERED, **values)
         if has_request_context():
             after_this_request(_commit)
 
@@ -96,4 +99,6 @@ def _commit(response: Response) -> Response:
 
 @composing.composer(outbox.RENDERED)
 def _compose(message: outbox.OutboxMessage) -> composing.Mail:
+    if message.quota:
+        quota.refuse_excess(message)
     return composing.compose(**message.content, message_id=message.message_id)

@@ -2,7 +2,7 @@
 
     enqueue --> waiting -- claim, release --> sent | dropped | given_up (an admin may retry it)
                    ^          |
-                   '-- retried, held
+                   '-- retried, held, postponed
 
 A message is a row in the application's database, committed with the change it belongs to. A claim is a lease
 until `due_at`. When a worker dies, its message becomes due again: delivery is at-least-once. The content is
@@ -11,17 +11,16 @@ encrypted while the message waits or is a dead letter, and erased afterwards.
 
 from __future__ import annotations
 
-import logging
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask_babel import get_locale
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, bindparam, select, text, update
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, bindparam, func, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db import encryption
@@ -29,12 +28,13 @@ from ..db.clock import utcnow
 from ..db.engine import Model, db, inserts
 from ..settings import current
 
-log = logging.getLogger(__name__)
-
 # A message without an attempt. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
-# A message that is exempt from the quota for links: it holds no link, or was tried already. The state is a
-# column of its index, or SQLite chooses the index of all states.
+# Lanes: a worker takes a message of the second only when none of the first is due. The state is a column of
+# their indexes, or SQLite chooses the index of all states.
+SIGN_UP = text("settled_at IS NULL AND attempts = 0 AND kind = 'registration'")
+URGENT = text("settled_at IS NULL AND (attempts > 0 OR kind <> 'registration')")
+# A message of the first lane that is exempt from the hourly quotas: it holds no link, or was tried already.
 EXEMPT = text("settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
 
 
@@ -52,17 +52,21 @@ class OutboxMessage(Model):
     attempts: Mapped[int] = mapped_column(default=0)
     claim: Mapped[str | None] = mapped_column(String(32))  # random, names the attempt that holds the lease
     same: Mapped[str | None] = mapped_column(String(64))  # deduplication key until the first attempt
-    created_at: Mapped[datetime] = mapped_column(default=utcnow())  # when it was last requested
+    quota: Mapped[str] = mapped_column(String(64), default="")  # named if it is not just the account's
+    created_at: Mapped[datetime] = mapped_column(default=utcnow())  # last requested, or postponed to
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
     age = timedelta()  # of a claimed message, at its claim, by the database's clock
 
     __table_args__ = (
         Index("ix_outbox_message_state_due_at", "state", "due_at"),
-        Index("ix_outbox_message_user_id_settled_at", "user_id", "settled_at"),
+        Index("ix_outbox_message_user_id_quota_settled_at", "user_id", "quota", "settled_at"),
+        Index("ix_outbox_message_quota_settled_at", "quota", "settled_at"),
         Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
         Index("ix_outbox_message_untried", "created_at", sqlite_where=UNTRIED, postgresql_where=UNTRIED),
-        Index("ix_outbox_message_uncounted", "state", "due_at", sqlite_where=EXEMPT, postgresql_where=EXEMPT),
+        Index("ix_outbox_message_urgent", "state", "due_at", sqlite_where=URGENT, postgresql_where=URGENT),
+        Index("ix_outbox_message_sign_up", "state", "due_at", sqlite_where=SIGN_UP, postgresql_where=SIGN_UP),
+        Index("ix_outbox_message_exempt", "state", "due_at", sqlite_where=EXEMPT, postgresql_where=EXEMPT),
     )
 
     @cached_property
@@ -97,11 +101,11 @@ INSERTS = {
     dialect: insert(_messages).on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED)
     for dialect, insert in inserts.items()
 }
-WAITING = select(_messages.c.id).where(_messages.c.state == "waiting").limit(1)
-LAST_WAITING = WAITING.offset(bindparam("others"))
 
 
-def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, **content: Any) -> None:
+def enqueue(
+    kind: str, *, user_id: int | None = None, same: str | None = None, quota: str = "", **content: Any
+) -> None:
     """Add a message to the current transaction. Do nothing if no mail is sent (MAIL_SERVER is empty).
 
     `same` is the deduplication key: a message with this key and without an attempt gets the new content, and
@@ -127,32 +131,27 @@ def enqueue(kind: str, *, user_id: int | None = None, same: str | None = None, *
         "sealed": sealed,
         "message_id": f"<{secrets.token_hex(16)}@{host}>",  # the same at every attempt
         "same": key,
+        "quota": quota,
     }
     db.session.execute(INSERTS[dialect], message)
 
 
-def is_full() -> bool:
-    """True if RECOVERY_MAIL_WAITING_MAX messages wait, which is logged as an error."""
-    limit = current().RECOVERY_MAIL_WAITING_MAX
-    if db.session.scalar(LAST_WAITING, {"others": limit - 1}) is None:
-        return False
-    log.error("%s mails wait (RECOVERY_MAIL_WAITING_MAX): requests for more are not kept", limit)
-    return True
-
-
-def is_due(exempt_only: bool = False) -> bool:
+def is_due(lanes: Sequence[Any] = (URGENT, SIGN_UP)) -> bool:
     """True if a message is due. Takes no lock, and rolls the transaction back."""
-    message_id = db.session.scalar(LONGEST_DUE.where(EXEMPT) if exempt_only else LONGEST_DUE)
+    message_id = db.session.scalar(select(_first_of(LONGEST_DUE, lanes)))
     db.session.rollback()  # no transaction stays open while the worker connects to the relay
     return message_id is not None
 
 
-def claim(exempt_only: bool = False) -> OutboxMessage | None:
+def _first_of(due: Any, lanes: Sequence[Any]) -> Any:
+    return func.coalesce(*(due.where(lane).scalar_subquery() for lane in lanes), None)
+
+
+def claim(lanes: Sequence[Any] = (URGENT, SIGN_UP)) -> OutboxMessage | None:
     """Lease the message that is due longest, commit, and return it detached. None if none is due."""
-    due = LONGEST_DUE.where(EXEMPT) if exempt_only else LONGEST_DUE
     taken = (
         update(OutboxMessage)
-        .where(OutboxMessage.id == due.with_for_update(skip_locked=True).scalar_subquery())
+        .where(OutboxMessage.id == _first_of(LONGEST_DUE.with_for_update(skip_locked=True), lanes))
         .values(
             attempts=OutboxMessage.attempts + 1,  # now, so that a message that kills its worker ends
             claim=secrets.token_hex(16),
@@ -179,12 +178,13 @@ def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetim
     given_up  the mail could not be sent; the dead letter keeps its content, because an admin may retry it
     retried   the message is due again after a pause
     held      the message is back at its place in the queue, and the attempt does not count
+    postponed the message is due at its new `created_at`, and the attempt does not count
     """
     values: dict[str, Any] = {"claim": None, "user_id": message.user_id, "reason": reason and reason[:255]}
     if outcome == "retried":
         values["due_at"] = utcnow(backoff(message.attempts))
-    elif outcome == "held":
-        values |= {"due_at": message.created_at, "attempts": message.attempts - 1}
+    elif outcome in ("held", "postponed"):
+        values |= {"created_at": (at := message.created_at), "due_at": at, "attempts": message.attempts - 1}
     else:
         sealed = message.sealed if outcome == "given_up" else None
         values |= {"state": outcome, "sealed": sealed, "settled_at": NOW}

@@ -1,59 +1,96 @@
-"""Mail quotas, for all mail and for one account. They hold for all workers together: the database counts.
+"""Mail quotas, for all mail and for one recipient. They hold for all workers together: the database counts.
 
-While a quota for all mail is exhausted, mail waits before its account is looked up. So requests for known and
-for unknown accounts wait alike.
+While an hourly quota is exhausted, its mail waits before its account is looked up. So requests for known and
+for unknown accounts wait alike. Over the daily cap of an account, one message of it is postponed.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import TextClause, bindparam, func, select
 
+from ..accounts.identities import fold_address
 from ..accounts.models import User
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
+from ..db.encryption import keyed_hash
 from ..db.engine import db
 from ..settings import current
-from .outbox import OutboxMessage
+from .composing import Undeliverable
+from .outbox import EXEMPT, NOW, SIGN_UP, URGENT, OutboxMessage
 
+log = logging.getLogger(__name__)
+
+RESET, REGISTRATION = "reset_instructions", "registration"  # kinds of mail with an hourly quota each
+KNOWN_BROWSER = "known browser"  # the quota of a browser in which the account has signed in before
 DAY_SECONDS = 86_400
-_checks: list[Callable[[], bool]] = []
+PAUSE = timedelta(minutes=30)  # between two mails of an account that had those of its day
+# Built once and on the table, because every request executes it.
+_messages = OutboxMessage.__table__.c
+LAST_WAITING = select(_messages.id).where(_messages.state == "waiting").limit(1).offset(bindparam("others"))
+checks: list[Callable[[str], bool]] = []  # true while mail of a kind has to wait
 
 
-def register(check: Callable[[], bool]) -> Callable[[], bool]:
-    """Register a check that is True while mail with links has to wait."""
-    _checks.append(check)
-    return check
+def exhausted() -> list[str]:
+    """Return the kinds of mail that have to wait."""
+    return [kind for kind in (RESET, REGISTRATION) if any(check(kind) for check in checks)]
 
 
-def is_exhausted() -> bool:
-    """True while mail with links has to wait."""
-    return any(check() for check in _checks)
+def open_lanes() -> list[TextClause]:
+    """Return the lanes of mail that may go out now. Recovery comes first, and sign-ups are counted apart."""
+    kinds = exhausted()
+    return [EXEMPT if RESET in kinds else URGENT, *([] if REGISTRATION in kinds else [SIGN_UP])]
 
 
-def reason_exhausted(kind: str, user: User, cooldown_max: float = math.inf) -> str | None:
-    """Return why an account may have no other mail of a kind now, or None. For mail without a link.
+def is_full(kind: str = RESET) -> bool:
+    """True if RECOVERY_MAIL_WAITING_MAX messages wait, or half as many for other mail than a reset's."""
+    limit = current().RECOVERY_MAIL_WAITING_MAX // (1 if kind == RESET else 2)
+    if db.session.scalar(LAST_WAITING, {"others": max(0, limit - 1)}) is None:
+        return False
+    log.error("%s mails wait (RECOVERY_MAIL_WAITING_MAX): requests for more are not kept", limit)
+    return True
 
+
+def of_address(address: str) -> str:
+    """Return the name of the quota of an address that a requester typed, whoever the requester is."""
+    return keyed_hash(f"mail to {fold_address(address)}")
+
+
+def refuse_excess(
+    message: OutboxMessage, *counted: Any, at: Any = OutboxMessage.settled_at, cooldown_max: float = math.inf
+) -> None:
+    """Raise Undeliverable within the cool-down after a counted mail, and over the daily cap.
+
+    `counted`: selects the mails, by default those of the message's kind and quota. `at`: their time.
     `cooldown_max`: the longest cool-down in seconds that makes sense for this kind.
     """
+    # On PostgreSQL, workers with two requests for one account take turns here.
+    db.session.execute(select(User.id).where(User.id == message.user_id).with_for_update())
+    siblings = [OutboxMessage.kind == message.kind, OutboxMessage.quota == message.quota]
+    if message.quota in ("", KNOWN_BROWSER):  # not one of an address, which counts for all accounts
+        siblings.append(OutboxMessage.user_id == message.user_id)
+    counted = counted or (*siblings, OutboxMessage.state == "sent")
     settings = current()
     cooldown = min(cooldown_max, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())
-    # On PostgreSQL, workers with two requests for one account take turns here.
-    db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
-    settled_at = OutboxMessage.settled_at
-    sent = (OutboxMessage.user_id == user.id, OutboxMessage.kind == kind, OutboxMessage.state == "sent")
     # The clock is a subquery, because a value for each row could use no index.
-    day_ago, recently, latest = (
+    day_ago, recently, now, latest = (
         select(utcnow(seconds)).scalar_subquery()
-        for seconds in (-max(DAY_SECONDS, cooldown), -cooldown, CLOCK_SLACK_SECONDS)
+        for seconds in (-max(DAY_SECONDS, cooldown), -cooldown, 0, CLOCK_SLACK_SECONDS)
     )
-    counts = select(func.count().filter(settled_at > recently), func.count())
-    recent_count, day_count = db.session.execute(
-        counts.where(*sent, settled_at.between(day_ago, latest))
+    counts = select(func.count().filter(at > recently), func.count(), func.max(at), now)
+    recent_count, day_count, newest, asked_at = db.session.execute(
+        counts.where(*counted, at.between(day_ago, latest))
     ).one()
     if recent_count:
-        return "such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)"
-    if day_count >= settings.RECOVERY_MAIL_DAILY_CAP:
-        return "the account had its mails of this kind for today (RECOVERY_MAIL_DAILY_CAP)"
-    return None
+        raise Undeliverable("such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)")
+    if day_count < settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:
+        return
+    postponed = (OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > NOW)
+    if db.session.scalar(select(OutboxMessage.id).where(*siblings, *postponed).limit(1)):
+        raise Undeliverable("another such mail is postponed already (RECOVERY_MAIL_DAILY_CAP)")
+    until = newest + PAUSE
+    raise Undeliverable(f"until {until:%Y-%m-%d %H:%M:%SZ}, after too many (RECOVERY_MAIL_DAILY_CAP)", until)

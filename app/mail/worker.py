@@ -4,6 +4,7 @@ Consequences of a failure:
 
     no mail can go out (MailHeld)        all mail waits unchanged; the worker looks again after a pause
     it must not be sent (Undeliverable)  dropped, with the reason
+    it must wait (Undeliverable.until)   due again then; the attempt does not count
     the relay refuses it permanently     given up: a dead letter (smtp_failures.permanent_refusal)
     anything else                        retried with back-off; given up after the last attempt
 
@@ -85,15 +86,15 @@ def work_until_done(stop: threading.Event | None = None, heartbeat: Heartbeat | 
         while not stop.is_set():
             # The quota and the relay are checked before any account is looked up, so that requests for known
             # and for unknown accounts wait alike.
-            exempt_only = quota.is_exhausted()
+            lanes = quota.open_lanes()
             if not relay.connection:
-                if not (outbox.is_due(exempt_only) or (heartbeat and heartbeat.trouble)):
+                if not (outbox.is_due(lanes) or (heartbeat and heartbeat.trouble)):
                     break
                 relay.open()
                 if heartbeat and heartbeat.report(None):
                     log.info("mail goes out again")
             deadline = time.monotonic() + sending_seconds
-            if (message := outbox.claim(exempt_only)) is None:
+            if (message := outbox.claim(lanes)) is None:
                 break  # another worker was first, or has locked the row
             work_on(message, relay, stop, deadline)
             count += 1
@@ -134,7 +135,8 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
         relay.deadline = deadline
         relay.send_messages([mail])
     except composing.Undeliverable as refusal:
-        return "dropped", str(refusal)
+        message.created_at = refusal.until or message.created_at
+        return "postponed" if refusal.until else "dropped", str(refusal)
     except MailHeld:
         raise
     except Exception as error:  # the message must survive every error
@@ -149,7 +151,7 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
     try:
         db.session.rollback()
         released_at = outbox.release(message, outcome, reason)
-        if released_at and outcome != "retried":
+        if released_at and outcome not in ("retried", "postponed"):
             seconds = (released_at - message.created_at).total_seconds()
             audit.record(
                 f"mail_{outcome}",

@@ -11,7 +11,7 @@ from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail import quota
 from ..mail.heartbeat import worker_troubles
-from ..mail.outbox import UNTRIED, OutboxMessage, is_full
+from ..mail.outbox import UNTRIED, OutboxMessage
 from ..settings import current
 
 # The ids of problems in /readyz.
@@ -43,8 +43,8 @@ def check() -> Health:
             NO_WORKER: not troubles and current().sends_mail,
             MAIL_HELD: any(troubles),
             MAIL_LATE: is_mail_late(),
-            OUTBOX_FULL: is_full(),
-            BUDGET_SPENT: quota.is_exhausted(),
+            OUTBOX_FULL: quota.is_full(),
+            BUDGET_SPENT: bool(quota.exhausted()),
         }
     except SQLAlchemyError:
         db.session.rollback()

@@ -101,16 +101,17 @@ def _deliveries() -> Iterator[Sample]:
 
 
 def _mails() -> Iterator[Sample]:
-    is_waiting = OutboxMessage.state == "waiting"
+    is_waiting, is_postponed = OutboxMessage.state == "waiting", OutboxMessage.created_at > utcnow()
     states = {
-        "untried": is_waiting & (OutboxMessage.attempts == 0),
+        "untried": is_waiting & (OutboxMessage.attempts == 0) & ~is_postponed,
+        "postponed": is_waiting & is_postponed,
         "retried": is_waiting & (OutboxMessage.attempts > 0),
         "given_up": OutboxMessage.state == "given_up",
     }
     for state, condition in states.items():
         unsettled = select(func.count(), func.min(OutboxMessage.created_at), utcnow()).where(condition)
         count, oldest, now = db.session.execute(unsettled).one()
-        age = (now - oldest).total_seconds() if oldest else 0
+        age = max(0, (now - oldest).total_seconds()) if oldest else 0
         yield "sparekey_mails", {"state": state}, count
         yield "sparekey_oldest_mail_seconds", {"state": state}, age
 

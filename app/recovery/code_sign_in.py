@@ -19,7 +19,7 @@ from flask_security.proxies import _security
 from flask_security.utils import do_flash, get_message
 from wtforms import PasswordField, StringField
 
-from ..accounts.guess_limits import ASKING, SIGNING_IN, by_identity, may_try_code
+from ..accounts.guess_limits import SIGNING_IN, by_identity, may_try_code
 from ..accounts.hashing import password_matches
 from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.models import User
@@ -95,4 +95,3 @@ def send_code() -> ResponseReturnValue:
 
 
 limit("security.us_signin", SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", by_identity)
-limit("security.us_signin_send_code", ASKING, "RECOVERY_LIMIT_IDENTITY", by_identity)

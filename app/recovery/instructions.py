@@ -64,7 +64,7 @@ def link_token(message: OutboxMessage) -> str:
 
 
 def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None:
-    """Issue the message's link at the first attempt, and renew it at each later one.
+    """Issue the message's link at the first attempt, and renew it at each later one. Raises Undeliverable.
 
     The mail says how long the link works, and that is counted from the attempt that delivers it.
     """
@@ -73,7 +73,7 @@ def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None
     link = _find_link(message)
     if is_first := link is None:
         # Before the quota is counted, because on SQLite the INSERT locks out other workers that count.
-        link = links.issue(user, message.content["client"], token, message.id)
+        link = links.issue(user, message.content["client"], token, message.id, message.kind)
     else:
         life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
         link.expires_at, link.token_hash = utcnow(life), token_hashes(token)[0]
@@ -84,8 +84,8 @@ def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None
         if is_first:
             raise StaleDataError("the account changed while its mail was written")  # try again
         raise Undeliverable("its link has ended before it could be sent")
-    if is_first and (reason := cooldown.reason_refused(link)):
-        raise Undeliverable(reason)
+    if is_first:
+        cooldown.refuse_excess(link, message)
 
 
 def _find_link(message: OutboxMessage) -> ResetLink | None:

@@ -44,6 +44,7 @@ class ResetLink(Model):
     email: Mapped[str] = mapped_column(String(255))
     password_state: Mapped[str] = mapped_column(String(64))  # fingerprint of the password hash it may replace
     client: Mapped[str] = mapped_column(String(40))  # the front end on which it lands
+    kind: Mapped[str | None] = mapped_column(String(40))  # of its message
     issued_at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
     expires_at: Mapped[datetime] = mapped_column()
     opened_at: Mapped[datetime | None]  # for the first time; mail scanners open links, too
@@ -56,7 +57,10 @@ class ResetLink(Model):
     user: Mapped[User] = relationship()
     is_expired: Mapped[bool] = column_property(expires_at <= utcnow())  # when the link was loaded
 
-    __table_args__ = (Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),)
+    __table_args__ = (
+        Index("ix_reset_link_user_id_issued_at", "user_id", "issued_at"),
+        Index("ix_reset_link_kind_issued_at", "kind", "issued_at"),
+    )
 
     def is_current(self) -> bool:
         """True while the link has not ended and its account is as it was when the link was issued."""
@@ -81,7 +85,9 @@ class ResetLink(Model):
 OPEN = (ResetLink.redeemed_at.is_(None), ResetLink.superseded_at.is_(None), ResetLink.revoked_at.is_(None))
 
 
-def issue(user: User, client: str, token: str, message_id: int | None = None) -> ResetLink:
+def issue(
+    user: User, client: str, token: str, message_id: int | None = None, kind: str | None = None
+) -> ResetLink:
     """Add a link for the account as it is now. Without a message, an admin hands it over. Flushes."""
     link = ResetLink(
         user_id=user.id,
@@ -90,6 +96,7 @@ def issue(user: User, client: str, token: str, message_id: int | None = None) ->
         email=user.email,
         password_state=fingerprint(user.password),
         client=client,
+        kind=kind,
         expires_at=utcnow(current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()),
     )
     db.session.add(link)

@@ -57,7 +57,7 @@ def _code(message: OutboxMessage) -> composing.Mail:
 def _requester(message: OutboxMessage, cooldown_max: float = math.inf) -> User:
     """Return the account. Raises Undeliverable if it may not have this mail now."""
     user = find_requester(message)
-    reason = "the account is not active" if not user.is_active or user.is_locked() else None
-    if reason := reason or quota.reason_exhausted(message.kind, user, cooldown_max):
-        raise Undeliverable(reason)
+    if not user.is_active or user.is_locked():
+        raise Undeliverable("the account is not active")
+    quota.refuse_excess(message, cooldown_max=cooldown_max)
     return user

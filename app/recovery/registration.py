@@ -21,7 +21,6 @@ from flask_security.proxies import _datastore, _security
 from flask_security.utils import base_render_json, get_url
 from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
-from ..accounts.guess_limits import ASKING, by_identity
 from ..accounts.hashing import unusable_hash
 from ..accounts.identities import IDENTITY_LENGTH_MAX, normalize_identity
 from ..accounts.models import User
@@ -31,7 +30,6 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
-from ..web.rate_limits import limit
 from ..web.responses import json_response, wants_json
 from . import instructions
 from .request import store_request
@@ -75,7 +73,8 @@ def register() -> ResponseReturnValue:
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_render(form), 400)
     name = form.username.data if form.username else None
-    store_request(MAIL, str(form.email.data), username=name)
+    email = str(form.email.data)
+    store_request(MAIL, email, quota=quota.of_address(email), username=name)
     if is_json:
         return json_response({})
     own_view = current_app.config["SECURITY_POST_REGISTER_VIEW"]
@@ -90,13 +89,12 @@ def _render(form: RegistrationForm) -> str:
 def compose(message: OutboxMessage) -> composing.Mail:
     """Make the account and mail its link, or tell the owner of an existing one. Raises Undeliverable."""
     instructions.check_age(message)
+    quota.refuse_excess(message)  # before any look-up
     user = _find_or_create(message.content["identity"])
     message.user_id = user.id
     if reason := user.reason_not_recoverable(confirmed=True):
         raise Undeliverable(reason)
     if not requires_confirmation(user):
-        if reason := quota.reason_exhausted(MAIL, user):
-            raise Undeliverable(reason)
         return composing.write(message, "registration_existing", user.email)
     name = message.content["username"]
     other = name and _datastore.find_user(case_insensitive=True, username=name)
@@ -117,6 +115,3 @@ def _find_or_create(email: str) -> User:
     elif normalize_identity("email", user.email) != email:
         raise Undeliverable("an account has nearly this address")
     return user
-
-
-limit("security.register", ASKING, "RECOVERY_LIMIT_IDENTITY", by_identity)

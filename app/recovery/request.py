@@ -15,15 +15,15 @@ from flask_security.forms import Form
 from flask_security.utils import do_flash, get_message
 from wtforms import StringField, SubmitField
 
-from ..accounts.guess_limits import ASKING, by_identity
+from ..accounts.guess_limits import known_browser
 from ..accounts.identities import IDENTITY_LABEL, identity_key, posted_identity
 from ..db import audit
 from ..db.engine import db, limit_lock_wait
 from ..mail import outbox
+from ..mail.quota import KNOWN_BROWSER, is_full
 from ..settings import current
 from ..web import clients
 from ..web.errors import InvalidRequest, NoMail
-from ..web.rate_limits import limit
 from ..web.responses import json_response, wants_json
 
 
@@ -48,13 +48,15 @@ MAIL_REQUESTS = {
 }
 
 
-def deduplication_key(kind: str, identity: str) -> str:
+def deduplication_key(kind: str, identity: str, quota: str = "") -> str:
     """Return the key under which repeated requests for one mail become one message."""
-    return f"{kind} {identity_key(identity)}"
+    return f"{kind} {identity_key(identity)} {quota}"
 
 
-def store_request(kind: str, identity: str, **content: Any) -> None:
+def store_request(kind: str, identity: str, quota: str = "", **content: Any) -> None:
     """Queue a message for the worker, which looks the account up, and commit.
+
+    A browser that has signed in with the identity has a quota and a message of its own.
 
     Raises NoMail, and InvalidRequest for a client that is not configured.
     """
@@ -62,9 +64,10 @@ def store_request(kind: str, identity: str, **content: Any) -> None:
     if not settings.sends_mail:
         raise NoMail(settings.RECOVERY_SUPPORT_CONTACT)
     limit_lock_wait()
-    if not outbox.is_full():
-        key = deduplication_key(kind, identity)
-        outbox.enqueue(kind, same=key, identity=identity, client=client, **content)
+    if not is_full(kind):
+        quota = quota or (KNOWN_BROWSER if known_browser(identity_key(identity)) is not None else "")
+        key = deduplication_key(kind, identity, quota)
+        outbox.enqueue(kind, same=key, quota=quota, identity=identity, client=client, **content)
     audit.record("requested", reason=kind, client=client)
     db.session.commit()
 
@@ -101,7 +104,3 @@ def _render(page: MailRequest, problem: str | None = None) -> str:
     form = IdentityForm(formdata=None)
     form.email.errors = [problem] if problem else []
     return render_template(f"security/{page.template}.html", **{page.form: form})
-
-
-for _endpoint in MAIL_REQUESTS:
-    limit(_endpoint, ASKING, "RECOVERY_LIMIT_IDENTITY", by_identity)

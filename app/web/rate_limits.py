@@ -88,8 +88,8 @@ def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
         counts += [(item, rule.scope, key_of) for item in parse_many(getattr(settings, rule.rates))]
     for item, scope, key_of in sorted(counts, key=lambda count: count[0]):
         if (key := key_of()) and not limiter.hit(item, key, scope):
-            window = limiter.get_window_stats(item, key, scope)
-            raise TooManyRequests(retry_after=max(1, round(window.reset_time - time.time())))
+            # The whole period, because the rest of it would tell when another visitor used up the count.
+            raise TooManyRequests(retry_after=item.get_expiry())
 
 
 class RateLimiter:
@@ -127,10 +127,6 @@ class RateLimiter:
         with self._lock:
             self._windows.pop(item.key_for(*key), None)
 
-    def get_window_stats(self, item: RateLimitItem, *key: str) -> WindowStats:
-        """Return the end of the window (Unix time) and the number of requests left in it."""
-        return self._windows.get(item.key_for(*key), WindowStats(time.time(), item.amount))
-
 
 class RedisRateLimiter(RateLimiter):
     """A fixed-window rate limiter in Redis, or in memory while Redis does not respond."""
@@ -147,10 +143,6 @@ class RedisRateLimiter(RateLimiter):
 
     def clear(self, item: RateLimitItem, *key: str) -> None:
         self._ask("clear", item, *key)
-
-    def get_window_stats(self, item: RateLimitItem, *key: str) -> WindowStats:
-        stats: WindowStats = self._ask("get_window_stats", item, *key)
-        return stats
 
     def _ask(self, method: str, item: RateLimitItem, *key: str) -> Any:
         if self.enabled and time.monotonic() >= self._away_until:

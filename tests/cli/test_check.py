@@ -267,7 +267,7 @@ def test_defects_of_the_database_are_found(configuration: Configuration) -> None
         user = User(email="alice@example.com", active=True, fs_uniquifier="alice")
         db.session.add(user)
         db.session.flush()
-        issue(user, "browser", "a token", message_id=1)
+        issue(user, "browser", "a token", message_id=1, kind="reset_instructions")
         db.session.commit()
         assert {"outbox-full", "mail-budget-spent"} <= configuration.findings("--deploy").keys()
         assert "migrations-unknown" in ids_after("UPDATE sparekey_version SET version_num = '9999'")

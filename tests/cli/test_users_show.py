@@ -57,15 +57,13 @@ def test_users_show_request_through_cooldown(make_site: Any) -> None:
     site.work()
     shown = show(site)
     assert "A reset mail went out a moment ago; the next one can go out in " in shown
-    assert "and no mail was sent: a reset mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)." in shown
+    assert "and no mail was sent: such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)." in shown
 
 
 def test_users_show_daily_cap(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=1)
     site.new_link()
-    cap = (
-        r"had its 1 reset mails of 24 hours; the next one can go out in (1 day|23 hours.*) \(RECOVERY_MAIL_DA"
-    )
+    cap = r"had its 1 reset mails of 24 hours: .* every 30 minutes, the next in (29|30) minutes.* \(RECOVERY_MAIL_DA"
     assert re.search(cap, show(site))
 
 

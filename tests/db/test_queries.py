@@ -19,7 +19,7 @@ from app.cli import retention
 from app.cli.import_users import import_users
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
-from app.mail import heartbeat, outbox
+from app.mail import heartbeat, outbox, quota
 from app.mail.outbox import OutboxMessage
 from app.mail.smtp_failures import MailHeld
 from app.pages import health
@@ -129,8 +129,8 @@ def test_queries_of_mail_that_is_not_sent_scan_no_table(make_site: Any, mailbox:
             site.ask(identity)
         with site.app.app_context():
             assert outbox.is_due()
-            assert not outbox.is_due(True)
-            assert outbox.claim(True) is None
+            assert not outbox.is_due(quota.open_lanes())
+            assert outbox.claim(quota.open_lanes()) is None
     assert {"dropped", "given_up", "waiting"} == {row["state"] for row in site.messages()} - {"sent"}
     assert_no_scans(site, statements)
 
@@ -161,7 +161,8 @@ def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
         db.session.execute(text("ANALYZE"))
         db.session.commit()
         for index, query in {
-            "ix_outbox_message_uncounted": lambda: outbox.is_due(exempt_only=True),
+            "ix_outbox_message_exempt": lambda: outbox.is_due([outbox.EXEMPT]),
+            "ix_outbox_message_sign_up": lambda: outbox.is_due([outbox.SIGN_UP]),
             "ix_outbox_message_untried": health.is_mail_late,
         }.items():
             with recorded(site) as statements:

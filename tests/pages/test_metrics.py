@@ -168,6 +168,10 @@ def test_metrics_count_waiting_mail_and_its_age(site: Site) -> None:
     site.change(OutboxMessage, OutboxMessage.id == 1, state="given_up")
     scraped = scrape(site)
     assert [scraped["sparekey_mails", state] for state in STATES] == [1, 0, 1]
+    site.change(OutboxMessage, OutboxMessage.id == 2, created_at=seconds_ago(-600))
+    scraped = scrape(site)
+    assert [scraped["sparekey_mails", state] for state in (*STATES, "postponed")] == [0, 0, 1, 1]
+    assert scraped["sparekey_oldest_mail_seconds", "postponed"] == 0
 
 
 def test_metrics_report_workers_and_problems(site: Site) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from support import commands
 from support.recovery import code_of
-from support.site import BOTH, Site, at_work, wait_for
+from support.site import BOTH, Site, at_work, csrf_token, wait_for
 
 from app.accounts.models import User
-from app.mail import composing
+from app.db.engine import db
+from app.mail import composing, heartbeat
 from app.mail.outbox import OutboxMessage
 from app.pages import health
 from app.recovery.link import ResetLink
@@ -45,18 +48,77 @@ def test_instructions_within_the_cooldown_are_dropped_and_end_no_link(make_site:
 
 
 @BOTH
-@pytest.mark.requirement("R55", "R58")
-def test_instructions_over_the_daily_cap_are_dropped_for_a_day_and_end_no_link(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=2)
-    site.new_link()
-    link = site.new_link()
+@pytest.mark.requirement("R55", "R58", "R59")
+def test_instructions_over_the_daily_cap_are_postponed_and_end_no_link(make_site: Any) -> None:
+    """One message waits for half an hour, however many strangers ask, and is not too old by then."""
+    site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=2, SECURITY_RESET_PASSWORD_WITHIN="10 minutes")
+    links = [site.new_link(), site.new_link()]
+    for identity in ("alice", "alice@example.com", "+14155550123", "bob"):
+        site.ask(identity)
+        site.work()
+    assert site.mailbox.envelopes == [["alice@example.com"]] * 2 + [["bob@example.com"]]
+    _, newest, postponed, *refused, _ = site.messages()
+    assert [(row["state"], row["attempts"]) for row in refused] == [("dropped", 1)] * 2
+    assert {row["reason"] for row in refused} == {
+        "another such mail is postponed already (RECOVERY_MAIL_DAILY_CAP)"
+    }
+    assert (postponed["state"], postponed["attempts"]) == ("waiting", 0)
+    assert timedelta(minutes=29) < postponed["due_at"] - newest["settled_at"] <= timedelta(minutes=30)
+    with site.app.app_context():
+        heartbeat.Heartbeat().beat()
+        assert health.check() == health.Health(database=True, worker=True, mail=True, problems=[])
+    until = f"{postponed['due_at']:%Y-%m-%d %H:%M:%SZ}"
+    shown = commands.run(site, "users", "show", "alice").output
+    assert f"A link was requested, and its mail is postponed until {until}" in shown
+    assert re.search("one goes out every 30 minutes, the next in (29|30) minutes", shown)
+    assert re.search(f"postponed +0 +until {until}", commands.run(site, "outbox", "list").output)
+    let_half_an_hour_pass(site)
+    assert site.work() == 1
+    assert len(site.mailbox.mails) == 4
     site.ask()
     site.work()
+    assert site.messages()[-1]["state"] == "waiting"  # postponed again
+    assert [code_of(site, link) for link in (links[1], site.last_link())] == ["redeemed", "link_superseded"]
+
+
+def let_half_an_hour_pass(site: Site) -> None:
+    times = {OutboxMessage: ("created_at", "due_at", "settled_at"), ResetLink: ("issued_at",)}
+    with site.app.app_context():
+        for model, columns in times.items():
+            for row in db.session.query(model):
+                for column in columns:
+                    if at := getattr(row, column):
+                        setattr(row, column, at - timedelta(minutes=30))
+        db.session.commit()
+
+
+@BOTH
+@pytest.mark.requirement("R1", "R55", "R58")
+def test_instructions_in_a_browser_that_has_signed_in_have_a_quota_of_their_own(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=2)
+    alice = site.visitor()
+    assert alice.sign_in()
+    alice.submit("/logout", "/logout", csrf_token=csrf_token(alice.open("/reset")))
+    for _ in range(4):  # a stranger's
+        site.ask("alice")
+        site.work()
     assert len(site.mailbox.mails) == 2
-    assert "RECOVERY_MAIL_DAILY_CAP" in site.messages()[2]["reason"]
-    site.change(ResetLink, issued_at=LONG_AGO)
-    site.new_link()
-    assert code_of(site, link) == "redeemed"
+    for identity in ("alice@example.com", "alice"):
+        alice.post_json("/reset", json={"identity": identity})
+        site.ask(identity)  # a stranger's does not replace it
+        site.work()
+    assert site.mailbox.envelopes == [["alice@example.com"]] * 4
+    alice.post_json("/reset", json={"identity": "alice"})
+    site.work()
+    assert len(site.mailbox.mails) == 4
+    assert [row["state"] for row in site.messages()].count("waiting") == 2  # one for each quota
+    stolen = alice.client.get_cookie("sparekey_known", domain="127.0.0.1").value[:-2] + "xx"
+    thief = site.visitor()
+    thief.client.set_cookie("sparekey_known", stolen, domain="127.0.0.1")
+    for visitor in (thief, alice):
+        visitor.post_json("/reset", json={"identity": "bob"})
+    assert {row["quota"] for row in site.messages()[-1:]} == {""}  # neither is known for bob
+    assert len([row for row in site.messages() if row["state"] == "waiting"]) == 3
 
 
 @BOTH
@@ -75,8 +137,15 @@ def test_daily_cap_holds_for_four_workers_and_after_a_restart(make_site: Any, da
                 workers.enter_context(at_work(site))
             with ThreadPoolExecutor(4) as threads:
                 assert set(threads.map(ask, requests)) == {200}
-            wait_for(lambda: all(message["state"] != "waiting" for message in sites[0].messages()), 30)
+            wait_for(lambda: not has_due_mail(sites[0]), 30)
     assert sites[0].mailbox.envelopes == [["alice@example.com"]] * 2
+    waiting = [row for row in sites[0].messages() if row["state"] == "waiting"]
+    assert len(waiting) <= 4  # postponed at the same moment, one by each worker
+
+
+def has_due_mail(site: Site) -> bool:
+    waiting = [row for row in site.messages() if row["state"] == "waiting"]
+    return any("RECOVERY_MAIL_DAILY_CAP" not in (row["reason"] or "") for row in waiting)
 
 
 @BOTH

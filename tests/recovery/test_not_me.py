@@ -105,6 +105,21 @@ def test_objection_to_instructions_whose_link_was_used_ends_all_access(make_site
     assert site.password_works(NEW_PASSWORD)
 
 
+@BOTH
+def test_objection_is_followed_by_a_new_link_at_once_in_spite_of_the_quotas(make_site: Any) -> None:
+    """The thief's redeemed link and the ones that the objection cancels count for none of them."""
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes", RECOVERY_MAIL_DAILY_CAP=1)
+    for password in (THIEFS, f"{THIEFS} again"):
+        link, instructions = site.new_link(), site.mailbox.mails[-1]
+        site.visitor().set_password(link, password)
+        assert SIGNED_OUT in object_to(site, instructions)
+        site.work()
+    site.new_link()
+    assert "That link is cancelled" in object_to(site, site.mailbox.mails[-1])
+    site.visitor().set_password(site.new_link())
+    assert site.password_works(NEW_PASSWORD)
+
+
 def test_objection_keeps_the_thiefs_password_refused_after_a_second_one(site: Site) -> None:
     site.visitor().set_password(site.new_link(), THIEFS)
     site.work()

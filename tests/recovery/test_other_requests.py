@@ -107,6 +107,23 @@ def test_address_change_is_confirmed_at_the_new_address_and_told_to_the_old(site
     assert site.events()[-2:] == ["address_changed", "mail_sent"]
 
 
+@pytest.mark.requirement("R55")
+def test_address_change_mails_a_mailbox_once_in_the_cooldown_whoever_asks(make_site: Any) -> None:
+    site: Site = make_site(SECURITY_CHANGE_EMAIL=True, RECOVERY_MAIL_COOLDOWN="5 minutes")
+    for thief in ("alice", "bob"):
+        visitor = site.visitor()
+        assert visitor.sign_in(thief)
+        for typed in ("victim@example.org", "VICTIM@example.org", "victim+1@example.org"):
+            answer = visitor.post_json("/change-email", json={"email": typed})
+            assert answer.status_code == 200
+            site.work()
+        other = visitor.post_json("/change-email", json={"email": f"{thief}@new.example.com"})
+        assert (other.status_code, other.json) == (answer.status_code, answer.json)
+        site.work()
+    recipients = ["victim@example.org", "alice@new.example.com", "bob@new.example.com"]
+    assert [mail["To"] for mail in site.mailbox.mails] == recipients
+
+
 def test_address_change_that_fails_sends_no_mail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mail and change are one transaction."""
     alice = site.visitor()

@@ -11,6 +11,7 @@ from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 from werkzeug.test import TestResponse
 
 from app.accounts.models import User
+from app.pages import health
 
 
 @pytest.fixture
@@ -144,16 +145,36 @@ def test_registration_refuses_values_that_are_no_text(site: Site) -> None:
             assert status == (200 if (field, value) == ("username", None) else 400), (field, value)
 
 
+@BOTH
 @pytest.mark.requirement("R56")
-def test_registration_is_limited_by_address(make_site: Any) -> None:
-    site: Site = make_site(**REGISTRATION, RATELIMIT_ENABLED=True, RECOVERY_LIMIT_IDENTITY="2 per hour")
+def test_registration_floods_delay_no_reset(make_site: Any) -> None:
+    """Sign-ups have an hourly quota and half of the outbox for themselves, and a reset comes first."""
+    site = confirm_addresses(
+        make_site(**REGISTRATION, RECOVERY_MAIL_HOURLY_MAX=3, RECOVERY_MAIL_WAITING_MAX=20)
+    )
+    for number in range(40):
+        register(site, f"made-up-{number}@example.com")
+    site.ask("bob")
+    site.work()
+    recipients = [mail["To"] for mail in site.mailbox.mails]
+    assert recipients == ["bob@example.com", *(f"made-up-{number}@example.com" for number in range(3))]
+    site.ask("alice")
+    site.work()
+    assert site.mailbox.mails[-1]["To"] == "alice@example.com"
+    waiting = [row["kind"] for row in site.messages() if row["state"] == "waiting"]
+    assert waiting == ["registration"] * 7
+    with site.app.app_context():
+        assert health.check().problems == ["no_worker", "mail_budget_spent"]
 
-    def post(**fields: str) -> int:
-        body = {"email": "dora@example.com", **fields}
-        return site.visitor().post_json("/register", json=body).status_code
 
-    assert [post(identity=f"x{number}") for number in range(4)] == [400] * 4  # not counted in its place
-    assert [post() for _ in range(3)] == [200, 200, 429]
+@pytest.mark.requirement("R55")
+def test_registration_mails_a_mailbox_once_in_the_cooldown(make_site: Any) -> None:
+    site = confirm_addresses(make_site(**REGISTRATION, RECOVERY_MAIL_COOLDOWN="5 minutes"))
+    for name in ("dora", "Dora", "dora+1", "dora+2", "alice", "alice+1"):
+        register(site, f"{name}@example.com")
+        site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == ["dora@example.com", "alice@example.com"]
+    assert len(site.rows(User)) == 5
 
 
 def test_registration_by_json(site: Site, make_site: Any) -> None:

@@ -36,8 +36,8 @@ def test_error_code_of_every_kind_is_documented_and_reached(
     form: dict[str, Any] = {"data": {"identity": "alice"}, "headers": {"Accept": "application/json"}}
     expect("csrf_failed", "/reset", **form)
     expect("origin_not_allowed", "/reset", {"identity": "alice"}, headers={"Origin": "https://evil.example"})
-    for number in range(21):
-        expect("rate_limited" if number == 20 else "", "/reset", {"identity": "nobody"}, source="192.0.2.2")
+    for number in range(31):
+        expect("rate_limited" if number == 30 else "", "/reset", {"identity": "nobody"}, source="192.0.2.2")
     expect("link_invalid", "/reset/" + "x" * 43, good)
     first, second = site.new_link(), site.new_link()
     expect("", first, good)

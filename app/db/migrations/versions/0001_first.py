@@ -104,6 +104,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("claim", sa.String(length=32), nullable=True),
         sa.Column("same", sa.String(length=64), nullable=True),
+        sa.Column("quota", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("due_at", sa.DateTime(), nullable=False),
         sa.Column("settled_at", sa.DateTime(), nullable=True),
@@ -115,7 +116,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_outbox_message_state_due_at", "outbox_message", ["state", "due_at"], unique=False)
     op.create_index(
-        "ix_outbox_message_uncounted",
+        "ix_outbox_message_exempt",
         "outbox_message",
         ["state", "due_at"],
         unique=False,
@@ -127,6 +128,22 @@ def upgrade() -> None:
         ),
     )
     op.create_index(
+        "ix_outbox_message_sign_up",
+        "outbox_message",
+        ["state", "due_at"],
+        unique=False,
+        sqlite_where=sa.text("settled_at IS NULL AND attempts = 0 AND kind = 'registration'"),
+        postgresql_where=sa.text("settled_at IS NULL AND attempts = 0 AND kind = 'registration'"),
+    )
+    op.create_index(
+        "ix_outbox_message_urgent",
+        "outbox_message",
+        ["state", "due_at"],
+        unique=False,
+        sqlite_where=sa.text("settled_at IS NULL AND (attempts > 0 OR kind <> 'registration')"),
+        postgresql_where=sa.text("settled_at IS NULL AND (attempts > 0 OR kind <> 'registration')"),
+    )
+    op.create_index(
         "ix_outbox_message_untried",
         "outbox_message",
         ["created_at"],
@@ -135,7 +152,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'waiting' AND attempts = 0"),
     )
     op.create_index(
-        "ix_outbox_message_user_id_settled_at", "outbox_message", ["user_id", "settled_at"], unique=False
+        "ix_outbox_message_user_id_quota_settled_at",
+        "outbox_message",
+        ["user_id", "quota", "settled_at"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_outbox_message_quota_settled_at", "outbox_message", ["quota", "settled_at"], unique=False
     )
     op.create_index(
         "uq_outbox_message_same",
@@ -201,6 +224,7 @@ def upgrade() -> None:
         sa.Column("email", sa.String(length=255), nullable=False),
         sa.Column("password_state", sa.String(length=64), nullable=False),
         sa.Column("client", sa.String(length=40), nullable=False),
+        sa.Column("kind", sa.String(length=40), nullable=True),
         sa.Column("issued_at", sa.DateTime(), nullable=False),
         sa.Column("expires_at", sa.DateTime(), nullable=False),
         sa.Column("opened_at", sa.DateTime(), nullable=True),
@@ -217,6 +241,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("message_id", name="uq_reset_link_message_id"),
         sa.UniqueConstraint("token_hash", name="uq_reset_link_token_hash"),
     )
+    op.create_index("ix_reset_link_kind_issued_at", "reset_link", ["kind", "issued_at"], unique=False)
     op.create_index("ix_reset_link_issued_at", "reset_link", ["issued_at"], unique=False)
     op.create_index("ix_reset_link_user_id_issued_at", "reset_link", ["user_id", "issued_at"], unique=False)
 
