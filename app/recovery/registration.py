@@ -69,7 +69,7 @@ def register() -> ResponseReturnValue:
     if request.method != "POST":
         return json_response(clients.public_policy()) if is_json else _render(form)
     if "identity" in (request.get_json() if request.is_json else request.form):
-        raise InvalidRequest(_("Give one value."), field="identity")  # or the rate limit would count it
+        raise InvalidRequest(_("Give one value."), field="identity")  # it would be ignored
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_render(form), 400)
     name = form.username.data if form.username else None
