@@ -56,7 +56,7 @@ def is_full(kind: str = RESET) -> bool:
 
 
 def of_address(address: str) -> str:
-    """Return the name of the quota of an address that a requester typed, whoever the requester is."""
+    """Return the name of the quota of an address that requesters typed, for all of them together."""
     return keyed_hash(f"mail to {fold_address(address)}")
 
 

@@ -108,7 +108,7 @@ def test_address_change_is_confirmed_at_the_new_address_and_told_to_the_old(site
 
 
 @pytest.mark.requirement("R55")
-def test_address_change_mails_a_mailbox_once_in_the_cooldown_whoever_asks(make_site: Any) -> None:
+def test_address_change_mails_a_mailbox_once_in_the_cooldown_for_all_requesters(make_site: Any) -> None:
     site: Site = make_site(SECURITY_CHANGE_EMAIL=True, RECOVERY_MAIL_COOLDOWN="5 minutes")
     for thief in ("alice", "bob"):
         visitor = site.visitor()
