@@ -11,12 +11,13 @@ from support.servers import Redis, free_port
 from support.site import OLD_PASSWORD, Site
 
 
-@pytest.mark.parametrize("act", ["show", "clear"])
-def test_limits_that_cannot_be_read(make_site: Any, act: str) -> None:
-    assert "in the memory of each web process" in run(make_site(), "limits", act, "alice", fails=True).output
+@pytest.mark.parametrize("command", ["limits show", "limits clear", "users show"])
+def test_limits_that_cannot_be_read(make_site: Any, command: str) -> None:
+    words, fails = (*command.split(), "alice"), command != "users show"
+    assert "in the memory of each web process" in run(make_site(), *words, fails=fails).output
     uri = f"redis://127.0.0.1:{free_port()}/0"
     site: Site = make_site(RATELIMIT_ENABLED=True, RATELIMIT_STORAGE_URI=uri)
-    assert "Redis does not answer" in run(site, "limits", act, "alice", fails=True).output
+    assert "Redis does not answer" in run(site, *words, fails=fails).output
 
 
 def test_limits_of_identity_and_source_are_shown_and_cleared(make_site: Any, redis: Redis) -> None:

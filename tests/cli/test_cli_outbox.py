@@ -79,18 +79,6 @@ def test_outbox_list_filters_and_limits(site: Site) -> None:
     assert run(site, "list", "--state", "lost", fails=True).exit_code == 2
 
 
-@pytest.mark.requirement("R62")
-def test_outbox_list_shows_relay_reply_without_control_characters(make_site: Any) -> None:
-    site: Site = make_site()
-    site.mailbox.refuse["DATA"] = "451 greylisted \x1b[2J"
-    site.ask()
-    site.work()
-    listed = list_messages(site)
-    assert "waiting" in listed
-    assert "the relay said 451 greylisted" in listed
-    assert "\x1b" not in listed
-
-
 def test_outbox_list_begins_with_problems_of_all_mail(site: Site) -> None:
     site.ask()
     trouble = "MAIL_PASSWORD: the relay refuses this login (535)"

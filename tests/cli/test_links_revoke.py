@@ -39,10 +39,3 @@ def test_links_revoke_keeps_sessions(site: Site) -> None:
     assert run(site, "links", "revoke", "--all").output == "0 links revoked\n"
     for words in ((), ("alice", "--all"), ("nobody",)):
         run(site, "links", "revoke", *words, fails=True)
-
-
-def test_revoked_link_does_not_count_for_cooldown(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
-    site.new_link()
-    run(site, "links", "revoke", "alice")
-    assert site.visitor().set_password(site.new_link()).status_code == 302

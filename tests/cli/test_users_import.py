@@ -40,32 +40,17 @@ def stored_password(site: Site, email: str = DORA) -> Any:
     return row["password"]
 
 
-@pytest.mark.parametrize(
-    ("hashed", "password", "options"),
-    [
-        *((hashed, PASSWORD, ()) for hashed in HASHES.values()),
-        *((*both, ("--from-flask-security",)) for both in FLASK_SECURITY_HASHES.values()),
-    ],
-    ids=[*HASHES, *(f"Flask-Security {scheme}" for scheme in FLASK_SECURITY_HASHES)],
-)
-def test_imported_password_signs_in_and_is_hashed_anew(
-    site: Site, tmp_path: Path, hashed: str, password: str, options: tuple[str, ...]
-) -> None:
-    import_rows(site, tmp_path, {"email": DORA, "password_hash": hashed}, options=options)
-    assert stored_password(site).startswith(imported_hashes.MARK)
-    assert site.password_works(password, DORA)
-    assert stored_password(site).startswith(OWN_HASH)
-
-
-def test_wrong_password_for_imported_hash_is_refused(site: Site, tmp_path: Path) -> None:
-    hashes = [HASHES[name] for name in ("werkzeug scrypt", "django scrypt", "argon2", "devise")]
-    rows = [{"email": f"dora{n}@example.com", "password_hash": hashed} for n, hashed in enumerate(hashes)]
-    import_rows(site, tmp_path, *rows)
-    stock = {"email": DORA, "password_hash": FLASK_SECURITY_HASHES["bcrypt"][0]}
-    import_rows(site, tmp_path, stock, options=("--from-flask-security",))
-    for email in (row["email"] for row in (*rows, stock)):
-        assert not site.password_works(PASSWORD + "!", email)
-        assert stored_password(site, email).startswith(imported_hashes.MARK)
+@pytest.mark.parametrize("is_stock", [False, True], ids=["other applications", "Flask-Security"])
+def test_imported_password_signs_in_and_is_hashed_anew(site: Site, tmp_path: Path, is_stock: bool) -> None:
+    others = {name: (hashed, PASSWORD) for name, hashed in HASHES.items()}
+    cases = list((FLASK_SECURITY_HASHES if is_stock else others).values())
+    rows = [{"email": f"dora{n}@example.com", "password_hash": case[0]} for n, case in enumerate(cases)]
+    import_rows(site, tmp_path, *rows, options=("--from-flask-security",) if is_stock else ())
+    for row, (hashed, password) in zip(rows, cases, strict=True):
+        assert not site.password_works(password + "!", row["email"]), hashed
+        assert stored_password(site, row["email"]).startswith(imported_hashes.MARK), hashed
+        assert site.password_works(password, row["email"]), hashed
+        assert stored_password(site, row["email"]).startswith(OWN_HASH), hashed
 
 
 def test_imported_account_is_shown_signs_in_again_and_resets(site: Site, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from support.commands import run
-from support.servers import free_port
 from support.site import Site
 
 from app.accounts.models import User
@@ -125,9 +124,3 @@ def test_users_show_json_without_secrets(site: Site) -> None:
     assert unknown["account"] is None
     for secret in (link.rsplit("/", 1)[-1], site.rows(User)[0]["password"]):
         assert secret not in output + show(site)
-
-
-def test_users_show_without_readable_limits(make_site: Any) -> None:
-    assert "Limits are counted in the memory of each web process" in show(make_site())
-    uri = f"redis://127.0.0.1:{free_port()}/0"
-    assert "Redis does not answer" in show(make_site(RATELIMIT_ENABLED=True, RATELIMIT_STORAGE_URI=uri))

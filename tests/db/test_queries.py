@@ -48,12 +48,15 @@ def recorded(site: Site) -> Iterator[Statements]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-def assert_no_scans(site: Site, statements: Statements) -> None:
-    """Fail if a statement reads a table or an index from end to end."""
+def assert_no_scans(site: Site, statements: Statements) -> str:
+    """Fail if a statement reads a table or an index from end to end. Return all plans."""
+    plans = []
     with site.app.app_context(), db.engine.connect() as connection:
         for statement, parameters in statements.items():
             plan, tables = scans(connection, statement, parameters)
             assert not set(tables) - SMALL_TABLES, (statement, plan)
+            plans.append(plan)
+    return str(plans)
 
 
 def scans(connection: Connection, statement: str, parameters: Any) -> tuple[Any, list[str]]:
@@ -185,7 +188,7 @@ def test_queries_of_a_purge_scan_no_table(site: Site) -> None:
         deleted = retention.run()
     assert deleted["links"] == deleted["mails"] == 1
     assert deleted["events"] > 0
-    assert_no_scans(site, statements)
+    assert "TEMP B-TREE" not in assert_no_scans(site, statements)  # the oldest rows come first by an index
 
 
 @BOTH

@@ -59,13 +59,6 @@ def test_environment_text_gets_the_declared_type() -> None:
     assert not {"APP", "DEBUG", "RUN_PORT"} & config.keys()
 
 
-@pytest.mark.parametrize(
-    "url", ["https://id.example.com", "http://127.0.0.2:5000", "http://[::1]:81", "http://sparekey.localhost"]
-)
-def test_public_url_is_https_or_local_and_loses_its_final_slash(url: str) -> None:
-    assert url == settings.load({**GOOD, "FLASK_RECOVERY_PUBLIC_URL": url + "/"}).RECOVERY_PUBLIC_URL
-
-
 @pytest.mark.parametrize("name", ["production", "development", "spa"])
 def test_example_configuration_starts(name: str) -> None:
     environ = {**SECRETS, "RECOVERY_CONFIG": str(ROOT / "config" / f"{name}.toml")}
