@@ -34,22 +34,26 @@ def test_readyz_reports_each_problem(make_site: Any) -> None:
         body = {"database": True, "worker": worker, "mail": mail, "problems": list(problems)}
         return 503 if problems else 200, body
 
-    def change_heartbeats(trouble: str | None = None, **values: datetime) -> None:
-        site.change(WorkerHeartbeat, WorkerHeartbeat.name != "", trouble=trouble, **values)
+    workers = [heartbeat.Heartbeat() for _ in range(2)]
+
+    def change_heartbeats(first: int = 0, trouble: str | None = None, **values: datetime) -> None:
+        names = [worker.name for worker in workers[first:]]
+        site.change(WorkerHeartbeat, WorkerHeartbeat.name.in_(names), trouble=trouble, **values)
 
     assert readyz() == report("no_worker", worker=False)
     with site.app.app_context():
-        for _ in range(2):
-            heartbeat.Heartbeat().beat()
+        for worker in workers:
+            worker.beat()
     assert readyz(Host="10.0.0.7:8000") == report()
     site.ask()
     site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=LONG_AGO)
     assert readyz() == report("mail_late", mail=False)
     site.work()
     assert readyz() == report()
-    change_heartbeats(trouble="MAIL_PASSWORD: wrong")
-    assert readyz() == report("mail_held", mail=False)
-    change_heartbeats()
+    for first in (0, 1):  # both workers, and one alone
+        change_heartbeats(first, trouble="MAIL_PASSWORD: wrong")
+        assert readyz() == report("mail_held", mail=False)
+        change_heartbeats()
     site.ask("alice")
     site.ask("bob")
     assert readyz() == report("outbox_full", mail=False)

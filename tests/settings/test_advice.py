@@ -43,8 +43,8 @@ def database(uri: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("id", "values"),
     [
-        ("cooldown-outlasts-link", {"RECOVERY_MAIL_COOLDOWN": "2 hours"}),
-        ("alarm-too-late", {"RECOVERY_READY_MAIL_AGE": "3 hours"}),
+        ("cooldown-outlasts-link", {"RECOVERY_MAIL_COOLDOWN": "1 hour"}),
+        ("alarm-too-late", {"RECOVERY_READY_MAIL_AGE": "1 hour"}),
         ("password-length", {"SECURITY_PASSWORD_LENGTH_MIN": 14}),
         ("limits-off", {"RATELIMIT_ENABLED": False}),
         ("no-cooldown", {"RECOVERY_MAIL_COOLDOWN": "0 seconds"}),

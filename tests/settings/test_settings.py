@@ -23,7 +23,7 @@ def test_later_sources_override_earlier_ones(tmp_path: Path) -> None:
     file, secret = tmp_path / "mine.toml", tmp_path / "secret"
     file.write_text('RECOVERY_SITE_NAME = "File"\nMAIL_SERVER = "file"\nMAIL_USERNAME = "u"\n')
     secret.write_text("from a secret file\n")
-    environ = {"FLASK_MAIL_SERVER": "environment", "FLASK_MAIL_USE_TLS": "true"}
+    environ = {"FLASK_MAIL_SERVER": "environment", "FLASK_MAIL_PASSWORD": "x", "FLASK_MAIL_USE_TLS": "true"}
     files = {"RECOVERY_CONFIG": str(file), "FLASK_MAIL_PASSWORD_FILE": str(secret)}
     reading = settings.examine({**GOOD, **environ, **files})
     expected = {

@@ -2,8 +2,8 @@
 
     python tests/support/plant.py [WORD ...]
 
-A WORD selects the defects of a requirement (R13), of a room (recovery), or those whose name contains it. Prints the test
-that caught each. Exits with 1 if a defect is not caught, or cannot be planted because its `old` text does not occur once.
+A WORD selects the defects of a requirement (R13), of a room (recovery), or else those whose name contains it. Prints the
+test that caught each. Exits with 1 if one is not caught, or cannot be planted because its `old` text does not occur once.
 """
 
 from __future__ import annotations
@@ -51,12 +51,6 @@ class Defect:
         top, below, *_ = Path(self.file).parts
         return {"app": below, "doctor": top}.get(top, self.tests[0].partition("/")[0])
 
-    def is_selected(self, words: list[str]) -> bool:
-        return not words or any(
-            word in (self.room, *self.requirements) or word.casefold() in self.name.casefold()
-            for word in words
-        )
-
     @contextmanager
     def planted(self, tree: Path) -> Iterator[None]:
         """Change the file in the tree, and restore it. Raises NotPlanted."""
@@ -81,8 +75,8 @@ def first_failure(tree: Path, tests: list[str]) -> str | None:
     paths = [f"tests/{name.replace('::', '.py::')}" for name in tests]
     command = [sys.executable, *PYTEST, *paths]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
-    if failed := re.search(r"^FAILED tests/(\S+)", done.stdout, re.MULTILINE):
-        return failed[1]
+    if failed := re.search(r"^FAILED tests/(.+)\.py(::\w+)", done.stdout, re.MULTILINE):
+        return failed[1] + failed[2]
     if done.returncode != 0:
         raise NotPlanted(f"the tests do not run:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
     return None
@@ -92,17 +86,23 @@ def defects() -> list[Defect]:
     return [Defect(name, **row) for name, row in tomllib.loads(TABLE.read_text(encoding="utf-8")).items()]
 
 
+def selected(words: list[str]) -> list[Defect]:
+    """Return the defects of these rooms and requirements, or else those with one of these words."""
+    everything = defects()
+    chosen = [one for one in everything if not words or {one.room, *one.requirements} & set(words)]
+    return chosen or [one for one in everything if any(word in one.name for word in words)]
+
+
 def main(words: list[str]) -> int:
     os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # compile each file once
-    selected = [defect for defect in defects() if defect.is_selected(words)]
-    caught: list[Defect] = []
+    planned, caught = selected(words), []
     with tempfile.TemporaryDirectory(prefix="sparekey-plant-") as folder:
         tree = Path(folder, "tree")
         shutil.copytree(ROOT, tree, ignore=NOT_COPIED)
-        if failure := first_failure(tree, sorted({name for defect in selected for name in defect.tests})):
+        if failure := first_failure(tree, sorted({name for defect in planned for name in defect.tests})):
             print(f"{failure} fails without a defect, so it would prove nothing")
             return 1
-        for defect in selected:
+        for defect in planned:
             try:
                 test = defect.catch(tree)
                 outcome = f"caught by {test}" if test else f"NOT CAUGHT by {', '.join(defect.tests)}"
@@ -111,9 +111,9 @@ def main(words: list[str]) -> int:
             if test:
                 caught.append(defect)
             print(f"{defect.room:<9} {defect.proves or '-':<8} {defect.name}: {outcome}", flush=True)
-    proven = {requirement for defect in caught for requirement in defect.requirements}
-    print(f"{len(caught)} of {len(selected)} defects caught; they break {len(proven)} requirements")
-    return 0 if caught and len(caught) == len(selected) else 1
+    broken = {requirement for defect in caught for requirement in defect.requirements}
+    print(f"{len(caught)} of {len(planned)} defects caught; they break {len(broken)} requirements")
+    return 0 if caught == planned else 1
 
 
 if __name__ == "__main__":
