@@ -10,6 +10,7 @@ from another machine. `findings.toml` has the texts of all findings. The checks:
     readiness       /healthz and /readyz
     link_delivery   the reset link, from request to form
     enumeration     responses or response times that reveal who has an account
+    sources         headers that change the source of a request, visitors who share one
     dns_records     SPF, DKIM and DMARC of the sender's domain; `manage.py check --live` runs them
 
     http_client     requests and responses            findings    kinds of findings

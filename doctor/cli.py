@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from . import attacks, connectivity, cookies, enumeration, headers, link_delivery, readiness
+from . import attacks, connectivity, cookies, enumeration, headers, link_delivery, readiness, sources
 from .findings import Finding
 from .http_client import REQUESTS_MAX, Client
 from .output import (
@@ -23,7 +23,8 @@ from .output import (
 )
 from .scan import Passed, Result, Scan, Skipped, merge
 
-# Link delivery precedes enumeration, whose many requests start the cool-down of the account's mail.
+# Link delivery precedes enumeration, whose many requests start the cool-down of the account's mail. The check
+# of sources is the last, because it uses up the rate limit.
 CHECKS = [
     *connectivity.CHECKS,
     *headers.CHECKS,
@@ -32,6 +33,7 @@ CHECKS = [
     *readiness.CHECKS,
     *link_delivery.CHECKS,
     *enumeration.CHECKS,
+    *sources.CHECKS,
 ]
 
 

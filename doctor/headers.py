@@ -12,6 +12,7 @@ from .scan import ATTACKER_HOST, Check, Result, Scan
 HSTS_SECONDS_MIN = 31_536_000  # a year
 NONCE_LENGTH_MIN = 22  # base64 of 128 bits
 STYLES = "/static/sparekey.css"
+MADE_UP_TOKEN = "doctor-made-up-this-link-and-it-is-no-token"  # noqa: S105  # a proxy's rule may know the shape
 REFUSED_JSON, FORM_WITHOUT_TOKEN = "POST /reset", "POST /login"
 # The expected statuses of each page, the usual one first. 429: other visitors use up the rate limit.
 PAGES: dict[str, tuple[int, ...]] = {
@@ -19,7 +20,10 @@ PAGES: dict[str, tuple[int, ...]] = {
     "/login": (200,),
     "/reset": (200,),
     "/check-mail": (200,),
-    "/reset/doctor-was-here": (400, 302, 429),  # an invalid link; a front end may have a page for it
+    f"/reset/{MADE_UP_TOKEN}": (400, 302, 429),  # a front end may have a page for invalid links
+    f"/not-me/{MADE_UP_TOKEN}": (400, 429),
+    f"/confirm/{MADE_UP_TOKEN}": (404, *range(200, 500)),  # 404 unless the feature is on
+    f"/change-email/{MADE_UP_TOKEN}": (404, *range(200, 500)),
     "/doctor-was-here": (404,),
     STYLES: (200,),
     "/openapi.json": (200,),
@@ -138,6 +142,18 @@ def check_headers(scan: Scan) -> Iterator[Result]:
                 yield KINDS[id].found(where=page)
 
 
+def check_echoes(scan: Scan) -> Iterator[Result]:
+    for page, response in scan.pages.items():
+        yield from check_echo(response, MADE_UP_TOKEN, page)
+
+
+def check_echo(response: Response, token: str, page: str) -> Iterator[Finding]:
+    """Check that no header of a link's response has its token. `link-stays` is the finding for Location."""
+    names = [name for name, value in response.headers if token in value and name.lower() != "location"]
+    if names:
+        yield KINDS["token-echoed"].found(header=" and ".join(names), where=page)
+
+
 def check_banners(scan: Scan) -> Iterator[Result]:
     for page, response in scan.pages.items():
         banners = [
@@ -155,15 +171,20 @@ def _has_version(value: str) -> bool:
 
 
 def check_cors(scan: Scan) -> Iterator[Result]:
-    for origin in (f"https://{ATTACKER_HOST}", "null"):
+    for origin in scan.foreign_origins:
         preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        for response in (
+        responses = (
             scan.get("/login", headers={"Origin": origin}),
             scan.get("/reset", "OPTIONS", preflight),
-        ):
-            allowed = response.header("Access-Control-Allow-Origin")
-            if allowed in ("*", origin):
-                yield KINDS["cors-open"].found(allowed=allowed, where=response.request)
+        )
+        findings = [
+            KINDS["cors-open"].found(allowed=allowed, where=response.request)
+            for response in responses
+            if (allowed := response.header("Access-Control-Allow-Origin")) in ("*", origin)
+        ]
+        yield from findings
+        if findings:
+            return
 
 
 def _dynamic_pages(scan: Scan) -> list[tuple[str, Response]]:
@@ -175,6 +196,7 @@ CHECKS = [
     Check("Each page has a strict Content-Security-Policy.", check_content_security_policy),
     Check("No nonce is used twice.", check_nonces),
     Check("Each page has the other security headers.", check_headers),
+    Check("No header repeats a link's token.", check_echoes),
     Check("No header reveals a version.", check_banners),
     Check("No other origin may read the responses.", check_cors),
 ]

@@ -6,6 +6,7 @@ SECONDS and BODY_MAX, and a scan to REQUESTS_MAX requests.
 
 from __future__ import annotations
 
+import copy
 import json
 import socket
 import ssl
@@ -21,7 +22,7 @@ from . import base_url
 
 SECONDS = 10.0  # for each response, from the first byte to the last
 BODY_MAX = 1_000_000  # bytes
-REQUESTS_MAX = 400
+REQUESTS_MAX = 500
 FAILURES_MAX = 5  # after these, the client sends no more requests
 USER_AGENT = "sparekey-doctor"
 
@@ -77,6 +78,7 @@ class Client:
         if self.context and ca:
             self.context.load_verify_locations(ca)
         self.requests = self.failures = 0
+        self._source: tuple[str, int] | None = None
         self._idle: HTTPConnection | None = None
 
     def request(
@@ -120,6 +122,15 @@ class Client:
         finally:
             connection.close()
 
+    def connecting_from(self, address: str) -> Client:
+        """Return a client of the same deployment that connects from another address of this machine.
+
+        "0.0.0.0" is any of its IPv4 addresses, "::" any of its IPv6 addresses.
+        """
+        client = copy.copy(self)
+        client._source, client._idle = (address, 0), None
+        return client
+
     def close(self) -> None:
         if self._idle is not None:
             self._idle.close()
@@ -133,8 +144,10 @@ class Client:
 
     def _connection(self, context: ssl.SSLContext | None) -> HTTPConnection:
         if context is None:
-            return HTTPConnection(self.host, self.port, timeout=SECONDS)
-        return HTTPSConnection(self.host, self.port, timeout=SECONDS, context=context)
+            return HTTPConnection(self.host, self.port, SECONDS, self._source)
+        return HTTPSConnection(
+            self.host, self.port, timeout=SECONDS, source_address=self._source, context=context
+        )
 
     def _exchange(
         self, connection: HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes

@@ -11,7 +11,7 @@ from html import unescape
 import click
 
 from .findings import KINDS
-from .headers import check_nonce, check_policy
+from .headers import HEADER_CHECKS, check_echo, check_nonce, check_policy
 from .http_client import Response
 from .scan import ATTACKER_HOST, Check, Passed, Result, Scan, Skipped, cookie_header
 
@@ -19,8 +19,8 @@ MAIL_SECONDS = 20
 POLL_SECONDS = 0.5
 SUBJECT = "delivery of a reset link"
 RESET_LINK = re.compile(r"https?://[^\s\"<>]{1,300}/reset/[\w~-]{20,}")
-ANY_LINK = re.compile(r"https?://[^\s\"<>]{1,300}/(?:reset|not-me)/[\w~-]{20,}")
-FORM = "the form for a new password"
+ANY_LINK = re.compile(r"https?://[^\s\"<>]{1,300}/(?:reset|not-me)/[\w~.-]{20,}")
+OBJECTION, FORM = "/not-me/…", "the form for a new password"
 
 
 def check_delivery(scan: Scan) -> Iterator[Result]:
@@ -101,8 +101,12 @@ def _check_message(scan: Scan, text: str, html: str) -> Iterator[Result]:
     foreign = [link for link in ANY_LINK.findall(f"{text} {html}") if not link.startswith(base)]
     if foreign:
         yield KINDS["link-elsewhere"].found(to=_without_token(foreign[0]), url=scan.client.url)
-    elif links:
+        return
+    if links:
         yield from _check_link(scan, links[0])
+    for link in ANY_LINK.findall(text):
+        if link.startswith(f"{base}not-me/"):
+            yield from _check_headers(scan.get(link.removeprefix(scan.client.url)), link, OBJECTION)
 
 
 def _check_link(scan: Scan, link: str) -> Iterator[Result]:
@@ -120,9 +124,16 @@ def _check_link(scan: Scan, link: str) -> Iterator[Result]:
     if any(response.status >= 400 for response in (landing, again, as_json)):
         yield KINDS["link-spent-by-opening"].found()
         return
-    if any(response.header("Referrer-Policy") != "no-referrer" for response in (head, landing)):
-        yield KINDS["link-referrer"].found()
+    for response in (head, landing, as_json):
+        yield from _check_headers(response, link)
     yield from _check_landing(scan, landing, token=path.rsplit("/", 1)[1])
+
+
+def _check_headers(response: Response, link: str, where: str = "") -> Iterator[Result]:
+    """Check that the response to a link does not pass its token on."""
+    if response.header("Referrer-Policy") != "no-referrer":
+        yield KINDS["link-referrer"].found(where=where)
+    yield from check_echo(response, link.rsplit("/", 1)[1], where)
 
 
 def _check_landing(scan: Scan, landing: Response, token: str) -> Iterator[Result]:
@@ -142,7 +153,11 @@ def _check_landing(scan: Scan, landing: Response, token: str) -> Iterator[Result
         return
     if token in form.text:
         yield KINDS["link-stays"].found()
+    yield from check_echo(form, token, FORM)
     yield from check_policy(form, FORM)
+    for id, is_good in HEADER_CHECKS.items():
+        if not is_good(form):
+            yield KINDS[id].found(where=FORM)
     yield from check_nonce(form, again, FORM)
 
 

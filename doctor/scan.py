@@ -69,6 +69,17 @@ class Scan:
     def origin(self) -> str:
         return f"{self.client.parts.scheme}://{self.client.parts.netloc}"
 
+    @property
+    def foreign_origins(self) -> list[str]:
+        """Origins of no client: foreign ones, and those that a careless comparison takes for this one."""
+        (scheme, host), suffixes = self.client.parts[:2], [self.client.parts.netloc]
+        while "." in (parent := suffixes[-1].partition(".")[2]):
+            suffixes.append(parent)
+        origins = [f"https://{ATTACKER_HOST}", "null", f"{scheme}://{self.client.host}.{ATTACKER_HOST}"]
+        origins += [f"{scheme}://doctor{joint}{host}" for host in suffixes for joint in (".", "-")]
+        origins += [f"{scheme}://{host.replace('.', '-', 1)}", f"http://{host}"]
+        return [origin for origin in origins if origin != self.origin]
+
     def get(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Response:
         return self.client.request(method, path, headers)
 

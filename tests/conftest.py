@@ -140,7 +140,7 @@ def authority(tmp_path: Path) -> trustme.CA:
 
 
 @pytest.fixture
-def nginx(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
+def nginx(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Starts the documented nginx with the authority's certificate, before a server on another port."""
     with documented_nginx.nginx(tmp_path) as start:
         yield start

@@ -14,8 +14,8 @@ from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
 from ..db.audit import request_id
 from ..settings.schema import Settings
 
-# A token, recognized by its shape, also after an encoded character. A handle (~...) is no secret.
-_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))[\w-]{43,}")
+# A token, recognized by its shape, also if some of its characters are encoded. A handle (~...) is no secret.
+_TOKEN = re.compile(r"(?<![\w-])(?:[\w-]|%[0-9A-Fa-f]{2}){43,}")
 # Matches only at the start of a word, because attempts at each letter would take quadratic time.
 _ADDRESS = re.compile(r"(?<![^\s<>'\"(,;:])[^\s<>'\"(,;:]+?(?:@|%40)[^\s<>'\"),;:\\]+")
 _LOGGERS = ("", "app", "werkzeug", "gunicorn.access", "gunicorn.error")

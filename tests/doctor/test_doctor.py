@@ -32,6 +32,7 @@ from support.demo import Demo
 from support.demo import tree as tree  # a fixture
 from support.faulty_proxy import (
     Defect,
+    Edit,
     Environ,
     FaultyProxy,
     Forward,
@@ -55,7 +56,17 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 import manage
 from app.cli import check, database_checks
 from app.pages import health
-from doctor import cli, connectivity, enumeration, http_client, link_delivery, rank_test, readiness, scan
+from doctor import (
+    cli,
+    connectivity,
+    enumeration,
+    http_client,
+    link_delivery,
+    rank_test,
+    readiness,
+    scan,
+    sources,
+)
 from doctor.enumeration import Sample
 from doctor.findings import KINDS, Finding
 from examples.demo import create_app
@@ -63,6 +74,7 @@ from examples.demo import create_app
 ALICE = "alice@example.com"
 DEMO_NOTES = {"inbox-here"}  # the findings of a sound demo
 OPEN_LINK = r"/reset/[\w-]{43}$"
+SIGNED = r"/not-me/[\w.-]{60}"
 STRICT = (
     "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; script-src 'nonce-{}'"
 )
@@ -77,6 +89,27 @@ def policy_as_report_only(response: Response, _: Environ) -> None:
 def echo_origin(response: Response, environ: Environ) -> None:
     if "HTTP_ORIGIN" in environ:
         response.headers["Access-Control-Allow-Origin"] = environ["HTTP_ORIGIN"]
+
+
+def echo_lookalikes(is_ours: Callable[[str, str], bool]) -> Defect:
+    """Allow origins by a careless comparison with the host."""
+
+    def edit(response: Response, environ: Environ) -> None:
+        origin = environ.get("HTTP_ORIGIN", "")
+        if origin and is_ours(origin, environ["HTTP_HOST"]):
+            response.headers["Access-Control-Allow-Origin"] = origin
+
+    return edited(edit)
+
+
+def drop_lookalike_origin(forward: Forward, environ: Environ) -> Response:
+    if environ.get("HTTP_ORIGIN", "").endswith(environ["HTTP_HOST"]):
+        del environ["HTTP_ORIGIN"]
+    return forward(environ)
+
+
+def echo_path(response: Response, environ: Environ) -> None:
+    response.headers["X-Original-URI"] = environ["PATH_INFO"]
 
 
 def prefix_location(variable: str, prefix: str) -> Defect:
@@ -144,6 +177,9 @@ DEFECTS: dict[str, Defect] = {
     "csp-nonce-repeats: on each page": header(CSP, STRICT.format("A" * 22)),
     "nosniff-missing: on files": header("X-Content-Type-Options", None, at="^/static"),
     "referrer-policy: full URL": header("Referrer-Policy", "unsafe-url"),
+    "referrer-policy: of reset links": header("Referrer-Policy", "unsafe-url", at=OPEN_LINK),
+    "referrer-policy: of other links": header("Referrer-Policy", "unsafe-url", at=r"/confirm/[\w-]{43}$"),
+    "token-echoed: in a header": edited(echo_path, at="^/reset/"),
     "cacheable: public": header("Cache-Control", "public, max-age=60", at="^/reset$"),
     "opener-policy: no header": header("Cross-Origin-Opener-Policy", None),
     "resource-policy: cross-origin": header("Cross-Origin-Resource-Policy", "cross-origin"),
@@ -152,6 +188,11 @@ DEFECTS: dict[str, Defect] = {
     "version-told: php": header("X-Powered-By", "PHP"),
     "cors-open: any origin": header("Access-Control-Allow-Origin", "*"),
     "cors-open: echoed": edited(echo_origin),
+    "cors-open: suffix": echo_lookalikes(lambda origin, host: origin.endswith(f"-{host}")),
+    "cors-open: suffix of a parent": echo_lookalikes(lambda origin, _: "-0.1:" in origin),
+    "cors-open: prefix": echo_lookalikes(lambda origin, _: origin.startswith("http://127.0.0.1.")),
+    "cors-open: any character for a dot": echo_lookalikes(lambda origin, _: "//127-0.0.1" in origin),
+    "cors-open: subdomain": echo_lookalikes(lambda origin, host: origin.endswith(f".{host}")),
     "cookie-missing: dropped": header("Set-Cookie", None),
     "cookie-readable: no HttpOnly": header_part("Set-Cookie", " HttpOnly;", ""),
     "cookie-cross-site: SameSite=None": header_part("Set-Cookie", "SameSite=Lax", "SameSite=None"),
@@ -173,6 +214,7 @@ DEFECTS: dict[str, Defect] = {
     "csrf-open: form": edited(accept_form_without_token),
     "csrf-open: text": accept_text_as_json,
     "origin-open: Origin dropped": request_variable("HTTP_ORIGIN", None),
+    "origin-open: lookalike": drop_lookalike_origin,
     "page-fails: 500": instead("^/check-mail$", "oh", 500),
     "no-answer: closed": close_connection("^/check-mail$"),
     "not-alive: 503": instead("^/healthz$", "oh", 503),
@@ -235,7 +277,9 @@ def doctor(*words: str, **options: Any) -> Result:
 
 
 @contextlib.contextmanager
-def deployed(fresh: Path, folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Deployment]:
+def deployed(
+    fresh: Path, folder: Path, tls: ssl.SSLContext | None = None, **settings: Any
+) -> Iterator[Deployment]:
     port = free_port()
     url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
     (folder / "site.db").write_bytes(fresh.read_bytes())
@@ -246,6 +290,7 @@ def deployed(fresh: Path, folder: Path, tls: ssl.SSLContext | None = None) -> It
         "RECOVERY_MAIL_COOLDOWN": "0 seconds",
         "RECOVERY_MAIL_DAILY_CAP": 1000,
         "RATELIMIT_ENABLED": False,
+        **settings,
     }
     app = create_app(load_settings(**overrides))
     app.instance_path = str(folder)
@@ -261,6 +306,7 @@ def discreet_server() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WSGIRequestHandler, "version_string", lambda _: "front")
         patch.setattr(WSGIRequestHandler, "log_request", lambda *_: None)
+        patch.setattr(sources, "POSTS_MAX", 3)  # these deployments have no rate limits
         patch.setattr(WSGIRequestHandler, "protocol_version", "HTTP/1.1")  # keeps connections
         patch.setattr(
             WSGIRequestHandler, "disable_nagle_algorithm", True
@@ -356,6 +402,19 @@ def works_once() -> Defect:
     return defect
 
 
+def echo_token_of_link() -> Edit:
+    """Repeat the token of a link that was opened, in the header of a later page."""
+    opened = [""]
+
+    def edit(response: Response, environ: Environ) -> None:
+        if "~" in environ["PATH_INFO"]:
+            response.headers["X-Came-From"] = opened[-1]
+        else:
+            opened.append(environ["PATH_INFO"])
+
+    return edit
+
+
 FORM_PAGE, HTML_PART, TEXT_PART = "/reset/~", "/html$", r"/inbox/\d+$"
 FOREIGN_RESET, FOREIGN_NOT_ME = "https://evil.example/reset/", "https://evil.example/not-me/"
 # Defects that only a scan with --identity can see.
@@ -373,6 +432,10 @@ DEFECTS_OF_AN_ACCOUNT: dict[str, Defect] = {
     "link-spent-by-opening: HEAD": works_once(),
     "link-stays: no redirect": instead(OPEN_LINK, "password_confirm", **{"Referrer-Policy": "no-referrer"}),
     "link-referrer: same-origin": header("Referrer-Policy", "same-origin", at=OPEN_LINK),
+    "link-referrer: objection": header("Referrer-Policy", "unsafe-url", at=SIGNED),
+    "token-echoed: by the form": edited(echo_token_of_link(), at="^/reset/"),
+    "token-echoed: objection": edited(echo_path, at=SIGNED),
+    "referrer-policy: of the form": header("Referrer-Policy", "unsafe-url", at=FORM_PAGE),
     "csp-nonce-repeats: in the form": header(CSP, STRICT.format("B" * 22), at=FORM_PAGE),
     "csp-weak: in the form": header_part(CSP, "'none'", "*", at=FORM_PAGE),
 }
@@ -447,6 +510,87 @@ def test_phone_number_is_not_compared_with_made_up_ones(demo: Deployment) -> Non
 def test_made_up_identity_is_of_the_same_kind() -> None:
     assert scan.random_identity("bob@example.com").endswith("@example.com")
     assert re.fullmatch("[a-z]{12}", scan.random_identity("bob"))
+
+
+# --- The source of a request --------------------------------------------------------------
+
+Sender = Callable[[Environ], str]
+PEER: Sender = lambda environ: environ["REMOTE_ADDR"]  # noqa: E731
+APPENDED: Sender = lambda environ: f"{environ.get('HTTP_X_FORWARDED_FOR', '')}, {PEER(environ)}"  # noqa: E731
+# By "id of the finding: case", RECOVERY_TRUSTED_PROXIES, and the X-Forwarded-For that a proxy sets.
+PROXIES: dict[str, tuple[int, Sender]] = {
+    ": appends": (1, APPENDED),
+    ": replaces": (1, PEER),
+    "source-believed: passes on": (1, lambda environ: environ.get("HTTP_X_FORWARDED_FOR") or PEER(environ)),
+    "source-believed: one too many": (2, APPENDED),
+    "source-believed: X-Real-IP": (1, lambda environ: environ.get("HTTP_X_REAL_IP") or PEER(environ)),
+    "source-shared: sets its own": (1, lambda _: "10.0.0.1"),
+}
+
+
+def through_proxy(sender: Sender) -> Defect:
+    def defect(forward: Forward, environ: Environ) -> Response:
+        environ["HTTP_X_FORWARDED_FOR"] = sender(environ)
+        return forward(environ)
+
+    return defect
+
+
+@pytest.mark.parametrize("case", PROXIES)
+def test_source_of_requests_behind_a_proxy(
+    fresh_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """The doctor uses up its rate limit, and asks with other headers and from other addresses."""
+    monkeypatch.setattr(sources, "POSTS_MAX", 20)
+    proxies, sender = PROXIES[case]
+    settings = {
+        "RECOVERY_TRUSTED_PROXIES": proxies,
+        "RATELIMIT_ENABLED": True,
+        "RECOVERY_LIMIT_SOURCE": "8 per hour",
+    }
+    with deployed(fresh_sqlite, tmp_path, **settings) as demo, demo.with_defect(through_proxy(sender)):
+        report = demo.report()
+    findings = {one["id"]: one["what"] for one in report["findings"] if one["id"] not in DEMO_NOTES}
+    id, _, name = case.partition(": ")
+    assert set(findings) == {id} - {""}
+    if id == "source-believed":
+        assert ("X-Real-IP" if name == "X-Real-IP" else "X-Forwarded-For") + " of a request" in findings[id]
+    assert len(SOURCES_ARE_RIGHT.intersection(report["passed"])) == (1 if id else 2)
+
+
+SOURCES_ARE_RIGHT = {
+    "Headers of a request do not change its source.",
+    "Visitors with other addresses are other sources.",
+}
+
+
+def assert_sources_are_right(result: Result) -> None:
+    assert {text for text in SOURCES_ARE_RIGHT if f"passed   {text}" in result.stdout} == SOURCES_ARE_RIGHT
+
+
+@pytest.mark.parametrize(
+    ("refused", "addresses", "reasons"),
+    [
+        ("no no no", sources.LOOPBACK, ["no rate limit refused 8 requests"]),
+        ("yes yes yes yes yes no no yes no no", sources.LOOPBACK, ["ended meanwhile", "ended meanwhile"]),
+        ("yes yes yes yes yes yes", ("198.51.100.1",), ["from one address only"]),
+    ],
+    ids=["no limit", "limit ends", "one address"],
+)
+def test_source_of_requests_that_cannot_be_tested_is_skipped(
+    demo: Deployment, monkeypatch: pytest.MonkeyPatch, refused: str, addresses: Any, reasons: list[str]
+) -> None:
+    monkeypatch.setattr(sources, "POSTS_MAX", 8)
+    monkeypatch.setattr(sources, "LOOPBACK", addresses)
+    refusals = iter(refused.split())
+
+    def answer(forward: Forward, environ: Environ) -> Response:
+        return page("", 429 if next(refusals, "no") == "yes" else 400)
+
+    with demo.with_defect(answer), contextlib.closing(http_client.Client(demo.url)) as client:
+        results = list(sources.check_sources(scan.Scan(client)))
+    skipped = [result.why for result in results if isinstance(result, scan.Skipped)]
+    assert [reason in why for reason, why in zip(reasons, skipped, strict=True)] == [True] * len(reasons)
 
 
 # --- Over TLS -----------------------------------------------------------------------------
@@ -598,14 +742,18 @@ def test_documented_deployment_passes(
     """Gunicorn, a worker, and the documented nginx with a prefix."""
     port = free_port()
     base = f"https://localhost:{port}/auth"
-    admin = Admin(database(), free_port(), FLASK_RECOVERY_PUBLIC_URL=base, FLASK_RECOVERY_TRUSTED_PROXIES="1")
+    settings = {"RECOVERY_PUBLIC_URL": base, "RECOVERY_TRUSTED_PROXIES": "1", "RATELIMIT_ENABLED": "true"}
+    admin = Admin(database(), free_port(), **{f"FLASK_{name}": text for name, text in settings.items()})
     try:
         admin.serves()
-        nginx(port, admin.port)
-        result = doctor(base, "--ca", str(tmp_path / "ca.pem"), "--identity", ALICE)
+        nginx(port, admin.port, http := free_port())
+        options = ("--ca", str(tmp_path / "ca.pem"), "--http-port", str(http))
+        result = doctor(base, *options, "--identity", ALICE)
         assert result.exit_code == 0, result.stdout
         assert "No findings." in result.stdout
         assert "/readyz: it is not public (404)" in result.stdout
+        assert "http is closed or redirects to https." in result.stdout
+        assert_sources_are_right(result)
         assert "do not reveal who has an account, as far as 12 and 12 responses show." in result.stdout
         without_prefix = doctor(base.removesuffix("/auth"), "--ca", str(tmp_path / "ca.pem"))
         assert "not-sparekey" in without_prefix.stdout
@@ -623,11 +771,12 @@ def test_demo_passes_below_its_rate_limits(tree: Path) -> None:
     finally:
         demo.stop()
     assert (result.returncode, result.stderr) == (0, "")
-    assert len([check for check in cli.CHECKS if f"passed   {check.passed}\n" in result.stdout]) == 15
+    assert len([check for check in cli.CHECKS if f"passed   {check.passed}\n" in result.stdout]) == 16
+    assert_sources_are_right(result)
     assert re.search(r"passed   The email arrived [\d.]+ seconds after", result.stdout)
     assert "do not reveal who has an account, as far as 12 and 12 responses show" in result.stdout
     assert result.stdout.count("skipped") == 3  # the checks of TLS
-    assert re.search(r"\n1 note\. \d+ of at most 400 requests were made\.\n$", result.stdout)
+    assert re.search(r"\n1 note\. \d+ of at most 500 requests were made\.\n$", result.stdout)
 
 
 def run_process(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -799,7 +948,7 @@ def test_every_finding_is_documented_and_tested() -> None:
     )
     tested_by_name = {
         *("certificate-ends-soon", "certificate-refused", "tls-old", "http-open"),
-        *("plain-http", "inbox-public", "ready-public"),
+        *("plain-http", "inbox-public", "ready-public", "source-believed", "source-shared"),
     }
     assert KINDS.keys() - tested == tested_by_name
 

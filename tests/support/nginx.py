@@ -10,27 +10,32 @@ from pathlib import Path
 
 import httpx
 
-from .servers import skip_or_fail, wait_until
+from .servers import free_port, skip_or_fail, wait_until
 from .site import ROOT
 
 
 @contextmanager
-def nginx(tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
-    """Yield a function that starts nginx on a port, before a server on another."""
+def nginx(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Yield a function that starts nginx on a port, before a server on another, and returns its access log.
+
+    The error log is beside it. `http` is the port without TLS, if a test uses it.
+    """
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         skip_or_fail("nginx is not installed (Debian: apt-get install nginx-light)")
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(port: int, behind: int) -> Path:
+    def start(port: int, behind: int, http: int | None = None) -> Path:
         log = tmp_path / "access.log"
         site = (ROOT / "docs" / "deploy" / "nginx.conf").read_text()
         for documented, replacement in {
             "listen 443": f"listen 127.0.0.1:{port}",
+            "listen 80": f"listen 127.0.0.1:{http or free_port()}",
             "server_name id.example.com": "server_name localhost",
             "/etc/ssl/certs/id.example.com.pem": str(tmp_path / "tls.pem"),
             "/etc/ssl/private/id.example.com.key": str(tmp_path / "tls.pem"),
             "/var/log/nginx/sparekey.log": str(log),
+            "/var/log/nginx/error.log": str(tmp_path / "error.log"),
             "127.0.0.1:8000": f"127.0.0.1:{behind}",
         }.items():
             assert documented in site
