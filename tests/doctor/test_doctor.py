@@ -72,8 +72,10 @@ from doctor.findings import KINDS, Finding
 from examples.demo import create_app
 
 ALICE = "alice@example.com"
+POSTS_MAX = sources.POSTS_MAX
 DEMO_NOTES = {"inbox-here"}  # the findings of a sound demo
 OPEN_LINK = r"/reset/[\w-]{43}$"
+REAL_LINK = r"/reset/(?!doctor-)[\w-]{43}$"
 SIGNED = r"/not-me/[\w.-]{60}"
 STRICT = (
     "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; script-src 'nonce-{}'"
@@ -430,7 +432,7 @@ DEFECTS_OF_AN_ACCOUNT: dict[str, Defect] = {
     "mail-link-repeated: text": body(r"(?s)<pre([^>]*)>(.*)</pre>", r"<pre\1>\2 \2</pre>", at=TEXT_PART),
     "link-broken: cookie dropped": header("Set-Cookie", None, at=OPEN_LINK),
     "link-spent-by-opening: HEAD": works_once(),
-    "link-stays: no redirect": instead(OPEN_LINK, "password_confirm", **{"Referrer-Policy": "no-referrer"}),
+    "link-stays: no redirect": instead(REAL_LINK, "password_confirm", **{"Referrer-Policy": "no-referrer"}),
     "link-referrer: same-origin": header("Referrer-Policy", "same-origin", at=OPEN_LINK),
     "link-referrer: objection": header("Referrer-Policy", "unsafe-url", at=SIGNED),
     "token-echoed: by the form": edited(echo_token_of_link(), at="^/reset/"),
@@ -541,7 +543,7 @@ def test_source_of_requests_behind_a_proxy(
     fresh_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     """The doctor uses up its rate limit, and asks with other headers and from other addresses."""
-    monkeypatch.setattr(sources, "POSTS_MAX", 20)
+    monkeypatch.setattr(sources, "POSTS_MAX", POSTS_MAX)
     proxies, sender = PROXIES[case]
     settings = {
         "RECOVERY_TRUSTED_PROXIES": proxies,
@@ -737,9 +739,14 @@ def test_http_must_redirect_to_https_or_be_closed(
 
 
 def test_documented_deployment_passes(
-    database: Callable[[], str], nginx: Any, authority: trustme.CA, tmp_path: Path
+    database: Callable[[], str],
+    nginx: Any,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Gunicorn, a worker, and the documented nginx with a prefix."""
+    monkeypatch.setattr(sources, "POSTS_MAX", POSTS_MAX)
     port = free_port()
     base = f"https://localhost:{port}/auth"
     settings = {"RECOVERY_PUBLIC_URL": base, "RECOVERY_TRUSTED_PROXIES": "1", "RATELIMIT_ENABLED": "true"}
