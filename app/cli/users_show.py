@@ -122,17 +122,18 @@ def _exhausted_quotas(user: User) -> Iterator[str]:
     mailed = ResetLink.message_id.in_(select(OutboxMessage.id).where(OutboxMessage.quota == ""))
     counted = (ResetLink.issued_at > now - max(day, cooldown), mailed)
     newest_first = select(ResetLink).where(*_mailed_to(user), *counted).order_by(ResetLink.issued_at.desc())
-    times = [link.issued_at for link in db.session.scalars(newest_first) if link.is_current()]
+    links = db.session.scalars(newest_first).all()
+    times = [link.issued_at for link in links if link.is_current()]
     if times and times[0] + cooldown > now:
         pause = _span(times[0] + cooldown - now)
         yield (
             f"A reset mail went out a moment ago; the next one can go out in {pause}"
             " (RECOVERY_MAIL_COOLDOWN)."
         )
-    if len(times) >= cap and times[0] + PAUSE > now:
+    if len(links) + len(times) >= 2 * cap and links[0].issued_at + PAUSE > now:  # as quota.refuse_excess()
         yield (
             f"The account had its {cap} reset mails of 24 hours: one goes out every {_span(PAUSE)}, the next"
-            f" in {_span(times[0] + PAUSE - now)} (RECOVERY_MAIL_DAILY_CAP)."
+            f" in {_span(links[0].issued_at + PAUSE - now)} (RECOVERY_MAIL_DAILY_CAP)."
         )
 
 

@@ -84,10 +84,9 @@ class QueuedMailUtil(MailUtil):
             with _reader_language(name, user):
                 subject = composing.subject_of(MAILS[name][0])
         parts = {"subject": str(subject), "text": body or "", "html": html or ""}
-        values = {"user_id": user.id if user else None, "recipient": recipient, **parts}
-        if name == "change_email_instructions":  # the only one to an address that the requester typed
-            values["quota"] = quota.of_address(recipient)
-        outbox.enqueue(outbox.RENDERED, **values)
+        number, is_typed = user.id if user else None, name == "change_email_instructions"  # by the requester
+        own_quota = quota.of_address(recipient) if is_typed else ""
+        outbox.enqueue(outbox.RENDERED, user_id=number, quota=own_quota, recipient=recipient, **parts)
         if has_request_context():
             after_this_request(_commit)
 

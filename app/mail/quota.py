@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -61,11 +62,12 @@ def of_address(address: str) -> str:
 
 
 def refuse_excess(
-    message: OutboxMessage, *counted: Any, at: Any = OutboxMessage.settled_at, cooldown_max: float = math.inf
+    message: OutboxMessage, *counted: Any, at: Any = None, works: Any = (), cooldown_max: float = math.inf
 ) -> None:
     """Raise Undeliverable within the cool-down after a counted mail, and over the daily cap.
 
     `counted`: selects the mails, by default those of the message's kind and quota. `at`: their time.
+    `works`: selects those that still serve. Others start no cool-down, and count half for the cap.
     `cooldown_max`: the longest cool-down in seconds that makes sense for this kind.
     """
     # On PostgreSQL, workers with two requests for one account take turns here.
@@ -73,7 +75,8 @@ def refuse_excess(
     siblings = [OutboxMessage.kind == message.kind, OutboxMessage.quota == message.quota]
     if message.quota in ("", KNOWN_BROWSER):  # not one of an address, which counts for all accounts
         siblings.append(OutboxMessage.user_id == message.user_id)
-    counted = counted or (*siblings, OutboxMessage.state == "sent")
+    if not counted:
+        at, counted = OutboxMessage.settled_at, (*siblings, OutboxMessage.state == "sent")
     settings = current()
     cooldown = min(cooldown_max, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())
     # The clock is a subquery, because a value for each row could use no index.
@@ -81,16 +84,18 @@ def refuse_excess(
         select(utcnow(seconds)).scalar_subquery()
         for seconds in (-max(DAY_SECONDS, cooldown), -cooldown, 0, CLOCK_SLACK_SECONDS)
     )
-    counts = select(func.count().filter(at > recently), func.count(), func.max(at), now)
-    recent_count, day_count, newest, asked_at = db.session.execute(
+    both_counts = func.count() + func.count().filter(*works)  # twice those that serve, once the others
+    counts = select(func.count().filter(at > recently, *works), both_counts, func.max(at), now)
+    recent_count, doubled_count, newest, asked_at = db.session.execute(
         counts.where(*counted, at.between(day_ago, latest))
     ).one()
     if recent_count:
         raise Undeliverable("such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)")
-    if day_count < settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:
+    if doubled_count < 2 * settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:
         return
     postponed = (OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > NOW)
     if db.session.scalar(select(OutboxMessage.id).where(*siblings, *postponed).limit(1)):
         raise Undeliverable("another such mail is postponed already (RECOVERY_MAIL_DAILY_CAP)")
-    until = newest + PAUSE
+    # At random, or the time between two others' mails would tell that this one was sent between them.
+    until = newest + PAUSE * random.uniform(1, 1.25)  # noqa: S311  # no secret
     raise Undeliverable(f"until {until:%Y-%m-%d %H:%M:%SZ}, after too many (RECOVERY_MAIL_DAILY_CAP)", until)

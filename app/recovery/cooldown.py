@@ -21,10 +21,10 @@ def refuse_excess(link: ResetLink, message: OutboxMessage) -> None:
     # Neither a link without a mail counts, nor one whose mail was given up.
     mailed = (OutboxMessage.id == ResetLink.message_id, OutboxMessage.state.in_(("waiting", "sent")))
     is_same_quota = OutboxMessage.quota == message.quota
-    # A link that has ended counts for nothing, because its owner may need another at once.
-    still_works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
-    counted = (*siblings, *mailed, *still_works, is_same_quota)
-    quota.refuse_excess(message, *counted, at=ResetLink.issued_at)
+    # Not one that has ended, because its owner may need another at once.
+    works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
+    counted = (*siblings, *mailed, is_same_quota)
+    quota.refuse_excess(message, *counted, at=ResetLink.issued_at, works=works)
 
 
 def is_hour_exhausted(kind: str) -> bool:

@@ -44,7 +44,7 @@ class ResetLink(Model):
     email: Mapped[str] = mapped_column(String(255))
     password_state: Mapped[str] = mapped_column(String(64))  # fingerprint of the password hash it may replace
     client: Mapped[str] = mapped_column(String(40))  # the front end on which it lands
-    kind: Mapped[str | None] = mapped_column(String(40))  # of its message
+    kind: Mapped[str] = mapped_column(String(40), default="")  # of its message
     issued_at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
     expires_at: Mapped[datetime] = mapped_column()
     opened_at: Mapped[datetime | None]  # for the first time; mail scanners open links, too
@@ -85,9 +85,7 @@ class ResetLink(Model):
 OPEN = (ResetLink.redeemed_at.is_(None), ResetLink.superseded_at.is_(None), ResetLink.revoked_at.is_(None))
 
 
-def issue(
-    user: User, client: str, token: str, message_id: int | None = None, kind: str | None = None
-) -> ResetLink:
+def issue(user: User, client: str, token: str, message_id: int | None = None, kind: str = "") -> ResetLink:
     """Add a link for the account as it is now. Without a message, an admin hands it over. Flushes."""
     link = ResetLink(
         user_id=user.id,

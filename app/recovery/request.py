@@ -56,8 +56,6 @@ def deduplication_key(kind: str, identity: str, quota: str = "") -> str:
 def store_request(kind: str, identity: str, quota: str = "", **content: Any) -> None:
     """Queue a message for the worker, which looks the account up, and commit.
 
-    A browser that has signed in with the identity has a quota and a message of its own.
-
     Raises NoMail, and InvalidRequest for a client that is not configured.
     """
     settings, client = current(), clients.posted_client()

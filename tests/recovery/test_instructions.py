@@ -63,7 +63,7 @@ def test_instructions_over_the_daily_cap_are_postponed_and_end_no_link(make_site
         "another such mail is postponed already (RECOVERY_MAIL_DAILY_CAP)"
     }
     assert (postponed["state"], postponed["attempts"]) == ("waiting", 0)
-    assert timedelta(minutes=29) < postponed["due_at"] - newest["settled_at"] <= timedelta(minutes=30)
+    assert timedelta(minutes=29) < postponed["due_at"] - newest["settled_at"] <= timedelta(minutes=37.5)
     with site.app.app_context():
         heartbeat.Heartbeat().beat()
         assert health.check() == health.Health(database=True, worker=True, mail=True, problems=[])
@@ -72,7 +72,9 @@ def test_instructions_over_the_daily_cap_are_postponed_and_end_no_link(make_site
     assert f"A link was requested, and its mail is postponed until {until}" in shown
     assert re.search("one goes out every 30 minutes, the next in (29|30) minutes", shown)
     assert re.search(f"postponed +0 +until {until}", commands.run(site, "outbox", "list").output)
-    let_half_an_hour_pass(site)
+    let_time_pass(site, timedelta(minutes=29))
+    assert site.work() == 0
+    let_time_pass(site, timedelta(minutes=9))
     assert site.work() == 1
     assert len(site.mailbox.mails) == 4
     site.ask()
@@ -81,15 +83,36 @@ def test_instructions_over_the_daily_cap_are_postponed_and_end_no_link(make_site
     assert [code_of(site, link) for link in (links[1], site.last_link())] == ["redeemed", "link_superseded"]
 
 
-def let_half_an_hour_pass(site: Site) -> None:
+def let_time_pass(site: Site, span: timedelta) -> None:
     times = {OutboxMessage: ("created_at", "due_at", "settled_at"), ResetLink: ("issued_at",)}
     with site.app.app_context():
         for model, columns in times.items():
             for row in db.session.query(model):
                 for column in columns:
                     if at := getattr(row, column):
-                        setattr(row, column, at - timedelta(minutes=30))
+                        setattr(row, column, at - span)
         db.session.commit()
+
+
+@pytest.mark.requirement("R2")
+def test_instructions_asked_for_one_after_the_other_are_postponed_in_no_order(make_site: Any) -> None:
+    """The time between the mails to A and B would tell an attacker that X has an account."""
+    site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=1)
+    pauses = []
+    for _ in range(2):
+        for identity in ("alice", "bob"):
+            site.ask(identity)
+        site.work()
+    for _ in range(20):
+        first, second = (row["due_at"] for row in site.messages() if row["state"] == "waiting")
+        pauses.append(second - first)
+        let_time_pass(site, timedelta(minutes=38))
+        assert site.work() == 2
+        for identity in ("alice", "bob"):
+            site.ask(identity)
+        site.work()
+    assert min(pauses) < timedelta(0) < max(pauses)
+    assert sum(abs(pause) > timedelta(seconds=5) for pause in pauses) > 10
 
 
 @BOTH
