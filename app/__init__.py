@@ -20,7 +20,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> Fla
     """
     from flask import Flask
 
-    from .settings import checks, exit_on_settings_error, forced, load
+    from .settings import checks, exit_on_settings_error, forced, load, references
     from .settings.sources import ROOT
 
     if settings is None:
@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> Fla
     app.config.update(forced.flask_config(settings))
     app.extensions["recovery_settings"] = settings
     install_parts(app, settings)
+    references.run_extensions(app, settings)
     if checked:
         checks.refuse_errors(app, settings)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from typing import Any
 
 from flask import Flask, abort
@@ -29,7 +30,8 @@ from .recovery import (  # instructions and other_requests register their compos
 from .recovery.code_sign_in import UnifiedForm
 from .recovery.link_errors import LinkError
 from .recovery.redemption import NewPasswordForm
-from .recovery.request import MAIL_REQUESTS, request_mail
+from .recovery.request import MAIL_REQUESTS, IdentityForm, request_mail
+from .settings.references import blamed_on, resolve
 from .settings.schema import Settings
 from .web import origin
 from .web.messages import MESSAGES, SECOND_FACTORS
@@ -50,18 +52,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     security = Security(
         app,
         AccountDatastore(db, User, Role, WebAuthn, FsRefreshTracker),
-        login_form=SignInForm,
-        us_signin_form=UnifiedForm,
-        two_factor_rescue_form=one_time_codes.RescueForm,
-        reset_password_form=NewPasswordForm,
-        change_password_form=ChangeForm,
-        mail_util_cls=flask_security_mails.QueuedMailUtil,
         render_template=flask_security_mails.render_template,
-        password_util_cls=passwords.RecoveryPasswordUtil,
-        phone_util_cls=identities.RecoveryPhoneUtil,
-        username_util_cls=identities.RecoveryUsernameUtil,
-        totp_cls=one_time_codes.ReplayProtectedTotp,
-        webauthn_util_cls=AnyPasskey,
+        **_classes(settings),
     )
     if settings.SECURITY_UNIFIED_SIGNIN:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
@@ -76,6 +68,18 @@ def init_app(app: Flask, settings: Settings) -> None:
     guess_limits.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
     _mount_views(app)
+
+
+def _classes(settings: Settings) -> dict[str, Any]:
+    """Return Flask-Security's classes: the admin's, or else ours, or else its own. Raises SettingsError."""
+    parameters = inspect.signature(Security).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+    classes = {name: value for name, value in defaults.items() if inspect.isclass(value)} | CLASSES
+    for name, reference in settings.RECOVERY_CLASSES.items():
+        with blamed_on(settings, "RECOVERY_CLASSES", name, "is no class that can be replaced"):
+            base = {form: cls for form, cls in classes.items() if form not in UNUSED_FORMS}[name]
+        classes[name] = resolve(settings, "RECOVERY_CLASSES", reference, base)
+    return classes
 
 
 def _sign_with_the_newest_key(security: Security, settings: Settings) -> None:
@@ -93,6 +97,30 @@ class AnyPasskey(WebauthnUtil):
         criteria = super().authenticator_selection(user, usage)
         criteria.authenticator_attachment = None
         return criteria
+
+
+CLASSES = {
+    "login_form": SignInForm,
+    "us_signin_form": UnifiedForm,
+    "two_factor_rescue_form": one_time_codes.RescueForm,
+    "forgot_password_form": IdentityForm,
+    "reset_password_form": NewPasswordForm,
+    "change_password_form": ChangeForm,
+    "mail_util_cls": flask_security_mails.QueuedMailUtil,
+    "password_util_cls": passwords.RecoveryPasswordUtil,
+    "phone_util_cls": identities.RecoveryPhoneUtil,
+    "username_util_cls": identities.RecoveryUsernameUtil,
+    "totp_cls": one_time_codes.ReplayProtectedTotp,
+    "webauthn_util_cls": AnyPasskey,
+}  # that replace Flask-Security's; RECOVERY_CLASSES replaces them in turn
+# Forms of Flask-Security's that no view of ours uses.
+UNUSED_FORMS = {
+    "change_username_form",
+    "passwordless_login_form",
+    "register_form",
+    "send_confirmation_form",
+    "username_recovery_form",
+}
 
 
 def _mount_views(app: Flask) -> None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from flask import Flask, current_app, session
@@ -24,12 +23,10 @@ from wtforms.fields.choices import SelectChoice
 
 from ..db.encryption import keyed_hash
 from ..db.engine import Model, change, db, inserts
-from ..settings import current
-from ..settings.problems import Problem, SettingsError
+from ..settings import current, references
 from ..settings.schema import Settings
 
 FILE_SERVICE = "file"
-SERVICE_SETTING = "SECURITY_SMS_SERVICE"
 
 
 class UsedCode(Model):
@@ -80,18 +77,11 @@ class FileSender(SmsSenderBaseClass):
 def init_app(app: Flask, settings: Settings) -> None:
     """Register FileSender and the operator's SMS sender ("module:Class"). Raises SettingsError."""
     SmsSenderFactory.senders[FILE_SERVICE] = FileSender
-    service = settings.SECURITY_SMS_SERVICE
-    if ":" not in service:
-        return
-    try:
-        sender = resolve_name(service)
-        if not callable(getattr(sender, "send_sms", None)):
-            raise TypeError(f"{service} has no send_sms")
-    except Exception as error:  # the operator's module may raise anything
-        message = f"cannot be imported: {type(error).__name__}: {error}"
-        origin = settings.origins.get(SERVICE_SETTING, "")
-        raise SettingsError([Problem(SERVICE_SETTING, origin, message)]) from None
-    SmsSenderFactory.senders[service] = sender
+    if ":" in (service := settings.SECURITY_SMS_SERVICE):
+        base = SmsSenderBaseClass
+        SmsSenderFactory.senders[service] = references.resolve(
+            settings, "SECURITY_SMS_SERVICE", service, base
+        )
 
 
 def guard_factor_setup(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,6 +26,7 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..settings import current
 from ..web import i18n
+from ..web.forms import context_of
 from .outbox import OutboxMessage
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def reader_language(user: User | None, requester: str | None) -> AbstractContext
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """Render the three templates of a mail in its reader's language, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
+    context = {"user": user, **context_of("mail"), **context}
     with reader_language(user, message.content.get("language")):
         subject, text, html = (
             render_template(f"security/email/{template}{ending}", **context)

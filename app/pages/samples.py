@@ -21,6 +21,7 @@ from flask_babel import gettext as _
 from ..accounts.models import User
 from ..mail import composing
 from ..settings import current
+from ..web.forms import context_of
 from ..web.i18n import duration
 from .template_sources import parse
 
@@ -52,7 +53,7 @@ class Mail:
     @property
     def context(self) -> dict[str, Any]:
         """The variables of its templates. Needs an app context, but no database."""
-        return {**self.variables, "user": sample_user()} if self.subject_setting else self.variables
+        return {"user": sample_user(), **context_of("mail"), **self.variables}
 
     @property
     def required(self) -> dict[str, tuple[str, str]]:

@@ -24,6 +24,7 @@ from ..settings.checks import check
 from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..web import templates
+from ..web.forms import context_names
 from . import samples
 from .template_sources import Template, missing_fields, parse, parse_with_references
 
@@ -131,6 +132,7 @@ def _check_variables(
     """Compare a template's variables with those of the sample mail, or of the page that it replaces."""
     common: dict[str, Any] = {}
     current_app.update_template_context(common)
+    common |= dict.fromkeys(context_names())
     if mail:
         allowed = documented = set(mail.context)
     else:  # a parent template may set some of the names that the original uses

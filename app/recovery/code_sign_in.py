@@ -29,6 +29,7 @@ from ..db import audit
 from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
+from ..web.forms import context_of, new_form
 from ..web.rate_limits import limit
 from ..web.responses import CodedMessage, json_response, wants_json
 from .request import store_request
@@ -88,10 +89,11 @@ def send_code() -> ResponseReturnValue:
     store_request("us_instructions", identity)
     if wants_json(request):
         return json_response({})
-    form = UnifiedForm(formdata=None)
+    form = new_form("us_signin_form", formdata=None)
     form.identity.data = identity
     do_flash(*get_message("GENERIC_US_SIGNIN"))
-    return render_template("security/us_signin.html", us_signin_form=form, code_methods=["email"])
+    context = {"us_signin_form": form, "code_methods": ["email"], **context_of("us_signin")}
+    return render_template("security/us_signin.html", **context)
 
 
 limit("security.us_signin", SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", by_identity)

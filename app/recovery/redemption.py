@@ -28,6 +28,7 @@ from ..db import audit
 from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import db
+from ..web.forms import context_of, new_form
 from ..web.responses import CodedMessage, code_of, json_response, wants_json
 from . import landing, notices
 from . import link as links
@@ -57,7 +58,8 @@ def reset_password(token: str) -> ResponseReturnValue:
     if request.method == "POST":
         return redeem(token)
     if landing.is_handle(token):
-        return _render(NewPasswordForm(), links.resolve(landing.resolve_handle(token)).user, token)
+        user = links.resolve(landing.resolve_handle(token)).user
+        return _render(new_form("reset_password_form"), user, token)
     return landing.land(token)
 
 
@@ -70,12 +72,13 @@ def _render(form: NewPasswordForm, user: User, handle: str) -> str:
         reset_password_token=handle,
         account=mask_address(user.email),
         other=mask_address(current_user.email) if other else None,
+        **context_of("reset_password"),
     )
 
 
 def redeem(handle: str) -> ResponseReturnValue:
     """Set the new password in the transaction that redeems the link. Raises LinkError."""
-    form, is_signed_in = NewPasswordForm(), is_user_authenticated(current_user)
+    form, is_signed_in = new_form("reset_password_form"), is_user_authenticated(current_user)
     token, is_in_browser = landing.resolve_handle(handle), landing.is_handle(handle)
     try:
         link = links.resolve(token)

@@ -30,6 +30,7 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
+from ..web.forms import context_of
 from ..web.responses import json_response, wants_json
 from . import instructions
 from .request import store_request
@@ -82,7 +83,7 @@ def register() -> ResponseReturnValue:
 
 
 def _render(form: RegistrationForm) -> str:
-    return render_template("security/register_user.html", register_user_form=form)
+    return render_template("security/register_user.html", register_user_form=form, **context_of("register"))
 
 
 @composer(MAIL)

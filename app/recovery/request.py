@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_security import unauth_csrf
 from flask_security.forms import Form
-from flask_security.utils import do_flash, get_message
+from flask_security.utils import base_render_json, do_flash, get_message
 from wtforms import StringField, SubmitField
 
 from ..accounts.guess_limits import known_browser
@@ -24,6 +24,7 @@ from ..mail.quota import KNOWN_BROWSER, is_full
 from ..settings import current
 from ..web import clients
 from ..web.errors import InvalidRequest, NoMail
+from ..web.forms import context_of, new_form
 from ..web.responses import json_response, wants_json
 
 
@@ -31,7 +32,7 @@ class MailRequest(NamedTuple):
     """A page on which a visitor who is not signed in requests a mail."""
 
     kind: str  # of the message
-    template: str
+    template: str  # also the name of its context processors
     form: str  # its name in the template
     flashed: str | None = None  # Flask-Security's message after the POST; None: a page of its own follows
 
@@ -89,6 +90,9 @@ def request_mail() -> ResponseReturnValue:
         if is_json:
             raise
         return _render(page, error.message), error.status
+    form = new_form("forgot_password_form")
+    if not form.validate():  # only a class in RECOVERY_CLASSES has anything to validate
+        return base_render_json(form, include_user=False) if is_json else (_render(page, form=form), 400)
     store_request(page.kind, identity)
     if is_json:
         return json_response({})
@@ -98,7 +102,8 @@ def request_mail() -> ResponseReturnValue:
     return redirect(url_for("security.login"), 303)
 
 
-def _render(page: MailRequest, problem: str | None = None) -> str:
-    form = IdentityForm(formdata=None)
-    form.email.errors = [problem] if problem else []
-    return render_template(f"security/{page.template}.html", **{page.form: form})
+def _render(page: MailRequest, problem: str | None = None, form: IdentityForm | None = None) -> str:
+    form = form or new_form("forgot_password_form", formdata=None)
+    if problem:
+        form.email.errors = [problem]
+    return render_template(f"security/{page.template}.html", **{page.form: form}, **context_of(page.template))

@@ -128,6 +128,8 @@ class Settings(BaseModel):
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
     RECOVERY_OPERATOR: urls.SenderOrEmpty
     RECOVERY_SECURITY_TXT: types.File
+    RECOVERY_EXTENSIONS: Annotated[list[types.Reference], types.JsonText]
+    RECOVERY_CLASSES: Annotated[dict[str, types.Reference], types.JsonText]
     RECOVERY_SILENCED: types.TextList
     RECOVERY_INBOX: bool
 

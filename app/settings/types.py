@@ -79,6 +79,7 @@ JsonText = BeforeValidator(parse_json_text)
 TextList = Annotated[list[str], JsonText]
 AnyList = Annotated[list[Any], JsonText]
 Table = Annotated[dict[str, Any], JsonText]
+Reference = Annotated[str, *expect("module:name", re.compile(r"[\w.]+:[\w.]+").fullmatch)]
 Unique = must("each at most once", lambda items: len(items) == len(set(items)))
 IdentityKind = Literal["email", "username", "us_phone_number"]
 IDENTITIES: tuple[str, ...] = get_args(IdentityKind)

@@ -49,7 +49,7 @@ def edited(name: str, edit: str) -> str:
         ("template-broken", "remove it", TEXT, "...{% block footer %}{{ 1 / 0 }}{% endblock %}"),
         ("template-broken", "shipped/security/", FORGOT, '{% extends "security/forgot_password.html" %}'),
         ("template-broken", "remove it", "verify.html", "{% block content %}"),
-        ("template-variable", "reset_token", TEXT, "...{{ user.name }}"),
+        ("template-variable", "reset_token", TEXT, "...{{ account.name }}"),
         ("template-variable", "reset_token", TEXT, "...{% if not settings.MAIL_PORT %}{{ x }}{% endif %}"),
         ("template-variable", "forgot_password_form", FORGOT, "<h1> => <h1>{{ username }}"),
         ("template-setting", "config show", HTML, "<p> => <p>{{ settings.SITE }}"),
