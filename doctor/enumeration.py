@@ -16,7 +16,7 @@ from .scan import Check, Passed, Result, Scan, Skipped, random_identity
 
 KNOWN, UNKNOWN = "known", "unknown"
 SAMPLES_MIN = 8  # fewer cannot be significant at rank_test.ALPHA
-SAMPLES_MAX = 45  # twice as many are below the hourly default of RECOVERY_LIMIT_IDENTITY
+SAMPLES_MAX = 45  # four times as many are below the hourly default of RECOVERY_LIMIT_SOURCE
 VARIABLE_HEADERS = ("date", "set-cookie", "content-length", "age", "expires", "etag", "last-modified")
 
 # The values of each aspect of the responses, such as "status", for known and unknown identities.

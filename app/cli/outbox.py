@@ -17,7 +17,7 @@ from ..db.clock import utcnow
 from ..db.encryption import DecryptionError, keyed_hash
 from ..db.engine import change, db
 from ..mail import heartbeat
-from ..mail.outbox import OutboxMessage
+from ..mail.outbox import UNTRIED, OutboxMessage
 from ..mail.quota import KNOWN_BROWSER
 from ..pages import health
 from ..recovery.link import ResetLink
@@ -147,7 +147,8 @@ def _spaced(row: Row) -> Row:
 def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     """Return the newest messages that meet the conditions, as rows."""
     held, rows = _reason_all_held(), []
-    is_postponed = and_(OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > utcnow())
+    # Without a reason, the clock was set back.
+    is_postponed = and_(UNTRIED, OutboxMessage.reason.is_not(None), OutboxMessage.created_at > utcnow())
     query = select(OutboxMessage, is_being_sent(), is_postponed, User.email)
     query = query.outerjoin(User, User.id == OutboxMessage.user_id)
     query = query.where(*conditions).order_by(OutboxMessage.id.desc()).limit(limit)
