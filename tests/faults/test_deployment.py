@@ -66,10 +66,7 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
             assert "alice@example.com" in home.text
             assert "was changed" in box.wait_for(2)["Subject"]
             cookies = list(browser.client.cookies.jar)
-            assert {cookie.name for cookie in cookies} == {
-                "__Host-sparekey_session",
-                "__Host-sparekey_known",
-            }
+            assert {cookie.name for cookie in cookies} == {"__Host-sparekey_session", "__Host-sparekey_known"}
             for cookie in cookies:  # or browsers refuse the prefix
                 assert (cookie.secure, cookie.path, cookie.domain_specified) == (True, "/", False)
 
