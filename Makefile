@@ -75,8 +75,9 @@ bench-quick: .venv/.develops  ## requests, redemption and mails beside stock Fla
 walk: .venv/.develops  ## count the calls, modules and moves in each step of a recovery
 	@PYTHONPATH=.:tests $(BIN)/python tests/support/walk.py
 
-oracle: .venv/.develops  ## does response time reveal accounts? 1,000 requests of each kind, beside stock Flask-Security
+oracle: .venv/.develops  ## does the time of an answer or a mail reveal accounts? 1,000 requests and 400 mails of each kind (an hour)
 	$(BIN)/python bench/oracle.py
+	$(BIN)/python bench/queue_oracle.py
 
 fuzz: .venv/.develops  ## 500 random requests for each operation of the JSON API
 	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest tests/pages/test_openapi.py

@@ -144,9 +144,9 @@ class Site:
         is_up = process.poll() is None and self.start_seconds < START_SECONDS_MAX
         assert is_up, f"{self.peer.name} did not start:\n{LOG.read_text()[-2000:]}"
 
-    def work(self) -> None:
-        """Start a worker of Sparekey's, and wait until the web process sees it."""
-        self.start("manage.py", "worker")
+    def work(self, *options: str) -> None:
+        """Start a worker of Sparekey's, and wait until the web process sees one."""
+        self.start("manage.py", "worker", *options)
         with self.client() as client:
             waited = wait_for(lambda: client.get("/readyz").json()["worker"])
         assert waited < START_SECONDS_MAX, f"the worker did not start:\n{LOG.read_text()[-2000:]}"

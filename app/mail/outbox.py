@@ -6,21 +6,21 @@
 
 A message is a row in the application's database, committed with the change it belongs to. A claim is a lease
 until `due_at`. When a worker dies, its message becomes due again: delivery is at-least-once. The content is
-encrypted while the message waits or is a dead letter, and erased afterwards.
+encrypted while the message waits or is a dead letter, and erased afterwards. Claims are in `queue.py`.
 """
 
 from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask_babel import get_locale
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, bindparam, func, select, text, update
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, bindparam, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db import encryption
@@ -57,6 +57,7 @@ class OutboxMessage(Model):
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
     age = timedelta()  # of a claimed message, at its claim, by the database's clock
+    is_crowded = False  # of a claimed message, at its claim: the queue (queue.CROWD)
 
     __table_args__ = (
         Index("ix_outbox_message_state_due_at", "state", "due_at"),
@@ -83,14 +84,6 @@ class OutboxMessage(Model):
 RENDERED = "flask_security"  # the kind whose content is a rendered mail, so its language does not matter
 NOW = utcnow()
 REPEAT_SECONDS = 5  # on PostgreSQL, a younger message with the same key stays unchanged
-# The message that is due longest. The clock is a subquery, because PostgreSQL cannot use an index for a value
-# that changes from row to row.
-LONGEST_DUE = (
-    select(OutboxMessage.id)
-    .where(OutboxMessage.state == "waiting", OutboxMessage.due_at <= select(NOW).scalar_subquery())
-    .order_by(OutboxMessage.due_at)
-    .limit(1)
-)
 
 # The statements of a request, on the table and built once. The ORM would add a third to its time.
 _messages = db.metadata.tables["outbox_message"]
@@ -134,40 +127,6 @@ def enqueue(
         "quota": quota,
     }
     db.session.execute(INSERTS[dialect], message)
-
-
-def is_due(lanes: Sequence[Any] = (URGENT, SIGN_UP)) -> bool:
-    """True if a message is due. Takes no lock, and rolls the transaction back."""
-    message_id = db.session.scalar(select(_first_of(LONGEST_DUE, lanes)))
-    db.session.rollback()  # no transaction stays open while the worker connects to the relay
-    return message_id is not None
-
-
-def _first_of(due: Any, lanes: Sequence[Any]) -> Any:
-    return func.coalesce(*(due.where(lane).scalar_subquery() for lane in lanes), None)
-
-
-def claim(lanes: Sequence[Any] = (URGENT, SIGN_UP)) -> OutboxMessage | None:
-    """Lease the message that is due longest, commit, and return it detached. None if none is due."""
-    taken = (
-        update(OutboxMessage)
-        .where(OutboxMessage.id == _first_of(LONGEST_DUE.with_for_update(skip_locked=True), lanes))
-        .values(
-            attempts=OutboxMessage.attempts + 1,  # now, so that a message that kills its worker ends
-            claim=secrets.token_hex(16),
-            same=None,  # later requests get a message of their own
-            due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
-        )
-        .returning(OutboxMessage, NOW)
-    )
-    row = db.session.execute(taken, execution_options={"synchronize_session": False}).first()
-    message: OutboxMessage | None = None
-    if row is not None:
-        message, claimed_at = row
-        message.age = claimed_at - message.created_at
-        db.session.expunge(message)
-    db.session.commit()
-    return message
 
 
 def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetime | None:

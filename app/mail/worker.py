@@ -29,10 +29,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
 from ..settings import current
-from . import composing, outbox, quota
+from . import composing, outbox, queue, quota
 from .backends import mailman
 from .heartbeat import Heartbeat
 from .outbox import OutboxMessage
+from .queue import Pace
 from .smtp_failures import MailHeld, describe, permanent_refusal
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,10 @@ WRITE_SECONDS = 0.5
 def run(stop: threading.Event, threads: int = 1) -> None:
     """Send mail in this many threads until `stop` is set. Messages in delivery are finished first."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
+    pace = Pace()
     with closing(Heartbeat()) as heartbeat, ThreadPoolExecutor(threads) as pool:
         for _ in range(threads):
-            pool.submit(_repeat, app, stop, lambda: _send_due_mail(stop, heartbeat))
+            pool.submit(_repeat, app, stop, lambda: _send_due_mail(stop, heartbeat, pace))
         _repeat(app, stop, heartbeat.beat)
 
 
@@ -65,9 +67,9 @@ def _repeat(app: Flask, stop: threading.Event, job: Callable[[], float]) -> None
         stop.wait(pause)
 
 
-def _send_due_mail(stop: threading.Event, heartbeat: Heartbeat) -> float:
+def _send_due_mail(stop: threading.Event, heartbeat: Heartbeat, pace: Pace) -> float:
     try:
-        work_until_done(stop, heartbeat)
+        work_until_done(stop, heartbeat, pace)
     except MailHeld as error:
         if heartbeat.report(str(error)):
             log.error("all mail is held: %s", error)
@@ -75,12 +77,14 @@ def _send_due_mail(stop: threading.Event, heartbeat: Heartbeat) -> float:
     return current().RECOVERY_WORKER_POLL.total_seconds()
 
 
-def work_until_done(stop: threading.Event | None = None, heartbeat: Heartbeat | None = None) -> int:
+def work_until_done(
+    stop: threading.Event | None = None, heartbeat: Heartbeat | None = None, pace: Pace | None = None
+) -> int:
     """Try every message that is due, over one connection, and return their number. Raises MailHeld.
 
     While mail is held, it connects though nothing is due, to find out when that ends.
     """
-    stop, count = stop or threading.Event(), 0
+    stop, pace, count = stop or threading.Event(), pace or Pace(), 0
     sending_seconds = current().sending_time.total_seconds()
     with closing(mailman.get_connection()) as relay:
         while not stop.is_set():
@@ -88,21 +92,26 @@ def work_until_done(stop: threading.Event | None = None, heartbeat: Heartbeat | 
             # and for unknown accounts wait alike.
             lanes = quota.open_lanes()
             if not relay.connection:
-                if not (outbox.is_due(lanes) or (heartbeat and heartbeat.trouble)):
+                if not (queue.is_due(lanes) or (heartbeat and heartbeat.trouble)):
                     break
+                began = time.monotonic()
                 relay.open()
+                pace.connection = time.monotonic() - began
                 if heartbeat and heartbeat.report(None):
                     log.info("mail goes out again")
             deadline = time.monotonic() + sending_seconds
-            if (message := outbox.claim(lanes)) is None:
+            if (message := queue.claim(lanes)) is None:
                 break  # another worker was first, or has locked the row
-            work_on(message, relay, stop, deadline)
+            work_on(message, relay, pace, stop, deadline)
             count += 1
     return count
 
 
-def work_on(message: OutboxMessage, relay: BaseEmailBackend, stop: threading.Event, deadline: float) -> None:
-    """Try a claimed message until the deadline, and write the outcome. Raises MailHeld."""
+def work_on(
+    message: OutboxMessage, relay: BaseEmailBackend, pace: Pace, stop: threading.Event, deadline: float
+) -> None:
+    """Try a claimed message until the deadline, write the outcome, and keep the pace. Raises MailHeld."""
+    began, cpu_began = time.monotonic(), time.thread_time()
     try:
         outcome, reason = attempt(message, relay, deadline)
     except MailHeld as error:
@@ -110,12 +119,14 @@ def work_on(message: OutboxMessage, relay: BaseEmailBackend, stop: threading.Eve
         outbox.release(message, "held", f"held: {error}")
         db.session.commit()
         raise
+    spent = time.monotonic() - began, time.thread_time() - cpu_began
     while not (status := _write(message, outcome, reason)):
         if stop.wait(WRITE_SECONDS):
             raise SQLAlchemyError("the database did not come back before the worker was stopped")
     # After the commit, because a log that blocks must not hold the database's write lock.
     values = (message.id, message.name, message.kind, message.attempts, status)
     log.info("mail=%s id=%s kind=%s attempt=%s %s", *values)
+    pace.keep(message, outcome, *spent, stop)
 
 
 def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) -> tuple[str, str | None]:

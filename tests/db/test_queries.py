@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, inspect, text
 from support.mailbox import Mailbox
+from support.outbox import enqueue_requests
 from support.recovery import objection_in
 from support.site import BOTH, NEW_PASSWORD, Site
 
@@ -19,7 +20,7 @@ from app.cli import retention
 from app.cli.import_users import import_users
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
-from app.mail import heartbeat, outbox, quota
+from app.mail import heartbeat, outbox, queue, quota
 from app.mail.outbox import OutboxMessage
 from app.mail.smtp_failures import MailHeld
 from app.pages import health
@@ -66,7 +67,7 @@ def scans(connection: Connection, statement: str, parameters: Any) -> tuple[Any,
     rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
     plan = [str(row[-1]) for row in rows]
     scanned = [line.split()[1] for line in plan if line.startswith("SCAN")]
-    return plan, [table for table in scanned if table not in ("CONSTANT", "one_row")]
+    return plan, [table for table in scanned if table not in ("CONSTANT", "one_row", "oldest")]
 
 
 def scans_on_postgresql(connection: Connection, statement: str, parameters: Any) -> tuple[Any, list[str]]:
@@ -131,9 +132,11 @@ def test_queries_of_mail_that_is_not_sent_scan_no_table(make_site: Any, mailbox:
             site.work()
             site.ask(identity)
         with site.app.app_context():
-            assert outbox.is_due()
-            assert not outbox.is_due(quota.open_lanes())
-            assert outbox.claim(quota.open_lanes()) is None
+            assert queue.is_due()
+            assert not queue.is_due(quota.open_lanes())
+            assert queue.claim(quota.open_lanes()) is None
+            enqueue_requests(site, queue.CROWD + 1)
+            assert queue.claim() is not None
     assert {"dropped", "given_up", "waiting"} == {row["state"] for row in site.messages()} - {"sent"}
     assert_no_scans(site, statements)
 
@@ -164,8 +167,8 @@ def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
         db.session.execute(text("ANALYZE"))
         db.session.commit()
         for index, query in {
-            "ix_outbox_message_exempt": lambda: outbox.is_due([outbox.EXEMPT]),
-            "ix_outbox_message_sign_up": lambda: outbox.is_due([outbox.SIGN_UP]),
+            "ix_outbox_message_exempt": lambda: queue.is_due([outbox.EXEMPT]),
+            "ix_outbox_message_sign_up": lambda: queue.is_due([outbox.SIGN_UP]),
             "ix_outbox_message_untried": health.is_mail_late,
         }.items():
             with recorded(site) as statements:
@@ -174,6 +177,23 @@ def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
             with db.engine.connect() as connection:
                 plan, _ = scans(connection, statement, parameters)
             assert index in str(plan)
+
+
+def test_queries_of_a_claim_in_a_crowd_read_the_oldest_messages_alone(site: Site) -> None:
+    """PostgreSQL's planner decides by the length of the queue."""
+    row = {"kind": "reset_instructions", "nonce": b"-", "state": "waiting", "attempts": 0}
+    with site.app.app_context():
+        rows = [{**row, "message_id": f"<{number}@here>"} for number in range(5000)]
+        db.session.execute(insert(OutboxMessage), rows)
+        db.session.commit()
+        db.session.execute(text("ANALYZE"))
+        db.session.commit()
+        with recorded(site) as statements:
+            assert queue.claim() is not None
+        [(statement, parameters)] = [one for one in statements.items() if one[0].startswith("UPDATE")]
+        with db.engine.connect() as connection:
+            plan, _ = scans(connection, statement, parameters)
+    assert str(plan).count("ix_outbox_message_") == 1
 
 
 @BOTH

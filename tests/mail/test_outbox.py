@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskCliRunner
 from sqlalchemy import delete, text
 from support.mailbox import html_of, link_in
-from support.outbox import HOUR, make_due, shift, states
+from support.outbox import HOUR, enqueue_requests, make_due, shift, states
 from support.site import BOTH, Site, at_work
 
 from app import settings
@@ -21,7 +21,7 @@ from app.accounts.identities import identity_key, map_identity
 from app.accounts.models import User
 from app.cli.outbox import group as outbox_command
 from app.db.engine import db
-from app.mail import backends, outbox, worker
+from app.mail import backends, outbox, queue, worker
 from app.mail.outbox import OutboxMessage
 
 POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -31,7 +31,7 @@ LEASE = timedelta(minutes=4)  # the default of RECOVERY_MAIL_LEASE
 def claim(site: Site) -> OutboxMessage:
     """Claim a message, as a worker does that dies at once."""
     with site.app.app_context():
-        message = outbox.claim()
+        message = queue.claim()
     assert message is not None
     return message
 
@@ -162,27 +162,27 @@ def test_outbox_input_is_encrypted_and_erased_when_settled(site: Site) -> None:
 
 
 @BOTH
-def test_outbox_parallel_claims_take_each_message_once(site: Site) -> None:
-    for number in range(20):
-        site.ask(f"nobody{number}")
+@pytest.mark.parametrize("count", [20, queue.CROWD + 50])
+def test_outbox_parallel_claims_take_each_message_once(site: Site, count: int) -> None:
+    enqueue_requests(site, count)
 
     def claim_all(_: int) -> list[int]:
         claimed = []
         with site.app.app_context():
-            while (message := outbox.claim()) is not None:
+            while (message := queue.claim()) is not None:
                 claimed.append(message.id)
         return claimed
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [number for numbers in pool.map(claim_all, range(4)) for number in numbers]
-    assert sorted(claimed) == list(range(1, 21))
+    assert sorted(claimed) == list(range(1, count + 1))
 
 
 @BOTH
 def test_outbox_dead_workers_message_is_sent_again_after_its_lease(site: Site) -> None:
     site.ask()
     with site.app.app_context():
-        message = outbox.claim()
+        message = queue.claim()
         assert message is not None
         with closing(backends.mailman.get_connection()) as relay:
             worker.attempt(message, relay, time.monotonic() + 60)  # the relay accepts it, and the worker dies

@@ -24,7 +24,7 @@ from support.site import Site, at_work, wait_for
 
 from app.accounts.models import User
 from app.db.engine import db
-from app.mail import composing, outbox, worker
+from app.mail import composing, queue, worker
 from app.mail.backends import mailman
 from app.mail.smtp import REPLY_BYTES_MAX, TIMEOUTS_MAX
 from app.mail.smtp_failures import MailHeld, RelayAway, RelayMisconfigured
@@ -58,9 +58,9 @@ def connection(site: Site) -> Iterator[BaseEmailBackend]:
 
 
 def send_next(backend: BaseEmailBackend) -> None:
-    message = outbox.claim()
+    message = queue.claim()
     assert message is not None
-    worker.work_on(message, backend, threading.Event(), time.monotonic() + 60)
+    worker.work_on(message, backend, queue.Pace(), threading.Event(), time.monotonic() + 60)
 
 
 def reason_held(site: Site) -> str:

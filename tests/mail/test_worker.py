@@ -22,8 +22,9 @@ from support.site import BOTH, Site, at_work, load_settings, wait_for
 
 from app.cli.worker import worker as worker_command
 from app.db.engine import db
-from app.mail import backends, composing, heartbeat, outbox, worker
+from app.mail import backends, composing, heartbeat, outbox, queue, worker
 from app.mail.heartbeat import WorkerHeartbeat
+from app.mail.queue import Pace
 from app.recovery import instructions
 from app.settings import schema
 from app.settings.problems import SettingsError
@@ -96,16 +97,16 @@ def test_worker_stops_when_a_due_message_cannot_be_claimed(
 ) -> None:
     """Another worker was first, or has locked the row."""
     site.ask()
-    monkeypatch.setattr(outbox, "claim", lambda _lanes: None)
+    monkeypatch.setattr(queue, "claim", lambda _lanes: None)
     looks: list[bool] = []
-    is_due = outbox.is_due
+    is_due = queue.is_due
 
     def count(lanes: Any) -> bool:
         looks.append(is_due(lanes))
         assert len(looks) < 5
         return looks[-1]
 
-    monkeypatch.setattr(outbox, "is_due", count)
+    monkeypatch.setattr(queue, "is_due", count)
     assert site.work() == 0
     assert looks == [True]
 
@@ -167,7 +168,7 @@ def test_worker_survives_errors_of_database_and_connection(
     monkeypatch.setattr("app.mail.smtp_failures.RelayAway.pause", 0.05)
     monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
     failures = [ZeroDivisionError("a bug"), OperationalError("SELECT", {}, Exception("closed"))]
-    is_due = outbox.is_due
+    is_due = queue.is_due
 
     def connect(*_: Any, **__: Any) -> Any:
         raise UnicodeError("a host name of alice@example.com")
@@ -179,7 +180,7 @@ def test_worker_survives_errors_of_database_and_connection(
 
     with monkeypatch.context() as broken:
         broken.setattr("smtplib.SMTP.__init__", connect)
-        broken.setattr(outbox, "is_due", fail_at_first)
+        broken.setattr(queue, "is_due", fail_at_first)
         site.ask()
         with at_work(site):
             wait_for(lambda: "all mail is held" in caplog.text)
@@ -252,9 +253,9 @@ def test_worker_holds_no_lock_while_it_logs(site: Site, monkeypatch: pytest.Monk
     monkeypatch.setattr(worker.log, "info", lambda *_: statuses.append(site.ask("nobody").status_code))
     site.ask()
     with site.app.app_context(), closing(backends.mailman.get_connection()) as relay:
-        message = outbox.claim()
+        message = queue.claim()
         assert message is not None
-        worker.work_on(message, relay, threading.Event(), time.monotonic() + 60)
+        worker.work_on(message, relay, Pace(), threading.Event(), time.monotonic() + 60)
     assert statuses == [200]
 
 

@@ -7,6 +7,7 @@ import email
 import email.policy
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Mailbox:
     delay: dict[str, float] = field(default_factory=dict)  # SMTP command -> seconds before the reply
     arrived: threading.Condition = field(default_factory=threading.Condition)
     raw: list[bytes] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)  # of arrival, by time.monotonic()
     connections: int = 0
     hang_up: Callable[[], Any] = lambda: None  # closes the newest connection
 
@@ -71,6 +73,7 @@ class Mailbox:
         with self.arrived:
             self.envelopes.append(envelope.rcpt_tos)
             self.raw.append(envelope.original_content)
+            self.times.append(time.monotonic())
             self.mails.append(message)
             self.arrived.notify_all()
         return "250 accepted"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from app.db.engine import db
+from app.mail import outbox
 from app.mail.heartbeat import WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 
@@ -12,6 +13,14 @@ from .site import Site
 
 HOUR = timedelta(hours=1)
 LONG_AGO = datetime(2020, 1, 1)
+
+
+def enqueue_requests(site: Site, count: int) -> None:
+    """Request reset instructions for so many made-up identities."""
+    with site.app.app_context():
+        for number in range(count):
+            outbox.enqueue("reset_instructions", identity=f"nobody{number}@example.com", client="browser")
+        db.session.commit()
 
 
 def make_due(site: Site) -> None:

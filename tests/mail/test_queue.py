@@ -1,0 +1,145 @@
+"""The queue: neither the order nor the times of an attacker's own mails tell who has an account."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from support.mailbox import Mailbox
+from support.outbox import enqueue_requests, states
+from support.site import BOTH, Site, at_work, wait_for
+
+from app.db.engine import db
+from app.mail import outbox, queue, worker
+from app.mail.queue import CROWD, OLDEST, Pace
+
+DELIVERY_SECONDS = 0.3
+HOUR_SECONDS = 3600.0  # longer than any test
+
+
+@contextmanager
+def at_work_with(site: Site, pace: Pace) -> Iterator[None]:
+    """Run one thread of a worker with this pace. It must stop at once."""
+    stop = threading.Event()
+
+    def work() -> None:
+        with site.app.app_context():
+            worker.work_until_done(stop, pace=pace)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def slow_pace() -> Pace:
+    """Return the pace of a worker whose last delivery took longer than any test."""
+    pace = Pace()
+    pace.deliveries.append((HOUR_SECONDS, 0.0))
+    return pace
+
+
+def dropped(site: Site) -> int:
+    return states(site).count(("dropped", 1))
+
+
+@pytest.mark.requirement("R1", "R2")
+@pytest.mark.parametrize("identity", ["nobody", "inactive@example.com", "alice@example.com", "bob"])
+def test_queue_takes_as_long_over_a_request_that_leads_to_no_mail(
+    make_site: Any, mailbox: Mailbox, identity: str
+) -> None:
+    """An attacker requests its own mail, another's, and its own. The other has no account, or gets no mail.
+
+    alice is within the cool-down, and the relay refuses bob.
+    """
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
+    mailbox.delay["DATA"] = DELIVERY_SECONDS
+    mailbox.refuse_only["bob@example.com"] = "550 no such user"
+    site.ask("alice")
+    site.ask(identity)
+    with site.app.app_context():
+        outbox.enqueue("flask_security", recipient="b@example.com", subject="s", text="text", html="")
+        db.session.commit()
+    with at_work(site):
+        mailbox.wait_for(2)
+    assert mailbox.envelopes == [["alice@example.com"], ["b@example.com"]]
+    first, second = mailbox.times
+    assert second - first > 1.95 * DELIVERY_SECONDS  # 0.05: the event loop's clock
+
+
+def test_queue_keeps_the_pace_of_recent_deliveries_alone() -> None:
+    """On the clock, and of the CPU, because other workers share it."""
+    pace = slow_pace()
+    message, stop = outbox.OutboxMessage(), threading.Event()
+    for _ in range(20):
+        pace.keep(message, "sent", 0.3, 0.06, stop)
+    began, cpu_began = time.monotonic(), time.thread_time()
+    pace.keep(message, "dropped", 0.1, 0.01, stop)
+    assert 0.2 <= time.monotonic() - began < HOUR_SECONDS
+    assert 0.05 <= time.thread_time() - cpu_began < 0.15
+    pace.keep(message, "dropped", HOUR_SECONDS, HOUR_SECONDS, stop)  # it took longer than a delivery
+
+
+def test_queue_keeps_the_pace_of_the_connection_before_the_first_delivery(
+    site: Site, mailbox: Mailbox
+) -> None:
+    pace = Pace()
+    site.ask("nobody")
+    with at_work_with(site, pace):
+        wait_for(lambda: dropped(site) == 1)
+    assert pace.connection > 0
+    assert not pace.deliveries
+    assert mailbox.connections == 1
+
+
+@BOTH
+def test_worker_stops_at_once_while_it_keeps_the_pace(site: Site) -> None:
+    """The outcome is written before the wait."""
+    enqueue_requests(site, 2)
+    with at_work_with(site, slow_pace()):
+        wait_for(lambda: dropped(site) == 1)
+    assert states(site) == [("dropped", 1), ("waiting", 0)]
+
+
+@BOTH
+@pytest.mark.requirement("R58", "R59")
+def test_queue_in_a_crowd_takes_no_time_over_requests_that_lead_to_no_mail(site: Site) -> None:
+    """A flood of made-up identities cannot occupy the workers."""
+    enqueue_requests(site, CROWD + 10)
+    with at_work_with(site, slow_pace()):
+        # The last one is claimed when as many as CROWD are due, and waits.
+        wait_for(lambda: dropped(site) == 11)
+        time.sleep(0.3)
+    assert dropped(site) == 11
+
+
+@BOTH
+@pytest.mark.requirement("R1")
+def test_queue_in_a_crowd_takes_one_of_the_oldest_at_random(site: Site) -> None:
+    enqueue_requests(site, OLDEST + 60)
+    with site.app.app_context():
+        claimed = [message.id for _ in range(50) if (message := queue.claim())]
+    assert len(set(claimed)) == 50
+    assert all(number <= OLDEST + place for place, number in enumerate(claimed))
+    assert max(claimed) > OLDEST / 2
+    falls = sum(later < earlier for earlier, later in pairwise(claimed))
+    assert 10 < falls < 40  # 24.5 on average, 2.1 standard deviation
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_queue_in_a_crowd_skips_messages_that_another_has_locked(site: Site) -> None:
+    enqueue_requests(site, CROWD + 5)
+    with site.app.app_context(), db.engine.connect() as frozen:
+        frozen.execute(text(f"SELECT id FROM outbox_message WHERE id <= {CROWD} FOR UPDATE"))
+        claimed = [message.id for _ in range(6) if (message := queue.claim())]
+    assert sorted(claimed) == list(range(CROWD + 1, CROWD + 6))
