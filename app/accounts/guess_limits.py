@@ -30,11 +30,12 @@ from .models import User
 
 # A code has six digits, and up to nine are valid at once for each method. So a year of guesses hits an
 # account with a chance of 1 in 5. Above the limit only codes fail, so owners can still use their password.
-CODES_MAX = "10 per hour; 30 per day"
+GUESSES_MAX = "10 per hour; 30 per day"
 # Scopes: each has counts of its own.
 SIGNING_IN = "signing in"
 ACCOUNT = "account"
 CODES = "codes"
+OBJECTING = "objecting"
 BROWSERS = 8  # numbers for browsers: few, because an attacker with one account can get a count for each
 REMEMBERED_MAX = 12  # identities in a browser's cookie, for four accounts
 # Endpoints where a visitor who is signed in, or halfway in, could guess or send mail.
@@ -100,13 +101,13 @@ def account_key(user_id: int) -> str:
     return keyed_hash(f"account {user_id}")
 
 
-def may_try_code(user_id: int | None, typed: str) -> bool:
-    """Count a one-time code that comes without a password, and return whether it may be verified.
+def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
+    """Count a one-time code without a password, or an objection's password. True if it may be verified.
 
     It counts against the account or, without one, against the typed identity.
     """
     key = account_key(user_id) if user_id else keyed_hash(identity_key(typed))
-    return all(rate_limiter().hit(item, key, CODES) for item in parse_many(CODES_MAX))
+    return all(rate_limiter().hit(item, key, scope) for item in parse_many(GUESSES_MAX))
 
 
 def identity_hashes(user: User) -> list[str]:

@@ -15,7 +15,8 @@ from ..accounts.guess_limits import (
     ACCOUNT,
     BROWSERS,
     CODES,
-    CODES_MAX,
+    GUESSES_MAX,
+    OBJECTING,
     SIGNING_IN,
     account_key,
     identity_hashes,
@@ -83,7 +84,7 @@ def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     limits = [(SIGNING_IN, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys]
     if user:
         limits.append((ACCOUNT, account_key(user.id), settings.RECOVERY_LIMIT_IDENTITY))
-        limits.append((CODES, account_key(user.id), CODES_MAX))
+        limits += [(scope, account_key(user.id), GUESSES_MAX) for scope in (CODES, OBJECTING)]
     counts = [(scope, key, limit) for scope, key, rates in limits for limit in parse_many(rates)]
     by_source = [(POSTS, settings.RECOVERY_LIMIT_SOURCE), (BAD_LINKS, settings.RECOVERY_LIMIT_BAD_LINKS)]
     for scope, rates in by_source:

@@ -55,6 +55,7 @@ OUTCOMES = {
     "registered": "success",
     "password_changed": "success",  # with the old password
     "address_changed": "success",
+    "factor_changed": "success",  # the reason says which, and if it was added or removed
     "revoked": "success",  # a link
     "not_me": "success",  # "This wasn't me", from the owner of an account
     "admin": "success",  # a command

@@ -96,6 +96,7 @@ _CHANGE = {
     "changed_at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),
     "objection": OBJECTION,
 }
+_FACTORS = {"changes": [("added", "passkey:My phone", "webauthn", "My phone")]}
 _TWO_MINUTES = LazyString(duration, timedelta(minutes=2))  # written in the language of the mail
 # Every mail that Sparekey can send, with any feature enabled.
 MAILS = (
@@ -123,6 +124,7 @@ MAILS = (
         "to the old address, after a change of address",
         {"new_address": "a•••@example.org", **_CHANGE, **_REQUESTER},
     ),
+    Mail("factor_notice", "after a change of a factor", {**_FACTORS, **_CHANGE, **_REQUESTER}),
     Mail(
         "two_factor_instructions",
         "with a code for the second factor",

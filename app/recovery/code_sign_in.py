@@ -19,7 +19,7 @@ from flask_security.proxies import _security
 from flask_security.utils import do_flash, get_message
 from wtforms import PasswordField, StringField
 
-from ..accounts.guess_limits import SIGNING_IN, by_identity, may_try_code
+from ..accounts.guess_limits import CODES, SIGNING_IN, by_identity, may_guess
 from ..accounts.hashing import password_matches
 from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.models import User
@@ -68,7 +68,7 @@ def _authenticate(identity: str, passcode: str) -> tuple[int | None, User | None
     number, stored, codes = load_credentials(identity, User.password, User.us_totp_secrets)
     secrets = json.loads(codes or "{}")
     proofs = {"password": password_matches(_security.password_util.normalize(passcode), stored)}
-    may_be_code = is_code(passcode) and may_try_code(number, identity)
+    may_be_code = is_code(passcode) and may_guess(CODES, number, identity)
     for method in current().SECURITY_US_ENABLED_METHODS:
         if method != "password":
             secret = secrets.get(method) or current_app.extensions["dummy_totp"]

@@ -74,6 +74,7 @@ def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None
     if is_first := link is None:
         # Before the quota is counted, because on SQLite the INSERT locks out other workers that count.
         link = links.issue(user, message.content["client"], token, message.id, message.kind)
+        link.username = message.content.get("username")
     else:
         life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
         link.expires_at, link.token_hash = utcnow(life), token_hashes(token)[0]

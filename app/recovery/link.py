@@ -13,6 +13,7 @@ import hashlib
 import hmac
 from datetime import datetime
 
+from flask_security.proxies import _datastore
 from sqlalchemy import ColumnElement, ForeignKey, Index, String, select, update
 from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, relationship
 
@@ -45,6 +46,7 @@ class ResetLink(Model):
     password_state: Mapped[str] = mapped_column(String(64))  # fingerprint of the password hash it may replace
     client: Mapped[str] = mapped_column(String(40))  # the front end on which it lands
     kind: Mapped[str] = mapped_column(String(40), default="")  # of its message
+    username: Mapped[str | None] = mapped_column(String(64))  # of a sign-up, for an account without one
     issued_at: Mapped[datetime] = mapped_column(default=utcnow(), index=True)
     expires_at: Mapped[datetime] = mapped_column()
     opened_at: Mapped[datetime | None]  # for the first time; mail scanners open links, too
@@ -143,6 +145,9 @@ def redeem(link: ResetLink, password_hash: str, handle: str | None) -> None:
         raise link.refusal() or LinkUsed(user_id=link.user_id, client=link.client)
     siblings = update(ResetLink).where(ResetLink.user_id == user.id, ResetLink.id != link.id, *OPEN)
     change(siblings.values(superseded_at=utcnow()))
+    name = link.username
+    if name and not user.username and not _datastore.find_user(case_insensitive=True, username=name):
+        user.username = name
 
 
 def revoke(*criteria: ColumnElement[bool]) -> None:

@@ -1,8 +1,8 @@
 """This wasn't me: the page behind a link in each mail, for an owner who did not do what the mail reports.
 
 Opening it changes nothing, because mail programs open links. Its button revokes every link of the account.
-After a reset or a change of address it also signs the account out everywhere and alerts the operator. A
-password that was set by a link is withdrawn. Each mail's button works once.
+After a change it also ends all sessions and alerts the operator. A password that was set by a link is
+withdrawn. A factor that was added is removed with the account's password. Each mail's button works once.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
-from flask_security.proxies import _datastore
+from flask_security.proxies import _datastore, _security
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import select
 
-from ..accounts.hashing import unusable_hash
+from ..accounts import factors
+from ..accounts.guess_limits import OBJECTING, may_guess
+from ..accounts.hashing import password_matches, unusable_hash
 from ..accounts.models import User
 from ..db import audit
 from ..db.audit import RecoveryEvent
@@ -38,17 +40,18 @@ objections = Blueprint("objections", __name__)
 
 
 def token_for(message: OutboxMessage) -> str:
-    """Return the token of a mail's "This wasn't me" link."""
+    """Return the token of a mail's "This wasn't me" link. It holds the places of factors that were added."""
+    added = [place for action, place, *_ in message.content.get("changes", ()) if action == "added"]
     # Its Message-ID is random and in the mail already; a number would tell how many mails there were.
-    return _serializer().dumps(message.message_id)
+    return _serializer().dumps([message.message_id, *added])
 
 
 @objections.route("/not-me/<token>", methods=["GET", "POST"])
 def land(token: str) -> ResponseReturnValue:
     """Move the token out of the address bar into the session. A program may POST here."""
-    message = _find_message(token)
     if request.method == "POST":
-        return _answer(message)
+        return _answer(token)
+    _find_message(token)
     if request.method == "GET":
         session["objection"] = token
     return redirect(url_for("objections.not_me"), 303)
@@ -58,22 +61,17 @@ def land(token: str) -> ResponseReturnValue:
 def not_me() -> ResponseReturnValue:
     """Answer GET and POST of the page."""
     # The form's first, because another tab may have opened another mail's link since.
-    return _answer(_find_message(request.form.get("objection") or session.get("objection", "")))
+    return _answer(request.form.get("objection") or session.get("objection", ""))
 
 
-def _answer(message: OutboxMessage) -> ResponseReturnValue:
-    state = "asked"
-    if request.method == "POST":
-        state = "done" if _apply_objection(message) else "known"
+def _answer(token: str) -> ResponseReturnValue:
+    message, added = _find_message(token)
+    state = _apply_objection(message, added) if request.method == "POST" else "asked"
+    status = 400 if state == "wrong_password" else 200
     if wants_json(request):
-        return json_response({"state": state})
-    return render_template(
-        "security/not_me.html",
-        has_happened=_has_happened(message),
-        state=state,
-        kind=message.kind,
-        objection=token_for(message),
-    )
+        return json_response({"state": state}, status)
+    context = {"kind": message.kind, "has_happened": _has_happened(message), "has_added": bool(added)}
+    return render_template("security/not_me.html", state=state, objection=token, **context), status
 
 
 def _has_happened(message: OutboxMessage) -> bool:
@@ -82,28 +80,50 @@ def _has_happened(message: OutboxMessage) -> bool:
     return message.kind != "reset_instructions" or db.session.scalar(redeemed_at) is not None
 
 
-def _apply_objection(message: OutboxMessage) -> bool:
-    """Revoke the account's links, and after a change its access. False if this was done before."""
+def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
+    """Revoke the account's links, after a change its access, and remove factors. Return the page's state."""
     # A message knows its account only once it is settled; its link knows it before the mail goes out.
     owner = select(ResetLink.user_id).where(ResetLink.message_id == message.id)
     user_id = message.user_id or db.session.scalar(owner)
     if user_id is None:
-        return False
+        return "known"
+    state = _verify_password(message) if added else "done"
+    if state == "wrong_password":
+        return state
+    reason = state if state == "removed" else message.kind
     links.revoke_all_of(user_id)  # takes the lock, so two clicks take turns
     earlier = select(RecoveryEvent.id).where(
         RecoveryEvent.user_id == user_id,
         RecoveryEvent.kind == "not_me",
         RecoveryEvent.request_id == message.name,
+        RecoveryEvent.reason.in_((reason, "removed")),  # which may follow an objection without a password
     )
     if db.session.scalar(earlier.limit(1)) is not None:
         db.session.rollback()
-        return False
+        return "known"
     if _has_happened(message):  # reads again: a redemption may have come first
-        end_access(user_id, with_password=message.kind != "address_notice")
+        end_access(user_id, with_password=message.kind not in ("address_notice", "factor_notice"))
+        for place in added if state == "removed" else ():
+            factors.remove(user_id, place)
         alert_operator(user_id)
-    audit.record("not_me", reason=message.kind, user_id=user_id, about=message.name)
+    audit.record("not_me", reason=reason, user_id=user_id, about=message.name)
     db.session.commit()
-    return True
+    return state
+
+
+def _verify_password(notice: OutboxMessage) -> str:
+    """Return "removed" for the account's password, "wrong_password" for another, "done" if none counts."""
+    body = (request.get_json(silent=True) or {}) if request.is_json else request.form
+    typed, user = body.get("password"), db.session.get(User, notice.user_id)
+    # A mailbox alone must not strip a factor. Redeemed links may be purged earlier than notices.
+    reset = (OutboxMessage.user_id == notice.user_id, OutboxMessage.kind == "reset_notice")
+    since = select(OutboxMessage.id).where(*reset, OutboxMessage.created_at >= notice.created_at)
+    if not typed or user is None or db.session.scalar(since.limit(1)) is not None:
+        return "done"
+    if not may_guess(OBJECTING, user.id):
+        abort(429)
+    normal = _security.password_util.normalize(str(typed))
+    return "removed" if password_matches(normal, user.password) else "wrong_password"
 
 
 def alert_operator(user_id: int) -> None:
@@ -129,10 +149,10 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     _datastore.refresh_tracker_reset(user)
 
 
-def _find_message(token: str) -> OutboxMessage:
-    """Return the message of a token. Raises LinkInvalid, or LinkExpired after VALID_SECONDS."""
+def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
+    """Return a token's message and factors. Raises LinkInvalid, or LinkExpired after VALID_SECONDS."""
     try:
-        message_id = str(_serializer().loads(token))
+        message_id, *added = _serializer().loads(token)
     except BadData:
         raise LinkInvalid(client=clients.BROWSER) from None
     is_old = OutboxMessage.created_at < utcnow(-VALID_SECONDS - CLOCK_SLACK_SECONDS)
@@ -142,8 +162,7 @@ def _find_message(token: str) -> OutboxMessage:
         raise LinkInvalid(client=clients.BROWSER)
     if row[1]:
         raise LinkExpired(client=clients.BROWSER)
-    message: OutboxMessage = row[0]
-    return message
+    return row[0], added
 
 
 def _serializer() -> URLSafeSerializer:

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask, request
 from flask_security import change_email_confirmed, password_changed, user_authenticated
 
+from ..accounts.factors import factors_changed
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..db import audit
@@ -24,17 +25,18 @@ def init_app(app: Flask) -> None:
     password_changed.connect(on_password_changed, app)
     change_email_confirmed.connect(on_address_changed, app)
     user_authenticated.connect(on_sign_in, app)
+    factors_changed.connect(on_factors_changed)
 
 
 def enqueue(kind: str, user: User, address: str, **content: Any) -> None:
-    """Queue a notice of a change that this request makes, in the current transaction."""
+    """Queue a notice of a change that this request or command makes, in the current transaction."""
     outbox.enqueue(
         kind,
         user_id=user.id,
         address=address,
         changed_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        source=request.remote_addr,
-        user_agent=request.user_agent.string[:USER_AGENT_LENGTH_MAX],
+        source=request.remote_addr if request else None,
+        user_agent=request.user_agent.string[:USER_AGENT_LENGTH_MAX] if request else "",
         **content,
     )
 
@@ -53,6 +55,11 @@ def on_sign_in(_app: Flask, user: User, **_: Any) -> None:
     audit.record("signed_in", user_id=user.id)
 
 
+def on_factors_changed(user: User, changes: list[tuple[str, ...]]) -> None:
+    enqueue("factor_notice", user, user.email, changes=changes)
+
+
+@composer("factor_notice")
 @composer("reset_notice")
 @composer("address_notice")
 @composer("operator_alert")

@@ -3,7 +3,8 @@
 The web request looks up no account. The worker makes one and mails a reset link, or tells the owner of an
 existing account about the attempt. The answer and its time are the same for both.
 
-A new account's password is set with the link, so an attacker who registers another's address gains nothing.
+An account gets its password and username only when its owner redeems the link, so an attacker who registers
+another's address gains and changes nothing.
 """
 
 from __future__ import annotations
@@ -97,11 +98,9 @@ def compose(message: OutboxMessage) -> composing.Mail:
         raise Undeliverable(reason)
     if not requires_confirmation(user):
         return composing.write(message, "registration_existing", user.email)
-    name = message.content["username"]
+    name = message.content["username"]  # stays with the link until its owner redeems it
     other = name and _datastore.find_user(case_insensitive=True, username=name)
     is_taken = bool(other) and other != user
-    if name and not is_taken:
-        user.username = name
     return instructions.compose_with_link(message, user, MAIL, missed=name if is_taken else None)
 
 

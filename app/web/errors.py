@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
@@ -148,7 +149,7 @@ def respond_to_http_error(error: HTTPException) -> ResponseReturnValue:
 def _status(error: HTTPException) -> int:
     """Return the status: 409 after a concurrent change, 503 while the database is away."""
     cause = getattr(error, "original_exception", None)
-    if isinstance(cause, StaleDataError):
+    if isinstance(cause, (StaleDataError, IntegrityError)):
         return HTTPStatus.CONFLICT
     if isinstance(cause, DATABASE_AWAY):
         return HTTPStatus.SERVICE_UNAVAILABLE

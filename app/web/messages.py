@@ -91,4 +91,5 @@ SECOND_FACTORS = {
     "email": _l("Codes by mail"),
     "sms": _l("Codes by text message"),
     "webauthn": _l("A passkey"),
+    "recovery_codes": _l("Recovery codes"),
 }

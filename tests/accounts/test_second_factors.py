@@ -83,6 +83,7 @@ def test_passkey_as_second_factor_is_required_after_a_reset(make_site: Any) -> N
             backup_state=False,
         )
         db.session.commit()
+    site.work()  # mails the notice of the passkey
     hint = site.visitor().post_json("/wan-signin", json={"identity": "alice@example.com"})
     assert hint.json["response"]["credential_options"]["allowCredentials"] == []  # type: ignore[index]
     assert "Passkeys need JavaScript" in site.visitor().open("/wan-signin").text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,17 +93,26 @@ def pages() -> list[Page]:
         *_not_me("reset_instructions", "late-"),
         *_not_me("reset_notice"),
         *_not_me("address_notice"),
+        *_not_me("factor_notice"),
+        *_not_me("factor_notice", states=("asked", "wrong_password", "removed"), of="added", has_added=True),
     ]
     return [*pages, *_forms(), *_forms(with_errors=True)]
 
 
-def _not_me(kind: str, late: str = "") -> Iterator[Page]:
+def _not_me(
+    kind: str,
+    late: str = "",
+    *,
+    states: Iterable[str] = ("asked", "done", "known"),
+    of: str = "",
+    **more: Any,
+) -> Iterator[Page]:
     """Yield the states of "This wasn't me" in a kind of mail. Only instructions come before the event."""
     has_happened = bool(late) or kind != "reset_instructions"
-    for state in ("asked", "done", "known"):
-        context = {"kind": kind, "objection": OBJECTION, "has_happened": has_happened, "state": state}
-        fields = ("csrf_token", "objection") if state == "asked" else ()
-        yield Page("not_me", context, fields, f"{kind}-{late}{state}")
+    for state in states:
+        context = {"kind": kind, "objection": OBJECTION, "has_happened": has_happened, "state": state, **more}
+        fields = ("csrf_token", "objection") if state in ("asked", "wrong_password") else ()
+        yield Page("not_me", context, fields, "-".join(filter(None, (kind, of, f"{late}{state}"))))
 
 
 def _forms(*, with_errors: bool = False) -> list[Page]:

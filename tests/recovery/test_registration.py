@@ -10,6 +10,7 @@ from support.mailbox import link_in, text_of
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 from werkzeug.test import TestResponse
 
+from app.accounts.datastore import AccountDatastore
 from app.accounts.models import User
 from app.pages import health
 
@@ -62,7 +63,7 @@ def test_registration_of_a_known_address_changes_no_account(
 ) -> None:
     site.change(**account)
     before = site.rows(User)
-    answer = register(site, "alice@example.com", username="dora" if mail != "/reset/" else "")
+    answer = register(site, "alice@example.com", username="dora")
     assert answer.location.endswith("/check-mail?after=sign-up")
     site.work()
     assert site.rows(User) == before
@@ -80,6 +81,77 @@ def test_registration_by_a_stranger_leaves_neither_link_nor_username(site: Site)
     assert site.visitor().set_password(second).status_code == 302
     assert "Another link was used" in site.visitor().open(first).text
     assert site.password_works(NEW_PASSWORD, "dora")
+
+
+STRANGERS = {
+    "username": "pwned1",
+    "us_phone_number": "+14155559999",
+    "phone": "+14155559999",
+    "password": "a password of the stranger",
+    "language": "de",
+    "active": True,
+    "confirmed_at": "2026-01-01",
+}
+
+
+@BOTH
+@pytest.mark.requirement("R14")
+@pytest.mark.parametrize("username", ["alice", None], ids=["named", "nameless"])
+def test_registration_by_a_stranger_changes_nothing_of_an_unconfirmed_account(
+    make_site: Any, username: str | None
+) -> None:
+    site = confirm_addresses(make_site(**REGISTRATION))
+    site.change(confirmed_at=None, username=username)
+    before = site.rows(User)
+    assert (
+        site.visitor().post_json("/register", json={**STRANGERS, "email": "alice@example.com"}).status_code
+        == 200
+    )
+    site.work()
+    assert site.rows(User) == before
+    register(site, username="alice" if username is None else "pwned1")  # the name is free for others
+    assert "belongs to somebody else" not in last_mail(site)
+    assert site.rows(User)[: len(before)] == before
+    assert site.rows(User)[-1]["username"] is None
+
+
+def test_registration_sets_a_username_with_its_link_and_only_where_there_is_none(site: Site) -> None:
+    site.change(confirmed_at=None)
+    register(site, "alice@example.com", username="ally")
+    site.work()
+    site.visitor().set_password(site.last_link())
+    assert site.password_works(NEW_PASSWORD, "alice")
+    assert not site.password_works(NEW_PASSWORD, "ally")
+    site.change(confirmed_at=None, username=None)
+    register(site, "alice@example.com", username="ally")
+    site.work()
+    site.visitor().set_password(site.last_link(), "yet another password of alice")
+    assert site.password_works("yet another password of alice", "ally")
+
+
+def test_registration_gives_a_username_to_the_first_who_redeems_the_link(site: Site) -> None:
+    for name in ("dora", "dorothy"):
+        register(site, f"{name}@example.com", username="dora")
+        site.work()
+    links = [link_in(mail) for mail in site.mailbox.mails]
+    for link in reversed(links):
+        assert site.visitor().set_password(link).status_code == 302
+    assert [row["username"] for row in site.rows(User)[-2:]] == [None, "dora"]
+    assert site.password_works(NEW_PASSWORD, "dora@example.com")
+
+
+def test_registration_whose_username_is_taken_at_the_same_moment_keeps_its_link(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(site, username="dora")
+    site.work()
+    with monkeypatch.context() as patch:  # the other request has not committed yet
+        patch.setattr(AccountDatastore, "find_user", lambda *_, **__: None)
+        site.change(User, User.username == "bob", username="dora")
+        answer = site.visitor().post_json(site.last_link(), json={"password": NEW_PASSWORD})
+        assert (answer.status_code, (answer.json or {})["response"]["error_code"]) == (409, "conflict")
+    assert site.visitor().set_password(site.last_link()).status_code == 302
+    assert site.rows(User)[-1]["username"] is None
 
 
 def test_registration_tells_a_taken_username_by_mail_alone(site: Site) -> None:

@@ -225,6 +225,7 @@ def upgrade() -> None:
         sa.Column("password_state", sa.String(length=64), nullable=False),
         sa.Column("client", sa.String(length=40), nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("username", sa.String(length=64), nullable=True),
         sa.Column("issued_at", sa.DateTime(), nullable=False),
         sa.Column("expires_at", sa.DateTime(), nullable=False),
         sa.Column("opened_at", sa.DateTime(), nullable=True),
