@@ -70,7 +70,7 @@ def password_matches(password: str, hashed: str | None) -> bool:
     dummy = current_app.extensions["dummy_hash"]
     try:
         return bool(verify_password(password, hashed or dummy))
-    except (ValueError, RuntimeError):  # the hash is of no known scheme
+    except (ValueError, RuntimeError, TypeError):  # the hash is of no known scheme, or damaged
         return bool(verify_password(password, dummy))
 
 

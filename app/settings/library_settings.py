@@ -18,6 +18,7 @@ from .forced import FORCED
 from .schema import Settings, declared
 from .secrets import FernetKeys
 
+ONE_LINE = types.must("one line of text", lambda value: types.check_one_line(f"{value}") is not None)
 # Settings whose type no default of Flask-Security tells.
 LIBRARY_SETTINGS: dict[str, Any] = {
     "MAIL_SSL_CERTFILE": types.File,
@@ -93,10 +94,10 @@ def _type_of(name: str, default: Any) -> Any:
     """Return the type of Flask-Security's default, or Any if the default does not tell it."""
     if name.endswith(("_URL", "_URL_PREFIX")):
         path = types.must("must start with a slash", lambda value: not value or str(value).startswith("/"))
-        return Annotated[type(default) if default else Any, path]
+        return Annotated[type(default) if default else Any, path, ONE_LINE]
     if name.endswith("_VIEW"):
         return urls.View
     if isinstance(default, (list, set, tuple)):
         return types.AnyList
     kinds = {bool: bool, int: int, str: str, dict: types.Table, timedelta: types.Duration}
-    return kinds.get(type(default), Any)
+    return Annotated[kinds.get(type(default), Any), ONE_LINE]

@@ -151,7 +151,7 @@ HostOrEmpty = Annotated[
     ),
 ]
 Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]
-SenderOrEmpty = Annotated[str, must(EXPECTED_ADDRESS, lambda value: not value or is_sender(value))]
+SenderOrEmpty = Annotated[Line, must(EXPECTED_ADDRESS, lambda value: not value or is_sender(value))]
 
 
 class ClientTable(BaseModel):

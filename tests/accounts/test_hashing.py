@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from flask_security.utils import get_hmac
 from passlib.hash import argon2, pbkdf2_sha256
+from support.admin import Admin
+from support.servers import NO_TLS
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, load_settings, wait_for
 
 from app.accounts import hashing
@@ -106,3 +112,30 @@ def test_weak_hashing_settings_are_refused(settings: dict[str, Any], message: st
     with pytest.raises(SettingsError, match=message):
         load_settings(**settings)
     load_settings(**argon2_options(9216, 4, 2))  # another of OWASP's sets
+
+
+@pytest.mark.requirement("R32")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory is in use")
+def test_hundred_sign_ins_at_once_take_the_memory_of_the_hashes_that_run(database: Any, mailbox: Any) -> None:
+    admin = Admin(database(), mailbox.port, FLASK_RECOVERY_HASHES_AT_ONCE="2")
+    body = {"identity": "alice", "password": OLD_PASSWORD}
+
+    def sign_in(_: int) -> int:
+        return httpx.post(f"{admin.base}/login", json=body, timeout=60, verify=NO_TLS).status_code
+
+    try:
+        admin.serves(threads=100)
+        assert sign_in(0) == 200
+        [gunicorn] = admin.running
+        children = Path(f"/proc/{gunicorn.pid}/task/{gunicorn.pid}/children").read_text().split()
+        status = Path(f"/proc/{children[-1]}/status")
+
+        def kib(name: str) -> int:
+            return int(re.search(rf"{name}:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
+
+        before = kib("VmRSS")
+        with ThreadPoolExecutor(100) as threads:
+            assert list(threads.map(sign_in, range(100))) == [200] * 100
+        assert kib("VmHWM") - before < 100_000  # 100 hashes would take 1,900 MiB
+    finally:
+        admin.stops()

@@ -19,7 +19,7 @@ from support import servers
 from support.admin import Admin
 from support.mailbox import Mailbox, listening
 from support.servers import NO_TLS, free_port, skip_or_fail
-from support.site import fill, wait_for
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, fill, wait_for
 
 OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "1"))  # `make storm` takes 60
 IS_LONG = OUTAGE_SECONDS > 10
@@ -192,3 +192,43 @@ def test_database_clock_that_jumps_back_and_forward_stops_no_mail(
     finally:
         admin.stops()
     assert len({mail["Message-ID"] for mail in mailbox.mails}) == len(mailbox.mails) == 4
+
+
+@pytest.mark.requirement("R13", "R46", "R58")
+def test_clocks_that_jump_back_and_forward_revive_nothing_and_keep_no_limit_closed(
+    clock_and_uri: tuple[ServerClock, str], make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the database's machine, and that of the web process."""
+    clock, uri = clock_and_uri
+    limits = {"RATELIMIT_ENABLED": True, "RECOVERY_LIMIT_IDENTITY": "8 per hour"}
+    site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MAIL_COOLDOWN="5 minutes", **limits)
+    passwords = iter((NEW_PASSWORD, "another password of bob", "a third password of bob", "and his last one"))
+
+    def redeem(link: str, password: str) -> str:
+        answer: Any = site.visitor().post_json(link, json={"password": password}).json
+        return str(answer["response"].get("error_code", "redeemed"))
+
+    def guess() -> int:
+        return site.visitor().post_json("/login", json={"identity": "nobody", "password": "?"}).status_code
+
+    alice = site.visitor()
+    alice.submit("/login", identity="alice", password=OLD_PASSWORD, remember="y")
+    copy = site.visitor()
+    copy.client._cookies.update(alice.client._cookies)
+    assert copy.is_signed_in()
+    alice.submit("/", "/logout")
+    used = [site.new_link("bob")]
+    assert redeem(used[0], next(passwords)) == "redeemed"
+    site.work()
+    assert [guess() for _ in range(9)] == [400] * 8 + [429]
+    true_time = time.time
+    for minutes in (-120, 120, 0):
+        clock.set(minutes)
+        monkeypatch.setattr(time, "time", lambda minutes=minutes: true_time() + 60 * minutes)
+        assert not copy.is_signed_in()
+        assert {redeem(link, OLD_PASSWORD) for link in used} == {"link_used"}
+        assert site.visitor().sign_in()
+        used.append(site.new_link("bob"))
+        assert redeem(used[-1], next(passwords)) == "redeemed"
+        site.work()
+        assert guess() == 400

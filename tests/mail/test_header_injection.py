@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from html import unescape
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import String
 from support.mailbox import html_of, text_of
-from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, SECRETS, Site, load_settings
 
+from app.accounts.identities import IdentityError
 from app.accounts.models import User
+from app.settings.library_settings import all_settings
 from app.settings.problems import SettingsError
 
 EVIL = "evil@evil.example"
 HEADERS = sorted(
     ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
 )
-LINES = [f"{line_end}Bcc: {EVIL}{line_end}{line_end}" for line_end in ("\r\n", "\n", "\r", "\x85", "\u2028")]
+LINE_ENDS = ("\r\n", "\n", "\r", "\x85", "\u2028")
+LINES = [f"{line_end}Bcc: {EVIL}{line_end}{line_end}" for line_end in LINE_ENDS]
 
 
 def headers_in(raw: bytes) -> list[str]:
@@ -107,6 +112,72 @@ def test_encoded_line_break_in_setting_adds_no_header(make_site: Any, overrides:
     site.ask()
     site.work()
     assert [raw for raw in site.mailbox.raw if headers_in(raw) != HEADERS] == []
+
+
+# Text of any kind is fine in these, because they reach no header.
+FREE = {
+    "SECRET_KEY": SECRETS["FLASK_SECRET_KEY"],
+    "SECURITY_PASSWORD_SALT": SECRETS["FLASK_SECURITY_PASSWORD_SALT"],
+    "RECOVERY_METRICS_TOKEN": "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x",
+}
+
+
+@pytest.mark.requirement("R20")
+def test_line_break_in_any_text_of_the_configuration_is_refused_or_reaches_no_header(make_site: Any) -> None:
+    accepted, defaults = set(), load_settings()
+    for name in filter(str.isupper, all_settings().model_fields):
+        default = getattr(defaults, name, None) or "x"
+        values = [f"{start}{line}" for line in LINES for start in (default, "/x", f"x <{EVIL}>", '"x')]
+        for value in [*values, f'"x{LINES[0]}" <{EVIL}>']:
+            with suppress(SettingsError):
+                load_settings(**{name: value})
+                accepted.add(name)
+    database, service = {"SQLALCHEMY_DATABASE_URI"}, {"SECURITY_SMS_SERVICE"}  # of no use then
+    assert accepted - database - service == set(FREE)
+    site: Site = make_site(**{name: f"{text}{LINES[0]}" for name, text in FREE.items()})
+    alice = site.visitor()
+    assert alice.set_password(site.new_link()).status_code == 302
+    site.work()
+    assert alice.sign_in(password=NEW_PASSWORD)
+    pages = [alice.open(path) for path in ("/", "/login", "/metrics", "/reset", "/change")]
+    assert [page for page in pages if "evil" in str(page.headers)] == []
+    assert {tuple(headers_in(raw)) for raw in site.mailbox.raw} == {tuple(HEADERS)}
+
+
+@BOTH
+@pytest.mark.requirement("R20")
+def test_line_break_in_any_field_of_an_account_adds_no_header_and_no_recipient(make_site: Any) -> None:
+    """A script may write to the database without the model, which refuses or cleans every identity."""
+    site: Site = make_site(SECURITY_TRACKABLE=True)
+    before = site.rows(User)[0]
+    columns = {
+        name: column.type.length or 99
+        for name, column in User.__table__.columns.items()
+        if isinstance(column.type, String)
+    }
+    assert {"email", "username", "us_phone_number", "language", "last_login_ip"} <= set(columns)
+    for name, length in columns.items():
+        for line_end in LINE_ENDS:
+            value = f"{before[name] or 'x'}"[: length - 10] + f"{line_end}B:evil{line_end}"
+            site.change(User, User.id == before["id"], **{name: value})
+            identity = "alice" if name == "email" else "alice@example.com"
+            visitor = site.visitor()
+            answers = [visitor.post_json("/reset", json={"identity": identity})]
+            site.work()
+            answers.append(visitor.post_json("/login", json={"identity": identity, "password": OLD_PASSWORD}))
+            answers.append(visitor.open("/"))
+            assert [answer for answer in answers if answer.status_code >= 500] == [], name
+            assert [answer for answer in answers if "evil" in str(answer.headers)] == [], name
+            site.change(User, User.id == before["id"], **{name: before[name]})
+    assert {tuple(headers_in(raw)) for raw in site.mailbox.raw} == {tuple(HEADERS)}
+    assert {recipient for envelope in site.mailbox.envelopes for recipient in envelope} == {
+        "alice@example.com"
+    }
+    with site.app.app_context():
+        for name in ("email", "username", "us_phone_number"):
+            for line in LINES:
+                with pytest.raises(IdentityError):
+                    User(**{name: f"{before[name]}{line}"})
 
 
 @pytest.mark.requirement("R18", "R20")

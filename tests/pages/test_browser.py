@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Error, Page
+from playwright.sync_api import Browser, Error, Page
 from support.live import base_url, live, mailed_link, serving
+from support.servers import CHROMIUM
 from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site, csrf_token
 from support.urls import HOSTILE_URLS, browser_target
 from werkzeug.serving import make_server
@@ -143,6 +144,49 @@ def test_back_after_sign_out_shows_no_account(running: Site, page: Page) -> None
     page.get_by_role("button", name="Sign out").click()
     go_back(page)
     assert "alice@example.com" not in page.inner_text("main")
+
+
+@pytest.mark.requirement("R48")
+def test_back_forward_cache_shows_no_account_after_sign_out(running: Site, chromium: Browser) -> None:
+    """Chromium may keep whole pages in memory, which Playwright turns off by default."""
+    base, off = base_url(running), ["--disable-back-forward-cache"]
+    options: dict[str, Any] = {"executable_path": CHROMIUM, "args": ["--no-sandbox"]}
+    neutral = make_server("127.0.0.1", 0, plain_page, threaded=True)
+    with (
+        chromium.browser_type.launch(**options, ignore_default_args=off) as browser,
+        serving(neutral) as port,
+    ):
+        page = browser.new_page()
+        page.add_init_script("addEventListener('pageshow', (event) => { window.kept = event.persisted; })")
+
+        def move(by: int) -> Any:
+            """Go back or forward. Playwright waits for no load, because a kept page has none."""
+            page.evaluate(f"setTimeout(() => history.go({by}))")
+            page.wait_for_timeout(500)
+            return page.evaluate("window.kept")
+
+        page.goto(f"http://localhost:{port}/")
+        page.goto(f"http://127.0.0.1:{port}/")
+        assert move(-1), "the cache is off, so this would prove nothing"
+        page.goto(f"{base}/login")
+        page.fill("[name=identity]", "alice")
+        page.fill("[name=password]", OLD_PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        assert "alice@example.com" in page.inner_text("main")
+        page.goto(f"{base}/change")
+        page.goto(f"{base}/")
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_load_state()
+        typed = "fields => fields.map((field) => field.value).join('')"
+        for by in (-1, -1, -1, 1, 1):
+            move(by)
+            assert "alice" not in page.inner_text("body"), page.url
+            assert page.locator("[name=identity], [name=password]").evaluate_all(typed) == "", page.url
+
+
+def plain_page(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/html")])
+    return [b"<!doctype html><title>A page</title>"]
 
 
 @pytest.mark.requirement("R52")
