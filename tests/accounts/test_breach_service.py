@@ -13,7 +13,7 @@ from support.site import load_settings, wait_for
 
 from app.accounts import breaches
 
-CALLS = 8  # more than may run at once
+CALLS = 5  # more than may run at once
 
 
 class Dripping:

@@ -345,7 +345,7 @@ def test_memory_limiter_is_not_closed_by_a_clock_that_is_set_back(monkeypatch: p
 
 
 def test_memory_limiter_costs_at_most_300_bytes_a_counter(make_site: Any) -> None:
-    site, count = make_site(RATELIMIT_ENABLED=True), 100_000
+    site, count = make_site(RATELIMIT_ENABLED=True), 25_000
     networks = (f"2001:db8:{n >> 16:x}:{n & 0xFFFF:x}::/64" for n in range(count))
     memory, limit = rate_limits.RateLimiter(enabled=True), parse("300 per hour")
     with site.app.app_context():
