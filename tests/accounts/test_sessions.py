@@ -178,6 +178,18 @@ def test_sign_out_ends_the_token_of_the_sign_in(site: Site) -> None:
     assert not app.is_signed_in()
 
 
+@pytest.mark.requirement("R46")
+def test_sign_out_ends_the_refresh_token_of_the_browser(make_site: Any) -> None:
+    site: Site = make_site(SECURITY_REFRESH_TOKEN=True)
+    visitor, phone = site.visitor(), site.visitor()
+    for browser in (visitor, phone):
+        credentials = {"identity": "alice", "password": OLD_PASSWORD}
+        assert browser.post_json("/login?include_auth_token", json=credentials).status_code == 200
+    copies = [copy_of(visitor, site), copy_of(phone, site)]
+    assert sign_out(visitor) == 302
+    assert [copy.post_json("/refresh-token", json={}).status_code for copy in copies] == [400, 200]
+
+
 def test_request_that_is_signed_in_looks_its_sign_in_up_in_one_statement(site: Site) -> None:
     visitor, statements = sign_in_and_stay(site), []
     with site.app.app_context():
