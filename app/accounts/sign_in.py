@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import current_app, request
+from flask import Response, after_this_request, copy_current_request_context, current_app, request
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
+from flask_security import user_failed_authn
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, NextFormMixin
 from flask_security.proxies import _security
@@ -64,6 +65,7 @@ class SignInForm(Form, NextFormMixin):
         if self.user is None:
             self.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
             audit.record("sign_in_refused", user_id=user_id)
+            announce_failure(user_id, "password")
         return self.user is not None
 
 
@@ -78,6 +80,28 @@ def _authenticate(identity: str, password: str) -> tuple[int | None, User | None
     if _security.pwd_context.needs_update(password_hash):
         user.password = hash_password(password)
     return user_id, user if may_sign_in(user) else None
+
+
+def announce_failure(user_id: int | None, auth_type: str) -> None:
+    """Send Flask-Security's signal user_failed_authn, if anything receives it, after the response.
+
+    Before, the time would tell who has an account, because only an account has the signal.
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's
+    if user_id is None or not user_failed_authn.has_receivers_for(app):
+        return
+
+    @copy_current_request_context
+    def send() -> None:
+        if user := db.session.get(User, user_id):
+            user.track_failed_authn(auth_type)
+            db.session.commit()
+
+    def send_after(response: Response) -> Response:
+        response.call_on_close(send)
+        return response
+
+    after_this_request(send_after)
 
 
 def may_sign_in(user: User) -> bool:

@@ -24,7 +24,7 @@ from ..accounts.hashing import password_matches
 from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code
-from ..accounts.sign_in import load_credentials, may_sign_in
+from ..accounts.sign_in import announce_failure, load_credentials, may_sign_in
 from ..db import audit
 from ..db.engine import db
 from ..settings import current
@@ -60,6 +60,7 @@ class UnifiedForm(UnifiedSigninForm):
         if self.user is None:
             self.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
             audit.record("sign_in_refused", user_id=number)
+            announce_failure(number, "passcode")
         return self.user is not None
 
 

@@ -14,7 +14,7 @@ from flask_security import (
     unauth_csrf,
     verify_password,
 )
-from flask_security.confirmable import requires_confirmation
+from flask_security.confirmable import confirm_user, requires_confirmation
 from flask_security.forms import ResetPasswordForm
 from flask_security.proxies import _datastore, _security
 from flask_security.utils import base_render_json, is_user_authenticated
@@ -91,7 +91,7 @@ def redeem(handle: str) -> ResponseReturnValue:
         user.password, user.withdrawn_password = password_hash, None
         _datastore.set_uniquifier(user)  # ends every session of the account
         if link.message_id and requires_confirmation(user):  # the link has proved the address
-            user.confirmed_at = _security.datetime_factory()
+            confirm_user(user)
         notices.enqueue("reset_notice", user, user.email)
         audit.record("redeemed", user_id=user.id, client=client)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
