@@ -5,6 +5,7 @@ A new mail is three templates (.subject.txt, .txt, .html) and one function with 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
 import idna
+from blinker import NamedSignal
 from flask import current_app, render_template
 from flask_mailman import EmailMultiAlternatives
 from flask_mailman.message import utf8_charset_qp
@@ -31,6 +33,8 @@ from .outbox import OutboxMessage
 
 if TYPE_CHECKING:
     from css_inline import CSSInliner
+
+log = logging.getLogger(__name__)
 
 COLUMNS_MAX = 72
 ENCODED_WORD_MAX = 75  # RFC 2047 §2
@@ -72,6 +76,7 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
     """A mail to one recipient, in text and HTML."""
 
     subject: str
+    signal: tuple[NamedSignal, dict[str, Any]] | None = None  # of Flask-Security's, to send with these values
     encoding = utf8_charset_qp  # some relays break mail with eight bits or long lines
 
     def __init__(self, recipient: str, html: str, **parts: Any) -> None:
@@ -90,6 +95,17 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
             message.policy = UTF8_IN_HEADERS
             message.replace_header("To", self.recipient)
         return message
+
+    def announce(self) -> None:
+        """Send the signal, now that the relay has accepted the mail. An error of a receiver is logged."""
+        if self.signal is None:
+            return
+        signal, values = self.signal
+        try:
+            signal.send(current_app._get_current_object(), **values)  # type: ignore[attr-defined]  # a proxy's
+            db.session.commit()
+        except Exception:
+            log.exception("a receiver of %s failed", signal.name)
 
 
 def reader_language(user: User | None, requester: str | None) -> AbstractContextManager[None]:

@@ -145,6 +145,7 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
         relay.deadline = deadline
         relay.send_messages([mail])
+        mail.announce()
     except composing.Undeliverable as refusal:
         message.created_at = refusal.until or message.created_at
         return "postponed" if refusal.until else "dropped", str(refusal)

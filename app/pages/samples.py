@@ -98,9 +98,15 @@ _CHANGE = {
 }
 _FACTORS = {"changes": [("added", "passkey:My phone", "webauthn", "My phone")]}
 _TWO_MINUTES = LazyString(duration, timedelta(minutes=2))  # written in the language of the mail
+_RESET = {
+    "reset_token": TOKEN,
+    "reset_link": LINK,
+    "confirmation_link": LINK,
+    "within": LazyString(duration, timedelta(hours=1)),
+}
 # Every mail that Sparekey can send, with any feature enabled.
 MAILS = (
-    Mail("reset_instructions", "after a request for a link", {"reset_token": TOKEN, "objection": OBJECTION}),
+    Mail("reset_instructions", "after a request for a link", {**_RESET, "objection": OBJECTION}),
     Mail("reset_notice", "after a reset", {**_CHANGE, **_REQUESTER}),
     Mail(
         "change_notice",
@@ -108,11 +114,29 @@ MAILS = (
         {},
         subject_setting="SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE",
     ),
-    Mail("confirmation_instructions", "to confirm an address", {"confirmation_link": LINK}),
+    Mail(
+        "confirmation_instructions",
+        "to confirm an address",
+        {
+            "confirmation_link": LINK,
+            "confirmation_token": TOKEN,
+            "within": LazyString(duration, timedelta(days=2)),
+        },
+    ),
     Mail("username_recovery", "after a request for the username", {"username": "alice"}),
-    Mail("registration", "after a sign-up", {"reset_token": TOKEN, "missed": None}),
+    Mail("registration", "after a sign-up", {**_RESET, "missed": None}),
     Mail("registration_existing", "after a sign-up with the address of an account", {}),
-    Mail("us_instructions", "with a sign-in code", {"login_token": "123456", "within": _TWO_MINUTES}),
+    Mail(
+        "us_instructions",
+        "with a sign-in code",
+        {
+            "username": "alice",
+            "token": "123456",
+            "login_token": "123456",
+            "login_link": None,
+            "within": _TWO_MINUTES,
+        },
+    ),
     Mail(
         "change_email_instructions",
         "to a new address, to confirm it",

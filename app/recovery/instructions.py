@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask import url_for
+from flask_babel import LazyString
+from flask_security import reset_password_instructions_sent
 from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -18,6 +21,7 @@ from ..mail import composing
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
+from ..web.i18n import duration
 from . import cooldown, not_me
 from . import link as links
 from .link import ResetLink, derive_tokens, token_hashes
@@ -51,7 +55,14 @@ def find_requester(message: OutboxMessage) -> User:
 def compose_with_link(message: OutboxMessage, user: User, template: str, **context: Any) -> composing.Mail:
     """Compose a mail and issue its link. Raises Undeliverable over a quota, or if the link has ended."""
     token = link_token(message)
-    mail = composing.write(message, template, user.email, reset_token=token, **context)
+    link = url_for("security.reset_password", token=token, _external=True)
+    # Some names are Flask-Security's, so that its own templates work. The language is that of the mail.
+    within = LazyString(duration, current().SECURITY_RESET_PASSWORD_WITHIN)
+    context |= {"reset_token": token, "reset_link": link, "confirmation_link": link, "within": within}
+    mail = composing.write(message, template, user.email, **context)
+    if template == "reset_instructions":
+        values = {"user": user, "token": token, "reset_token": token}
+        mail.signal = (reset_password_instructions_sent, values)
     issue_unless_refused(message, user, token)  # last: on SQLite it takes the write lock
     return mail
 

@@ -7,6 +7,11 @@ from datetime import timedelta
 
 from flask import current_app, url_for
 from flask_babel import LazyString
+from flask_security import (
+    confirm_instructions_sent,
+    us_security_token_sent,
+    username_recovery_email_sent,
+)
 from flask_security.confirmable import generate_confirmation_token, requires_confirmation
 from flask_security.proxies import _datastore, _security
 
@@ -24,8 +29,16 @@ def _confirmation(message: OutboxMessage) -> composing.Mail:
     user = _requester(message)
     if user.confirmed_at:
         raise Undeliverable("the address is confirmed already")
-    link = url_for("security.confirm_email", token=generate_confirmation_token(user), _external=True)
-    return composing.write(message, "confirmation_instructions", user.email, confirmation_link=link)
+    token = generate_confirmation_token(user)
+    context = {
+        "confirmation_link": url_for("security.confirm_email", token=token, _external=True),
+        "confirmation_token": token,
+        "within": LazyString(duration, current_app.config["SECURITY_CONFIRM_EMAIL_WITHIN"]),
+    }
+    mail = composing.write(message, "confirmation_instructions", user.email, **context)
+    values = {"user": user, "token": token, "confirmation_token": token}
+    mail.signal = (confirm_instructions_sent, values)
+    return mail
 
 
 @composer("username_recovery")
@@ -35,7 +48,9 @@ def _username(message: OutboxMessage) -> composing.Mail:
         raise Undeliverable("the account has no username")
     if requires_confirmation(user):
         raise Undeliverable("the address is not confirmed")
-    return composing.write(message, "username_recovery", user.email, username=user.username)
+    mail = composing.write(message, "username_recovery", user.email, username=user.username)
+    mail.signal = (username_recovery_email_sent, {"user": user})
+    return mail
 
 
 @composer("us_instructions")
@@ -51,7 +66,12 @@ def _code(message: OutboxMessage) -> composing.Mail:
         raise Undeliverable("the address is not confirmed")
     within = LazyString(duration, timedelta(seconds=valid))  # in the language of the mail
     code = _security.totp_factory.generate_totp_password(secret)
-    return composing.write(message, "us_instructions", user.email, login_token=code, within=within)
+    codes = {"token": code, "login_token": code}
+    context = {"username": user.calc_username(), "login_link": None, "within": within, **codes}
+    mail = composing.write(message, "us_instructions", user.email, **context)
+    values = {"method": "email", "phone_number": None, "send_magic_link": False, **codes}
+    mail.signal = (us_security_token_sent, {"user": user, **values})
+    return mail
 
 
 def _requester(message: OutboxMessage, cooldown_max: float = math.inf) -> User:
