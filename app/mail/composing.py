@@ -45,8 +45,8 @@ SUBJECT_SETTINGS = {
     "reset_instructions": "SECURITY_EMAIL_SUBJECT_PASSWORD_RESET",
     "reset_notice": "SECURITY_EMAIL_SUBJECT_PASSWORD_NOTICE",
     "confirmation_instructions": "SECURITY_EMAIL_SUBJECT_CONFIRM",
-    "registration": "SECURITY_EMAIL_SUBJECT_REGISTER",
-    "registration_existing": "SECURITY_EMAIL_SUBJECT_REGISTER",
+    "welcome": "SECURITY_EMAIL_SUBJECT_REGISTER",
+    "welcome_existing": "SECURITY_EMAIL_SUBJECT_REGISTER",
     "username_recovery": "SECURITY_EMAIL_SUBJECT_USERNAME_RECOVERY",
     "us_instructions": "SECURITY_US_EMAIL_SUBJECT",
 }

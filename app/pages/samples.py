@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import current_app, render_template
+from flask import current_app, render_template, url_for
 from flask.ctx import RequestContext
 from flask_babel import LazyString
 from flask_babel import gettext as _
@@ -83,7 +83,7 @@ FEATURES = {
     "SECURITY_CHANGE_EMAIL": ("address_notice", "change_email"),
     "SECURITY_CONFIRMABLE": ("confirmation_", "send_confirmation"),
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES": ("mf_",),
-    "SECURITY_REGISTERABLE": ("register_user", "registration"),
+    "SECURITY_REGISTERABLE": ("register_user", "welcome"),
     "SECURITY_TWO_FACTOR": ("two_factor_",),
     "SECURITY_UNIFIED_SIGNIN": ("us_",),
     "SECURITY_USERNAME_RECOVERY": ("recover_username", "username_recovery"),
@@ -97,12 +97,15 @@ _CHANGE = {
     "objection": OBJECTION,
 }
 _FACTORS = {"changes": [("added", "passkey:My phone", "webauthn", "My phone")]}
-_TWO_MINUTES = LazyString(duration, timedelta(minutes=2))  # written in the language of the mail
+_HOURS = LazyString(duration, timedelta(hours=2))  # in the language of the mail
+_CODE = {"username": "alice", "token": "123456", "within": LazyString(duration, timedelta(minutes=2))}
+_CONFIRMATION = {"confirmation_link": LINK, "confirmation_token": TOKEN, "within": _HOURS}
+_RESET_LINK = LazyString(url_for, "security.reset_password", token=TOKEN, _external=True)
 _RESET = {
     "reset_token": TOKEN,
-    "reset_link": LINK,
-    "confirmation_link": LINK,
-    "within": LazyString(duration, timedelta(hours=1)),
+    "reset_link": _RESET_LINK,
+    "confirmation_link": _RESET_LINK,
+    "within": _HOURS,
 }
 # Every mail that Sparekey can send, with any feature enabled.
 MAILS = (
@@ -114,33 +117,19 @@ MAILS = (
         {},
         subject_setting="SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE",
     ),
-    Mail(
-        "confirmation_instructions",
-        "to confirm an address",
-        {
-            "confirmation_link": LINK,
-            "confirmation_token": TOKEN,
-            "within": LazyString(duration, timedelta(days=2)),
-        },
-    ),
+    Mail("confirmation_instructions", "to confirm an address", _CONFIRMATION),
     Mail("username_recovery", "after a request for the username", {"username": "alice"}),
-    Mail("registration", "after a sign-up", {**_RESET, "missed": None}),
-    Mail("registration_existing", "after a sign-up with the address of an account", {}),
+    Mail("welcome", "after a sign-up", {**_RESET, "missed": None}),
     Mail(
-        "us_instructions",
-        "with a sign-in code",
-        {
-            "username": "alice",
-            "token": "123456",
-            "login_token": "123456",
-            "login_link": None,
-            "within": _TWO_MINUTES,
-        },
+        "welcome_existing",
+        "after a sign-up with the address of an account",
+        {"reset_link": None, "confirmation_link": None},
     ),
+    Mail("us_instructions", "with a sign-in code", {**_CODE, "login_token": "123456", "login_link": None}),
     Mail(
         "change_email_instructions",
         "to a new address, to confirm it",
-        {"link": LINK, "token": TOKEN, "within": LazyString(duration, timedelta(hours=2))},
+        {"link": LINK, "token": TOKEN, "within": _HOURS},
         subject_setting="SECURITY_CHANGE_EMAIL_SUBJECT",
     ),
     Mail(
@@ -152,7 +141,7 @@ MAILS = (
     Mail(
         "two_factor_instructions",
         "with a code for the second factor",
-        {"token": "123456", "username": "alice", "within": _TWO_MINUTES},
+        _CODE,
         subject_setting="SECURITY_EMAIL_SUBJECT_TWO_FACTOR",
     ),
     Mail(

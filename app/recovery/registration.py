@@ -15,7 +15,7 @@ from flask import current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
-from flask_security import anonymous_user_required, unauth_csrf, user_registered
+from flask_security import anonymous_user_required, unauth_csrf, user_not_registered, user_registered
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, IsString
 from flask_security.proxies import _datastore, _security
@@ -97,11 +97,16 @@ def compose(message: OutboxMessage) -> composing.Mail:
     if reason := user.reason_not_recoverable(confirmed=True):
         raise Undeliverable(reason)
     if not requires_confirmation(user):
-        return composing.write(message, "registration_existing", user.email)
+        mail = composing.write(
+            message, "welcome_existing", user.email, reset_link=None, confirmation_link=None
+        )
+        exists = {"existing_email": True, "existing_username": False}
+        mail.signal = (user_not_registered, {"user": user, "form_data": {}, **exists})
+        return mail
     name = message.content["username"]  # stays with the link until its owner redeems it
     other = name and _datastore.find_user(case_insensitive=True, username=name)
     is_taken = bool(other) and other != user
-    return instructions.compose_with_link(message, user, MAIL, missed=name if is_taken else None)
+    return instructions.compose_with_link(message, user, "welcome", missed=name if is_taken else None)
 
 
 def _find_or_create(email: str) -> User:

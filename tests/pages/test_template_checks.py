@@ -150,12 +150,6 @@ def test_symbolic_links_to_folders_are_followed(tmp_path: Path) -> None:
     assert "template-without-link" in [finding.id for finding in findings(tmp_path / "templates", {})]
 
 
-@pytest.mark.parametrize(
-    ("id", "settings"),
-    [
-        ("template-subject", {"SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE": "a\nb"}),
-        ("template-empty", {"SECURITY_CHANGE_EMAIL": True, "SECURITY_CHANGE_EMAIL_SUBJECT": ""}),
-    ],
-)
-def test_subject_that_is_a_setting_is_checked(tmp_path: Path, id: str, settings: dict[str, object]) -> None:
-    assert [finding.id for finding in findings(tmp_path, {}, **settings)] == [id]
+def test_subject_that_is_a_setting_is_checked(tmp_path: Path) -> None:
+    settings = {"SECURITY_CHANGE_EMAIL": True, "SECURITY_CHANGE_EMAIL_SUBJECT": ""}
+    assert [finding.id for finding in findings(tmp_path, {}, **settings)] == ["template-empty"]
