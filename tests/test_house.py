@@ -22,13 +22,13 @@ from app.settings.schema import Settings
 
 # Maximum lines. They fall with each step of the redesign, and each later issue raises them by its allowance.
 CEILINGS = {
-    "app": 10_420,  # all Python of app/ without migrations; the redesign ends at 8,000
-    "core": 2_471,  # mail/ and recovery/, read by a stranger in an hour; the redesign ends at 1,800
+    "app": 10_500,  # all Python of app/ without migrations; the redesign ends at 8,000
+    "core": 2_580,  # mail/ and recovery/, read by a stranger in an hour; the redesign ends at 1,800
     "file": 200,  # a file of app/ without migrations
     "function": 40,  # below its first line; of app/, doctor/ and manage.py
 }
 # files that are over the general one
-LONG_FILES: dict[str, int] = {}
+LONG_FILES: dict[str, int] = {"app/pages/samples.py": 210}
 
 SMTP = ("smtplib", "flask_mailman", "app.mail.smtp", "app.mail.worker")
 VAGUE_NAMES = {"utils", "helpers", "common", "manager", "handler", "service"}
