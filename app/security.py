@@ -7,8 +7,8 @@ import inspect
 from typing import Any
 
 from flask import Flask, abort
-from flask_security import Security, WebauthnUtil
-from itsdangerous import Serializer
+from flask_security import Security, WebauthnUtil, current_user
+from itsdangerous import Serializer, Signer, URLSafeTimedSerializer
 
 from .accounts import guess_limits, hashing, identities, imported_hashes, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
@@ -18,6 +18,7 @@ from .accounts.passwords import ChangeForm
 from .accounts.sign_in import SignInForm
 from .db.engine import db
 from .mail import flask_security_mails
+from .pages.views import land_first
 from .recovery import (  # instructions and other_requests register their composers
     code_sign_in,
     instructions,  # noqa: F401
@@ -37,6 +38,8 @@ from .web import origin
 from .web.messages import MESSAGES, SECOND_FACTORS
 from .web.responses import json_response, wants_json
 
+# Of the tokens between the steps of a set-up, of which only the first needs a recent password.
+SET_UPS = ("tf_setup_serializer", "us_setup_serializer", "wan_serializer")
 SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
 
 
@@ -86,8 +89,17 @@ def _sign_with_the_newest_key(security: Security, settings: Settings) -> None:
     """Replace Flask-Security's serializers: itsdangerous signs with the last key, which is its oldest."""
     for name, serializer in list(vars(security).items()):
         if isinstance(serializer, Serializer):
-            replacement = type(serializer)(settings.signing_keys, salt=serializer.salt, signer_kwargs=SHA_256)
+            kind = AccountSerializer if name in SET_UPS else type(serializer)
+            replacement = kind(settings.signing_keys, salt=serializer.salt, signer_kwargs=SHA_256)
             setattr(security, name, replacement)
+
+
+class AccountSerializer(URLSafeTimedSerializer):
+    """Signs for the account that is signed in, so that its set-up can be finished for no other account."""
+
+    def make_signer(self, salt: str | bytes | None = None) -> Signer:
+        account = getattr(current_user, "fs_uniquifier", "")
+        return super().make_signer((self.salt or b"") + account.encode())
 
 
 class AnyPasskey(WebauthnUtil):
@@ -136,3 +148,6 @@ def _mount_views(app: Flask) -> None:
     views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
         views[name] = guard_factor_setup(views[name])
+    for name in {"security.change_email_confirm", "security.confirm_email"} & views.keys():
+        views[name] = land_first(views[name])
+        app.add_url_rule(next(app.url_map.iter_rules(name)).rule, name, methods=["POST"])

@@ -1,4 +1,4 @@
-"""The account datastore: Flask-Security's, over Sparekey's tables, and the look-up by identity."""
+"""The account datastore: Flask-Security's, over Sparekey's tables. Also the look-up and the end of access."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..db.engine import change, db
+from .hashing import unusable_hash
 from .identities import CASE_INSENSITIVE, IdentityError, map_identity, normalize_identity
 from .models import User
 
@@ -26,6 +27,20 @@ def find_account(typed: str) -> User | None:
     user: Any = _datastore.find_user(case_insensitive=ignores_case, **{key.column: key.value})
     # Compared again, because databases fold case by rules of their own.
     return user if user and normalize_identity(key.column, getattr(user, key.column)) == key.value else None
+
+
+def end_access(user_id: int, *, with_password: bool) -> None:
+    """End every session and token of an account, and with `with_password` withdraw its password.
+
+    The account keeps a hash that matches no password, so that its owner can recover it.
+    """
+    user = db.session.get_one(User, user_id)
+    if with_password:
+        # Refused at the next redemption. One that was withdrawn before stays, because a thief knows it.
+        user.withdrawn_password = user.withdrawn_password or user.password
+        user.password = unusable_hash()
+    _datastore.set_uniquifier(user)
+    _datastore.refresh_tracker_reset(user)
 
 
 class AccountDatastore(SQLAlchemyUserDatastore):

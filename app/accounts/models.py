@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+from flask import session
 from flask_security.confirmable import requires_confirmation
 from flask_security.models import sqla_v2
 from flask_security.models.sqla import FsModels
@@ -31,6 +32,9 @@ class User(Model, sqla_v2.FsUserMixin):
     withdrawn_password: Mapped[str | None] = mapped_column(String(255))
     # The language of messages to the account. Null: that of the request.
     language: Mapped[str | None] = mapped_column(String(20))
+    # While recovery is frozen: the earlier address that objected to a change, and when it was told of that.
+    contested_email: Mapped[str | None] = mapped_column(String(255))
+    contested_at: Mapped[datetime | None]
 
     sign_in_id = ""  # of the cookie or token that the account was loaded from
 
@@ -53,8 +57,10 @@ class User(Model, sqla_v2.FsUserMixin):
         return f"{self.fs_uniquifier}.{int(time.time())}.{self.sign_in_id}"
 
     def augment_auth_token(self, tdata: dict[str, Any]) -> None:
-        """Add the id of the sign-in to a token. Called by Flask-Security."""
+        """Add the sign-in's id, and when its password was entered: also a stolen session gets new tokens."""
         tdata["sign_in_id"] = self.sign_in_id or secrets.token_urlsafe(16)
+        is_own = session.get("_user_id", "").startswith(f"{self.fs_uniquifier}.") and not self.contested_email
+        tdata["fs_paa"] = session.get("fs_paa", 0) if is_own else 0
 
     def verify_auth_token(self, tdata: dict[str, Any]) -> bool:
         """True unless the token's sign-in was signed out. Called by Flask-Security."""
@@ -67,6 +73,8 @@ class User(Model, sqla_v2.FsUserMixin):
             return "the account is not active"
         if self.is_locked():
             return "the account is locked"
+        if self.contested_email:
+            return "an objection to its new address has frozen it (users settle-address)"
         if not confirmed and requires_confirmation(self):
             return "the address is not confirmed"
         if not self.password:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, current_app, session
+from flask import Flask, current_app, redirect, request, session, url_for
 from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm, current_user
 from flask_security.proxies import _security
@@ -88,7 +88,10 @@ def guard_factor_setup(view: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a view so that a half-finished sign-in sets up a second factor only if the account has none."""
 
     def guarded_view(*args: Any, **kwargs: Any) -> Any:
-        if not is_user_authenticated(current_user) and session.get("tf_state") != "ready":
+        is_signed_in = is_user_authenticated(current_user)
+        if is_signed_in and request.endpoint == "security.two_factor_token_validation":
+            return redirect(url_for("security.two_factor_setup"))  # whose token names the account
+        if not is_signed_in and session.get("tf_state") != "ready":
             user = _security.datastore.find_user(fs_uniquifier=session.get("tf_user_id", ""))
             if user is not None and user.tf_primary_method:
                 tf_clean_session()

@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Flask, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
-from flask_login import user_logged_out
+from flask_login import user_loaded_from_cookie, user_logged_out
 from flask_login.utils import decode_cookie
 from flask_security import UserMixin
 from flask_security.utils import set_request_attr
@@ -36,6 +36,7 @@ def init_app(app: Flask) -> None:
     """Set up sessions. Comes before Flask-Security's init_app, so that its hooks see a renewed session."""
     app.before_request(_renew_session)
     app.session_interface = SessionInterface()
+    user_loaded_from_cookie.connect(_forget_password_entry, app)
     user_logged_out.connect(_record_sign_out, app)
 
 
@@ -51,14 +52,21 @@ def load_user(cookie_id: str) -> UserMixin | None:
         return None
     user.sign_in_id = sign_in_id
     set_request_attr("fs_authn_via", "session")  # as Flask-Security's own loader does
-    set_request_attr("fs_paa", session.get("fs_paa", 0))
+    # Of a frozen account, nobody changes the address or a factor.
+    set_request_attr("fs_paa", 0 if user.contested_email else session.get("fs_paa", 0))
     return user
+
+
+def _forget_password_entry(_app: Flask, **_: Any) -> None:
+    """Forget when a password was entered, because the remember cookie may be another account's."""
+    session.pop("fs_paa", None)
+    set_request_attr("fs_paa", 0)
 
 
 def _renew_session() -> None:
     """Accept a remember cookie signed with an earlier key, because Flask-Login knows only the newest."""
     if (cookie_id := _remembered(*current().SECRET_KEY_FALLBACKS)) and "_user_id" not in session:
-        session.update({"_user_id": cookie_id, "_fresh": False, "_remember": "set"})
+        session.update({"_user_id": cookie_id, "_fresh": False, "_remember": "set", "fs_paa": 0})
 
 
 def _remembered(*keys: str) -> str:

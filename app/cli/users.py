@@ -14,11 +14,12 @@ from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
 from sqlalchemy import select
 
+from ..accounts.datastore import end_access
 from ..accounts.models import User
 from ..db.engine import db
 from ..mail import outbox
+from ..recovery import address_change
 from ..recovery import link as links
-from ..recovery import not_me
 from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients
@@ -71,12 +72,28 @@ def force_reset(identity: str) -> None:
     """End the password, all sessions and all links of an account, and email a new link."""
     user = get_account(identity)
     links.revoke_all_of(user.id)
-    not_me.end_access(user.id, with_password=True)
+    end_access(user.id, with_password=True)
     _enqueue_reset(user.email)
     db.session.commit()
     click.echo("The password no longer works, and the account is signed out everywhere.")
     hint = REQUESTED if current().sends_mail else HAND_OVER
     click.echo(hint.format(shlex.quote(identity)))
+
+
+@users.command("settle-address")
+@click.argument("identity")
+@click.option("--keep", type=click.Choice(["old", "new"]), required=True, help="The address of its owner.")
+@with_appcontext
+def settle_address(identity: str, keep: str) -> None:
+    """End the freeze after an objection to a new address. "old" ends all access: send-reset is next."""
+    user = get_account(identity)
+    if user.contested_email is None:
+        raise click.ClickException("this account is not frozen")
+    if keep == "old" and admin.find_account(user.contested_email):
+        raise click.ClickException("another account has the old address now")
+    address_change.settle(user, keep)
+    db.session.commit()
+    click.echo(f"The account has the address {user.email}.")
 
 
 def _enqueue_reset(identity: str) -> None:

@@ -147,6 +147,7 @@ def _account(user: User) -> Row:
         "identities": ", ".join(str(name) for name in names if name),
         "state": "active" if user.is_active else "not active",
         "confirmed_at": user.confirmed_at,
+        "contested_by": user.contested_email,
         "language": user.language,
         "password": scheme or ("of an unknown kind" if user.password else "none"),
         "second_factor": user.tf_primary_method,

@@ -54,8 +54,10 @@ OUTCOMES = {
     "redeemed": "success",
     "registered": "success",
     "password_changed": "success",  # with the old password
+    "address_requested": "success",  # a change of address, by a user who is signed in
     "address_changed": "success",
     "factor_changed": "success",  # the reason says which, and if it was added or removed
+    "address_settled": "success",  # by the owner; the reason is the address that was kept: old or new
     "revoked": "success",  # a link
     "not_me": "success",  # "This wasn't me", from the owner of an account
     "admin": "success",  # a command

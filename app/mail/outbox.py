@@ -6,7 +6,8 @@
 
 A message is a row in the application's database, committed with the change it belongs to. A claim is a lease
 until `due_at`. When a worker dies, its message becomes due again: delivery is at-least-once. The content is
-encrypted while the message waits or is a dead letter, and erased afterwards. Claims are in `queue.py`.
+encrypted while the message waits or is a dead letter, and erased afterwards, except from KEPT kinds. Claims
+are in `queue.py`.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class OutboxMessage(Model):
 
 
 RENDERED = "flask_security"  # the kind whose content is a rendered mail, so its language does not matter
+KEPT = ("address_notice",)  # the kinds whose content an objection needs
 NOW = utcnow()
 REPEAT_SECONDS = 5  # on PostgreSQL, a younger message with the same key stays unchanged
 
@@ -101,8 +103,7 @@ def enqueue(
 ) -> None:
     """Add a message to the current transaction. Do nothing if no mail is sent (MAIL_SERVER is empty).
 
-    `same` is the deduplication key: a message with this key and without an attempt gets the new content, and
-    no other message is added.
+    `same`: the deduplication key. An untried message with this key gets the new content, and none is added.
     """
     settings = current()
     if not settings.sends_mail:
@@ -145,7 +146,7 @@ def release(message: OutboxMessage, outcome: str, reason: str | None) -> datetim
     elif outcome in ("held", "postponed"):
         values |= {"created_at": (at := message.created_at), "due_at": at, "attempts": message.attempts - 1}
     else:
-        sealed = message.sealed if outcome == "given_up" else None
+        sealed = message.sealed if outcome == "given_up" or message.kind in KEPT else None
         values |= {"state": outcome, "sealed": sealed, "settled_at": NOW}
     leased = (OutboxMessage.id == message.id, OutboxMessage.claim == message.claim)
     statement = update(OutboxMessage).where(*leased).values(values).returning(NOW)

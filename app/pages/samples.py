@@ -80,7 +80,7 @@ REQUIRED = {
 FEATURES = {
     "RECOVERY_OPERATOR": ("operator_",),
     "SECURITY_CHANGEABLE": ("change_notice", "change_password"),
-    "SECURITY_CHANGE_EMAIL": ("address_notice", "change_email"),
+    "SECURITY_CHANGE_EMAIL": ("address_", "change_email"),
     "SECURITY_CONFIRMABLE": ("confirmation_", "send_confirmation"),
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES": ("mf_",),
     "SECURITY_REGISTERABLE": ("register_user", "welcome"),
@@ -134,10 +134,11 @@ MAILS = (
     ),
     Mail(
         "address_notice",
-        "to the old address, after a change of address",
-        {"new_address": "a•••@example.org", **_CHANGE, **_REQUESTER},
+        "to the old address, before and after a change of address",
+        {"new_address": "a•••@example.org", "is_done": True, **_CHANGE, **_REQUESTER},
     ),
     Mail("factor_notice", "after a change of a factor", {**_FACTORS, **_CHANGE, **_REQUESTER}),
+    Mail("address_frozen", "to both addresses, after an objection to a change", _CHANGE),
     Mail(
         "two_factor_instructions",
         "with a code for the second factor",

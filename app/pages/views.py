@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from flask import (
     Blueprint,
@@ -24,8 +26,10 @@ from flask_security import auth_required, current_user
 from flask_security.utils import do_flash
 
 from ..db.engine import db
+from ..recovery import address_change
 from ..settings import current
-from ..web import clients
+from ..settings.urls import origin_of
+from ..web import clients, headers
 from ..web.errors import InvalidRequest
 from ..web.responses import json_response, wants_json
 from . import health, openapi
@@ -51,6 +55,39 @@ def choose_language() -> ResponseReturnValue:
         return json_response({})
     do_flash(_("Saved."), "success")
     return redirect(url_for("pages.home"), 303)
+
+
+@pages.post("/settle-address")
+@auth_required("session", "token")
+def settle_address() -> ResponseReturnValue:
+    """Let the owner of a frozen account, who has an older second factor, choose the address to keep."""
+    keep = (request.get_json() if request.is_json else request.form).get("keep")
+    if keep not in ("old", "new") or not address_change.has_older_factor(current_user):
+        abort(HTTPStatus.FORBIDDEN)
+    address_change.settle(current_user, keep)
+    db.session.commit()
+    return json_response({}) if wants_json(request) else redirect(url_for("pages.home"), 303)
+
+
+def land_first(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap Flask-Security's view of a mailed link. Only the button of a page reaches it, because it acts."""
+
+    def landing_view(token: str) -> Any:
+        if request.method == "POST":
+            return view(token)
+        session["mailed_link"] = url_for(str(request.endpoint), token=token)  # out of the address bar
+        return redirect(url_for("pages.confirm_address"), 303)
+
+    return landing_view
+
+
+@pages.get("/confirm-address")
+def confirm_address() -> ResponseReturnValue:
+    action = session.get("mailed_link") or abort(404)
+    page = render_template("security/confirm_address.html", action=action)
+    # In SPA mode, Flask-Security's view redirects to the client. Browsers check where a form leads.
+    origins = sorted({origin_of(view) for view in current().spa_views.values()})
+    return page, {"Content-Security-Policy": headers.policy({"form-action": " ".join(["'self'", *origins])})}
 
 
 @pages.get("/check-mail")

@@ -2,24 +2,26 @@
 
 Opening it changes nothing, because mail programs open links. Its button revokes every link of the account.
 After a change it also ends all sessions and alerts the operator. A password that was set by a link is
-withdrawn. A factor that was added is removed with the account's password. Each mail's button works once.
+withdrawn. A factor that was added is removed with the account's password. After a change of address recovery
+is frozen (`address_change.py`). Each mail's button works once.
 """
 
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
-from flask_security.proxies import _datastore, _security
+from flask_security.proxies import _security
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import select
 
 from ..accounts import factors
+from ..accounts.datastore import end_access
 from ..accounts.guess_limits import OBJECTING, may_guess
-from ..accounts.hashing import password_matches, unusable_hash
+from ..accounts.hashing import password_matches
 from ..accounts.models import User
 from ..db import audit
 from ..db.audit import RecoveryEvent
@@ -30,11 +32,12 @@ from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web import clients, i18n
 from ..web.responses import json_response, wants_json
+from . import address_change
 from . import link as links
 from .link import ResetLink
 from .link_errors import LinkExpired, LinkInvalid
 
-VALID_SECONDS = 30 * 86_400
+VALID_SECONDS, CONTEST_SECONDS = 30 * 86_400, 72 * 3_600  # after a mail, and after one of a new address
 
 objections = Blueprint("objections", __name__)
 
@@ -96,17 +99,22 @@ def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
         RecoveryEvent.user_id == user_id,
         RecoveryEvent.kind == "not_me",
         RecoveryEvent.request_id == message.name,
-        RecoveryEvent.reason.in_((reason, "removed")),  # which may follow an objection without a password
+        # A removal may follow an objection without a password.
+        RecoveryEvent.reason.in_((reason, "removed", "frozen")),
     )
-    if db.session.scalar(earlier.limit(1)) is not None:
+    is_settled = message.kind in outbox.KEPT and message.sealed is None
+    if is_settled or db.session.scalar(earlier.limit(1)) is not None:
         db.session.rollback()
         return "known"
+    with_password = message.kind != "factor_notice"
+    if message.kind == "address_notice":
+        state, with_password = address_change.contest(db.session.get_one(User, user_id), message)
     if _has_happened(message):  # reads again: a redemption may have come first
-        end_access(user_id, with_password=message.kind not in ("address_notice", "factor_notice"))
+        end_access(user_id, with_password=with_password)
         for place in added if state == "removed" else ():
             factors.remove(user_id, place)
-        alert_operator(user_id)
-    audit.record("not_me", reason=reason, user_id=user_id, about=message.name)
+        alert_operator(user_id, state)
+    audit.record("not_me", reason=reason if state != "frozen" else state, user_id=user_id, about=message.name)
     db.session.commit()
     return state
 
@@ -126,41 +134,29 @@ def _verify_password(notice: OutboxMessage) -> str:
     return "removed" if password_matches(normal, user.password) else "wrong_password"
 
 
-def alert_operator(user_id: int) -> None:
+def alert_operator(user_id: int, state: str = "done") -> None:
     """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
     if address := current().RECOVERY_OPERATOR:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with i18n.use_language():
             sentence = gettext("Somebody says that a change of their account was not theirs.")
+            if state == "frozen":
+                sentence += " " + gettext("Its recovery is frozen. Find out whose account it is.")
             outbox.enqueue("operator_alert", address=address, what=sentence, changed_at=now, account=user_id)
 
 
-def end_access(user_id: int, *, with_password: bool) -> None:
-    """End every session and token of an account, and with `with_password` withdraw its password.
-
-    The account keeps a hash that matches no password, so that its owner can recover it.
-    """
-    user = db.session.get_one(User, user_id)
-    if with_password:
-        # Refused at the next redemption. One that was withdrawn before stays, because a thief knows it.
-        user.withdrawn_password = user.withdrawn_password or user.password
-        user.password = unusable_hash()
-    _datastore.set_uniquifier(user)
-    _datastore.refresh_tracker_reset(user)
-
-
 def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
-    """Return a token's message and factors. Raises LinkInvalid, or LinkExpired after VALID_SECONDS."""
+    """Return a token's message and factors. Raises LinkInvalid, or LinkExpired when it is too old."""
     try:
         message_id, *added = _serializer().loads(token)
     except BadData:
         raise LinkInvalid(client=clients.BROWSER) from None
-    is_old = OutboxMessage.created_at < utcnow(-VALID_SECONDS - CLOCK_SLACK_SECONDS)
     this = OutboxMessage.message_id == message_id
-    row = db.session.execute(select(OutboxMessage, is_old).where(this)).first()
+    row = db.session.execute(select(OutboxMessage, utcnow(-CLOCK_SLACK_SECONDS)).where(this)).first()
     if row is None:
         raise LinkInvalid(client=clients.BROWSER)
-    if row[1]:
+    valid = CONTEST_SECONDS if row[0].kind in outbox.KEPT else VALID_SECONDS
+    if row[0].created_at + timedelta(seconds=valid) < row[1]:
         raise LinkExpired(client=clients.BROWSER)
     return row[0], added
 

@@ -6,25 +6,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, request
-from flask_security import change_email_confirmed, password_changed, user_authenticated
+from flask_security import signals
+from flask_security.proxies import _datastore
 
 from ..accounts.factors import factors_changed
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..db import audit
-from ..mail import composing, outbox
+from ..mail import composing, outbox, quota
 from ..mail.composing import composer
 from ..mail.outbox import OutboxMessage
 from ..web import user_agents
+from . import link as links
 from . import not_me
 
 USER_AGENT_LENGTH_MAX = 300
 
 
 def init_app(app: Flask) -> None:
-    password_changed.connect(on_password_changed, app)
-    change_email_confirmed.connect(on_address_changed, app)
-    user_authenticated.connect(on_sign_in, app)
+    signals.password_changed.connect(on_password_changed, app)
+    signals.change_email_instructions_sent.connect(on_address_change, app)
+    signals.change_email_confirmed.connect(on_address_change, app)
+    signals.user_confirmed.connect(on_address_confirmed, app)
+    signals.user_authenticated.connect(on_sign_in, app)
     factors_changed.connect(on_factors_changed)
 
 
@@ -45,10 +49,21 @@ def on_password_changed(_app: Flask, user: User, **_: Any) -> None:
     audit.record("password_changed", user_id=user.id)
 
 
-def on_address_changed(_app: Flask, user: User, old_email: str, **_: Any) -> None:
-    """Notify the old address, because its owner may not have made the change."""
-    enqueue("address_notice", user, old_email, new_address=mask_address(user.email))
-    audit.record("address_changed", user_id=user.id)
+def on_address_change(_app: Flask, user: User, old_email: str = "", new_email: str = "", **_: Any) -> None:
+    """Notify the old address of a change that is requested, or done. Done, it ends sessions and links."""
+    if old_email:
+        links.revoke_all_of(user.id)
+        _datastore.set_uniquifier(user)  # which the links that change or confirm an address name
+    state, new_address = links.fingerprint(user.password), mask_address(new_email or user.email)
+    content = {"new_address": new_address, "is_done": bool(old_email), "password_state": state}
+    per_address = "" if old_email else quota.of_address(user.email)
+    enqueue("address_notice", user, old_email or user.email, quota=per_address, **content)
+    audit.record("address_changed" if old_email else "address_requested", user_id=user.id)
+
+
+def on_address_confirmed(_app: Flask, user: User, **_: Any) -> None:
+    """End the links. Of two requests at once, the second finds the account changed."""
+    _datastore.set_uniquifier(user)
 
 
 def on_sign_in(_app: Flask, user: User, **_: Any) -> None:
@@ -62,12 +77,16 @@ def on_factors_changed(user: User, changes: list[tuple[str, ...]]) -> None:
 @composer("factor_notice")
 @composer("reset_notice")
 @composer("address_notice")
+@composer("address_frozen")
 @composer("operator_alert")
 def _notice(message: OutboxMessage) -> composing.Mail:
     """Compose a notice. The message holds its recipient and the values of its template."""
+    if message.quota:
+        quota.refuse_excess(message)
     content = {**message.content, "objection": not_me.token_for(message)}
     content["changed_at"] = datetime.fromisoformat(content["changed_at"])
     if "user_agent" in content:
         content["user_agent"] = user_agents.describe(content["user_agent"])
-    content.pop("language", None)  # in a template, it is the language of the mail
+    for name in ("language", "password_state"):  # a template's language is that of the mail
+        content.pop(name, None)
     return composing.write(message, message.kind, content["address"], **content)

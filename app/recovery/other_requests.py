@@ -77,7 +77,7 @@ def _code(message: OutboxMessage) -> composing.Mail:
 def _requester(message: OutboxMessage, cooldown_max: float = math.inf) -> User:
     """Return the account. Raises Undeliverable if it may not have this mail now."""
     user = find_requester(message)
-    if not user.is_active or user.is_locked():
-        raise Undeliverable("the account is not active")
+    if not user.is_active or user.is_locked() or user.contested_email:
+        raise Undeliverable("the account is not active, or it is frozen")
     quota.refuse_excess(message, cooldown_max=cooldown_max)
     return user

@@ -6,6 +6,7 @@ value.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,6 +48,7 @@ FORCED: dict[str, tuple[Any, str]] = {
     "SECURITY_TWO_FACTOR_RESCUE_EMAIL": (False, "the mailbox would get around the other factor"),
     "SECURITY_WAN_ALLOW_USER_HINTS": (False, "hints tell who has an account"),
     "SECURITY_API_ENABLED_METHODS": (["session", "token"], "basic would tell by time who has an account"),
+    "SECURITY_FRESHNESS_GRACE_PERIOD": (timedelta(0), "a stolen session would renew it with every request"),
     "SECURITY_SUBDOMAIN": (None, "RECOVERY_PUBLIC_URL tells where the service is"),
     "SECURITY_BLUEPRINT_NAME": ("security", "other parts link to its pages by this name"),
     "SECURITY_PASSWORD_NORMALIZE_FORM": ("NFC", "NIST SP 800-63B-4 §3.1.1.2"),

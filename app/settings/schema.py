@@ -106,8 +106,7 @@ class Settings(BaseModel):
     SECURITY_WEBAUTHN: bool
     SECURITY_TOTP_SECRETS: secrets.NumberedSecrets
     SECURITY_TOTP_ISSUER: types.Line
-    SECURITY_FRESHNESS: Annotated[types.Duration, *types.at_most("24 hours", "it is to be short")]
-    SECURITY_FRESHNESS_GRACE_PERIOD: Annotated[types.Duration, *types.at_most("1 hour", "it is to be short")]
+    SECURITY_FRESHNESS: Annotated[types.Duration, *types.at_most("5 minutes", "a session may be stolen")]
     REMEMBER_COOKIE_DURATION: Annotated[types.Duration, *types.at_most("30 days", "NIST SP 800-63B-4")]
     RATELIMIT_ENABLED: bool
     RATELIMIT_STORAGE_URI: urls.StorageUri

@@ -84,6 +84,7 @@ def pages() -> list[Page]:
     pages = [
         Page("home", {}),
         Page("home", {"current_user": sample_user()}, state="signed-in"),
+        Page("home", {"current_user": sample_user(contested_email="alice@old.example.com")}, state="frozen"),
         Page("check_mail", {"to_confirm": False}),
         Page("check_mail", {"to_confirm": True}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
@@ -95,6 +96,8 @@ def pages() -> list[Page]:
         *_not_me("address_notice"),
         *_not_me("factor_notice"),
         *_not_me("factor_notice", states=("asked", "wrong_password", "removed"), of="added", has_added=True),
+        Page("not_me", {"kind": "address_notice", "state": "frozen"}, state="address_notice-frozen"),
+        Page("confirm_address", {"action": "/"}),
     ]
     return [*pages, *_forms(), *_forms(with_errors=True)]
 

@@ -24,13 +24,20 @@ FEATURES = {
 }
 # Every POST that exists, with these features on. docs/security.md says what holds for each.
 POSTS = {f"security.{name}" for name in ("forgot_password", "reset_password", "change_password", "verify")}
-POSTS |= {"security.login", "security.logout", "pages.choose_language"}
+POSTS |= {"security.login", "security.logout", "pages.choose_language", "pages.settle_address"}
 POSTS |= {"objections.land", "objections.not_me"}
-FEATURE_VIEWS = ["change_email", "confirm_email", "send_confirmation", "recover_username", "refresh_token"]
+FEATURE_VIEWS = [
+    "change_email",
+    "change_email_confirm",
+    "confirm_email",
+    "send_confirmation",
+    "recover_username",
+    "refresh_token",
+]
 FEATURE_VIEWS += [f"two_factor_{name}" for name in ("rescue", "setup", "setup_validate", "token_validation")]
 POSTS_OF_FEATURES = {f"security.{name}" for name in (*FEATURE_VIEWS, "tf_select")}
-# Signing out must always work, and a language is harmless.
-UNLIMITED = {"security.logout", "pages.choose_language"}
+# Signing out must always work. The others take no guess: a language is harmless, and a session settles an address.
+UNLIMITED = {"security.logout", "pages.choose_language", "pages.settle_address"}
 
 
 def posts(site: Site) -> dict[str, str]:

@@ -30,6 +30,8 @@ def upgrade() -> None:
         "user",
         sa.Column("withdrawn_password", sa.String(length=255), nullable=True),
         sa.Column("language", sa.String(length=20), nullable=True),
+        sa.Column("contested_email", sa.String(length=255), nullable=True),
+        sa.Column("contested_at", sa.DateTime(), nullable=True),
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("email", sa.String(length=255), nullable=False),
         sa.Column("username", sa.String(length=255), nullable=True),

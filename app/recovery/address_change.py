@@ -1,0 +1,69 @@
+"""A contested change of address: recovery is frozen until it is clear whose account it is.
+
+An old address alone neither recovers the account nor gets it back: it may be a former employer's, or the
+hacked one that the owner has just left. A second factor that is older than the change settles it, or an
+admin.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask_security.proxies import _security
+from sqlalchemy import select, update
+
+from ..accounts.datastore import end_access
+from ..accounts.models import User
+from ..db import audit
+from ..db.audit import RecoveryEvent
+from ..db.engine import change, db
+from ..mail import outbox
+from ..mail.outbox import OutboxMessage
+from . import link as links
+
+
+def contest(user: User, notice: OutboxMessage) -> tuple[str, bool]:
+    """Freeze recovery if the address of the notice is no longer the account's.
+
+    Return the state of the objection, and True if the password must go: who requested the change knew it, or
+    it was set since.
+    """
+    address, password_state = notice.content["address"], notice.content["password_state"]
+    if user.email == address:
+        return "done", True
+    if user.contested_at is None or notice.created_at < user.contested_at:  # the earliest address counts
+        user.contested_email, user.contested_at = address, notice.created_at
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    for recipient in (address, user.email):
+        outbox.enqueue("address_frozen", user_id=user.id, address=recipient, changed_at=now)
+    return "frozen", links.fingerprint(user.password) != password_state
+
+
+def has_older_factor(user: User) -> bool:
+    """True if the account is frozen, and has second factors that are all older than the contested change.
+
+    The objection has ended every session, so one that is signed in now has passed such a factor.
+    """
+    if user.contested_at is None or not _security.support_mfa:
+        return False
+    methods = dict(_security.two_factor_plugins.get_setup_tf_methods(user))
+    event = RecoveryEvent
+    since = (event.user_id == user.id, event.kind.startswith("factor_"), event.at >= user.contested_at)
+    is_changed = db.session.scalar(select(event.id).where(*since).limit(1)) is not None
+    return bool(methods) and "email" not in methods and not is_changed  # codes by mail go to the new address
+
+
+def settle(user: User, keep: str) -> None:
+    """End the freeze. The owner of the `old` address sets a new password."""
+    if keep == "old":
+        links.revoke_all_of(user.id)
+        user.email = user.contested_email or user.email
+        end_access(user.id, with_password=True)
+    user.contested_email = user.contested_at = None
+    those = (
+        OutboxMessage.user_id == user.id,
+        OutboxMessage.kind.in_(outbox.KEPT),
+        OutboxMessage.state == "sent",
+    )
+    change(update(OutboxMessage).where(*those).values(sealed=None))  # earlier notices take no objection now
+    audit.record("address_settled", reason=keep, user_id=user.id)
