@@ -28,6 +28,7 @@ from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, Visitor
 
 import manage
 from app.accounts.models import User
+from app.accounts.one_time_codes import UsedCode
 from app.db.audit import RecoveryEvent
 from app.mail.outbox import OutboxMessage
 
@@ -296,26 +297,57 @@ def test_older_second_factor_settles_a_contested_address(make_site: Any, keep: s
     assert "address_settled" in site.events()
 
 
+def settles_nothing(visitor: Visitor) -> bool:
+    """True if a visitor who is signed in can neither settle the address nor change how to sign in."""
+    assert visitor.is_signed_in()
+    visitor.post_json("/verify", json={"password": OLD_PASSWORD})
+    settled = visitor.post_json("/settle-address", json={"keep": "new"})
+    changed = visitor.post_json("/tf-setup", json={"setup": "authenticator"})
+    return (settled.status_code, changed.status_code) == (403, 401)
+
+
 @pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
-@pytest.mark.parametrize("method", ["email", "authenticator"])
-def test_factor_that_is_younger_or_by_mail_settles_nothing(make_site: Any, method: str) -> None:
+def test_codes_by_mail_settle_no_address(make_site: Any) -> None:
+    """They go to the new one."""
+    site: Site = make_site(**ADDRESS, **HELP, **SECOND_FACTOR)
+    link = request_change(site, THIEFS)
+    set_up_factor(site, "email")
+    site.visitor().submit(link)
+    site.work()
+    object_to(site, notices(site)[-1])
+    thief = enter_password(site)
+    site.work()
+    code = re.findall(r"\b\d{6}\b", text_of(notices(site, THIEFS)[-1]))[-1]
+    thief.submit("/tf-validate", "/tf-validate", code=code)
+    assert settles_nothing(thief)
+
+
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
+def test_factor_that_is_younger_than_the_change_settles_no_address(make_site: Any) -> None:
     site: Site = make_site(**ADDRESS, **HELP, **SECOND_FACTOR)
     steal(site)
-    if method == "email":
-        set_up_factor(site, method)
+    thief = site.visitor()
+    thief.sign_in()
+    token = thief.post_json("/tf-setup", json={"setup": "authenticator"}).json["response"]["tf_state_token"]  # type: ignore[index]
+    with thief.client.session_transaction(base_url=thief.base) as session:
+        secret = session["tf_totp_secret"]
+    thief.post_json(f"/tf-setup/{token}", json={"code": one_time_code(site, secret)})
     object_to(site, notices(site)[-1])
-    thief = site.visitor() if method == "authenticator" else enter_password(site)
-    if method == "email":
-        site.work()
-        code = re.findall(r"\b\d{6}\b", text_of(notices(site, THIEFS)[-1]))[-1]
-        thief.submit("/tf-validate", "/tf-validate", code=code)
-    else:
-        assert thief.sign_in()
-    assert thief.is_signed_in()
+    assert not thief.is_signed_in()
+    thief = enter_password(site)
+    site.change(UsedCode, UsedCode.counter > 0, counter=0)  # half a minute later
+    thief.submit("/tf-validate", "/tf-validate", code=one_time_code(site, secret))
+    assert settles_nothing(thief)
+
+
+@pytest.mark.requirement("R41")
+def test_account_without_a_factor_is_not_settled_by_its_password(site: Site) -> None:
+    steal(site)
+    object_to(site, notices(site)[-1])
+    thief = site.visitor()
+    thief.sign_in()
     assert thief.post_json("/settle-address", json={"keep": "new"}).status_code == 403
-    assert thief.post_json("/tf-setup", json={"setup": "authenticator"}).status_code == 401
-    thief.post_json("/verify", json={"password": OLD_PASSWORD})
-    assert thief.post_json("/tf-setup", json={"setup": "authenticator"}).status_code == 401
+    assert site.rows(User)[0]["contested_email"] == OLD
 
 
 def test_freeze_stops_codes_by_mail_too(make_site: Any) -> None:
