@@ -23,7 +23,7 @@ from ..db.engine import db
 from ..settings import current
 from ..settings.types import IDENTITIES
 from ..web.errors import InvalidRequest
-from ..web.rate_limits import hash_keys, keyed_hash, limit, rate_limiter
+from ..web.rate_limits import count_key, hash_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
 from .identities import IdentityKey, identity_key, posted_identity
 from .models import User
@@ -74,13 +74,13 @@ def by_identity() -> str | None:
     except (InvalidRequest, BadRequest):
         return None
     browser = known_browser(identity)
-    return keyed_hash(identity) if browser is None else f"{keyed_hash(identity)} {browser}"
+    return count_key(identity) if browser is None else f"{count_key(identity)} {browser}"
 
 
 def known_browser(identity: str) -> int | None:
     """Return the number of a browser in which an account signed in with this identity_key(), or None."""
     browser, *remembered = _remembered() or [None]
-    is_known = any(keyed_hash(identity, key) in remembered for key in hash_keys())
+    is_known = any(count_key(identity, key) in remembered for key in hash_keys())
     return browser if is_known else None
 
 
@@ -98,7 +98,7 @@ def by_account() -> str | None:
 
 def account_key(user_id: int) -> str:
     """Return the key of an account's counts."""
-    return keyed_hash(f"account {user_id}")
+    return count_key(f"account {user_id}")
 
 
 def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
@@ -106,14 +106,14 @@ def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
 
     It counts against the account or, without one, against the typed identity.
     """
-    key = account_key(user_id) if user_id else keyed_hash(identity_key(typed))
+    key = account_key(user_id) if user_id else count_key(identity_key(typed))
     return all(rate_limiter().hit(item, key, scope) for item in parse_many(GUESSES_MAX))
 
 
 def identity_hashes(user: User) -> list[str]:
     """Return the keyed hashes under which guesses at an account are counted."""
     identities = (IdentityKey(kind, getattr(user, kind)) for kind in IDENTITIES)
-    return [keyed_hash(str(identity)) for identity in identities if identity.value]
+    return [count_key(str(identity)) for identity in identities if identity.value]
 
 
 def clear_guesses(hashes: list[str]) -> None:

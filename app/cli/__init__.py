@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from doctor.cli import doctor
 
-from . import after_restore, check, config, events, limits, links, mail, outbox, retention, users, worker
+from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, worker
 
 COMMANDS = (
     after_restore.after_restore,
@@ -24,7 +24,7 @@ COMMANDS = (
     links.group,
     mail.mail,
     outbox.group,
-    retention.purge,
+    purge.purge,
     users.roles,
     users.users,
     worker.worker,

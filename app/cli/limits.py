@@ -24,7 +24,7 @@ from ..accounts.guess_limits import (
 from ..accounts.identities import identity_key
 from ..recovery.landing import BAD_LINKS
 from ..settings import current
-from ..web.rate_limits import POSTS, keyed_hash, limits_by_source, rate_limiter
+from ..web.rate_limits import POSTS, count_key, limits_by_source, rate_limiter
 from . import admin
 from .output import Row, format_option, write_rows
 
@@ -79,7 +79,7 @@ def counts(who: str) -> list[Row]:
 def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     """Return scope, key and limit of every count that an identity or IP address can have."""
     settings, user = current(), admin.find_account(who)
-    hashes = identity_hashes(user) if user else [keyed_hash(identity_key(who))]
+    hashes = identity_hashes(user) if user else [count_key(identity_key(who))]
     keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(BROWSERS)]
     limits = [(SIGNING_IN, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys]
     if user:

@@ -1,6 +1,6 @@
 """The reset instructions: find the account, check that it may be recovered, issue the link, write the mail.
 
-Each message has one link. `cooldown.py` says whether its account may have another now.
+Each message has one link. `link_quotas.py` says whether its account may have another now.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web.i18n import duration
-from . import cooldown, not_me
 from . import link as links
+from . import link_quotas, not_me
 from .link import ResetLink, derive_tokens, token_hashes
 
 
@@ -97,7 +97,7 @@ def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None
             raise StaleDataError("the account changed while its mail was written")  # try again
         raise Undeliverable("its link has ended before it could be sent")
     if is_first:
-        cooldown.refuse_excess(link, message)
+        link_quotas.refuse_excess(link, message)
 
 
 def _find_link(message: OutboxMessage) -> ResetLink | None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from flask import redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _l
 from sqlalchemy import update
 from werkzeug.exceptions import TooManyRequests
 
@@ -19,7 +20,7 @@ from ..db.clock import utcnow
 from ..db.engine import DATABASE_AWAY, change, db
 from ..settings import current
 from ..web import clients, errors
-from ..web.rate_limits import keyed_hash, limit, limits_by_source, rate_limiter
+from ..web.rate_limits import count_key, limit, limits_by_source, rate_limiter
 from ..web.responses import json_response, wants_json
 from . import link as links
 from .link import ResetLink
@@ -30,9 +31,9 @@ HANDLE_PREFIX = "~"  # tokens are base64url, so none starts with it
 LINK_ATTEMPTS = "trying a link"
 BAD_LINKS = "bad links"
 
-UNKNOWN_HANDLE = (
-    "Either your password is already changed, or the link was opened in another browser. "
-    "To go on here, open the link in the mail again, and allow cookies for this site."
+UNKNOWN_HANDLE = _l(
+    "This page belongs to another browser, or to a link that was opened long ago. "
+    "Open the link in the mail again, and allow cookies for this site."
 )
 
 
@@ -103,7 +104,7 @@ def _by_link() -> str:
     token: str = (request.view_args or {})["token"]
     with suppress(LinkError):
         token = resolve_handle(token)
-    return keyed_hash(token)
+    return count_key(token)
 
 
 limit("security.reset_password", LINK_ATTEMPTS, "RECOVERY_LIMIT_LINK", _by_link)

@@ -56,7 +56,7 @@ class NewPasswordForm(ResetPasswordForm):
 def reset_password(token: str) -> ResponseReturnValue:
     """Answer `/reset/<token>`. The browser that opened the link has a handle in place of the token."""
     if request.method == "POST":
-        return redeem(token)
+        return set_password(token)
     if landing.is_handle(token):
         user = links.resolve(landing.resolve_handle(token)).user
         return _render(new_form("reset_password_form"), user, token)
@@ -76,7 +76,7 @@ def _render(form: NewPasswordForm, user: User, handle: str) -> str:
     )
 
 
-def redeem(handle: str) -> ResponseReturnValue:
+def set_password(handle: str) -> ResponseReturnValue:
     """Set the new password in the transaction that redeems the link. Raises LinkError."""
     form, is_signed_in = new_form("reset_password_form"), is_user_authenticated(current_user)
     token, is_in_browser = landing.resolve_handle(handle), landing.is_handle(handle)

@@ -90,8 +90,9 @@ def request_mail() -> ResponseReturnValue:
         if is_json:
             raise
         return _render(page, error.message), error.status
-    form = new_form("forgot_password_form")
-    if not form.validate():  # only a class in RECOVERY_CLASSES has anything to validate
+    # Only a class in RECOVERY_CLASSES has anything to validate. JSON gets no cookie for a CSRF token.
+    form = new_form("forgot_password_form", meta={"csrf": not is_json})
+    if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_render(page, form=form), 400)
     store_request(page.kind, identity)
     if is_json:

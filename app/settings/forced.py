@@ -1,7 +1,7 @@
 """The configuration of Flask and its extensions: forced values, and values that follow from settings.
 
-Setting one of FORCED to another value is an error that states the reason. `refused.toml` has those without a
-value.
+Setting one of FORCED to another value is an error that states the reason. `unsupported.toml` has those
+without a value.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ LIBRARY_SETTINGS: dict[str, Any] = {
     "SQLALCHEMY_ENGINE_OPTIONS": types.Table,
     "TESTING": bool,
 }
-_BY_REASON = tomllib.loads(Path(__file__).with_name("refused.toml").read_text(encoding="utf-8"))
+_BY_REASON = tomllib.loads(Path(__file__).with_name("unsupported.toml").read_text(encoding="utf-8"))
 REFUSED: dict[str, str] = {name: reason for reason, names in _BY_REASON.items() for name in names}
 
 

@@ -177,13 +177,13 @@ def limits_by_source(rates: str, address: str | None = None) -> list[tuple[RateL
     return [(type(item)(item.amount * times, item.multiples), key) for (key, times), item in pairs]
 
 
-def keyed_hash(text: str, key: bytes | None = None) -> str:
+def count_key(text: str, key: bytes | None = None) -> str:
     """Return a keyed hash, 32 hex digits, stored in place of an identity or a token."""
     key = key or current_app.extensions["recovery_limit_keys"][0]
     return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
 def hash_keys() -> list[bytes]:
-    """Return the valid keys of `keyed_hash`, the newest last."""
+    """Return the valid keys of `count_key`, the newest last."""
     newest_first: list[bytes] = current_app.extensions["recovery_limit_keys"]
     return newest_first[::-1]

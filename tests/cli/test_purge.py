@@ -17,7 +17,7 @@ from support.mailbox import text_of
 from support.site import BOTH, NEW_PASSWORD, Site, at_work
 
 from app.accounts.models import FsRefreshTracker, SignedOut, User
-from app.cli import retention
+from app.cli import purge as purging
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
 from app.mail.outbox import OutboxMessage
@@ -175,7 +175,7 @@ def fill(site: Site, count: int) -> None:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "BATCH", 20)
+    monkeypatch.setattr(purging, "BATCH", 20)
 
 
 @BOTH
@@ -186,7 +186,7 @@ def test_concurrent_purges_worker_and_requests_lose_nothing(site: Site) -> None:
 
     def purge_once() -> None:
         with site.app.app_context():
-            deleted.append(retention.run())
+            deleted.append(purging.run())
 
     threads = [threading.Thread(target=purge_once) for _ in range(2)]
     with at_work(site) as stop:
@@ -225,7 +225,7 @@ def test_purge_killed_after_any_statement_is_finished_by_the_next(site: Site) ->
         event.listen(engine, "after_cursor_execute", die)
         try:
             with site.app.app_context():
-                retention.run()
+                purging.run()
         except Killed:
             deaths += 1
         finally:
@@ -240,7 +240,7 @@ def test_purge_lets_other_writers_pass_on_sqlite(site: Site) -> None:
 
     def purge_all() -> None:
         with site.app.app_context():
-            retention.run()
+            purging.run()
         done.set()
 
     path = str(site.app.config["SQLALCHEMY_DATABASE_URI"]).removeprefix("sqlite:///")

@@ -16,7 +16,7 @@ from support.outbox import enqueue_requests
 from support.recovery import objection_in
 from support.site import BOTH, NEW_PASSWORD, Site
 
-from app.cli import retention
+from app.cli import purge
 from app.cli.import_users import import_users
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
@@ -204,8 +204,8 @@ def test_queries_of_a_purge_scan_no_table(site: Site) -> None:
     site.change(OutboxMessage, OutboxMessage.id > 0, **times)
     site.change(RecoveryEvent, RecoveryEvent.id > 0, at=LONG_AGO)
     with recorded(site) as statements, site.app.app_context():
-        assert retention.run(dry_run=True)["links"] == 1
-        deleted = retention.run()
+        assert purge.run(dry_run=True)["links"] == 1
+        deleted = purge.run()
     assert deleted["links"] == deleted["mails"] == 1
     assert deleted["events"] > 0
     assert "TEMP B-TREE" not in assert_no_scans(site, statements)  # the oldest rows come first by an index

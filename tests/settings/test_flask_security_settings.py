@@ -53,7 +53,7 @@ SPA = {
 
 
 def test_every_setting_of_flask_security_is_honored_or_refused() -> None:
-    """A new version's setting belongs into `HONORED`, with a test, or into forced.py or refused.toml."""
+    """A new version's setting belongs into `HONORED`, with a test, or into forced.py or unsupported.toml."""
     honored = {f"SECURITY_{name}" for name in HONORED.split()}
     known = flask_security_defaults().keys()
     refused = {name for name in known if reason_refused(name)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from app import create_app
 from app.pages import translation_checks
 from app.settings.problems import SettingsError
 from app.settings.sources import TRANSLATIONS
+from app.web.errors import RequestError
 from examples import demo
 
 SOURCE = TRANSLATIONS / "messages.pot"
@@ -207,3 +210,27 @@ def test_translation_checks_ignore_other_files_and_report_a_folder(tmp_path: Pat
     (Path(folder) / "fr.po").mkdir()
     with pytest.raises(SettingsError, match=r"fr\.po.*cannot be read"):
         create_app(load_settings(RECOVERY_TRANSLATION_DIR=folder))
+
+
+def test_no_error_is_raised_with_a_text_that_is_not_translated() -> None:
+    def names_of(error: type) -> Iterator[str]:
+        yield error.__name__
+        for derived in error.__subclasses__():
+            yield from names_of(derived)
+
+    errors, plain = {*names_of(RequestError)}, []
+    for path in (ROOT / "app").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        constants = [node for node in tree.body if isinstance(node, ast.Assign)]
+        texts = {
+            target.id
+            for node in constants
+            for target in node.targets
+            if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant | ast.JoinedStr)
+        }
+        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]:
+            first = call.args[0]
+            is_plain = isinstance(first, ast.Constant) or (isinstance(first, ast.Name) and first.id in texts)
+            if ast.unparse(call.func).rpartition(".")[2] in errors and is_plain:
+                plain.append(f"{path.name}:{call.lineno}")
+    assert plain == []
