@@ -17,7 +17,7 @@ from ..accounts import identities
 from ..mail import smtp_failures
 from ..mail.backends import mailman
 from ..mail.composing import Undeliverable
-from ..pages import samples
+from ..pages import samples, template_features
 from ..pages.template_checks import check_templates
 from ..settings import checks, current
 from ..settings.findings import Finding
@@ -113,8 +113,8 @@ def _sample_page(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
     except Exception as error:  # templates raise various types
         letter, problem = None, f"{type(error).__name__}: {error}"
     return vars(sample) | {
-        "is_sent": samples.is_enabled(sample.name),
-        "only_with": samples.feature_of(sample.name),
+        "is_sent": template_features.is_enabled(sample.name),
+        "only_with": template_features.feature_of(sample.name),
         "letter": letter,
         "html": {scheme: _in_scheme(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
         "problem": problem,

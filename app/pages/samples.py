@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import make_msgid
-from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,20 +74,6 @@ REQUIRED = {
         "the link for “that was not me”",
         'url_for("objections.land", token=objection, _external=True)',
     ),
-}
-# By setting: the mails and pages that need it, as the beginnings of their templates' names.
-FEATURES = {
-    "RECOVERY_OPERATOR": ("operator_",),
-    "SECURITY_CHANGEABLE": ("change_notice", "change_password"),
-    "SECURITY_CHANGE_EMAIL": ("address_", "change_email"),
-    "SECURITY_CONFIRMABLE": ("confirmation_", "send_confirmation"),
-    "SECURITY_MULTI_FACTOR_RECOVERY_CODES": ("mf_",),
-    "SECURITY_REGISTERABLE": ("register_user", "welcome"),
-    "SECURITY_TWO_FACTOR": ("two_factor_",),
-    "SECURITY_UNIFIED_SIGNIN": ("us_",),
-    "SECURITY_USERNAME_RECOVERY": ("recover_username", "username_recovery"),
-    "SECURITY_WEBAUTHN": ("wan_",),
-    "sends_mail": ("forgot_password",),
 }
 _REQUESTER = {"source": SOURCE, "user_agent": "Firefox, Linux"}
 _CHANGE = {
@@ -163,18 +148,6 @@ def request_context() -> RequestContext:
     # A URL of Flask-Security's, because its pages refer to their static files by the current blueprint.
     path = current_app.config["SECURITY_LOGIN_URL"]
     return current_app.test_request_context(path, environ_base={"REMOTE_ADDR": SOURCE}, headers=headers)
-
-
-def feature_of(template: str) -> str:
-    """Return the setting that a mail or page needs; empty if it needs none."""
-    name = PurePath(template).name
-    return next((setting for setting, beginnings in FEATURES.items() if name.startswith(beginnings)), "")
-
-
-def is_enabled(template: str) -> bool:
-    """True if the settings let this mail go out, or this page be shown."""
-    feature = feature_of(template)
-    return not feature or bool(getattr(current(), feature))
 
 
 def variable_names(context: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..web import templates
 from ..web.forms import context_names
-from . import samples
+from . import samples, template_features
 from .template_sources import Template, missing_fields, parse, parse_with_references
 
 NOT_RENDERED = ("template-broken", "template-variable")  # a mail with such a template is not rendered
@@ -47,7 +47,7 @@ def check_templates() -> list[Finding]:
         findings += _run(_check_source(name, mails.get(name)), name, mails.get(name))
     broken = {finding.where for finding in findings if finding.id in NOT_RENDERED}
     for mail in samples.MAILS:
-        if not samples.is_enabled(mail.name):
+        if not template_features.is_enabled(mail.name):
             continue
         if setting := mail.subject_setting or composing.subject_setting(mail.name):
             findings += _check_subject(composing.subject_of(setting), setting=setting)
@@ -120,7 +120,7 @@ def _check_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
     is_page = not name.startswith(samples.FOLDER)
     if is_page and (tag := template.blocked_tag()):
         yield KINDS["template-blocked"].found(where=where, tag=tag)
-    if name in templates.shipped() and samples.is_enabled(name):
+    if name in templates.shipped() and template_features.is_enabled(name):
         yield from _check_variables(template, originals, mail)
         if is_page and (missing := missing_fields(originals[0].fields(), template, *references)):
             yield KINDS["template-without-field"].found(where=where, names=", ".join(missing), template=name)
