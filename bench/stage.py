@@ -26,7 +26,7 @@ from support import servers
 APPS = ROOT / "bench" / "peers"
 KEPT = ROOT / "instance" / "bench"  # results, the log of all processes, the peers' environment
 LOG = KEPT / "log"
-GUNICORN = ("--workers", "1", "--threads", "8", "--log-level", "warning")  # as in the demo
+GUNICORN = ("--workers", "1", "--threads", "8", "--log-level", "warning")
 START_SECONDS_MAX = 30
 END_SECONDS_MAX = 8
 SECRETS = {name: secrets.token_urlsafe(32) for name in ("FLASK_SECRET_KEY", "FLASK_SECURITY_PASSWORD_SALT")}

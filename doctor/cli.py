@@ -8,7 +8,17 @@ from dataclasses import asdict
 
 import click
 
-from . import attacks, connectivity, cookies, enumeration, headers, link_delivery, readiness, sources
+from . import (
+    attacks,
+    connectivity,
+    cookies,
+    enumeration,
+    headers,
+    link_delivery,
+    readiness,
+    slow_clients,
+    sources,
+)
 from .findings import Finding
 from .http_client import REQUESTS_MAX, Client
 from .output import (
@@ -31,6 +41,7 @@ CHECKS = [
     *cookies.CHECKS,
     *attacks.CHECKS,
     *readiness.CHECKS,
+    *slow_clients.CHECKS,
     *link_delivery.CHECKS,
     *enumeration.CHECKS,
     *sources.CHECKS,

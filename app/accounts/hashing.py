@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Flask, current_app
@@ -18,10 +19,12 @@ from flask_security.proxies import _security
 from flask_security.utils import verify_password
 from passlib.context import CryptContext
 
+from ..settings.advice import THREADS_MIN
 from ..settings.schema import Settings
 from ..web.errors import Busy
 
 WAIT_SECONDS = 10  # in the queue, before a request is answered with Busy
+WAITING_MAX = THREADS_MIN - 16  # requests, because each holds a thread, and others need one, too
 
 
 class HashQueue:
@@ -32,6 +35,7 @@ class HashQueue:
 
     def __init__(self, context: CryptContext, threads: int) -> None:
         self._context, self._threads = context, ThreadPoolExecutor(threads, "hash")
+        self._places = BoundedSemaphore(WAITING_MAX)
 
     def hash(self, secret: str | bytes, **options: Any) -> str:
         """Return a hash. Raises Busy."""
@@ -42,14 +46,18 @@ class HashQueue:
         return bool(self._run(self._context.verify, secret, hash, **options))
 
     def _run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        # With this thread's context, because a scheme may read a setting.
-        future = self._threads.submit(copy_context().run, work, *args, **options)
+        if not self._places.acquire(blocking=False):
+            raise Busy
         try:
+            # With this thread's context, because a scheme may read a setting.
+            future = self._threads.submit(copy_context().run, work, *args, **options)
             return future.result(WAIT_SECONDS)
         except TimeoutError:
             if future.cancel():  # it has not begun
                 raise Busy from None
             return future.result()
+        finally:
+            self._places.release()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

@@ -125,6 +125,7 @@ def load_credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
         is_same = func.lower(column) == func.lower(key.value)
     always_one_row = select(literal(1)).subquery("one_row").outerjoin(User, is_same)
     row = db.session.execute(select(User.id, *secrets, column).select_from(always_one_row)).one()
+    db.session.rollback()  # gives the connection back, because verifying may have to wait
     *values, stored = row
     return tuple(values) if normalize_identity(key.column, stored or key.value) == key.value else nobody
 

@@ -102,15 +102,13 @@ def _check_server(configured: Settings) -> list[Finding]:
         gunicorn = Config()
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             options, _ = gunicorn.parser().parse_known_args(gunicorn.get_cmd_args_from_env())
-        for name in ("workers", "threads", "forwarded_allow_ips"):
-            if (value := getattr(options, name)) is not None:
-                gunicorn.set(name, value)
+        if options.workers is not None:
+            gunicorn.set("workers", options.workers)
     except (ValueError, SystemExit):  # SystemExit: argparse's
         return [*advice.check_deployment(configured, advice.Server()), KINDS["gunicorn-variables"].found()]
     server = advice.Server(
         processes=gunicorn.workers,
-        threads=gunicorn.threads,
-        forwarded_allow_ips=",".join(gunicorn.forwarded_allow_ips),
+        threads=options.threads or advice.THREADS_MIN,
         debug=settings.is_debugging(),
         open_secrets=tuple(_open_secrets(configured)),
     )

@@ -16,7 +16,7 @@ from threading import Event
 from sqlalchemy import TextClause, func, select, update
 
 from ..db.clock import utcnow
-from ..db.engine import db
+from ..db.engine import change, db
 from ..settings import current
 from .outbox import NOW, SIGN_UP, URGENT, OutboxMessage
 
@@ -66,6 +66,20 @@ def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> OutboxMessage | No
             return message
         db.session.rollback()
     return None
+
+
+def commit_composed(message: OutboxMessage) -> None:
+    """Commit what the composer wrote, such as a link, and the claim in capitals.
+
+    Only a claim in capitals can be released as sent. A database that loses the link in a crash or failover
+    loses the capitals as well.
+    """
+    leased, composed = message.claim or "", (message.claim or "").upper()
+    this = (OutboxMessage.id == message.id, OutboxMessage.claim == leased)
+    if not change(update(OutboxMessage).where(*this).values(claim=composed)):
+        raise TimeoutError("its lease ended before it was composed")
+    db.session.commit()
+    message.claim = composed
 
 
 class Pace:

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 # Pauses while the database is away. The one before an outcome is shorter, so that it is written first.
 DATABASE_SECONDS = 2
 WRITE_SECONDS = 0.5
+LOST = "the database has lost its link, and needs the same again"  # in a crash or failover
 
 
 def run(stop: threading.Event, threads: int = 1) -> None:
@@ -140,7 +141,7 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
     try:
         mail = composing.COMPOSERS[message.kind](message)
         # The link must exist before its mail arrives, and no transaction stays open during the conversation.
-        db.session.commit()
+        queue.commit_composed(message)
         if time.monotonic() >= deadline:
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
         relay.deadline = deadline
@@ -163,6 +164,8 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
     try:
         db.session.rollback()
         released_at = outbox.release(message, outcome, reason)
+        if not released_at and (released_at := outbox.release(message, "retried", LOST, is_composed=False)):
+            outcome, reason = "retried", LOST
         if released_at and outcome not in ("retried", "postponed"):
             seconds = (released_at - message.created_at).total_seconds()
             audit.record(

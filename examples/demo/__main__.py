@@ -30,7 +30,7 @@ from . import create_app
 
 HOST = "127.0.0.1"
 START_SECONDS_MAX = 30
-GUNICORN = ("--threads", "8", "--log-level", "warning")
+GUNICORN = ("--log-level", "warning")
 
 # Created by the demo and nowhere else.
 ACCOUNTS = (

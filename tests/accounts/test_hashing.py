@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,8 @@ import pytest
 from flask_security.utils import get_hmac
 from passlib.hash import argon2, pbkdf2_sha256
 from support.admin import Admin
-from support.servers import NO_TLS
-from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, load_settings, wait_for
+from support.servers import NO_TLS, free_port
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, load_settings, wait_for
 
 from app.accounts import hashing
 from app.accounts.models import User
@@ -54,6 +57,53 @@ def test_hashing_beyond_the_limit_is_answered_as_busy(
     busy = answers[-1]
     assert busy.headers["Retry-After"]
     assert busy.json["response"]["error_code"] == "unavailable"  # type: ignore[index]
+
+
+@BOTH
+@pytest.mark.requirement("R32")
+def test_reset_requests_do_not_wait_for_forty_sign_ins(database: Callable[[], str]) -> None:
+    admin = Admin(database(), free_port())
+    is_over = threading.Event()
+
+    def sign_in(number: int) -> set[int]:
+        codes, body = set(), {"identity": ("alice", "nobody")[number % 2], "password": "wrong"}
+        with httpx.Client(base_url=admin.base, timeout=60, verify=NO_TLS) as client:
+            while not is_over.is_set():
+                codes.add(client.post("/login", json=body).status_code)
+        return codes
+
+    try:
+        admin.serves(1, None)
+        with (
+            ThreadPoolExecutor(40) as people,
+            httpx.Client(base_url=admin.base, timeout=60, verify=NO_TLS) as client,
+        ):
+            sign_ins = [people.submit(sign_in, number) for number in range(40)]
+            time.sleep(2)
+            seconds = []
+            for _ in range(15):
+                start = time.perf_counter()
+                assert client.post("/reset", json={"identity": "alice"}).status_code == 200
+                seconds.append(time.perf_counter() - start)
+            is_over.set()
+            assert set().union(*(each.result() for each in sign_ins)) == {400}  # none is turned away
+    finally:
+        is_over.set()
+        admin.stops()
+    assert statistics.median(seconds) < 0.4
+
+
+@pytest.mark.requirement("R32")
+def test_more_hashes_than_may_wait_are_refused_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, release = site.app.extensions["security"].pwd_context, threading.Event()
+    monkeypatch.setattr(queue._context, "verify", lambda *_, **__: release.wait(5))
+    body = {"identity": "alice", "password": "wrong"}
+    with ThreadPoolExecutor(hashing.WAITING_MAX) as threads:
+        for _ in range(hashing.WAITING_MAX):
+            threads.submit(site.visitor().post_json, "/login", json=body)
+        wait_for(lambda: queue._places._value == 0)
+        assert site.visitor().post_json("/login", json=body).status_code == 503
+        release.set()
 
 
 def test_new_password_is_hashed_once(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ from doctor import (
     rank_test,
     readiness,
     scan,
+    slow_clients,
     sources,
 )
 from doctor.enumeration import Sample
@@ -304,8 +305,10 @@ def deployed(
 
 @pytest.fixture(scope="module", autouse=True)
 def discreet_server() -> Iterator[None]:
-    """Werkzeug's server reveals its version, and logs each request."""
+    """Werkzeug's server reveals its version, and logs each request. Each of 80 slow clients is a thread."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slow_clients, "CONNECTIONS", 1)
+        patch.setattr(slow_clients, "ARRIVAL_SECONDS", 0)
         patch.setattr(WSGIRequestHandler, "version_string", lambda _: "front")
         patch.setattr(WSGIRequestHandler, "log_request", lambda *_: None)
         patch.setattr(sources, "POSTS_MAX", 3)  # these deployments have no rate limits
@@ -942,7 +945,7 @@ def test_every_finding_is_documented_and_tested() -> None:
     )
     tested_by_name = {
         *("certificate-ends-soon", "certificate-refused", "tls-old", "http-open"),
-        *("plain-http", "inbox-public", "ready-public", "source-believed", "source-shared"),
+        *("plain-http", "inbox-public", "ready-public", "slow-clients", "source-believed", "source-shared"),
     }
     assert KINDS.keys() - tested == tested_by_name
 

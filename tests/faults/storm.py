@@ -178,6 +178,7 @@ class Attempt:
     link: str
     password: str
     code: str | None = None
+    at: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -193,6 +194,7 @@ class Storm:
     kills: list[Kill] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    landings: dict[str, str] = field(default_factory=dict)  # by link: "works", or the error code
     restarts: int = 0
 
     def __post_init__(self) -> None:
@@ -203,7 +205,7 @@ class Storm:
         self.ports = [free_port() for _ in range(self.webs)]
         self.processes: dict[str, Process] = {}
         for number, port in enumerate(self.ports):
-            bind = ["--bind", f"127.0.0.1:{port}", "--threads", "8"]
+            bind = ("--bind", f"127.0.0.1:{port}")
             self._add(f"web {number + 1}", ("-m", "gunicorn", *bind, "app:create_app()"), 25)
         for name in names:
             command = ("manage.py", "worker", "--threads", str(WORKER_THREADS))
@@ -252,6 +254,13 @@ class Storm:
         except httpx.TransportError:
             return None
         return None if answer.status_code >= 500 else answer.json()
+
+    def follow_links(self) -> None:
+        """Open every mailed link."""
+        for link in {arrival.link for arrival in self.relay.arrivals if arrival.link}:
+            url = f"http://127.0.0.1:{self.ports[0]}/reset/{link.rsplit('/', 1)[1]}"
+            answer = httpx.get(url, headers={"Accept": "application/json"}, timeout=30, verify=NO_TLS)
+            self.landings[link] = answer.json()["response"].get("error_code", "works")
 
     # --- Faults ---
 
@@ -405,6 +414,11 @@ class Balance:
                 pair for pair in self.duplicates if pair[0].message_id != pair[1].message_id
             ],
             "stuck": self.rows("SELECT id, state, reason FROM outbox_message WHERE state = 'waiting'"),
+            "mailed links that do not exist": [
+                arrival
+                for arrival in self.instructions
+                if self.storm.landings[arrival.link] == "link_invalid"
+            ],
             "links redeemed twice": [link for link, count in wins.items() if count > 1],
             "accounts half changed": self._half_changed(),
         }

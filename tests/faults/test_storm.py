@@ -49,13 +49,14 @@ def test_storm_loses_and_duplicates_nothing_without_a_kill(
         server = request.getfixturevalue("postgresql")
 
         def restart() -> None:
-            server.stop()
+            server.kill()
             server.start()
 
     workers = 2 if is_sqlite else 3
     with brewing(Storm(uri, tmp_path, SEED, workers=workers, restart_database=restart)) as storm:
         storm.rage(identities, KILLS)
         storm.settle(IS_LONG)
+        storm.follow_links()
         codes = storm.end()
     balance = Balance(storm, live, create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri)))
     with capsys.disabled():

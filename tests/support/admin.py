@@ -91,8 +91,9 @@ class Admin:
         with log:
             return log.read()
 
-    def serves(self, workers: int = 1, threads: int = 4) -> None:
-        size = ["--workers", str(workers), "--threads", str(threads)]
+    def serves(self, workers: int = 1, threads: int | None = 4, *options: str) -> None:
+        """Start gunicorn. Without `threads`, with as many as gunicorn.conf.py has."""
+        size = ["--workers", str(workers), *(["--threads", str(threads)] if threads else []), *options]
         self.starts("-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", *size, "app:create_app()")
         for _ in range(200):
             with suppress(httpx.TransportError):

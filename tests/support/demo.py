@@ -24,7 +24,8 @@ def tree(tmp_path: Path) -> Path:
     """A copy of what a clone contains."""
     for name in ("app", "config", "doctor", "examples", "templates"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "manage.py", tmp_path)
+    for name in ("manage.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 

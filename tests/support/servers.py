@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -90,6 +91,17 @@ class PostgreSQL:
             self.run("pg_ctl", "stop", "-D", str(self.folder / "data"), "-m", "immediate")
             self.process.wait(timeout=30)
             self.process = None
+
+    def kill(self) -> None:
+        """End every process with SIGKILL: a crash."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for number in (self.process.pid, *map(int, children)):  # the first would start the others again
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.process.wait(timeout=30)
+        self.process = None
+        time.sleep(0.2)  # until the children have left the shared memory
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:

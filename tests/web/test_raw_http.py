@@ -146,19 +146,19 @@ def test_body_of_thirty_megabytes_or_unknown_length_is_refused_unread(gunicorn: 
     ):
         head = f"{line} HTTP/1.1\r\nHost: 127.0.0.1:{gunicorn.port}\r\nContent-Type: {kind}\r\n"
         whole = send(gunicorn, f"{head}Content-Length: {len(body)}\r\n\r\n".encode(), body)
-        assert status_of(whole) in (400, 404, 413, *[200] * line.startswith("GET")), line
+        assert status_of(whole) in (400, 404, 413), line
         chunks = (b"%x\r\n" % len(body), body, b"\r\n0\r\n\r\n")
         chunked = send(gunicorn, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode(), *chunks)
-        assert status_of(chunked) in (404, 411), line
+        assert status_of(chunked) in (404, 411, 413), line
 
 
 def test_oversized_head_is_refused(gunicorn: Admin) -> None:
     for headers in (
         ["Cookie: " + "a=b;" * 250_000],
         ["X: " + "x" * 20_000],
-        [f"X{number}: x" for number in range(500)],
+        [f"X{number}: x" for number in range(5_000)],
     ):
         assert status_of(send(gunicorn, request_for(gunicorn, "GET /login HTTP/1.1", *headers))) == 431
-    long_line = f"GET /login?{'x' * 9_000} HTTP/1.1"
-    assert status_of(send(gunicorn, request_for(gunicorn, long_line))) == 414
+    long_line = f"GET /login?{'x' * 20_000} HTTP/1.1"
+    assert status_of(send(gunicorn, request_for(gunicorn, long_line))) == 431
     assert status_of(send(gunicorn, request_for(gunicorn, "GET /healthz HTTP/1.1"))) == 200
