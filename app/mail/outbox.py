@@ -130,9 +130,7 @@ def enqueue(
     db.session.execute(INSERTS[dialect], message)
 
 
-def release(
-    message: OutboxMessage, outcome: str, reason: str | None, *, is_composed: bool = True
-) -> datetime | None:
+def release(message: OutboxMessage, outcome: str, reason: str | None, claim: str = "") -> datetime | None:
     """End a claim with an outcome, and return the database's time. None if the lease was lost.
 
     sent      the relay has accepted the mail
@@ -141,8 +139,6 @@ def release(
     retried   the message is due again after a pause
     held      the message is back at its place in the queue, and the attempt does not count
     postponed the message is due at its new `created_at`, and the attempt does not count
-
-    Without `is_composed`, the claim as it was before `queue.commit_composed`.
     """
     values: dict[str, Any] = {"claim": None, "user_id": message.user_id, "reason": reason and reason[:255]}
     if outcome == "retried":
@@ -152,8 +148,7 @@ def release(
     else:
         sealed = message.sealed if outcome == "given_up" or message.kind in KEPT else None
         values |= {"state": outcome, "sealed": sealed, "settled_at": NOW}
-    claim = message.claim if is_composed else (message.claim or "").lower()
-    leased = (OutboxMessage.id == message.id, OutboxMessage.claim == claim)
+    leased = (OutboxMessage.id == message.id, OutboxMessage.claim == (claim or message.claim))
     statement = update(OutboxMessage).where(*leased).values(values).returning(NOW)
     now: datetime | None = db.session.scalar(statement, execution_options={"synchronize_session": False})
     return now

@@ -164,8 +164,10 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
     try:
         db.session.rollback()
         released_at = outbox.release(message, outcome, reason)
-        if not released_at and (released_at := outbox.release(message, "retried", LOST, is_composed=False)):
+        if not released_at:
+            leased = (message.claim or "").lower()
             outcome, reason = "retried", LOST
+            released_at = outbox.release(message, outcome, reason, leased)
         if released_at and outcome not in ("retried", "postponed"):
             seconds = (released_at - message.created_at).total_seconds()
             audit.record(

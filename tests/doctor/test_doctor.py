@@ -781,7 +781,6 @@ def test_demo_passes_below_its_rate_limits(tree: Path) -> None:
     finally:
         demo.stop()
     assert (result.returncode, result.stderr) == (0, "")
-    assert len([check for check in cli.CHECKS if f"passed   {check.passed}\n" in result.stdout]) == 16
     assert_sources_are_right(result)
     assert re.search(r"passed   The email arrived [\d.]+ seconds after", result.stdout)
     assert "do not reveal who has an account, as far as 12 and 12 responses show" in result.stdout
