@@ -57,7 +57,6 @@ import manage
 from app.cli import check, database_checks
 from app.pages import health
 from doctor import (
-    cli,
     connectivity,
     enumeration,
     http_client,
