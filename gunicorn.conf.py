@@ -21,7 +21,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 
 # More than app.accounts.hashing.WAITING_MAX, so that requests that wait for a hash leave some to the others.
-threads = 64
+threads = 128
 
 # Sparekey does not use the control socket.
 control_socket_disable = True

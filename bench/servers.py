@@ -66,15 +66,15 @@ SERVERS: dict[str, tuple[str, ...]] = {
         "127.0.0.1:{port}",
         APP,
     ),
-    "waitress, 64 threads": (
-        *("-m", "waitress", "--listen=127.0.0.1:{port}", "--threads=64", "--connection-limit=1000"),
+    "waitress, 128 threads": (
+        *("-m", "waitress", "--listen=127.0.0.1:{port}", "--threads=128", "--connection-limit=1000"),
         *("--asyncore-use-poll", "--call", "app:create_app"),
     ),
-    "granian, 64 threads": (
-        *("-m", "granian", "--interface", "wsgi", "--blocking-threads", "64", "--port", "{port}"),
+    "granian, 128 threads": (
+        *("-m", "granian", "--interface", "wsgi", "--blocking-threads", "128", "--port", "{port}"),
         *("--backpressure", "1000", "--factory", "app:create_app"),
     ),
-    "gunicorn with waitress, 64 threads": ("-m", "gunicorn", "-b", "127.0.0.1:{port}", APP),
+    "gunicorn with waitress, 128 threads": ("-m", "gunicorn", "-b", "127.0.0.1:{port}", APP),
 }
 BODY = json.dumps({"identity": "nobody@example.com"})
 HEAD = "POST /reset HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"

@@ -17,7 +17,7 @@ from .urls import is_loopback
 
 GREYLISTING_DELAY = timedelta(minutes=10)  # RFC 6647 §5
 SOLE_FACTOR_LENGTH_MIN = 15  # NIST SP 800-63B-4 §3.1.1.2
-THREADS_MIN = 64  # of a web process, because 48 requests may wait for a password hash (accounts/hashing.py)
+THREADS_MIN = 128  # of a web process, because 112 requests may wait for a password hash (accounts/hashing.py)
 # By feature: the beginnings of the settings that have no effect without it.
 FEATURES = {
     "SECURITY_CONFIRMABLE": "(POST_)?CONFIRM_|EMAIL_SUBJECT_CONFIRM",

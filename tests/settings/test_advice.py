@@ -107,7 +107,7 @@ def test_good_setting_has_no_finding(values: dict[str, Any]) -> None:
         ("url-on-this-machine", {}, {"RECOVERY_PUBLIC_URL": "http://[::1]"}),
         ("limits-in-memory", {"processes": 4}, {"RECOVERY_HASHES_AT_ONCE": 1}),
         ("hashes-undivided", {"processes": 4}, {"RATELIMIT_STORAGE_URI": "redis://127.0.0.1/0"}),
-        ("threads-few", {"threads": 63}, {}),
+        ("threads-few", {"threads": 127}, {}),
         ("debug-on", {"debug": True}, {}),
         ("secrets-readable", {"open_secrets": (("SECRET_KEY", "/etc/x"),)}, {}),
     ],
