@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
 from flask_security.proxies import _security
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import select
@@ -38,6 +39,11 @@ from .link import ResetLink
 from .link_errors import LinkExpired, LinkInvalid
 
 VALID_SECONDS, CONTEST_SECONDS = 30 * 86_400, 72 * 3_600  # after a mail, and after one of a new address
+
+EXPIRED = _l(
+    "The mail is too old for this answer. If something about your account looks wrong, ask for a link and "
+    "choose a new password."
+)
 
 objections = Blueprint("objections", __name__)
 
@@ -157,7 +163,7 @@ def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
         raise LinkInvalid(client=clients.BROWSER)
     valid = CONTEST_SECONDS if row[0].kind in outbox.KEPT else VALID_SECONDS
     if row[0].created_at + timedelta(seconds=valid) < row[1]:
-        raise LinkExpired(client=clients.BROWSER)
+        raise LinkExpired(EXPIRED, client=clients.BROWSER)
     return row[0], added
 
 

@@ -222,6 +222,7 @@ def test_objection_link_expires_after_a_month_and_belongs_to_one_message(site: S
     site.change(OutboxMessage, message_id=message["message_id"], created_at=month_ago)
     page = site.visitor().open(url)
     assert (page.status_code, "expired" in page.text) == (400, True)
+    assert "too old for this answer" in page.text
 
 
 def test_objection_of_a_deleted_account_does_nothing(site: Site) -> None:
