@@ -7,7 +7,7 @@ admin.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from flask_security.proxies import _security
 from sqlalchemy import select, update
@@ -19,7 +19,10 @@ from ..db.audit import RecoveryEvent
 from ..db.engine import change, db
 from ..mail import outbox
 from ..mail.outbox import OutboxMessage
+from ..settings import current
 from . import link as links
+
+FACTOR_AGE = timedelta(hours=72)  # at the change, because a thief adds a factor first: time to object to it
 
 
 def contest(user: User, notice: OutboxMessage) -> tuple[str, bool]:
@@ -40,15 +43,18 @@ def contest(user: User, notice: OutboxMessage) -> tuple[str, bool]:
 
 
 def has_older_factor(user: User) -> bool:
-    """True if the account is frozen, and has second factors that are all older than the contested change.
+    """True if the account is frozen, and all its second factors were FACTOR_AGE old at the contested change.
 
     The objection has ended every session, so one that is signed in now has passed such a factor.
     """
     if user.contested_at is None or not _security.support_mfa:
         return False
+    earliest = user.contested_at - FACTOR_AGE
+    if datetime.now(UTC).replace(tzinfo=None) - earliest > current().RECOVERY_KEEP_EVENTS:
+        return False  # its events may have been purged
     methods = dict(_security.two_factor_plugins.get_setup_tf_methods(user))
     event = RecoveryEvent
-    since = (event.user_id == user.id, event.kind.startswith("factor_"), event.at >= user.contested_at)
+    since = (event.user_id == user.id, event.kind.startswith("factor_"), event.at >= earliest)
     is_changed = db.session.scalar(select(event.id).where(*since).limit(1)) is not None
     return bool(methods) and "email" not in methods and not is_changed  # codes by mail go to the new address
 

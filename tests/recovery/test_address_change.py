@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import flask_security.views
@@ -323,19 +323,38 @@ def test_codes_by_mail_settle_no_address(make_site: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
-def test_factor_that_is_younger_than_the_change_settles_no_address(make_site: Any) -> None:
+@pytest.mark.requirement("R41")
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the change", "after the change"])
+def test_factor_of_the_thief_settles_no_address(make_site: Any, is_first: bool) -> None:
     site: Site = make_site(**ADDRESS, **HELP, **SECOND_FACTOR)
-    steal(site)
     thief = site.visitor()
     thief.sign_in()
+    if not is_first:
+        steal(site)
+        thief.sign_in()
     token = thief.post_json("/tf-setup", json={"setup": "authenticator"}).json["response"]["tf_state_token"]  # type: ignore[index]
     with thief.client.session_transaction(base_url=thief.base) as session:
         secret = session["tf_totp_secret"]
     thief.post_json(f"/tf-setup/{token}", json={"code": one_time_code(site, secret)})
-    object_to(site, notices(site)[-1])
+    if is_first:
+        site.visitor().submit(request_change(site, THIEFS, thief))
+        site.work()
+    object_to(site, [mail for mail in notices(site) if "address" in mail["Subject"]][-1])
     assert not thief.is_signed_in()
     thief = enter_password(site)
     site.change(UsedCode, UsedCode.counter > 0, counter=0)  # half a minute later
+    thief.submit("/tf-validate", "/tf-validate", code=one_time_code(site, secret))
+    assert settles_nothing(thief)
+
+
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
+def test_factor_settles_no_address_when_its_events_may_be_purged(make_site: Any) -> None:
+    site: Site = make_site(**ADDRESS, **HELP, **SECOND_FACTOR, RECOVERY_KEEP_EVENTS="31 days")
+    secret = set_up_factor(site)
+    month_ago = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=29)
+    site.change(email=THIEFS, contested_email=OLD, contested_at=month_ago)
+    thief = site.visitor()
+    thief.submit("/login", identity="alice", password=OLD_PASSWORD)
     thief.submit("/tf-validate", "/tf-validate", code=one_time_code(site, secret))
     assert settles_nothing(thief)
 
