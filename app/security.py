@@ -115,6 +115,7 @@ CLASSES = {
     "login_form": SignInForm,
     "us_signin_form": UnifiedForm,
     "two_factor_rescue_form": one_time_codes.RescueForm,
+    "wan_signin_response_form": one_time_codes.PasskeyForm,
     "forgot_password_form": IdentityForm,
     "reset_password_form": NewPasswordForm,
     "change_password_form": ChangeForm,

@@ -13,7 +13,8 @@ from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm, current_user
 from flask_security.proxies import _security
 from flask_security.tf_plugin import tf_clean_session
-from flask_security.utils import is_user_authenticated
+from flask_security.utils import get_message, is_user_authenticated
+from flask_security.webauthn import WebAuthnSigninResponseForm
 from passlib.exc import UsedTokenError
 from passlib.totp import TotpMatch
 from sqlalchemy import String
@@ -63,6 +64,16 @@ class RescueForm(TwoFactorRescueForm):
         super().__init__(*args, **kwargs)
         if current().RECOVERY_OPERATOR and current().sends_mail:
             self.help_setup.choices = [SelectChoice("help", _l("Tell whoever runs this site"))]
+
+
+class PasskeyForm(WebAuthnSigninResponseForm):
+    """Flask-Security's, but a second factor only of the account whose password was entered."""
+
+    def validate(self, **kwargs: Any) -> bool:
+        valid = bool(super().validate(**kwargs))
+        if valid and self.is_secondary and getattr(self.user, "fs_uniquifier", "") != session["tf_user_id"]:
+            self.credential.errors = [get_message("WEBAUTHN_CREDENTIAL_WRONG_USAGE")[0]]
+        return valid and not self.credential.errors
 
 
 class FileSender(SmsSenderBaseClass):

@@ -11,12 +11,14 @@ from flask.testing import FlaskCliRunner
 from flask_security import SmsSenderBaseClass
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.exc import StaleDataError
+from support import authenticator
 from support.features import (
     PASSKEYS,
     PHONE,
     RECOVERY_CODES,
     SECOND_FACTOR,
     enter_password,
+    new_secret,
     one_time_code,
     set_up_factor,
 )
@@ -68,14 +70,13 @@ def test_second_factor_is_required_after_a_reset(site: Site, method: str) -> Non
     assert alice.is_signed_in()
 
 
-@pytest.mark.requirement("R37")
-def test_passkey_as_second_factor_is_required_after_a_reset(make_site: Any) -> None:
-    site: Site = make_site(**PASSKEYS, RECOVERY_PUBLIC_URL="http://localhost:5000")
+def add_passkey(site: Site, number: bytes, public_key: bytes) -> None:
+    """Give alice a passkey as a second factor."""
     with site.app.app_context():
         site.app.extensions["security"].datastore.create_webauthn(
             find_account("alice"),
-            credential_id=b"key",
-            public_key=b"public",
+            credential_id=number,
+            public_key=public_key,
             name="My phone",
             sign_count=0,
             usage="secondary",
@@ -83,12 +84,39 @@ def test_passkey_as_second_factor_is_required_after_a_reset(make_site: Any) -> N
             backup_state=False,
         )
         db.session.commit()
+
+
+@pytest.mark.requirement("R37")
+def test_passkey_as_second_factor_is_required_after_a_reset(make_site: Any) -> None:
+    site: Site = make_site(**PASSKEYS, RECOVERY_PUBLIC_URL="http://localhost:5000")
+    add_passkey(site, b"key", b"public")
     site.work()  # mails the notice of the passkey
     hint = site.visitor().post_json("/wan-signin", json={"identity": "alice@example.com"})
     assert hint.json["response"]["credential_options"]["allowCredentials"] == []  # type: ignore[index]
     assert "Passkeys need JavaScript" in site.visitor().open("/wan-signin").text
     site.visitor().set_password(site.new_link())
     enter_password(site, NEW_PASSWORD)
+
+
+@pytest.mark.requirement("R37")
+@pytest.mark.parametrize(("identity", "is_signed_in"), [("alice", True), ("bob", False)])
+def test_passkey_as_second_factor_follows_the_password_of_its_account(
+    make_site: Any, identity: str, is_signed_in: bool
+) -> None:
+    """The thief has the security key of alice, and a second factor in an account of his own."""
+    site: Site = make_site(**PASSKEYS, **SECOND_FACTOR, RECOVERY_PUBLIC_URL="http://localhost:5000")
+    key = authenticator.new_key()
+    add_passkey(site, b"hers", authenticator.cose_key(key))
+    site.change(
+        User, User.username == "bob", tf_primary_method="authenticator", tf_totp_secret=new_secret(site)
+    )
+    thief = site.visitor()
+    thief.post_json("/login", json={"identity": identity, "password": OLD_PASSWORD})
+    begun: Any = thief.post_json("/wan-signin", json={}).json["response"]  # type: ignore[index]
+    challenge = begun["credential_options"]["challenge"]
+    used = authenticator.use_credential(b"hers", key, challenge, "http://localhost:5000")
+    thief.post_json(f"/wan-signin/{begun['wan_state']}", json={"credential": used})
+    assert thief.is_signed_in() is is_signed_in
 
 
 @pytest.mark.requirement("R37")

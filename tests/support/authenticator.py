@@ -9,25 +9,49 @@ from base64 import urlsafe_b64encode
 from urllib.parse import urlsplit
 
 import cbor2
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 PRESENT, VERIFIED, HAS_CREDENTIAL = 0x01, 0x04, 0x40  # flags (WebAuthn §6.1)
 
 
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def cose_key(private: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the public key as a server stores it."""
+    key = private.public_key().public_numbers()
+    return cbor2.dumps(
+        {1: 2, 3: -7, -1: 1, -2: key.x.to_bytes(32, "big"), -3: key.y.to_bytes(32, "big")}
+    )  # ES256
+
+
+def use_credential(number: bytes, key: ec.EllipticCurvePrivateKey, challenge: str, origin: str) -> str:
+    """Return the JSON that a browser sends after navigator.credentials.get()."""
+    authenticator = _relying_party(origin) + bytes([PRESENT]) + bytes(4)
+    client = json.dumps({"type": "webauthn.get", "challenge": challenge, "origin": origin}).encode()
+    signed = authenticator + hashlib.sha256(client).digest()
+    response = {
+        "clientDataJSON": _base64(client),
+        "authenticatorData": _base64(authenticator),
+        "signature": _base64(key.sign(signed, ec.ECDSA(hashes.SHA256()))),
+    }
+    name = _base64(number)
+    return json.dumps({"id": name, "rawId": name, "type": "public-key", "response": response})
+
+
 def create_credential(challenge: str, origin: str) -> str:
     """Return the JSON that a browser sends after navigator.credentials.create()."""
     number = secrets.token_bytes(32)
-    key = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
-    cose_key = {1: 2, 3: -7, -1: 1, -2: key.x.to_bytes(32, "big"), -3: key.y.to_bytes(32, "big")}  # ES256
-    relying_party = hashlib.sha256((urlsplit(origin).hostname or "").encode()).digest()
     authenticator = (
-        relying_party
+        _relying_party(origin)
         + bytes([PRESENT | VERIFIED | HAS_CREDENTIAL])
         + bytes(4)  # the counter
         + bytes(16)  # the model: unknown
         + len(number).to_bytes(2, "big")
         + number
-        + cbor2.dumps(cose_key)
+        + cose_key(new_key())
     )
     client = {"type": "webauthn.create", "challenge": challenge, "origin": origin}
     attestation = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": authenticator})
@@ -38,6 +62,10 @@ def create_credential(challenge: str, origin: str) -> str:
     }
     name = _base64(number)
     return json.dumps({"id": name, "rawId": name, "type": "public-key", "response": response})
+
+
+def _relying_party(origin: str) -> bytes:
+    return hashlib.sha256((urlsplit(origin).hostname or "").encode()).digest()
 
 
 def _base64(content: bytes) -> str:
