@@ -12,6 +12,7 @@ import click
 from flask import url_for
 from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
+from flask_security.confirmable import requires_confirmation
 from sqlalchemy import select
 
 from ..accounts.datastore import end_access
@@ -89,7 +90,8 @@ def settle_address(identity: str, keep: str) -> None:
     user = get_account(identity)
     if user.contested_email is None:
         raise click.ClickException("this account is not frozen")
-    if keep == "old" and admin.find_account(user.contested_email):
+    other = keep == "old" and admin.find_account(user.contested_email)
+    if other and not requires_confirmation(other):
         raise click.ClickException("another account has the old address now")
     address_change.settle(user, keep)
     db.session.commit()

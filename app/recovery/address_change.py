@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from flask_security.proxies import _security
+from flask_security.confirmable import requires_confirmation
+from flask_security.proxies import _datastore, _security
 from sqlalchemy import select, update
 
 from ..accounts.datastore import end_access
@@ -63,13 +64,14 @@ def settle(user: User, keep: str) -> None:
     """End the freeze. The owner of the `old` address sets a new password."""
     if keep == "old":
         links.revoke_all_of(user.id)
+        other = _datastore.find_user(case_insensitive=True, email=user.contested_email)
+        if other and requires_confirmation(other):  # a sign-up that nobody has confirmed
+            db.session.delete(other)
+            db.session.flush()
         user.email = user.contested_email or user.email
         end_access(user.id, with_password=True)
     user.contested_email = user.contested_at = None
-    those = (
-        OutboxMessage.user_id == user.id,
-        OutboxMessage.kind.in_(outbox.KEPT),
-        OutboxMessage.state == "sent",
-    )
-    change(update(OutboxMessage).where(*those).values(sealed=None))  # earlier notices take no objection now
+    notices = (OutboxMessage.user_id == user.id, OutboxMessage.kind.in_(outbox.KEPT))
+    sent = update(OutboxMessage).where(*notices, OutboxMessage.state == "sent")
+    change(sent.values(sealed=None))  # earlier notices take no objection now
     audit.record("address_settled", reason=keep, user_id=user.id)

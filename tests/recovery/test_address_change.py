@@ -16,7 +16,9 @@ from support.concurrency import in_another_thread
 from support.features import (
     CODE_SIGN_IN,
     CONFIRMATION,
+    REGISTRATION,
     SECOND_FACTOR,
+    confirm_addresses,
     enter_password,
     one_time_code,
     set_up_code_sign_in,
@@ -437,6 +439,21 @@ def test_settled_address_that_another_account_has_now_is_refused(site: Site) -> 
     site.change(User, User.username == "bob", email=OLD)
     assert "another account has the old address now" in settle(site, "old")
     assert site.rows(User)[0]["contested_email"] == OLD
+
+
+@BOTH
+def test_old_address_that_the_thief_has_signed_up_with_is_given_back(make_site: Any) -> None:
+    """A sign-up makes an account before its link is opened, so the thief needs no mailbox for it."""
+    site: Site = confirm_addresses(make_site(**ADDRESS, **HELP, **REGISTRATION))
+    steal(site)
+    site.visitor().post_json("/register", json={"email": OLD})
+    site.work()
+    object_to(site, [mail for mail in notices(site) if "was changed" in mail["Subject"]][-1])
+    assert OLD in settle(site, "old")
+    assert [row["email"] for row in site.rows(User)].count(OLD) == 1
+    site.work()
+    site.visitor().set_password(site.new_link(OLD), NEW_PASSWORD)
+    assert site.password_works(NEW_PASSWORD)
 
 
 def test_events_name_each_step_of_a_contested_change(site: Site) -> None:
