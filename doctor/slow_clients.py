@@ -11,7 +11,7 @@ from .findings import KINDS
 from .http_client import USER_AGENT, Client, NoResponse
 from .scan import Check, Result, Scan
 
-CONNECTIONS = 80  # more than the threads of a usual server
+CONNECTIONS = 200  # more than the threads of a server
 ARRIVAL_SECONDS = 0.5  # until the server has begun to read them
 HALVES = (
     "GET /hea",

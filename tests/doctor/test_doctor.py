@@ -304,7 +304,7 @@ def deployed(
 
 @pytest.fixture(scope="module", autouse=True)
 def discreet_server() -> Iterator[None]:
-    """Werkzeug's server reveals its version, and logs each request. Each of 80 slow clients is a thread."""
+    """Werkzeug's server reveals its version, and logs each request. Each of 200 slow clients is a thread."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slow_clients, "CONNECTIONS", 1)
         patch.setattr(slow_clients, "ARRIVAL_SECONDS", 0)
