@@ -2,8 +2,8 @@
 
     python tests/support/plant.py [WORD ...]
 
-A WORD selects the defects of a requirement (R13), of a room (recovery), or else those whose name contains it. Prints the
-test that caught each. Exits with 1 if one is not caught, or cannot be planted because its `old` text does not occur once.
+A WORD selects the defects of a requirement (R13), of a room (recovery), or those whose name contains it. Prints the test
+that caught each. Exits with 1 if one is not caught, or cannot be planted because its `old` text does not occur once.
 """
 
 from __future__ import annotations
@@ -87,10 +87,14 @@ def defects() -> list[Defect]:
 
 
 def selected(words: list[str]) -> list[Defect]:
-    """Return the defects of these rooms and requirements, or else those with one of these words."""
-    everything = defects()
-    chosen = [one for one in everything if not words or {one.room, *one.requirements} & set(words)]
-    return chosen or [one for one in everything if any(word in one.name for word in words)]
+    """Return the defects of these rooms and requirements, and those whose name has one of the other words."""
+    everything, chosen = defects(), set(words)
+    others = chosen.difference(*({one.room, *one.requirements} for one in everything))
+    return [
+        one
+        for one in everything
+        if not words or chosen & {one.room, *one.requirements} or any(word in one.name for word in others)
+    ]
 
 
 def main(words: list[str]) -> int:
