@@ -162,7 +162,7 @@ def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
     if row is None:
         raise LinkInvalid(client=clients.BROWSER)
     valid = CONTEST_SECONDS if row[0].kind in outbox.KEPT else VALID_SECONDS
-    if row[0].created_at + timedelta(seconds=valid) < row[1]:
+    if (row[0].settled_at or row[0].created_at) + timedelta(seconds=valid) < row[1]:  # it may have waited
         raise LinkExpired(EXPIRED, client=clients.BROWSER)
     return row[0], added
 

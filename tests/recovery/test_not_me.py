@@ -219,7 +219,7 @@ def test_objection_link_expires_after_a_month_and_belongs_to_one_message(site: S
     site.change(OutboxMessage, message_id="<another@id.example.com>")  # with its number, after a restore
     assert site.visitor().open(url).status_code == 400
     month_ago = message["created_at"] - timedelta(days=31)
-    site.change(OutboxMessage, message_id=message["message_id"], created_at=month_ago)
+    site.change(OutboxMessage, message_id=message["message_id"], created_at=month_ago, settled_at=month_ago)
     page = site.visitor().open(url)
     assert (page.status_code, "expired" in page.text) == (400, True)
     assert "too old for this answer" in page.text
