@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from threading import Event
 
-from sqlalchemy import TextClause, func, select, update
+from sqlalchemy import TextClause, bindparam, select, update
 
 from ..db.clock import utcnow
 from ..db.engine import change, db
@@ -22,50 +22,56 @@ from .outbox import NOW, SIGN_UP, URGENT, OutboxMessage
 
 CROWD = 100  # the queue is crowded while more messages of a lane are due
 OLDEST = 200  # of a crowded queue; one of them is next
+TIMER_SECONDS = 0.002  # a wait may end so much later
 
 # The clock is a subquery, because PostgreSQL cannot use an index for a value that changes from row to row.
-_not_later = OutboxMessage.due_at <= select(NOW).scalar_subquery()
-_due = select(OutboxMessage.id).where(OutboxMessage.state == "waiting", _not_later)
-LONGEST_DUE = _due.order_by(OutboxMessage.due_at).limit(1)
+_messages = OutboxMessage.__table__.c
+DUE = select(_messages.id).where(
+    _messages.state == "waiting", _messages.due_at <= select(NOW).scalar_subquery()
+)
+# The first of some messages or, if another worker has claimed or locked it meanwhile, another of them.
+_is_candidate = _messages.id.in_(bindparam("candidates", expanding=True))
+_first_candidate = DUE.where(_is_candidate).order_by(_messages.id != bindparam("first")).limit(1)
+CLAIM = (
+    update(OutboxMessage)
+    .where(OutboxMessage.id == _first_candidate.with_for_update(skip_locked=True).scalar_subquery())
+    .returning(OutboxMessage, NOW)
+)
 
 
 def is_due(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> bool:
     """True if a message is due. Takes no lock, and rolls the transaction back."""
-    is_any = any(db.session.scalar(LONGEST_DUE.where(lane)) for lane in lanes)
+    is_any = any(_oldest(lane, 1) for lane in lanes)
     db.session.rollback()  # no transaction stays open while the worker connects to the relay
     return is_any
 
 
 def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> OutboxMessage | None:
     """Lease the message that is due longest, in a crowd any of the OLDEST. Return it detached, or None."""
-    for lane in lanes:
-        first = LONGEST_DUE.where(lane)
-        is_crowded = db.session.scalar(first.offset(CROWD)) is not None
-        if is_crowded:
-            # All conditions twice, because PostgreSQL repeats no subquery after another worker's claim.
-            oldest = first.limit(OLDEST).subquery("oldest")
-            first = first.join(oldest, oldest.c.id == OutboxMessage.id).order_by(None).order_by(func.random())
-        unlocked = first.with_for_update(skip_locked=True, of=OutboxMessage)
-        taken = (
-            update(OutboxMessage)
-            .where(OutboxMessage.id == unlocked.scalar_subquery())
-            .values(
-                attempts=OutboxMessage.attempts + 1,  # now, so that a message that kills its worker ends
-                claim=secrets.token_hex(16),
-                same=None,  # later requests get a message of their own
-                due_at=utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
-            )
-            .returning(OutboxMessage, NOW)
-        )
-        row = db.session.execute(taken, execution_options={"synchronize_session": False}).first()
+    values = {
+        "attempts": OutboxMessage.attempts + 1,  # now, so that a message that kills its worker ends
+        "claim": secrets.token_hex(16),
+        "same": None,  # later requests get a message of their own
+        "due_at": utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
+    }
+    message: OutboxMessage | None = None
+    if oldest := next(filter(None, (_oldest(lane, OLDEST) for lane in lanes)), None):
+        is_crowded = len(oldest) > CROWD
+        candidates = random.sample(oldest, 10) if is_crowded else oldest[:10]
+        ids = {"candidates": candidates, "first": candidates[0]}
+        row = db.session.execute(
+            CLAIM.values(values), ids, execution_options={"synchronize_session": False}
+        ).first()
         if row is not None:
-            message: OutboxMessage = row[0]
+            message = row[0]
             message.age, message.is_crowded = row[1] - message.created_at, is_crowded
             db.session.expunge(message)
-            db.session.commit()
-            return message
-        db.session.rollback()
-    return None
+    db.session.commit()
+    return message
+
+
+def _oldest(lane: TextClause, count: int) -> Sequence[int]:
+    return db.session.scalars(DUE.where(lane).order_by(_messages.due_at).limit(count)).all()
 
 
 def commit_composed(message: OutboxMessage) -> None:
@@ -96,6 +102,9 @@ class Pace:
         elif not message.is_crowded:
             delivery = random.choice(self.deliveries or [(self.connection, 0.0)])  # noqa: S311
             end, cpu_end = time.monotonic() + delivery[0] - seconds, time.thread_time() + delivery[1] - cpu
-            while time.thread_time() < cpu_end:
-                pass  # because a delivery delays the other threads and workers by its work
-            stop.wait(end - time.monotonic())
+            # A delivery works first, and so delays other threads and workers; the end is not left to a timer.
+            while time.thread_time() < cpu_end - TIMER_SECONDS and time.monotonic() < end:
+                pass
+            stop.wait(end - TIMER_SECONDS - time.monotonic())
+            while time.monotonic() < end and not stop.is_set():
+                pass

@@ -86,7 +86,7 @@ def test_queue_keeps_the_pace_of_recent_deliveries_alone() -> None:
     began, cpu_began = time.monotonic(), time.thread_time()
     pace.keep(message, "dropped", 0.1, 0.01, stop)
     assert 0.2 <= time.monotonic() - began < HOUR_SECONDS
-    assert 0.05 <= time.thread_time() - cpu_began < 0.15
+    assert 0.04 <= time.thread_time() - cpu_began < 0.15
     pace.keep(message, "dropped", HOUR_SECONDS, HOUR_SECONDS, stop)  # it took longer than a delivery
 
 
@@ -137,9 +137,11 @@ def test_queue_in_a_crowd_takes_one_of_the_oldest_at_random(site: Site) -> None:
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_queue_in_a_crowd_skips_messages_that_another_has_locked(site: Site) -> None:
-    enqueue_requests(site, CROWD + 5)
+@pytest.mark.parametrize("count", [8, CROWD + 8])
+def test_queue_skips_messages_that_another_has_locked(site: Site, count: int) -> None:
+    enqueue_requests(site, count)
     with site.app.app_context(), db.engine.connect() as frozen:
-        frozen.execute(text(f"SELECT id FROM outbox_message WHERE id <= {CROWD} FOR UPDATE"))
-        claimed = [message.id for _ in range(6) if (message := queue.claim())]
-    assert sorted(claimed) == list(range(CROWD + 1, CROWD + 6))
+        frozen.execute(text("SELECT id FROM outbox_message WHERE id <= 5 FOR UPDATE"))
+        claimed = [message.id for _ in range(count - 5) if (message := queue.claim())]
+        assert queue.claim() is None
+    assert sorted(claimed) == list(range(6, count + 1))
