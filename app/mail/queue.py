@@ -92,7 +92,7 @@ class Pace:
     """The cost of a worker's recent deliveries, shared by its threads."""
 
     def __init__(self) -> None:
-        self.deliveries: deque[tuple[float, float]] = deque(maxlen=20)  # seconds, and those of the CPU
+        self.deliveries: deque[tuple[float, float]] = deque(maxlen=5)  # seconds, and those of the CPU
         self.connection = 0.0  # its seconds; they stand for a delivery until there is one
 
     def keep(self, message: OutboxMessage, outcome: str, seconds: float, cpu: float, stop: Event) -> None:
