@@ -59,6 +59,7 @@ class OutboxMessage(Model):
     settled_at: Mapped[datetime | None]
     age = timedelta()  # of a claimed message, at its claim, by the database's clock
     is_crowded = False  # of a claimed message, at its claim: the queue (queue.CROWD)
+    is_first = False  # of a claimed message: the first over its connection, which takes longer
 
     __table_args__ = (
         Index("ix_outbox_message_state_due_at", "state", "due_at"),

@@ -92,15 +92,17 @@ class Pace:
     """The cost of a worker's recent deliveries, shared by its threads."""
 
     def __init__(self) -> None:
-        self.deliveries: deque[tuple[float, float]] = deque(maxlen=5)  # seconds, and those of the CPU
+        # Seconds, and those of the CPU, by `is_first`.
+        self.deliveries = {key: deque[tuple[float, float]](maxlen=5) for key in (True, False)}
         self.connection = 0.0  # its seconds; they stand for a delivery until there is one
 
     def keep(self, message: OutboxMessage, outcome: str, seconds: float, cpu: float, stop: Event) -> None:
         """Note a delivery. After any other outcome, use up the cost of a recent one, or until `stop`."""
+        alike, others = self.deliveries[message.is_first], self.deliveries[not message.is_first]
         if outcome == "sent":
-            self.deliveries.append((seconds, cpu))
+            alike.append((seconds, cpu))
         elif not message.is_crowded:
-            delivery = random.choice(self.deliveries or [(self.connection, 0.0)])  # noqa: S311
+            delivery = random.choice(alike or others or [(self.connection, 0.0)])  # noqa: S311
             end, cpu_end = time.monotonic() + delivery[0] - seconds, time.thread_time() + delivery[1] - cpu
             # A delivery works first, and so delays other threads and workers; the end is not left to a timer.
             while time.thread_time() < cpu_end - TIMER_SECONDS and time.monotonic() < end:

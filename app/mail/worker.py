@@ -103,6 +103,7 @@ def work_until_done(
             deadline = time.monotonic() + sending_seconds
             if (message := queue.claim(lanes)) is None:
                 break  # another worker was first, or has locked the row
+            message.is_first = count == 0
             work_on(message, relay, pace, stop, deadline)
             count += 1
     return count
