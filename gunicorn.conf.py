@@ -27,6 +27,7 @@ threads = 128
 control_socket_disable = True
 
 HEAD_BYTES_MAX = 16_384
+BODY_BYTES_MAX = 2**20  # from here on waitress answers 413 itself, in plain text; below it, the app does
 OTHER_FILES = 124  # besides the clients' sockets: of the database, Redis and logs
 IDLE_SECONDS_MAX = 30  # of a connection without a byte, during a request or after it
 LINGER_SECONDS = 2  # of a stopping process, for requests on their way. As gunicorn's threads have it
@@ -67,7 +68,7 @@ class BufferingWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             channel_timeout=IDLE_SECONDS_MAX,
             cleanup_interval=5,
             max_request_header_size=HEAD_BYTES_MAX,
-            max_request_body_size=self.wsgi.config["MAX_CONTENT_LENGTH"] + 1,
+            max_request_body_size=max(BODY_BYTES_MAX, self.wsgi.config["MAX_CONTENT_LENGTH"] + 1),
             clear_untrusted_proxy_headers=False,  # RECOVERY_TRUSTED_PROXIES decides
             ident="",
             log_socket_errors=False,  # of clients that hang up

@@ -152,6 +152,13 @@ def test_body_of_thirty_megabytes_or_unknown_length_is_refused_unread(gunicorn: 
         assert status_of(chunked) in (404, 411, 413), line
 
 
+def test_body_over_the_maximum_is_answered_by_the_app(gunicorn: Admin) -> None:
+    body = b'{"identity": "' + b"x" * 200_000 + b'"}'
+    answer = send(gunicorn, request_for(gunicorn, "POST /reset HTTP/1.1", f"Content-Type: {JSON}", body=body))
+    assert status_of(answer) == 413
+    assert b'"error_code"' in answer
+
+
 def test_oversized_head_is_refused(gunicorn: Admin) -> None:
     for headers in (
         ["Cookie: " + "a=b;" * 250_000],
