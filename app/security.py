@@ -118,6 +118,7 @@ CLASSES = {
     "wan_signin_response_form": one_time_codes.PasskeyForm,
     "forgot_password_form": IdentityForm,
     "reset_password_form": NewPasswordForm,
+    "change_email_form": identities.AddressForm,
     "change_password_form": ChangeForm,
     "mail_util_cls": flask_security_mails.QueuedMailUtil,
     "password_util_cls": passwords.RecoveryPasswordUtil,

@@ -19,7 +19,10 @@ from flask import Flask, current_app, request
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_security import PhoneUtil, UsernameUtil, uia_phone_mapper, uia_username_mapper
+from flask_security.change_email import ChangeEmailForm
+from flask_security.forms import UniqueEmailFormMixin
 from flask_security.utils import get_message
+from wtforms import EmailField
 
 from ..settings import current
 from ..settings.schema import Settings
@@ -94,6 +97,12 @@ class RecoveryPhoneUtil(PhoneUtil):
 
 
 MAPPERS = {"email": normalize_email, "username": uia_username_mapper, "us_phone_number": uia_phone_mapper}
+
+
+class AddressForm(ChangeEmailForm):
+    """Flask-Security's without its look-up: a taken address gets a mail, too, whose link is refused."""
+
+    email = EmailField(validators=UniqueEmailFormMixin.email.kwargs["validators"][:-1])
 
 
 def init_app(app: Flask, settings: Settings) -> None:

@@ -11,6 +11,7 @@ import flask_security.views
 import pytest
 from flask.testing import FlaskCliRunner
 from flask_security import change_email
+from sqlalchemy import event
 from support.commands import run
 from support.concurrency import in_another_thread
 from support.features import (
@@ -32,6 +33,7 @@ import manage
 from app.accounts.models import User
 from app.accounts.one_time_codes import UsedCode
 from app.db.audit import RecoveryEvent
+from app.db.engine import db
 from app.mail.outbox import OutboxMessage
 
 ADDRESS = {"SECURITY_CHANGE_EMAIL": True}
@@ -112,6 +114,30 @@ def settle(site: Site, keep: str, identity: str = "alice") -> str:
 
 
 # --- Links ---
+
+
+@pytest.mark.requirement("R1", "R2")
+def test_request_for_a_taken_address_is_answered_and_mailed_as_for_a_free_one(make_site: Any) -> None:
+    """The requester reads the mail to the old address, and would know who has an account."""
+    site: Site = make_site(**ADDRESS)
+    statements: list[str] = []
+    with site.app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+
+    def observe(address: str) -> tuple[list[str], list[str]]:
+        alice, mails = site.visitor(), len(site.mailbox.mails)
+        alice.sign_in()
+        statements.clear()
+        assert alice.post_json("/change-email", json={"email": address}).status_code == 200
+        ran = list(statements)
+        site.work()
+        return ran, [mail["To"].replace(address, "the new one") for mail in site.mailbox.mails[mails:]]
+
+    free = observe("nobody@example.com")
+    assert observe("bob@example.com") == free
+    assert OLD in free[1]
+    site.visitor().submit(link_of(site, "change-email"))
+    assert site.rows(User)[0]["email"] == OLD
 
 
 @BOTH
