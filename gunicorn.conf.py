@@ -27,7 +27,9 @@ threads = 128
 control_socket_disable = True
 
 HEAD_BYTES_MAX = 16_384
-BODY_BYTES_MAX = 2**20  # from here on waitress answers 413 itself, in plain text; below it, the app does
+# From here on waitress answers 413 itself, in plain text; below it, the app does. Less than waitress keeps in
+# memory (512 KiB), because a longer body takes a file of its own, and the process runs out of files.
+BODY_BYTES_MAX = 2**18
 OTHER_FILES = 124  # besides the clients' sockets: of the database, Redis and logs
 IDLE_SECONDS_MAX = 30  # of a connection without a byte, during a request or after it
 LINGER_SECONDS = 2  # of a stopping process, for requests on their way. As gunicorn's threads have it

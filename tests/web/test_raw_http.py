@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -157,6 +157,24 @@ def test_body_over_the_maximum_is_answered_by_the_app(gunicorn: Admin) -> None:
     answer = send(gunicorn, request_for(gunicorn, "POST /reset HTTP/1.1", f"Content-Type: {JSON}", body=body))
     assert status_of(answer) == 413
     assert b'"error_code"' in answer
+
+
+@pytest.mark.requirement("R32")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files by /proc")
+def test_body_on_its_way_takes_no_file(gunicorn: Admin) -> None:
+    """A thousand of them would leave none for the database."""
+    [master] = [process.pid for process in gunicorn.running]
+    [worker] = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    before, clients = len(list(Path(f"/proc/{worker}/fd").iterdir())), 20
+    with ExitStack() as held:
+        for _ in range(clients):
+            client = held.enter_context(socket.create_connection(("127.0.0.1", gunicorn.port), timeout=SOON))
+            head = request_for(gunicorn, "POST /reset HTTP/1.1", f"Content-Type: {JSON}").decode()
+            head = head.replace("Content-Length: 0", "Content-Length: 1000000")
+            with suppress(OSError):  # refused at once
+                client.sendall(head.encode() + b"x" * 700_000)
+        time.sleep(1)
+        assert len(list(Path(f"/proc/{worker}/fd").iterdir())) <= before + clients
 
 
 def test_oversized_head_is_refused(gunicorn: Admin) -> None:
