@@ -42,7 +42,10 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no 
         names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")]
         if names.count(b"host") > 1 or {b"content-length", b"transfer-encoding"} <= set(names):
             raise ParsingError("The headers contradict each other")
-        super().parse_header(head)
+        try:
+            super().parse_header(head)
+        except ValueError as error:  # a length of thousands of digits
+            raise ParsingError("The headers cannot be read") from error
 
 
 class Client(HTTPChannel):  # type: ignore[misc]

@@ -152,6 +152,11 @@ def test_body_of_thirty_megabytes_or_unknown_length_is_refused_unread(gunicorn: 
         assert status_of(chunked) in (404, 411, 413), line
 
 
+def test_length_of_thousands_of_digits_is_refused(gunicorn: Admin) -> None:
+    head = f"POST /reset HTTP/1.1\r\nHost: 127.0.0.1:{gunicorn.port}\r\nContent-Length: {'9' * 5_000}\r\n\r\n"
+    assert status_of(send(gunicorn, head.encode())) == 400
+
+
 def test_body_over_the_maximum_is_answered_by_the_app(gunicorn: Admin) -> None:
     body = b'{"identity": "' + b"x" * 200_000 + b'"}'
     answer = send(gunicorn, request_for(gunicorn, "POST /reset HTTP/1.1", f"Content-Type: {JSON}", body=body))
