@@ -31,50 +31,16 @@ from support.servers import NO_TLS, find_postgresql, free_port, postgresql
 from support.site import fill
 
 SLOW, SIGN_INS, SECONDS = 200, 40, 4.0
-APP = "app:create_app()"
-SERVERS: dict[str, tuple[str, ...]] = {
-    "gunicorn, 8 threads": (
-        "-m",
-        "gunicorn",
-        "-k",
-        "gthread",
-        "--threads",
-        "8",
-        "-b",
-        "127.0.0.1:{port}",
-        APP,
-    ),
-    "gunicorn, 8 threads, nginx": (
-        "-m",
-        "gunicorn",
-        "-k",
-        "gthread",
-        "--threads",
-        "8",
-        "-b",
-        "127.0.0.1:{port}",
-        APP,
-    ),
-    "gunicorn, 256 threads": (
-        "-m",
-        "gunicorn",
-        "-k",
-        "gthread",
-        "--threads",
-        "256",
-        "-b",
-        "127.0.0.1:{port}",
-        APP,
-    ),
-    "waitress, 128 threads": (
-        *("-m", "waitress", "--listen=127.0.0.1:{port}", "--threads=128", "--connection-limit=1000"),
-        *("--asyncore-use-poll", "--call", "app:create_app"),
-    ),
-    "granian, 128 threads": (
-        *("-m", "granian", "--interface", "wsgi", "--blocking-threads", "128", "--port", "{port}"),
-        *("--backpressure", "1000", "--factory", "app:create_app"),
-    ),
-    "gunicorn with waitress, 128 threads": ("-m", "gunicorn", "-b", "127.0.0.1:{port}", APP),
+_GUNICORN = "-m gunicorn -b 127.0.0.1:{port} app:create_app()"
+_WAITRESS = "--listen=127.0.0.1:{port} --threads=128 --connection-limit=1000 --asyncore-use-poll"
+_GRANIAN = "--interface wsgi --blocking-threads 128 --port {port} --backpressure 1000"
+SERVERS = {
+    "gunicorn, 8 threads": f"{_GUNICORN} -k gthread --threads 8",
+    "gunicorn, 8 threads, nginx": f"{_GUNICORN} -k gthread --threads 8",
+    "gunicorn, 256 threads": f"{_GUNICORN} -k gthread --threads 256",
+    "waitress, 128 threads": f"-m waitress {_WAITRESS} --call app:create_app",
+    "granian, 128 threads": f"-m granian {_GRANIAN} --factory app:create_app",
+    "gunicorn with waitress, 128 threads": _GUNICORN,
 }
 BODY = json.dumps({"identity": "nobody@example.com"})
 HEAD = "POST /reset HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -89,7 +55,7 @@ class Running:
 
     def __init__(self, name: str, uri: str, stack: ExitStack) -> None:
         self.port = port = free_port()
-        words = [word.format(port=port) for word in SERVERS[name]]
+        words = SERVERS[name].format(port=port).split()
         environ = {**inherited(), **deployment(uri, 1, f"http://127.0.0.1:{port}")}
         environ |= {name: text for name, text in os.environ.items() if name == "PYTHONPATH"}
         with LOG.open("ab") as log:

@@ -12,7 +12,6 @@ import click
 from flask import url_for
 from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
-from flask_security.confirmable import requires_confirmation
 from sqlalchemy import select
 
 from ..accounts.datastore import end_access
@@ -91,7 +90,7 @@ def settle_address(identity: str, keep: str) -> None:
     if user.contested_email is None:
         raise click.ClickException("this account is not frozen")
     other = keep == "old" and admin.find_account(user.contested_email)
-    if other and not requires_confirmation(other):
+    if other and not address_change.gives_way(other):
         raise click.ClickException("another account has the old address now")
     address_change.settle(user, keep)
     db.session.commit()

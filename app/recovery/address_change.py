@@ -1,13 +1,14 @@
 """A contested change of address: recovery is frozen until it is clear whose account it is.
 
 An old address alone neither recovers the account nor gets it back: it may be a former employer's, or the
-hacked one that the owner has just left. A second factor that is older than the change settles it, or an
-admin.
+hacked one that the owner has just left. A second factor that was FACTOR_AGE old at the change settles it, or
+an admin.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from flask_security.confirmable import requires_confirmation
 from flask_security.proxies import _datastore, _security
@@ -60,12 +61,18 @@ def has_older_factor(user: User) -> bool:
     return bool(methods) and "email" not in methods and not is_changed  # codes by mail go to the new address
 
 
+def gives_way(other: User) -> bool:
+    """True for a sign-up that nobody has confirmed. An imported or created account never gives way."""
+    sign_up = select(RecoveryEvent.id).filter_by(user_id=other.id, kind="registered")
+    return requires_confirmation(other) and db.session.scalar(sign_up.limit(1)) is not None
+
+
 def settle(user: User, keep: str) -> None:
     """End the freeze. The owner of the `old` address sets a new password."""
     if keep == "old":
         links.revoke_all_of(user.id)
-        other = _datastore.find_user(case_insensitive=True, email=user.contested_email)
-        if other and requires_confirmation(other):  # a sign-up that nobody has confirmed
+        other = cast("User | None", _datastore.find_user(case_insensitive=True, email=user.contested_email))
+        if other and gives_way(other):
             db.session.delete(other)
             db.session.flush()
         user.email = user.contested_email or user.email

@@ -19,7 +19,7 @@ GREYLISTING_DELAY = timedelta(minutes=10)  # RFC 6647 §5
 SOLE_FACTOR_LENGTH_MIN = 15  # NIST SP 800-63B-4 §3.1.1.2
 THREADS_MIN = 128  # of a web process, because 112 requests may wait for a password hash (accounts/hashing.py)
 # By feature: the beginnings of the settings that have no effect without it.
-FEATURES = {
+SETTINGS_OF_FEATURES = {
     "SECURITY_CONFIRMABLE": "(POST_)?CONFIRM_|EMAIL_SUBJECT_CONFIRM",
     "SECURITY_REGISTERABLE": "(POST_)?REGISTER_|EMAIL_SUBJECT_REGISTER",
     "SECURITY_CHANGEABLE": "CHANGE_URL|POST_CHANGE_VIEW|EMAIL_SUBJECT_PASSWORD_CHANGE",
@@ -109,7 +109,7 @@ def _findings(conditions: dict[str, bool]) -> list[Finding]:
 
 def _without_feature(settings: Settings) -> Iterator[Finding]:
     own = settings.library
-    for feature, beginnings in FEATURES.items():
+    for feature, beginnings in SETTINGS_OF_FEATURES.items():
         names = [
             name for name in sorted(own) if re.match(f"SECURITY_({beginnings})", name) and name != feature
         ]

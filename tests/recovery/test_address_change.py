@@ -482,6 +482,18 @@ def test_old_address_that_the_thief_has_signed_up_with_is_given_back(make_site: 
     assert site.password_works(NEW_PASSWORD)
 
 
+def test_old_address_of_an_account_that_lacks_its_confirmation_alone_is_not_given_back(
+    make_site: Any,
+) -> None:
+    """An imported account may lack it, too. It is no sign-up, and nothing deletes it."""
+    site: Site = confirm_addresses(make_site(**ADDRESS, **HELP, **REGISTRATION))
+    steal(site)
+    object_to(site, [mail for mail in notices(site) if "was changed" in mail["Subject"]][-1])
+    site.change(User, User.username == "bob", email=OLD, confirmed_at=None)
+    assert "another account has the old address now" in settle(site, "old")
+    assert [row["username"] for row in site.rows(User)].count("bob") == 1
+
+
 def test_events_name_each_step_of_a_contested_change(site: Site) -> None:
     steal(site)
     object_to(site, notices(site)[-1])
