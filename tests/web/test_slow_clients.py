@@ -27,6 +27,7 @@ HALVES = {
     "request line": b"POST /re",
     "headers": HEAD.encode(),
     "body": HEAD.encode() + b"\r\n" + BODY[:5],
+    "everything, and never closes": HEAD.encode() + b"\r\n" + BODY,
 }
 
 
