@@ -2,14 +2,17 @@
 
 from typing import Any
 
+import click
 from alembic import context
 from flask import current_app
+from sqlalchemy import inspect
 
 from app.db.migrations import VERSION_TABLE
 
 engine = current_app.extensions["migrate"].db.engine
 metadata = current_app.extensions["migrate"].db.metadata
 
+NAMED_MAX = 5  # tables in a message
 LOCK = 7_283_900_211  # any number that nothing else on this database locks
 
 
@@ -28,6 +31,18 @@ def take_turns(connection: Any) -> None:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
 
 
+def refuse_foreign_tables(connection: Any) -> None:
+    """Stop before the first migration if another application has tables here: some have the same names."""
+    tables = sorted(inspect(connection).get_table_names())
+    if tables and VERSION_TABLE not in tables:
+        names = ", ".join(tables[:NAMED_MAX]) + (", …" if len(tables) > NAMED_MAX else "")
+        raise click.ClickException(
+            f"this database has tables that are not Sparekey's: {names}. Nothing was changed. To"
+            " recover the accounts in these tables, name their table in RECOVERY_ACCOUNTS. To keep accounts in"
+            " Sparekey, name an empty database in SQLALCHEMY_DATABASE_URI and import them (docs/migrate.md)."
+        )
+
+
 with engine.connect() as connection:
     connection.detach()  # its setting below is for this run alone
     if engine.dialect.name == "sqlite":
@@ -37,6 +52,7 @@ with engine.connect() as connection:
         connection.commit()
     with connection.begin():
         take_turns(connection)
+        refuse_foreign_tables(connection)
         context.configure(
             connection=connection,
             target_metadata=metadata,
