@@ -23,7 +23,7 @@ from wtforms import RadioField
 from wtforms.fields.choices import SelectChoice
 
 from ..db.encryption import keyed_hash
-from ..db.engine import Model, change, db, inserts
+from ..db.engine import Model, db, inserts
 from ..settings import current, references
 from ..settings.schema import Settings
 
@@ -45,7 +45,9 @@ class ReplayProtectedTotp(Totp):
         code = {"secret": keyed_hash(tmatch.totp.hex_key), "counter": tmatch.counter}
         is_newer = UsedCode.counter < tmatch.counter
         insert = inserts[db.engine.dialect.name](UsedCode).values(code)
-        if not change(insert.on_conflict_do_update(index_elements=["secret"], set_=code, where=is_newer)):
+        upsert = insert.on_conflict_do_update(index_elements=["secret"], set_=code, where=is_newer)
+        # The row count of an INSERT is -1 on PostgreSQL.
+        if db.session.scalar(upsert.returning(UsedCode.secret)) is None:
             raise UsedTokenError
         db.session.commit()  # because some views of Flask-Security do not
 

@@ -23,7 +23,7 @@ from support.features import (
     set_up_factor,
 )
 from support.mailbox import text_of
-from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
 import manage
 from app.accounts import one_time_codes
@@ -155,6 +155,8 @@ def test_half_finished_sign_in_cannot_replace_a_factor(make_site: Any) -> None:
     assert not thief.is_signed_in()
 
 
+@BOTH
+@pytest.mark.requirement("R37")
 def test_code_works_once(site: Site) -> None:
     code = one_time_code(site, set_up_factor(site))
     for typed, is_accepted in ((code, True), (code, False), (f"{code[:3]} {code[3:]}", False)):
@@ -163,9 +165,13 @@ def test_code_works_once(site: Site) -> None:
         assert alice.is_signed_in() is is_accepted
 
 
+@BOTH
+@pytest.mark.requirement("R37")
 def test_code_works_once_in_all_processes_for_each_secret(site: Site, make_site: Any) -> None:
     with site.app.app_context():
-        other: Site = make_site(**SECOND_FACTOR, SQLALCHEMY_DATABASE_URI=str(db.engine.url))
+        other: Site = make_site(
+            **SECOND_FACTOR, SQLALCHEMY_DATABASE_URI=db.engine.url.render_as_string(hide_password=False)
+        )
     here, there = (each.app.extensions["security"].totp_factory for each in (site, other))
     for secret in [here.generate_totp_secret() for _ in range(2)]:
         code = here.generate_totp_password(secret)
