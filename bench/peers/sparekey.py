@@ -34,6 +34,8 @@ def fill(count: int) -> None:
     with product.create_app().app_context():
         flask_migrate.upgrade()
         same = {"password": hash_password(alike.PASSWORD), "active": True}
-        accounts = [{"email": email, "fs_uniquifier": email, **same} for email in alike.known(count)]
+        accounts = [
+            {"email": email, "fs_uniquifier": email.partition("@")[0], **same} for email in alike.known(count)
+        ]
         db.session.execute(insert(User), accounts)
         db.session.commit()
