@@ -42,7 +42,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     from . import security
     from .db import engine, migrations
     from .mail import backends
-    from .pages import metrics, template_checks, translation_checks, views  # noqa: F401  # checks register
+    from .pages import metrics, template_checks, translation_checks, views, whoami  # noqa: F401  # checks register
     from .recovery import not_me
     from .web import branding, errors, headers, i18n, logging, public_url, rate_limits, templates
 
@@ -61,3 +61,4 @@ def install_parts(app: Flask, settings: Settings) -> None:
     errors.init_app(app)
     app.register_blueprint(views.pages)
     app.register_blueprint(metrics.blueprint)
+    app.register_blueprint(whoami.blueprint)

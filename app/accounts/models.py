@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import session
+from flask_security import current_user
 from flask_security.confirmable import requires_confirmation
 from flask_security.models import sqla_v2
 from flask_security.models.sqla import FsModels
@@ -35,6 +36,10 @@ class User(Model, sqla_v2.FsUserMixin):
     # While recovery is frozen: the earlier address that objected to a change, and when it was told of that.
     contested_email: Mapped[str | None] = mapped_column(String(255))
     contested_at: Mapped[datetime | None]
+    # The account's id for other applications. It never changes, and does not tell how many there are.
+    fs_webauthn_user_handle: Mapped[str | None] = mapped_column(  # type: ignore[assignment]  # of the mixin
+        String(64), unique=True, default=lambda: secrets.token_hex(16)
+    )
 
     sign_in_id = ""  # of the cookie or token that the account was loaded from
 
@@ -55,6 +60,12 @@ class User(Model, sqla_v2.FsUserMixin):
         """Begin a sign-in, and return the value in Flask-Login's cookies: uniquifier, time and id."""
         self.sign_in_id = secrets.token_urlsafe(16)
         return f"{self.fs_uniquifier}.{int(time.time())}.{self.sign_in_id}"
+
+    def get_security_payload(self) -> dict[str, Any]:
+        """Return the account as JSON answers show it: only to itself, and not before its second factor."""
+        names = {"id": self.fs_webauthn_user_handle, "email": self.email, "username": self.username}
+        roles, confirmed = [role.name for role in self.roles], self.confirmed_at is not None
+        return {**names, "roles": roles, "confirmed": confirmed} if self == current_user else {}
 
     def augment_auth_token(self, tdata: dict[str, Any]) -> None:
         """Add the sign-in's id, and when its password was entered: also a stolen session gets new tokens."""

@@ -17,11 +17,12 @@ from flask_login.utils import decode_cookie
 from flask_security import UserMixin
 from flask_security.utils import set_request_attr
 from sqlalchemy import exists, select
+from sqlalchemy.orm import contains_eager
 
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
 from ..db.engine import db, inserts
 from ..settings import current
-from .models import SignedOut, User
+from .models import Role, SignedOut, User
 
 LONGEST_SIGN_IN_SECONDS = 31 * 86_400  # no setting makes a sign-in last longer
 
@@ -47,7 +48,11 @@ def load_user(cookie_id: str) -> UserMixin | None:
     if not signed_in_at.isdecimal() or not -CLOCK_SLACK_SECONDS <= time.time() - int(signed_in_at) <= longest:
         return None
     is_valid = (User.fs_uniquifier == uniquifier, User.active, ~exists().where(SignedOut.id == sign_in_id))
-    user = db.session.scalar(select(User).where(*is_valid)) if sign_in_id else None
+    # Roles come in the same statement. SQLAlchemy's own outer join of them would scan a table on SQLite.
+    query, pairs = select(User).where(*is_valid), db.metadata.tables["roles_users"]
+    query = query.outerjoin(pairs, pairs.c.user_id == User.id).outerjoin(Role, Role.id == pairs.c.role_id)
+    query = query.options(contains_eager(User.roles))
+    user = db.session.scalars(query).unique().one_or_none() if sign_in_id else None
     if user is None:
         return None
     user.sign_in_id = sign_in_id

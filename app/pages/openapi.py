@@ -18,6 +18,8 @@ def document(settings: Settings) -> dict[str, Any]:
     description["servers"] = [{"url": settings.RECOVERY_PUBLIC_URL}]
     if not settings.SECURITY_REGISTERABLE:
         del description["paths"]["/register"]
+    if not settings.RECOVERY_AUTH:
+        del description["paths"]["/auth"], description["paths"]["/auth/redirect"]
     schemas = description["components"]["schemas"]
     shortest, longest = settings.SECURITY_PASSWORD_LENGTH_MIN, settings.RECOVERY_PASSWORD_LENGTH_MAX
     schemas["Password"]["description"] = f"{shortest} to {longest} characters"

@@ -68,6 +68,7 @@ def check_settings(settings: Settings) -> list[Finding]:
         "password-length": is_password_short and not needs_two_factors,
         "second-factor-by-mail": mails_codes,
         "usernames-look-alike": has_usernames and not settings.RECOVERY_USERNAME_ASCII,
+        "auth-by-name": settings.RECOVERY_AUTH in ("email", "username"),
         "limits-off": not settings.RATELIMIT_ENABLED,
         "old-keys": bool(settings.SECRET_KEY_FALLBACKS),
         "database-in-clear": _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI),

@@ -42,6 +42,7 @@ class Settings(BaseModel):
     RECOVERY_TRUSTED_PROXIES: NotNegative
     RECOVERY_TEMPLATE_DIR: types.Directory
     RECOVERY_CLIENTS: urls.Clients
+    RECOVERY_AUTH: Literal["", "id", "email", "username"]
     SECRET_KEY: secrets.Secret
     SECRET_KEY_FALLBACKS: Annotated[list[secrets.Secret], types.JsonText]
     SECURITY_PASSWORD_SALT: secrets.Secret

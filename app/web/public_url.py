@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from flask import Flask, request
+from flask import Flask, redirect, request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..settings.schema import Settings
-from .errors import InvalidRequest
+from .errors import InvalidRequest, OriginNotAllowed
 
 # Load balancers request these by any host name or address.
 ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
+FORWARD_AUTH = "whoami.authenticate"  # proxies ask it, by any host name, about one in X-Forwarded-Host
 # Keys in the WSGI environment: the host name of the request, and the scheme that the proxy reports.
 REQUESTED_HOST = "sparekey.requested_host"
 REQUESTED_SCHEME = "sparekey.requested_scheme"
@@ -42,10 +45,7 @@ class PublicUrlMiddleware:
         if prefix and (path == prefix or path.startswith(f"{prefix}/")):
             environ["PATH_INFO"] = path[len(prefix) :]
         environ["SCRIPT_NAME"] = prefix
-        try:
-            environ[REQUESTED_HOST] = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
-        except ValueError:
-            environ[REQUESTED_HOST] = None
+        environ[REQUESTED_HOST] = _host_name(environ.get("HTTP_HOST", ""))
         schemes = [scheme.strip() for scheme in environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")]
         environ[REQUESTED_SCHEME] = schemes[-self.proxies] if 0 < self.proxies <= len(schemes) else ""
         environ["HTTP_HOST"] = self.public.netloc
@@ -55,6 +55,14 @@ class PublicUrlMiddleware:
             pairs = (pair.strip(" \t") for pair in environ["HTTP_COOKIE"].split(";"))
             environ["HTTP_COOKIE"] = "; ".join(filter(COOKIE_PAIR.fullmatch, pairs))
         return self.wsgi(environ, start_response)
+
+
+def _host_name(text: str) -> str | None:
+    """Return the host name without the port. None if it is malformed."""
+    try:
+        return urlsplit(f"//{text.strip()}").hostname
+    except ValueError:
+        return None
 
 
 def _address(text: str) -> str:
@@ -74,13 +82,21 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.wsgi_app = ProxyFix(wsgi, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # Flask's seam
 
     @app.before_request
-    def refuse_misdirected() -> None:
+    def refuse_misdirected() -> ResponseReturnValue | None:
         """Refuse plain HTTP instead of redirecting, because an eavesdropper has already read the request."""
+        if not request.environ["PATH_INFO"]:  # with the home page, a proxy that meant /auth would let all in
+            return redirect(f"{public_url}/", HTTPStatus.PERMANENT_REDIRECT)
         if request.endpoint in ANY_HOST:
-            return
-        if request.environ[REQUESTED_HOST] != public.hostname:
+            return None
+        host = request.environ[REQUESTED_HOST]
+        if request.endpoint == FORWARD_AUTH and (forwarded := request.headers.get("X-Forwarded-Host")):
+            host = _host_name(forwarded.rpartition(",")[2])
+        if host != public.hostname and request.endpoint == FORWARD_AUTH:
+            raise OriginNotAllowed(_("No sign-in at %(url)s counts at %(host)s.", url=public_url, host=host))
+        if host != public.hostname:
             raise InvalidRequest(_("This service is reached at %(url)s", url=public_url))
         if (request.environ[REQUESTED_SCHEME], public.scheme) == ("http", "https"):
             raise InvalidRequest(
                 _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
             )
+        return None

@@ -19,6 +19,7 @@ const WORDS = {
   password_mismatch: "The two passwords are not the same.",
   sign_in_failed: "That did not match.",
   not_signed_in: "Please sign in first.",
+  no_access: "This account has no access.",
   mail_not_configured: "No mail is sent from here. Please ask whoever runs this app for a link.",
   conflict: "The account has changed meanwhile. Please start again.",
   not_found: "There is nothing here.",

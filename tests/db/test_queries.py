@@ -157,6 +157,34 @@ def test_queries_of_health_heartbeat_and_metrics_scan_no_table(make_site: Any) -
 
 
 @BOTH
+def test_queries_of_forward_authentication_are_one_look_up(make_site: Any) -> None:
+    """With the roles. A forged cookie or token costs none."""
+    site = make_site(RECOVERY_AUTH="id")
+    with site.app.app_context():
+        datastore, engine = site.app.extensions["security"].datastore, db.engine
+        alice = datastore.find_user(email="alice@example.com")
+        for role in ("editor", "printer"):
+            datastore.add_role_to_user(alice, datastore.find_or_create_role(role))
+        db.session.commit()
+    visitor, stranger, executed = site.visitor(), site.visitor(), []
+    assert visitor.sign_in()
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        executed.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    for cookie in ("sparekey_session", "sparekey_remember"):
+        stranger.client.set_cookie(cookie, "forged.a|b", domain="127.0.0.1")
+    assert stranger.open("/auth", headers={"Authentication-Token": "forged"}).status_code == 401
+    assert executed == []
+    with recorded(site) as statements:
+        assert visitor.open("/auth").headers["Remote-Groups"] == "editor,printer"
+    assert len(executed) == len(statements) == 1
+    event.remove(engine, "before_cursor_execute", note)
+    assert_no_scans(site, statements)
+
+
+@BOTH
 def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
     """A range of an index that is filtered by other columns is no scan, and takes as long."""
     row = {"kind": "reset_instructions", "nonce": b"-", "state": "waiting", "attempts": 0}

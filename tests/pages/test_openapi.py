@@ -21,8 +21,8 @@ from app.pages import openapi
 
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "25"))  # `make fuzz` takes 500
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-SIGN_UP = {"SECURITY_CONFIRMABLE": True, "SECURITY_REGISTERABLE": True}
-DOCUMENT = openapi.document(load_settings(**SIGN_UP))
+FEATURES = {"SECURITY_CONFIRMABLE": True, "SECURITY_REGISTERABLE": True, "RECOVERY_AUTH": "id"}
+DOCUMENT = openapi.document(load_settings(**FEATURES))
 OPERATIONS = [
     (method.upper(), path)
     for path, calls in DOCUMENT["paths"].items()
@@ -36,7 +36,7 @@ OPERATIONS = [
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.requirement("R7")
 def test_openapi_describes_every_response(make_site: Any, method: str, path: str, is_signed_in: bool) -> None:
-    site: Site = make_site(**SIGN_UP)
+    site: Site = make_site(**FEATURES)
     site.change(User, User.id > 0, confirmed_at=User.create_datetime)
     headers = {"Accept": "application/json"}
     if is_signed_in:

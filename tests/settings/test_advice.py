@@ -47,6 +47,8 @@ def database(uri: str) -> dict[str, str]:
         ("alarm-too-late", {"RECOVERY_READY_MAIL_AGE": "1 hour"}),
         ("password-length", {"SECURITY_PASSWORD_LENGTH_MIN": 14}),
         ("limits-off", {"RATELIMIT_ENABLED": False}),
+        ("auth-by-name", {"RECOVERY_AUTH": "email"}),
+        ("auth-by-name", {"RECOVERY_AUTH": "username"}),
         ("no-cooldown", {"RECOVERY_MAIL_COOLDOWN": "0 seconds"}),
         ("usernames-look-alike", {"RECOVERY_USERNAME_ASCII": False}),
         ("sender-unreal", {"MAIL_DEFAULT_SENDER": "me@localhost"}),

@@ -76,6 +76,12 @@ def test_error_code_of_every_kind_is_documented_and_reached(
             expect(code, "/reset", {"identity": "alice"}, source="192.0.2.3")
     site = make_site(MAIL_SERVER="", RECOVERY_SUPPORT_CONTACT="help@example.com")
     expect("mail_not_configured", "/reset", {"identity": "alice"})
+    site = make_site(RECOVERY_AUTH="username")
+    site.change(username=None)
+    visitor = site.visitor()
+    assert visitor.sign_in("alice@example.com")
+    refused = visitor.open("/auth", headers={"Accept": "application/json"})
+    reached.add(refused.json["response"]["error_code"])
     codes = openapi.document(load_settings())["components"]["schemas"]["ErrorCode"]
     assert reached - {""} == set(codes["enum"])
 

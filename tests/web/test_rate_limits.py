@@ -111,6 +111,16 @@ def test_source_limit_ignores_forged_headers(limited: Any, proxies: int) -> None
     assert answers == [200] * 5 + [429] * 2
 
 
+@pytest.mark.requirement("R56")
+def test_users_behind_one_server_have_limits_of_their_own(limited: Any) -> None:
+    """The server signs its users in by JSON, and forwards the address of each (docs/forward-auth.md)."""
+    site = limited("SOURCE", RECOVERY_TRUSTED_PROXIES=1)
+    for user in ("198.51.100.1", "198.51.100.2"):
+        forwarded = {"X-Forwarded-For": user}
+        answers = [ask(site, f"{user} {n}", address="192.0.2.9", headers=forwarded) for n in range(6)]
+        assert answers == [200] * 5 + [429]
+
+
 @pytest.mark.requirement("R55", "R56")
 def test_default_limits_refuse_a_flood_alike_for_known_and_unknown_identities(make_site: Any) -> None:
     site: Site = make_site(RATELIMIT_ENABLED=True, RECOVERY_MAIL_DAILY_CAP=3)
