@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import socket
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import suppress
 from http.client import HTTPException
-from typing import Any
-from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import Request
 
 from ..settings import current
+from ..web import outgoing
 
 log = logging.getLogger(__name__)
 
@@ -73,51 +71,15 @@ def _start(url: str) -> Future[dict[str, int]]:
     return future
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None  # urllib then raises HTTPError
-
-
-class _Deadline(HTTPSHandler, HTTPHandler):
-    """A handler that shuts its socket down in time, because a drip of bytes prevents read timeouts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ends_at = time.monotonic() + WAIT_SECONDS
-
-    def do_open(self, http_class: Any, req: Request, **arguments: Any) -> Any:
-        def connection(*args: Any, **kwargs: Any) -> Any:
-            made = http_class(*args, **kwargs)
-            made._create_connection = self._connect  # the only place before TLS
-            return made
-
-        return super().do_open(connection, req, **arguments)
-
-    def _connect(self, *arguments: Any) -> socket.socket:
-        connected = socket.create_connection(*arguments)
-        same = connected.dup()  # TLS detaches the original
-        timer = threading.Timer(self.ends_at - time.monotonic(), _shut_down, (same,))
-        timer.daemon = True
-        timer.start()
-        return connected
-
-
-def _shut_down(connected: socket.socket) -> None:
-    with connected, suppress(OSError):  # it may have ended
-        connected.shutdown(socket.SHUT_RDWR)
-
-
 def fetch_range(url: str) -> dict[str, int]:
     """Return counts by the rest of the digest, in upper case.
 
     Raises OSError, HTTPException or ValueError for anything but a complete answer.
     """
     request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # the setting's type allows https, or this machine
-    deadline = _Deadline()
-    with build_opener(_NoRedirects, deadline).open(request, timeout=WAIT_SECONDS) as answer:
+    with outgoing.send(request, time.monotonic() + WAIT_SECONDS) as answer:
         text = answer.read(ANSWER_BYTES_MAX).decode("ascii")
-        # Without a Content-Length, an answer that the deadline has cut off would look complete.
-        if answer.length or time.monotonic() >= deadline.ends_at:
+        if answer.length:
             raise ValueError("cut off, or too long")
     lines = [_LINE.fullmatch(line) for line in text.split()]
     if not lines or not all(lines):
