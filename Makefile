@@ -86,9 +86,9 @@ race: .venv/.develops  ## 64 clients redeem one link at once, 20 rounds on each 
 	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k 64 tests/faults/test_deployment.py
 
 storm: .venv/.develops  ## SIGKILLs, outages and races on both databases; prints a balance (20 minutes)
-	STORM_REQUESTS=1000 STORM_KILLS=36 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \
+	STORM_REQUESTS=1000 STORM_KILLS=36 WEBHOOK_KILLS=30 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \
 		$(BIN)/python -m pytest -v -s tests/faults \
-		-k "storm or 64 or while_the_relay or keys_change or lost_commits"
+		-k "storm or 64 or while_the_relay or no_event_is_lost or keys_change or lost_commits"
 
 storm-quick: .venv/.develops  ## a short storm and race on both databases (three minutes)
 	STORM_REQUESTS=100 STORM_KILLS=6 RACE_ROUNDS=3 \

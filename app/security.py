@@ -17,7 +17,7 @@ from .accounts.one_time_codes import guard_factor_setup
 from .accounts.passwords import ChangeForm
 from .accounts.sign_in import SignInForm
 from .db.engine import db
-from .mail import flask_security_mails
+from .mail import flask_security_mails, webhook  # noqa: F401  # listens to the database session
 from .pages.views import land_first
 from .recovery import (  # instructions and other_requests register their composers
     code_sign_in,

@@ -14,6 +14,7 @@ KIND_OF_PROBLEM = {
     "mail_late": KINDS["mail-late"],
     "outbox_full": KINDS["outbox-full"],
     "mail_budget_spent": KINDS["mail-budget-spent"],
+    "webhook_late": KINDS["webhook-late"],
 }
 DESCRIPTION_OF_PROBLEM = {
     "database_away": "the database does not answer",

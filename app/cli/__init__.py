@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from doctor.cli import doctor
 
-from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, worker
+from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, webhook, worker
 
 COMMANDS = (
     after_restore.after_restore,
@@ -27,6 +27,7 @@ COMMANDS = (
     purge.purge,
     users.roles,
     users.users,
+    webhook.group,
     worker.worker,
 )
 

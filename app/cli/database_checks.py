@@ -26,6 +26,7 @@ KIND_OF_PROBLEM = {
     health.MAIL_LATE: KINDS["mail-late"],
     health.OUTBOX_FULL: KINDS["outbox-full"],
     health.BUDGET_SPENT: KINDS["mail-budget-spent"],
+    health.WEBHOOK_LATE: KINDS["webhook-late"],
 }
 
 

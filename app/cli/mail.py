@@ -76,8 +76,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
             test = samples.compose(mails[name], recipient)
         test.subject = f"[Test] {test.subject}"
         with closing(mailman.get_connection()) as relay:
-            relay.deadline = started + current().sending_time.total_seconds()
-            relay.send_messages([test])
+            test.deliver(relay, started + current().sending_time.total_seconds())
     except (smtp_failures.MailHeld, Undeliverable) as error:
         raise click.ClickException(str(error)) from None
     except Exception as error:  # smtplib raises various types

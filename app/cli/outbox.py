@@ -1,4 +1,4 @@
-"""`manage.py outbox`: the messages, their status and its reason. Shows no token and no text of a mail."""
+"""`manage.py outbox`: mails and events, their status and its reason. Shows no token and no text of a mail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..db.clock import utcnow
 from ..db.encryption import DecryptionError, keyed_hash
 from ..db.engine import change, db
 from ..mail import heartbeat
-from ..mail.outbox import UNTRIED, OutboxMessage
+from ..mail.outbox import UNTRIED, WEBHOOK, OutboxMessage
 from ..mail.quota import KNOWN_BROWSER
 from ..pages import health
 from ..recovery.link import ResetLink
@@ -91,7 +91,7 @@ def _details(message: OutboxMessage) -> Row:
         "message_id": message.message_id,
         "settled": message.settled_at,
         "next_attempt": message.due_at if message.state == "waiting" else None,
-        **{name: content.get(name) for name in CONTENT_SHOWN},
+        **{name: content.get(name) for name in ("event", *CONTENT_SHOWN)},
         "link_sent_to": link.email if link else None,
         **{f"link_{name}": getattr(link, name, None) for name in LINK_TIMES},
     }
@@ -153,7 +153,8 @@ def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     query = query.outerjoin(User, User.id == OutboxMessage.user_id)
     query = query.where(*conditions).order_by(OutboxMessage.id.desc()).limit(limit)
     for message, is_sending, is_later, email in db.session.execute(query):
-        is_held = message.state == "waiting" and held and not is_sending and not is_later
+        is_due = message.state == "waiting" and not is_sending and not is_later
+        is_held = is_due and held and message.kind != WEBHOOK
         asked_for = None if is_later else message.created_at
         row = {"id": message.id, "mail": message.kind, "account": email, "asked_for": asked_for}
         state = "postponed" if is_later else message.state

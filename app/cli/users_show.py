@@ -16,7 +16,7 @@ from ..accounts.models import User
 from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
-from ..mail.outbox import OutboxMessage
+from ..mail.outbox import WEBHOOK, OutboxMessage
 from ..mail.quota import DAY_SECONDS, PAUSE
 from ..recovery.link import ResetLink
 from ..settings import current
@@ -62,7 +62,7 @@ def report(identity: str) -> dict[str, Any]:
     own_events = RecoveryEvent.user_id == user.id
     facts["account"] = _account(user)
     facts["links"] = [_link(link) for link in _newest(ResetLink, *_mailed_to(user))]
-    facts["mails"] = outbox.newest(outbox.is_to(user), limit=SHOWN)
+    facts["mails"] = outbox.newest(outbox.is_to(user), OutboxMessage.kind != WEBHOOK, limit=SHOWN)
     facts["events"] = [events.row(event) for event in _newest(RecoveryEvent, own_events)]
     return facts | {"answers": list(_answers(user, facts))}
 

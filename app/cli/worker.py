@@ -1,4 +1,4 @@
-"""`manage.py worker`: sends the mail that waits in the outbox."""
+"""`manage.py worker`: sends the mail and the events that wait in the outbox."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ from ..settings import checks
 )
 @with_appcontext
 def worker(once: bool, threads: int) -> None:
-    """Send the messages that wait in the outbox. Several workers may run."""
+    """Send the mails and events that wait in the outbox. Several workers may run."""
     log = current_app.logger
     log.setLevel(logging.INFO)
     if once:
         try:
-            click.echo(f"{mail_worker.work_until_done()} processed")
+            mails = mail_worker.work_until_done()
         except MailHeld as error:
             raise click.ClickException(f"all mail is held: {error}") from None
+        finally:
+            events = mail_worker.post_due_events()
+        click.echo(f"{mails + events} processed")
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

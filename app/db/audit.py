@@ -110,8 +110,8 @@ def _log_events(session: Session) -> None:
 
 
 @listeners.listens_for(db.session, "after_soft_rollback")
-def _forget_events(session: Session, _previous: Any) -> None:
-    session.info.pop("events", None)
+def _forget_notes(session: Session, _previous: Any) -> None:
+    session.info.clear()  # also the notes of accounts/factors.py and mail/webhook.py
 
 
 def _log(kind: str, values: dict[str, Any]) -> None:

@@ -96,8 +96,10 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
             message.replace_header("To", self.recipient)
         return message
 
-    def announce(self) -> None:
-        """Send the signal, now that the relay has accepted the mail. An error of a receiver is logged."""
+    def deliver(self, relay: Any, deadline: float) -> None:
+        """Send the mail before the deadline, and then its signal. An error of a receiver is logged."""
+        relay.deadline = deadline
+        relay.send_messages([self])
         if self.signal is None:
             return
         signal, values = self.signal

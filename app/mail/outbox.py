@@ -31,16 +31,18 @@ from ..settings import current
 
 # A message without an attempt. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
-# Lanes: a worker takes a message of the second only when none of the first is due. The state is a column of
-# their indexes, or SQLite chooses the index of all states.
+# Lanes: a worker takes a message of the second only when none of the first is due, and one of the third in a
+# thread of its own. The state is a column of their indexes, or SQLite chooses the index of all states.
 SIGN_UP = text("settled_at IS NULL AND attempts = 0 AND kind = 'registration'")
-URGENT = text("settled_at IS NULL AND (attempts > 0 OR kind <> 'registration')")
+_MAIL = "settled_at IS NULL AND kind <> 'webhook'"
+URGENT = text(f"{_MAIL} AND (attempts > 0 OR kind <> 'registration')")
+EVENTS = text("settled_at IS NULL AND kind = 'webhook'")
 # A message of the first lane that is exempt from the hourly quotas: it holds no link, or was tried already.
-EXEMPT = text("settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
+EXEMPT = text(f"{_MAIL} AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
 
 
 class OutboxMessage(Model):
-    """A mail to be sent, or the record of one."""
+    """A mail or an event to be sent, or the record of one."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(40))
@@ -70,6 +72,7 @@ class OutboxMessage(Model):
         Index("ix_outbox_message_urgent", "state", "due_at", sqlite_where=URGENT, postgresql_where=URGENT),
         Index("ix_outbox_message_sign_up", "state", "due_at", sqlite_where=SIGN_UP, postgresql_where=SIGN_UP),
         Index("ix_outbox_message_exempt", "state", "due_at", sqlite_where=EXEMPT, postgresql_where=EXEMPT),
+        Index("ix_outbox_message_events", "state", "due_at", sqlite_where=EVENTS, postgresql_where=EVENTS),
     )
 
     @cached_property
@@ -84,6 +87,7 @@ class OutboxMessage(Model):
 
 
 RENDERED = "flask_security"  # the kind whose content is a rendered mail, so its language does not matter
+WEBHOOK = "webhook"  # the kind of an event for the application's webhook
 KEPT = ("address_notice",)  # the kinds whose content an objection needs
 NOW = utcnow()
 REPEAT_SECONDS = 5  # on PostgreSQL, a younger message with the same key stays unchanged
@@ -102,12 +106,12 @@ INSERTS = {
 def enqueue(
     kind: str, *, user_id: int | None = None, same: str | None = None, quota: str = "", **content: Any
 ) -> None:
-    """Add a message to the current transaction. Do nothing if no mail is sent (MAIL_SERVER is empty).
+    """Add a message to the current transaction. Do nothing for a mail if none is sent (MAIL_SERVER is empty).
 
     `same`: the deduplication key. An untried message with this key gets the new content, and none is added.
     """
     settings = current()
-    if not settings.sends_mail:
+    if not (settings.sends_mail or kind == WEBHOOK):
         return
     content = content if kind == RENDERED else {"language": str(get_locale()), **content}
     sealed = encryption.encrypt(content)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import TextClause, bindparam, func, select
+from sqlalchemy import TextClause, bindparam, func, select, union_all
 
 from ..accounts.identities import fold_address
 from ..accounts.models import User
@@ -32,7 +32,8 @@ DAY_SECONDS = 86_400
 PAUSE = timedelta(minutes=30)  # between two mails of an account that had those of its day
 # Built once and on the table, because every request executes it.
 _messages = OutboxMessage.__table__.c
-LAST_WAITING = select(_messages.id).where(_messages.state == "waiting").limit(1).offset(bindparam("others"))
+_waiting = (select(_messages.id).where(_messages.state == "waiting", lane) for lane in (URGENT, SIGN_UP))
+LAST_WAITING = union_all(*_waiting).limit(1).offset(bindparam("others"))
 checks: list[Callable[[str], bool]] = []  # true while mail of a kind has to wait
 
 

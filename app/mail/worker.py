@@ -47,10 +47,11 @@ LOST = "the database has lost its link, and needs the same again"  # in a crash 
 def run(stop: threading.Event, threads: int = 1) -> None:
     """Send mail in this many threads until `stop` is set. Messages in delivery are finished first."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
-    pace = Pace()
-    with closing(Heartbeat()) as heartbeat, ThreadPoolExecutor(threads) as pool:
+    pace, poll = Pace(), current().RECOVERY_WORKER_POLL.total_seconds()
+    with closing(Heartbeat()) as heartbeat, ThreadPoolExecutor(threads + 1) as pool:
         for _ in range(threads):
             pool.submit(_repeat, app, stop, lambda: _send_due_mail(stop, heartbeat, pace))
+        pool.submit(_repeat, app, stop, lambda: 0 if post_due_events(stop) else poll)
         _repeat(app, stop, heartbeat.beat)
 
 
@@ -86,7 +87,6 @@ def work_until_done(
     While mail is held, it connects though nothing is due, to find out when that ends.
     """
     stop, pace, count = stop or threading.Event(), pace or Pace(), 0
-    sending_seconds = current().sending_time.total_seconds()
     with closing(mailman.get_connection()) as relay:
         while not stop.is_set():
             # The quota and the relay are checked before any account is looked up, so that requests for known
@@ -100,7 +100,7 @@ def work_until_done(
                 pace.connection = time.monotonic() - began
                 if heartbeat and heartbeat.report(None):
                     log.info("mail goes out again")
-            deadline = time.monotonic() + sending_seconds
+            deadline = time.monotonic() + current().sending_time.total_seconds()
             if (message := queue.claim(lanes)) is None:
                 break  # another worker was first, or has locked the row
             message.is_first = count == 0
@@ -109,10 +109,19 @@ def work_until_done(
     return count
 
 
+def post_due_events(stop: threading.Event | None = None) -> int:
+    """Try every event that is due, and return their number. Without a pace, because no request makes one."""
+    stop, count = stop or threading.Event(), 0
+    while not stop.is_set() and (message := queue.claim([outbox.EVENTS])):
+        work_on(message, None, None, stop, time.monotonic() + current().sending_time.total_seconds())
+        count += 1
+    return count
+
+
 def work_on(
-    message: OutboxMessage, relay: BaseEmailBackend, pace: Pace, stop: threading.Event, deadline: float
+    message: OutboxMessage, relay: BaseEmailBackend, pace: Pace | None, stop: threading.Event, deadline: float
 ) -> None:
-    """Try a claimed message until the deadline, write the outcome, and keep the pace. Raises MailHeld."""
+    """Try a claimed message until the deadline, write the outcome, and keep any pace. Raises MailHeld."""
     began, cpu_began = time.monotonic(), time.thread_time()
     try:
         outcome, reason = attempt(message, relay, deadline)
@@ -128,7 +137,8 @@ def work_on(
     # After the commit, because a log that blocks must not hold the database's write lock.
     values = (message.id, message.name, message.kind, message.attempts, status)
     log.info("mail=%s id=%s kind=%s attempt=%s %s", *values)
-    pace.keep(message, outcome, *spent, stop)
+    if pace:
+        pace.keep(message, outcome, *spent, stop)
 
 
 def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) -> tuple[str, str | None]:
@@ -145,9 +155,7 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
         queue.commit_composed(message)
         if time.monotonic() >= deadline:
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
-        relay.deadline = deadline
-        relay.send_messages([mail])
-        mail.announce()
+        mail.deliver(relay, deadline)
     except composing.Undeliverable as refusal:
         message.created_at = refusal.until or message.created_at
         return "postponed" if refusal.until else "dropped", str(refusal)

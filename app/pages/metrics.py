@@ -11,6 +11,7 @@ import hmac
 from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
+from itertools import product
 
 from flask import Blueprint, Response, abort, request
 from flask.typing import ResponseReturnValue
@@ -22,7 +23,7 @@ from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail import heartbeat
-from ..mail.outbox import OutboxMessage
+from ..mail.outbox import WEBHOOK, OutboxMessage
 from ..settings import current
 from . import health
 
@@ -32,6 +33,8 @@ METRICS = {
     "sparekey_deliveries_last_hour": "Mails that the mail server accepted within `le` seconds.",
     "sparekey_mails": "Mails that are not settled.",
     "sparekey_oldest_mail_seconds": "Age of the oldest unsettled mail.",
+    "sparekey_webhooks": "Events for the webhook that are not settled.",
+    "sparekey_oldest_webhook_seconds": "Age of the oldest unsettled event for the webhook.",
     "sparekey_workers": "Workers seen within the last minute.",
     "sparekey_problem": "1 if /readyz reports the problem.",
 }
@@ -56,7 +59,7 @@ def show() -> ResponseReturnValue:
         text = "Give RECOVERY_METRICS_TOKEN as a bearer token.\n"
         return Response(text, HTTPStatus.UNAUTHORIZED, CHALLENGE, mimetype="text/plain")
     try:
-        samples = [*_events(), *_deliveries(), *_mails(), *_health()]
+        samples = [*_events(), *_deliveries(), *_messages(), *_health()]
     except SQLAlchemyError:
         db.session.rollback()
         samples = []
@@ -100,7 +103,7 @@ def _deliveries() -> Iterator[Sample]:
             yield "sparekey_deliveries_last_hour", {"mail": mail or "", "le": bound}, count
 
 
-def _mails() -> Iterator[Sample]:
+def _messages() -> Iterator[Sample]:
     is_waiting, is_postponed = OutboxMessage.state == "waiting", OutboxMessage.created_at > utcnow()
     states = {
         "untried": is_waiting & (OutboxMessage.attempts == 0) & ~is_postponed,
@@ -108,12 +111,13 @@ def _mails() -> Iterator[Sample]:
         "retried": is_waiting & (OutboxMessage.attempts > 0),
         "given_up": OutboxMessage.state == "given_up",
     }
-    for state, condition in states.items():
-        unsettled = select(func.count(), func.min(OutboxMessage.created_at), utcnow()).where(condition)
-        count, oldest, now = db.session.execute(unsettled).one()
+    kinds = {"mail": OutboxMessage.kind != WEBHOOK, "webhook": OutboxMessage.kind == WEBHOOK}
+    for (state, condition), (name, is_kind) in product(states.items(), kinds.items()):
+        unsettled = select(func.count(), func.min(OutboxMessage.created_at), utcnow())
+        count, oldest, now = db.session.execute(unsettled.where(condition, is_kind)).one()
         age = max(0, (now - oldest).total_seconds()) if oldest else 0
-        yield "sparekey_mails", {"state": state}, count
-        yield "sparekey_oldest_mail_seconds", {"state": state}, age
+        yield f"sparekey_{name}s", {"state": state}, count
+        yield f"sparekey_oldest_{name}_seconds", {"state": state}, age
 
 
 def _health() -> Iterator[Sample]:

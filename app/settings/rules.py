@@ -44,6 +44,8 @@ def _secrets(settings: Settings) -> Violations:
         yield "SECURITY_PASSWORD_SALT", "must not be the same as SECRET_KEY"
     if settings.RECOVERY_METRICS_TOKEN in (settings.SECURITY_PASSWORD_SALT, *keys):
         yield "RECOVERY_METRICS_TOKEN", "must not be the same as another secret"
+    if bool(settings.RECOVERY_WEBHOOK_URL) != bool(settings.RECOVERY_WEBHOOK_SECRET):
+        yield "RECOVERY_WEBHOOK_SECRET", "set both of it and RECOVERY_WEBHOOK_URL, or neither"
     for name in ("SECURITY_REFRESH_TOKEN_MAX_AGE", "SECURITY_TOKEN_MAX_AGE"):
         if (age := settings.library.get(name)) and age > settings.REMEMBER_COOKIE_DURATION:
             yield name, "not longer than REMEMBER_COOKIE_DURATION"

@@ -18,6 +18,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 Retention = Annotated[types.Duration, *types.at_least("31 days", "an owner can object for so long")]
 COLOR = "^#[0-9a-fA-F]{6}$"
 DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"
+BASE64 = "^((whsec_)?([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
 SPA_VIEWS = (
     "RESET",
     "RESET_ERROR",
@@ -125,6 +126,12 @@ class Settings(BaseModel):
     RECOVERY_KEEP_DEAD_LETTERS: Retention
     RECOVERY_KEEP_EVENTS: Retention
     RECOVERY_METRICS_TOKEN: Annotated[str, types.or_empty(secrets.check_secret)]
+    RECOVERY_WEBHOOK_URL: urls.Endpoint
+    RECOVERY_WEBHOOK_SECRET: Annotated[
+        str,
+        Field(pattern=BASE64, description="24 to 64 random bytes in base64, as of: openssl rand -base64 32"),
+        types.or_empty(lambda text: secrets.check_secret(text.removeprefix("whsec_"))),
+    ]
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
     RECOVERY_OPERATOR: urls.SenderOrEmpty
     RECOVERY_SECURITY_TXT: types.File

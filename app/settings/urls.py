@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from .types import JsonText, Line, must
+from .types import JsonText, Line, must, or_empty
 
 # Browsers handle these schemes themselves, so a redirect must never lead there.
 UNSAFE_SCHEMES = re.compile("about|blob|data|file|ftp|javascript|vbscript|view-source|wss?")
@@ -136,6 +136,8 @@ def is_storage(uri: str) -> bool:
 
 
 PublicUrl = Annotated[str, AfterValidator(normalize_url), Field(json_schema_extra={"pattern": "^https?://"})]
+# With its final slash, because servers tell the two apart.
+Endpoint = Annotated[str, or_empty(lambda value: normalize_url(value) + "/" * value.endswith("/"))]
 ClientUrl = Annotated[str, AfterValidator(normalize_client_url)]
 View = Annotated[str, AfterValidator(normalize_view)]
 Origin = Annotated[str, AfterValidator(normalize_origin)]

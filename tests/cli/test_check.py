@@ -257,6 +257,8 @@ def test_defects_of_the_database_are_found(configuration: Configuration) -> None
         assert "mail-held" in ids_after("UPDATE worker_sign SET trouble = 'MAIL_USERNAME: refused'")
         an_hour_ago = "datetime(created_at, '-1 hour')"
         assert "mail-late" in ids_after(f"UPDATE outbox_message SET created_at = {an_hour_ago}")
+        assert "webhook-late" in ids_after("UPDATE outbox_message SET kind = 'webhook'")
+        assert "webhook-late" not in ids_after("UPDATE outbox_message SET kind = 'reset_instructions'")
         stale = "datetime(seen_at, '-1 hour')"
         assert "worker-not-seen" in ids_after(f"UPDATE worker_sign SET seen_at = {stale}")
         for identity in ("bob", "carol"):

@@ -197,7 +197,8 @@ def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
         for index, query in {
             "ix_outbox_message_exempt": lambda: queue.is_due([outbox.EXEMPT]),
             "ix_outbox_message_sign_up": lambda: queue.is_due([outbox.SIGN_UP]),
-            "ix_outbox_message_untried": health.is_mail_late,
+            "ix_outbox_message_events": lambda: queue.is_due([outbox.EVENTS]),
+            "ix_outbox_message_untried": lambda: health.is_late(*health.UNTRIED_MAIL),
         }.items():
             with recorded(site) as statements:
                 assert not query()

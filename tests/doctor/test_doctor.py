@@ -925,7 +925,7 @@ def test_time_difference_needs_confirmation(second: Sample, text: str) -> None:
 
 def test_ids_shared_with_check_have_the_same_texts() -> None:
     shared = KINDS.keys() & check.KINDS.keys()
-    assert len(shared) == 4
+    assert len(shared) == 5
     assert all(asdict(KINDS[id]) == asdict(check.KINDS[id]) for id in shared)
 
 

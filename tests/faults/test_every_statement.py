@@ -15,6 +15,7 @@ from flask_security.utils import verify_password
 from support.admin import deployment, uncounted
 from support.mailbox import link_in
 from support.outbox import make_due
+from support.receiver import SECRET
 from support.site import BOTH, OLD_PASSWORD, ROOT, Site
 
 from app.accounts.models import User
@@ -24,6 +25,8 @@ pytestmark = BOTH
 
 NEW = "the-new-password-of-alice"
 POINTS_MAX = 120
+# Nothing listens there. The events stay in the outbox.
+WEBHOOK = {"FLASK_RECOVERY_WEBHOOK_URL": "http://127.0.0.1:9/", "FLASK_RECOVERY_WEBHOOK_SECRET": SECRET}
 
 
 class Dying:
@@ -33,7 +36,7 @@ class Dying:
         with site.app.app_context():
             uri = db.engine.url.render_as_string(hide_password=False)
         base, cap = site.app.config["RECOVERY_PUBLIC_URL"], {"FLASK_RECOVERY_MAIL_DAILY_CAP": "1000"}
-        settings = deployment(uri, site.mailbox.port, base, **cap)
+        settings = deployment(uri, site.mailbox.port, base, **cap, **WEBHOOK)
         environ = {**uncounted(), **settings, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, str(Path(__file__).with_name("dying.py"))]
         self.process = subprocess.Popen(
@@ -110,16 +113,20 @@ def test_killed_server_leaves_the_new_password_or_a_working_link(site: Site, dyi
     def notices() -> int:
         return sum(row["kind"] == "reset_notice" for row in site.messages())
 
+    def events() -> int:
+        return sum(row["kind"] == "webhook" for row in site.messages())
+
     outcomes = set()
     for point in count(1):
         site.change(password=old_hash, fs_uniquifier=f"unique{point}")
         link = site.new_link()
-        notice_count, event_count = notices(), site.events().count("redeemed")
+        notice_count, event_count, told = notices(), site.events().count("redeemed"), events()
         killed = dying.dies("redeem", point, link.rsplit("/", 1)[1], NEW)
         redeemed = site.links()[-1]["redeemed_at"] is not None
         outcomes.add(redeemed)
         assert has_password(NEW if redeemed else OLD_PASSWORD)
         assert notices() - notice_count == site.events().count("redeemed") - event_count == int(redeemed)
+        assert events() - told == 2 * int(redeemed)  # password.reset, account.sessions_ended
         if not redeemed:
             assert site.visitor().post_json(link, json={"password": NEW}).status_code == 200
         site.work()

@@ -233,6 +233,7 @@ def test_every_problem_and_every_metric_has_an_alert() -> None:
     assert [problem for problem in health.PROBLEMS if f'"{problem}"' not in expressions] == [
         health.NO_DATABASE
     ]
-    # The problem mail_late stands for the age of a mail.
+    # The problems mail_late and webhook_late stand for the age of a message.
     unused = {name for name in metrics.METRICS if name not in expressions}
-    assert unused == {"sparekey_workers", "sparekey_oldest_mail_seconds"}
+    ages = {"sparekey_oldest_mail_seconds", "sparekey_oldest_webhook_seconds"}
+    assert unused == {"sparekey_workers", *ages}

@@ -135,6 +135,11 @@ class Site:
         with self.app.app_context():
             return worker.work_until_done()
 
+    def post_events(self) -> int:
+        """Post events to the webhook as the worker does, until none is due."""
+        with self.app.app_context():
+            return worker.post_due_events()
+
     def last_link(self) -> str:
         return link_in(self.mailbox.mails[-1])
 

@@ -123,11 +123,21 @@ def upgrade() -> None:
         ["state", "due_at"],
         unique=False,
         sqlite_where=sa.text(
-            "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+            "settled_at IS NULL AND kind <> 'webhook' "
+            "AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
         ),
         postgresql_where=sa.text(
-            "settled_at IS NULL AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+            "settled_at IS NULL AND kind <> 'webhook' "
+            "AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
         ),
+    )
+    op.create_index(
+        "ix_outbox_message_events",
+        "outbox_message",
+        ["state", "due_at"],
+        unique=False,
+        sqlite_where=sa.text("settled_at IS NULL AND kind = 'webhook'"),
+        postgresql_where=sa.text("settled_at IS NULL AND kind = 'webhook'"),
     )
     op.create_index(
         "ix_outbox_message_sign_up",
@@ -142,8 +152,12 @@ def upgrade() -> None:
         "outbox_message",
         ["state", "due_at"],
         unique=False,
-        sqlite_where=sa.text("settled_at IS NULL AND (attempts > 0 OR kind <> 'registration')"),
-        postgresql_where=sa.text("settled_at IS NULL AND (attempts > 0 OR kind <> 'registration')"),
+        sqlite_where=sa.text(
+            "settled_at IS NULL AND kind <> 'webhook' AND (attempts > 0 OR kind <> 'registration')"
+        ),
+        postgresql_where=sa.text(
+            "settled_at IS NULL AND kind <> 'webhook' AND (attempts > 0 OR kind <> 'registration')"
+        ),
     )
     op.create_index(
         "ix_outbox_message_untried",
