@@ -20,7 +20,7 @@ def send_test() -> None:
     if not (url := current().RECOVERY_WEBHOOK_URL):
         raise click.ClickException("RECOVERY_WEBHOOK_URL is empty (docs/webhook.md)")
     try:
-        post(secrets.token_hex(16), new_event("webhook.test", account_id=0))
+        post(secrets.token_hex(16), new_event("webhook.test", account_id="0"))
     except Exception as error:  # urllib and http.client raise various types
         raise click.ClickException(f"{url} has not accepted it: {describe(error)}") from None
     click.echo(f"{url} has accepted it.")

@@ -45,7 +45,9 @@ def _enqueue_events(session: Session) -> None:
     for identity, columns in session.info.pop("account_columns", {}).items():
         if user := session.get(User, identity):  # not deleted
             for name in _types(user, columns, is_reset=user.id in resets):
-                outbox.enqueue(outbox.WEBHOOK, user_id=user.id, event=new_event(name, user.id))
+                outbox.enqueue(
+                    outbox.WEBHOOK, user_id=user.id, event=new_event(name, user.fs_webauthn_user_handle)
+                )
 
 
 def _types(user: User, columns: set[str], is_reset: bool) -> Iterator[str]:
@@ -59,9 +61,9 @@ def _types(user: User, columns: set[str], is_reset: bool) -> Iterator[str]:
         yield "account.sessions_ended"
 
 
-def new_event(name: str, account_id: object) -> dict[str, Any]:
+def new_event(name: str, account_id: str) -> dict[str, Any]:
     """Return the event of a change that happens now."""
-    now, data = datetime.now(UTC).isoformat(), {"account_id": str(account_id)}
+    now, data = datetime.now(UTC).isoformat(), {"account_id": account_id}
     return {"type": name, "timestamp": now, "data": data}
 
 

@@ -42,7 +42,6 @@ RESET, CHANGED, ADDRESS, ENDED = (
     "email.changed",
     "account.sessions_ended",
 )
-ALICE = "1"  # her account's id
 NEW_ADDRESS = "alice@new.example.com"
 METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"
 
@@ -63,6 +62,11 @@ def site(make_site: Any, receiver: Receiver) -> Site:
 
 def waiting(site: Site) -> list[dict[str, Any]]:
     return [row for row in site.messages() if row["kind"] == "webhook" and row["state"] == "waiting"]
+
+
+def alices_id(site: Site) -> str:
+    """Return the id that GET /me and Remote-User have."""
+    return str(site.rows(User)[0]["fs_webauthn_user_handle"])
 
 
 def force_reset(site: Site, identity: str = "alice") -> None:
@@ -113,7 +117,7 @@ def give_address_back(site: Site) -> None:
     site.work()
     site.post_events()
     contested = {"contested_email": "alice@example.com", "contested_at": datetime(2026, 2, 28)}
-    site.change(User, User.id == int(ALICE), **contested)
+    site.change(User, User.id == 1, **contested)
     run(site, "users", "settle-address", "alice", "--keep", "old")
 
 
@@ -158,9 +162,19 @@ def test_webhook_tells_of_each_way_to_change_an_account(site: Site, receiver: Re
     assert receiver.types() == sorted(types)
     assert len({call.id for call in receiver.calls}) == len(types)
     for call in receiver.calls:
-        assert call.event["data"] == {"account_id": ALICE}
+        assert call.event["data"] == {"account_id": alices_id(site)}
         assert began <= datetime.fromisoformat(call.event["timestamp"]) <= datetime.now(UTC)
         assert call.event.keys() == {"type", "timestamp", "data"}
+
+
+def test_account_id_is_that_of_me(site: Site, receiver: Receiver) -> None:
+    alice = site.visitor()
+    assert alice.sign_in()
+    fields = {"new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
+    alice.submit("/change", password=OLD_PASSWORD, **fields)
+    account = alice.open("/me").json["response"]["user"]["id"]
+    site.post_events()
+    assert [call.event["data"] for call in receiver.calls] == [{"account_id": account}] * 2
 
 
 @BOTH
@@ -264,7 +278,7 @@ def test_signature_of_another_secret_or_body_is_refused(site: Site, receiver: Re
     headers = dict(re.findall(r"^(webhook-\S+): (\S+)$", call.text, re.MULTILINE | re.IGNORECASE))
     body = call.text.rpartition("\n")[2]
     assert Webhook(SECRET).verify(body, headers) == call.event
-    for secret, text in ((SECRET[:-1] + "h", body), (SECRET, body.replace(ALICE, "2"))):
+    for secret, text in ((SECRET[:-1] + "h", body), (SECRET, body.replace("account", "Account"))):
         with pytest.raises(WebhookVerificationError):
             Webhook(secret).verify(text, headers)
 
@@ -366,7 +380,7 @@ def test_call_ends_at_its_deadline_and_leaves_no_thread(
             for _ in range(2):
                 began = time.monotonic()
                 with pytest.raises(TimeoutError, match="took too long"):
-                    webhook.post("an id", webhook.new_event("webhook.test", 1))
+                    webhook.post("an id", webhook.new_event("webhook.test", "1"))
                 assert 0.3 < time.monotonic() - began < 2
     wait_for(lambda: threading.active_count() <= threads)
 
@@ -416,7 +430,7 @@ def test_receiver_that_hangs_delays_no_mail(make_site: Any, mailbox: Mailbox, re
     receiver.hangs.set()
     with site.app.app_context():
         for number in range(150):
-            outbox.enqueue("webhook", user_id=1, event=webhook.new_event(ENDED, number))
+            outbox.enqueue("webhook", user_id=1, event=webhook.new_event(ENDED, str(number)))
         db.session.commit()
     with at_work(site) as stop:
         wait_for(lambda: receiver.calls)
@@ -458,7 +472,7 @@ def test_events_count_as_no_mail(make_site: Any, receiver: Receiver) -> None:
     site: Site = make_site(**receiver.settings, RECOVERY_MAIL_WAITING_MAX=2)
     with site.app.app_context():
         for number in range(10):
-            outbox.enqueue("webhook", user_id=1, event=webhook.new_event(ENDED, number))
+            outbox.enqueue("webhook", user_id=1, event=webhook.new_event(ENDED, str(number)))
         db.session.commit()
         Heartbeat().beat()
     site.change(OutboxMessage, OutboxMessage.id > 0, created_at=LONG_AGO)
@@ -493,7 +507,7 @@ def test_event_is_listed_shown_discarded_and_purged(site: Site, receiver: Receiv
         ("webhook", "waiting")
     ] * 2
     shown = json.loads(run(site, "outbox", "show", str(first), "--format", "json").output)
-    assert (shown["event"]["type"], shown["event"]["data"]) == (CHANGED, {"account_id": ALICE})
+    assert (shown["event"]["type"], shown["event"]["data"]) == (CHANGED, {"account_id": alices_id(site)})
     assert "HTTP Error 500" in shown["reason"]
     assert SECRET not in str(shown)
     run(site, "outbox", "discard", str(first))
@@ -585,7 +599,7 @@ def test_send_test_posts_a_signed_event_and_shows_refusals(
 
 def test_lanes_of_mail_hold_no_event(site: Site) -> None:
     with site.app.app_context():
-        outbox.enqueue("webhook", user_id=1, event=webhook.new_event(ENDED, 1))
+        outbox.enqueue("webhook", user_id=1, event=webhook.new_event(ENDED, "1"))
         db.session.commit()
         assert queue.claim() is None
         assert queue.claim([outbox.EXEMPT]) is None
