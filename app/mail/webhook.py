@@ -45,9 +45,8 @@ def _enqueue_events(session: Session) -> None:
     for identity, columns in session.info.pop("account_columns", {}).items():
         if user := session.get(User, identity):  # not deleted
             for name in _types(user, columns, is_reset=user.id in resets):
-                outbox.enqueue(
-                    outbox.WEBHOOK, user_id=user.id, event=new_event(name, user.fs_webauthn_user_handle)
-                )
+                values = new_event(name, user.fs_webauthn_user_handle)
+                outbox.enqueue(outbox.WEBHOOK, user_id=user.id, event=values)
 
 
 def _types(user: User, columns: set[str], is_reset: bool) -> Iterator[str]:
@@ -61,10 +60,9 @@ def _types(user: User, columns: set[str], is_reset: bool) -> Iterator[str]:
         yield "account.sessions_ended"
 
 
-def new_event(name: str, account_id: str) -> dict[str, Any]:
+def new_event(name: str, account_id: str | None) -> dict[str, Any]:
     """Return the event of a change that happens now."""
-    now, data = datetime.now(UTC).isoformat(), {"account_id": account_id}
-    return {"type": name, "timestamp": now, "data": data}
+    return {"type": name, "timestamp": datetime.now(UTC).isoformat(), "data": {"account_id": account_id}}
 
 
 @composer(outbox.WEBHOOK)
