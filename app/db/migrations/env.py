@@ -38,8 +38,9 @@ def refuse_foreign_tables(connection: Any) -> None:
         names = ", ".join(tables[:NAMED_MAX]) + (", …" if len(tables) > NAMED_MAX else "")
         raise click.ClickException(
             f"this database has tables that are not Sparekey's: {names}. Nothing was changed."
-            " To recover the accounts in these tables, name their table in RECOVERY_ACCOUNTS. To keep accounts"
-            " in Sparekey, name an empty database in SQLALCHEMY_DATABASE_URI and import them (docs/migrate.md)."
+            " To recover the accounts in these tables, name their table in RECOVERY_ACCOUNTS."
+            " To keep accounts in Sparekey, name an empty database in SQLALCHEMY_DATABASE_URI and import them"
+            " (docs/migrate.md)."
         )
 
 
