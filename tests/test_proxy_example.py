@@ -18,7 +18,7 @@ from support.admin import Admin
 from support.http_browser import HttpBrowser
 from support.mailbox import Mailbox, link_in
 from support.nginx import replaced
-from support.servers import free_port, wait_until
+from support.servers import free_port, skip_or_fail, wait_until
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT
 
 SPOOFED = {"Remote-User": "1", "Remote-Email": "admin@example.com", "Remote-Groups": "admin"}
@@ -46,7 +46,7 @@ def caddy(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., None]
     """Starts the example's Caddy, as the fixture nginx does its nginx."""
     program = shutil.which("caddy")
     if program is None:
-        pytest.skip("Caddy is not installed")
+        skip_or_fail("Caddy is not installed")
     running: list[subprocess.Popen[bytes]] = []
 
     def start(port: int, behind: int, application: int) -> None:
