@@ -12,7 +12,7 @@ from itsdangerous import Serializer, Signer, URLSafeTimedSerializer
 
 from .accounts import guess_limits, hashing, identities, imported_hashes, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
-from .accounts.models import FsRefreshTracker, Role, User, WebAuthn
+from .accounts.models import FsRefreshTracker, Role, User, WebAuthn, map_identity_kind
 from .accounts.one_time_codes import guard_factor_setup
 from .accounts.passwords import ChangeForm
 from .accounts.sign_in import SignInForm
@@ -35,7 +35,7 @@ from .recovery.request import MAIL_REQUESTS, IdentityForm, request_mail
 from .settings.references import blamed_on, resolve
 from .settings.schema import Settings
 from .web import origin
-from .web.messages import MESSAGES, SECOND_FACTORS
+from .web.messages import MESSAGES, SECOND_FACTORS, identity_label
 from .web.responses import json_response, wants_json
 
 # Of the tokens between the steps of a set-up, of which only the first needs a recent password.
@@ -51,6 +51,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     imported_hashes.init()
     one_time_codes.init_app(app, settings)
     identities.init_app(app, settings)
+    for kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES:
+        with blamed_on(settings, "SECURITY_USER_IDENTITY_ATTRIBUTES", kind, "cannot be an identity kind"):
+            map_identity_kind(kind)
     origin.init_app(app, settings)
     security = Security(
         app,
@@ -62,6 +65,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
     security.i18n_domain = app.extensions["babel"].instance.domain_instance
     app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=SECOND_FACTORS)
+    app.jinja_env.globals["identity_label"] = identity_label
     hashing.init_app(app, settings)
     security.login_manager.user_loader(sessions.load_user)
     _sign_with_the_newest_key(security, settings)

@@ -23,7 +23,7 @@ from support.mailbox import Mailbox, link_in
 from support.servers import free_port
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT
 
-IDENTITY = "Email address, username or phone number"
+IDENTITY = "Email, username, or phone number"
 
 
 # --- A user in a browser, without JavaScript ---

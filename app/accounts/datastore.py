@@ -11,8 +11,9 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..db.engine import change, db
+from ..settings.identities import CASE_INSENSITIVE
 from .hashing import unusable_hash
-from .identities import CASE_INSENSITIVE, IdentityError, map_identity, normalize_identity
+from .identities import IdentityError, map_identity, normalize_identity
 from .models import User
 
 # Recovery codes as text, because SQLAlchemy warns of Flask-Security's type in a statement.

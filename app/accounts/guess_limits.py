@@ -21,7 +21,6 @@ from werkzeug.exceptions import BadRequest
 
 from ..db.engine import db
 from ..settings import current
-from ..settings.types import IDENTITIES
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import count_key, hash_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
@@ -112,7 +111,7 @@ def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
 
 def identity_hashes(user: User) -> list[str]:
     """Return the keyed hashes under which guesses at an account are counted."""
-    identities = (IdentityKey(kind, getattr(user, kind)) for kind in IDENTITIES)
+    identities = (IdentityKey(kind, getattr(user, kind)) for kind in current().identity_columns)
     return [count_key(str(identity)) for identity in identities if identity.value]
 
 

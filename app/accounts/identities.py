@@ -1,43 +1,42 @@
-"""Identities: the email address, username or phone number by which a person names an account.
+"""Identities: the values by which a person names an account, such as an email address or an employee number.
 
-A mapper returns the normal form of a value, or None when the value is not of its kind. Mappers are tried in
-the configured order, and the first that fits decides. Sign-in, recovery, import and the model's validators
-use the same mappers, so a look-up asks for exactly the stored value.
+Each kind has a mapper and a column of the accounts. Mappers are tried in the configured order, and the first
+that fits decides. Sign-in, recovery, import and the model's validators use the same mappers, so a look-up
+asks for exactly the stored value.
 """
 
 from __future__ import annotations
 
-import string
 import unicodedata
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import bleach
 import email_validator
 import nh3  # noqa: F401  # loaded at start, because Flask-Security imports it in a request
 import phonenumbers
 from flask import Flask, current_app, request
+from flask_babel import LazyString
 from flask_babel import gettext as _
-from flask_babel import lazy_gettext as _l
 from flask_security import PhoneUtil, UsernameUtil, uia_phone_mapper, uia_username_mapper
 from flask_security.change_email import ChangeEmailForm
 from flask_security.forms import UniqueEmailFormMixin
-from flask_security.utils import get_message
+from flask_security.utils import get_identity_attribute, get_message
 from wtforms import EmailField
 
 from ..settings import current
+from ..settings.identities import CASE_INSENSITIVE, SHIPPED
+from ..settings.references import resolve
 from ..settings.schema import Settings
 from ..web.errors import InvalidRequest
+from ..web.messages import identity_label, identity_names
+from .mappers import ASCII_LOWER, IDENTITY_LENGTH_MAX, GuardedMapper, match
 
-IDENTITY_LABEL = _l("Email address, username or phone number")
-IDENTITY_LENGTH_MAX = 254  # characters: the longest address mail can carry (RFC 5321 §4.5.3.1.3)
-CASE_INSENSITIVE = ("email", "username")
-# ASCII only, because databases fold other letters differently: PostgreSQL's lower() changes K (U+212A),
-# SQLite's does not. Folding it would merge two mailboxes into one account.
-_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+IDENTITY_LABEL = LazyString(identity_label)
 
 
 class IdentityError(ValueError):
-    """An email address, username or phone number that an account cannot have."""
+    """An identity that an account cannot have."""
 
 
 class IdentityKey(NamedTuple):
@@ -55,7 +54,7 @@ def normalize_email(typed: str) -> str | None:
         return None
     if "=?" in valid.local_part:  # mail programs decode it to another address (RFC 2047)
         return None
-    return valid.normalized.translate(_ASCII_LOWER)
+    return valid.normalized.translate(ASCII_LOWER)
 
 
 class RecoveryUsernameUtil(UsernameUtil):
@@ -97,6 +96,10 @@ class RecoveryPhoneUtil(PhoneUtil):
 
 
 MAPPERS = {"email": normalize_email, "username": uia_username_mapper, "us_phone_number": uia_phone_mapper}
+HINTS = {
+    "username": " (SECURITY_USERNAME_ALLOWED_CHARS, RECOVERY_USERNAME_ASCII)",
+    "us_phone_number": " (SECURITY_PHONE_REGION_DEFAULT)",
+}
 
 
 class AddressForm(ChangeEmailForm):
@@ -106,17 +109,34 @@ class AddressForm(ChangeEmailForm):
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Give Flask-Security the mappers of the configured columns, in their order."""
+    """Give Flask-Security the mappers of the configured kinds, in their order. Raises SettingsError."""
     bleach.clean("")  # loads its parser at start, because the first use imports it
-    app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"] = [
-        {column: {"mapper": MAPPERS[column], "case_insensitive": column in CASE_INSENSITIVE}}
-        for column in settings.SECURITY_USER_IDENTITY_ATTRIBUTES
-    ]
+    setting, attributes = "SECURITY_USER_IDENTITY_ATTRIBUTES", []
+    for name, kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES.items():
+        mapper = resolve(settings, setting, kind.mapper) if kind.mapper else MAPPERS.get(name)
+        ignores_case = name in CASE_INSENSITIVE
+        guarded = GuardedMapper(name, mapper or partial(match, kind), kind.case_insensitive or ignores_case)
+        # An own kind's column holds the very result of its mapper, and has an index for that alone.
+        attributes.append({name: {"mapper": guarded, "case_insensitive": ignores_case}})
+    app.config[setting] = attributes
 
 
 def normalize_identity(column: str, typed: str) -> str | None:
     """Return the normal form in which `column` stores `typed`, or None when it cannot."""
-    return MAPPERS[column](typed)
+    mapper = get_identity_attribute(column).get("mapper") or MAPPERS[column]
+    normal: str | None = mapper(typed)
+    return normal
+
+
+def stored_identity(column: str, value: Any) -> str | None:
+    """Return the normal form in which `column` stores a value, and None for none. Raises IdentityError."""
+    if value is None or value == "":
+        return None
+    if (stored := normalize_identity(column, str(value))) is None:
+        raise IdentityError(f"{column}: not valid{HINTS.get(column, '')}")
+    if column not in SHIPPED and map_identity(stored) != (column, stored):
+        raise IdentityError(f"{column}: an earlier kind of SECURITY_USER_IDENTITY_ATTRIBUTES takes it")
+    return stored
 
 
 def map_identity(typed: str) -> IdentityKey | None:
@@ -155,11 +175,11 @@ def posted_identity() -> str:
     body = request.get_json() if request.is_json else request.form
     values = [body[name] for name in ("identity", "email") if name in body]
     if len(values) > 1:
-        raise InvalidRequest(_("Give one email address, username or phone number."), field="identity")
+        raise InvalidRequest(_("Give one value."), field="identity")
     identity = values[0] if values else ""
     identity = identity.strip() if isinstance(identity, str) else "\0"  # refused below
     if not identity:
-        raise InvalidRequest(_("Type your email address, username or phone number."), field="identity")
+        raise InvalidRequest(_("Enter your %(kinds)s.", kinds=identity_names()), field="identity")
     if len(identity) > IDENTITY_LENGTH_MAX or not identity.isprintable():
-        raise InvalidRequest(_("That is no email address, username or phone number."), field="identity")
+        raise InvalidRequest(_("That isn't a valid %(kinds)s.", kinds=identity_names()), field="identity")
     return identity

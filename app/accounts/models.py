@@ -12,12 +12,14 @@ from flask_security import current_user
 from flask_security.confirmable import requires_confirmation
 from flask_security.models import sqla_v2
 from flask_security.models.sqla import FsModels
-from sqlalchemy import Index, String, func, text
+from sqlalchemy import Index, String, event, func, text
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
+from ..db.migrations.identity_columns import IDENTITY
+from ..settings.identities import NAME, SHIPPED
 from ..settings.types import normalize_language
-from .identities import IdentityError, normalize_identity
+from .identities import stored_identity
 
 FsModels.set_db_info(base_model=db.Model)
 
@@ -100,16 +102,23 @@ class User(Model, sqla_v2.FsUserMixin):
 
     @validates("email", "username", "us_phone_number")
     def _normalize_identity(self, column: str, value: Any) -> str | None:
-        if value is None or value == "":
-            return None
-        stored = normalize_identity(column, str(value))
-        if stored is None:
-            raise IdentityError(f"{value!r} cannot be stored as {column}")
-        return stored
+        return stored_identity(column, value)
 
     @validates("language")
     def _normalize_language(self, _column: str, value: Any) -> str | None:
         return normalize_language(str(value)) if value else None
+
+
+def map_identity_kind(kind: str) -> None:
+    """Give User the column of an identity kind of the admin's. Raises ValueError for a name that is taken."""
+    if kind not in SHIPPED and not NAME.fullmatch(kind):
+        raise ValueError('give lower-case letters, digits and _, first a letter, and not "password"')
+    if not hasattr(User, kind):
+        setattr(User, kind, mapped_column(String(255), info=IDENTITY))
+        attribute = getattr(User, kind)
+        event.listen(attribute, "set", lambda _, value, *__: stored_identity(kind, value), retval=True)
+    elif kind not in SHIPPED and getattr(User.__table__.columns.get(kind), "info", None) != IDENTITY:
+        raise ValueError("accounts have something else of that name")
 
 
 class SignedOut(Model):

@@ -21,7 +21,6 @@ from wtforms import PasswordField
 from ..db import audit
 from ..db.engine import db
 from ..settings import current
-from ..settings.types import IDENTITIES
 from ..web.responses import CodedMessage, code_of
 from . import breaches, common_passwords
 from .breaches import BreachesUnknown
@@ -64,7 +63,7 @@ def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedM
     if any("\ud800" <= character <= "\udfff" for character in password):
         return _refusal("invalid_request", "PASSWORD_NOT_TEXT")
     names = [settings.RECOVERY_SITE_NAME, urlsplit(settings.RECOVERY_PUBLIC_URL).hostname]
-    names += (getattr(user, kind, owner.get(kind)) for kind in IDENTITIES)
+    names += (getattr(user, kind, owner.get(kind)) for kind in settings.identity_columns)
     if reason := common_passwords.reason_guessed(normal, [str(name) for name in names if name]):
         return _refusal("password_common", reason)
     if refusal := _breach_refusal(normal, settings.SECURITY_PASSWORD_CHECK_BREACHED):

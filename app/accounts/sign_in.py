@@ -17,12 +17,13 @@ from wtforms import BooleanField, PasswordField, StringField, SubmitField
 
 from ..db import audit
 from ..db.engine import db
+from ..settings.identities import CASE_INSENSITIVE
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import limit
 from ..web.responses import CodedMessage
 from .guess_limits import SIGNING_IN, by_identity
 from .hashing import password_matches
-from .identities import CASE_INSENSITIVE, IDENTITY_LABEL, map_identity, normalize_identity, posted_identity
+from .identities import IDENTITY_LABEL, map_identity, normalize_identity, posted_identity
 from .models import User
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup, FlaskGroup
-from flask_migrate.cli import db
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from doctor.cli import doctor
 
 from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, webhook, worker
+from .db import group as db
 
 COMMANDS = (
     after_restore.after_restore,

@@ -15,23 +15,24 @@ from typing import Any
 import click
 
 from ..accounts import hashing, imported_hashes
-from ..accounts.identities import normalize_identity
-from ..settings.types import IDENTITIES, normalize_language
-from .output import KIND_NAMES, Row
+from ..accounts.identities import stored_identity
+from ..settings import current
+from ..settings.types import normalize_language
+from .output import Row
 
-COLUMNS = ("email", "password_hash", "username", "us_phone_number", "active", "confirmed_at", "language")
 STORED_MAX = 255  # characters of a column in the database
 VALUE_MAX = STORED_MAX - len(imported_hashes.MARK)
 YES, NO = ("", "yes", "true", "t", "1", "y"), ("no", "false", "f", "0", "n")
 UNUSABLE = "!"  # begins the password field of a Django account without a password
-HINTS = {
-    "username": " (SECURITY_USERNAME_ALLOWED_CHARS, RECOVERY_USERNAME_ASCII)",
-    "us_phone_number": " (SECURITY_PHONE_REGION_DEFAULT)",
-}
 
 
 class BadRow(ValueError):
     """A row that cannot be imported, with the reason as its text."""
+
+
+def columns() -> list[str]:
+    """Return the columns that a file may have."""
+    return [*current().identity_columns, "password_hash", "active", "confirmed_at", "language"]
 
 
 def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
@@ -42,9 +43,9 @@ def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, R
     reader = csv.reader(lines, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        if unknown := [name for name in header if name not in COLUMNS]:
+        if unknown := [name for name in header if name not in columns()]:
             names = ", ".join(map(repr, unknown))
-            raise click.ClickException(f"line 1: the header has {names}; columns are {', '.join(COLUMNS)}")
+            raise click.ClickException(f"line 1: the header has {names}; columns are {', '.join(columns())}")
         if len(header) != len(set(header)) or "email" not in header:
             raise click.ClickException("line 1: the header needs email, and each column once")
         for fields in reader:
@@ -68,22 +69,22 @@ def json_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, 
             row = None
         if not isinstance(row, dict):
             problems.append(f'line {number}: not a JSON object such as {{"email": "alice@example.com"}}')
-        elif unknown := [name for name in row if name not in COLUMNS]:
-            problems.append(f"line {number}: {unknown[0]!r} is unknown; there are {', '.join(COLUMNS)}")
+        elif unknown := [name for name in row if name not in columns()]:
+            problems.append(f"line {number}: {unknown[0]!r} is unknown; there are {', '.join(columns())}")
         else:
             yield number, row
 
 
 def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
-    """Return the columns of the account. Raises BadRow."""
-    values = {name: _text(name, row.get(name)) for name in COLUMNS}
+    """Return the columns of the account. Raises BadRow and IdentityError."""
+    values = {name: _text(name, row.get(name)) for name in columns()}
     if not values["email"]:
         raise BadRow("email: needed")
     is_active = values["active"].lower()
     if is_active not in (*YES, *NO):
         raise BadRow("active: give yes or no")
     return {
-        **{kind: _identity(kind, values[kind]) for kind in IDENTITIES},
+        **{kind: stored_identity(kind, values[kind]) for kind in current().identity_columns},
         "password": _password(values["password_hash"], is_stock, reset_unknown),
         "active": is_active in YES,
         "confirmed_at": _time(values["confirmed_at"]),
@@ -104,13 +105,6 @@ def _text(name: str, value: Any) -> str:
         is_utf8 = not any("\ud800" <= character <= "\udfff" for character in text)
         raise BadRow(f"{name}: {'contains control characters' if is_utf8 else 'not valid UTF-8'}")
     return text
-
-
-def _identity(kind: str, value: str) -> str | None:
-    form = normalize_identity(kind, value) if value else None
-    if value and form is None:
-        raise BadRow(f"{kind}: not a valid {KIND_NAMES[kind]}{HINTS.get(kind, '')}")
-    return form
 
 
 def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:

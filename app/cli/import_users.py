@@ -17,11 +17,13 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from ..accounts import imported_hashes
+from ..accounts.identities import IdentityError
 from ..accounts.models import User
 from ..db.engine import db
-from ..settings.types import IDENTITIES
+from ..settings import current
+from ..settings.identities import CASE_INSENSITIVE
 from .import_rows import BadRow, as_account, csv_rows, json_rows
-from .output import KIND_NAMES, Row
+from .output import Row
 
 BATCH = 1_000  # rows at once
 SHOWN_MAX = 100  # bad rows; the others are counted
@@ -47,8 +49,8 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, reset_unknown: bool) -> None:
     """Import accounts from FILE: CSV with a header, or JSON lines.
 
-    Columns: email, password_hash, username, us_phone_number, active (yes), confirmed_at, language. Passwords
-    hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security keep working; signing in hashes them anew.
+    Columns: email, username, us_phone_number, your own kinds, password_hash, active, confirmed_at, language.
+    Passwords hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security work; signing in hashes them anew.
     """
     problems: list[str] = []
     good = to_reset = 0
@@ -88,25 +90,25 @@ def _accounts(
         for line, row in rows(iter(lines), problems):
             try:
                 account = as_account(row, is_stock=is_stock, reset_unknown=reset_unknown)
-                for kind in IDENTITIES:
+                for kind in current().identity_columns:
                     if account[kind] and (other := lines_of.setdefault((kind, account[kind]), line)) != line:
-                        raise BadRow(f"the same {KIND_NAMES[kind]} as in line {other}")
+                        raise BadRow(f"the same {kind} as in line {other}")
                 yield line, account
-            except BadRow as bad:
+            except (BadRow, IdentityError) as bad:
                 problems.append(f"line {line}: {bad}")
 
 
 def _without_taken(batch: list[tuple[int, Row]], problems: list[str]) -> list[Row]:
     """Return the accounts whose identities are free; append the problem of each other row."""
     clashes: dict[int, str] = {}  # kinds by line
-    for kind in IDENTITIES:
+    for kind in current().identity_columns:
         spellings = {spelling for _, account in batch for spelling in _spellings(account[kind])}
         column = getattr(User, kind)
-        stored = column if kind == "us_phone_number" else func.lower(column)
+        stored = func.lower(column) if kind in CASE_INSENSITIVE else column
         taken = set(db.session.scalars(select(stored).where(stored.in_(spellings))))
         clashes |= {line: kind for line, account in batch if taken & _spellings(account[kind])}
     for line, kind in clashes.items():
-        problems.append(f"line {line}: there is an account with this {KIND_NAMES[kind]} already")
+        problems.append(f"line {line}: there is an account with this {kind} already")
     return [account for line, account in batch if line not in clashes]
 
 

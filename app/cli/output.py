@@ -12,7 +12,6 @@ from doctor.output import format_option as format_option
 from doctor.output import printable
 
 Row = dict[str, Any]
-KIND_NAMES = {"email": "address", "username": "username", "us_phone_number": "phone number"}
 
 
 def write_json(value: Any) -> None:

@@ -47,7 +47,7 @@ def send_reset(identity: str) -> None:
     if not current().sends_mail:
         hint = HAND_OVER.format(shlex.quote(identity))
         raise click.ClickException(f"no mail is sent (MAIL_SERVER is empty). {hint}")
-    _enqueue_reset(user.email)
+    _enqueue_reset(user)
     db.session.commit()
     click.echo(REQUESTED.format(shlex.quote(identity)))
 
@@ -73,7 +73,7 @@ def force_reset(identity: str) -> None:
     user = get_account(identity)
     links.revoke_all_of(user.id)
     end_access(user.id, with_password=True)
-    _enqueue_reset(user.email)
+    _enqueue_reset(user)
     db.session.commit()
     click.echo("The password no longer works, and the account is signed out everywhere.")
     hint = REQUESTED if current().sends_mail else HAND_OVER
@@ -97,7 +97,10 @@ def settle_address(identity: str, keep: str) -> None:
     click.echo(f"The account has the address {user.email}.")
 
 
-def _enqueue_reset(identity: str) -> None:
+def _enqueue_reset(user: User) -> None:
+    """Queue the mail as a request for an identity by which the worker finds the account."""
+    names = (getattr(user, kind) for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES)
+    identity = next((name for name in names if name and admin.find_account(name) == user), user.email)
     mail = "reset_instructions"
     outbox.enqueue(mail, same=deduplication_key(mail, identity), identity=identity, client=clients.BROWSER)
 

@@ -22,7 +22,7 @@ from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, outbox
 from .admin import find_account
-from .output import KIND_NAMES, Row, as_time, write_fields, write_table
+from .output import Row, as_time, write_fields, write_table
 
 SHOWN = 10  # of links, mails and events each, the newest
 NOT_IN_TABLES = ("account", "outcome", "request")  # columns
@@ -86,8 +86,7 @@ def write(report: dict[str, Any]) -> None:
 def _reason_no_account(identity: str) -> str:
     consequence = "requests for it get the usual answer, and no mail."
     if known := identities.map_identity(identity):
-        kind, form = KIND_NAMES[known[0]], known[1]
-        return f"No account has the {kind} {form}: {consequence}"
+        return f"No account has the {known.column} {known.value}: {consequence}"
     return f"No account can have that as an identity: {consequence}"
 
 
@@ -138,7 +137,7 @@ def _exhausted_quotas(user: User) -> Iterator[str]:
 
 
 def _account(user: User) -> Row:
-    names = (user.email, user.username, user.us_phone_number)
+    names = [getattr(user, kind) for kind in current().identity_columns]
     scheme = current_app.extensions["security"].pwd_context.identify(user.password or "")
     if source := imported_hashes.imported_format(user.password or ""):
         scheme = f"{source}, until the next sign-in"

@@ -52,7 +52,8 @@ def _check_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:
             count, examples = f"{len(missing)} of {len(pot)}", _examples(missing)
             yield KINDS["translation-missing"].found(where=where, count=count, examples=examples)
     flask_security = texts_in(FLASK_SECURITY_TRANSLATIONS / "flask_security.pot")
-    if unused := translated - pot - flask_security - _texts_of_templates():
+    labels = {kind.label for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES.values()}
+    if unused := translated - pot - flask_security - _texts_of_templates() - labels:
         yield KINDS["translation-unused"].found(where=where, examples=_examples(unused))
 
 

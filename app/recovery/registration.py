@@ -23,7 +23,8 @@ from flask_security.utils import base_render_json, get_url
 from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
 from ..accounts.hashing import unusable_hash
-from ..accounts.identities import IDENTITY_LENGTH_MAX, normalize_identity
+from ..accounts.identities import normalize_identity
+from ..accounts.mappers import IDENTITY_LENGTH_MAX
 from ..accounts.models import User
 from ..db import audit
 from ..mail import composing, quota

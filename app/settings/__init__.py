@@ -22,6 +22,7 @@ from .problems import Problem, SettingsError
 from .schema import Settings
 from .secrets import HOW_TO_GENERATE
 
+NESTED = ("RECOVERY_CLIENTS", "SECURITY_USER_IDENTITY_ATTRIBUTES")  # a problem names the place in them
 EXIT_REFUSED = 3  # gunicorn stops at this code, and restarts the worker at any other
 # Messages for pydantic's errors, by the first word of their type.
 MESSAGES = {
@@ -90,7 +91,7 @@ def _problems_in(error: ValidationError, reading: sources.Reading) -> Iterator[P
         name = str(detail["loc"][0])
         if detail["type"] != "missing":
             place = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-            shown = place if name == "RECOVERY_CLIENTS" else name
+            shown = place if name in NESTED else name
             yield Problem(shown, reading.origin_of(name), _message(detail, place, reading))
         elif not reading.problems:  # an unreadable file may hold it
             hint = f"; {HOW_TO_GENERATE}" if name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT") else ""

@@ -135,6 +135,8 @@ def _sign_up(settings: Settings) -> Violations:
         yield "SECURITY_REGISTERABLE", "needs email in SECURITY_USER_IDENTITY_ATTRIBUTES"
     if settings.library.get("SECURITY_USERNAME_ENABLE") and "username" not in identities:
         yield "SECURITY_USERNAME_ENABLE", "needs username in SECURITY_USER_IDENTITY_ATTRIBUTES"
+    if settings.SECURITY_USERNAME_RECOVERY and [*identities] == ["username"]:
+        yield "SECURITY_USERNAME_RECOVERY", "needs another kind in SECURITY_USER_IDENTITY_ATTRIBUTES"
 
 
 def _two_factor(settings: Settings) -> Violations:

@@ -12,6 +12,7 @@ from phonenumbers import SUPPORTED_REGIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from . import secrets, types, urls
+from .identities import SHIPPED, IdentityKinds
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -48,9 +49,7 @@ class Settings(BaseModel):
     SECRET_KEY_FALLBACKS: Annotated[list[secrets.Secret], types.JsonText]
     SECURITY_PASSWORD_SALT: secrets.Secret
     SECURITY_RESET_PASSWORD_WITHIN: Annotated[types.Duration, *types.at_most("24 hours", "NIST SP 800-63B-4")]
-    SECURITY_USER_IDENTITY_ATTRIBUTES: Annotated[
-        list[types.IdentityKind], types.JsonText, Field(min_length=1), types.Unique
-    ]
+    SECURITY_USER_IDENTITY_ATTRIBUTES: IdentityKinds
     SECURITY_PHONE_REGION_DEFAULT: Annotated[
         str, *types.expect("a country of ISO 3166, such as US, GB or DE", SUPPORTED_REGIONS.__contains__)
     ]
@@ -147,6 +146,11 @@ class Settings(BaseModel):
     def library(self) -> dict[str, Any]:
         """Return the settings of other libraries that an admin has set, by name."""
         return {name: getattr(self, name) for name in self.model_fields_set - Settings.model_fields.keys()}
+
+    @property
+    def identity_columns(self) -> list[str]:
+        """Return the columns that hold identities: the shipped ones, configured or not, and the admin's."""
+        return list(dict.fromkeys([*SHIPPED, *self.SECURITY_USER_IDENTITY_ATTRIBUTES]))
 
     @property
     def sends_mail(self) -> bool:

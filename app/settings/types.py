@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 import limits
 from babel import Locale, UnknownLocaleError
@@ -81,8 +81,6 @@ AnyList = Annotated[list[Any], JsonText]
 Table = Annotated[dict[str, Any], JsonText]
 Reference = Annotated[str, *expect("module:name", re.compile(r"[\w.]+:[\w.]+").fullmatch)]
 Unique = must("each at most once", lambda items: len(items) == len(set(items)))
-IdentityKind = Literal["email", "username", "us_phone_number"]
-IDENTITIES: tuple[str, ...] = get_args(IdentityKind)
 Language = Annotated[str, AfterValidator(normalize_language)]
 Rates = Annotated[
     str,

@@ -16,6 +16,7 @@ from ..settings import current
 from ..settings.schema import Settings
 from ..settings.urls import ClientTable, origin_of
 from .errors import InvalidRequest, RequestError
+from .messages import identity_label
 
 BROWSER = "browser"  # the built-in pages
 DEFAULT = "default"  # JSON that names no client
@@ -73,7 +74,8 @@ def public_policy() -> dict[str, Any]:
     """Return the facts that a client can show before the user types anything."""
     settings = current()
     return {
-        "identity_attributes": settings.SECURITY_USER_IDENTITY_ATTRIBUTES,
+        "identity_attributes": [*settings.SECURITY_USER_IDENTITY_ATTRIBUTES],
+        "identity_label": identity_label(),
         "password_length_min": settings.SECURITY_PASSWORD_LENGTH_MIN,
         "password_length_max": settings.RECOVERY_PASSWORD_LENGTH_MAX,
         "password_blocklist": True,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from babel.lists import format_list
+from flask_babel import get_locale, gettext
 from flask_babel import lazy_gettext as _l
 
+from ..settings import current
 from .i18n import N_
 
 ERRORS = {
@@ -93,3 +96,17 @@ SECOND_FACTORS = {
     "webauthn": _l("A passkey"),
     "recovery_codes": _l("Recovery codes"),
 }
+IDENTITIES = {"email": N_("email"), "username": N_("username"), "us_phone_number": N_("phone number")}
+
+
+def identity_names(*, without: str = "") -> str:
+    """Return the configured identity kinds in words, such as: email, username, or phone number."""
+    kinds = current().SECURITY_USER_IDENTITY_ATTRIBUTES.items()
+    labels = {name: kind.label or IDENTITIES.get(name, name.replace("_", " ")) for name, kind in kinds}
+    return format_list([gettext(labels[name]) for name in labels if name != without], "or", get_locale())
+
+
+def identity_label(*, without: str = "") -> str:
+    """Return the label of the box for an identity, such as: Email, username, or phone number."""
+    names = identity_names(without=without)
+    return names[:1].upper() + names[1:]

@@ -13,7 +13,7 @@ export class Refusal extends Error {
 }
 
 async function call(path, { body, token } = {}) {
-  const headers = { Accept: "application/json" };
+  const headers = { Accept: "application/json", "Accept-Language": document.documentElement.lang };
   if (body) headers["Content-Type"] = "application/json";
   if (token) headers["Authentication-Token"] = token;
   let answer;

@@ -70,9 +70,10 @@ async function home() {
   show("You are signed in", element("p", {}, "with Sparekey's authentication token, kept in this page only."));
 }
 
-function signIn() {
+async function signIn() {
+  const { identity_label: label } = await api.whatToKnow();
   const fields = [
-    field("Email address, username or phone number", { name: "identity", autocomplete: "username" }),
+    field(label, { name: "identity", autocomplete: "username" }),
     field("Password", { name: "password", type: "password", autocomplete: "current-password" }),
   ];
   const act = async ({ identity, password }) => {
@@ -82,8 +83,9 @@ function signIn() {
   show("Sign in", form("Sign in", fields, act), element("p", {}, link("/forgot", "Forgot your password?")));
 }
 
-function forgot() {
-  const fields = [field("Email address, username or phone number", { name: "identity", autocomplete: "username" })];
+async function forgot() {
+  const { identity_label: label } = await api.whatToKnow();
+  const fields = [field(label, { name: "identity", autocomplete: "username" })];
   const act = async ({ identity }) => {
     await api.askForLink(identity);
     go("/sent");

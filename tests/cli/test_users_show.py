@@ -23,9 +23,9 @@ def show(site: Site, identity: str = "alice") -> str:
 @pytest.mark.parametrize(
     ("identity", "answer"),
     [
-        ("Nobody@example.com", "No account has the address nobody@example.com"),
+        ("Nobody@example.com", "No account has the email nobody@example.com"),
         ("Alicia", "No account has the username alicia"),
-        ("(415) 555-0199", "No account has the phone number +14155550199"),
+        ("(415) 555-0199", "No account has the us_phone_number +14155550199"),
         ("!!!", "No account can have that as an identity"),
         ("inactive@example.com", "No reset mail goes to this account: the account is not active."),
         ("sso@example.com", "signs in another way"),

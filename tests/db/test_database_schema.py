@@ -15,6 +15,9 @@ from support.site import Site, load_settings
 from app import create_app
 from app.db.engine import db
 from app.db.migrations import VERSION_TABLE
+from app.db.migrations.identity_columns import is_compared
+
+OPTIONS = {"version_table": VERSION_TABLE, "include_object": is_compared}  # as env.py
 
 
 def indexes_of(engine: Engine) -> set[str]:
@@ -38,7 +41,7 @@ def test_migrations_make_the_models_schema_on_both_databases_and_remove_it(
             flask_migrate.upgrade()
             indexes.append(indexes_of(db.engine))
             with db.engine.connect() as connection:
-                context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+                context = MigrationContext.configure(connection, opts=OPTIONS)
                 assert compare_metadata(context, db.metadata) == []
             flask_migrate.downgrade(revision="base")
             assert inspect(db.engine).get_table_names() == [VERSION_TABLE]

@@ -40,7 +40,7 @@ def show_the_pages(browser: Browser, base: str, scheme: str, identity: str) -> N
         page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
 
     page.goto(f"{base}/reset")
-    page.get_by_label("Email address, username or phone number").fill(identity)
+    page.get_by_label("Email, username, or phone number").fill(identity)
     shoot("1-forgot")
     page.get_by_role("button").click()
     shoot("2-check-mail")
@@ -49,7 +49,7 @@ def show_the_pages(browser: Browser, base: str, scheme: str, identity: str) -> N
     page.goto(link)
     shoot("4-new-password")
     page.goto(f"http://localhost:{urlsplit(base).port + 1}/forgot")
-    page.get_by_label("Email address, username or phone number").fill(identity)
+    page.get_by_label("Email, username, or phone number").fill(identity)
     shoot("5-sample-spa")
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "examples" / "spa"))
 
 import serve
 
-IDENTITY = "Email address, username or phone number"
+IDENTITY = "Email, username, or phone number"
 NEW = "New password, at least 15 characters"
 
 

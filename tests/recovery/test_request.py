@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 from support.site import NOBODYS, Site
 
-from app.accounts.identities import IDENTITY_LENGTH_MAX
+from app.accounts.mappers import IDENTITY_LENGTH_MAX
 from app.accounts.models import User
 from app.db.engine import db
 
@@ -94,7 +94,7 @@ def test_request_form_is_refused_unless_it_holds_one_identity(site: Site) -> Non
     blank = site.visitor().submit("/reset", identity=" ")
     assert blank.status_code == 400
     assert 'aria-invalid="true"' in blank.text
-    assert "Type your email address" in blank.text
+    assert "Enter your email" in blank.text
     two = site.visitor().submit("/reset", identity=["alice@example.com", "evil@example.com"])
     assert two.status_code == 400
     assert site.messages() == []

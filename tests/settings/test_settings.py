@@ -52,7 +52,7 @@ def test_environment_text_gets_the_declared_type() -> None:
     assert loaded.RATELIMIT_ENABLED is False
     assert loaded.MAIL_PORT == 587
     assert timedelta(seconds=90) == loaded.SECURITY_RESET_PASSWORD_WITHIN
-    assert loaded.SECURITY_USER_IDENTITY_ATTRIBUTES == ["username"]
+    assert [*loaded.SECURITY_USER_IDENTITY_ATTRIBUTES] == ["username"]
     config = flask_config(loaded)
     assert config["SECURITY_TRACKABLE"] is True
     assert config["SECURITY_CONFIRM_EMAIL_WITHIN"] == timedelta(days=3)

@@ -32,6 +32,7 @@ from app import create_app, settings
 from app.accounts.models import User
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
+from app.db.migrations import identity_columns
 from app.mail import worker
 from app.mail.outbox import OutboxMessage
 from app.recovery.link import ResetLink
@@ -200,6 +201,7 @@ def fill(uri: str) -> str:
     app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri))
     with app.app_context():
         flask_migrate.upgrade()
+        identity_columns.add("employee_number")  # because User keeps the column once an app has configured it
         add_accounts(app)
         db.engine.dispose()
     return uri

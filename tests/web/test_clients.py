@@ -140,6 +140,7 @@ def test_client_can_ask_for_the_policy_and_whether_a_link_works(site: Site) -> N
     policy = site.visitor().open("/reset", headers=json)
     assert policy.json["response"] == {
         "identity_attributes": ["email", "username", "us_phone_number"],
+        "identity_label": "Email, username, or phone number",
         "password_length_min": 15,
         "password_length_max": 128,
         "password_blocklist": True,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import run
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, SECRETS, Site, load_settings
 
 from app import create_app
@@ -95,6 +96,16 @@ def test_replaced_utilities_map_identities(site: Site) -> None:
         assert site.mailbox.mails.pop()["To"] == "alice@example.com"
 
 
+def test_added_identity_kind_signs_in_and_recovers(site: Site) -> None:
+    identities = ("email:carol@example.com", "employee_number:e-12345")
+    run(site, "users", "create", *identities, "--password", OLD_PASSWORD, "--active")
+    assert site.password_works(OLD_PASSWORD, "E12345")
+    site.ask("E-12345")
+    site.work()
+    assert site.mailbox.mails.pop()["To"] == "carol@example.com"
+    assert "Email, employee number, username, or phone number" in site.visitor().open("/reset").text
+
+
 def test_replaced_mail_utility_queues(site: Site) -> None:
     visitor = site.visitor()
     assert visitor.sign_in(password=OLD_PASSWORD)
@@ -119,6 +130,7 @@ def test_command_and_worker_load_the_extension_alike(acme: Path, tmp_path: Path)
     environ = {**os.environ, **SECRETS, "RECOVERY_CONFIG": str(config), "PYTHONPATH": str(acme)}
     for words, printed in (
         (["db", "upgrade"], ""),
+        (["db", "add-identity", "employee_number"], "Accounts have the column employee_number."),
         (["motto"], "by Acme"),
         (["worker", "--once"], "0 processed"),
     ):

@@ -71,7 +71,7 @@ NO_TEXT = {"data-code", "data-passkey", "data-options", "data-least", "data-most
 # In no catalog: names, addresses, made-up data, instructions for mail programs.
 UNTRANSLATED = re.compile(
     r"""Sparekey(\ demo)? | (https?://|mailto:)?[\w.+•%/~-]+@?[\w./~-]* | Alice's\ telephone | My\ key | [\W\d_]*
-        | Firefox,\ Linux | manage\.py\ events | \d+\ Februaro\ .*\ UTC | There\ are\ more\ events.* | My\ phone
+        | Firefox,\ Linux | manage\.py\ events | \d+\ Februaro\ .*\ UTC | There\ are\ more\ events.* | My\ phone | ,\ +aŭ
         | The\ security\ key\ on\ .* | (A\ subject\ that\ goes\ on\ and\ on,\ as\ some\ do,\ ?)+""",
     re.VERBOSE,
 )

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from sqlalchemy import Connection
 
 from ..engine import db
 
 VERSION_TABLE = "sparekey_version"  # an application in the same database may use Alembic, too
+LOCK = 7_283_900_211  # any number that nothing else on this database locks
 
 
 class Migrations:
@@ -24,6 +26,16 @@ class Migrations:
         from flask_migrate import Migrate
 
         return Migrate(db=self.db, directory=self.directory)
+
+
+def take_turns(connection: Connection) -> None:
+    """Make machines that change the schema at once wait for each other. Everything happens, or nothing."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+        # A migration that waits for a table makes every request wait behind it. Better to fail, and retry.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
 
 
 def init_app(app: Flask) -> None:

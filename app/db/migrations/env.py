@@ -7,28 +7,18 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import inspect
 
-from app.db.migrations import VERSION_TABLE
+from app.db.migrations import VERSION_TABLE, take_turns
+from app.db.migrations.identity_columns import is_compared
 
 engine = current_app.extensions["migrate"].db.engine
 metadata = current_app.extensions["migrate"].db.metadata
 
 NAMED_MAX = 5  # tables in a message
-LOCK = 7_283_900_211  # any number that nothing else on this database locks
 
 
 def say(*_: object, **applied: Any) -> None:
     step = applied["step"]
     print("up to" if step.is_upgrade else "down from", step.up_revision_id)
-
-
-def take_turns(connection: Any) -> None:
-    """Make machines that upgrade at once wait for each other. Everything happens, or nothing."""
-    if engine.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-        # A migration that waits for a table makes every request wait behind it. Better to fail, and retry.
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
 
 
 def refuse_foreign_tables(connection: Any) -> None:
@@ -59,6 +49,7 @@ with engine.connect() as connection:
             target_metadata=metadata,
             version_table=VERSION_TABLE,
             render_as_batch=True,
+            include_object=is_compared,
             on_version_apply=say,
         )
         context.run_migrations()

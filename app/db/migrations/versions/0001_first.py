@@ -63,6 +63,11 @@ def upgrade() -> None:
     op.create_index("uq_user_email_lower", "user", [sa.literal_column("lower(email)")], unique=True)
     op.create_index("uq_user_username_lower", "user", [sa.literal_column("lower(username)")], unique=True)
     op.create_table(
+        "identity_column",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_identity_column"),
+    )
+    op.create_table(
         "worker_sign",
         sa.Column("name", sa.String(length=80), nullable=False),
         sa.Column("seen_at", sa.DateTime(), nullable=False),
@@ -272,6 +277,7 @@ def downgrade() -> None:
     op.drop_table("fs_refresh")
     op.drop_table("signed_out")
     op.drop_table("worker_sign")
+    op.drop_table("identity_column")
     op.drop_table("user")
     op.drop_table("used_code")
     op.drop_table("role")
