@@ -24,7 +24,7 @@ from ..settings import current
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import count_key, hash_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
-from .identities import IdentityKey, identity_key, posted_identity
+from .identities import IdentityKey, identity_columns, identity_key, posted_identity
 from .models import User
 
 # A code has six digits, and up to nine are valid at once for each method. So a year of guesses hits an
@@ -111,7 +111,7 @@ def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
 
 def identity_hashes(user: User) -> list[str]:
     """Return the keyed hashes under which guesses at an account are counted."""
-    identities = (IdentityKey(kind, getattr(user, kind)) for kind in current().identity_columns)
+    identities = (IdentityKey(kind, getattr(user, kind)) for kind in identity_columns())
     return [count_key(str(identity)) for identity in identities if identity.value]
 
 

@@ -121,6 +121,11 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config[setting] = attributes
 
 
+def identity_columns() -> list[str]:
+    """Return the columns that hold identities: the shipped ones, configured or not, and the admin's."""
+    return list(dict.fromkeys([*SHIPPED, *current().SECURITY_USER_IDENTITY_ATTRIBUTES]))
+
+
 def normalize_identity(column: str, typed: str) -> str | None:
     """Return the normal form in which `column` stores `typed`, or None when it cannot."""
     mapper = get_identity_attribute(column).get("mapper") or MAPPERS[column]

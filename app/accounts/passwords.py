@@ -25,6 +25,7 @@ from ..web.responses import CodedMessage, code_of
 from . import breaches, common_passwords
 from .breaches import BreachesUnknown
 from .hashing import password_matches
+from .identities import identity_columns
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedM
     if any("\ud800" <= character <= "\udfff" for character in password):
         return _refusal("invalid_request", "PASSWORD_NOT_TEXT")
     names = [settings.RECOVERY_SITE_NAME, urlsplit(settings.RECOVERY_PUBLIC_URL).hostname]
-    names += (getattr(user, kind, owner.get(kind)) for kind in settings.identity_columns)
+    names += (getattr(user, kind, owner.get(kind)) for kind in identity_columns())
     if reason := common_passwords.reason_guessed(normal, [str(name) for name in names if name]):
         return _refusal("password_common", reason)
     if refusal := _breach_refusal(normal, settings.SECURITY_PASSWORD_CHECK_BREACHED):

@@ -15,8 +15,7 @@ from typing import Any
 import click
 
 from ..accounts import hashing, imported_hashes
-from ..accounts.identities import stored_identity
-from ..settings import current
+from ..accounts.identities import identity_columns, stored_identity
 from ..settings.types import normalize_language
 from .output import Row
 
@@ -32,7 +31,7 @@ class BadRow(ValueError):
 
 def columns() -> list[str]:
     """Return the columns that a file may have."""
-    return [*current().identity_columns, "password_hash", "active", "confirmed_at", "language"]
+    return [*identity_columns(), "password_hash", "active", "confirmed_at", "language"]
 
 
 def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
@@ -84,7 +83,7 @@ def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
     if is_active not in (*YES, *NO):
         raise BadRow("active: give yes or no")
     return {
-        **{kind: stored_identity(kind, values[kind]) for kind in current().identity_columns},
+        **{kind: stored_identity(kind, values[kind]) for kind in identity_columns()},
         "password": _password(values["password_hash"], is_stock, reset_unknown),
         "active": is_active in YES,
         "confirmed_at": _time(values["confirmed_at"]),

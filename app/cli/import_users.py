@@ -17,10 +17,9 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from ..accounts import imported_hashes
-from ..accounts.identities import IdentityError
+from ..accounts.identities import IdentityError, identity_columns
 from ..accounts.models import User
 from ..db.engine import db
-from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
 from .import_rows import BadRow, as_account, csv_rows, json_rows
 from .output import Row
@@ -90,7 +89,7 @@ def _accounts(
         for line, row in rows(iter(lines), problems):
             try:
                 account = as_account(row, is_stock=is_stock, reset_unknown=reset_unknown)
-                for kind in current().identity_columns:
+                for kind in identity_columns():
                     if account[kind] and (other := lines_of.setdefault((kind, account[kind]), line)) != line:
                         raise BadRow(f"the same {kind} as in line {other}")
                 yield line, account
@@ -101,7 +100,7 @@ def _accounts(
 def _without_taken(batch: list[tuple[int, Row]], problems: list[str]) -> list[Row]:
     """Return the accounts whose identities are free; append the problem of each other row."""
     clashes: dict[int, str] = {}  # kinds by line
-    for kind in current().identity_columns:
+    for kind in identity_columns():
         spellings = {spelling for _, account in batch for spelling in _spellings(account[kind])}
         column = getattr(User, kind)
         stored = func.lower(column) if kind in CASE_INSENSITIVE else column

@@ -137,7 +137,7 @@ def _exhausted_quotas(user: User) -> Iterator[str]:
 
 
 def _account(user: User) -> Row:
-    names = [getattr(user, kind) for kind in current().identity_columns]
+    names = [getattr(user, kind) for kind in identities.identity_columns()]
     scheme = current_app.extensions["security"].pwd_context.identify(user.password or "")
     if source := imported_hashes.imported_format(user.password or ""):
         scheme = f"{source}, until the next sign-in"

@@ -12,7 +12,7 @@ from phonenumbers import SUPPORTED_REGIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from . import secrets, types, urls
-from .identities import SHIPPED, IdentityKinds
+from .identities import IdentityKinds
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -146,11 +146,6 @@ class Settings(BaseModel):
     def library(self) -> dict[str, Any]:
         """Return the settings of other libraries that an admin has set, by name."""
         return {name: getattr(self, name) for name in self.model_fields_set - Settings.model_fields.keys()}
-
-    @property
-    def identity_columns(self) -> list[str]:
-        """Return the columns that hold identities: the shipped ones, configured or not, and the admin's."""
-        return list(dict.fromkeys([*SHIPPED, *self.SECURITY_USER_IDENTITY_ATTRIBUTES]))
 
     @property
     def sends_mail(self) -> bool:
