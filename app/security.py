@@ -32,14 +32,18 @@ from .recovery.code_sign_in import UnifiedForm
 from .recovery.link_errors import LinkError
 from .recovery.redemption import NewPasswordForm
 from .recovery.request import MAIL_REQUESTS, IdentityForm, request_mail
+from .settings.forced import default_values
 from .settings.references import blamed_on, resolve
 from .settings.schema import Settings
 from .web import origin
+from .web.clients import ClientSerializer
 from .web.messages import MESSAGES, SECOND_FACTORS, identity_label
 from .web.responses import json_response, wants_json
 
 # Of the tokens between the steps of a set-up, of which only the first needs a recent password.
 SET_UPS = ("tf_setup_serializer", "us_setup_serializer", "wan_serializer")
+# By view of a mailed link: the part of its serializer's and settings' names.
+MAILED_LINKS = {"security.confirm_email": "confirm", "security.change_email_confirm": "change_email"}
 SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
 
 
@@ -47,6 +51,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     for kind, texts in MESSAGES.items():
         app.config.update({f"SECURITY_MSG_{name}": (text, kind) for name, text in texts.items()})
     app.config.update(flask_security_mails.subjects(settings))
+    # Its views of mailed links put the message into a redirect for clients.send_on; others stay on this site.
+    app.config.update(SECURITY_REDIRECT_BEHAVIOR="spa", SECURITY_REDIRECT_HOST=None)
+    app.config.update({name: "/" for name in default_values(settings) if name.endswith("_VIEW")})
     sessions.init_app(app)
     imported_hashes.init()
     one_time_codes.init_app(app, settings)
@@ -93,7 +100,8 @@ def _sign_with_the_newest_key(security: Security, settings: Settings) -> None:
     """Replace Flask-Security's serializers: itsdangerous signs with the last key, which is its oldest."""
     for name, serializer in list(vars(security).items()):
         if isinstance(serializer, Serializer):
-            kind = AccountSerializer if name in SET_UPS else type(serializer)
+            is_link = name.removesuffix("_serializer") in MAILED_LINKS.values()
+            kind = AccountSerializer if name in SET_UPS else ClientSerializer if is_link else type(serializer)
             replacement = kind(settings.signing_keys, salt=serializer.salt, signer_kwargs=SHA_256)
             setattr(security, name, replacement)
 
@@ -154,6 +162,6 @@ def _mount_views(app: Flask) -> None:
     views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
         views[name] = guard_factor_setup(views[name])
-    for name in {"security.change_email_confirm", "security.confirm_email"} & views.keys():
-        views[name] = land_first(views[name])
+    for name in MAILED_LINKS.keys() & views.keys():
+        views[name] = land_first(views[name], MAILED_LINKS[name])
         app.add_url_rule(next(app.url_map.iter_rules(name)).rule, name, methods=["POST"])

@@ -12,8 +12,9 @@ from flask_security import (
     us_security_token_sent,
     username_recovery_email_sent,
 )
-from flask_security.confirmable import generate_confirmation_token, requires_confirmation
+from flask_security.confirmable import requires_confirmation
 from flask_security.proxies import _datastore, _security
+from flask_security.utils import hash_data
 
 from ..accounts.models import User
 from ..accounts.sign_in import may_sign_in
@@ -29,7 +30,9 @@ def _confirmation(message: OutboxMessage) -> composing.Mail:
     user = _requester(message)
     if user.confirmed_at:
         raise Undeliverable("the address is confirmed already")
-    token = generate_confirmation_token(user)
+    # As Flask-Security's generate_confirmation_token, with the client that asked.
+    data = [str(user.fs_uniquifier), hash_data(user.email)]
+    token = _security.confirm_serializer.dumps(data, client=message.content["client"])  # type: ignore[call-arg]
     context = {
         "confirmation_link": url_for("security.confirm_email", token=token, _external=True),
         "confirmation_token": token,

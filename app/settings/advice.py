@@ -108,13 +108,17 @@ def _findings(conditions: dict[str, bool]) -> list[Finding]:
     return [kind.found(least=SOLE_FACTOR_LENGTH_MIN, threads=THREADS_MIN) for kind in kinds]
 
 
-def _without_feature(settings: Settings) -> Iterator[Finding]:
-    own = settings.library
+def missing_feature(settings: Settings, name: str) -> str | None:
+    """Return the feature without which a setting has no effect, if that is off."""
     for feature, beginnings in SETTINGS_OF_FEATURES.items():
-        names = [
-            name for name in sorted(own) if re.match(f"SECURITY_({beginnings})", name) and name != feature
-        ]
-        for name in names if not getattr(settings, feature, None) else ():
+        if name != feature and re.match(f"SECURITY_({beginnings})", name) and not getattr(settings, feature):
+            return feature
+    return None
+
+
+def _without_feature(settings: Settings) -> Iterator[Finding]:
+    for name in sorted(settings.library):
+        if feature := missing_feature(settings, name):
             yield KINDS["setting-without-feature"].found(setting=name, name=name, feature=feature)
 
 

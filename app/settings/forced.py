@@ -56,13 +56,10 @@ FORCED: dict[str, tuple[Any, str]] = {
     "SECURITY_POST_RESET_VIEW": ("pages.reset_done", "the page that ends a reset"),
     "SECURITY_CACHE_CONTROL": (None, "every answer is no-store"),
     "SECURITY_INPUT_NORMALIZE_FORM": ("NFKC", "NFKD would split letters from their accents"),
-    "SECURITY_DEPRECATED_PASSWORD_SCHEMES": (
-        ["auto"],
-        "every scheme but SECURITY_PASSWORD_HASH is deprecated",
-    ),
+    "SECURITY_DEPRECATED_PASSWORD_SCHEMES": (["auto"], "all but SECURITY_PASSWORD_HASH are deprecated"),
     "SECURITY_SEND_PASSWORD_RESET_EMAIL": (
         True,
-        "recovery is by mail; without MAIL_SERVER, admins hand links out",
+        "recovery is by mail; without MAIL_SERVER, by an admin's link",
     ),
     "SECURITY_SEND_REGISTER_EMAIL": (True, "the mailed link sets the password"),
     "SECURITY_USE_REGISTER_V2": (True, "Sparekey has a registration form of its own"),
@@ -74,16 +71,25 @@ FORCED: dict[str, tuple[Any, str]] = {
 
 def flask_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration that Flask and its extensions read."""
-    config = {  # defaults that an admin may replace
-        "SECURITY_REFRESH_TOKEN_MAX_AGE": settings.REMEMBER_COOKIE_DURATION,
-        "SECURITY_WAN_RP_NAME": settings.RECOVERY_SITE_NAME,
-        "SECURITY_USERNAME_MIN_LENGTH": 1,
-        "SECURITY_USERNAME_MAX_LENGTH": 64,
-    }
+    config = default_values(settings)
     config |= {name: getattr(settings, name) for name in declared()}
     config |= settings.library
     config |= {name: value for name, (value, _) in FORCED.items()}
     return config | _derived(settings) | _cookies(settings)
+
+
+def default_values(settings: Settings) -> dict[str, Any]:
+    """Return our defaults of libraries' settings, in place of the libraries' own."""
+    return {
+        "SECURITY_REFRESH_TOKEN_MAX_AGE": settings.REMEMBER_COOKIE_DURATION,
+        "SECURITY_WAN_RP_NAME": settings.RECOVERY_SITE_NAME,
+        "SECURITY_USERNAME_MIN_LENGTH": 1,
+        "SECURITY_USERNAME_MAX_LENGTH": 64,
+        "SECURITY_POST_CONFIRM_VIEW": "security.login",
+        "SECURITY_CONFIRM_ERROR_VIEW": "security.send_confirmation",
+        "SECURITY_POST_CHANGE_EMAIL_VIEW": settings.library.get("SECURITY_POST_LOGIN_VIEW") or "pages.home",
+        "SECURITY_CHANGE_EMAIL_ERROR_VIEW": "security.change_email",
+    }
 
 
 def _derived(settings: Settings) -> dict[str, Any]:
@@ -91,7 +97,6 @@ def _derived(settings: Settings) -> dict[str, Any]:
     issuer = settings.SECURITY_TOTP_ISSUER or settings.RECOVERY_SITE_NAME
     return {
         **settings.spa_views,
-        "SECURITY_REDIRECT_HOST": None,  # Flask-Security would send the built-in pages' redirects there, too
         "APPLICATION_ROOT": public.path + "/",  # Flask-Security's default redirect
         "SERVER_NAME": public.netloc,
         "PREFERRED_URL_SCHEME": public.scheme,

@@ -8,7 +8,7 @@ import tomllib
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import flask_security.core
 from pydantic import create_model
@@ -25,6 +25,7 @@ LIBRARY_SETTINGS: dict[str, Any] = {
     "MAIL_SSL_KEYFILE": types.File,
     "PERMANENT_SESSION_LIFETIME": Annotated[types.Duration, *types.at_most("30 days", "NIST SP 800-63B-4")],
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": FernetKeys,
+    "SECURITY_REDIRECT_BEHAVIOR": Literal["spa"],
     "SECURITY_REDIRECT_HOST": Annotated[
         str, types.must("give a host, as in app.example.com:8080", urls.is_address)
     ],

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from .schema import Settings
 from .sources import TRANSLATIONS
+from .urls import VIEW_PAIRS
 
 Violations = Iterator[tuple[str, str]]
 
@@ -93,19 +94,13 @@ def _without_mail(settings: Settings) -> Violations:
 
 
 def _default_client(settings: Settings) -> Violations:
-    behavior = settings.library.get("SECURITY_REDIRECT_BEHAVIOR")
-    if behavior not in (None, "spa"):
-        yield "SECURITY_REDIRECT_BEHAVIOR", 'give "spa", or leave it out'
-    if behavior != "spa":
+    if settings.library.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
         return
-    views = {"RESET": "where links land: ", "RESET_ERROR": "where bad links land: "}
-    if settings.SECURITY_CONFIRMABLE:
-        views |= {"POST_CONFIRM": "", "CONFIRM_ERROR": ""}
-    if settings.SECURITY_CHANGE_EMAIL:
-        views |= {"POST_CHANGE_EMAIL": "", "CHANGE_EMAIL_ERROR": ""}
-    for view, purpose in views.items():
-        if not settings.library.get(f"SECURITY_{view}_VIEW"):
-            yield f"SECURITY_{view}_VIEW", f'{purpose}needed with SECURITY_REDIRECT_BEHAVIOR = "spa"'
+    features = (True, settings.SECURITY_CONFIRMABLE, settings.SECURITY_CHANGE_EMAIL)
+    for pair, is_on in zip(VIEW_PAIRS, features, strict=True):
+        for name in (f"SECURITY_{view.upper()}" for view in pair):
+            if is_on and not settings.library.get(name):
+                yield name, 'where links land: needed with SECURITY_REDIRECT_BEHAVIOR = "spa"'
 
 
 def _views(settings: Settings) -> Violations:
@@ -121,10 +116,7 @@ def _views(settings: Settings) -> Violations:
         if re.fullmatch("SECURITY_POST_(LOGIN|LOGOUT|VERIFY|REGISTER)_VIEW", name) and not (
             host in allowed or is_inside
         ):
-            yield (
-                name,
-                "leads to another host: allow it in SECURITY_REDIRECT_BASE_DOMAIN and _ALLOWED_SUBDOMAINS",
-            )
+            yield name, "on another host: allow it in SECURITY_REDIRECT_BASE_DOMAIN and _ALLOWED_SUBDOMAINS"
 
 
 def _sign_up(settings: Settings) -> Violations:
@@ -178,9 +170,6 @@ def _recovery_codes_and_passkeys(settings: Settings) -> Violations:
         yield codes, "needs SECURITY_TWO_FACTOR or SECURITY_WEBAUTHN"
     url = urlsplit(settings.RECOVERY_PUBLIC_URL)
     if settings.SECURITY_WEBAUTHN and re.fullmatch(r"[\d.]+|.*:.*", url.hostname or ""):
-        yield (
-            "SECURITY_WEBAUTHN",
-            "needs a name in RECOVERY_PUBLIC_URL, because an IP address has no passkeys",
-        )
+        yield "SECURITY_WEBAUTHN", "needs a name in RECOVERY_PUBLIC_URL: an IP address has no passkeys"
     if settings.SECURITY_WEBAUTHN and url.scheme == "http" and url.hostname != "localhost":
         yield "SECURITY_WEBAUTHN", "needs https in RECOVERY_PUBLIC_URL: browsers ask for it"

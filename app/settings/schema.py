@@ -20,14 +20,6 @@ Retention = Annotated[types.Duration, *types.at_least("31 days", "an owner can o
 COLOR = "^#[0-9a-fA-F]{6}$"
 DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"
 BASE64 = "^((whsec_)?([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
-SPA_VIEWS = (
-    "RESET",
-    "RESET_ERROR",
-    "POST_CONFIRM",
-    "CONFIRM_ERROR",
-    "POST_CHANGE_EMAIL",
-    "CHANGE_EMAIL_ERROR",
-)  # on which mailed links land
 LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
 
 
@@ -160,17 +152,14 @@ class Settings(BaseModel):
 
     @property
     def spa_views(self) -> dict[str, str]:
-        """The whole URLs of SPA_VIEWS, by setting, if SECURITY_REDIRECT_BEHAVIOR is "spa"."""
+        """The whole URLs of the views of the client "default", by setting. Empty without "spa"."""
         own = self.library
         if own.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
             return {}
         host = own.get("SECURITY_REDIRECT_HOST")
-        views = {f"SECURITY_{view}_VIEW": own.get(f"SECURITY_{view}_VIEW") for view in SPA_VIEWS}
-        return {
-            name: urls.absolute_view(view, self.RECOVERY_PUBLIC_URL, host)
-            for name, view in views.items()
-            if view
-        }
+        names = [f"SECURITY_{view.upper()}" for pair in urls.VIEW_PAIRS for view in pair]
+        views = {name: own[name] for name in names if own.get(name)}
+        return {k: urls.absolute_view(view, self.RECOVERY_PUBLIC_URL, host) for k, view in views.items()}
 
     @property
     def sending_time(self) -> timedelta:

@@ -56,13 +56,13 @@ def normalize_url(value: str) -> str:
 
 
 def normalize_client_url(value: str) -> str:
-    """Return a URL with https, with http on this machine, or with an app's own scheme. Keep its query."""
-    if "#" in value or re.search(r"\s", value):
-        raise ValueError("a URL without # and blanks")
+    """Return a URL with https, with http on this machine, or with an app's own scheme. Keep ? and #."""
+    if re.search(r"[\s\\]", value):
+        raise ValueError("a URL without blanks and backslashes")
     scheme = value.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        address, mark, query = value.partition("?")
-        return normalize_url(address) + mark + query
+        address = re.split("[?#]", value, maxsplit=1)[0]
+        return normalize_url(address) + "/" * address.endswith("/") + value.removeprefix(address)
     if UNSAFE_SCHEMES.fullmatch(scheme) or not re.fullmatch(r"[a-z][a-z0-9+.-]*:/.+", value):
         raise ValueError("give a whole https URL, or one of your app's own scheme, such as myapp://reset")
     return value
@@ -70,12 +70,8 @@ def normalize_client_url(value: str) -> str:
 
 def normalize_view(value: str) -> str:
     """Return a view of Flask-Security: a path, a URL, or the name of an endpoint. Raises ValueError."""
-    address, mark, fragment = value.partition("#")
-    if re.search(r"[\s\\]", value):
-        raise ValueError("a view without blanks and backslashes")
-    if not re.fullmatch(r"(/(?!/).*)?|\.?\w+(\.\w+)*", address):
-        address = normalize_client_url(address)
-    return address + mark + fragment
+    is_local = re.fullmatch(r"(/(?![/\\])[^\s\\]*)?|\.?\w+(\.\w+)*", value)
+    return value if is_local else normalize_client_url(value)
 
 
 def absolute_view(view: str, public_url: str, host: str | None) -> str:
@@ -156,6 +152,14 @@ Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]
 SenderOrEmpty = Annotated[Line, must(EXPECTED_ADDRESS, lambda value: not value or is_sender(value))]
 
 
+# Views on which mailed links land: those that work, and others. Flask-Security's settings are named alike.
+VIEW_PAIRS = (
+    ("reset_view", "reset_error_view"),
+    ("post_confirm_view", "confirm_error_view"),
+    ("post_change_email_view", "change_email_error_view"),
+)
+
+
 class ClientTable(BaseModel):
     """A named front end in RECOVERY_CLIENTS."""
 
@@ -164,13 +168,20 @@ class ClientTable(BaseModel):
     reset_view: ClientUrl | None = None
     reset_error_view: ClientUrl | None = None
     post_reset_view: ClientUrl | None = None
+    post_confirm_view: ClientUrl | None = None
+    confirm_error_view: ClientUrl | None = None
+    post_change_email_view: ClientUrl | None = None
+    change_email_error_view: ClientUrl | None = None
     origins: Annotated[list[Origin], Field(default_factory=list)]
     token_in: Literal["query", "fragment"] = "query"  # noqa: S105  # a place, not a password
 
     @model_validator(mode="after")
     def _has_both_views(self) -> Self:
-        if (self.reset_view is None) != (self.reset_error_view is None):
-            raise ValueError("set both of reset_view and reset_error_view, or neither for the built-in pages")
+        for view, error_view in VIEW_PAIRS:
+            if (getattr(self, view) is None) != (getattr(self, error_view) is None):
+                raise ValueError(f"set both of {view} and {error_view}, or neither for the built-in pages")
+        if self.token_in == "fragment" and "#" in (self.reset_view or ""):  # noqa: S105  # a place
+            raise ValueError('a reset_view with # takes the token behind it: leave token_in = "fragment" out')
         return self
 
 

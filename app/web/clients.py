@@ -5,14 +5,21 @@ Redirects lead to configured views only. No part of them comes from a request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from flask import current_app, request
+from flask import Response, current_app, redirect, request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from flask_security.proxies import _security
+from flask_security.utils import do_flash, get_url
+from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from ..settings import current
+from ..settings.forced import default_values
 from ..settings.schema import Settings
 from ..settings.urls import ClientTable, origin_of
 from .errors import InvalidRequest, RequestError
@@ -20,18 +27,19 @@ from .messages import identity_label
 
 BROWSER = "browser"  # the built-in pages
 DEFAULT = "default"  # JSON that names no client
-BUILT_IN = ClientTable(origins=[])  # without views, links land on the built-in pages
 
 
 def configured_clients(settings: Settings) -> Mapping[str, ClientTable]:
-    """Return every client by its name."""
-    return {**settings.RECOVERY_CLIENTS, BROWSER: BUILT_IN, DEFAULT: _default_client(settings)}
+    """Return every client by its name. Without reset_view, links land on the built-in pages."""
+    own = {} if settings.spa_views else settings.library  # with "spa", they are the views of "default"
+    built_in = {name: own.get(name) or value for name, value in default_values(settings).items()}
+    return {**settings.RECOVERY_CLIENTS, BROWSER: _client(built_in), DEFAULT: _client(settings.spa_views)}
 
 
 def find(name: str) -> ClientTable:
     """Return a client. If it is no longer configured, return the built-in pages."""
     clients: Mapping[str, ClientTable] = current_app.extensions["recovery_clients"]
-    return clients.get(name, BUILT_IN)
+    return clients.get(name, clients[BROWSER])
 
 
 def posted_client() -> str:
@@ -65,6 +73,45 @@ def error_url(client: str, error: RequestError) -> str | None:
     return view and _with_query(view, error=str(error.message), code=error.code)
 
 
+class ClientSerializer(URLSafeTimedSerializer):
+    """Signs the client of a mailed link, too, so that no request changes where the link lands."""
+
+    def dumps(self, obj: Any, salt: Any = None, client: str | None = None) -> Any:
+        asking = posted_client() if request else DEFAULT  # a command or the worker has no request
+        return super().dumps({"data": obj, "client": client or asking}, salt)
+
+    def loads(self, *args: Any, **options: Any) -> Any:
+        return super().loads(*args, **options)["data"]
+
+    def client_of(self, token: str) -> str:
+        """Return the client of a link, even if it has expired. Any other token has the client "default"."""
+        with suppress(BadSignature, KeyError, TypeError):
+            return str(super().loads(token)["client"])
+        return DEFAULT
+
+
+def send_on(answer: Response, kind: str, token: str) -> ResponseReturnValue:
+    """Lead Flask-Security's redirect after a mailed link, which has a message, to the view of its client."""
+    client = getattr(_security, f"{kind}_serializer").client_of(token)
+    values = dict(parse_qsl(urlsplit(answer.location).query))
+    [category] = values.keys() & {"success", "info", "error"}
+    view = f"post_{kind}_view" if category == "success" else f"{kind}_error_view"
+    table, browser = find(client), find(BROWSER)
+    if table is not browser and (target := getattr(table, view)):
+        return redirect(_with_query(target, **values))
+    do_flash(values[category], category)
+    return redirect(get_url(getattr(browser, view)))
+
+
+def form_targets(settings: Settings) -> list[str]:
+    """Return the origins of configured views, or an app's scheme, where a form's redirects may lead."""
+    tables = [client.model_dump() for client in configured_clients(settings).values()]
+    values = [item for table in (settings.library, *tables) for item in table.items()]
+    views = [str(view) for name, view in values if name.lower().endswith("_view")]
+    matches = map(re.compile("https?://[^/?#]+|[a-z][^/:]*:").match, views)
+    return sorted({match[0] for match in matches if match})
+
+
 def _with_query(url: str, **values: str) -> str:
     route = url.rpartition("#")[2]  # a hash route has a query of its own
     return f"{url}{'&' if '?' in route else '?'}{urlencode(values)}"
@@ -84,10 +131,7 @@ def public_policy() -> dict[str, Any]:
     }
 
 
-def _default_client(settings: Settings) -> ClientTable:
-    """Return the client that Flask-Security's own settings describe, with absolute redirects."""
-    if not (views := settings.spa_views):
-        return BUILT_IN
-    return ClientTable.model_construct(
-        reset_view=views["SECURITY_RESET_VIEW"], reset_error_view=views["SECURITY_RESET_ERROR_VIEW"]
-    )
+def _client(views: Mapping[str, str]) -> ClientTable:
+    """Return the client with the views in these settings of Flask-Security's."""
+    names = {name.removeprefix("SECURITY_").lower(): view for name, view in views.items()}
+    return ClientTable.model_construct(origins=[], **names)  # type: ignore[arg-type]  # strings

@@ -7,6 +7,7 @@ import secrets
 from flask import Flask, Response, g, request
 
 from ..settings.schema import Settings
+from .clients import form_targets
 
 HSTS = "max-age=31536000; includeSubDomains"  # one year
 CSP = {
@@ -26,13 +27,15 @@ PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), pay
 def init_app(app: Flask, settings: Settings) -> None:
     """Add the headers to every response of the app."""
     is_https = settings.RECOVERY_PUBLIC_URL.startswith("https:")
+    # Chromium checks where the redirect after a form leads, too.
+    forms = {"form-action": " ".join(["'self'", *form_targets(settings)])}
     app.jinja_env.globals["csp_nonce"] = nonce
 
     @app.after_request
     def add_headers(response: Response) -> Response:
         headers = response.headers
         images = {"img-src": "'self' data:"} if request.endpoint in PAGES_WITH_QR_CODE else {}
-        headers.setdefault("Content-Security-Policy", policy(images))
+        headers.setdefault("Content-Security-Policy", policy(forms | images))
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Permissions-Policy"] = PERMISSIONS
         headers["Cross-Origin-Opener-Policy"] = "same-origin"

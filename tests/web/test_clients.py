@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urljoin
 
 import pytest
-from support.mailbox import link_in
-from support.site import NEW_PASSWORD, Site, load_settings
+from support.features import confirm_addresses
+from support.mailbox import link_in, text_of
+from support.site import NEW_PASSWORD, PUBLIC_URL, Site, load_settings
 
 from app.recovery.link import ResetLink
 from app.settings.problems import SettingsError
@@ -18,6 +21,7 @@ CLIENTS = {
     "web": {"reset_view": f"{WEB}/reset?theme=dark", "reset_error_view": f"{WEB}/problem"},
     "app": {"reset_view": "myapp://reset", "reset_error_view": "myapp://problem"},
     "quiet": {"reset_view": f"{WEB}/r", "reset_error_view": f"{WEB}/p", "token_in": "fragment"},
+    "hash": {"reset_view": f"{WEB}/?v=1#/reset", "reset_error_view": f"{WEB}/#/problem?x=1"},
     "shop": {"post_reset_view": "https://shop.example.com/welcome"},
 }
 FST = {
@@ -50,6 +54,7 @@ def landing_of(site: Site, link: str, **options: Any) -> str:
         ("web", f"{WEB}/reset?theme=dark&token={{token}}", f"{WEB}/problem?"),
         ("app", "myapp://reset?token={token}", "myapp://problem?"),
         ("quiet", f"{WEB}/r#token={{token}}", f"{WEB}/p?"),
+        ("hash", f"{WEB}/?v=1#/reset?token={{token}}", f"{WEB}/#/problem?x=1&"),
     ],
 )
 @pytest.mark.requirement("R25", "R49", "R52")
@@ -63,7 +68,7 @@ def test_client_that_requested_a_link_gets_its_landing(
     assert site.visitor().post_json(link, json={"password": NEW_PASSWORD}).status_code == 200
     refused = landing_of(site, link)
     assert refused.startswith(problem)
-    query = parse_qs(urlsplit(refused).query)
+    query = parse_qs(refused.rpartition("?")[2])
     assert query["code"] == ["link_used"]
     assert "works once" in query["error"][0]
 
@@ -102,6 +107,167 @@ def test_default_client_gets_no_link_of_a_browser_user(make_site: Any) -> None:
     assert visitor.set_password(landing.location).location == "/reset-done"
     assert visitor.open(landing.location).status_code == 400  # our page, not the client's
     assert site.visitor().open(site.last_link()).status_code == 400
+
+
+ADDRESS_FEATURES = {"SECURITY_CONFIRMABLE": True, "SECURITY_CHANGE_EMAIL": True}
+ELSEWHERE = {
+    "SECURITY_POST_LOGIN_VIEW": "https://home.example.com/start",
+    "SECURITY_REDIRECT_BASE_DOMAIN": "example.com",
+    "SECURITY_REDIRECT_ALLOWED_SUBDOMAINS": ["home"],
+}
+ADDRESS_CLIENTS = {
+    "web": {
+        "post_confirm_view": f"{WEB}/confirmed?theme=dark",
+        "confirm_error_view": f"{WEB}/problem",
+        "post_change_email_view": f"{WEB}/changed",
+        "change_email_error_view": f"{WEB}/problem?of=change",
+    },
+    "hash": {
+        "post_confirm_view": f"{WEB}/?v=1#/confirmed",
+        "confirm_error_view": f"{WEB}/#/problem",
+        "post_change_email_view": f"{WEB}/#/changed?x=1",
+        "change_email_error_view": f"{WEB}/#/problem",
+    },
+    "app": {
+        "post_confirm_view": "myapp://confirmed",
+        "confirm_error_view": "myapp://problem",
+        "post_change_email_view": "myapp://changed",
+        "change_email_error_view": "myapp://problem",
+    },
+    "shop": {"post_reset_view": "https://shop.example.com/welcome"},
+}
+FST_ADDRESS = {
+    **FST,
+    "SECURITY_POST_CONFIRM_VIEW": "/#/confirmed",
+    "SECURITY_CONFIRM_ERROR_VIEW": "/#/problem",
+    "SECURITY_POST_CHANGE_EMAIL_VIEW": "https://spa.example.com/changed",
+    "SECURITY_CHANGE_EMAIL_ERROR_VIEW": "/problem?of=change",
+}
+NEW_ADDRESS = "alice@new.example.com"
+SPA = "https://spa.example.com"
+
+
+def address_link(site: Site, kind: str, client: str | None) -> str:
+    """Request a link that confirms or changes alice's address, as a client or by a form (browser)."""
+    visitor = site.visitor()
+    site.change(confirmed_at=None if kind == "confirm" else datetime(2026, 2, 28))
+    if kind == "change-email":
+        assert visitor.sign_in()
+    field = {"email": NEW_ADDRESS} if kind == "change-email" else {"identity": "alice"}
+    if client == "browser":
+        answer = visitor.submit(f"/{kind}", f"/{kind}", **field)
+    else:
+        answer = visitor.post_json(f"/{kind}", json=field if client is None else {**field, "client": client})
+    assert answer.status_code in (200, 303), answer.text
+    site.work()
+    links = [re.search(rf"https?://\S+/{kind}/\S+", text_of(mail)) for mail in site.mailbox.mails]
+    return [link[0] for link in links if link][-1]
+
+
+@pytest.mark.parametrize("kind", ["confirm", "change-email"])
+@pytest.mark.parametrize(
+    ("client", "views"),
+    [
+        ("web", {"confirm": f"{WEB}/confirmed?theme=dark&", "change-email": f"{WEB}/changed?"}),
+        ("hash", {"confirm": f"{WEB}/?v=1#/confirmed?", "change-email": f"{WEB}/#/changed?x=1&"}),
+        ("app", {"confirm": "myapp://confirmed?", "change-email": "myapp://changed?"}),
+        (None, {"confirm": f"{SPA}/#/confirmed?", "change-email": f"{SPA}/changed?"}),
+    ],
+)
+@pytest.mark.requirement("R52")
+def test_link_of_an_address_lands_on_the_views_of_the_client_that_asked(
+    make_site: Any, kind: str, client: str | None, views: dict[str, str]
+) -> None:
+    site: Site = make_site(**ADDRESS_FEATURES, **FST_ADDRESS, RECOVERY_CLIENTS=ADDRESS_CLIENTS)
+    link, browser = address_link(site, kind, client), site.visitor()
+    done = browser.submit(link).location
+    assert done.startswith(views[kind])
+    values = dict(parse_qsl(done.rpartition("?")[2]))
+    assert values["email"] == (NEW_ADDRESS if kind == "change-email" else "alice@example.com")
+    assert "address" in values["success"]
+    refused = browser.submit(link).location  # a link works once
+    error_views = ADDRESS_CLIENTS.get(client or "", {}) or {
+        name.removeprefix("SECURITY_").lower(): urljoin(SPA, view) for name, view in FST_ADDRESS.items()
+    }
+    view = error_views[f"{kind.replace('-', '_')}_error_view"]
+    assert refused.startswith(view)
+    assert dict(parse_qsl(refused.rpartition("?")[2])).keys() & {"error", "info"}
+
+
+@pytest.mark.parametrize("kind", ["confirm", "change-email"])
+@pytest.mark.parametrize("client", ["browser", "shop"])
+@pytest.mark.parametrize("settings", [{}, FST_ADDRESS], ids=["alone", "with-spa"])
+def test_link_of_an_address_that_a_form_asked_for_ends_on_the_built_in_pages(
+    make_site: Any, kind: str, client: str, settings: dict[str, str]
+) -> None:
+    site: Site = make_site(**ADDRESS_FEATURES, **settings, RECOVERY_CLIENTS=ADDRESS_CLIENTS)
+    link, browser = address_link(site, kind, client), site.visitor()
+    done = browser.submit(link)
+    assert done.location == ("/" if kind == "change-email" else "/login")
+    page = browser.open(done.location).text
+    assert "address is" in page  # the message
+    assert browser.submit(link).location == f"/{kind}"
+
+
+def test_view_after_a_change_of_address_is_flask_securitys_default_or_the_configured_one(
+    make_site: Any,
+) -> None:
+    for settings, view in (
+        ({"SECURITY_POST_LOGIN_VIEW": "/reset"}, "/reset"),
+        (
+            {"SECURITY_POST_LOGIN_VIEW": "/reset", "SECURITY_POST_CHANGE_EMAIL_VIEW": "/login?x=1"},
+            "/login?x=1",
+        ),
+    ):
+        site: Site = make_site(**ADDRESS_FEATURES, **settings)
+        link = address_link(site, "change-email", "browser")
+        assert site.visitor().submit(link).location == view
+
+
+@pytest.mark.requirement("R52")
+def test_expired_link_of_an_address_lands_on_its_client_and_an_unknown_one_on_the_default(
+    make_site: Any,
+) -> None:
+    site: Site = make_site(**ADDRESS_FEATURES, **FST_ADDRESS, RECOVERY_CLIENTS=ADDRESS_CLIENTS)
+    link = address_link(site, "confirm", "web")
+    site.app.config["SECURITY_CONFIRM_EMAIL_WITHIN"] = timedelta(seconds=-1)
+    assert site.visitor().submit(link).location.startswith(f"{WEB}/problem?error=")
+    for unknown in ("/confirm/x", f"{link}x"):
+        assert site.visitor().submit(unknown).location.startswith(f"{SPA}/#/problem?error=")
+
+
+@pytest.mark.requirement("R52")
+def test_redirect_after_a_link_of_an_address_takes_nothing_from_the_request(make_site: Any) -> None:
+    site: Site = make_site(**ADDRESS_FEATURES, RECOVERY_CLIENTS=ADDRESS_CLIENTS)
+    link, evil = address_link(site, "confirm", "web"), "https://evil.example"
+    query = f"?client=app&next={evil}&success=x&post_confirm_view={evil}"
+    headers = {"X-Forwarded-Host": "evil.example", "Origin": PUBLIC_URL, "Referer": f"{evil}/"}
+    answer = site.visitor().post_json(link + query, json={"client": "app", "next": "/x"}, headers=headers)
+    assert answer.location.startswith(f"{WEB}/confirmed?theme=dark&success=Your+address")
+    for token in ("x", "x.y.z", "..x", link.rsplit("/", 1)[1][1:]):
+        answer = site.visitor().post_json(f"/confirm/{token}?client=web", json={})
+        assert answer.location == "/confirm"
+
+
+@pytest.mark.parametrize("path", ["/confirm", "/change-email"])
+def test_unknown_client_of_a_link_of_an_address_is_refused(make_site: Any, path: str) -> None:
+    site: Site = make_site(**ADDRESS_FEATURES, RECOVERY_CLIENTS=ADDRESS_CLIENTS)
+    visitor = confirm_addresses(site).visitor()
+    assert visitor.sign_in()
+    for client in ("nobody", 5, None, ["web"]):
+        body = {"identity": "alice"} if path == "/confirm" else {"email": NEW_ADDRESS}
+        answer = visitor.post_json(path, json={**body, "client": client})
+        assert answer.status_code == 400, client
+        assert list(answer.json["response"]["field_errors"]) == ["client"]
+    assert site.messages() == []
+
+
+def test_policy_lets_forms_end_at_the_configured_views_only(make_site: Any) -> None:
+    """Chromium checks the redirects after a form, too."""
+    site: Site = make_site(**ADDRESS_FEATURES, RECOVERY_CLIENTS=ADDRESS_CLIENTS, **ELSEWHERE)
+    policy = site.visitor().open("/login").headers["Content-Security-Policy"]
+    targets = f"form-action 'self' {WEB} https://home.example.com https://shop.example.com myapp:;"
+    assert targets in policy
 
 
 def test_client_that_is_unknown_is_refused(make_site: Any) -> None:
@@ -164,7 +330,18 @@ def views(reset_view: str, **more: Any) -> dict[str, Any]:
         (views("/r"), ".web.reset_view", "https"),
         (views("javascript:alert(1)"), ".web.reset_view", "https"),
         (views("http://app.example.com/r"), ".web.reset_view", "https"),
-        (views(f"{WEB}/r#x"), ".web.reset_view", "without #"),
+        (views(f"{WEB}/#/r", token_in="fragment"), ".web", 'leave token_in = "fragment" out'),
+        (views("https://app.example.com\\r"), ".web.reset_view", "backslashes"),
+        (
+            {"web": {"post_confirm_view": f"{WEB}/c"}},
+            ".web",
+            "both of post_confirm_view and confirm_error_view",
+        ),
+        (
+            {"web": {"change_email_error_view": f"{WEB}/c"}},
+            ".web",
+            "both of post_change_email_view and change_email_error_view",
+        ),
         (views(f"{WEB}/r", origins=[f"{WEB}/path"]), ".web.origins.0", "scheme, host and port"),
         (views(f"{WEB}/r", orgins=[]), ".web.orgins", "unknown setting"),
         (views(f"{WEB}/r", token_in="body"), ".web.token_in", "fragment"),
