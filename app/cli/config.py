@@ -14,8 +14,10 @@ import humanize
 from sqlalchemy.engine import make_url
 
 from .. import settings
-from ..settings import sources
-from ..settings.forced import FORCED
+from ..mail.composing import SUBJECT_SETTINGS
+from ..mail.flask_security_mails import SUBJECTS, subjects
+from ..settings import advice, sources
+from ..settings.forced import FORCED, default_values, flask_config
 from ..settings.library_settings import describe_unknown, flask_security_defaults, reason_refused
 from . import reference
 from .output import Row, format_option, plain, write_fields, write_json
@@ -47,7 +49,8 @@ def show(form: str) -> None:
 @format_option
 def diff(form: str) -> None:
     """Show the settings that differ from their defaults. Exits 1 if one is wrong."""
-    reading, defaults = settings.examine(), _defaults()
+    reading = settings.examine()
+    defaults = _defaults(reading)
     rows = [
         {**_row(name, reading), "default": defaults.get(name)}
         for name, value in reading.values.items()
@@ -68,7 +71,8 @@ def explain(name: str) -> None:
     """Explain a setting: meaning, type, default, current value and related settings."""
     name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.FILE_SUFFIX)
     if reason := reason_refused(name):
-        value = f"It is {in_toml(FORCED[name][0])}: " if name in FORCED else ""
+        values = _used_values(settings.examine())
+        value = f"It is {in_toml(values[name])}: " if name in values else ""
         click.echo(f"{name} cannot be set.\n\n{value}{reason}.")
         return
     if not reference.takes(name) and name not in flask_security_defaults():
@@ -92,17 +96,18 @@ def schema() -> None:
 
 
 def _facts(name: str, entry: reference.Entry | None) -> Row:
-    reading, defaults = settings.examine(), _defaults()
-    row = _row(name, reading)
+    reading = settings.examine()
+    defaults, row = _defaults(reading), _row(name, reading)
     variable = f"{sources.PREFIX}{name}"
     in_file = f", or a file named in {variable}{sources.FILE_SUFFIX}" if SECRET.search(name) else ""
-    is_set = name in reading.values
+    unset = "the default" if name in defaults else "not set"
     return {
         "takes": reference.takes(name) or "whatever Flask-Security takes",
         "default": in_toml(defaults[name]) if name in defaults else "none",
         "example": f"{name} = {entry.value}" if entry and entry.is_example else None,
-        "now": f"{in_toml(row['value'])}, from {row['origin']}" if is_set else "not set",
+        "now": f"{in_toml(row['value'])}, from {row['origin']}" if name in reading.values else unset,
         "but": "; ".join(_problems(name, reading)),
+        "no_effect_without": row["no_effect_without"],
         "variable": variable + in_file,
         "see_also": ", ".join(reference.related(name)) if entry else None,
     }
@@ -114,12 +119,16 @@ def _problems(name: str, reading: sources.Reading) -> list[str]:
 
 def _row(name: str, reading: sources.Reading) -> Row:
     value = reading.values.get(name)
+    used = _used_values(reading).get(name, value)
+    if name.startswith("SECURITY_") and settings.normalize(name, value) != used:
+        value = used
     # A wrong name may be a misspelled secret's, and a wrong value may contain a secret.
     if value and (_problems(name, reading) or SECRET.search(name)):
         value = "(hidden)"
     elif value and name in URIS:
         value = _without_password(value)
-    return {"name": name, "value": value, "origin": reading.origin_of(name)}
+    feature = advice.missing_feature(reading.settings, name) if reading.settings else None
+    return {"name": name, "value": value, "origin": reading.origin_of(name), "no_effect_without": feature}
 
 
 def is_secret(name: str, value: Any) -> bool:
@@ -134,15 +143,25 @@ def _without_password(uri: str) -> str:
     return (url.set(username=None) if url.drivername.startswith("redis") else url).render_as_string()
 
 
-def _defaults() -> dict[str, Any]:
+def _used_values(reading: sources.Reading) -> dict[str, Any]:
+    """Return the values that libraries get. If the settings are invalid, return those that are forced."""
+    if reading.settings is None:
+        return {name: value for name, (value, _) in FORCED.items()}
+    return flask_config(reading.settings) | subjects(reading.settings)
+
+
+def _defaults(reading: sources.Reading) -> dict[str, Any]:
     """Return the default of every setting that has one."""
-    defaults = flask_security_defaults().items()
-    library = {name: value for name, value in defaults if value is not None and not callable(value)}
-    return {**library, **sources.read({}, {}).values}
+    files = {name: f"that of {template}.subject.txt" for template, name in SUBJECT_SETTINGS.items()}
+    own = default_values(reading.settings) if reading.settings else {}
+    library = flask_security_defaults() | files | SUBJECTS | own
+    usable = {name: value for name, value in library.items() if value is not None and not callable(value)}
+    return {**usable, **sources.read({}, {}).values}
 
 
 def _line(row: Row) -> str:
-    return f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}"
+    note = f"; no effect without {row['no_effect_without']}" if row["no_effect_without"] else ""
+    return f"{row['name']} = {in_toml(row['value'])}  # {row['origin']}{note}"
 
 
 def in_toml(value: Any) -> str:

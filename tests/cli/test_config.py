@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from itertools import chain
+from typing import Any
 
 import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
+from support.fst_settings import GROUPS, SPA, SPA_TOML, named, settings_of
 from support.site import PUBLIC_URL, ROOT, SECRETS
 
 import manage
 from app import settings
 from app.cli import reference
-from app.settings import library_settings, schema, sources
+from app.cli.config import in_toml
+from app.settings import forced, library_settings, schema, sources
 
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
 SECTIONS = """The site, Links, Identities, Pages or single-page clients, Languages, Mail, Passwords, Limits,
@@ -43,7 +47,13 @@ def test_config_show_hides_secrets() -> None:
     assert "postgresql://me:***@db/sparekey" in result.stdout
     shown = json.loads(config("show", "--format", "json", **environ).stdout)
     assert shown["problems"] == []
-    assert {"name": "MAIL_USERNAME", "value": "me", "origin": "FLASK_MAIL_USERNAME"} in shown["settings"]
+    [row] = [row for row in shown["settings"] if row["name"] == "MAIL_USERNAME"]
+    assert row == {
+        "name": "MAIL_USERNAME",
+        "value": "me",
+        "origin": "FLASK_MAIL_USERNAME",
+        "no_effect_without": None,
+    }
 
 
 def test_config_diff_shows_settings_that_differ_from_defaults() -> None:
@@ -59,7 +69,7 @@ def test_config_diff_shows_settings_that_differ_from_defaults() -> None:
     assert "SECURITY_TRACKABLE" in lines
     assert not {"SECURITY_RESET_PASSWORD_WITHIN", "SECURITY_TOKEN_MAX_AGE"} & lines.keys()
     shown = json.loads(config("diff", "--format", "json", FLASK_MAIL_PORT="587").stdout)
-    assert {"name": "MAIL_PORT", "value": "587", "origin": "FLASK_MAIL_PORT", "default": 25} in shown
+    assert ("MAIL_PORT", "587", 25) in [(row["name"], row["value"], row["default"]) for row in shown]
 
 
 def test_config_explain_knows_every_setting() -> None:
@@ -86,6 +96,82 @@ def test_config_explain_shows_type_default_value_and_related_settings(name: str,
     result = config("explain", name, FLASK_MAIL_TIMEOUT="7 seconds")
     assert result.exit_code == 0
     assert [text for text in texts if text not in result.output] == []
+
+
+# Honored by app/web/clients.py, so Flask-Security gets another value.
+SENT_ON = {
+    f"SECURITY_{name}" for name in SPA if name.startswith("REDIRECT") or "CONFIRM" in name or "CHANGE" in name
+}
+
+
+@pytest.mark.parametrize("group", [SPA_TOML, *GROUPS, ""])
+def test_config_tells_the_value_that_flask_security_really_uses(make_site: Any, group: str) -> None:
+    given = settings_of(group) if group else {}
+    environ = {
+        f"FLASK_{name}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in given.items()
+    }
+    used = dict(make_site(**given).app.config)
+    used["SECURITY_USER_IDENTITY_ATTRIBUTES"] = [*chain(*used["SECURITY_USER_IDENTITY_ATTRIBUTES"])]
+    rows = json.loads(config("show", "--format", "json", **environ).stdout)["settings"]
+    shown = {row["name"]: row["value"] for row in rows}
+    for name in sorted(library_settings.flask_security_defaults()):
+        output = config("explain", name, **environ).output
+        now, default = (
+            match[1] if (match := re.search(f"^{field} +(.*)$", output, re.M)) else ""
+            for field in ("now", "default")
+        )
+        if library_settings.reason_refused(name):
+            has_value = name in forced.FORCED or "COOKIE" in name or name.endswith("RESCUE_MAIL")
+            assert output.startswith(f"{name} cannot be set.")
+            assert f"It is {in_toml(used[name])}: " in output if has_value else "It is" not in output, name
+        elif name in shown:
+            assert now.startswith(in_toml(shown[name])), name
+            is_public = shown[name] != "(hidden)" and name not in SENT_ON
+            assert not is_public or settings.normalize(name, shown[name]) == used[name], name
+        elif now == "not set":
+            assert not used[name] or name in SENT_ON, name
+        else:
+            assert now == "the default", name
+            is_plain = name not in SENT_ON and "that of " not in default
+            assert not is_plain or default == in_toml(used[name]), name
+
+
+def test_config_tells_where_links_of_the_default_client_land() -> None:
+    environ = {f"FLASK_{name}": str(value) for name, value in named(SPA).items()}
+    output = config("explain", "SECURITY_RESET_VIEW", **environ).output
+    assert '"https://app.example.com/reset-password", from FLASK_SECURITY_RESET_VIEW' in output
+    output = config("explain", "SECURITY_POST_CONFIRM_VIEW", **environ).output
+    assert '"https://app.example.com/#/confirmed", from FLASK_SECURITY_POST_CONFIRM_VIEW' in output
+
+
+def test_config_tells_that_a_setting_has_no_effect_without_its_feature() -> None:
+    environ = {"FLASK_SECURITY_WAN_REGISTER_TIMEOUT": "1000"}
+    shown = config("show", "--format", "json", **environ).stdout
+    assert '"no_effect_without": "SECURITY_WEBAUTHN"' in shown
+    line = 'SECURITY_WAN_REGISTER_TIMEOUT = "1000"  # FLASK_SECURITY_WAN_REGISTER_TIMEOUT; no effect without SECURITY_WEBAUTHN'
+    assert line in config("show", **environ).stdout
+    for given in (environ, {}):
+        output = config("explain", "SECURITY_WAN_REGISTER_TIMEOUT", **given).output
+        assert re.search("no effect without +SECURITY_WEBAUTHN", output)
+    output = config(
+        "explain", "SECURITY_WAN_REGISTER_TIMEOUT", **environ, FLASK_SECURITY_WEBAUTHN="true"
+    ).output
+    assert "no effect" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("SECURITY_USERNAME_MIN_LENGTH", "1"),
+        ("SECURITY_WAN_RP_NAME", '"Sparekey"'),
+        ("SECURITY_CHANGE_EMAIL_SUBJECT", '"Confirm your new address for %(site)s"'),
+        ("SECURITY_EMAIL_SUBJECT_PASSWORD_RESET", '"that of reset_instructions.subject.txt"'),
+        ("SECURITY_POST_CONFIRM_VIEW", '"security.login"'),
+    ],
+)
+def test_config_explain_shows_the_default_of_sparekey(name: str, default: str) -> None:
+    assert re.search(f"^default +{re.escape(default)}$", config("explain", name).output, re.M)
 
 
 def test_config_explain_names_the_problem_of_the_value() -> None:
