@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick plant tools looks screenshots sheets schema words clean
+.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick plant tools looks screenshots sheets journeys schema words clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 13
@@ -93,6 +93,9 @@ storm: .venv/.develops  ## SIGKILLs, outages and races on both databases; prints
 storm-quick: .venv/.develops  ## a short storm and race on both databases (three minutes)
 	STORM_REQUESTS=100 STORM_KILLS=6 RACE_ROUNDS=3 \
 		$(BIN)/python -m pytest -v -s tests/faults/test_storm.py tests/faults/test_deployment.py -k "storm or 64"
+
+journeys: .venv/.develops  ## recover, confirm, move and sign in in Chromium, with each of Flask-Security's settings changed (5 minutes)
+	JOURNEYS=each $(BIN)/python -m pytest -v tests/pages/test_journeys.py
 
 plant: .venv/.develops  ## plant defects in a copy, one at a time, and see which test catches each (20 minutes; ONLY= selects some)
 	@$(BIN)/python tests/support/plant.py $(ONLY)
