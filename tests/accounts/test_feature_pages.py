@@ -13,8 +13,6 @@ from support.features import ALL_FEATURES, CODE_SIGN_IN, PASSKEYS, RECOVERY_CODE
 from support.servers import free_port
 from support.site import OLD_PASSWORD, served
 
-pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
-
 OBRIEN = "o'brien@example.com"  # in an attribute of passkey pages
 ABILITIES = ("hasResidentKey", "hasUserVerification", "isUserVerified", "automaticPresenceSimulation")
 DEVICE = {"protocol": "ctap2", "transport": "internal", **dict.fromkeys(ABILITIES, True)}

@@ -13,8 +13,6 @@ from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
 from app.accounts.models import User
 from app.db.engine import db
 
-pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
-
 LOCALHOST = {"RECOVERY_PUBLIC_URL": "http://localhost:5000"}  # passkeys need a host name
 SETTINGS = {"none": {"SECURITY_CHANGEABLE": False}, **SETTINGS_BY_FEATURE, "all": ALL_FEATURES}
 # Where the home page leads; by default to /change alone.

@@ -10,7 +10,6 @@ from support.site import OLD_PASSWORD, Site, Visitor
 
 from app.accounts.models import User
 
-pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
 CHANGES: dict[str, dict[str, Any]] = {
     "/change-email": {"email": "thief@example.com"},
     "/tf-setup": {"setup": "authenticator"},

@@ -32,8 +32,6 @@ from app.accounts.models import User
 from app.db.engine import db
 from app.settings.problems import SettingsError
 
-pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
-
 
 @pytest.fixture
 def site(make_site: Any, tmp_path: Path) -> Site:

@@ -20,7 +20,6 @@ from app.pages import template_checks
 from app.pages.template_sources import missing_fields, parse, parse_with_references
 
 # Flask-Security's own.
-pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")
 
 LOCALES = ("en", "ar")  # a language written from left to right, and one from right to left
 WIDTHS = (320, 360, 768, 1280)  # 320 is also a window of 1280 at 400 % (WCAG 1.4.10)

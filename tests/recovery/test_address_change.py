@@ -298,7 +298,6 @@ def test_hacked_old_address_neither_recovers_nor_restores_the_account(site: Site
 
 @BOTH
 @pytest.mark.requirement("R37", "R41")
-@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
 @pytest.mark.parametrize("keep", ["old", "new"])
 def test_older_second_factor_settles_a_contested_address(make_site: Any, keep: str) -> None:
     site: Site = make_site(**ADDRESS, **HELP, **SECOND_FACTOR)
@@ -334,7 +333,6 @@ def settles_nothing(visitor: Visitor) -> bool:
     return (settled.status_code, changed.status_code) == (403, 401)
 
 
-@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
 def test_codes_by_mail_settle_no_address(make_site: Any) -> None:
     """They go to the new one."""
     site: Site = make_site(**ADDRESS, **HELP, **SECOND_FACTOR)
@@ -350,7 +348,6 @@ def test_codes_by_mail_settle_no_address(make_site: Any) -> None:
     assert settles_nothing(thief)
 
 
-@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
 @pytest.mark.requirement("R41")
 @pytest.mark.parametrize("is_first", [True, False], ids=["before the change", "after the change"])
 def test_factor_of_the_thief_settles_no_address(make_site: Any, is_first: bool) -> None:
@@ -375,7 +372,6 @@ def test_factor_of_the_thief_settles_no_address(make_site: Any, is_first: bool) 
     assert settles_nothing(thief)
 
 
-@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
 def test_factor_settles_no_address_when_its_events_may_be_purged(make_site: Any) -> None:
     site: Site = make_site(**ADDRESS, **HELP, **SECOND_FACTOR, RECOVERY_KEEP_EVENTS="31 days")
     secret = set_up_factor(site)

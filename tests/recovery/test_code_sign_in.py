@@ -14,8 +14,6 @@ from support.site import OLD_PASSWORD, Site
 from app.accounts.models import User
 from app.mail.outbox import OutboxMessage
 
-pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
-
 
 @pytest.fixture
 def site(make_site: Any) -> Site:

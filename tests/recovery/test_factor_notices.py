@@ -23,8 +23,6 @@ from app.accounts.models import User, WebAuthn
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
 
-pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
-
 PUBLIC_URL = "http://localhost:5000"
 FACTORS = {**RECOVERY_CODES, **CODE_SIGN_IN, **PASSKEYS, "RECOVERY_PUBLIC_URL": PUBLIC_URL}
 HELP = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_OPERATOR": "operator@example.com"}

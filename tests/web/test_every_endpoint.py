@@ -47,7 +47,6 @@ def posts(site: Site) -> dict[str, str]:
 
 
 @pytest.mark.requirement("R8", "R57")
-@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's own
 def test_every_post_is_listed_protected_and_limited(make_site: Any) -> None:
     assert posts(make_site()).keys() == POSTS
     site: Site = make_site(**FEATURES, RATELIMIT_ENABLED=True, RECOVERY_LIMIT_SOURCE="5 per minute")

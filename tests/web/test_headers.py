@@ -50,7 +50,6 @@ def test_headers_are_strict_on_every_answer(make_site: Any) -> None:
 
 
 @pytest.mark.requirement("R50")
-@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's own
 def test_policy_holds_on_flask_securitys_own_pages(make_site: Any) -> None:
     site: Site = make_site(
         SECURITY_CHANGE_EMAIL=True,

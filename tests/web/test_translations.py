@@ -120,7 +120,6 @@ def write_marked_translations(folder: Path) -> str:
     return write_translations(folder, "eo", texts)
 
 
-@pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's own
 def test_every_text_of_pages_and_mails_is_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a language that marks every text, none is bare."""
     marking = {
