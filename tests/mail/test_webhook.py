@@ -461,6 +461,26 @@ def test_mail_that_is_held_delays_no_event(make_site: Any, receiver: Receiver) -
     assert re.search(r"reset instructions .* held", table)
 
 
+@BOTH
+def test_answers_of_the_receiver_are_no_news_of_the_relay(site: Site, receiver: Receiver) -> None:
+    """An event that arrives or is refused changes no mail, such as one that the relay has refused."""
+    force_reset(site)
+    site.mailbox.refuse["DATA"] = "554 no"
+    site.work()
+
+    def mails() -> list[dict[str, Any]]:
+        return [row for row in site.messages() if row["kind"] != "webhook"]
+
+    before = mails()
+    assert before[0]["reason"]
+    for status in (500, 204):
+        receiver.status = status
+        site.change(OutboxMessage, OutboxMessage.kind == "webhook", due_at=LONG_AGO)
+        assert site.post_events() == 2
+        assert mails() == before
+        assert not any(row.get("refused_at") for row in site.messages() if row["kind"] == "webhook")
+
+
 def test_worker_once_counts_mails_and_events(site: Site, receiver: Receiver) -> None:
     force_reset(site)
     assert "3 processed" in run(site, "worker", "--once").output
