@@ -19,6 +19,7 @@ KIND_OF_PROBLEM = {
 DESCRIPTION_OF_PROBLEM = {
     "database_away": "the database does not answer",
     "mail_held": "a worker cannot send, and all mail waits",
+    "mail_refused": "the mail server refused an email, and has accepted none since",
 }
 
 

@@ -35,7 +35,7 @@ RANDOM_UNIQUIFIER: dict[str, Any] = {
 def after_restore() -> None:
     """End what a backup revives: used links, messages already sent, and sessions already ended."""
     discarded = {"state": "dropped", "reason": "a backup was restored", "settled_at": utcnow()}
-    emptied = {"sealed": None, "same": None, "claim": None}
+    emptied = {"sealed": None, "same": None, "claim": None, "refused_at": None, "refused_domain": None}
     waiting = update(OutboxMessage).where(OutboxMessage.state == "waiting")
     tokens: Any = FsRefreshTracker.__table__
     change(update(tokens).where(tokens.c.revoked_at.is_(None)).values(revoked_at=utcnow()))

@@ -21,6 +21,7 @@ from doctor.findings import Finding as ReportedFinding
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
 from .. import settings
+from ..accounts import identities
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
 from ..settings import advice, checks, sources
 from ..settings.findings import KINDS, Finding
@@ -37,11 +38,14 @@ INVALID = "invalid-setting"
 @click.command()
 @click.option("--deploy", is_flag=True, help="Also check server, database and what else a deployment needs.")
 @click.option("--live", is_flag=True, help="Also check the relay, DNS, Redis and the breach service.")
+@click.option("--to", default="", help="With --live: does the relay take mail there? Or RECOVERY_OPERATOR.")
 @fail_level_option
 @format_option
 @click.pass_obj
-def check(script: ScriptInfo, deploy: bool, live: bool, fail_level: str, form: str) -> None:
+def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
     """Check the configuration. Exits 1 on findings of --fail-level or worse."""
+    if to and identities.normalize_email(to) is None:
+        raise click.BadParameter(f"{to!r} is no mail address", param_hint="--to")
     reading = settings.examine()
     findings = [
         Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
@@ -50,7 +54,7 @@ def check(script: ScriptInfo, deploy: bool, live: bool, fail_level: str, form: s
     silenced: list[str] = []
     if reading.settings:
         silenced = reading.settings.RECOVERY_SILENCED
-        findings += [*_run(script, reading.settings, deploy, live), *_check_silenced(silenced)]
+        findings += [*_run(script, reading.settings, deploy, live, to), *_check_silenced(silenced)]
     audible = [finding for finding in findings if finding.severity == "error" or finding.id not in silenced]
     shown = by_severity([_with_origin(finding, reading) for finding in audible])
     hidden = sorted({finding.id for finding in findings} - {finding.id for finding in shown})
@@ -61,7 +65,7 @@ def check(script: ScriptInfo, deploy: bool, live: bool, fail_level: str, form: s
     sys.exit(exit_code(shown, fail_level))
 
 
-def _run(script: ScriptInfo, configured: Settings, deploy: bool, live: bool) -> list[Finding]:
+def _run(script: ScriptInfo, configured: Settings, deploy: bool, live: bool, to: str) -> list[Finding]:
     findings = advice.check_settings(configured)
     if deploy:
         findings += _check_server(configured)
@@ -74,7 +78,7 @@ def _run(script: ScriptInfo, configured: Settings, deploy: bool, live: bool) -> 
     with app.app_context():
         findings += checks.run()
         findings += database_checks.run() if deploy else []
-        findings += live_checks.run(configured) if live else []
+        findings += live_checks.run(configured, to) if live or to else []
     return findings
 
 

@@ -22,6 +22,7 @@ from ..settings.findings import KINDS, Finding
 KIND_OF_PROBLEM = {
     health.NO_DATABASE: KINDS["database-away"],
     health.MAIL_HELD: KINDS["mail-held"],
+    health.MAIL_REFUSED: KINDS["mail-refused"],
     health.NO_WORKER: KINDS["worker-not-seen"],
     health.MAIL_LATE: KINDS["mail-late"],
     health.OUTBOX_FULL: KINDS["outbox-full"],
@@ -66,8 +67,9 @@ def _check_tables() -> Iterator[Finding]:
 
 def _check_content() -> Iterator[Finding]:
     troubles = {trouble for trouble in heartbeat.worker_troubles() if trouble}
-    for problem in health.check().problems:
-        for trouble in sorted(troubles) if problem == health.MAIL_HELD else [""]:
+    state = health.check()
+    for problem in state.problems:
+        for trouble in sorted(troubles) if problem == health.MAIL_HELD else [state.reason]:
             yield KIND_OF_PROBLEM[problem].found(why=trouble)
     if db.session.scalar(select(User.id).limit(1)) is None:
         yield KINDS["no-accounts"].found()

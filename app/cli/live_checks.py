@@ -26,20 +26,23 @@ LOOK_SECONDS = 5  # for Redis, and for the breach service
 KINDS.update({id: Kind(**asdict(kind)) for id, kind in dns_records.KINDS.items()})
 
 
-def run(settings: Settings) -> list[Finding]:
+def run(settings: Settings, recipient: str = "") -> list[Finding]:
     """Return the findings of all services. Needs an app context.
+
+    The relay is asked whether it takes mail to the recipient, by default RECOVERY_OPERATOR, and gets none.
 
     DNS, Redis and the breach service get a few seconds each; a slow relay gets a minute.
     """
-    return [*_check_relay(), *_check_dns(settings), *_check_redis(), *_check_breaches(settings)]
+    relay = _check_relay(recipient or settings.RECOVERY_OPERATOR)
+    return [*relay, *_check_dns(settings), *_check_redis(), *_check_breaches(settings)]
 
 
-def _check_relay() -> Iterator[Finding]:
-    if not current().sends_mail:
+def _check_relay(recipient: str) -> Iterator[Finding]:
+    if current().RECOVERY_INBOX or not current().MAIL_SERVER:
         return
     try:
         with closing(mailman.get_connection()) as relay:
-            relay.open()
+            relay.open(with_ascii_domain(parseaddr(recipient)[1]))
     except MailHeld as error:
         yield KINDS["relay-refuses"].found(said=error, setting=_setting_at_fault(str(error)))
 

@@ -80,8 +80,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
     except (smtp_failures.MailHeld, Undeliverable) as error:
         raise click.ClickException(str(error)) from None
     except Exception as error:  # smtplib raises various types
-        reason = smtp_failures.permanent_refusal(error) or smtp_failures.describe(error)
-        raise click.ClickException(reason) from None
+        raise click.ClickException(smtp_failures.outcome_of(error)[1]) from None
     if current().RECOVERY_INBOX:
         click.echo("The mail is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
     else:

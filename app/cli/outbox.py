@@ -115,6 +115,7 @@ def discard(numbers: tuple[int, ...]) -> None:
 
 def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -> None:
     """Update each message that is unsettled and not being sent. Exits 1 if another was among them."""
+    values |= {"refused_at": None, "refused_domain": None, "refusals": 0}
     is_open = and_(OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~is_being_sent())
     exit_code = 0
     for number in numbers:
@@ -157,7 +158,8 @@ def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
         is_held = is_due and held and message.kind != WEBHOOK
         asked_for = None if is_later else message.created_at
         row = {"id": message.id, "mail": message.kind, "account": email, "asked_for": asked_for}
-        state = "postponed" if is_later else message.state
+        is_aside = message.state == "waiting" and message.refused_domain
+        state = "postponed" if is_later else "set_aside" if is_aside else message.state
         row["fate"] = "being sent" if is_sending else "held" if is_held else state
         rows.append({**row, "attempts": message.attempts, "reason": held if is_held else message.reason})
     return rows
@@ -183,9 +185,9 @@ def is_being_sent() -> ColumnElement[bool]:
 
 def problems() -> list[str]:
     """Return the problems of /readyz in sentences."""
-    held, lines = _reason_all_held(), []
-    for problem in health.check().problems:
-        finding = KIND_OF_PROBLEM[problem].found(why="see manage.py check --deploy")
+    held, state, lines = _reason_all_held(), health.check(), []
+    for problem in state.problems:
+        finding = KIND_OF_PROBLEM[problem].found(why=state.reason)
         is_all_held = held and problem == health.MAIL_HELD
         lines.append(f"All mail is held: {held}." if is_all_held else f"{finding.what} {finding.why}")
     return lines

@@ -42,6 +42,7 @@ MAILS = {
     " Message-ID (manage.py outbox show {id}).",
     "untried": ", and the mail waits for its first attempt.",
     "waiting": "; the mail was tried {attempts} times and waits for the next: {reason}",
+    "set_aside": "; the mail is set aside, because the relay refused it, and maybe all mail: {reason}",
     "held": ". All mail is held: {reason}",
     "being sent": ", and the mail is being sent right now.",
     "given_up": ", and the mail was given up: {reason}. To send it now: manage.py outbox retry {id}",

@@ -2,12 +2,15 @@
 
     enqueue --> waiting -- claim, release --> sent | dropped | given_up (an admin may retry it)
                    ^          |
-                   '-- retried, held, postponed
+                   '-- retried, deferred, set aside, held, postponed
 
 A message is a row in the application's database, committed with the change it belongs to. A claim is a lease
 until `due_at`. When a worker dies, its message becomes due again: delivery is at-least-once. The content is
 encrypted while the message waits or is a dead letter, and erased afterwards, except from KEPT kinds. Claims
 are in `queue.py`.
+
+A permanent refusal that does not blame the recipient sets the message aside, until the relay accepts another
+message (the refusal was its recipient's) or refuses one for another domain, too (all mail is held).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask_babel import get_locale
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, bindparam, text, update
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, bindparam, case, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..db import encryption
@@ -31,6 +34,7 @@ from ..settings import current
 
 # A message without an attempt. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
+FAILED = text("refused_at IS NOT NULL")
 # Lanes: a worker takes a message of the second only when none of the first is due, and one of the third in a
 # thread of its own. The state is a column of their indexes, or SQLite chooses the index of all states.
 SIGN_UP = text("settled_at IS NULL AND attempts = 0 AND kind = 'registration'")
@@ -59,6 +63,11 @@ class OutboxMessage(Model):
     created_at: Mapped[datetime] = mapped_column(default=utcnow())  # last requested, or postponed to
     due_at: Mapped[datetime] = mapped_column(default=utcnow())  # next attempt; while claimed, end of lease
     settled_at: Mapped[datetime | None]
+    refused_at: Mapped[datetime | None]  # first failure since the relay accepted another; outlasts settling
+    refused_domain: Mapped[str | None] = mapped_column(String(255))  # of its recipient, while it is set aside
+    refusals: Mapped[int] = mapped_column(default=0)  # those that were its recipient's
+    claimed_at = datetime.min  # of a claimed message, by the database's clock
+    domain = ""  # of a composed message: its recipient's
     age = timedelta()  # of a claimed message, at its claim, by the database's clock
     is_crowded = False  # of a claimed message, at its claim: the queue (queue.CROWD)
     is_first = False  # of a claimed message: the first over its connection, which takes longer
@@ -69,6 +78,7 @@ class OutboxMessage(Model):
         Index("ix_outbox_message_quota_settled_at", "quota", "settled_at"),
         Index("uq_outbox_message_same", "same", unique=True, sqlite_where=UNTRIED, postgresql_where=UNTRIED),
         Index("ix_outbox_message_untried", "created_at", sqlite_where=UNTRIED, postgresql_where=UNTRIED),
+        Index("ix_outbox_message_refused_at", "refused_at", sqlite_where=FAILED, postgresql_where=FAILED),
         Index("ix_outbox_message_urgent", "state", "due_at", sqlite_where=URGENT, postgresql_where=URGENT),
         Index("ix_outbox_message_sign_up", "state", "due_at", sqlite_where=SIGN_UP, postgresql_where=SIGN_UP),
         Index("ix_outbox_message_exempt", "state", "due_at", sqlite_where=EXEMPT, postgresql_where=EXEMPT),
@@ -90,6 +100,10 @@ RENDERED = "flask_security"  # the kind whose content is a rendered mail, so its
 WEBHOOK = "webhook"  # the kind of an event for the application's webhook
 KEPT = ("address_notice",)  # the kinds whose content an objection needs
 NOW = utcnow()
+PAUSE_SECONDS, ASIDE_SECONDS_MAX = 10, 300  # from one attempt to the next
+REFUSALS_MAX = 3  # of one message, while others are accepted
+REFUSED = OutboxMessage.refused_at > datetime.min  # a range, or SQLite would scan the index
+IS_ASIDE = OutboxMessage.refused_domain.is_not(None)
 REPEAT_SECONDS = 5  # on PostgreSQL, a younger message with the same key stays unchanged
 
 # The statements of a request, on the table and built once. The ORM would add a third to its time.
@@ -97,6 +111,15 @@ _messages = db.metadata.tables["outbox_message"]
 _REPEATED = update(_messages).where(_messages.c.same == bindparam("key"), UNTRIED)
 REPEAT = _REPEATED.values(sealed=bindparam("content"), created_at=NOW)
 REPEAT_OLDER = REPEAT.where(_messages.c.created_at <= utcnow(-REPEAT_SECONDS))
+# Once a message is accepted. A claimed one is left alone, because its `due_at` is the end of its lease.
+_free = select(OutboxMessage.id).where(REFUSED, OutboxMessage.claim.is_(None), bindparam("is_sent", False))
+_RELEASED = update(_messages).where(_messages.c.id.in_(_free.with_for_update(skip_locked=True)))
+END_REFUSALS = _RELEASED.values(
+    refused_at=None,
+    refused_domain=None,
+    refusals=_messages.c.refusals + case((IS_ASIDE, 1), else_=0),
+    due_at=case((IS_ASIDE, utcnow(PAUSE_SECONDS)), else_=_messages.c.due_at),
+)
 INSERTS = {
     dialect: insert(_messages).on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED)
     for dialect, insert in inserts.items()
@@ -142,24 +165,36 @@ def release(message: OutboxMessage, outcome: str, reason: str | None, claim: str
     dropped   the mail must not be sent
     given_up  the mail could not be sent; the dead letter keeps its content, because an admin may retry it
     retried   the message is due again after a pause
+    deferred  the same, for a reason that is its recipient's
+    set_aside the same, and the attempt does not count
     held      the message is back at its place in the queue, and the attempt does not count
     postponed the message is due at its new `created_at`, and the attempt does not count
     """
+    if outcome == "dropped" and message.refused_at:  # the refusal remains a problem
+        reason = f"{message.reason}; {reason}"
     values: dict[str, Any] = {"claim": None, "user_id": message.user_id, "reason": reason and reason[:255]}
-    if outcome == "retried":
+    if outcome in ("retried", "deferred"):
         values["due_at"] = utcnow(backoff(message.attempts))
-    elif outcome in ("held", "postponed"):
+    elif outcome in ("held", "postponed", "set_aside"):
         values |= {"created_at": (at := message.created_at), "due_at": at, "attempts": message.attempts - 1}
     else:
         sealed = message.sealed if outcome == "given_up" or message.kind in KEPT else None
         values |= {"state": outcome, "sealed": sealed, "settled_at": NOW}
+    if outcome in ("retried", "set_aside") and message.kind != WEBHOOK:
+        values["refused_at"] = message.refused_at or NOW
+    if outcome == "set_aside":  # due again when it has been refused for twice as long
+        seconds = (message.claimed_at - (message.refused_at or message.claimed_at)).total_seconds()
+        pause = min(max(PAUSE_SECONDS, seconds), ASIDE_SECONDS_MAX)
+        values |= {"refused_domain": message.domain, "due_at": utcnow(pause)}
     leased = (OutboxMessage.id == message.id, OutboxMessage.claim == (claim or message.claim))
     statement = update(OutboxMessage).where(*leased).values(values).returning(NOW)
     now: datetime | None = db.session.scalar(statement, execution_options={"synchronize_session": False})
+    # Executed after every outcome, because its time would tell that a mail was sent.
+    db.session.execute(END_REFUSALS, {"is_sent": bool(now) and outcome == "sent" and message.kind != WEBHOOK})
     return now
 
 
 def backoff(attempt: int) -> float:
     """Return the seconds from a failed attempt to the next: 10, 20, 40, up to an hour, plus jitter."""
-    pause: int = min(10 * 2 ** (attempt - 1), 3_600)
+    pause: int = min(PAUSE_SECONDS * 2 ** (attempt - 1), 3_600)
     return pause * random.uniform(1, 1.25)  # noqa: S311  # no secret

@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Sequence
 from threading import Event
 
-from sqlalchemy import TextClause, bindparam, select, update
+from sqlalchemy import TextClause, bindparam, func, select, update
 
 from ..db.clock import utcnow
 from ..db.engine import change, db
 from ..settings import current
-from .outbox import NOW, SIGN_UP, URGENT, OutboxMessage
+from .outbox import NOW, REFUSED, SIGN_UP, URGENT, OutboxMessage
 
 CROWD = 100  # the queue is crowded while more messages of a lane are due
 OLDEST = 200  # of a crowded queue; one of them is next
@@ -46,6 +46,15 @@ def is_due(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> bool:
     return is_any
 
 
+def is_all_refused() -> bool:
+    """True if the relay has refused messages for different domains, and accepted none since.
+
+    Then a connection alone does not show that mail goes out again.
+    """
+    first, last = func.min(_messages.refused_domain), func.max(_messages.refused_domain)
+    return bool(db.session.scalar(select(first != last).where(REFUSED)))
+
+
 def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> OutboxMessage | None:
     """Lease the message that is due longest, in a crowd any of the OLDEST. Return it detached, or None."""
     values = {
@@ -64,7 +73,8 @@ def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> OutboxMessage | No
         ).first()
         if row is not None:
             message = row[0]
-            message.age, message.is_crowded = row[1] - message.created_at, is_crowded
+            message.claimed_at, message.is_crowded = row[1], is_crowded
+            message.age = row[1] - message.created_at
             db.session.expunge(message)
     db.session.commit()
     return message

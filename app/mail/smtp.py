@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parseaddr
 from functools import cached_property
@@ -18,11 +18,11 @@ from select import select
 from typing import Any
 
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
-from flask_mailman.utils import DNS_NAME
 
 from ..settings import current
+from ..settings.urls import ehlo_name
 from .composing import Mail, with_ascii_domain
-from .smtp_failures import RecipientRefused, RelayMisconfigured, connection_failure
+from .smtp_failures import NO_LOGIN_METHOD, NO_STARTTLS, RelayMisconfigured, connection_failure
 
 TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for the reply to DATA
 # Seconds for the reply to DATA, because closing the connection while a relay scans the mail sends it twice.
@@ -30,8 +30,6 @@ TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for 
 DATA_SECONDS = 120
 REPLY_BYTES_MAX = 64 * 1024  # RFC 5321 §4.5.3.1.5 asks for 512 a line; a relay's EHLO has some 20 lines
 SHUTDOWN_SECONDS = 0.1  # between two attempts to shut the socket down
-NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
-NO_LOGIN_METHOD = "MAIL_USERNAME, MAIL_PASSWORD: no login method of the relay accepts these"
 
 
 class _BoundedReply:
@@ -89,15 +87,15 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
         return context
 
-    def open(self) -> bool:
-        """Connect and offer the sender. Return False if the connection was open. Raises MailHeld."""
+    def open(self, recipient: str = "") -> bool:
+        """Connect and offer the sender (a check: and a recipient). False if it was open. Raises MailHeld."""
         if self.connection:
             return False
         try:
             with self._closing_socket_at(time.monotonic() + TIMEOUTS_MAX * self.timeout):
                 self._connect()
                 # A refused sender stops all mail here, before an account is looked up.
-                self._offer_sender(with_ascii_domain(parseaddr(current().MAIL_DEFAULT_SENDER)[1]))
+                self._offer(recipient)
                 if self.connection.rset()[0] != 250:  # RFC 5321 allows no other reply
                     self.close()
                     self._connect()
@@ -134,7 +132,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         if not self.host:
             raise RelayMisconfigured("MAIL_SERVER: it is empty, so no mail is sent")
         secure = {"context": self.ssl_context} if self.use_ssl else {}
-        name = DNS_NAME.get_fqdn()
+        name = ehlo_name(current().RECOVERY_MAIL_EHLO or current().RECOVERY_PUBLIC_URL)
         # Without a host, the constructor does not connect. So `self.connection` is set before the greeting,
         # and the deadline can end an endless one.
         self.connection = self.connection_class(local_hostname=name, timeout=self.timeout, **secure)
@@ -159,12 +157,8 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     def _send(self, mail: Mail) -> None:
         """Send a mail as `smtplib.SMTP.sendmail` does, with the deadline checked before MAIL and DATA."""
         data = mail.message().as_bytes(linesep="\r\n")
-        options = [] if mail.recipient.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
         self._refuse_after_deadline()
-        self._offer_sender(parseaddr(mail.from_email)[1], options)
-        code, reply = self.connection.rcpt(mail.recipient)
-        if code not in (250, 251):
-            raise RecipientRefused(code, reply)
+        self._offer(mail.recipient)
         self._refuse_after_deadline()
         self.connection.sock.settimeout(max(DATA_SECONDS, self.timeout))
         code, reply = self.connection.data(data)
@@ -172,10 +166,16 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             raise smtplib.SMTPDataError(code, reply)
         self.connection.sock.settimeout(self.timeout)
 
-    def _offer_sender(self, address: str, options: Sequence[str] = ()) -> None:
-        code, reply = self.connection.mail(address, options)
+    def _offer(self, recipient: str) -> None:
+        """Say MAIL and, if there is a recipient, RCPT. Raises the refusal."""
+        options = [] if recipient.isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
+        sender = with_ascii_domain(parseaddr(current().MAIL_DEFAULT_SENDER)[1])
+        code, reply = self.connection.mail(sender, options)
         if code != 250:
-            raise smtplib.SMTPSenderRefused(code, reply, address)
+            raise smtplib.SMTPSenderRefused(code, reply, sender)
+        code, reply = self.connection.rcpt(recipient) if recipient else (250, b"")
+        if code not in (250, 251):
+            raise smtplib.SMTPResponseException(code, reply)
 
     def _refuse_after_deadline(self) -> None:
         if time.monotonic() >= self.deadline:

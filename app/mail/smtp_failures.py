@@ -1,15 +1,27 @@
-"""Classification of SMTP failures: all mail is held, one message is refused permanently, or it is retried."""
+"""Classification of SMTP failures: the recipient's or our own, and the setting that may be at fault."""
 
 from __future__ import annotations
 
+import re
 import smtplib
 import ssl
 
 from ..settings import current
 from ..web.logging import redact_line
 
-LOGIN_FIRST = 530  # RFC 4954 §6
-TOO_BIG = 552  # RFC 1870 §6.1: the only refusal at MAIL that is about the message, not the sender
+NO_STARTTLS = "MAIL_USE_TLS: the relay offers no STARTTLS on this port, and mail is never sent without it"
+NO_LOGIN_METHOD = "MAIL_USERNAME, MAIL_PASSWORD: no login method of the relay accepts these"
+# The likely cause of a reply such as "550 5.7.1 text", by the first row that matches: a setting, or the
+# recipient (""). Words precede codes (RFC 3463), because senders are refused with 5.1.0 and 5.2.0, too.
+CAUSES = (
+    (r"starttls", "MAIL_USE_TLS"),
+    (r"\b(helo|ehlo)\b", "RECOVERY_MAIL_EHLO"),
+    (r"^\d+ [45]\.1\.[78]\b|sender|send ?as|dmarc|\bspf\b|\bdkim\b|not verified", "MAIL_DEFAULT_SENDER"),
+    (r"^\d+ [45]\.1\.90\b|submission|relay limit", "MAIL_SERVER"),  # quotas of Exchange Online and Gmail
+    (r"^\d+ [45]\.[12]\.", ""),
+    (r"quota|limit|exceeded|too many|blocked|listed|reputation", "MAIL_SERVER"),
+    (r"^53|\bauth|credential|relay", "MAIL_USERNAME"),
+)
 
 
 class MailHeld(Exception):
@@ -30,10 +42,6 @@ class RelayMisconfigured(MailHeld):
     pause = 30
 
 
-class RecipientRefused(smtplib.SMTPResponseException):
-    """A refusal at RCPT."""
-
-
 def connection_failure(error: Exception) -> MailHeld:
     """Return the reason why no mail can go out, for an error before the first message."""
     code = getattr(error, "smtp_code", 0)
@@ -42,12 +50,10 @@ def connection_failure(error: Exception) -> MailHeld:
             return error
         case smtplib.SMTPNotSupportedError():
             return RelayMisconfigured("MAIL_USERNAME: the relay takes no login on this connection")
-        case smtplib.SMTPSenderRefused() if code == LOGIN_FIRST:
-            return RelayMisconfigured("MAIL_USERNAME: the relay takes mail only after a login (530)")
-        case smtplib.SMTPSenderRefused() if code >= 500:
-            return RelayMisconfigured(f"MAIL_DEFAULT_SENDER: the relay refuses this sender ({code})")
         case smtplib.SMTPAuthenticationError() if code >= 500:
             return RelayMisconfigured(f"MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login ({code})")
+        case smtplib.SMTPResponseException() if code >= 500:
+            return RelayMisconfigured(f"{likely_setting(error) or 'the address'}: {describe(error)}")
         case ssl.SSLCertVerificationError(verify_message=why):
             advice = "RECOVERY_MAIL_CA can name another"
             return RelayMisconfigured(f"MAIL_SERVER: its certificate is not trusted ({why}); {advice}")
@@ -60,25 +66,40 @@ def connection_failure(error: Exception) -> MailHeld:
     return RelayAway(f"the relay {address} cannot be reached ({why})")
 
 
-def permanent_refusal(error: Exception) -> str | None:
-    """Return the reason if the relay refuses this message permanently, None if a retry can help."""
-    code = getattr(error, "smtp_code", 0)
+def outcome_of(error: Exception, *, is_last: bool = False) -> tuple[str, str]:
+    """Return the outcome of a failed attempt, as `outbox.release` takes it, and the reason. Raises MailHeld."""
+    reason, outcome = describe(error), "retried"
     match error:
+        case MailHeld():
+            raise error
         case smtplib.SMTPNotSupportedError():
-            return "the relay does not support internationalized addresses (SMTPUTF8)"
-        case RecipientRefused() if code >= 500 and code != LOGIN_FIRST:
-            return f"the address is refused for good: {describe(error)}"
-        case smtplib.SMTPSenderRefused() if code == TOO_BIG:
-            return f"the mail is refused for good: {describe(error)}"
-        case smtplib.SMTPDataError() if code >= 500:
-            return f"the mail is refused for good: {describe(error)}"
-    return None
+            return "given_up", "the relay does not support internationalized addresses (SMTPUTF8)"
+        case smtplib.SMTPResponseException(smtp_code=code):
+            setting = likely_setting(error)
+            if code >= 500 and setting:
+                return "set_aside", f"{setting}: {reason}"
+            if code >= 500:
+                return "given_up", f"the address is refused for good: {reason}"
+            outcome = outcome if setting else "deferred"
+    return "given_up" if is_last else outcome, reason
+
+
+def likely_setting(error: smtplib.SMTPResponseException) -> str:
+    """Return the setting that a reply is likely about, or "" if it is about the recipient."""
+    reply, at_mail = _reply(error), isinstance(error, smtplib.SMTPSenderRefused)
+    default = "MAIL_DEFAULT_SENDER" if at_mail else "MAIL_SERVER"
+    rows = (setting for pattern, setting in CAUSES if re.search(pattern, reply, re.IGNORECASE))
+    return next(rows, default) or (default if at_mail else "")
 
 
 def describe(error: Exception) -> str:
     """Return an error as one line, without addresses and tokens."""
-    if not isinstance(error, smtplib.SMTPResponseException):
-        return redact_line(f"{type(error).__name__}: {error}")
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"the relay said {_reply(error)}"
+    return redact_line(f"{type(error).__name__}: {error}")
+
+
+def _reply(error: smtplib.SMTPResponseException) -> str:
     reply = error.smtp_error
     text = reply.decode(errors="replace") if isinstance(reply, bytes) else reply
-    return redact_line(f"the relay said {error.smtp_code} {' '.join(text.split())}")
+    return redact_line(f"{error.smtp_code} {' '.join(text.split())}")

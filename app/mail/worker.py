@@ -5,7 +5,7 @@ Consequences of a failure:
     no mail can go out (MailHeld)        all mail waits unchanged; the worker looks again after a pause
     it must not be sent (Undeliverable)  dropped, with the reason
     it must wait (Undeliverable.until)   due again then; the attempt does not count
-    the relay refuses it permanently     given up: a dead letter (smtp_failures.permanent_refusal)
+    the relay refuses it permanently     given up: a dead letter; or set aside (smtp_failures.outcome_of)
     anything else                        retried with back-off; given up after the last attempt
 
 An outcome other than "held" is written as soon as the database is back. Another worker sends the message a
@@ -34,13 +34,12 @@ from .backends import mailman
 from .heartbeat import Heartbeat
 from .outbox import OutboxMessage
 from .queue import Pace
-from .smtp_failures import MailHeld, describe, permanent_refusal
+from .smtp_failures import MailHeld, RelayMisconfigured, outcome_of
 
 log = logging.getLogger(__name__)
 
 # Pauses while the database is away. The one before an outcome is shorter, so that it is written first.
-DATABASE_SECONDS = 2
-WRITE_SECONDS = 0.5
+DATABASE_SECONDS, WRITE_SECONDS = 2, 0.5
 LOST = "the database has lost its link, and needs the same again"  # in a crash or failover
 
 
@@ -93,12 +92,13 @@ def work_until_done(
             # and for unknown accounts wait alike.
             lanes = quota.open_lanes()
             if not relay.connection:
-                if not (queue.is_due(lanes) or (heartbeat and heartbeat.trouble)):
+                may_recover = bool(heartbeat and heartbeat.trouble) and not queue.is_all_refused()
+                if not (queue.is_due(lanes) or may_recover):
                     break
                 began = time.monotonic()
                 relay.open()
                 pace.connection = time.monotonic() - began
-                if heartbeat and heartbeat.report(None):
+                if heartbeat and may_recover and heartbeat.report(None):
                     log.info("mail goes out again")
             deadline = time.monotonic() + current().sending_time.total_seconds()
             if (message := queue.claim(lanes)) is None:
@@ -139,6 +139,8 @@ def work_on(
     log.info("mail=%s id=%s kind=%s attempt=%s %s", *values)
     if pace:
         pace.keep(message, outcome, *spent, stop)
+    if outcome == "set_aside" and queue.is_all_refused():
+        raise RelayMisconfigured(reason)
 
 
 def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) -> tuple[str, str | None]:
@@ -146,25 +148,23 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
 
     After the deadline, by `time.monotonic()`, another worker may claim the message. Raises MailHeld.
     """
-    attempts_max = current().RECOVERY_MAIL_ATTEMPTS
-    if message.attempts > attempts_max:
+    if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
         return "given_up", message.reason or "every attempt was cut short"
+    if message.refusals >= outbox.REFUSALS_MAX:
+        return "given_up", f"refused while other mail was accepted: {message.reason}"
     try:
         mail = composing.COMPOSERS[message.kind](message)
         # The link must exist before its mail arrives, and no transaction stays open during the conversation.
         queue.commit_composed(message)
         if time.monotonic() >= deadline:
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
+        message.domain = getattr(mail, "recipient", "").rpartition("@")[2].lower()
         mail.deliver(relay, deadline)
     except composing.Undeliverable as refusal:
         message.created_at = refusal.until or message.created_at
         return "postponed" if refusal.until else "dropped", str(refusal)
-    except MailHeld:
-        raise
     except Exception as error:  # the message must survive every error
-        refusal_reason = permanent_refusal(error)
-        is_last = refusal_reason or message.attempts >= attempts_max
-        return "given_up" if is_last else "retried", refusal_reason or describe(error)
+        return outcome_of(error, is_last=message.attempts >= current().RECOVERY_MAIL_ATTEMPTS)
     return "sent", None
 
 
@@ -177,7 +177,7 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
             leased = (message.claim or "").lower()
             outcome, reason = "retried", LOST
             released_at = outbox.release(message, outcome, reason, leased)
-        if released_at and outcome not in ("retried", "postponed"):
+        if released_at and outcome not in ("retried", "deferred", "set_aside", "postponed"):
             seconds = (released_at - message.created_at).total_seconds()
             audit.record(
                 f"mail_{outcome}",

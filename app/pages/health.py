@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, select
+from sqlalchemy import ColumnElement, TextClause, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail import outbox, quota
 from ..mail.heartbeat import worker_troubles
-from ..mail.outbox import OutboxMessage
+from ..mail.outbox import IS_ASIDE, REFUSED, OutboxMessage
 from ..settings import current
 
 # The ids of problems in /readyz.
 NO_DATABASE, NO_WORKER = "database_away", "no_worker"
 MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
-BUDGET_SPENT, WEBHOOK_LATE = "mail_budget_spent", "webhook_late"
-PROBLEMS = (NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT, WEBHOOK_LATE)
-# A mail that the mail server deferred is not late, because only the mail of an account gets that far.
+MAIL_REFUSED, BUDGET_SPENT, WEBHOOK_LATE = "mail_refused", "mail_budget_spent", "webhook_late"
+PROBLEMS = (NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_REFUSED, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT, WEBHOOK_LATE)
 UNTRIED_MAIL = (outbox.UNTRIED, OutboxMessage.kind != outbox.WEBHOOK)
 WAITING_EVENT = (outbox.EVENTS, OutboxMessage.state == "waiting")
 
@@ -32,19 +32,21 @@ class Health:
     worker: bool | None
     mail: bool | None
     problems: list[str]
+    reason: str | None = None  # why mail is held or refused, with the likely setting
 
 
 def check() -> Health:
     """Check the database, the workers and the outbox. Never raises.
 
-    A delay of mail below RECOVERY_READY_MAIL_AGE is not reported, because it would reveal that an account
-    exists.
+    Not reported, because it would reveal that an account exists: a delay below RECOVERY_READY_MAIL_AGE, and a
+    temporary failure at any age that the relay blames on the recipient, or while it accepts other mail.
     """
     try:
-        troubles = worker_troubles()
+        troubles, refusal = worker_troubles(), reason_refused()
         conditions = {
             NO_WORKER: not troubles and (current().sends_mail or current().RECOVERY_WEBHOOK_URL),
             MAIL_HELD: any(troubles),
+            MAIL_REFUSED: refusal is not None,
             MAIL_LATE: is_late(*UNTRIED_MAIL),
             OUTBOX_FULL: quota.is_full(),
             BUDGET_SPENT: bool(quota.exhausted()),
@@ -55,12 +57,23 @@ def check() -> Health:
         return Health(database=False, worker=None, mail=None, problems=[NO_DATABASE])
     problems = [problem for problem, is_true in conditions.items() if is_true]
     mail = current().sends_mail and set(problems) <= {NO_WORKER, WEBHOOK_LATE}
-    return Health(database=True, worker=bool(troubles), mail=mail, problems=problems)
+    reason = next(filter(None, troubles), refusal)
+    return Health(database=True, worker=bool(troubles), mail=mail, problems=problems, reason=reason)
 
 
 def is_late(*messages: TextClause | ColumnElement[bool]) -> bool:
     """True if one of these messages has waited for RECOVERY_READY_MAIL_AGE or longer."""
-    age = current().RECOVERY_READY_MAIL_AGE.total_seconds()
-    latest = select(utcnow(-age)).scalar_subquery()  # evaluated once, or the database would not use the index
-    late = select(OutboxMessage.id).where(*messages, OutboxMessage.created_at < latest)
+    late = select(OutboxMessage.id).where(*messages, OutboxMessage.created_at < _latest())
     return db.session.scalar(late.order_by(OutboxMessage.created_at).limit(1)) is not None
+
+
+def reason_refused() -> str | None:
+    """Return why a mail is set aside, or was first tried in vain RECOVERY_READY_MAIL_AGE ago, or None."""
+    is_old = OutboxMessage.refused_at < _latest()
+    refused = select(OutboxMessage.reason).where(REFUSED, or_(IS_ASIDE, is_old))
+    return db.session.scalar(refused.order_by(OutboxMessage.refused_at).limit(1))
+
+
+def _latest() -> Any:
+    """Return the clock as a subquery. It is evaluated once, or the database would not use the index."""
+    return select(utcnow(-current().RECOVERY_READY_MAIL_AGE.total_seconds())).scalar_subquery()

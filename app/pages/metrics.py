@@ -23,7 +23,7 @@ from ..db.audit import RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail import heartbeat
-from ..mail.outbox import WEBHOOK, OutboxMessage
+from ..mail.outbox import IS_ASIDE, WEBHOOK, OutboxMessage
 from ..settings import current
 from . import health
 
@@ -106,9 +106,10 @@ def _deliveries() -> Iterator[Sample]:
 def _messages() -> Iterator[Sample]:
     is_waiting, is_postponed = OutboxMessage.state == "waiting", OutboxMessage.created_at > utcnow()
     states = {
-        "untried": is_waiting & (OutboxMessage.attempts == 0) & ~is_postponed,
+        "untried": is_waiting & (OutboxMessage.attempts == 0) & ~is_postponed & ~IS_ASIDE,
+        "set_aside": is_waiting & IS_ASIDE,
         "postponed": is_waiting & is_postponed,
-        "retried": is_waiting & (OutboxMessage.attempts > 0),
+        "retried": is_waiting & (OutboxMessage.attempts > 0) & ~IS_ASIDE,
         "given_up": OutboxMessage.state == "given_up",
     }
     kinds = {"mail": OutboxMessage.kind != WEBHOOK, "webhook": OutboxMessage.kind == WEBHOOK}

@@ -34,6 +34,8 @@ SETTINGS_OF_FEATURES = {
     "SECURITY_REDIRECT_BEHAVIOR": "REDIRECT_HOST|RESET_(ERROR_)?VIEW",
     "SECURITY_REDIRECT_BASE_DOMAIN": "REDIRECT_ALLOWED_",
 }
+# Ports by the start of TLS: with STARTTLS, or at once. The ports above 1024 are those of mail providers.
+STARTTLS_PORTS, TLS_PORTS = (25, 587, 2525, 2587), (465, 2465)
 TLS_MODES = ("require", "verify-ca", "verify-full")
 
 
@@ -61,6 +63,8 @@ def check_settings(settings: Settings) -> list[Finding]:
         "nobody-to-ask": not sends_mail and not settings.RECOVERY_SUPPORT_CONTACT,
         "sender-unreal": sends_mail and not settings.is_local and is_loopback(sender_domain),
         "relay-in-clear": settings.sends_in_clear,
+        "port-wants-tls": settings.MAIL_USE_TLS and settings.MAIL_PORT in TLS_PORTS,
+        "port-wants-starttls": settings.MAIL_USE_SSL and settings.MAIL_PORT in STARTTLS_PORTS,
         "link-life-short": link_life < GREYLISTING_DELAY,
         "cooldown-outlasts-link": link_life <= settings.RECOVERY_MAIL_COOLDOWN,
         "no-cooldown": not settings.RECOVERY_MAIL_COOLDOWN,

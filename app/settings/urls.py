@@ -96,6 +96,22 @@ def is_host(value: str) -> bool:
     return bool(idna.encode(value, uts46=True))
 
 
+def normalize_host(value: str) -> str:
+    """Return a host name in ASCII. Raises ValueError."""
+    try:
+        return idna.encode(value, uts46=True).decode()
+    except ValueError:  # idna's errors are ValueErrors
+        raise ValueError("give a host name, such as id.example.com") from None
+
+
+def ehlo_name(host: str) -> str:
+    """Return a host, or that of a URL, as EHLO names it: an IP address in brackets (RFC 5321 §4.1.3)."""
+    host = urlsplit(host).hostname or host
+    with suppress(ValueError):
+        return f"[{'IPv6:' if ipaddress.ip_address(host).version == 6 else ''}{host}]"
+    return host
+
+
 def is_address(value: str) -> bool:
     """True for a host, with or without a port. Raises ValueError for an impossible one."""
     parts = urlsplit(f"//{value}")
@@ -148,6 +164,7 @@ HostOrEmpty = Annotated[
         lambda value: not value or ":" in value or is_host(value),  # a colon stands in an IPv6 address
     ),
 ]
+HostName = Annotated[str, or_empty(normalize_host)]
 Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]
 SenderOrEmpty = Annotated[Line, must(EXPECTED_ADDRESS, lambda value: not value or is_sender(value))]
 

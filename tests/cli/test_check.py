@@ -261,6 +261,8 @@ def test_defects_of_the_database_are_found(configuration: Configuration) -> None
         db.session.commit()
         assert configuration.findings("--deploy").keys() == {"no-accounts", "no-security-txt"}
         assert "mail-held" in ids_after("UPDATE worker_sign SET trouble = 'MAIL_USERNAME: refused'")
+        aside = "refused_at = created_at, refused_domain = 'example.com', reason = 'MAIL_SERVER: no'"
+        assert "mail-refused" in ids_after(f"UPDATE outbox_message SET {aside}")
         an_hour_ago = "datetime(created_at, '-1 hour')"
         assert "mail-late" in ids_after(f"UPDATE outbox_message SET created_at = {an_hour_ago}")
         assert "webhook-late" in ids_after("UPDATE outbox_message SET kind = 'webhook'")

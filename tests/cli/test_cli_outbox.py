@@ -40,7 +40,7 @@ def list_messages(site: Site, identity: str = "alice") -> str:
 
 
 def dead_letter(site: Site) -> None:
-    site.mailbox.refuse["DATA"] = "554 looks like spam"
+    site.mailbox.refuse["DATA"] = "554 5.2.0 no mailbox"
     site.ask()
     site.work()
     site.mailbox.refuse.clear()
@@ -61,11 +61,11 @@ def test_outbox_list_explains_missing_mail(site: Site) -> None:
     assert "none was requested" in list_messages(site, "bob")
     site.work()
     assert "  sent " in list_messages(site)
-    site.mailbox.refuse["RCPT"] = "550 no such mailbox"
+    site.mailbox.refuse["RCPT"] = "550 5.1.1 no such mailbox"
     site.ask("bob")
     site.work()
     assert "given up" in list_messages(site, "bob")
-    bounce = "the address is refused for good: the relay said 550 no such mailbox"
+    bounce = "the address is refused for good: the relay said 550 5.1.1 no such mailbox"
     assert bounce in list_messages(site, "bob")
 
 

@@ -15,10 +15,12 @@ import dns.rcode
 import dns.resolver
 import dns.rrset
 import pytest
+from click.testing import CliRunner
 from support.mailbox import Mailbox
 from support.servers import free_port
 from support.site import load_settings
 
+import manage
 from app import create_app
 from app.accounts import breaches
 from app.cli import live_checks
@@ -75,10 +77,10 @@ def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
         yield server
 
 
-def live_findings(mailbox: Mailbox, **values: Any) -> dict[str, Finding]:
+def live_findings(mailbox: Mailbox, recipient: str = "", **values: Any) -> dict[str, Finding]:
     settings = load_settings(**{"MAIL_PORT": mailbox.port, **values})
     with create_app(settings, checked=False).app_context():
-        return {finding.id: finding for finding in live_checks.run(settings)}
+        return {finding.id: finding for finding in live_checks.run(settings, recipient)}
 
 
 COMPLETE: dict[str, list[str] | None] = {
@@ -128,7 +130,7 @@ def test_dns_silence_is_a_finding_after_seconds(
     [
         ({"MAIL_PORT": 1}, "MAIL_SERVER", "cannot be reached"),
         ({"MAIL_USE_TLS": True}, "MAIL_USE_TLS", "STARTTLS"),
-        ({"MAIL_DEFAULT_SENDER": "refused@localhost"}, "MAIL_DEFAULT_SENDER", "refuses this sender"),
+        ({"MAIL_DEFAULT_SENDER": "refused@localhost"}, "MAIL_DEFAULT_SENDER", "550 no"),
     ],
 )
 def test_relay_refusal_names_the_setting(
@@ -140,6 +142,39 @@ def test_relay_refusal_names_the_setting(
     assert by_id.keys() == {"relay-refuses"}
     assert by_id["relay-refuses"].setting == setting
     assert reason in by_id["relay-refuses"].what
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+@pytest.mark.parametrize(
+    ("reply", "setting"),
+    [
+        ("553 5.7.1 Sender address rejected: not owned by user", "MAIL_DEFAULT_SENDER"),
+        ("504 5.5.2 Helo command rejected", "RECOVERY_MAIL_EHLO"),
+        ("554 5.7.1 Relay access denied", "MAIL_USERNAME"),
+        ("450 4.7.1 Helo command rejected: Host not found", "MAIL_SERVER"),
+        ("550 5.1.1 no such user", "MAIL_SERVER"),
+    ],
+)
+def test_relay_is_asked_to_take_a_mail_to_the_address_or_the_operator(
+    mailbox: Mailbox, reply: str, setting: str, is_given: bool
+) -> None:
+    """MAIL, RCPT and RSET: the relay gets no mail."""
+    values = {"MAIL_DEFAULT_SENDER": "me@localhost", "RECOVERY_OPERATOR": "Ops <ops@example.com>"}
+    recipient = "alice@example.org" if is_given else ""
+    assert live_findings(mailbox, recipient, **values) == {}
+    mailbox.refuse["RCPT"] = reply
+    by_id = live_findings(mailbox, recipient, **values)
+    assert by_id.keys() == {"relay-refuses"}
+    assert by_id["relay-refuses"].setting == setting
+    assert reply in by_id["relay-refuses"].what
+    assert mailbox.asked == [recipient or "ops@example.com"] * 2
+    assert mailbox.mails == []
+
+
+@pytest.mark.parametrize("address", ["alice", "@", "a@b, c@d", "a@example.com\r\nDATA"])
+def test_check_refuses_what_is_no_address(address: str) -> None:
+    result = CliRunner().invoke(manage.cli, ["check", "--to", address])
+    assert (result.exit_code, "is no mail address" in result.output) == (2, True)
 
 
 def test_dkim_without_selector_is_not_checked(mailbox: Mailbox, name_server: NameServer) -> None:

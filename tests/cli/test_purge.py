@@ -91,7 +91,7 @@ def test_purge_keeps_waiting_message_and_open_link(site: Site) -> None:
 
 
 def test_purge_keeps_dead_letter_and_its_link_longer(site: Site) -> None:
-    site.mailbox.refuse["RCPT"] = "550 no"
+    site.mailbox.refuse["RCPT"] = "550 5.1.1 no"
     site.ask()
     site.work()
     set_age(site, 80)

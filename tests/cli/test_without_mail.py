@@ -70,5 +70,5 @@ def test_message_queued_before_mail_was_switched_off_is_held(make_site: Any) -> 
 
 def test_readyz_without_mail_needs_no_worker(site: Site) -> None:
     answer = site.visitor().open("/readyz")
-    body = {"database": True, "worker": False, "mail": False, "problems": []}
+    body = {"database": True, "worker": False, "mail": False, "problems": [], "reason": None}
     assert (answer.status_code, answer.json) == (200, body)

@@ -119,7 +119,7 @@ def test_queries_of_mail_that_is_not_sent_scan_no_table(make_site: Any, mailbox:
     site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes", RECOVERY_MAIL_HOURLY_MAX=3)
     with recorded(site) as statements:
         site.ask()
-        for reply in ("450 later", "550 never"):
+        for reply in ("450 later", "554 set aside", "550 5.1.1 never"):
             mailbox.refuse = {"RCPT": reply}
             site.work()
             site.change(OutboxMessage, OutboxMessage.state == "waiting", due_at=LONG_AGO)
@@ -199,6 +199,7 @@ def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
             "ix_outbox_message_sign_up": lambda: queue.is_due([outbox.SIGN_UP]),
             "ix_outbox_message_events": lambda: queue.is_due([outbox.EVENTS]),
             "ix_outbox_message_untried": lambda: health.is_late(*health.UNTRIED_MAIL),
+            "ix_outbox_message_refused_at": health.reason_refused,
         }.items():
             with recorded(site) as statements:
                 assert not query()

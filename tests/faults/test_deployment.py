@@ -70,7 +70,7 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
             for cookie in cookies:  # or browsers refuse the prefix
                 assert (cookie.secure, cookie.path, cookie.domain_specified) == (True, "/", False)
 
-            ready = {"database": True, "worker": True, "mail": True, "problems": []}
+            ready = {"database": True, "worker": True, "mail": True, "problems": [], "reason": None}
             assert httpx.get(f"{admin.base}/readyz").json() == ready
             assert httpx.get(f"{admin.base}/login", headers={"Host": "evil.example"}).status_code == 400
         finally:

@@ -61,7 +61,7 @@ def test_queue_takes_as_long_over_a_request_that_leads_to_no_mail(
 ) -> None:
     """An attacker requests its own mail, another's, and its own. The other has no account, or gets no mail.
 
-    alice is within the cool-down, and the relay refuses bob.
+    alice is within the cool-down, and the relay refuses bob, whose mail is set aside.
     """
     site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
     mailbox.delay["DATA"] = DELIVERY_SECONDS

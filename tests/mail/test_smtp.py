@@ -140,6 +140,23 @@ def test_smtp_relay_without_login_holds_mail(site_behind: Any) -> None:
         assert "takes no login" in reason_held(site_behind(box, MAIL_USERNAME="x", MAIL_PASSWORD="x"))
 
 
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"RECOVERY_PUBLIC_URL": "https://id.example.com/auth"}, "id.example.com"),
+        ({"RECOVERY_PUBLIC_URL": "http://[::1]:5000"}, "[IPv6:::1]"),
+        ({}, "[127.0.0.1]"),
+        ({"RECOVERY_MAIL_EHLO": "Mail.Bücher.example"}, "mail.xn--bcher-kva.example"),
+        ({"RECOVERY_MAIL_EHLO": "192.0.2.1"}, "[192.0.2.1]"),
+    ],
+)
+def test_smtp_greets_with_the_public_host_or_a_setting(
+    make_site: Any, mailbox: Mailbox, values: dict[str, str], name: str
+) -> None:
+    with connection(make_site(**values)):
+        assert mailbox.greetings == [name]
+
+
 # --- Refusals ---
 
 
@@ -164,13 +181,11 @@ def test_smtp_refused_sender_holds_all_mail_before_any_look_up(site: Site, reply
 @pytest.mark.parametrize(
     ("command", "reply", "state"),
     [
-        ("MAIL", "550 5.4.5 daily sending quota exceeded", "waiting"),
-        ("MAIL", "552 5.3.4 message too big", "given_up"),
+        ("MAIL", "451 too many mails in this connection", "waiting"),
         ("RCPT", "450 mailbox busy", "waiting"),
-        ("RCPT", "530 log in first", "waiting"),
-        ("RCPT", "550 no such mailbox", "given_up"),
+        ("RCPT", "550 5.1.1 no such mailbox", "given_up"),
         ("DATA", "451 later", "waiting"),
-        ("DATA", "554 looks like spam", "given_up"),
+        ("DATA", "552 5.2.2 mailbox full", "given_up"),
     ],
 )
 def test_smtp_refused_message_waits_or_is_given_up(site: Site, command: str, reply: str, state: str) -> None:

@@ -315,7 +315,7 @@ def test_heartbeat_from_the_future_counts_for_nothing(site: Site) -> None:
 
 @pytest.mark.requirement("R2")
 def test_readyz_hides_a_temporary_refusal_of_one_recipient(site: Site) -> None:
-    site.mailbox.refuse["RCPT"] = "452 mailbox full"
+    site.mailbox.refuse["RCPT"] = "452 4.2.2 mailbox full"
     site.ask("alice")
     site.ask("nobody")
     site.work()

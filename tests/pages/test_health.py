@@ -30,9 +30,11 @@ def test_readyz_reports_each_problem(make_site: Any) -> None:
         answer = visitor.open("/readyz", headers=headers)
         return answer.status_code, answer.json
 
-    def report(*problems: str, worker: bool = True, mail: bool = True) -> tuple[int, Any]:
+    def report(
+        *problems: str, worker: bool = True, mail: bool = True, reason: str | None = None
+    ) -> tuple[int, Any]:
         body = {"database": True, "worker": worker, "mail": mail, "problems": list(problems)}
-        return 503 if problems else 200, body
+        return 503 if problems else 200, {**body, "reason": reason}
 
     workers = [heartbeat.Heartbeat() for _ in range(2)]
 
@@ -52,7 +54,7 @@ def test_readyz_reports_each_problem(make_site: Any) -> None:
     assert readyz() == report()
     for first in (0, 1):  # both workers, and one alone
         change_heartbeats(first, trouble="MAIL_PASSWORD: wrong")
-        assert readyz() == report("mail_held", mail=False)
+        assert readyz() == report("mail_held", mail=False, reason="MAIL_PASSWORD: wrong")
         change_heartbeats()
     site.ask("alice")
     site.ask("bob")
@@ -62,5 +64,5 @@ def test_readyz_reports_each_problem(make_site: Any) -> None:
     with site.app.app_context():
         db.session.execute(text("DROP TABLE worker_sign"))
         db.session.commit()
-    unknown = {"database": False, "worker": None, "mail": None, "problems": ["database_away"]}
+    unknown = {"database": False, "worker": None, "mail": None, "problems": ["database_away"], "reason": None}
     assert readyz() == (503, unknown)

@@ -89,7 +89,7 @@ def test_metrics_need_the_token_and_may_be_read_by_any_host_name(site: Site) -> 
 def test_metrics_contain_no_personal_data(site: Site) -> None:
     link = site.new_link()
     site.visitor().set_password(link)
-    site.mailbox.refuse["RCPT"] = "550 alice@example.com is unknown here"
+    site.mailbox.refuse["RCPT"] = "550 5.1.1 alice@example.com is unknown here"
     site.ask("bob")
     site.work()
     exposition = site.visitor().open("/metrics", headers=BEARER).text
@@ -157,6 +157,9 @@ def test_metrics_count_waiting_mail_and_its_age(site: Site) -> None:
     assert [scraped["sparekey_mails", state] for state in STATES] == [1, 1, 0]
     assert scraped["sparekey_oldest_mail_seconds", "untried"] < 5
     assert 100 <= scraped["sparekey_oldest_mail_seconds", "retried"] < 105
+    site.change(OutboxMessage, OutboxMessage.id == 1, attempts=0, refused_domain="example.com")
+    scraped = scrape(site)
+    assert [scraped["sparekey_mails", state] for state in (*STATES, "set_aside")] == [1, 0, 0, 1]
     site.change(OutboxMessage, OutboxMessage.id == 1, state="given_up")
     scraped = scrape(site)
     assert [scraped["sparekey_mails", state] for state in STATES] == [1, 0, 1]

@@ -32,6 +32,7 @@ UNSAFE = {
     "RECOVERY_WORKER_POLL": ["0 seconds"],
     "RECOVERY_SITE_NAME": [" ", "two\u2028lines", "\udcff"],
     "MAIL_SERVER": ["x" * 64 + ".example"],
+    "RECOVERY_MAIL_EHLO": ["x" * 64 + ".example", "id.example.com\r\nRSET", "my host", "[::1]"],
     "MAIL_DEFAULT_SENDER": ["a@b.example, c@d.example", "", "jürgen@example.com"],
     "PERMANENT_SESSION_LIFETIME": ["3600"],
     "TESTING": ["perhaps"],

@@ -110,7 +110,7 @@ def burst(base: str, box: Mailbox, over: threading.Event) -> None:
     """Request a link for every account twice after a third of the time. The relay refuses two recipients."""
     over.wait(SECONDS / 3)
     box.refuse_only["u7@example.com"] = "451 later"
-    box.refuse_only["u8@example.com"] = "550 no such mailbox"
+    box.refuse_only["u8@example.com"] = "550 5.1.1 no such mailbox"
     with httpx.Client(timeout=30) as client:
         for number in range(ACCOUNTS * 2):
             client.post(f"{base}/reset", json={"identity": f"u{number % ACCOUNTS}@example.com"})

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import MISSING
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Mailbox:
     delay: dict[str, float] = field(default_factory=dict)  # SMTP command -> seconds before the reply
     arrived: threading.Condition = field(default_factory=threading.Condition)
     raw: list[bytes] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)  # the recipient of each RCPT
+    greetings: list[str] = field(default_factory=list)  # the name in each EHLO
     times: list[float] = field(default_factory=list)  # of arrival, by time.monotonic()
     connections: int = 0
     hang_up: Callable[[], Any] = lambda: None  # closes the newest connection
@@ -40,7 +43,14 @@ class Mailbox:
         self.connections += 1
         self.hang_up = partial(asyncio.get_running_loop().call_soon_threadsafe, server.transport.close)
         session.host_name = hostname
-        return responses
+        self.greetings.append(hostname)
+        return [self.refuse["EHLO"]] if "EHLO" in self.refuse else responses
+
+    async def handle_HELO(self, *_: Any) -> Any:
+        return self.refuse.get("EHLO", MISSING)
+
+    async def handle_AUTH(self, *_: Any) -> Any:
+        return self.refuse.get("AUTH", MISSING)
 
     async def handle_RSET(self, _server: Any, _session: Any, _envelope: Any) -> str:
         return self.refuse.get("RSET", "250 OK")
@@ -56,6 +66,7 @@ class Mailbox:
     async def handle_RCPT(
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
+        self.asked.append(address)
         await asyncio.sleep(self.delay.get("RCPT", 0))
         if "RCPT" in self.refuse:
             return self.refuse["RCPT"]

@@ -30,11 +30,13 @@ def make_due(site: Site) -> None:
 
 def shift(site: Site, by: timedelta) -> None:
     """Move all times as if the database's clock were set back by this (forward, if negative)."""
-    for model, columns in ((OutboxMessage, ("created_at", "due_at")), (WorkerHeartbeat, ("seen_at",))):
+    times = {OutboxMessage: ("created_at", "due_at", "refused_at"), WorkerHeartbeat: ("seen_at",)}
+    for model, columns in times.items():
         with site.app.app_context():
             for row in db.session.query(model):
                 for column in columns:
-                    setattr(row, column, getattr(row, column) + by)
+                    if time := getattr(row, column):
+                        setattr(row, column, time + by)
             db.session.commit()
 
 

@@ -115,6 +115,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("due_at", sa.DateTime(), nullable=False),
         sa.Column("settled_at", sa.DateTime(), nullable=True),
+        sa.Column("refused_at", sa.DateTime(), nullable=True),
+        sa.Column("refused_domain", sa.String(length=255), nullable=True),
+        sa.Column("refusals", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user.id"], name="fk_outbox_message_user_id", ondelete="SET NULL"
         ),
@@ -171,6 +174,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state = 'waiting' AND attempts = 0"),
         postgresql_where=sa.text("state = 'waiting' AND attempts = 0"),
+    )
+    op.create_index(
+        "ix_outbox_message_refused_at",
+        "outbox_message",
+        ["refused_at"],
+        unique=False,
+        sqlite_where=sa.text("refused_at IS NOT NULL"),
+        postgresql_where=sa.text("refused_at IS NOT NULL"),
     )
     op.create_index(
         "ix_outbox_message_user_id_quota_settled_at",
