@@ -67,7 +67,7 @@ def connection_failure(error: Exception) -> MailHeld:
 
 
 def outcome_of(error: Exception, *, is_last: bool = False) -> tuple[str, str]:
-    """Return the outcome of a failed attempt, as `outbox.release` takes it, and the reason. Raises MailHeld."""
+    """Return a failed attempt's outcome, as `outbox.release` takes it, and its reason. Raises MailHeld."""
     reason, outcome = describe(error), "retried"
     match error:
         case MailHeld():

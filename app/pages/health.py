@@ -19,7 +19,10 @@ from ..settings import current
 NO_DATABASE, NO_WORKER = "database_away", "no_worker"
 MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
 MAIL_REFUSED, BUDGET_SPENT, WEBHOOK_LATE = "mail_refused", "mail_budget_spent", "webhook_late"
-PROBLEMS = (NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_REFUSED, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT, WEBHOOK_LATE)
+PROBLEMS = (
+    *(NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_REFUSED, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT),
+    WEBHOOK_LATE,
+)
 UNTRIED_MAIL = (outbox.UNTRIED, OutboxMessage.kind != outbox.WEBHOOK)
 WAITING_EVENT = (outbox.EVENTS, OutboxMessage.state == "waiting")
 
