@@ -62,7 +62,7 @@ class Settings(BaseModel):
     RECOVERY_MAIL_CA: Annotated[str, types.or_empty(types.check_certificates)]
     RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: urls.Sender
-    RECOVERY_MAIL_EHLO: urls.HostName
+    RECOVERY_MAIL_EHLO: urls.AsciiHostOrEmpty
     RECOVERY_DKIM_SELECTOR: Annotated[
         str, Field(pattern=DNS_LABEL, description="the name before ._domainkey alone, such as s1")
     ]

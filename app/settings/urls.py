@@ -96,14 +96,6 @@ def is_host(value: str) -> bool:
     return bool(idna.encode(value, uts46=True))
 
 
-def normalize_host(value: str) -> str:
-    """Return a host name in ASCII. Raises ValueError."""
-    try:
-        return idna.encode(value, uts46=True).decode()
-    except ValueError:  # idna's errors are ValueErrors
-        raise ValueError("give a host name, such as id.example.com") from None
-
-
 def ehlo_name(host: str) -> str:
     """Return a host, or that of a URL, as EHLO names it: an IP address in brackets (RFC 5321 §4.1.3)."""
     host = urlsplit(host).hostname or host
@@ -164,7 +156,9 @@ HostOrEmpty = Annotated[
         lambda value: not value or ":" in value or is_host(value),  # a colon stands in an IPv6 address
     ),
 ]
-HostName = Annotated[str, or_empty(normalize_host)]
+AsciiHostOrEmpty = Annotated[
+    str, must("give a host name in ASCII", lambda value: not value or (value.isascii() and is_host(value)))
+]
 Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]
 SenderOrEmpty = Annotated[Line, must(EXPECTED_ADDRESS, lambda value: not value or is_sender(value))]
 

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event
 from support import commands
 from support.outbox import make_due, shift, states
+from support.receiver import receiving
 from support.relay import check_login, relay
 from support.site import BOTH, ROOT, Site, at_work, wait_for
 
@@ -478,3 +479,23 @@ def test_message_is_compared_by_the_domain_in_its_envelope(site: Site) -> None:
     enqueue(site, "alice@Bücher.example")
     site.work()
     assert site.messages()[0]["refused_domain"] == "xn--bcher-kva.example"
+
+
+@BOTH
+def test_events_of_the_webhook_are_no_sign_whether_mail_flows(make_site: Any) -> None:
+    with receiving() as receiver:
+        site: Site = make_site(**receiver.settings)
+        site.mailbox.refuse["RCPT"] = NOT_OWNED
+        site.ask()
+        site.work()
+        commands.run(site, "users", "force-reset", "alice")
+        assert site.post_events() >= 1
+        assert readyz(site)["problems"] == ["mail_refused"]
+        site.mailbox.refuse.clear()
+        enqueue(site, "carol@example.org")
+        site.work()
+        receiver.status = 500
+        commands.run(site, "users", "force-reset", "bob")
+        site.post_events()
+    later(site, minutes=20)
+    assert "mail_refused" not in readyz(site)["problems"]
