@@ -20,7 +20,6 @@ from typing import Any
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 
 from ..settings import current
-from ..settings.urls import ehlo_name
 from .composing import Mail, with_ascii_domain
 from .smtp_failures import NO_LOGIN_METHOD, NO_STARTTLS, RelayMisconfigured, connection_failure
 
@@ -132,10 +131,10 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         if not self.host:
             raise RelayMisconfigured("MAIL_SERVER: it is empty, so no mail is sent")
         secure = {"context": self.ssl_context} if self.use_ssl else {}
-        name = ehlo_name(current().RECOVERY_MAIL_EHLO or current().RECOVERY_PUBLIC_URL)
         # Without a host, the constructor does not connect. So `self.connection` is set before the greeting,
         # and the deadline can end an endless one.
-        self.connection = self.connection_class(local_hostname=name, timeout=self.timeout, **secure)
+        options = {"local_hostname": current().ehlo_name, "timeout": self.timeout, **secure}
+        self.connection = self.connection_class(**options)
         self.connection._host = self.host  # for the certificate; only the constructor sets it (bpo-36094)
         code, reply = self.connection.connect(self.host, self.port)
         if code != 220:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -62,7 +64,7 @@ class Settings(BaseModel):
     RECOVERY_MAIL_CA: Annotated[str, types.or_empty(types.check_certificates)]
     RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: urls.Sender
-    RECOVERY_MAIL_EHLO: urls.AsciiHostOrEmpty
+    RECOVERY_MAIL_EHLO: Annotated[str, Field(pattern=DNS_LABEL, description="a name such as id.example.com")]
     RECOVERY_DKIM_SELECTOR: Annotated[
         str, Field(pattern=DNS_LABEL, description="the name before ._domainkey alone, such as s1")
     ]
@@ -166,6 +168,14 @@ class Settings(BaseModel):
     def sending_time(self) -> timedelta:
         """The time after its claim in which a worker may send a message."""
         return self.RECOVERY_MAIL_LEASE - LEASE_MARGIN
+
+    @property
+    def ehlo_name(self) -> str:
+        """The host in EHLO, or an IP address in brackets (RFC 5321 §4.1.3)."""
+        host = self.RECOVERY_MAIL_EHLO or urlsplit(self.RECOVERY_PUBLIC_URL).hostname or ""
+        with suppress(ValueError):
+            return f"[{'IPv6:' if ip_address(host).version == 6 else ''}{host}]"
+        return host
 
     @property
     def is_local(self) -> bool:

@@ -96,14 +96,6 @@ def is_host(value: str) -> bool:
     return bool(idna.encode(value, uts46=True))
 
 
-def ehlo_name(host: str) -> str:
-    """Return a host, or that of a URL, as EHLO names it: an IP address in brackets (RFC 5321 §4.1.3)."""
-    host = urlsplit(host).hostname or host
-    with suppress(ValueError):
-        return f"[{'IPv6:' if ipaddress.ip_address(host).version == 6 else ''}{host}]"
-    return host
-
-
 def is_address(value: str) -> bool:
     """True for a host, with or without a port. Raises ValueError for an impossible one."""
     parts = urlsplit(f"//{value}")
@@ -155,9 +147,6 @@ HostOrEmpty = Annotated[
         "give a host name, such as smtp.example.com",
         lambda value: not value or ":" in value or is_host(value),  # a colon stands in an IPv6 address
     ),
-]
-AsciiHostOrEmpty = Annotated[
-    str, must("give a host name in ASCII", lambda value: not value or (value.isascii() and is_host(value)))
 ]
 Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]
 SenderOrEmpty = Annotated[Line, must(EXPECTED_ADDRESS, lambda value: not value or is_sender(value))]

@@ -33,8 +33,8 @@ UNSAFE = {
     "RECOVERY_SITE_NAME": [" ", "two\u2028lines", "\udcff"],
     "MAIL_SERVER": ["x" * 64 + ".example"],
     "RECOVERY_MAIL_EHLO": [
-        "x" * 64 + ".example",
         "id.example.com\r\nRSET",
+        "id.example.com\n",
         "my host",
         "bücher.example",
         "[::1]",
