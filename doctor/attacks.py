@@ -77,7 +77,9 @@ def check_redirects(scan: Scan) -> Iterator[Result]:
         yield from _check_targets(scan.get(path), path)
     target = f"https://{ATTACKER_HOST}/x"
     path = f"/reset?next={quote(target, safe='')}"
-    yield from _check_targets(scan.submit(path, identity=random_identity(), next=target), "POST /reset")
+    yield from _check_targets(
+        scan.submit(path, identity=random_identity(scan.identity), next=target), "POST /reset"
+    )
 
 
 def _check_targets(response: Response, page: str) -> Iterator[Result]:
@@ -146,7 +148,7 @@ def check_files(scan: Scan) -> Iterator[Result]:
 
 def check_forgery(scan: Scan) -> Iterator[Result]:
     """Send the requests that another site can make a browser send."""
-    fields = {"identity": random_identity(), "password": "not a password"}
+    fields = {"identity": random_identity(scan.identity), "password": "not a password"}
     for path in ("/reset", "/login"):
         as_text = {"Content-Type": "text/plain", "Accept": "application/json"}
         for response in (scan.post_form(path, fields), scan.post_json(path, fields, as_text)):

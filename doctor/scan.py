@@ -155,8 +155,11 @@ def cookie_header(response: Response) -> str:
 
 
 def random_identity(like: str | None = None) -> str:
-    """Return an identity without an account, of the kind and length of another one."""
-    name, at, domain = (like or f"@{ATTACKER_HOST}").rpartition("@")
+    """Return an identity without an account, of the kind and length of another one.
+
+    By default it is an address at a domain without mail (RFC 2606), which is not refused as malformed.
+    """
+    name, at, domain = (like or "@example.com").rpartition("@")
     length = max(12, len(name if at else domain))
     return "".join(secrets.choice(string.ascii_lowercase) for _ in range(length)) + (at and f"@{domain}")
 

@@ -7,6 +7,7 @@ asks for exactly the stored value.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import bleach
 import email_validator
 import nh3  # noqa: F401  # loaded at start, because Flask-Security imports it in a request
 import phonenumbers
-from flask import Flask, current_app, request
+from flask import Flask, request
 from flask_babel import LazyString
 from flask_babel import gettext as _
 from flask_security import PhoneUtil, UsernameUtil, uia_phone_mapper, uia_username_mapper
@@ -28,9 +29,11 @@ from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE, SHIPPED
 from ..settings.references import resolve
 from ..settings.schema import Settings
+from ..settings.types import SPECIAL_USE_DOMAINS
 from ..web.errors import InvalidRequest
 from ..web.messages import identity_label, identity_names
 from .mappers import ASCII_LOWER, IDENTITY_LENGTH_MAX, GuardedMapper, match
+from .pasted import plain
 
 IDENTITY_LABEL = LazyString(identity_label)
 
@@ -48,8 +51,9 @@ class IdentityKey(NamedTuple):
 
 def normalize_email(typed: str) -> str | None:
     """Return the address in normal form, with ASCII letters in lower case, or None. Asks no DNS."""
+    rules = current().library.get("SECURITY_EMAIL_VALIDATOR_ARGS", {})
     try:
-        valid = email_validator.validate_email(typed.strip(), check_deliverability=False)
+        valid = email_validator.validate_email(typed.strip(), check_deliverability=False, **rules)
     except email_validator.EmailNotValidError:
         return None
     if "=?" in valid.local_part:  # mail programs decode it to another address (RFC 2047)
@@ -63,20 +67,21 @@ class RecoveryUsernameUtil(UsernameUtil):
     def normalize(self, username: str) -> str | None:
         """Return the name case-folded and in NFKC, or None for markup and disallowed characters.
 
-        A name must contain a letter, because digits alone are a phone number.
+        A name must contain a letter, because digits alone are a phone number. Marks follow their letter.
         """
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
         name = super().normalize(folded)
         if not name or not name.isprintable() or bleach.clean(name, tags=set()) != name:
             return None
+        categories = "".join(unicodedata.category(character)[0] for character in name)
         is_allowed = name.isascii() or not current().RECOVERY_USERNAME_ASCII
-        return name if is_allowed and any(character.isalpha() for character in name) else None
+        return name if is_allowed and "L" in categories and not re.search("(^|[^LM])M", categories) else None
 
     def validate(self, username: str) -> tuple[str | None, str | None]:
         """Return the reason against the name, or None, and its normal form."""
         if not username:
             return None, None
-        if (name := self.normalize(username)) is None:
+        if (name := normalize_identity("username", username)) is None:
             return get_message("USERNAME_DISALLOWED_CHARACTERS")[0], None
         return super().validate(name)
 
@@ -86,9 +91,9 @@ class RecoveryPhoneUtil(PhoneUtil):
 
     def get_canonical_form(self, input_data: str) -> str | None:
         """Return the number in E.164, or None. Without +prefix it is of SECURITY_PHONE_REGION_DEFAULT."""
-        number = super().get_canonical_form(input_data)
-        region = current().SECURITY_PHONE_REGION_DEFAULT
-        return None if number and phonenumbers.parse(input_data, region).extension else number
+        text, region = plain(input_data), current().SECURITY_PHONE_REGION_DEFAULT
+        number = super().get_canonical_form(text)
+        return None if number and phonenumbers.parse(text, region).extension else number
 
     def validate_phone_number(self, input_data: str) -> str | None:
         """Return the reason against the number, or None."""
@@ -111,6 +116,9 @@ class AddressForm(ChangeEmailForm):
 def init_app(app: Flask, settings: Settings) -> None:
     """Give Flask-Security the mappers of the configured kinds, in their order. Raises SettingsError."""
     bleach.clean("")  # loads its parser at start, because the first use imports it
+    # As the library documents it, because no argument lifts a domain. A process has one app.
+    lifted = settings.RECOVERY_SPECIAL_USE_DOMAINS
+    email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name for name in SPECIAL_USE_DOMAINS if name not in lifted]
     setting, attributes = "SECURITY_USER_IDENTITY_ATTRIBUTES", []
     for name, kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES.items():
         mapper = resolve(settings, setting, kind.mapper) if kind.mapper else MAPPERS.get(name)
@@ -146,9 +154,8 @@ def stored_identity(column: str, value: Any) -> str | None:
 
 def map_identity(typed: str) -> IdentityKey | None:
     """Return the column and normal form of `typed`, or None when no mapper fits. Asks no database."""
-    for attribute in current_app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
-        [(column, details)] = attribute.items()
-        if value := details["mapper"](typed):
+    for column in current().SECURITY_USER_IDENTITY_ATTRIBUTES:
+        if value := normalize_identity(column, typed):
             return IdentityKey(column, value)
     return None
 
@@ -175,7 +182,7 @@ def posted_identity() -> str:
     """Return the identity in this POST, form or JSON, without surrounding blanks.
 
     It is named `identity` or, as in Flask-Security, `email`. Raises InvalidRequest unless there is one text
-    of at most IDENTITY_LENGTH_MAX characters.
+    of at most IDENTITY_LENGTH_MAX characters that fits a mapper. That depends on the text alone.
     """
     body = request.get_json() if request.is_json else request.form
     values = [body[name] for name in ("identity", "email") if name in body]
@@ -185,6 +192,7 @@ def posted_identity() -> str:
     identity = identity.strip() if isinstance(identity, str) else "\0"  # refused below
     if not identity:
         raise InvalidRequest(_("Enter your %(kinds)s.", kinds=identity_names()), field="identity")
-    if len(identity) > IDENTITY_LENGTH_MAX or not identity.isprintable():
-        raise InvalidRequest(_("That isn't a valid %(kinds)s.", kinds=identity_names()), field="identity")
+    if len(identity) > IDENTITY_LENGTH_MAX or map_identity(identity) is None:
+        problem = _("That isn't a valid %(kinds)s. Check it for typos.", kinds=identity_names())
+        raise InvalidRequest(problem, field="identity")
     return identity

@@ -18,6 +18,7 @@ from ..settings import current
 from ..settings.checks import check
 from ..settings.findings import KINDS, Finding
 from ..settings.identities import IdentityKind
+from .pasted import trim
 
 IDENTITY_LENGTH_MAX = 254  # characters: the longest address mail can carry (RFC 5321 §4.5.3.1.3)
 # ASCII only, because databases fold other letters differently: PostgreSQL's lower() changes K (U+212A),
@@ -39,9 +40,9 @@ class GuardedMapper(NamedTuple):
     ignores_case: bool
 
     def __call__(self, typed: str) -> str | None:
-        """Return the normal form, or None."""
+        """Return the normal form, if need be without the characters that copying adds. Or None."""
         try:
-            return self.map(typed)
+            return self.map(typed.strip()) or self.map(trim(typed))
         except Exception as error:  # its message may hold the input
             current_app.logger.error("the mapper of %s failed: %s", self.kind, type(error).__name__)
             return None

@@ -12,6 +12,7 @@ from flask import Flask, current_app, redirect, request, session, url_for
 from flask_babel import lazy_gettext as _l
 from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactorRescueForm, current_user
 from flask_security.proxies import _security
+from flask_security.recovery_codes import MfRecoveryForm
 from flask_security.tf_plugin import tf_clean_session
 from flask_security.utils import get_message, is_user_authenticated
 from flask_security.webauthn import WebAuthnSigninResponseForm
@@ -19,13 +20,14 @@ from passlib.exc import UsedTokenError
 from passlib.totp import TotpMatch
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
-from wtforms import RadioField
+from wtforms import RadioField, StringField
 from wtforms.fields.choices import SelectChoice
 
 from ..db.encryption import keyed_hash
 from ..db.engine import Model, db, inserts
 from ..settings import current, references
 from ..settings.schema import Settings
+from .pasted import plain
 
 FILE_SERVICE = "file"
 
@@ -40,6 +42,10 @@ class UsedCode(Model):
 class ReplayProtectedTotp(Totp):
     """Flask-Security's one-time codes, each accepted once (RFC 6238 §5.2)."""
 
+    def verify_totp(self, token: Any, *args: Any, **kwargs: Any) -> bool:
+        """True if the code is right, in digits of any script. JSON may hold a number."""
+        return bool(super().verify_totp(plain(token) if isinstance(token, str) else token, *args, **kwargs))
+
     def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
         """Record an accepted code, and commit. Raises UsedTokenError if it, or a later one, was used."""
         code = {"secret": keyed_hash(tmatch.totp.hex_key), "counter": tmatch.counter}
@@ -50,6 +56,14 @@ class ReplayProtectedTotp(Totp):
         if db.session.scalar(upsert.returning(UsedCode.secret)) is None:
             raise UsedTokenError
         db.session.commit()  # because some views of Flask-Security do not
+
+
+class RecoveryCodeForm(MfRecoveryForm):
+    """Flask-Security's form for a recovery code, in digits of any script."""
+
+    code = StringField(
+        validators=MfRecoveryForm.code.kwargs["validators"], filters=[lambda code: code and plain(str(code))]
+    )
 
 
 def is_code(typed: str) -> bool:

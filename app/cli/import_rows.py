@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -100,7 +101,7 @@ def _text(name: str, value: Any) -> str:
     text = (value or "").strip()
     if len(text) > VALUE_MAX:
         raise BadRow(f"{name}: longer than {VALUE_MAX} characters")
-    if not text.isprintable():
+    if not all(one.isprintable() or unicodedata.category(one) in ("Cf", "Zs") for one in text):
         is_utf8 = not any("\ud800" <= character <= "\udfff" for character in text)
         raise BadRow(f"{name}: {'contains control characters' if is_utf8 else 'not valid UTF-8'}")
     return text

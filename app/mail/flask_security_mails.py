@@ -69,7 +69,7 @@ class QueuedMailUtil(MailUtil):
 
     def normalize(self, email: str) -> str:
         """Return an address in normal form. Raises EmailValidateException."""
-        if (normal := identities.normalize_email(email)) is None:
+        if (normal := identities.normalize_identity("email", email)) is None:
             raise EmailValidateException(get_message("INVALID_EMAIL_ADDRESS")[0])
         return normal
 

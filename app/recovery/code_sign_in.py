@@ -13,7 +13,7 @@ from flask import current_app, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
-from flask_security import UnifiedSigninForm, unauth_csrf
+from flask_security import UnifiedSigninForm
 from flask_security.forms import Form
 from flask_security.proxies import _security
 from flask_security.utils import do_flash, get_message
@@ -83,7 +83,6 @@ def _authenticate(identity: str, passcode: str) -> tuple[int | None, User | None
     return number, user, via
 
 
-@unauth_csrf()
 def send_code() -> ResponseReturnValue:
     """Queue a mail with a code. The answer is the same for every identity."""
     identity = posted_identity()

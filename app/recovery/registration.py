@@ -15,7 +15,7 @@ from flask import current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
-from flask_security import anonymous_user_required, unauth_csrf, user_not_registered, user_registered
+from flask_security import anonymous_user_required, user_not_registered, user_registered
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, IsString
 from flask_security.proxies import _datastore, _security
@@ -64,11 +64,11 @@ class RegistrationForm(Form):
             raise ValidationError(problem)
 
 
-@unauth_csrf()
 @anonymous_user_required
 def register() -> ResponseReturnValue:
     """Answer GET and POST of `/register`."""
-    form, is_json = RegistrationForm(), wants_json(request)
+    is_json, typed = wants_json(request), {"formdata": request.form} if request.form else {}
+    form = RegistrationForm(**typed)
     if request.method != "POST":
         return json_response(clients.public_policy()) if is_json else _render(form)
     if "identity" in (request.get_json() if request.is_json else request.form):

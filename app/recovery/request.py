@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
-from flask_security import unauth_csrf
 from flask_security.forms import Form
 from flask_security.utils import base_render_json, do_flash, get_message
 from wtforms import StringField, SubmitField
@@ -78,7 +77,6 @@ class IdentityForm(Form):
     submit = SubmitField(_l("Send me a link"))
 
 
-@unauth_csrf()
 def request_mail() -> ResponseReturnValue:
     """Answer GET and POST of the MAIL_REQUESTS."""
     page, is_json = MAIL_REQUESTS[request.endpoint or ""], wants_json(request)
@@ -104,7 +102,7 @@ def request_mail() -> ResponseReturnValue:
 
 
 def _render(page: MailRequest, problem: str | None = None, form: IdentityForm | None = None) -> str:
-    form = form or new_form("forgot_password_form", formdata=None)
+    form = form or new_form("forgot_password_form", formdata=request.form or None)
     if problem:
         form.email.errors = [problem]
     return render_template(f"security/{page.template}.html", **{page.form: form}, **context_of(page.template))

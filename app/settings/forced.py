@@ -52,7 +52,6 @@ FORCED: dict[str, tuple[Any, str]] = {
     "SECURITY_SUBDOMAIN": (None, "RECOVERY_PUBLIC_URL tells where the service is"),
     "SECURITY_BLUEPRINT_NAME": ("security", "other parts link to its pages by this name"),
     "SECURITY_PASSWORD_NORMALIZE_FORM": ("NFC", "NIST SP 800-63B-4 §3.1.1.2"),
-    "SECURITY_EMAIL_VALIDATOR_ARGS": ({"check_deliverability": False}, "no DNS in a request"),
     "SECURITY_POST_RESET_VIEW": ("pages.reset_done", "the page that ends a reset"),
     "SECURITY_CACHE_CONTROL": (None, "every answer is no-store"),
     "SECURITY_INPUT_NORMALIZE_FORM": ("NFKC", "NFKD would split letters from their accents"),
@@ -106,6 +105,10 @@ def _derived(settings: Settings) -> dict[str, Any]:
         "WTF_CSRF_SECRET_KEY": settings.signing_keys,  # so that open forms survive a rotation of SECRET_KEY
         "WTF_CSRF_TIME_LIMIT": None,  # so that a page may stay open overnight
         "WTF_CSRF_HEADERS": ["X-CSRFToken", "X-CSRF-Token", "X-XSRF-Token"],  # as Flask-Security documents
+        "SECURITY_USERNAME_ALLOWED_CHARS": [
+            *settings.SECURITY_USERNAME_ALLOWED_CHARS,
+            "M",
+        ],  # marks of letters
         "SECURITY_TOTP_ISSUER": issuer.replace(":", " "),  # a colon ends the issuer in an otpauth: URL
         "SECURITY_TWO_FACTOR_RESCUE_MAIL": settings.RECOVERY_OPERATOR,
     }
@@ -129,6 +132,7 @@ def _cookies(settings: Settings) -> dict[str, Any]:
         "REMEMBER_COOKIE_HTTPONLY": True,
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "RECOVERY_KNOWN_COOKIE": f"{prefix}sparekey_known",
+        "RECOVERY_LINK_COOKIE": f"{prefix}sparekey_link",  # a handle follows
         "RECOVERY_LANGUAGE_COOKIE": f"{prefix}sparekey_language",
         "SECURITY_CSRF_COOKIE": {**flags, "httponly": False},  # the scripts of a single-page client read it
         "SECURITY_TWO_FACTOR_VALIDITY_COOKIE_NAME": f"{prefix}sparekey_two_factor",

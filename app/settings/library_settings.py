@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import flask_security.core
+from email_validator import validate_email
 from pydantic import create_model
 
 from . import types, urls
@@ -24,6 +25,13 @@ LIBRARY_SETTINGS: dict[str, Any] = {
     "MAIL_SSL_CERTFILE": types.File,
     "MAIL_SSL_KEYFILE": types.File,
     "PERMANENT_SESSION_LIFETIME": Annotated[types.Duration, *types.at_most("30 days", "NIST SP 800-63B-4")],
+    "SECURITY_EMAIL_VALIDATOR_ARGS": Annotated[
+        types.Table,
+        types.must(
+            "give arguments of email-validator, such as {allow_quoted_local = true}; DNS is never asked",
+            lambda arguments: validate_email("a@example.com", check_deliverability=False, **arguments),
+        ),
+    ],
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": FernetKeys,
     "SECURITY_REDIRECT_BEHAVIOR": Literal["spa"],
     "SECURITY_REDIRECT_HOST": Annotated[

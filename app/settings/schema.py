@@ -49,6 +49,7 @@ class Settings(BaseModel):
     ]
     SECURITY_USERNAME_ALLOWED_CHARS: Annotated[types.TextList, Field(min_length=1)]
     RECOVERY_USERNAME_ASCII: bool
+    RECOVERY_SPECIAL_USE_DOMAINS: Annotated[list[types.SpecialUseDomain], types.JsonText]
     BABEL_DEFAULT_LOCALE: types.Language
     RECOVERY_LANGUAGES: Annotated[list[types.Language], types.JsonText, Field(min_length=1), types.Unique]
     RECOVERY_TRANSLATION_DIR: types.Directory

@@ -13,10 +13,11 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import limits
 from babel import Locale, UnknownLocaleError
+from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 IMAGE_SUFFIXES = ("svg", "png", "webp", "jpg", "jpeg")
@@ -80,6 +81,8 @@ TextList = Annotated[list[str], JsonText]
 AnyList = Annotated[list[Any], JsonText]
 Table = Annotated[dict[str, Any], JsonText]
 Reference = Annotated[str, *expect("module:name", re.compile(r"[\w.]+:[\w.]+").fullmatch)]
+SPECIAL_USE_DOMAINS = tuple(SPECIAL_USE_DOMAIN_NAMES)  # a copy: accounts/identities.py changes it
+SpecialUseDomain = Literal[SPECIAL_USE_DOMAINS]  # type: ignore[valid-type]
 Unique = must("each at most once", lambda items: len(items) == len(set(items)))
 Language = Annotated[str, AfterValidator(normalize_language)]
 Rates = Annotated[

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import unicodedata
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
-from support.site import Site, load_settings
+from support.site import BOTH, OLD_PASSWORD, Site, load_settings
 
 from app import create_app
 from app.accounts import identities
@@ -56,7 +58,12 @@ def test_identity_normal_form(app: Flask, column: str, stored: str | None, spell
     ("settings", "names"),
     [
         ({"RECOVERY_USERNAME_ASCII": False}, {"Élodie": "élodie", "e\u0301lodie": "élodie"}),
-        ({"RECOVERY_USERNAME_ASCII": False}, {"Straße": "strasse"}),
+        ({"RECOVERY_USERNAME_ASCII": False}, {"Straße": "strasse", "İsmail": "i\u0307smail", "सचिन": "सचिन"}),
+        (
+            {"RECOVERY_USERNAME_ASCII": False},
+            {"สมชาย": "สมชาย", "Nguyễn": "nguyễn", "מֹשֶׁה": "מֹשֶׁה", "ᾳ\u0313": "ᾀ".casefold()},
+        ),
+        ({"RECOVERY_USERNAME_ASCII": False}, {"\u0307alice": None, "1\u0307a": None, "\u093f": None}),
         ({"SECURITY_USERNAME_ALLOWED_CHARS": ["L", "N", "Po", "Pc"]}, {"el.odie_2": "el.odie_2"}),
         ({"SECURITY_USERNAME_ALLOWED_CHARS": ["L", "N", "S"]}, {"el<b>odie": None}),
     ],
@@ -66,6 +73,32 @@ def test_username_characters_follow_the_settings(
 ) -> None:
     with create_app(load_settings(**settings)).app_context():
         assert {name: normalize_identity("username", name) for name in names} == names
+
+
+@pytest.mark.requirement("R39")
+def test_username_folding_is_stable() -> None:
+    """The normal form of a normal form is itself, so a stored name is found by the same text."""
+    letters = "aİıſßΐΣςᾳΰŉǰﬃǅÅクｸहन๙กمەאA1"
+    marks = "\u0307\u0345\u0301\u0323\u0327\u093c\u0903\u0e33\u0e49\u064b\u05b9\u20e3\ufe0f"
+    with create_app(load_settings(RECOVERY_USERNAME_ASCII=False)).app_context():
+        for text in map("".join, itertools.product(letters, marks, (*letters, *marks), ("", *marks))):
+            name = normalize_identity("username", text)
+            assert name is None or normalize_identity("username", name) == name, ascii(text)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["İsmail", "सचिन", "Straße"])
+def test_username_with_marks_is_stored_found_and_unique(make_site: Any, name: str) -> None:
+    site: Site = make_site(RECOVERY_USERNAME_ASCII=False)
+    with site.app.app_context():
+        db.session.get_one(User, 1).username = name
+        db.session.commit()
+        db.session.get_one(User, 2).username = name.upper()
+        with pytest.raises(IntegrityError):
+            db.session.commit()
+    for typed in (name, name.lower(), name.upper(), unicodedata.normalize("NFD", name)):
+        assert site.password_works(OLD_PASSWORD, typed), ascii(typed)
+        site.new_link(typed)
 
 
 def test_flask_security_utilities_have_the_same_rules(app: Flask) -> None:
@@ -107,7 +140,7 @@ def test_model_stores_the_normal_form(site: Site) -> None:
 def test_model_refuses_invalid_identities(site: Site) -> None:
     with site.app.app_context():
         alice = find_account("alice")
-        for column, value in (("email", "nonsense"), ("username", "<b>"), ("us_phone_number", "12")):
+        for column, value in (("email", "nonsense"), ("username", "<b></b>"), ("us_phone_number", "12")):
             with pytest.raises(IdentityError, match=column):
                 setattr(alice, column, value)
 

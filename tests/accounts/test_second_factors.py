@@ -68,6 +68,54 @@ def test_second_factor_is_required_after_a_reset(site: Site, method: str) -> Non
     assert alice.is_signed_in()
 
 
+# Codes as keyboards of other scripts and copied messages hold them.
+SPELLINGS = {
+    "Arabic": lambda code: code.translate({ord("0") + digit: 0x660 + digit for digit in range(10)}),
+    "Persian": lambda code: code.translate({ord("0") + digit: 0x6F0 + digit for digit in range(10)}),
+    "Devanagari": lambda code: code.translate({ord("0") + digit: 0x966 + digit for digit in range(10)}),
+    "full-width": lambda code: code.translate({ord("0") + digit: 0xFF10 + digit for digit in range(10)}),
+    "left-to-right mark": lambda code: f"\u200e{code}\u200e",
+    "no-break space": lambda code: f"{code[:3]}\u00a0{code[3:]}",
+}
+
+
+@BOTH
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("method", ["authenticator", "email", "sms"])
+def test_second_factor_in_digits_of_any_script(site: Site, method: str, spelling: str) -> None:
+    secret = set_up_factor(site, method)
+    alice = enter_password(site)
+    code = read_code(site, method, secret)
+    alice.submit("/tf-validate", "/tf-validate", code=SPELLINGS[spelling](code))
+    assert alice.is_signed_in()
+    again = enter_password(site)
+    again.submit("/tf-validate", "/tf-validate", code=code)  # each works once, however it is written
+    assert not again.is_signed_in()
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_recovery_code_in_digits_of_any_script(make_site: Any, spelling: str) -> None:
+    site: Site = make_site(**RECOVERY_CODES)
+    set_up_factor(site)
+    with site.app.app_context():
+        util = site.app.extensions["security"].mf_recovery_codes_util
+        code = util.create_recovery_codes(find_account("alice"))[0]
+        db.session.commit()
+    for is_first in (True, False):
+        alice = enter_password(site)
+        alice.submit("/mf-recovery", "/mf-recovery", code=SPELLINGS[spelling](code).replace("\u00a0", ""))
+        assert alice.is_signed_in() is is_first
+
+
+def test_code_that_is_a_number_keeps_its_leading_zeros(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may send the code as a number."""
+    set_up_factor(site)
+    monkeypatch.setattr("passlib.totp.TOTP._generate", lambda *_: "000123")
+    alice = enter_password(site)
+    alice.post_json("/tf-validate", json={"code": 123})
+    assert alice.is_signed_in()
+
+
 def add_passkey(site: Site, number: bytes, public_key: bytes) -> None:
     """Give alice a passkey as a second factor."""
     with site.app.app_context():

@@ -45,6 +45,14 @@ def test_code_sign_in_takes_a_password_or_a_mailed_code_once(make_site: Any) -> 
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("zero", [0x660, 0x6F0, 0xFF10], ids=["Arabic", "Persian", "full-width"])
+def test_code_sign_in_takes_digits_of_any_script(site: Site, zero: int) -> None:
+    secret = set_up_code_sign_in(site)
+    code = one_time_code(site, secret).translate({ord("0") + digit: zero + digit for digit in range(10)})
+    assert signs_in(site, f"\u200e{code}")
+    assert not signs_in(site, code)
+
+
 def test_code_sign_in_refuses_codes_of_the_dummy_secret(site: Site) -> None:
     dummy = site.app.extensions["dummy_totp"]
     assert not signs_in(site, one_time_code(site, dummy))

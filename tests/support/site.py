@@ -57,7 +57,6 @@ NOBODYS = {
     "absent number": "+14155550199",
     "inactive": "inactive@example.com",
     "without password": "sso@example.com",
-    "no identity at all": "!!! what is this ???",
 }
 
 
