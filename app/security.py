@@ -18,7 +18,7 @@ from .accounts.passwords import ChangeForm
 from .accounts.sign_in import SignInForm
 from .db.engine import db
 from .mail import flask_security_mails, webhook  # noqa: F401  # listens to the database session
-from .pages.views import land_first
+from .pages.views import land_first, show_sign_out
 from .recovery import (  # instructions and other_requests register their composers
     code_sign_in,
     instructions,  # noqa: F401
@@ -126,6 +126,7 @@ class AnyPasskey(WebauthnUtil):
 CLASSES = {
     "login_form": SignInForm,
     "us_signin_form": UnifiedForm,
+    "mf_recovery_form": one_time_codes.RecoveryCodeForm,
     "two_factor_rescue_form": one_time_codes.RescueForm,
     "wan_signin_response_form": one_time_codes.PasskeyForm,
     "forgot_password_form": IdentityForm,
@@ -151,7 +152,7 @@ UNUSED_FORMS = {
 
 def _mount_views(app: Flask) -> None:
     """Replace views of Flask-Security."""
-    replacements = {
+    replacements: dict[str, Any] = {
         **dict.fromkeys(MAIL_REQUESTS, request_mail),
         "security.register": registration.register,
         "security.us_signin_send_code": code_sign_in.send_code,
@@ -162,6 +163,8 @@ def _mount_views(app: Flask) -> None:
     views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
         views[name] = guard_factor_setup(views[name])
+    sign_out = next(app.url_map.iter_rules("security.logout")).rule
+    app.add_url_rule(sign_out, "pages.sign_out", show_sign_out, methods=["GET"])
     for name in MAILED_LINKS.keys() & views.keys():
         views[name] = land_first(views[name], MAILED_LINKS[name])
         app.add_url_rule(next(app.url_map.iter_rules(name)).rule, name, methods=["POST"])

@@ -129,7 +129,7 @@ def remember_browser(hashes: list[str]) -> None:
     number, *others = _remembered() or [secrets.randbelow(BROWSERS)]
     others = [identity for identity in others if identity not in hashes]
     cookie = _signer().dumps([number, *others[len(hashes) - REMEMBERED_MAX :], *hashes])
-    after_this_request(partial(keep_cookie, "RECOVERY_KNOWN_COOKIE", cookie))
+    after_this_request(partial(keep_cookie, current_app.config["RECOVERY_KNOWN_COOKIE"], cookie))
 
 
 def _remembered() -> list[Any]:

@@ -41,6 +41,11 @@ def home() -> ResponseReturnValue:
     return render_template("security/home.html")
 
 
+def show_sign_out() -> ResponseReturnValue:
+    """Show the page that has the button. A GET signs nobody out."""
+    return home() if current_user.is_authenticated else redirect(url_for("pages.home"))
+
+
 @pages.post("/language")
 @auth_required("session", "token")
 def choose_language() -> ResponseReturnValue:
@@ -60,6 +65,8 @@ def choose_language() -> ResponseReturnValue:
 @auth_required("session", "token")
 def settle_address() -> ResponseReturnValue:
     """Let the owner of a frozen account, who has an older second factor, choose the address to keep."""
+    if current_user.contested_at is None and not wants_json(request):  # the second of two clicks
+        return redirect(url_for("pages.home"), 303)
     keep = (request.get_json() if request.is_json else request.form).get("keep")
     if keep not in ("old", "new") or not address_change.has_older_factor(current_user):
         abort(HTTPStatus.FORBIDDEN)

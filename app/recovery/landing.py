@@ -1,15 +1,16 @@
 """The landing of a reset link: the token leaves the address bar, on the way to the form or the client's view.
 
-The browser's session keeps the token, and a handle replaces it in the URL. A handle works only in the browser
-that opened the link, so a log or a Referer that holds it gives nothing away.
+A cookie keeps the token, and a handle replaces it in the URL. A handle works only in the browser that opened
+the link, so a log or a Referer that holds it gives nothing away. A token has one handle and one CSRF token in
+every tab, because tabs that open at the same time overwrite each other's session.
 """
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 from contextlib import suppress
 
-from flask import redirect, request, session, url_for
+from flask import Response, current_app, make_response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import update
@@ -17,16 +18,18 @@ from werkzeug.exceptions import TooManyRequests
 
 from ..db import audit
 from ..db.clock import utcnow
+from ..db.encryption import DecryptionError, decrypt, encrypt
 from ..db.engine import DATABASE_AWAY, change, db
 from ..settings import current
 from ..web import clients, errors
+from ..web.origin import csrf
 from ..web.rate_limits import count_key, limit, limits_by_source, rate_limiter
-from ..web.responses import json_response, wants_json
+from ..web.responses import json_response, keep_cookie, wants_json
 from . import link as links
 from .link import ResetLink
 from .link_errors import LinkError, LinkInvalid
 
-HANDLES_MAX = 4  # links that may be open in one browser at once; the oldest is dropped first
+LINKS_MAX = 8  # open in one browser; the oldest is dropped first, because proxies limit the Cookie header
 HANDLE_PREFIX = "~"  # tokens are base64url, so none starts with it
 LINK_ATTEMPTS = "trying a link"
 BAD_LINKS = "bad links"
@@ -46,12 +49,22 @@ def land(token: str) -> ResponseReturnValue:
     elif target := clients.landing_url(link.client, token):
         answer = redirect(target)
     elif request.method != "HEAD":
-        handle = HANDLE_PREFIX + secrets.token_urlsafe(9)
-        session["reset_links"] = [*session.get("reset_links", []), [handle, token]][-HANDLES_MAX:]
-        answer = redirect(url_for("security.reset_password", token=handle), 303)
+        answer = _keep(token)
     if request.method != "HEAD" and link.opened_at is None:
         _record_opening(link)
     return answer
+
+
+def _keep(token: str) -> Response:
+    """Put the token into a cookie, and redirect to its handle."""
+    handle = HANDLE_PREFIX + hashlib.sha256(f"handle {token}".encode()).hexdigest()[:20]
+    answer = make_response(redirect(url_for("security.reset_password", token=handle), 303))
+    name = current_app.config["RECOVERY_LINK_COOKIE"]
+    others = [cookie for cookie in request.cookies if cookie.startswith(name) and cookie != name + handle]
+    for cookie in others[: 1 - LINKS_MAX]:
+        keep_cookie(cookie, "", answer, seconds=0)
+    # The encryption adds random bytes, so each browser's differs.
+    return keep_cookie(name + handle, encrypt({"token": token}), answer, seconds=None)
 
 
 def is_handle(token: str) -> bool:
@@ -63,10 +76,27 @@ def resolve_handle(handle_or_token: str) -> str:
     """Return the token. Raises LinkInvalid for a handle that this browser does not have."""
     if not is_handle(handle_or_token):
         return handle_or_token
-    token: str | None = dict(session.get("reset_links", [])).get(handle_or_token)
-    if token is None:
-        raise LinkInvalid(UNKNOWN_HANDLE, client=clients.BROWSER)
-    return token
+    try:
+        return str(decrypt(cookie_of(handle_or_token)).get("token"))
+    except DecryptionError:
+        raise LinkInvalid(UNKNOWN_HANDLE, client=clients.BROWSER) from None
+
+
+def cookie_of(handle: str) -> str:
+    """Return this browser's cookie with the token of a handle, or nothing."""
+    return request.cookies.get(current_app.config["RECOVERY_LINK_COOKIE"] + handle, "")
+
+
+def form_token(handle: str) -> str:
+    """Return the CSRF token of a handle's form, which only the link's token yields. Raises LinkInvalid."""
+    return hashlib.sha256(f"form {resolve_handle(handle)}".encode()).hexdigest()
+
+
+def check_form(handle: str) -> None:
+    """Refuse a form that was not rendered for its link in this browser. Raises CSRFError or LinkInvalid."""
+    is_of_link = is_handle(handle) and request.form.get("csrf_token") == form_token(handle)
+    if not (request.is_json or is_of_link):
+        csrf.protect()
 
 
 def refuse_link(error: LinkError) -> ResponseReturnValue:

@@ -32,6 +32,8 @@ from .link_errors import (
     LinkUsed,
 )
 
+DOUBLE_CLICK_SECONDS = 60  # a second click on a button comes sooner
+
 
 class ResetLink(Model):
     """A link, issued for an account, its address and its password."""
@@ -51,7 +53,7 @@ class ResetLink(Model):
     expires_at: Mapped[datetime] = mapped_column()
     opened_at: Mapped[datetime | None]  # for the first time; mail scanners open links, too
     redeemed_at: Mapped[datetime | None]
-    redeemed_by: Mapped[str | None] = mapped_column(String(64))  # keyed hash of a browser's handle
+    redeemed_by: Mapped[str | None] = mapped_column(String(64))  # keyed hash of a browser's cookie
     password_written: Mapped[str | None] = mapped_column(String(64))  # fingerprint of the hash it wrote
     superseded_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -121,7 +123,7 @@ def resolve(token: str) -> ResetLink:
     return link
 
 
-def redeem(link: ResetLink, password_hash: str, handle: str | None) -> None:
+def redeem(link: ResetLink, password_hash: str, browser: str | None) -> None:
     """Redeem the link in the transaction that writes the new password. One of several callers wins.
 
     The UPDATE checks again, under its lock, that the link is open and that the account's address and password
@@ -136,7 +138,7 @@ def redeem(link: ResetLink, password_hash: str, handle: str | None) -> None:
     is_usable = (*OPEN, ResetLink.expires_at > utcnow(), ResetLink.user_id.in_(unchanged.with_for_update()))
     redeemed = {
         "redeemed_at": utcnow(),
-        "redeemed_by": handle and keyed_hash(handle),
+        "redeemed_by": browser and keyed_hash(browser),
         "password_written": fingerprint(password_hash),
     }
     if not change(update(ResetLink).where(this, *is_usable).values(redeemed)):

@@ -11,7 +11,6 @@ from flask_security import (
     hash_password,
     logout_user,
     password_reset,
-    unauth_csrf,
     verify_password,
 )
 from flask_security.confirmable import confirm_user, requires_confirmation
@@ -29,13 +28,12 @@ from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import db
 from ..web.forms import context_of, new_form
+from ..web.origin import csrf
 from ..web.responses import CodedMessage, code_of, json_response, wants_json
 from . import landing, notices
 from . import link as links
 from .link import ResetLink
 from .link_errors import LinkUsed
-
-DOUBLE_CLICK_SECONDS = 60  # a second click on the button comes sooner
 
 
 class NewPasswordForm(ResetPasswordForm):
@@ -52,10 +50,10 @@ class NewPasswordForm(ResetPasswordForm):
         return valid
 
 
-@unauth_csrf()
 def reset_password(token: str) -> ResponseReturnValue:
     """Answer `/reset/<token>`. The browser that opened the link has a handle in place of the token."""
     if request.method == "POST":
+        landing.check_form(token)
         return set_password(token)
     if landing.is_handle(token):
         user = links.resolve(landing.resolve_handle(token)).user
@@ -63,14 +61,20 @@ def reset_password(token: str) -> ResponseReturnValue:
     return landing.land(token)
 
 
+csrf.exempt(reset_password)  # check_form() knows its token
+
+
 def _render(form: NewPasswordForm, user: User, handle: str) -> str:
     """Return the page with the form. It names the account, and another that is signed in here."""
+    if landing.is_handle(handle):
+        form.csrf_token.current_token = landing.form_token(handle)
     other = is_user_authenticated(current_user) and current_user.id != user.id
     return render_template(
         "security/reset_password.html",
         reset_password_form=form,
         reset_password_token=handle,
         account=mask_address(user.email),
+        username=user.calc_username(),
         other=mask_address(current_user.email) if other else None,
         **context_of("reset_password"),
     )
@@ -87,7 +91,7 @@ def set_password(handle: str) -> ResponseReturnValue:
         if not form.validate():
             return _refuse_password(form, link, handle)
         password_hash = hash_password(form.password.data)
-        links.redeem(link, password_hash, handle if is_in_browser else None)  # raises for all but one
+        links.redeem(link, password_hash, landing.cookie_of(handle) or None)  # raises for all but one
         user.password, user.withdrawn_password = password_hash, None
         _datastore.set_uniquifier(user)  # ends every session of the account
         if link.message_id and requires_confirmation(user):  # the link has proved the address
@@ -119,8 +123,8 @@ def _is_repeated_click(handle: str, token: str, password: object) -> bool:
 
     No other browser gets True, so that a used link is no oracle for passwords.
     """
-    by_this_browser = ResetLink.redeemed_by == keyed_hash(handle)
-    just_now = ResetLink.redeemed_at > utcnow(-DOUBLE_CLICK_SECONDS)
+    by_this_browser = ResetLink.redeemed_by == keyed_hash(landing.cookie_of(handle))
+    just_now = ResetLink.redeemed_at > utcnow(-links.DOUBLE_CLICK_SECONDS)
     this = ResetLink.token_hash.in_(links.token_hashes(token))
     link = db.session.scalar(select(ResetLink).where(this, by_this_browser, just_now))
     if link is None or not isinstance(password, str):

@@ -51,7 +51,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     def remember_choice(response: Response) -> Response:
         choice = request.args.get(LANGUAGE_PARAMETER)
         if choice in settings.RECOVERY_LANGUAGES and response.mimetype == "text/html":
-            keep_cookie("RECOVERY_LANGUAGE_COOKIE", choice, response)
+            keep_cookie(app.config["RECOVERY_LANGUAGE_COOKIE"], choice, response)
         return response
 
 

@@ -11,15 +11,16 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Response, abort, current_app, g, make_response, request
 from flask_babel import gettext as _
-from flask_wtf.csrf import CSRFProtect
+from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import BadRequest
 
 from ..settings.schema import Settings
 from ..settings.urls import origin_of
 from .clients import configured_clients, origins_of
 from .errors import InvalidRequest, OriginNotAllowed
+from .responses import wants_json
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
 PREFLIGHT = {
@@ -29,6 +30,7 @@ PREFLIGHT = {
 PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm")
 SINGLE_VALUED = ("identity", "email", "username", "name", "phone", "next", *PASSWORDS)
 UNCHECKED = (*PASSWORDS, "passcode")  # checked by the password rules
+OWN_BLUEPRINTS = ("security", "pages", "objections")  # whose views change nothing by GET
 csrf = CSRFProtect()
 
 
@@ -42,21 +44,40 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(_allow_origin)
 
 
-def _check_request() -> None:
+def _check_request() -> Response | None:
     """Refuse requests of other sites and unreadable input, before any view runs."""
     if request.routing_exception is not None:
-        return  # a 404 or 405 says more
+        return None  # a 404 or 405 says more
     _check_fields()
     if request.method in SAFE_METHODS:
-        return
-    if not request.is_json:
-        csrf.protect()
-        return
+        return None
     own = f"{request.scheme}://{request.host}"  # that of RECOVERY_PUBLIC_URL (public_url.py)
     foreign = current_app.extensions["recovery_foreign"]
-    if request.headers.get("Origin", own) not in {own, *foreign}:
+    if request.is_json and request.headers.get("Origin", own) not in {own, *foreign}:
         raise OriginNotAllowed
+    try:
+        if not request.is_json:
+            csrf.protect(apply_exemptions=True)
+    except CSRFError:
+        if request.origin == own and not wants_json(request) and (page := _page_of_form(own)):
+            return page
+        raise
     g.csrf_valid = True  # Flask-WTF's mark for a request that was checked
+    return None
+
+
+def _page_of_form(own: str) -> Response | None:
+    """Return the page that a form is on, with the text that was typed and a new token, or None."""
+    routes = current_app.url_map.bind_to_environ({**request.environ, "REQUEST_METHOD": "GET"})
+    page_path = (request.referrer or "").removeprefix(own + request.script_root).partition("?")[0]
+    path = request.path if routes.test() else page_path
+    endpoint, values = routes.match(path) if routes.test(path) else ("", {})
+    if endpoint.partition(".")[0] not in OWN_BLUEPRINTS:
+        return None
+    request.method = "GET"  # the view shows its form, and changes nothing
+    page = make_response(current_app.ensure_sync(current_app.view_functions[endpoint])(**values))
+    page.status_code = page.status_code if page.location else HTTPStatus.BAD_REQUEST
+    return page
 
 
 def _check_fields() -> None:

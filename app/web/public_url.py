@@ -74,12 +74,20 @@ def _address(text: str) -> str:
         return ""
 
 
+def _trim_token(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Cut a link's token at the first character that none holds, such as punctuation behind the link."""
+    if values and "token" in values:
+        values["token"] = re.match(r"~?[\w.-]*", values["token"], re.ASCII)[0].rstrip(".")  # type: ignore[index]
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """Rewrite every request, trust RECOVERY_TRUSTED_PROXIES proxies, refuse other hosts and plain HTTP."""
     hops, public_url = settings.RECOVERY_TRUSTED_PROXIES, settings.RECOVERY_PUBLIC_URL
     public = urlsplit(public_url)
     wsgi = PublicUrlMiddleware(app.wsgi_app, public, hops)
     app.wsgi_app = ProxyFix(wsgi, x_for=hops, x_proto=0, x_host=0)  # type: ignore[method-assign]  # Flask's seam
+    app.url_map.strict_slashes = False  # people and mail programs append a slash
+    app.url_value_preprocessor(_trim_token)
 
     @app.before_request
     def refuse_misdirected() -> ResponseReturnValue | None:

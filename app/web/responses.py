@@ -46,9 +46,10 @@ def json_response(
     return response
 
 
-def keep_cookie(setting: str, value: str, response: Response) -> Response:
-    """Set the cookie that a setting names, for a year. No script can read it."""
-    config = current_app.config
-    flags: dict[str, Any] = {"secure": config["SESSION_COOKIE_SECURE"], "httponly": True, "samesite": "Lax"}
-    response.set_cookie(config[setting], value, max_age=COOKIE_SECONDS, **flags)
+def keep_cookie(
+    name: str, value: str, response: Response, *, seconds: int | None = COOKIE_SECONDS
+) -> Response:
+    """Set a cookie that no script can read, for so long, or until the browser is closed (None)."""
+    is_secure = current_app.config["SESSION_COOKIE_SECURE"]
+    response.set_cookie(name, value, max_age=seconds, secure=is_secure, httponly=True, samesite="Lax")
     return response

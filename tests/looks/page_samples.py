@@ -126,6 +126,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
         "reset_password_form": NewPasswordForm(formdata=None),
         "reset_password_token": "~sample",
         "account": "a•••@example.com",
+        "username": RECIPIENT,
         "other": "b•••@example.com" if with_errors else None,
     }
     pages = [

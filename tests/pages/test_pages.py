@@ -19,6 +19,25 @@ def test_home_shows_the_account_while_signed_in(site: Site) -> None:
     assert "You are not signed in" in visitor.open("/").text
 
 
+def test_logout_is_a_page_with_the_button(site: Site) -> None:
+    visitor = site.visitor()
+    assert "You are not signed in" in visitor.open("/logout", follow_redirects=True).text
+    visitor.sign_in()
+    for method in ("HEAD", "GET"):  # neither signs out
+        page = visitor.open("/logout", method=method)
+        assert page.status_code == 200
+    assert '<form method="post" action="/logout">' in page.text
+    assert visitor.is_signed_in()
+    assert visitor.submit("/logout", "/logout").location == "/"
+    assert not visitor.is_signed_in()
+    assert visitor.open("/logout").location == "/"
+
+
+def test_logout_follows_its_settings(make_site: Any) -> None:
+    site: Site = make_site(SECURITY_LOGOUT_URL="/sign-out", SECURITY_URL_PREFIX="/account")
+    assert site.visitor().open("/account/sign-out").location == "/"
+
+
 def test_reset_done_is_shown_once_and_only_after_a_reset(site: Site) -> None:
     visitor = site.visitor()
     assert visitor.open("/reset-done").location == "/"

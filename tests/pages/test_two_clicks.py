@@ -1,0 +1,322 @@
+"""Two clicks on a button are one: every form is sent twice over a slow network.
+
+Chromium drops the answer to the first request, with its cookies, and shows the answer to the second.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from support.features import (
+    CODE_SIGN_IN,
+    CONFIRMATION,
+    RECOVERY_CODES,
+    REGISTRATION,
+    confirm_addresses,
+    one_time_code,
+    set_up_code_sign_in,
+    set_up_factor,
+)
+from support.live import base_url, live, mailed_link
+from support.mailbox import text_of
+from support.recovery import objection_in
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, wait_for
+
+from app.accounts.datastore import find_account
+from app.accounts.models import User
+from app.db.engine import db
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
+
+LATENCIES_MS = (300, 1000)
+PAUSE_MS = 150  # between the clicks
+
+
+@contextmanager
+def slow(chromium: Browser, latency: int, *, javascript: bool) -> Iterator[Page]:
+    """A browser whose every request takes so long, once the form is open. Fails if a second click was not sent."""
+    with chromium.new_context(java_script_enabled=javascript) as context:
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        yield page
+
+
+def click_twice(page: Page, button: str, latency: int, pause: int = PAUSE_MS) -> int:
+    """Click twice while the first request is on its way. Return the number of requests that were sent."""
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    conditions = {"offline": False, "latency": latency, "downloadThroughput": -1, "uploadThroughput": -1}
+    network.send("Network.emulateNetworkConditions", conditions)
+    posts: list[str] = []
+    page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    box = page.get_by_role("button", name=button, exact=True).bounding_box()
+    assert box is not None
+    place = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.click(*place)
+    page.wait_for_timeout(pause)
+    page.mouse.click(*place)
+    page.wait_for_timeout(2.5 * latency)
+    page.wait_for_load_state()
+    return len(posts)
+
+
+@pytest.fixture(params=LATENCIES_MS, ids=lambda latency: f"{latency}ms")
+def latency(request: pytest.FixtureRequest) -> int:
+    milliseconds: int = request.param
+    return milliseconds
+
+
+@pytest.mark.requirement("R13")
+@pytest.mark.parametrize("javascript", [False, True], ids=["without JavaScript", "with JavaScript"])
+@pytest.mark.parametrize("pause", [80, 250, 800])
+def test_two_clicks_set_the_password(
+    make_site: Any, chromium: Browser, latency: int, pause: int, javascript: bool
+) -> None:
+    with live(make_site) as site, slow(chromium, latency, javascript=javascript) as page:
+        page.goto(mailed_link(site))
+        for name in ("password", "password_confirm"):
+            page.fill(f"[name={name}]", NEW_PASSWORD)
+        click_twice(page, "Set new password", latency, pause)
+        expect(page.get_by_role("heading", level=1)).to_have_text("Your password is changed")
+        assert site.password_works(NEW_PASSWORD)
+        assert site.events().count("redeemed") == 1
+        assert [message["kind"] for message in site.messages()].count("reset_notice") == 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that is sent twice: how to open and fill it in, and what holds afterwards."""
+
+    fill: Callable[[Site, Page, str], None]
+    button: str
+    heading: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    holds: Callable[[Site], object] = lambda _site: True
+
+
+def sign_in(page: Page, base: str, path: str = "/") -> None:
+    page.goto(f"{base}/login")
+    page.fill("[name=identity]", "alice")
+    page.fill("[name=password]", OLD_PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_url(f"{base}/**")
+    page.goto(base + path)
+
+
+def fill(path: str, *, signed_in: bool = False, **fields: str) -> Callable[[Site, Page, str], None]:
+    """Return a function that opens a page and fills in its form."""
+
+    def open_and_fill(_site: Site, page: Page, base: str) -> None:
+        sign_in(page, base, path) if signed_in else page.goto(base + path)
+        for name, value in fields.items():
+            page.fill(f"[name={name}]", value)
+
+    return open_and_fill
+
+
+def mailed_once(address: str, count: int = 1) -> Callable[[Site], bool]:
+    """Return a function that waits for the worker and is True if one mail went to the address."""
+
+    def is_mailed(site: Site) -> bool:
+        wait_for(lambda: "waiting" not in {message["state"] for message in site.messages()})
+        return site.mailbox.envelopes.count([address]) == count
+
+    return is_mailed
+
+
+def open_confirmation(site: Site, page: Page, base: str) -> None:
+    site.change(confirmed_at=None)
+    site.visitor().post_json("/confirm", json={"identity": "alice"})
+    link = re.search(r"http\S+/confirm/\S+", text_of(site.mailbox.wait_for(1)))
+    assert link
+    page.goto(link[0])
+
+
+def open_objection(site: Site, page: Page, _base: str) -> None:
+    site.ask()
+    page.goto(objection_in(site.mailbox.wait_for(1)))
+
+
+def choose_language(_site: Site, page: Page, base: str) -> None:
+    sign_in(page, base)
+    page.select_option("[name=language]", "de")
+
+
+PASSWORD = {"identity": "alice", "password": OLD_PASSWORD}
+NEW_ADDRESS = fill("/change-email", signed_in=True, email="alice@new.example")
+FORMS = {
+    "forgot": Form(
+        fill("/reset", identity="alice"), "Send me a link", "Check your mail",
+        holds=mailed_once("alice@example.com"),
+    ),
+    "sign-in": Form(fill("/login", **PASSWORD), "Sign in", "You are signed in"),
+    "sign-out at home": Form(fill("/", signed_in=True), "Sign out", "Welcome"),
+    "sign-out": Form(fill("/logout", signed_in=True), "Sign out", "Welcome"),
+    "verify": Form(fill("/verify", signed_in=True, password=OLD_PASSWORD), "Continue", "You are signed in"),
+    "language": Form(
+        choose_language, "Save", "You are signed in",
+        holds=lambda site: site.rows(User)[0]["language"] == "de",
+    ),
+    "this wasn't me": Form(
+        open_objection, "It was not me: cancel the link", "That was done already",
+        holds=lambda site: site.events().count("not_me") == 1,
+    ),
+    "change of address": Form(
+        NEW_ADDRESS, "Send the link", "Check your mail",
+        {"SECURITY_CHANGE_EMAIL": True}, mailed_once("alice@new.example"),
+    ),
+    "request to confirm": Form(
+        fill("/confirm", identity="alice"), "Send me a link", "Sign in", CONFIRMATION,
+        mailed_once("carol@example.com", 0),
+    ),
+    "forgotten username": Form(
+        fill("/recover-username", identity="alice@example.com"), "Send me my username", "Sign in",
+        {"SECURITY_USERNAME_RECOVERY": True}, mailed_once("alice@example.com"),
+    ),
+    "sign-up": Form(
+        fill("/register", email="carol@example.com"), "Sign up", "Check your mail", REGISTRATION,
+        mailed_once("carol@example.com"),
+    ),
+    "sign-in with a code": Form(
+        fill("/us-signin", identity="alice", passcode=OLD_PASSWORD), "Sign in", "You are signed in", CODE_SIGN_IN
+    ),
+    "request for a code": Form(
+        fill("/us-signin", identity="alice"), "Send me a code by mail", "Sign in with a code", CODE_SIGN_IN,
+        mailed_once("alice@example.com", 0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_form_sent_twice_works_once(make_site: Any, chromium: Browser, latency: int, name: str) -> None:
+    """Without JavaScript, so that the server sees both requests."""
+    form = FORMS[name]
+    settings = {"RECOVERY_MAIL_COOLDOWN": "30 seconds", **form.settings}  # as by default
+    with live(make_site, **settings) as site, slow(chromium, latency, javascript=False) as page:
+        confirm_addresses(site)
+        form.fill(site, page, base_url(site))
+        assert click_twice(page, form.button, latency) == 2
+        expect(page.get_by_role("heading", level=1)).to_have_text(form.heading)
+        expect(page.locator(".message.error")).to_have_count(0)
+        assert form.holds(site)
+
+
+def test_address_of_a_frozen_account_is_settled_by_two_clicks(
+    make_site: Any, chromium: Browser, latency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_older_factor = "app.recovery.address_change.has_older_factor"
+    monkeypatch.setattr(has_older_factor, lambda user: user.contested_at is not None)
+    with live(make_site) as site, slow(chromium, latency, javascript=False) as page:
+        sign_in(page, base_url(site))
+        site.change(contested_email="alice@old.example", contested_at=datetime(2026, 1, 1))
+        page.goto(base_url(site))
+        assert click_twice(page, "Keep alice@example.com", latency) == 2
+        expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
+        assert site.rows(User)[0]["contested_email"] is None
+
+
+# --- Forms whose second answer cannot be the first one's: a script sends them once ---
+
+
+def open_second_factor(site: Site, page: Page, base: str) -> None:
+    secret = set_up_factor(site)
+    sign_in(page, base, "/tf-validate")
+    page.fill("[name=code]", one_time_code(site, secret))
+
+
+def open_recovery_code(site: Site, page: Page, base: str) -> None:
+    set_up_factor(site)
+    with site.app.app_context():
+        util = site.app.extensions["security"].mf_recovery_codes_util
+        [code, *_] = util.create_recovery_codes(find_account("alice"))
+        db.session.commit()
+    sign_in(page, base, "/mf-recovery")
+    page.fill("[name=code]", code)
+
+
+def open_new_address(site: Site, page: Page, base: str) -> None:
+    NEW_ADDRESS(site, page, base)
+    page.get_by_role("button", name="Send the link").click()
+    site.mailbox.wait_for(1)
+    texts = "".join(text_of(mail) for mail in (site.mailbox.wait_for(2), site.mailbox.mails[0]))
+    link = re.search(r"http\S+/change-email/\S+", texts)
+    assert link
+    page.goto(link[0])
+
+
+def open_code_sign_in(site: Site, page: Page, base: str) -> None:
+    secret = set_up_code_sign_in(site)
+    page.goto(f"{base}/us-signin")
+    page.fill("[name=identity]", "alice@example.com")
+    page.fill("[name=passcode]", one_time_code(site, secret))
+
+
+NEW = {"password": OLD_PASSWORD, "new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
+ONCE = {
+    "change of password": Form(
+        fill("/change", signed_in=True, **NEW), "Change your password", "You are signed in",
+        holds=lambda site: site.password_works(NEW_PASSWORD),
+    ),
+    "second factor": Form(open_second_factor, "Continue", "You are signed in", RECOVERY_CODES),
+    "recovery code": Form(open_recovery_code, "Continue", "You are signed in", RECOVERY_CODES),
+    "new address": Form(
+        open_new_address, "Confirm the address", "Welcome", {"SECURITY_CHANGE_EMAIL": True},
+        lambda site: site.rows(User)[0]["email"] == "alice@new.example",
+    ),
+    "confirmation": Form(
+        open_confirmation, "Confirm the address", "Sign in", CONFIRMATION,
+        lambda site: site.rows(User)[0]["confirmed_at"],
+    ),
+    "code": Form(open_code_sign_in, "Sign in", "You are signed in", CODE_SIGN_IN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_two_clicks_on_a_button_that_works_once_are_one_request(
+    make_site: Any, chromium: Browser, latency: int, name: str
+) -> None:
+    form = ONCE[name]
+    with live(make_site, **form.settings) as site, slow(chromium, latency, javascript=True) as page:
+        confirm_addresses(site)
+        form.fill(site, page, base_url(site))
+        assert click_twice(page, form.button, latency) == 1
+        expect(page.get_by_role("heading", level=1)).to_have_text(form.heading)
+        expect(page.locator(".message.error")).to_have_count(0)
+        assert form.holds(site)
+
+
+def test_change_of_password_sent_twice_without_a_script_changes_it_once(
+    make_site: Any, chromium: Browser, latency: int
+) -> None:
+    """The cookie of the new session was in the answer that Chromium dropped, so the user signs in again.
+
+    A second request that came while the first was hashed gets 409.
+    """
+    with live(make_site) as site, slow(chromium, latency, javascript=False) as page:
+        fill("/change", signed_in=True, **NEW)(site, page, base_url(site))
+        assert click_twice(page, "Change your password", latency) == 2
+        expect(page.get_by_role("heading", level=1)).to_have_text(
+            re.compile("Sign in|The account has changed meanwhile")
+        )
+        assert site.events().count("password_changed") == 1
+        assert site.password_works(NEW_PASSWORD)
+
+
+def test_form_can_be_sent_again_after_a_while_and_after_going_back(make_site: Any, chromium: Browser) -> None:
+    with live(make_site) as site, slow(chromium, 0, javascript=True) as page:
+        for password in ("wrong", OLD_PASSWORD):
+            page.goto(f"{base_url(site)}/login")
+            page.fill("[name=identity]", "alice")
+            page.fill("[name=password]", password)
+            page.get_by_role("button", name="Sign in", exact=True).click()
+            page.wait_for_load_state()
+            page.go_back()
+        page.goto(base_url(site))
+        expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
