@@ -11,6 +11,8 @@ import pytest
 import trustme
 from flask import Flask
 from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 from support import nginx as documented_nginx
 from support import servers
 from support.mailbox import Mailbox, listening
@@ -21,6 +23,25 @@ from support.site import Site, fill, load_settings
 
 from app import create_app
 from app.db.engine import db
+
+
+@pytest.fixture(autouse=True)
+def connections() -> Iterator[list[Any]]:
+    """The connections to databases that the test opens. They are closed when it ends.
+
+    A command that a test runs leaves its own to the end of the process, and a session may outlive its engine.
+    Python 3.13 warns of each that the garbage collector closes, in any later test.
+    """
+    opened: list[Any] = []
+
+    def remember(connection: Any, _record: Any) -> None:
+        opened.append(connection)
+
+    event.listen(Pool, "connect", remember)
+    yield opened
+    event.remove(Pool, "connect", remember)
+    for connection in opened:
+        connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def app() -> Flask:
         (
             "username",
             None,
-            ["<b>alice</b>", "<script>alice</script>", "al ice", "alice&co", "élodie", "ı", ""],
+            ["<b>alice</b>", "<x>alice", "<script>alice</script>", "al ice", "alice&co", "élodie", "ı", ""],
         ),
         ("username", None, ["12345"]),  # it may be a phone number
         ("us_phone_number", "+14155550123", ["+14155550123", "(415) 555-0123", "4155550123"]),
