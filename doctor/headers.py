@@ -32,6 +32,11 @@ PAGES: dict[str, tuple[int, ...]] = {
 }
 DIRECTIVES = ("default-src", "base-uri", "form-action", "frame-ancestors")
 WITHOUT_SOURCES = ("sandbox", "report-uri", "report-to", "upgrade-insecure-requests", "trusted-types")
+# By directive: other sources that are strict. A form may lead to a site that is named in full.
+STRICT_ELSEWHERE = {
+    "img-src": re.compile("data:"),
+    "form-action": re.compile(r"https://[\w.-]+(:\d+)?|http://(localhost|127\.0\.0\.1)(:\d+)?"),
+}
 STRICT_SOURCE = re.compile(r"'(none|self|strict-dynamic|report-sample|nonce-.+|sha(256|384|512)-.+)'")
 
 
@@ -78,7 +83,8 @@ def _policy_faults(policy: str) -> list[str]:
 
 
 def _is_strict(directive: str, source: str) -> bool:
-    return STRICT_SOURCE.fullmatch(source) is not None or (directive, source) == ("img-src", "data:")
+    others = STRICT_ELSEWHERE.get(directive, STRICT_SOURCE)
+    return any(pattern.fullmatch(source) for pattern in (STRICT_SOURCE, others))
 
 
 def check_nonces(scan: Scan) -> Iterator[Result]:

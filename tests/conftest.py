@@ -25,12 +25,12 @@ from app import create_app
 from app.db.engine import db
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def connections() -> Iterator[list[Any]]:
-    """The connections to databases that the test opens. They are closed when it ends.
+    """The connections to databases that the tests open. They are closed at the end, not by the garbage collector.
 
     A command that a test runs leaves its own to the end of the process, and a session may outlive its engine.
-    Python 3.13 warns of each that the garbage collector closes, in any later test.
+    Python 3.13 would warn of those in any later test.
     """
     opened: list[Any] = []
 

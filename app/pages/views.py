@@ -28,7 +28,7 @@ from flask_security.utils import do_flash
 from ..db.engine import db
 from ..recovery import address_change
 from ..settings import current
-from ..web import clients
+from ..web import clients, headers
 from ..web.errors import InvalidRequest
 from ..web.responses import json_response, wants_json
 from . import health, openapi
@@ -90,7 +90,10 @@ def land_first(view: Callable[..., Any], kind: str) -> Callable[..., Any]:
 @pages.get("/confirm-address")
 def confirm_address() -> ResponseReturnValue:
     action = session.get("mailed_link") or abort(404)
-    return render_template("security/confirm_address.html", action=action)
+    page = render_template("security/confirm_address.html", action=action)
+    tables = [client.model_dump() for client in current_app.extensions["recovery_clients"].values()]
+    targets = clients.form_targets(current().library, *tables)
+    return page, {"Content-Security-Policy": headers.policy({"form-action": targets})}
 
 
 @pages.get("/check-mail")

@@ -103,13 +103,11 @@ def send_on(answer: Response, kind: str, token: str) -> ResponseReturnValue:
     return redirect(get_url(getattr(browser, view)))
 
 
-def form_targets(settings: Settings) -> list[str]:
-    """Return the origins of configured views, or an app's scheme, where a form's redirects may lead."""
-    tables = [client.model_dump() for client in configured_clients(settings).values()]
-    values = [item for table in (settings.library, *tables) for item in table.items()]
-    views = [str(view) for name, view in values if name.lower().endswith("_view")]
+def form_targets(*tables: Mapping[str, Any]) -> str:
+    """Return the sources of form-action: this site, and the origins, or an app's scheme, of tables' views."""
+    views = [str(view) for table in tables for name, view in table.items() if name.lower().endswith("_view")]
     matches = map(re.compile("https?://[^/?#]+|[a-z][^/:]*:").match, views)
-    return sorted({match[0] for match in matches if match})
+    return " ".join(["'self'", *sorted({match[0] for match in matches if match})])
 
 
 def _with_query(url: str, **values: str) -> str:

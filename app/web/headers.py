@@ -27,8 +27,8 @@ PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), pay
 def init_app(app: Flask, settings: Settings) -> None:
     """Add the headers to every response of the app."""
     is_https = settings.RECOVERY_PUBLIC_URL.startswith("https:")
-    # Chromium checks where the redirect after a form leads, too.
-    forms = {"form-action": " ".join(["'self'", *form_targets(settings)])}
+    own = {name: view for name, view in settings.library.items() if name not in settings.spa_views}
+    forms = {"form-action": form_targets(own)}  # Chromium checks where the redirect after a form leads, too
     app.jinja_env.globals["csp_nonce"] = nonce
 
     @app.after_request

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +60,7 @@ from app.pages import health
 from doctor import (
     connectivity,
     enumeration,
+    headers,
     http_client,
     link_delivery,
     rank_test,
@@ -175,6 +177,9 @@ DEFECTS: dict[str, Defect] = {
     "csp-weak: no default": header_part(CSP, "default", "", at="^/login$"),
     "csp-weak: inline styles": header_part(CSP, "style-src", "style-src 'unsafe-inline'"),
     "csp-weak: frames": header_part(CSP, "frame-ancestors 'none'", "", at="^/login$"),
+    "csp-weak: forms to any host": header_part(
+        CSP, "form-action 'self'", "form-action https://*.example.com"
+    ),
     "csp-weak: any host": header_part(CSP, "default-src 'none'", "default-src https:"),
     "csp-nonce-repeats: on each page": header(CSP, STRICT.format("A" * 22)),
     "nosniff-missing: on files": header("X-Content-Type-Options", None, at="^/static"),
@@ -329,6 +334,21 @@ def demo(fresh_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_defect_without_account_yields_its_finding_only(demo: Deployment, case: str) -> None:
     with demo.with_defect(DEFECTS[case]):
         assert demo.ids() == {case.partition(":")[0]}
+
+
+@pytest.mark.parametrize(
+    ("source", "is_strict"),
+    [
+        ("https://app.example.com", True),  # a view in SECURITY_POST_LOGIN_VIEW
+        ("http://localhost:5001", True),
+        ("http://app.example.com", False),
+        ("https:", False),
+    ],
+)
+def test_form_may_lead_to_a_site_that_is_named_in_full(source: str, is_strict: bool) -> None:
+    policy = STRICT.replace("form-action 'self'", f"form-action 'self' {source}")
+    response: Any = SimpleNamespace(header=lambda _name: policy)
+    assert (not list(headers.check_policy(response, "/login"))) is is_strict
 
 
 def test_sound_demo_passes(demo: Deployment) -> None:

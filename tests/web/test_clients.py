@@ -265,7 +265,10 @@ def test_unknown_client_of_a_link_of_an_address_is_refused(make_site: Any, path:
 def test_policy_lets_forms_end_at_the_configured_views_only(make_site: Any) -> None:
     """Chromium checks the redirects after a form, too."""
     site: Site = make_site(**ADDRESS_FEATURES, RECOVERY_CLIENTS=ADDRESS_CLIENTS, **ELSEWHERE)
-    policy = site.visitor().open("/login").headers["Content-Security-Policy"]
+    browser = site.visitor()
+    policy = browser.open("/login").headers["Content-Security-Policy"]
+    assert "form-action 'self' https://home.example.com;" in policy
+    policy = browser.open("/confirm/x", follow_redirects=True).headers["Content-Security-Policy"]
     targets = f"form-action 'self' {WEB} https://home.example.com https://shop.example.com myapp:;"
     assert targets in policy
 
