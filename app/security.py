@@ -18,7 +18,7 @@ from .accounts.passwords import ChangeForm
 from .accounts.sign_in import SignInForm
 from .db.engine import db
 from .mail import flask_security_mails, webhook  # noqa: F401  # listens to the database session
-from .pages.views import land_first, show_sign_out
+from .pages.views import land_first, lead_to_application, show_sign_out
 from .recovery import (  # instructions and other_requests register their composers
     code_sign_in,
     instructions,  # noqa: F401
@@ -44,6 +44,8 @@ from .web.responses import json_response, wants_json
 SET_UPS = ("tf_setup_serializer", "us_setup_serializer", "wan_serializer")
 # By view of a mailed link: the part of its serializer's and settings' names.
 MAILED_LINKS = {"security.confirm_email": "confirm", "security.change_email_confirm": "change_email"}
+# The endpoints that work also if an application has the accounts.
+RECOVERY = ("security.forgot_password", "security.reset_password", "security.static")
 SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
 
 
@@ -82,6 +84,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     guess_limits.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
     _mount_views(app)
+    if settings.RECOVERY_ACCOUNTS:
+        off = [name for name in app.view_functions if name.startswith("security.") and name not in RECOVERY]
+        app.view_functions.update(dict.fromkeys(off, lead_to_application))
 
 
 def _classes(settings: Settings) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
+from support import application as applications
 from support import nginx as documented_nginx
 from support import servers
+from support.application import Application
 from support.mailbox import Mailbox, listening
 from support.security_table import pytest_addoption as pytest_addoption  # `make security`
 from support.security_table import pytest_terminal_summary as pytest_terminal_summary
@@ -99,6 +101,40 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str
         return server.create(request.getfixturevalue("fresh_postgresql"))
 
     return {"sqlite": on_sqlite, "postgresql": on_postgresql}[getattr(request, "param", "sqlite")]
+
+
+@pytest.fixture(scope="session")
+def application_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an application's file and Sparekey's own beside it."""
+    folder = tmp_path_factory.mktemp("application")
+    made = Application(f"sqlite:///{folder}/sparekey.db", folder / "shop.db")
+    applications.create_users(made)
+    applications.deploy(**made.deployment())
+    made.engine.dispose()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def application_database(postgresql: servers.PostgreSQL) -> str:
+    """The name of an application's database with Sparekey's schema in it."""
+    made = Application(postgresql.create(), None)
+    applications.create_users(made)
+    applications.deploy(**made.deployment())
+    made.engine.dispose()
+    return made.uri.rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Application]:
+    """An application with users: on SQLite, or on the databases that the test is marked for (EVERYWHERE)."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        folder = shutil.copytree(request.getfixturevalue("application_files"), tmp_path / "application")
+        made = Application(f"sqlite:///{folder}/sparekey.db", folder / "shop.db")
+    else:
+        server: servers.PostgreSQL = request.getfixturevalue("postgresql")
+        made = Application(server.create(request.getfixturevalue("application_database")), None)
+    yield made
+    made.engine.dispose()
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ from typing import Any
 
 from flask_security import SQLAlchemyUserDatastore
 from flask_security.proxies import _datastore
-from sqlalchemy import column, table, update
+from sqlalchemy import ColumnElement, column, false, select, table, true, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..db.engine import change, db
+from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
+from . import foreign
 from .hashing import unusable_hash
 from .identities import IdentityError, map_identity, normalize_identity
 from .models import User
@@ -21,13 +23,52 @@ _CODES = table("user", column("id"), column("mf_recovery_codes"))
 
 
 def find_account(typed: str) -> User | None:
-    """Return the account with this identity, or None."""
+    """Return the account with this identity, or None. Of several, the first."""
+    return next(iter(find_accounts(typed)), None)
+
+
+def find_accounts(typed: str) -> list[User]:
+    """Return the accounts with this identity. Only an application's table can have several."""
+    if current().RECOVERY_ACCOUNTS:
+        return foreign.find_all(typed)
     if (key := map_identity(typed)) is None:
-        return None
+        return []
     ignores_case = key.column in CASE_INSENSITIVE
     user: Any = _datastore.find_user(case_insensitive=ignores_case, **{key.column: key.value})
     # Compared again, because databases fold case by rules of their own.
-    return user if user and normalize_identity(key.column, getattr(user, key.column)) == key.value else None
+    is_same = user and normalize_identity(key.column, getattr(user, key.column)) == key.value
+    return [user] if is_same else []
+
+
+def find_account_by_id(account_id: str) -> User | None:
+    """Return the account with this id, as admins know it, or None."""
+    if current().RECOVERY_ACCOUNTS:
+        return foreign.find_by_id(account_id)
+    return db.session.get(User, min(int(account_id), 2**31 - 1)) if account_id.isdecimal() else None
+
+
+def lock_account(user_id: int) -> None:
+    """Lock an account before its links, as a redemption does, or the two would deadlock (PostgreSQL)."""
+    if current().RECOVERY_ACCOUNTS:
+        foreign.lock(user_id)
+    db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
+
+
+def unchanged_account(user: User, password_hash: str) -> tuple[ColumnElement[bool], ...]:
+    """Return conditions on an account's row that hold while it is as it was read, for a redemption.
+
+    In an application's table, write the new password now, if that row is unchanged.
+    """
+    this = User.id == user.id
+    if not user.external_id:
+        return this, User.active.is_(True), User.email == user.email, User.password == user.password
+    return this, true() if foreign.write_password(user, password_hash) else false()
+
+
+def probe_accounts() -> None:
+    """Raise AccountsAway if an application has the accounts, and they cannot be read."""
+    if current().RECOVERY_ACCOUNTS:
+        foreign.read(false(), 1)
 
 
 def end_access(user_id: int, *, with_password: bool) -> None:
@@ -36,10 +77,10 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     The account keeps a hash that matches no password, so that its owner can recover it.
     """
     user = db.session.get_one(User, user_id)
-    if with_password:
+    if with_password and (user.password or not user.external_id):
         # Refused at the next redemption. One that was withdrawn before stays, because a thief knows it.
         user.withdrawn_password = user.withdrawn_password or user.password
-        user.password = unusable_hash()
+        user.password = unusable_hash(user.password)
     _datastore.set_uniquifier(user)
     _datastore.refresh_tracker_reset(user)
 

@@ -16,12 +16,15 @@ from typing import Any
 
 from flask import Flask, current_app
 from flask_security.proxies import _security
-from flask_security.utils import verify_password
+from flask_security.utils import hash_password, verify_password
 from passlib.context import CryptContext
 
+from ..settings import current
 from ..settings.advice import THREADS_MIN
 from ..settings.schema import Settings
 from ..web.errors import Busy
+from . import foreign_hashes
+from .imported_hashes import mark_application, unmark
 
 WAIT_SECONDS = 10  # in the queue, before a request is answered with Busy
 WAITING_MAX = THREADS_MIN - 16  # requests, because each holds a thread, and others need one, too
@@ -39,13 +42,14 @@ class HashQueue:
 
     def hash(self, secret: str | bytes, **options: Any) -> str:
         """Return a hash. Raises Busy."""
-        return str(self._run(self._context.hash, secret, **options))
+        return str(self.run(self._context.hash, secret, **options))
 
     def verify(self, secret: str | bytes, hash: str | bytes, **options: Any) -> bool:
         """True if the secret has this hash. Raises Busy."""
-        return bool(self._run(self._context.verify, secret, hash, **options))
+        return bool(self.run(self._context.verify, secret, hash, **options))
 
-    def _run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def run(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Return the result of work that hashes. Raises Busy."""
         if not self._places.acquire(blocking=False):
             raise Busy
         try:
@@ -82,7 +86,17 @@ def password_matches(password: str, hashed: str | None) -> bool:
         return bool(verify_password(password, dummy))
 
 
-def unusable_hash() -> str:
+def new_hash(password: str, replaced: str | None) -> str:
+    """Return the hash of a normalized password, as accounts store it in place of another. Raises Busy."""
+    if not (accounts := current().RECOVERY_ACCOUNTS):
+        return str(hash_password(password))
+    made = _security.pwd_context.run(foreign_hashes.make, password, unmark(replaced), accounts.hash)
+    return mark_application(made, accounts.hash)
+
+
+def unusable_hash(replaced: str | None = None) -> str:
     """Return a hash that no password has, with the cost of a real one."""
+    if replaced and current().RECOVERY_ACCOUNTS:
+        return new_hash(secrets.token_urlsafe(32), replaced)
     scheme = _security.pwd_context.handler(current_app.config["SECURITY_PASSWORD_HASH"])
     return str(scheme(use_defaults=True, checksum=secrets.token_bytes(scheme.checksum_size)).to_string())

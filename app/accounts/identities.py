@@ -122,6 +122,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     setting, attributes = "SECURITY_USER_IDENTITY_ATTRIBUTES", []
     for name, kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES.items():
         mapper = resolve(settings, setting, kind.mapper) if kind.mapper else MAPPERS.get(name)
+        if settings.RECOVERY_ACCOUNTS and name == "username":  # by the application's rules
+            mapper = lambda typed: typed if typed.isprintable() else None  # noqa: E731
         ignores_case = name in CASE_INSENSITIVE
         guarded = GuardedMapper(name, mapper or partial(match, kind), kind.case_insensitive or ignores_case)
         # An own kind's column holds the very result of its mapper, and has an index for that alone.

@@ -26,7 +26,7 @@ BCRYPT_BYTES_MAX = 72  # bcrypt reads no further
 SCRYPT_BYTES_MAX = 256 * 1024 * 1024  # of memory; a hash that needs more never verifies
 _STOCK_SCHEMES = ("argon2", "bcrypt", "pbkdf2_sha256", "pbkdf2_sha512", "sha256_crypt", "sha512_crypt")
 _DJANGO_SCHEMES = ("argon2", "bcrypt", "bcrypt_sha256", "pbkdf2_sha1", "pbkdf2_sha256")
-_LIBPASS = CryptContext([*_STOCK_SCHEMES, *(f"django_{name}" for name in _DJANGO_SCHEMES)])
+LIBPASS = CryptContext([*_STOCK_SCHEMES, *(f"django_{name}" for name in _DJANGO_SCHEMES)])
 _OTHERS = {
     "werkzeug": re.compile(r"(?:scrypt:\d+:\d+:\d+|pbkdf2:sha(?:1|256|512):\d+)\$[^$]+\$[0-9a-f]+"),
     "django_scrypt": re.compile(r"scrypt\$\d+\$[^$]+\$\d+\$\d+\$[A-Za-z0-9+/]+={0,2}"),
@@ -40,8 +40,8 @@ def identify_format(hashed: str) -> str | None:
     name = next((name for name, shape in _OTHERS.items() if shape.fullmatch(hashed)), None)
     bare = hashed.removeprefix(STOCK)
     with suppress(ValueError):
-        _LIBPASS.needs_update(bare)  # parses all of it; identify() reads only its beginning
-        name = _LIBPASS.identify(bare)
+        LIBPASS.needs_update(bare)  # parses all of it; identify() reads only its beginning
+        name = LIBPASS.identify(bare)
     if hashed.startswith(STOCK):
         return STOCK if name in _STOCK_SCHEMES else None
     return name if name in FORMATS else None
@@ -55,6 +55,16 @@ def mark_imported(hashed: str, *, is_stock: bool = False) -> str | None:
     prefixed = STOCK + hashed if is_stock else hashed
     hash_format = identify_format(prefixed)
     return MARK + prefixed if hash_format and is_stock is (hash_format == STOCK) else None
+
+
+def mark_application(hashed: str, kind: str) -> str:
+    """Return a hash of the application's (RECOVERY_ACCOUNTS) as a stub has it."""
+    return MARK + (STOCK if kind == STOCK else "") + hashed
+
+
+def unmark(password_hash: str | None) -> str:
+    """Return an imported hash as its application has it."""
+    return (password_hash or "").removeprefix(MARK).removeprefix(STOCK)
 
 
 def imported_format(password_hash: str) -> str | None:
@@ -87,9 +97,9 @@ class ImportedHash(MinimalHandler):  # type: ignore[misc]  # libpass has no type
         encoded = password.encode()
         if hash_format == STOCK:  # of the NFKD form, with a SECURITY_PASSWORD_SALT that this one must equal
             encoded, hashed = get_hmac(unicodedata.normalize("NFKD", password)), hashed.removeprefix(STOCK)
-        if _LIBPASS.identify(hashed) in ("bcrypt", "django_bcrypt"):
+        if LIBPASS.identify(hashed) in ("bcrypt", "django_bcrypt"):
             encoded = encoded[:BCRYPT_BYTES_MAX]
-        return bool(_LIBPASS.verify(encoded, hashed))
+        return bool(LIBPASS.verify(encoded, hashed))
 
     @classmethod
     def hash(cls, secret: str | bytes, **_: Any) -> str:

@@ -19,7 +19,7 @@ from ..db.engine import Model, db
 from ..db.migrations.identity_columns import IDENTITY
 from ..settings.identities import NAME, SHIPPED
 from ..settings.types import normalize_language
-from .identities import stored_identity
+from .identities import normalize_identity, stored_identity
 
 FsModels.set_db_info(base_model=db.Model)
 
@@ -43,11 +43,17 @@ class User(Model, sqla_v2.FsUserMixin):
         String(64), unique=True, default=lambda: secrets.token_hex(16)
     )
 
+    # Of a stub: the id of an account that another application has (foreign.py).
+    external_id: Mapped[str | None] = mapped_column(String(255))
+
+    external = dict[str, Any]()  # noqa: RUF012  # of a stub: its row in the application's table
+    has_new_password, has_unconfirmed_address = False, False  # of a stub, in the application's table
     sign_in_id = ""  # of the cookie or token that the account was loaded from
 
     __table_args__ = (
         Index("uq_user_email_lower", func.lower(text("email")), unique=True),
         Index("uq_user_username_lower", func.lower(text("username")), unique=True),
+        Index("uq_user_external_id", "external_id", unique=True),
     )
 
     @declared_attr.directive
@@ -80,6 +86,11 @@ class User(Model, sqla_v2.FsUserMixin):
         self.sign_in_id = tdata.get("sign_in_id", "")
         return bool(self.sign_in_id) and db.session.get(SignedOut, self.sign_in_id) is None
 
+    @property
+    def account_id(self) -> str:
+        """The id by which an admin knows the account: the application's, if it has the accounts."""
+        return self.external_id or str(self.id)
+
     def reason_not_recoverable(self, confirmed: bool = False) -> str | None:
         """Return why no link can recover this account now, or None. `confirmed`: the link confirms it."""
         if not self.is_active:
@@ -88,10 +99,12 @@ class User(Model, sqla_v2.FsUserMixin):
             return "the account is locked"
         if self.contested_email:
             return "an objection to its new address has frozen it (users settle-address)"
-        if not confirmed and requires_confirmation(self):
+        if not confirmed and (self.has_unconfirmed_address or requires_confirmation(self)):
             return "the address is not confirmed"
         if not self.password:
             return "the account has no password: it signs in another way"
+        if self.external_id and normalize_identity("email", self.email) is None:
+            return "the account has no email address that can receive mail"
         return None
 
     # Flask-Login's compares get_id(), which contains the time.

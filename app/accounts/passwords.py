@@ -7,6 +7,7 @@ new password is refused when it is too short, too long, easily guessed, breached
 from __future__ import annotations
 
 import logging
+import unicodedata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,10 +23,11 @@ from ..db import audit
 from ..db.engine import db
 from ..settings import current
 from ..web.responses import CodedMessage, code_of
-from . import breaches, common_passwords
+from . import breaches, common_passwords, foreign_hashes
 from .breaches import BreachesUnknown
 from .hashing import password_matches
 from .identities import identity_columns
+from .imported_hashes import BCRYPT_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class RecoveryPasswordUtil(PasswordUtil):
     """The password policy, where Flask-Security asks for it."""
 
     def normalize(self, password: str) -> str:
-        """Return the password in NFC. Never fails.
+        """Return the password in NFC, or in the form of the application that has the accounts. Never fails.
 
         Far too long input is cut first, because NFC would take seconds. It stays longer than any accepted
         password, so it matches none.
@@ -57,11 +59,16 @@ class RecoveryPasswordUtil(PasswordUtil):
 def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedMessage | None:
     """Return the first refusal, the cheap checks first."""
     settings, user = current(), owner.get("user")
+    stored, normal = normal, unicodedata.normalize("NFC", normal)
+    accounts = settings.RECOVERY_ACCOUNTS
+    is_cut = accounts and foreign_hashes.is_cut(getattr(user, "password", None), accounts.hash)
+    if is_cut and len(stored.encode()) > BCRYPT_BYTES_MAX:
+        return _refusal("password_too_long", "PASSWORD_TOO_MANY_BYTES", length=BCRYPT_BYTES_MAX)
     if len(normal) > (longest := settings.RECOVERY_PASSWORD_LENGTH_MAX):
         return _refusal("password_too_long", "PASSWORD_TOO_LONG", length=longest)
     if len(normal) < (shortest := settings.SECURITY_PASSWORD_LENGTH_MIN):
         return _refusal("password_too_short", "PASSWORD_INVALID_LENGTH", length=shortest)
-    if any("\ud800" <= character <= "\udfff" for character in password):
+    if any("\ud800" <= character <= "\udfff" for character in password) or (is_cut and "\0" in stored):
         return _refusal("invalid_request", "PASSWORD_NOT_TEXT")
     names = [settings.RECOVERY_SITE_NAME, urlsplit(settings.RECOVERY_PUBLIC_URL).hostname]
     names += (getattr(user, kind, owner.get(kind)) for kind in identity_columns())
@@ -70,7 +77,7 @@ def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedM
     if refusal := _breach_refusal(normal, settings.SECURITY_PASSWORD_CHECK_BREACHED):
         return refusal
     withdrawn = getattr(user, "withdrawn_password", None)
-    if withdrawn and password_matches(normal, withdrawn):
+    if withdrawn and password_matches(stored, withdrawn):
         return _refusal("password_unchanged", "PASSWORD_IS_THE_SAME")
     return None
 

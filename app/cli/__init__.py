@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from doctor.cli import doctor
 
+from ..db.engine import AccountsAway
 from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, webhook, worker
 from .db import group as db
 
@@ -55,6 +56,8 @@ class Commands(FlaskGroup):
 
 def _describe(error: DBAPIError) -> str:
     reason = str(error.orig).splitlines()[0]
+    if isinstance(error, AccountsAway):
+        return f"the application's accounts cannot be used. {reason}"
     if not isinstance(error, (OperationalError, ProgrammingError)):
         return f"the database refuses this: {reason}"
     is_reached = error.statement is not None

@@ -33,9 +33,8 @@ def record(command: str, details: str = "", user: User | None = None) -> None:
 
 def find_account(identity: str) -> User | None:
     """Return the account with this identity or with this id, written as #7. None if there is none."""
-    if identity.startswith("#") and identity[1:].isdecimal():
-        return db.session.get(User, min(int(identity[1:]), 2**31 - 1))
-    return datastore.find_account(identity)
+    by_id = datastore.find_account_by_id(identity[1:]) if identity.startswith("#") else None
+    return by_id or datastore.find_account(identity)
 
 
 def get_account(identity: str) -> User:

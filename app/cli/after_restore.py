@@ -13,6 +13,7 @@ from ..db.clock import utcnow
 from ..db.engine import change, db
 from ..mail.outbox import OutboxMessage
 from ..recovery.link import OPEN, ResetLink
+from ..settings import current
 from . import admin
 from .output import write_fields
 
@@ -42,9 +43,9 @@ def after_restore() -> None:
     ended = {
         "links revoked": change(update(ResetLink).where(*OPEN).values(revoked_at=utcnow())),
         "mails discarded": change(waiting.values(discarded | emptied)),
-        "accounts signed out": change(
-            update(User).values(fs_uniquifier=RANDOM_UNIQUIFIER[db.engine.dialect.name])
-        ),
     }
+    if not current().RECOVERY_ACCOUNTS:
+        uniquifier = RANDOM_UNIQUIFIER[db.engine.dialect.name]
+        ended["accounts signed out"] = change(update(User).values(fs_uniquifier=uniquifier))
     admin.record("after-restore", ", ".join(f"{number} {name}" for name, number in ended.items()))
     write_fields(ended)

@@ -21,7 +21,7 @@ from doctor.findings import Finding as ReportedFinding
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
 from .. import settings
-from ..accounts import identities
+from ..accounts import foreign_checks, identities
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
 from ..settings import advice, checks, sources
 from ..settings.findings import KINDS, Finding
@@ -76,9 +76,10 @@ def _run(script: ScriptInfo, configured: Settings, deploy: bool, live: bool, to:
         return [*findings, KINDS["not-bootable"].found(error=type(error).__name__, said=reason)]
     app.logger.setLevel(logging.CRITICAL)  # the findings report the same
     with app.app_context():
-        findings += checks.run()
+        findings += [*checks.run(), *foreign_checks.run()]
         findings += database_checks.run() if deploy else []
         findings += live_checks.run(configured, to) if live or to else []
+        findings += foreign_checks.rehearse() if live else []
     return findings
 
 

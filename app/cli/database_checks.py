@@ -16,6 +16,7 @@ from ..db import migrations
 from ..db.engine import db
 from ..mail import heartbeat
 from ..pages import health
+from ..settings import current
 from ..settings.findings import KINDS, Finding
 
 # The problems of /readyz as findings.
@@ -53,7 +54,7 @@ def _check_tables() -> Iterator[Finding]:
         yield KINDS["migrations-missing"].found(state="not there yet")
         return
     with db.engine.connect() as connection:
-        options = {"version_table": migrations.VERSION_TABLE}
+        options = migrations.version_options()
         current = MigrationContext.configure(connection, opts=options).get_current_revision()
     script = ScriptDirectory(migrations.Migrations.directory)
     newest = script.get_current_head()
@@ -71,5 +72,5 @@ def _check_content() -> Iterator[Finding]:
     for problem in state.problems:
         for trouble in sorted(troubles) if problem == health.MAIL_HELD else [state.reason]:
             yield KIND_OF_PROBLEM[problem].found(why=trouble)
-    if db.session.scalar(select(User.id).limit(1)) is None:
+    if not current().RECOVERY_ACCOUNTS and db.session.scalar(select(User.id).limit(1)) is None:
         yield KINDS["no-accounts"].found()

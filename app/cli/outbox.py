@@ -61,7 +61,7 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
     if user is None:
         yield "No account has this identity: requests for it get the usual answer, and no mail."
         return
-    yield f"It stands for account {user.id}, {user.email}."
+    yield f"It stands for account {user.account_id}, {user.email}."
     if reason := user.reason_not_recoverable():
         yield f"No reset mail goes to it: {reason}."
     if not has_mail:
@@ -150,14 +150,14 @@ def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     held, rows = _reason_all_held(), []
     # Without a reason, the clock was set back.
     is_postponed = and_(UNTRIED, OutboxMessage.reason.is_not(None), OutboxMessage.created_at > utcnow())
-    query = select(OutboxMessage, is_being_sent(), is_postponed, User.email)
+    query = select(OutboxMessage, is_being_sent(), is_postponed, User)
     query = query.outerjoin(User, User.id == OutboxMessage.user_id)
     query = query.where(*conditions).order_by(OutboxMessage.id.desc()).limit(limit)
-    for message, is_sending, is_later, email in db.session.execute(query):
+    for message, is_sending, is_later, user in db.session.execute(query):
         is_due = message.state == "waiting" and not is_sending and not is_later
         is_held = is_due and held and message.kind != WEBHOOK
         asked_for = None if is_later else message.created_at
-        row = {"id": message.id, "mail": message.kind, "account": email, "asked_for": asked_for}
+        row = {"id": message.id, "mail": message.kind, "account": user and user.email, "asked_for": asked_for}
         is_aside = message.state == "waiting" and message.refused_domain
         state = "postponed" if is_later else "set_aside" if is_aside else message.state
         row["fate"] = "being sent" if is_sending else "held" if is_held else state

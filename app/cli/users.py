@@ -154,12 +154,14 @@ def _qr_code(text: str) -> str:
 
 
 def _record_event_of(group: click.Group, command: click.Command) -> None:
-    """Make the command leave an event after its work."""
+    """Make the command leave an event after its work. Most are refused if an application has the accounts."""
     work: Any = command.callback
 
     @wraps(work)
     @with_appcontext
     def work_and_record(**options: Any) -> None:
+        if current().RECOVERY_ACCOUNTS and command not in (send_reset, force_reset):
+            raise click.ClickException("your application has the accounts: do this there (RECOVERY_ACCOUNTS)")
         work(**options)
         if not options.get("dry_run"):
             # Flask-Security names accounts as `user`, and `users create` as email:... among attributes.

@@ -141,9 +141,9 @@ def _account(user: User) -> Row:
     names = [getattr(user, kind) for kind in identities.identity_columns()]
     scheme = current_app.extensions["security"].pwd_context.identify(user.password or "")
     if source := imported_hashes.imported_format(user.password or ""):
-        scheme = f"{source}, until the next sign-in"
+        scheme = source if user.external_id else f"{source}, until the next sign-in"
     return {
-        "account": user.id,
+        "account": user.account_id,
         "identities": ", ".join(str(name) for name in names if name),
         "state": "active" if user.is_active else "not active",
         "confirmed_at": user.confirmed_at,

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask
@@ -25,6 +26,9 @@ TCP_TIMEOUT_MS = 30_000
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 BUSY_TIMEOUT_MS = 10_000  # of a writer on SQLite that waits for another
 LOCK_POLL_MS = 3
+ATTACHED = "application"  # the name of the application's file on a connection (SQLite)
+# Locks Sparekey's file alone. BEGIN IMMEDIATE would stop the application, too, at each request.
+LOCK_OWN_FILE = "UPDATE main.sparekey_version SET version_num = version_num WHERE 0"
 db = SQLAlchemy(
     # A migration can drop a constraint by its name only.
     metadata=MetaData(
@@ -44,6 +48,16 @@ db = SQLAlchemy(
 inserts: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
+class AccountsAway(OperationalError):
+    """The application's accounts cannot be read or written: it is away, or does not fit RECOVERY_ACCOUNTS."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None, None, Exception(f"RECOVERY_ACCOUNTS: {reason.splitlines()[0]}"))
+
+    def __str__(self) -> str:
+        return str(self.orig)
+
+
 def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
@@ -51,6 +65,7 @@ def init_app(app: Flask) -> None:
             event.listen(db.engine, "do_connect", _create_private_file)
             event.listen(db.engine, "connect", _set_up_sqlite)
             event.listen(db.engine, "before_cursor_execute", _begin_write)
+            event.listen(db.engine, "checkin", _detach)
         else:
             event.listen(db.engine, "do_connect", _limit_waiting)
             event.listen(db.engine, "connect", _set_up_postgresql)
@@ -62,27 +77,43 @@ def change(statement: Update | Delete) -> int:
     return cast(CursorResult[Any], result).rowcount
 
 
-def limit_lock_wait() -> None:
-    """Limit the wait for a row that another process has locked to 2 seconds (PostgreSQL)."""
+def limit_lock_wait(seconds: int = 2) -> None:
+    """Limit the wait for a row that another process has locked (PostgreSQL)."""
     if db.engine.dialect.name == "postgresql":
-        db.session.execute(text("SET LOCAL lock_timeout = '2s'"))
+        db.session.execute(text(f"SET LOCAL lock_timeout = '{seconds}s'"))
 
 
-def _create_private_file(_dialect: Any, _record: Any, arguments: list[str], _parameters: Any) -> None:
+def attach(path: str) -> None:
+    """Attach the application's file to the session's connection, unless it is attached (SQLite)."""
+    connection = db.session.connection()
+    if path and ATTACHED not in connection.info:
+        uri = f"{Path(path).as_uri()}?mode=rw"  # which makes no file
+        connection.exec_driver_sql(f"ATTACH ? AS {ATTACHED}", (uri,))
+        connection.info[ATTACHED] = True
+
+
+def _detach(connection: sqlite3.Connection | None, record: Any) -> None:
+    """Detach the application's file, because another may take its place, as a restored backup does."""
+    if connection and record.info.pop(ATTACHED, False):
+        connection.execute(f"DETACH {ATTACHED}")
+
+
+def _create_private_file(_dialect: Any, _record: Any, arguments: list[str], options: dict[str, Any]) -> None:
     """Create a missing file with mode 0600, whatever the umask. SQLite gives its mode to -wal and -shm."""
+    options["uri"] = True  # for `attach`
     with suppress(OSError):  # it exists, or SQLite says why not
         os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA main.journal_mode = WAL")  # of Sparekey's file alone
     connection.execute("PRAGMA synchronous = FULL")  # so that a response of 200 survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_write(
-    _connection: Any, cursor: sqlite3.Cursor, _statement: str, _values: Any, context: Any, _several: bool
+    connection: Any, cursor: sqlite3.Cursor, statement: str, _values: Any, context: Any, _several: bool
 ) -> None:
     """Begin a transaction at its first write, and poll for the lock.
 
@@ -91,16 +122,23 @@ def _begin_write(
     is_write = context and (context.isinsert or context.isupdate or context.isdelete)
     if not is_write or cursor.connection.in_transaction:
         return
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 2000
+    lock, wait_ms = "BEGIN IMMEDIATE", BUSY_TIMEOUT_MS // 2
+    if f"{ATTACHED}." in statement:
+        wait_ms //= 2
+    elif ATTACHED in connection.info:
+        cursor.execute("BEGIN")
+        lock = LOCK_OWN_FILE
+    deadline = time.monotonic() + wait_ms / 1000
     cursor.execute(f"PRAGMA busy_timeout = {LOCK_POLL_MS}")
-    while not cursor.connection.in_transaction and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
         try:
-            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(lock)
+            break
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 break
     # Without the lock, the statement itself fails with an error that SQLAlchemy wraps.
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS // 2}")
+    cursor.execute(f"PRAGMA busy_timeout = {wait_ms}")
 
 
 def _limit_waiting(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:

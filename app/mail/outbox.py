@@ -70,6 +70,7 @@ class OutboxMessage(Model):
     domain = ""  # of a composed message: its recipient's
     age = timedelta()  # of a claimed message, at its claim, by the database's clock
     is_crowded = False  # of a claimed message, at its claim: the queue (queue.CROWD)
+    others = tuple[int, ...]()  # of a claimed message: further accounts that differ in case alone
     is_first = False  # of a claimed message: the first over its connection, which takes longer
 
     __table_args__ = (
@@ -138,8 +139,7 @@ def enqueue(
         return
     content = content if kind == RENDERED else {"language": str(get_locale()), **content}
     sealed = encryption.encrypt(content)
-    key = same and encryption.keyed_hash(same)
-    dialect = db.engine.dialect.name
+    key, dialect = same and encryption.keyed_hash(same), db.engine.dialect.name
     if key:
         # Two statements: PostgreSQL's ON CONFLICT DO UPDATE locks the row even if it changes nothing, so a
         # flood would prevent its claim. Both always run, so that timing reveals no earlier request.

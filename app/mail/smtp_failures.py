@@ -6,6 +6,7 @@ import re
 import smtplib
 import ssl
 
+from ..db.engine import AccountsAway
 from ..settings import current
 from ..web.logging import redact_line
 
@@ -27,13 +28,11 @@ CAUSES = (
 class MailHeld(Exception):
     """A failure that stops all mail. The attempt does not count, because no message is at fault."""
 
-    pause: float  # seconds until the worker connects again
+    pause: float = 5  # seconds until the worker connects again
 
 
 class RelayAway(MailHeld):
     """A relay that is down, busy, or closes the connection before the first mail."""
-
-    pause = 5
 
 
 class RelayMisconfigured(MailHeld):
@@ -70,7 +69,7 @@ def outcome_of(error: Exception, *, is_last: bool = False) -> tuple[str, str]:
     """Return a failed attempt's outcome, as `outbox.release` takes it, and its reason. Raises MailHeld."""
     reason, outcome = describe(error), "retried"
     match error:
-        case MailHeld():
+        case MailHeld() | AccountsAway():
             raise error
         case smtplib.SMTPNotSupportedError():
             return "given_up", "the relay does not support internationalized addresses (SMTPUTF8)"

@@ -35,6 +35,7 @@ def _note_columns(session: Session, *_: Any) -> None:
     for user in session.dirty if current().RECOVERY_WEBHOOK_URL else ():
         if isinstance(user, User):
             changed = {column.key for column in inspect(user).attrs if column.history.has_changes()}
+            changed |= {"password"} if user.has_new_password else set()
             noted.setdefault(inspect(user).identity, set()).update(changed)
 
 
@@ -45,7 +46,7 @@ def _enqueue_events(session: Session) -> None:
     for identity, columns in session.info.pop("account_columns", {}).items():
         if user := session.get(User, identity):  # not deleted
             for name in _types(user, columns, is_reset=user.id in resets):
-                values = new_event(name, user.fs_webauthn_user_handle)
+                values = new_event(name, user.external_id or user.fs_webauthn_user_handle)
                 outbox.enqueue(outbox.WEBHOOK, user_id=user.id, event=values)
 
 

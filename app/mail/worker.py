@@ -26,8 +26,9 @@ from flask import Flask, current_app
 from flask_mailman.backends.base import BaseEmailBackend
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from ..accounts.datastore import probe_accounts
 from ..db import audit
-from ..db.engine import DATABASE_AWAY, db
+from ..db.engine import DATABASE_AWAY, AccountsAway, db
 from ..settings import current
 from . import composing, outbox, queue, quota
 from .backends import mailman
@@ -71,10 +72,10 @@ def _repeat(app: Flask, stop: threading.Event, job: Callable[[], float]) -> None
 def _send_due_mail(stop: threading.Event, heartbeat: Heartbeat, pace: Pace) -> float:
     try:
         work_until_done(stop, heartbeat, pace)
-    except MailHeld as error:
+    except (MailHeld, AccountsAway) as error:
         if heartbeat.report(str(error)):
             log.error("all mail is held: %s", error)
-        return error.pause
+        return getattr(error, "pause", MailHeld.pause)
     return current().RECOVERY_WORKER_POLL.total_seconds()
 
 
@@ -97,6 +98,7 @@ def work_until_done(
                     break
                 began = time.monotonic()
                 relay.open()
+                probe_accounts()
                 pace.connection = time.monotonic() - began
                 if heartbeat and may_recover and heartbeat.report(None):
                     log.info("mail goes out again")
@@ -123,17 +125,17 @@ def work_on(
 ) -> None:
     """Try a claimed message until the deadline, write the outcome, and keep any pace. Raises MailHeld."""
     began, cpu_began = time.monotonic(), time.thread_time()
+    held: Exception | None = None
     try:
         outcome, reason = attempt(message, relay, deadline)
-    except MailHeld as error:
-        db.session.rollback()
-        outbox.release(message, "held", f"held: {error}")
-        db.session.commit()
-        raise
+    except (MailHeld, AccountsAway) as error:
+        held, outcome, reason = error, "held", f"held: {error}"
     spent = time.monotonic() - began, time.thread_time() - cpu_began
     while not (status := _write(message, outcome, reason)):
         if stop.wait(WRITE_SECONDS):
             raise SQLAlchemyError("the database did not come back before the worker was stopped")
+    if held:
+        raise held
     # After the commit, because a log that blocks must not hold the database's write lock.
     values = (message.id, message.name, message.kind, message.attempts, status)
     log.info("mail=%s id=%s kind=%s attempt=%s %s", *values)
@@ -177,15 +179,13 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
             leased = (message.claim or "").lower()
             outcome, reason = "retried", LOST
             released_at = outbox.release(message, outcome, reason, leased)
-        if released_at and outcome not in ("retried", "deferred", "set_aside", "postponed"):
-            seconds = (released_at - message.created_at).total_seconds()
-            audit.record(
-                f"mail_{outcome}",
-                reason=(reason or message.kind)[:255],
-                user_id=message.user_id,
-                about=message.name,
-                seconds=max(seconds, 0.001) if outcome == "sent" else None,  # clocks are set back
-            )
+        if released_at and outcome not in ("retried", "deferred", "set_aside", "postponed", "held"):
+            seconds = max((released_at - message.created_at).total_seconds(), 0.001)  # clocks are set back
+            spent = seconds if outcome == "sent" else None
+            why, number = (reason or message.kind)[:255], message.user_id
+            for other in message.others:
+                outbox.enqueue(message.kind, quota=message.quota, **{**message.content, "account": other})
+            audit.record(f"mail_{outcome}", reason=why, user_id=number, about=message.name, seconds=spent)
         db.session.commit()
     except (IntegrityError, *DATABASE_AWAY) as error:
         db.session.rollback()

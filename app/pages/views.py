@@ -75,6 +75,14 @@ def settle_address() -> ResponseReturnValue:
     return json_response({}) if wants_json(request) else redirect(url_for("pages.home"), 303)
 
 
+def lead_to_application(**_values: Any) -> ResponseReturnValue:
+    """Answer for pages that are off, because an application has the accounts (RECOVERY_ACCOUNTS)."""
+    if wants_json(request):
+        text = _("This is not available here. Sign in to the application to which your account belongs.")
+        raise InvalidRequest(text)
+    return redirect(current().RECOVERY_ACCOUNTS.sign_in_url, 303)
+
+
 def land_first(view: Callable[..., Any], kind: str) -> Callable[..., Any]:
     """Wrap Flask-Security's view of a mailed link. Only the button of a page reaches it, because it acts."""
 

@@ -13,7 +13,7 @@ from flask_security import reset_password_instructions_sent
 from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
-from ..accounts.datastore import find_account
+from ..accounts.datastore import find_accounts
 from ..accounts.models import User
 from ..db.clock import utcnow
 from ..db.engine import db
@@ -45,9 +45,11 @@ def check_age(message: OutboxMessage) -> None:
 
 def find_requester(message: OutboxMessage) -> User:
     """Return the account with the requested identity, and write it on the message. Raises Undeliverable."""
-    user = find_account(message.content["identity"])
-    if user is None:
+    known = message.content.get("account")  # of another that differs in case
+    users = [db.session.get_one(User, known)] if known else find_accounts(message.content["identity"])
+    if not users:
         raise Undeliverable("no account has this identity")
+    user, message.others = users[0], tuple(other.id for other in users[1:])
     message.user_id = user.id
     return user
 

@@ -17,6 +17,7 @@ from flask_security.proxies import _datastore
 from sqlalchemy import ColumnElement, ForeignKey, Index, String, select, update
 from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, relationship
 
+from ..accounts.datastore import lock_account, unchanged_account
 from ..accounts.models import User
 from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
@@ -66,16 +67,26 @@ class ResetLink(Model):
         Index("ix_reset_link_kind_issued_at", "kind", "issued_at"),
     )
 
+    @property
+    def is_lost(self) -> bool:
+        """True if a crash between the commits of two files has lost the password that it set (SQLite)."""
+        has_two_files = current().RECOVERY_ACCOUNTS.file and self.redeemed_at
+        return bool(has_two_files) and self.password_state == fingerprint(self.user.password)
+
+    @property
+    def is_redeemed(self) -> bool:
+        return self.redeemed_at is not None and not self.is_lost
+
     def is_current(self) -> bool:
         """True while the link has not ended and its account is as it was when the link was issued."""
-        has_ended = self.redeemed_at or self.superseded_at or self.revoked_at
+        has_ended = self.is_redeemed or self.superseded_at or self.revoked_at
         account = (self.user.email, fingerprint(self.user.password))
         return not has_ended and (self.email, self.password_state) == account
 
     def refusal(self) -> LinkError | None:
         """Return why the link cannot be used, or None."""
         refusals = (
-            (self.redeemed_at, LinkUsed),
+            (self.is_redeemed, LinkUsed),
             (self.superseded_at, LinkSuperseded),
             (self.revoked_at, LinkRevoked),
             (self.is_expired, LinkExpired),
@@ -118,6 +129,8 @@ def find(criterion: ColumnElement[bool]) -> ResetLink:
 def resolve(token: str) -> ResetLink:
     """Return a usable link. Raises the LinkError that says why it cannot be used."""
     link = find(ResetLink.token_hash.in_(token_hashes(token)))
+    if link.user.external_id and link.refusal():
+        db.session.refresh(link)  # it was read before its account, and a redemption may have come between
     if error := link.refusal():
         raise error
     return link
@@ -127,15 +140,15 @@ def redeem(link: ResetLink, password_hash: str, browser: str | None) -> None:
     """Redeem the link in the transaction that writes the new password. One of several callers wins.
 
     The UPDATE checks again, under its lock, that the link is open and that the account's address and password
-    are those that were read. On PostgreSQL it locks the account's row, too.
+    are those that were read. On PostgreSQL it locks the account's row, too. In an application's table, the
+    account is checked and written first.
 
     Rolls back and raises a LinkError if another caller was first.
     """
-    user, this = link.user, ResetLink.id == link.id
-    unchanged = select(User.id).where(
-        User.id == user.id, User.active, User.email == link.email, User.password == user.password
-    )
-    is_usable = (*OPEN, ResetLink.expires_at > utcnow(), ResetLink.user_id.in_(unchanged.with_for_update()))
+    user, this, is_open = link.user, ResetLink.id == link.id, OPEN[1:] if link.is_lost else OPEN
+    unchanged = select(User.id).where(*unchanged_account(user, password_hash))
+    is_usable = (*is_open, ResetLink.expires_at > utcnow())
+    is_usable += (ResetLink.user_id.in_(unchanged.with_for_update()),)
     redeemed = {
         "redeemed_at": utcnow(),
         "redeemed_by": browser and keyed_hash(browser),
@@ -159,8 +172,7 @@ def revoke(*criteria: ColumnElement[bool]) -> None:
 
 def revoke_all_of(user_id: int) -> None:
     """Revoke every link of an account. A concurrent redemption is over, or finds its link revoked."""
-    # The account before its links, as a redemption locks them, or the two would deadlock (PostgreSQL).
-    db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
+    lock_account(user_id)
     revoke(ResetLink.user_id == user_id)
 
 

@@ -119,7 +119,7 @@ def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
         end_access(user_id, with_password=with_password)
         for place in added if state == "removed" else ():
             factors.remove(user_id, place)
-        alert_operator(user_id, state)
+        alert_operator(db.session.get_one(User, user_id).account_id, state)
     audit.record("not_me", reason=reason if state != "frozen" else state, user_id=user_id, about=message.name)
     db.session.commit()
     return state
@@ -140,7 +140,7 @@ def _verify_password(notice: OutboxMessage) -> str:
     return "removed" if password_matches(normal, user.password) else "wrong_password"
 
 
-def alert_operator(user_id: int, state: str = "done") -> None:
+def alert_operator(account_id: str, state: str = "done") -> None:
     """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
     if address := current().RECOVERY_OPERATOR:
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -148,7 +148,8 @@ def alert_operator(user_id: int, state: str = "done") -> None:
             sentence = gettext("Somebody says that a change of their account was not theirs.")
             if state == "frozen":
                 sentence += " " + gettext("Its recovery is frozen. Find out whose account it is.")
-            outbox.enqueue("operator_alert", address=address, what=sentence, changed_at=now, account=user_id)
+            content = {"what": sentence, "changed_at": now, "account": account_id}
+            outbox.enqueue("operator_alert", address=address, **content)
 
 
 def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:

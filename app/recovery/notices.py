@@ -8,17 +8,20 @@ from typing import Any
 from flask import Flask, request
 from flask_security import signals
 from flask_security.proxies import _datastore
+from sqlalchemy.orm.exc import StaleDataError
 
 from ..accounts.factors import factors_changed
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..db import audit
+from ..db.engine import db
 from ..mail import composing, outbox, quota
-from ..mail.composing import composer
+from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web import user_agents
 from . import link as links
 from . import not_me
+from .link import ResetLink
 
 USER_AGENT_LENGTH_MAX = 300
 
@@ -74,6 +77,14 @@ def on_factors_changed(user: User, changes: list[tuple[str, ...]]) -> None:
     enqueue("factor_notice", user, user.email, changes=changes)
 
 
+def _refuse_if_lost(link: ResetLink, password_state: str, message: OutboxMessage) -> None:
+    """Withdraw the notice of a redemption that a crash has lost (SQLite), or that was repeated after it."""
+    if link.is_lost and message.attempts == 1:
+        raise StaleDataError("the password may be written in this moment")  # try again
+    if link.is_lost or link.password_written != password_state:
+        raise Undeliverable("the password was not written: the link works again")
+
+
 @composer("factor_notice")
 @composer("reset_notice")
 @composer("address_notice")
@@ -84,6 +95,8 @@ def _notice(message: OutboxMessage) -> composing.Mail:
     if message.quota:
         quota.refuse_excess(message)
     content = {**message.content, "objection": not_me.token_for(message)}
+    if link := db.session.get(ResetLink, content.pop("link", 0)):
+        _refuse_if_lost(link, content["password_state"], message)
     content["changed_at"] = datetime.fromisoformat(content["changed_at"])
     if "user_agent" in content:
         content["user_agent"] = user_agents.describe(content["user_agent"])

@@ -8,7 +8,6 @@ from flask import current_app, redirect, render_template, request, session, url_
 from flask.typing import ResponseReturnValue
 from flask_security import (
     current_user,
-    hash_password,
     logout_user,
     password_reset,
     verify_password,
@@ -20,6 +19,7 @@ from flask_security.utils import base_render_json, is_user_authenticated
 from sqlalchemy import select
 
 from ..accounts import guess_limits
+from ..accounts.hashing import new_hash
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..accounts.passwords import record_refused_password
@@ -90,13 +90,14 @@ def set_password(handle: str) -> ResponseReturnValue:
         form.user = user
         if not form.validate():
             return _refuse_password(form, link, handle)
-        password_hash = hash_password(form.password.data)
+        password_hash = new_hash(form.password.data, user.password)
         links.redeem(link, password_hash, landing.cookie_of(handle) or None)  # raises for all but one
         user.password, user.withdrawn_password = password_hash, None
         _datastore.set_uniquifier(user)  # ends every session of the account
         if link.message_id and requires_confirmation(user):  # the link has proved the address
             confirm_user(user)
-        notices.enqueue("reset_notice", user, user.email)
+        written = {"link": link.id, "password_state": links.fingerprint(password_hash)}
+        notices.enqueue("reset_notice", user, user.email, **written)
         audit.record("redeemed", user_id=user.id, client=client)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
         password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)

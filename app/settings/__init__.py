@@ -17,12 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from . import rules, sources
+from .accounts import implied_settings
 from .library_settings import all_settings, is_forced_value, refusal_message
 from .problems import Problem, SettingsError
 from .schema import Settings
 from .secrets import HOW_TO_GENERATE
 
-NESTED = ("RECOVERY_CLIENTS", "SECURITY_USER_IDENTITY_ATTRIBUTES")  # a problem names the place in them
+# A problem names the place in them.
+NESTED = ("RECOVERY_ACCOUNTS", "RECOVERY_CLIENTS", "SECURITY_USER_IDENTITY_ATTRIBUTES")
 EXIT_REFUSED = 3  # gunicorn stops at this code, and restarts the worker at any other
 # Messages for pydantic's errors, by the first word of their type.
 MESSAGES = {
@@ -71,6 +73,9 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> source
     """Merge the sources and check every value. Never raises for bad settings."""
     reading = sources.read(environ, overrides)
     problems, settings = list(reading.problems), None
+    for name, value in implied_settings(reading.values["RECOVERY_ACCOUNTS"]).items():
+        if reading.origins[name] == sources.DEFAULT_ORIGIN:
+            reading.put("RECOVERY_ACCOUNTS", {name: value})
     values = {name: value for name, value in reading.values.items() if not is_forced_value(name, value)}
     try:
         settings = all_settings().model_validate({**values, "(origins)": reading.origins})

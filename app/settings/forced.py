@@ -74,7 +74,7 @@ def flask_config(settings: Settings) -> dict[str, Any]:
     config |= {name: getattr(settings, name) for name in declared()}
     config |= settings.library
     config |= {name: value for name, (value, _) in FORCED.items()}
-    return config | _derived(settings) | _cookies(settings)
+    return config | _derived(settings) | _foreign(settings) | _cookies(settings)
 
 
 def default_values(settings: Settings) -> dict[str, Any]:
@@ -111,6 +111,22 @@ def _derived(settings: Settings) -> dict[str, Any]:
         ],  # marks of letters
         "SECURITY_TOTP_ISSUER": issuer.replace(":", " "),  # a colon ends the issuer in an otpauth: URL
         "SECURITY_TWO_FACTOR_RESCUE_MAIL": settings.RECOVERY_OPERATOR,
+    }
+
+
+def _foreign(settings: Settings) -> dict[str, Any]:
+    """Return what follows from the application's accounts: its salt and normal form, and our schema."""
+    if not (accounts := settings.RECOVERY_ACCOUNTS):
+        return {}
+    is_flask_security = accounts.hash == "flask-security"
+    options = {**settings.library.get("SQLALCHEMY_ENGINE_OPTIONS", {})}
+    if settings.SQLALCHEMY_DATABASE_URI.startswith("postgresql"):
+        # Not by the search path, because the application's triggers find their tables by it.
+        options["execution_options"] = {"schema_translate_map": {None: accounts.own_schema}}
+    return {
+        "SECURITY_PASSWORD_NORMALIZE_FORM": "NFKD" if is_flask_security else None,
+        "SECURITY_PASSWORD_SALT": settings.RECOVERY_ACCOUNTS_SALT or settings.SECURITY_PASSWORD_SALT,
+        "SQLALCHEMY_ENGINE_OPTIONS": options,
     }
 
 

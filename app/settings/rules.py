@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from . import account_rules
 from .schema import Settings
 from .sources import TRANSLATIONS
 from .urls import VIEW_PAIRS
@@ -24,7 +25,7 @@ def find_violations(settings: Settings) -> Violations:
     """Yield the setting and the reason for every rule that is broken."""
     for rule in (_site, _secrets, _languages, _mail, _without_mail, _default_client, _views, _sign_up):
         yield from rule(settings)
-    for rule in (_two_factor, _unified_sign_in, _recovery_codes_and_passkeys):
+    for rule in (_two_factor, _unified_sign_in, _recovery_codes_and_passkeys, account_rules.find_violations):
         yield from rule(settings)
 
 

@@ -13,7 +13,7 @@ from babel.dates import get_timezone
 from phonenumbers import SUPPORTED_REGIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from . import secrets, types, urls
+from . import accounts, secrets, types, urls
 from .identities import IdentityKinds
 
 Positive = Annotated[int, Field(ge=1)]
@@ -113,6 +113,8 @@ class Settings(BaseModel):
     RECOVERY_LIMIT_BAD_LINKS: types.Rates
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: urls.DatabaseUri
+    RECOVERY_ACCOUNTS: accounts.Accounts
+    RECOVERY_ACCOUNTS_SALT: str
     RECOVERY_MACHINES: Positive
     RECOVERY_WORKER_POLL: Annotated[types.Duration, *types.at_most("30 seconds", "or /readyz misses it")]
     RECOVERY_READY_MAIL_AGE: types.PositiveDuration
@@ -157,11 +159,10 @@ class Settings(BaseModel):
     @property
     def spa_views(self) -> dict[str, str]:
         """The whole URLs of the views of the client "default", by setting. Empty without "spa"."""
-        own = self.library
+        own, names = self.library, [f"SECURITY_{view.upper()}" for pair in urls.VIEW_PAIRS for view in pair]
         if own.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
             return {}
         host = own.get("SECURITY_REDIRECT_HOST")
-        names = [f"SECURITY_{view.upper()}" for pair in urls.VIEW_PAIRS for view in pair]
         views = {name: own[name] for name in names if own.get(name)}
         return {k: urls.absolute_view(view, self.RECOVERY_PUBLIC_URL, host) for k, view in views.items()}
 

@@ -13,6 +13,9 @@ ERRORS = {
     "GENERIC_AUTHN_FAILED": N_("That did not match. Check what you typed and try again."),
     "PASSWORD_INVALID_LENGTH": N_("Use at least %(length)s characters. A few words in a row do well."),
     "PASSWORD_TOO_LONG": N_("Use at most %(length)s characters."),
+    "PASSWORD_TOO_MANY_BYTES": N_(
+        "Use at most %(length)s characters. Letters with accents count twice, other scripts and emojis more."
+    ),
     "PASSWORD_NOT_TEXT": N_("This holds a character that no keyboard makes. Please type the password."),
     "PASSWORD_COMMON": N_(
         "This is one of the first passwords that anybody would try. "

@@ -120,7 +120,7 @@ def test_worker_stops_when_a_due_message_cannot_be_claimed(
         (composing, "compose", ZeroDivisionError("division"), "ZeroDivisionError: division"),
         (
             instructions,
-            "find_account",
+            "find_accounts",
             OperationalError("", {}, Exception("permission denied")),
             "permission denied",
         ),

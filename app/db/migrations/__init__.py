@@ -38,5 +38,11 @@ def take_turns(connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
 
 
+def version_options() -> dict[str, Any]:
+    """Return Alembic's options that name its table, which is in the schema of Sparekey's tables."""
+    schema = db.engine.get_execution_options().get("schema_translate_map", {}).get(None)
+    return {"version_table": VERSION_TABLE, "version_table_schema": schema}
+
+
 def init_app(app: Flask) -> None:
     app.extensions["migrate"] = Migrations()

@@ -6,12 +6,14 @@ import click
 from alembic import context
 from flask import current_app
 from sqlalchemy import inspect
+from sqlalchemy.exc import DBAPIError
 
-from app.db.migrations import VERSION_TABLE, take_turns
+from app.db.migrations import VERSION_TABLE, take_turns, version_options
 from app.db.migrations.identity_columns import is_compared
 
 engine = current_app.extensions["migrate"].db.engine
 metadata = current_app.extensions["migrate"].db.metadata
+schema = version_options()["version_table_schema"]  # None: the default
 
 NAMED_MAX = 5  # tables in a message
 
@@ -21,9 +23,23 @@ def say(*_: object, **applied: Any) -> None:
     print("up to" if step.is_upgrade else "down from", step.up_revision_id)
 
 
+def enter_schema(connection: Any) -> None:
+    """Make Sparekey's tables in their own schema, which may have to be created, for this transaction."""
+    name = engine.dialect.identifier_preparer.quote(schema)
+    if schema not in inspect(connection).get_schema_names():
+        try:
+            connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+        except DBAPIError as error:
+            raise click.ClickException(
+                f"{str(error.orig).splitlines()[0]}. As an administrator of the database:"
+                f" CREATE SCHEMA {name} AUTHORIZATION {engine.url.username or 'sparekey'};"
+            ) from None
+    connection.exec_driver_sql(f"SET LOCAL search_path = {name}")
+
+
 def refuse_foreign_tables(connection: Any) -> None:
     """Stop before the first migration if another application has tables here: some have the same names."""
-    tables = sorted(inspect(connection).get_table_names())
+    tables = sorted(inspect(connection).get_table_names(schema))
     if tables and VERSION_TABLE not in tables:
         names = ", ".join(tables[:NAMED_MAX]) + (", …" if len(tables) > NAMED_MAX else "")
         raise click.ClickException(
@@ -43,11 +59,13 @@ with engine.connect() as connection:
         connection.commit()
     with connection.begin():
         take_turns(connection)
+        if schema:
+            enter_schema(connection)
         refuse_foreign_tables(connection)
         context.configure(
             connection=connection,
             target_metadata=metadata,
-            version_table=VERSION_TABLE,
+            **version_options(),
             render_as_batch=True,
             include_object=is_compared,
             on_version_apply=say,

@@ -18,7 +18,7 @@ from ...settings.checks import check
 from ...settings.findings import KINDS, Finding
 from ...settings.identities import SHIPPED
 from ..engine import Model, db
-from . import take_turns
+from . import take_turns, version_options
 
 IDENTITY = {"identity": True}  # marks the column in the models
 
@@ -39,8 +39,9 @@ def add(name: str) -> bool:
         if name in connection.scalars(select(IdentityColumn.name)).all():
             return False
         operations = Operations(MigrationContext.configure(connection))
-        operations.add_column("user", Column(name, String(255)))
-        operations.create_index(f"uq_user_{name}", "user", [name], unique=True)
+        schema = version_options()["version_table_schema"]
+        operations.add_column("user", Column(name, String(255)), schema=schema)
+        operations.create_index(f"uq_user_{name}", "user", [name], unique=True, schema=schema)
         connection.execute(insert(IdentityColumn).values(name=name))
     return True
 

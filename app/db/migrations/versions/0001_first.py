@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("language", sa.String(length=20), nullable=True),
         sa.Column("contested_email", sa.String(length=255), nullable=True),
         sa.Column("contested_at", sa.DateTime(), nullable=True),
+        sa.Column("external_id", sa.String(length=255), nullable=True),
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("email", sa.String(length=255), nullable=False),
         sa.Column("username", sa.String(length=255), nullable=True),
@@ -60,6 +61,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("us_phone_number", name="uq_user_us_phone_number"),
         sa.UniqueConstraint("username", name="uq_user_username"),
     )
+    op.create_index("uq_user_external_id", "user", ["external_id"], unique=True)
     op.create_index("uq_user_email_lower", "user", [sa.literal_column("lower(email)")], unique=True)
     op.create_index("uq_user_username_lower", "user", [sa.literal_column("lower(username)")], unique=True)
     op.create_table(

@@ -1,0 +1,193 @@
+"""Accounts that another application has in a table of its own (RECOVERY_ACCOUNTS).
+
+Sparekey's table has a stub for each account that was looked up: a row with the account's id as text, to which
+links, messages and events refer. Loading a stub reads the account's values from the application's table. A
+new password is written there, in one conditional UPDATE, whatever part of Sparekey sets it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, TableClause, event, func, inspect, literal, or_, select, text, update
+from sqlalchemy import column as column_of
+from sqlalchemy import table as table_of
+from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.types import NullType
+
+from ..db.engine import ATTACHED, AccountsAway, attach, db, inserts, limit_lock_wait
+from ..settings import current
+from ..settings.identities import CASE_INSENSITIVE
+from .identities import normalize_identity
+from .imported_hashes import mark_application, unmark
+from .mappers import ASCII_LOWER
+from .models import User
+
+COMPARED_MAX = 20  # accounts whose identities the database finds equal
+LOCK_SECONDS = 5
+GUARDS = ("email", "password", "active")  # what a write of the password finds as it was read
+
+
+def theirs() -> TableClause:
+    """Return the application's table with the columns that Sparekey uses."""
+    accounts = current().RECOVERY_ACCOUNTS
+    schema, _, name = accounts.table.rpartition(".")
+    names = dict.fromkeys([*accounts.columns_read.values(), *accounts.columns_written])
+    return _table(name, ATTACHED if accounts.file else schema or None, *names)
+
+
+@cache  # so that all parts of a statement have the same object
+def _table(name: str, schema: str | None, *names: str) -> TableClause:
+    return table_of(name, *map(column_of, names), schema=schema)
+
+
+def execute(statement: Any) -> Any:
+    """Execute a statement on the application's table, in the session's transaction. Raises AccountsAway."""
+    try:
+        attach(current().RECOVERY_ACCOUNTS.file)
+        return db.session.execute(statement)
+    except DataError:
+        raise
+    except DBAPIError as error:
+        # With the connection, in which PostgreSQL may have prepared statements for columns that have changed.
+        db.session().invalidate()
+        raise AccountsAway(str(error.orig)) from error
+
+
+def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict[str, Any]]:
+    """Return rows of the application's table, by the meaning of their columns. Raises AccountsAway."""
+    columns, table = current().RECOVERY_ACCOUNTS.columns_read.items(), theirs()
+    query = select(*(table.c[name].label(meaning) for meaning, name in columns)).where(condition)
+    try:
+        return [dict(row) for row in execute(query.limit(limit)).mappings()]
+    except DataError:  # nothing that a column of this type can hold
+        db.session.rollback()
+        return []
+
+
+def find_all(typed: str) -> list[User]:
+    """Return the accounts with this identity: those that are spelled so, or else all that differ in case."""
+    for kind, name in current().RECOVERY_ACCOUNTS.kinds.items():
+        if rows := _matches(kind, theirs().c[name], typed):
+            return [_stub_of(row) for row in rows]
+    return []
+
+
+def find_by_id(account_id: str) -> User | None:
+    """Return the account with this id in the application's table, or None."""
+    return next((_stub_of(row) for row in read(_has_id(account_id))), None)
+
+
+def lock(user_id: int) -> None:
+    """Lock an account's row in the application's table (PostgreSQL), and read it again."""
+    user = db.session.get_one(User, user_id)
+    limit_lock_wait(LOCK_SECONDS)
+    execute(select(literal(1)).select_from(theirs()).where(_has_id(user.external_id)).with_for_update())
+    db.session.refresh(user)
+
+
+def write_password(user: User, password_hash: str) -> bool:
+    """Write a stub's password to the application's table. False if the account is not as it was read."""
+    accounts, table, row = current().RECOVERY_ACCOUNTS, theirs(), user.external
+    values = {table.c[name]: _untyped(uuid4().hex) for name in accounts.uniquifier}
+    values[table.c[accounts.password]] = _untyped(unmark(password_hash))
+    limit_lock_wait(LOCK_SECONDS)
+    if accounts.changed_at:
+        values[table.c[accounts.changed_at]] = func.current_timestamp()
+        if not accounts.file:  # columns without a time zone hold UTC in most frameworks
+            db.session.execute(text("SET LOCAL TimeZone = 'UTC'"))
+    guards = {name: row.get(meaning) for meaning, name in accounts.columns_read.items() if meaning in GUARDS}
+    same = (table.c[name].is_not_distinct_from(_untyped(value)) for name, value in guards.items())
+    if execute(update(table).where(_has_id(user.external_id), *same).values(values)).rowcount != 1:
+        return False
+    set_committed_value(user, "password", password_hash)
+    user.external, user.has_new_password = {**row, "password": unmark(password_hash)}, True
+    return True
+
+
+def usable_hash(stored: Any) -> str:
+    """Return a password's hash, or an empty text if the account has none."""
+    hashed = _text(stored)
+    return "" if hashed in ("*", "x") or hashed.startswith("!") else hashed
+
+
+def _untyped(value: Any) -> ColumnElement[Any]:
+    """Return a parameter whose type the database takes from the column, such as an id's: uuid or integer."""
+    return literal(value, NullType())
+
+
+def _has_id(account_id: Any) -> ColumnElement[bool]:
+    return theirs().c[current().RECOVERY_ACCOUNTS.id] == _untyped(account_id)
+
+
+def _text(value: Any) -> str:
+    """Return a value as text, without the blanks of CHAR(n)."""
+    return "" if value is None else str(value).rstrip(" ")
+
+
+def _matches(kind: str, stored: ColumnElement[Any], typed: str) -> list[dict[str, Any]]:
+    """Return the rows with an identity. Compared again, because databases fold case by rules of their own."""
+    normal = normalize_identity(kind, typed) or ("" if kind == "email" else typed)
+    if not normal:
+        return []
+    ignores_case = kind in CASE_INSENSITIVE
+    spellings = [typed] if ignores_case else [typed, normal]
+    rows = read(or_(*(stored == _untyped(spelling) for spelling in spellings)))
+    spelled = [row for row in rows if _text(row[kind]) in spellings]
+    if spelled or not ignores_case:
+        return spelled
+    rows = read(func.lower(stored) == func.lower(normal))
+    folded = normal.translate(ASCII_LOWER)
+    return [row for row in rows if _text(row[kind]).translate(ASCII_LOWER) == folded]
+
+
+def _stub_of(row: dict[str, Any]) -> User:
+    """Return the stub of an account, and make it if there is none."""
+    this = select(User).where(User.external_id == _text(row["id"]))
+    if (user := db.session.scalar(this)) is None:
+        unique = uuid4().hex  # also in place of an address
+        stub = {"external_id": _text(row["id"]), "email": unique, "active": True, "fs_uniquifier": unique}
+        db.session.execute(inserts[db.engine.dialect.name](User).values(stub).on_conflict_do_nothing())
+        db.session.commit()  # on SQLite, the lock would last until a mail is written
+        user = db.session.scalars(this).one()
+    return user
+
+
+@event.listens_for(User, "load", restore_load_context=True)
+@event.listens_for(User, "refresh", restore_load_context=True)
+def _overlay(user: User, _context: Any, names: Any = None) -> None:
+    """Give a stub its account's values. An account that was deleted is inactive and has none."""
+    if not user.external_id or "password" not in (names or ("password",)):
+        return
+    user.external = row = next(iter(read(_has_id(user.external_id), 1)), {})
+    hashed = usable_hash(row.get("password"))
+    kinds = current().RECOVERY_ACCOUNTS.kinds
+    values: dict[str, Any] = {kind: _text(row.get(kind)) or None for kind in kinds}
+    values["email"], values["active"] = _text(row.get("email")), bool(row) and _is_met("active", row)
+    values["password"] = mark_application(hashed, current().RECOVERY_ACCOUNTS.hash) if hashed else None
+    for name, value in values.items():
+        set_committed_value(user, name, value)
+    user.has_unconfirmed_address = bool(row) and not _is_met("confirmed", row)
+
+
+def _is_met(setting: str, row: dict[str, Any]) -> bool:
+    """True if the account meets a condition, or none is configured. Raises AccountsAway for text flags."""
+    flag = current().RECOVERY_ACCOUNTS.flags.get(setting)
+    try:
+        return flag is None or flag.is_met(row[setting])
+    except ValueError as error:
+        raise AccountsAway(f"{setting}: {error}") from None
+
+
+@event.listens_for(db.session, "before_flush")
+def _write_changed_passwords(session: Session, *_: Any) -> None:
+    """Write a stub's new password to the application's table instead of its own row."""
+    for user in session.dirty:
+        is_new = isinstance(user, User) and inspect(user).attrs.password.history.has_changes()
+        if is_new and user.external_id and not write_password(user, str(user.password)):
+            raise StaleDataError("the account has changed in the application's table")

@@ -1,0 +1,55 @@
+"""Cross-field rules of RECOVERY_ACCOUNTS: its keys together, and features that need accounts of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from .schema import Settings
+from .sources import ROOT
+
+FEATURES = (
+    *("RECOVERY_AUTH", "SECURITY_CHANGE_EMAIL", "SECURITY_CONFIRMABLE", "SECURITY_REGISTERABLE"),
+    *("SECURITY_TRACKABLE", "SECURITY_USERNAME_RECOVERY", "SECURITY_TWO_FACTOR", "SECURITY_UNIFIED_SIGNIN"),
+    *("SECURITY_MULTI_FACTOR_RECOVERY_CODES", "SECURITY_WEBAUTHN"),
+)
+
+
+def find_violations(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the setting and the reason for every rule that is broken."""
+    if not (accounts := settings.RECOVERY_ACCOUNTS):
+        if accounts.model_fields_set:
+            yield "RECOVERY_ACCOUNTS", "table: name the application's table, or remove the other keys"
+        return
+    for name in FEATURES:
+        if getattr(settings, name):
+            yield name, "needs accounts of Sparekey's own, and the application has them (RECOVERY_ACCOUNTS)"
+    if accounts.kinds.keys() != settings.SECURITY_USER_IDENTITY_ATTRIBUTES.keys():
+        kinds = ", ".join(accounts.kinds)
+        yield "SECURITY_USER_IDENTITY_ATTRIBUTES", f"name the kinds of RECOVERY_ACCOUNTS: {kinds}"
+    if bool(settings.RECOVERY_ACCOUNTS_SALT) != (accounts.hash == "flask-security"):
+        yield "RECOVERY_ACCOUNTS_SALT", 'needed with hash = "flask-security", and only then: its salt'
+    reasons = _broken(settings).items()
+    yield from (("RECOVERY_ACCOUNTS", reason) for reason, is_broken in reasons if is_broken)
+
+
+def _broken(settings: Settings) -> dict[str, bool]:
+    """Return whether each rule of the table is broken, by the reason."""
+    accounts, url = settings.RECOVERY_ACCOUNTS, make_url(settings.SQLALCHEMY_DATABASE_URI)
+    is_sqlite, schema = url.get_backend_name() == "sqlite", accounts.table.rpartition(".")[0]
+    own_file = str(Path(ROOT, "instance", url.database or ""))
+    written, read = accounts.columns_written, {**accounts.columns_read, "password": ""}.values()
+    return {
+        "hash: name the format that the application verifies": not accounts.hash,
+        "sign_in_url: name the page on which the application's users sign in": not accounts.sign_in_url,
+        "password, uniquifier, changed_at: each needs a column of its own": (
+            len({*written}) < len(written) or bool({*written} & {*read})
+        ),
+        "file: name the application's database file": is_sqlite and not accounts.file,
+        "file: must not be Sparekey's own file": is_sqlite and accounts.file == own_file,
+        "file: only for SQLite": not is_sqlite and bool(accounts.file),
+        "table: SQLite has no schemas": is_sqlite and bool(schema),
+        "own_schema: must not be the table's": not is_sqlite and accounts.own_schema == (schema or "public"),
+    }

@@ -1,0 +1,447 @@
+"""Accounts in another application's table: found by any identity, read where they are, and never copied."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from support import servers
+from support.admin import Admin
+from support.application import EVERYWHERE, OLD_HASH, SIGN_IN, Application, deploy
+from support.commands import hand_over, run
+from support.mailbox import Mailbox, link_in
+from support.receiver import receiving
+from support.recovery import code_of, object_to
+from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
+
+from app.accounts.models import User
+from app.db.engine import AccountsAway, db
+from app.mail import worker
+from app.mail.smtp_failures import MailHeld
+
+ALICE = "alice@example.com"
+
+
+@pytest.fixture
+def site(application: Application, make_site: Any) -> Site:
+    built: Site = make_site(**application.deployment())
+    return built
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    "typed", [ALICE, "Alice@Example.com", "alice", "ALICE", "+14155550123", "(415) 555-0123"]
+)
+def test_account_is_found_by_each_identity_and_recovered(
+    application: Application, site: Site, typed: str
+) -> None:
+    before = application.user()
+    link = site.new_link(typed)
+    assert site.mailbox.mails[-1]["To"] == ALICE
+    assert site.visitor().set_password(link).location == "/reset-done"
+    assert application.signs_in(NEW_PASSWORD)
+    assert not application.signs_in(OLD_PASSWORD)
+    assert {**application.user(), "password": None} == {**before, "password": None}
+    site.work()
+    assert "changed" in site.mailbox.mails[-1]["Subject"]
+
+
+@EVERYWHERE
+def test_stub_holds_the_id_and_no_value_of_the_account(application: Application, site: Site) -> None:
+    for _ in range(2):
+        site.new_link()
+    [stub] = site.rows(User)
+    assert stub["external_id"] == "1"
+    assert stub["password"] is None
+    values = [str(value) for value in stub.values()]
+    assert not [value for value in values if "alice" in value or "example" in value or OLD_HASH in value]
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    "typed", ["nobody@example.com", "nobody", "+14155550199", "inactive@example.com", "?", "sso@example.com"]
+)
+def test_account_that_cannot_be_recovered_gets_the_same_answer_and_no_mail(site: Site, typed: str) -> None:
+    assert site.ask(typed).json == site.ask().json
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == [ALICE]
+
+
+@EVERYWHERE
+def test_request_reads_no_table_of_the_application(site: Site) -> None:
+    statements: list[str] = []
+    with site.app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        site.ask()
+        asked = len(statements)
+    site.work()
+    assert asked
+    assert not [statement for statement in statements[:asked] if "users" in statement]
+    assert [statement for statement in statements[asked:] if "users" in statement]
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("stored", [None, "", "!unusable", "*", "x"])
+def test_placeholder_is_no_password(application: Application, site: Site, stored: str | None) -> None:
+    application.execute("UPDATE users SET password = :stored WHERE id = 1", stored=stored)
+    site.ask()
+    site.work()
+    assert site.mailbox.mails == []
+    assert "the account has no password" in site.messages()[0]["reason"]
+
+
+FLAGS = [
+    ("is_active", "is_active", True, False),
+    ("!is_active", "is_active", False, True),
+    ("!changed_at", "changed_at", None, "2026-01-02 03:04:05"),
+    ("changed_at", "changed_at", "2026-01-02 03:04:05", None),
+    ("status=active|trial", "status", "trial", "banned"),
+    ("!status=banned", "status", "active", "banned"),
+    ("status=1", "status", "1", "0"),
+]
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("setting", ["active", "confirmed"])
+@pytest.mark.parametrize(("flag", "column", "well", "ill"), FLAGS, ids=[flag[0] for flag in FLAGS])
+def test_condition_on_a_column_decides(
+    application: Application, make_site: Any, setting: str, flag: str, column: str, well: Any, ill: Any
+) -> None:
+    site: Site = make_site(**application.deployment(**{"active": "", setting: flag}))
+    for value, mails in ((well, 1), (ill, 1)):
+        application.execute(f"UPDATE users SET {column} = :value WHERE id = 1", value=value)
+        site.ask()
+        site.work()
+        assert len(site.mailbox.mails) == mails
+    reason = {"active": "the account is not active", "confirmed": "the address is not confirmed"}[setting]
+    assert site.messages()[-1]["reason"] == reason
+
+
+@EVERYWHERE
+def test_flag_that_holds_text_holds_all_mail_and_names_the_setting(
+    application: Application, make_site: Any
+) -> None:
+    application.execute("UPDATE users SET status = 'f' WHERE id = 1")
+    site: Site = make_site(**application.deployment(active="status"))
+    site.ask()
+    with pytest.raises(Exception, match=r'RECOVERY_ACCOUNTS: active: .*"status=yes"'):
+        site.work()
+    [message] = site.messages()
+    assert (message["state"], message["attempts"]) == ("waiting", 0)
+
+
+# --- Spellings ---
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("name", ["jane.doe+x@shop", "Jane Doe", "żółw_7", "12345"])
+def test_username_follows_the_applications_rules(application: Application, site: Site, name: str) -> None:
+    application.execute("UPDATE users SET username = :name WHERE id = 1", name=name)
+    site.new_link(name)
+    assert site.mailbox.mails[-1]["To"] == ALICE
+
+
+def add_variants(application: Application) -> None:
+    application.execute("DELETE FROM users")
+    for email in ("Bob@example.com", "bob@example.com", "BOB@EXAMPLE.COM"):
+        application.add(email)
+
+
+@EVERYWHERE
+def test_exact_spelling_wins_over_those_that_differ_in_case(application: Application, site: Site) -> None:
+    add_variants(application)
+    site.ask("Bob@example.com")
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == ["Bob@example.com"]
+
+
+@EVERYWHERE
+def test_otherwise_each_account_gets_a_link_of_its_own_at_its_stored_address(
+    application: Application, site: Site
+) -> None:
+    add_variants(application)
+    site.ask("bOb@example.com")
+    site.work()
+    mails = {str(mail["To"]): mail for mail in site.mailbox.mails}
+    assert sorted(mails) == ["BOB@EXAMPLE.COM", "Bob@example.com", "bob@example.com"]
+    assert len(site.mailbox.mails) == 3
+    site.visitor().set_password(link_in(mails["BOB@EXAMPLE.COM"]))
+    assert application.signs_in(NEW_PASSWORD, "BOB@EXAMPLE.COM")
+    assert not application.signs_in(NEW_PASSWORD, "bob@example.com")
+    assert application.signs_in(OLD_PASSWORD, "Bob@example.com")
+
+
+def test_letters_that_only_the_database_folds_are_another_account(
+    postgresql: servers.PostgreSQL, application: Application, site: Site
+) -> None:
+    application.add("\u212aim@example.com")  # the Kelvin sign, which lower() makes a k
+    site.ask("kim@example.com")
+    site.work()
+    assert site.mailbox.mails == []
+
+
+# --- Types of columns (PostgreSQL) ---
+
+KEYS = {
+    "uuid": ("uuid", "11111111-2222-3333-4444-555555555555"),
+    "bigint": ("bigint", "9007199254740993"),
+    "text": ("text", "user/7"),
+    "padded": ("char(12)", "u7"),
+}
+
+
+@pytest.mark.parametrize("application", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("kind", "key"), KEYS.values(), ids=KEYS)
+def test_key_of_any_type_is_found_by_its_index(
+    application: Application, make_site: Any, kind: str, key: str
+) -> None:
+    application.execute(
+        'CREATE SCHEMA "Shop"',
+        f'CREATE TABLE "Shop"."User" ("Id" {kind} PRIMARY KEY, "eMail" char(40), "passwordHash" char(70))',
+        f"INSERT INTO \"Shop\".\"User\" VALUES ('{key}', 'carol@example.com', '{OLD_HASH}')",
+    )
+    columns = {
+        "id": "Id",
+        "email": "eMail",
+        "password": "passwordHash",
+        "username": "",
+        "phone": "",
+        "active": "",
+    }
+    site: Site = make_site(**application.deployment(table="Shop.User", **columns))
+    site.visitor().set_password(site.new_link("carol@example.com"))
+    [stored] = application.execute('SELECT "passwordHash" AS hash FROM "Shop"."User"')
+    assert len(stored["hash"].rstrip()) == 60
+    assert stored["hash"].rstrip() != OLD_HASH
+    assert [row["external_id"] for row in site.rows(User)] == [key]
+
+
+@pytest.mark.parametrize("application", ["postgresql"], indirect=True)
+def test_text_typed_for_a_column_of_numbers_is_nobody(application: Application, site: Site) -> None:
+    application.execute("ALTER TABLE users ALTER phone TYPE bigint USING 14155550123")
+    site.ask("nobody")
+    site.ask(ALICE)
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == [ALICE]
+
+
+# --- The application's database changes or is away ---
+
+
+@EVERYWHERE
+def test_renamed_column_holds_all_mail_until_it_is_back_and_no_attempt_counts(
+    application: Application, site: Site
+) -> None:
+    site.new_link()  # with statements that the connection knows
+    application.execute("ALTER TABLE users RENAME COLUMN password TO secret")
+    site.ask()
+    site.ask("nobody@example.com")
+    with pytest.raises(Exception, match=r"RECOVERY_ACCOUNTS: .*password"):
+        site.work()
+    assert {(row["state"], row["attempts"]) for row in site.messages()[1:]} == {("waiting", 0)}
+    application.execute("ALTER TABLE users RENAME COLUMN secret TO password")
+    site.work()
+    assert len(site.mailbox.mails) == 2
+
+
+@pytest.mark.parametrize("application", ["postgresql"], indirect=True)
+def test_column_that_gets_another_type_stops_nothing(application: Application, site: Site) -> None:
+    for _ in range(6):  # psycopg prepares a statement when it is repeated
+        site.new_link()
+    application.execute("ALTER TABLE users ALTER password TYPE text")
+    site.ask()
+    with suppress(MailHeld, AccountsAway):  # the first statement finds out
+        site.work()
+    site.work()
+    assert len(site.mailbox.mails) == 7
+
+
+def test_file_that_is_gone_stops_no_request_and_one_in_its_place_is_opened(
+    application: Application, site: Site
+) -> None:
+    assert application.file
+    link, hidden = site.new_link(), application.file.with_suffix(".hidden")
+    application.file.rename(hidden)
+    assert site.ask().status_code == 200
+    assert site.visitor().post_json(link, json={"password": NEW_PASSWORD}).status_code == 503
+    with pytest.raises(Exception, match="RECOVERY_ACCOUNTS: unable to open"):
+        site.work()
+    shutil.copy(hidden, application.file)  # another inode: a restored backup
+    application.engine.dispose()
+    site.work()
+    assert site.visitor().post_json(link, json={"password": NEW_PASSWORD}).status_code == 200
+    assert application.signs_in(NEW_PASSWORD)
+
+
+def test_journal_mode_of_the_applications_file_stays(application: Application, site: Site) -> None:
+    application.execute("PRAGMA journal_mode = DELETE")
+    site.visitor().set_password(site.new_link())
+    assert application.execute("PRAGMA journal_mode")[0]["journal_mode"] == "delete"
+    assert application.signs_in(NEW_PASSWORD)
+
+
+def test_request_does_not_wait_for_the_applications_lock(application: Application, site: Site) -> None:
+    site.visitor().set_password(site.new_link())  # the file is attached now
+    connection = application.engine.raw_connection()
+    connection.execute("BEGIN IMMEDIATE")  # type: ignore[attr-defined]  # sqlite3's
+    assert site.ask().status_code == 200
+    connection.rollback()
+    connection.close()
+
+
+# --- What is off, and what works ---
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("path", ["/login", "/change", "/verify", "/.well-known/change-password"])
+def test_pages_of_accounts_lead_to_the_application(site: Site, path: str) -> None:
+    answer = site.visitor().open(path)
+    assert answer.location == ("/change" if path.startswith("/.") else SIGN_IN)
+
+
+@pytest.mark.parametrize("path", ["/login", "/logout", "/change", "/verify"])
+def test_programs_are_told_that_the_application_has_the_accounts(site: Site, path: str) -> None:
+    body = {"identity": "alice", "password": OLD_PASSWORD}
+    refusal = site.visitor().post_json(path, json=body).json["response"]
+    assert refusal["error_code"] == "invalid_request"
+    assert "Sign in to the application" in refusal["errors"][0]
+
+
+def test_home_page_and_last_page_lead_on(site: Site) -> None:
+    assert 'href="/login"' in site.visitor().open("/").text
+    visitor = site.visitor()
+    visitor.set_password(site.new_link())
+    page = visitor.open("/reset-done").text
+    assert "sign in with the new one" in page
+    assert "signed out everywhere" not in page
+    site.work()
+    assert "signed out everywhere" not in str(site.mailbox.mails[-1])
+
+
+def test_signed_out_everywhere_is_said_where_it_is_true(application: Application, make_site: Any) -> None:
+    site: Site = make_site(**application.deployment(uniquifier=["fs_uniquifier", "fs_token_uniquifier"]))
+    application.execute("UPDATE users SET fs_uniquifier = 'a', fs_token_uniquifier = 'b'")
+    visitor = site.visitor()
+    visitor.set_password(site.new_link())
+    assert "signed out everywhere" in visitor.open("/reset-done").text
+    user = application.user()
+    assert len({user["fs_uniquifier"], user["fs_token_uniquifier"], "a", "b"}) == 4
+
+
+@EVERYWHERE
+def test_time_of_the_change_is_the_databases_in_utc(application: Application, make_site: Any) -> None:
+    site: Site = make_site(**application.deployment(changed_at="changed_at"))
+    site.visitor().set_password(site.new_link())
+    now = "CURRENT_TIMESTAMP" if application.file else "timezone('utc', now())"
+    seconds = {True: "strftime('%s', {0}) - strftime('%s', {1})", False: "extract(epoch FROM {0} - {1})"}
+    age = seconds[bool(application.file)].format(now, "changed_at")
+    assert 0 <= application.execute(f"SELECT {age} AS age FROM users WHERE id = 1")[0]["age"] < 60
+
+
+OFF = [
+    ("users", "create", "email:bob@example.com", "--password", NEW_PASSWORD),
+    ("users", "deactivate", "alice"),
+    ("users", "change_password", "alice", "--password", NEW_PASSWORD),
+    ("users", "settle-address", "alice", "--keep", "new"),
+    ("roles", "create", "admin"),
+    ("roles", "add", "alice", "admin"),
+]
+
+
+@pytest.mark.parametrize("words", OFF, ids=[" ".join(words[:2]) for words in OFF])
+def test_commands_that_change_accounts_say_where_they_are(site: Site, words: tuple[str, ...]) -> None:
+    assert "your application has the accounts" in run(site, *words, fails=True).output
+
+
+def test_import_says_where_the_accounts_are(site: Site, tmp_path: Any) -> None:
+    file = tmp_path / "users.jsonl"
+    file.write_text("{}\n")
+    assert "your application has the accounts" in run(site, "users", "import", str(file), fails=True).output
+
+
+@EVERYWHERE
+def test_commands_of_recovery_know_the_accounts(application: Application, site: Site) -> None:
+    run(site, "users", "send-reset", "ALICE")
+    site.work()
+    shown = run(site, "users", "show", "#1").output
+    for words in (ALICE, "account     ", "bcrypt", "the relay took the mail"):
+        assert words in shown
+    listed = run(site, "outbox", "list", "--identity", "alice").output
+    assert "It stands for account 1, alice@example.com." in listed
+    assert ALICE in run(site, "outbox", "list").output
+    link = site.last_link()
+    assert run(site, "links", "revoke", "alice").output == "1 link revoked\n"
+    assert code_of(site, link) == "link_revoked"
+    site.visitor().set_password(hand_over(site))
+    assert application.signs_in(NEW_PASSWORD)
+
+
+@EVERYWHERE
+def test_forced_reset_takes_the_password_away_in_the_applications_table(
+    application: Application, site: Site
+) -> None:
+    run(site, "users", "force-reset", "alice")
+    assert not application.signs_in(OLD_PASSWORD)
+    assert application.user()["password"].startswith("$2b$10$")
+    site.work()
+    link = site.last_link()
+    assert "password_unchanged" in site.visitor().post_json(link, json={"password": OLD_PASSWORD}).text
+    site.visitor().set_password(link)
+    assert application.signs_in(NEW_PASSWORD)
+
+
+def test_description_of_the_api_has_recovery_alone(site: Site) -> None:
+    assert list(site.visitor().open("/openapi.json").json["paths"]) == ["/reset", "/reset/{token}"]
+
+
+def test_own_tables_are_made_in_a_schema_of_their_own(postgresql: servers.PostgreSQL) -> None:
+    application = Application(postgresql.create(), None)
+    application.execute("CREATE TABLE users (id integer)", "CREATE TABLE alembic_version (version_num text)")
+    for _ in range(2):
+        deploy(**application.deployment(own_schema="Spare key".replace(" ", "_")))
+    tables = application.execute("SELECT schemaname AS place, tablename AS name FROM pg_tables")
+    own = {row["name"] for row in tables if row["place"] == "Spare_key"}
+    assert {row["name"] for row in tables if row["place"] == "public"} == {"users", "alembic_version"}
+    assert {"user", "outbox_message", "sparekey_version"} <= own
+    application.engine.dispose()
+
+
+# --- Kinds of identities of one's own, and the webhook ---
+
+
+@EVERYWHERE
+def test_identity_kind_of_the_admins_own_is_found_in_its_column(
+    application: Application, mailbox: Mailbox
+) -> None:
+    kind = {"employee_number": {"pattern": "[A-Z]{2}[0-9]+", "normalize": "upper"}}
+    deployment = application.deployment(identities={"employee_number": "status"})
+    settings = {
+        "FLASK_RECOVERY_ACCOUNTS": json.dumps(deployment["RECOVERY_ACCOUNTS"]),
+        "FLASK_SECURITY_USER_IDENTITY_ATTRIBUTES": json.dumps(["email", "username", "us_phone_number", kind]),
+    }
+    application.execute("UPDATE users SET status = 'AB123' WHERE id = 1")
+    admin = Admin(
+        deployment["SQLALCHEMY_DATABASE_URI"], mailbox.port, **settings
+    )  # a process with the column
+    assert "Accounts have the column" in admin.types("db", "add-identity", "employee_number").stdout
+    shown = admin.types("users", "show", "ab123").stdout
+    for words in (ALICE, "AB123"):
+        assert words in shown
+
+
+@EVERYWHERE
+def test_webhook_names_the_account_by_the_applications_id(application: Application, make_site: Any) -> None:
+    with receiving() as receiver:
+        site: Site = make_site(**application.deployment(), **receiver.settings)
+        assert code_of(site, site.new_link()) == "redeemed"
+        site.work()
+        object_to(site, site.mailbox.mails[-1])
+        with site.app.app_context():
+            worker.post_due_events()
+    events = [(call.type, call.event["data"]["account_id"]) for call in receiver.calls]
+    ended = ("account.sessions_ended", "1")
+    assert sorted(events) == sorted([("password.reset", "1"), ended, ("password.changed", "1"), ended])

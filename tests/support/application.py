@@ -1,0 +1,99 @@
+"""Another application's database, with a table of users that Sparekey recovers (RECOVERY_ACCOUNTS)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import flask_migrate
+import pytest
+from sqlalchemy import create_engine, text
+
+from app import create_app
+from app.db.engine import db
+from app.settings.urls import normalize_database_uri
+
+from .site import OLD_PASSWORD, load_settings
+
+SIGN_IN = "https://shop.example.com/login"
+ACCOUNTS = {
+    "table": "users",
+    "username": "username",
+    "phone": "phone",
+    "active": "is_active",
+    "hash": "bcrypt",
+    "sign_in_url": SIGN_IN,
+}
+COLUMNS = """id integer PRIMARY KEY, email varchar(254), username varchar(150), phone varchar(32),
+    password varchar(255), is_active boolean, verified_at timestamp, changed_at timestamp, status varchar(20),
+    fs_uniquifier varchar(64), fs_token_uniquifier varchar(64)"""
+INDEXES = [
+    f"CREATE INDEX users_{number} ON users ({expression})"
+    for number, expression in enumerate(
+        ("email", "lower(email)", "username", "lower(username)", "phone", "status")
+    )
+]
+OLD_HASH = bcrypt.hashpw(OLD_PASSWORD.encode(), bcrypt.gensalt(10)).decode()
+
+
+EVERYWHERE = pytest.mark.parametrize("application", ["sqlite", "postgresql"], indirect=True)
+
+
+def deploy(**settings: Any) -> None:
+    """Make Sparekey's own tables, as `db upgrade` does."""
+    app = create_app(load_settings(**settings))
+    with app.app_context():
+        flask_migrate.upgrade()
+        db.session.remove()
+        db.engine.dispose()
+
+
+class Application:
+    """An application that keeps its users in a table, and verifies bcrypt."""
+
+    def __init__(self, uri: str, file: Path | None) -> None:
+        self.uri, self.file = uri, file
+        self.engine = create_engine(normalize_database_uri(f"sqlite:///{file}" if file else uri))
+
+    def deployment(self, **accounts: Any) -> dict[str, Any]:
+        """Return the settings of a Sparekey beside it."""
+        file = {"file": str(self.file)} if self.file else {}
+        return {
+            "SQLALCHEMY_DATABASE_URI": self.uri,
+            "RECOVERY_ACCOUNTS": {**ACCOUNTS, **file, **accounts},
+        }
+
+    def execute(self, *statements: str, **values: Any) -> Any:
+        """Run statements as the application does. Return the rows of the last."""
+        with self.engine.begin() as connection:
+            for statement in statements:
+                result = connection.execute(text(statement), values)
+            return [dict(row) for row in result.mappings()] if result.returns_rows else result.rowcount
+
+    def add(self, email: str | None, **values: Any) -> None:
+        """Add a user who can recover, unless the values say otherwise."""
+        user = {"email": email, "password": OLD_HASH, "is_active": True, **values}
+        names = ", ".join(user)
+        user.setdefault("id", self.execute("SELECT coalesce(max(id), 0) + 1 AS id FROM users")[0]["id"])
+        self.execute(
+            f"INSERT INTO users (id, {names}) VALUES (:id, {', '.join(f':{name}' for name in names.split(', '))})",
+            **user,
+        )
+
+    def user(self, email: str = "alice@example.com") -> dict[str, Any]:
+        rows: list[dict[str, Any]] = self.execute("SELECT * FROM users WHERE email = :email", email=email)
+        return rows[0]
+
+    def signs_in(self, password: str, email: str = "alice@example.com") -> bool:
+        """Sign in as the application does."""
+        user = self.user(email)
+        return bool(user["is_active"]) and bcrypt.checkpw(password.encode(), user["password"].encode())
+
+
+def create_users(application: Application) -> None:
+    """Make the table of users, with alice, an inactive user, and one who signs in elsewhere."""
+    application.execute(f"CREATE TABLE users ({COLUMNS})", *INDEXES)
+    application.add("alice@example.com", username="alice", phone="+14155550123")
+    application.add("inactive@example.com", is_active=False)
+    application.add("sso@example.com", password=None)
