@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from passlib.totp import TOTP
 from playwright.sync_api import Browser, Page, expect
 from support.features import (
     CODE_SIGN_IN,
@@ -41,7 +42,7 @@ PAUSE_MS = 150  # between the clicks
 
 @contextmanager
 def slow(chromium: Browser, latency: int, *, javascript: bool) -> Iterator[Page]:
-    """A browser whose every request takes so long, once the form is open. Fails if a second click was not sent."""
+    """A browser whose requests take so long from the first click on."""
     with chromium.new_context(java_script_enabled=javascript) as context:
         page = context.new_page()
         page.set_default_timeout(20_000)
@@ -231,6 +232,20 @@ def open_second_factor(site: Site, page: Page, base: str) -> None:
     page.fill("[name=code]", one_time_code(site, secret))
 
 
+def open_set_up(path: str) -> Callable[[Site, Page, str], None]:
+    """Return a function that opens the last step of a set-up of codes from an app."""
+
+    def open_last_step(_site: Site, page: Page, base: str) -> None:
+        sign_in(page, base, path)
+        if (choice := page.get_by_label("Codes from an app")).count():
+            choice.check()
+        page.get_by_role("button", name="Set up", exact=True).click()
+        key = page.locator(".key").inner_text().replace("-", "")
+        page.fill("[name=code], [name=passcode]", TOTP(key=key).generate().token)
+
+    return open_last_step
+
+
 def open_recovery_code(site: Site, page: Page, base: str) -> None:
     set_up_factor(site)
     with site.app.app_context():
@@ -266,6 +281,8 @@ ONCE = {
     ),
     "second factor": Form(open_second_factor, "Continue", "You are signed in", RECOVERY_CODES),
     "recovery code": Form(open_recovery_code, "Continue", "You are signed in", RECOVERY_CODES),
+    "set-up of a second factor": Form(open_set_up("/tf-setup"), "Continue", "Second factor", RECOVERY_CODES),
+    "set-up of codes for sign-in": Form(open_set_up("/us-setup"), "Continue", "Codes for sign-in", CODE_SIGN_IN),
     "new address": Form(
         open_new_address, "Confirm the address", "Welcome", {"SECURITY_CHANGE_EMAIL": True},
         lambda site: site.rows(User)[0]["email"] == "alice@new.example",
