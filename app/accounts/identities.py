@@ -16,7 +16,7 @@ import bleach
 import email_validator
 import nh3  # noqa: F401  # loaded at start, because Flask-Security imports it in a request
 import phonenumbers
-from flask import Flask, request
+from flask import Flask, current_app, request
 from flask_babel import LazyString
 from flask_babel import gettext as _
 from flask_security import PhoneUtil, UsernameUtil, uia_phone_mapper, uia_username_mapper
@@ -51,7 +51,7 @@ class IdentityKey(NamedTuple):
 
 def normalize_email(typed: str) -> str | None:
     """Return the address in normal form, with ASCII letters in lower case, or None. Asks no DNS."""
-    rules = current().library.get("SECURITY_EMAIL_VALIDATOR_ARGS", {})
+    rules = current().library.get("SECURITY_EMAIL_VALIDATOR_ARGS", {}) if current_app else {}  # `check --to`
     try:
         valid = email_validator.validate_email(typed.strip(), check_deliverability=False, **rules)
     except email_validator.EmailNotValidError:
