@@ -162,7 +162,7 @@ def _stub_of(row: dict[str, Any]) -> User:
 @event.listens_for(User, "refresh", restore_load_context=True)
 def _overlay(user: User, _context: Any, names: Any = None) -> None:
     """Give a stub its account's values. An account that was deleted is inactive and has none."""
-    if not user.external_id or "password" not in (names or ("password",)):
+    if not current().RECOVERY_ACCOUNTS or not user.external_id or "password" not in (names or ("password",)):
         return
     user.external = row = next(iter(read(_has_id(user.external_id), 1)), {})
     hashed = usable_hash(row.get("password"))

@@ -118,6 +118,7 @@ def test_encoded_line_break_in_setting_adds_no_header(make_site: Any, overrides:
 FREE = {
     "SECRET_KEY": SECRETS["FLASK_SECRET_KEY"],
     "SECURITY_PASSWORD_SALT": SECRETS["FLASK_SECURITY_PASSWORD_SALT"],
+    "RECOVERY_ACCOUNTS_SALT": "vB3nM8kQ2xR7tY5wZ1pL9dF4",
     "RECOVERY_METRICS_TOKEN": "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x",
 }
 

@@ -139,7 +139,7 @@ def test_metrics_count_deliveries_of_the_last_hour_by_duration(site: Site) -> No
         site.work()
     add_deliveries(site, {"seconds": 10_000})
     scraped = scrape(site)
-    bounds = ("1.0", "10.0", "30.0", "3600.0", "+Inf")
+    bounds = ("5.0", "10.0", "30.0", "3600.0", "+Inf")
     within = [scraped["sparekey_deliveries_last_hour", bound, "reset_instructions"] for bound in bounds]
     assert within == [2, 2, 3, 3, 4]
 

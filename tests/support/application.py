@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 
 from app import create_app
 from app.db.engine import db
+from app.db.migrations import identity_columns
 from app.settings.urls import normalize_database_uri
 
 from .site import OLD_PASSWORD, load_settings
@@ -45,6 +46,7 @@ def deploy(**settings: Any) -> None:
     app = create_app(load_settings(**settings))
     with app.app_context():
         flask_migrate.upgrade()
+        identity_columns.add("employee_number")  # because User keeps the column once an app has configured it
         db.session.remove()
         db.engine.dispose()
 
