@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask, abort
 from flask_security import Security, WebauthnUtil, current_user
-from itsdangerous import Serializer, Signer, URLSafeTimedSerializer
+from itsdangerous import Serializer, Signer
 
 from .accounts import guess_limits, hashing, identities, imported_hashes, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
@@ -38,6 +38,7 @@ from .settings.schema import Settings
 from .web import origin
 from .web.clients import ClientSerializer
 from .web.messages import MESSAGES, SECOND_FACTORS, identity_label
+from .web.public_url import TimedToken
 from .web.responses import json_response, wants_json
 
 # Of the tokens between the steps of a set-up, of which only the first needs a recent password.
@@ -52,7 +53,6 @@ SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (AS
 def init_app(app: Flask, settings: Settings) -> None:
     for kind, texts in MESSAGES.items():
         app.config.update({f"SECURITY_MSG_{name}": (text, kind) for name, text in texts.items()})
-    app.config.update(flask_security_mails.subjects(settings))
     # Its views of mailed links put the message into a redirect for clients.send_on; others stay on this site.
     app.config.update(SECURITY_REDIRECT_BEHAVIOR="spa", SECURITY_REDIRECT_HOST=None)
     app.config.update({name: "/" for name in default_values(settings) if name.endswith("_VIEW")})
@@ -111,7 +111,7 @@ def _sign_with_the_newest_key(security: Security, settings: Settings) -> None:
             setattr(security, name, replacement)
 
 
-class AccountSerializer(URLSafeTimedSerializer):
+class AccountSerializer(TimedToken):
     """Signs for the account that is signed in, so that its set-up can be finished for no other account."""
 
     def make_signer(self, salt: str | bytes | None = None) -> Signer:

@@ -13,7 +13,7 @@ PAGES_WITH_FORM = ("/login", "/reset")
 def check_cookies(scan: Scan) -> Iterator[Result]:
     for page, response in scan.pages.items():
         cookies = response.header_values("Set-Cookie")
-        if page in PAGES_WITH_FORM and not cookies:
+        if page in PAGES_WITH_FORM and response.status == 200 and not cookies:
             yield KINDS["cookie-missing"].found(where=page)
         for cookie in cookies:
             yield from _check_cookie(cookie, page, uses_tls=scan.client.uses_tls)

@@ -17,7 +17,7 @@ REFUSED_JSON, FORM_WITHOUT_TOKEN = "POST /reset", "POST /login"
 # The expected statuses of each page, the usual one first. 429: other visitors use up the rate limit.
 PAGES: dict[str, tuple[int, ...]] = {
     "/": (200,),
-    "/login": (200,),
+    "/login": (200, 303),  # an application that has the accounts signs its users in itself
     "/reset": (200,),
     "/check-mail": (200,),
     f"/reset/{MADE_UP_TOKEN}": (400, 302, 429),  # a front end may have a page for invalid links

@@ -6,10 +6,12 @@ from typing import Any
 
 from flask_security import SQLAlchemyUserDatastore
 from flask_security.proxies import _datastore
-from sqlalchemy import ColumnElement, column, false, select, table, true, update
+from sqlalchemy import ColumnElement, column, exists, false, insert, literal, select, table, true, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
+from ..db.audit import RecoveryEvent
+from ..db.clock import parse_time, utcnow
 from ..db.engine import change, db
 from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
@@ -18,6 +20,10 @@ from .hashing import unusable_hash
 from .identities import IdentityError, map_identity, normalize_identity
 from .models import User
 
+# Of accounts that are older than SECURITY_CONFIRMABLE. A sign-up waits for its owner.
+_SIGN_UP = exists().where(RecoveryEvent.user_id == User.id, RecoveryEvent.kind == "registered")
+UNCONFIRMED = (User.confirmed_at.is_(None), ~_SIGN_UP)
+TIMES = ("confirmed_at", "create_datetime", "current_login_at", "last_login_at")  # as text in a command
 # Recovery codes as text, because SQLAlchemy warns of Flask-Security's type in a statement.
 _CODES = table("user", column("id"), column("mf_recovery_codes"))
 
@@ -40,13 +46,6 @@ def find_accounts(typed: str) -> list[User]:
     return [user] if is_same else []
 
 
-def find_account_by_id(account_id: str) -> User | None:
-    """Return the account with this id, as admins know it, or None."""
-    if current().RECOVERY_ACCOUNTS:
-        return foreign.find_by_id(account_id)
-    return db.session.get(User, min(int(account_id), 2**31 - 1)) if account_id.isdecimal() else None
-
-
 def lock_account(user_id: int) -> None:
     """Lock an account before its links, as a redemption does, or the two would deadlock (PostgreSQL)."""
     if current().RECOVERY_ACCOUNTS:
@@ -65,10 +64,11 @@ def unchanged_account(user: User, password_hash: str) -> tuple[ColumnElement[boo
     return this, true() if foreign.write_password(user, password_hash) else false()
 
 
-def probe_accounts() -> None:
-    """Raise AccountsAway if an application has the accounts, and they cannot be read."""
-    if current().RECOVERY_ACCOUNTS:
-        foreign.read(false(), 1)
+def confirm_existing() -> int:
+    """Confirm the address of every unconfirmed account but sign-ups. Return their number."""
+    rows = select(literal("account_changed"), literal("added confirmed"), User.id).where(*UNCONFIRMED)
+    db.session.execute(insert(RecoveryEvent).from_select(("kind", "reason", "user_id"), rows))
+    return change(update(User).where(*UNCONFIRMED).values(confirmed_at=utcnow()))
 
 
 def end_access(user_id: int, *, with_password: bool) -> None:
@@ -90,6 +90,8 @@ class AccountDatastore(SQLAlchemyUserDatastore):
 
     def create_user(self, **attributes: Any) -> Any:
         """Create and flush an account. Raises IdentityError when another one has an identity of it."""
+        times = {name: attributes[name] for name in TIMES if isinstance(attributes.get(name), str)}
+        attributes |= {name: parse_time(text) for name, text in times.items()}
         user = super().create_user(**attributes)
         try:
             db.session.flush()

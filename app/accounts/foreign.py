@@ -11,7 +11,19 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, TableClause, event, func, inspect, literal, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    TableClause,
+    event,
+    false,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy import column as column_of
 from sqlalchemy import table as table_of
 from sqlalchemy.exc import DataError, DBAPIError
@@ -24,7 +36,7 @@ from ..db.engine import ATTACHED, AccountsAway, attach, db, inserts, limit_lock_
 from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
 from .identities import normalize_identity
-from .imported_hashes import mark_application, unmark
+from .imported_hashes import mark, unmark
 from .mappers import ASCII_LOWER
 from .models import User
 
@@ -51,8 +63,6 @@ def execute(statement: Any) -> Any:
     try:
         attach(current().RECOVERY_ACCOUNTS.file)
         return db.session.execute(statement)
-    except DataError:
-        raise
     except DBAPIError as error:
         # With the connection, in which PostgreSQL may have prepared statements for columns that have changed.
         db.session().invalidate()
@@ -65,9 +75,10 @@ def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict
     query = select(*(table.c[name].label(meaning) for meaning, name in columns)).where(condition)
     try:
         return [dict(row) for row in execute(query.limit(limit)).mappings()]
-    except DataError:  # nothing that a column of this type can hold
-        db.session.rollback()
-        return []
+    except AccountsAway as error:
+        if isinstance(error.__cause__, DataError):  # no value of the column's type
+            return []
+        raise
 
 
 def find_all(typed: str) -> list[User]:
@@ -78,9 +89,10 @@ def find_all(typed: str) -> list[User]:
     return []
 
 
-def find_by_id(account_id: str) -> User | None:
-    """Return the account with this id in the application's table, or None."""
-    return next((_stub_of(row) for row in read(_has_id(account_id))), None)
+def probe() -> None:
+    """Raise AccountsAway if an application has the accounts, and they cannot be read."""
+    if current().RECOVERY_ACCOUNTS:
+        read(false(), 1)
 
 
 def lock(user_id: int) -> None:
@@ -162,26 +174,21 @@ def _stub_of(row: dict[str, Any]) -> User:
 @event.listens_for(User, "refresh", restore_load_context=True)
 def _overlay(user: User, _context: Any, names: Any = None) -> None:
     """Give a stub its account's values. An account that was deleted is inactive and has none."""
-    if not current().RECOVERY_ACCOUNTS or not user.external_id or "password" not in (names or ("password",)):
+    if not (user.external_id and current().RECOVERY_ACCOUNTS) or "password" not in (names or ("password",)):
         return
+    accounts = current().RECOVERY_ACCOUNTS
     user.external = row = next(iter(read(_has_id(user.external_id), 1)), {})
+    try:
+        met = {name: flag.is_met(row[name]) for name, flag in accounts.flags.items() if row}
+    except ValueError as error:
+        raise AccountsAway(str(error)) from None
+    values: dict[str, Any] = {kind: _text(row.get(kind)) or None for kind in accounts.kinds}
+    values["email"], values["active"] = _text(row.get("email")), bool(row) and met.get("active", True)
     hashed = usable_hash(row.get("password"))
-    kinds = current().RECOVERY_ACCOUNTS.kinds
-    values: dict[str, Any] = {kind: _text(row.get(kind)) or None for kind in kinds}
-    values["email"], values["active"] = _text(row.get("email")), bool(row) and _is_met("active", row)
-    values["password"] = mark_application(hashed, current().RECOVERY_ACCOUNTS.hash) if hashed else None
+    values["password"] = mark(hashed, accounts.hash) if hashed else None
     for name, value in values.items():
         set_committed_value(user, name, value)
-    user.has_unconfirmed_address = bool(row) and not _is_met("confirmed", row)
-
-
-def _is_met(setting: str, row: dict[str, Any]) -> bool:
-    """True if the account meets a condition, or none is configured. Raises AccountsAway for text flags."""
-    flag = current().RECOVERY_ACCOUNTS.flags.get(setting)
-    try:
-        return flag is None or flag.is_met(row[setting])
-    except ValueError as error:
-        raise AccountsAway(f"{setting}: {error}") from None
+    user.has_unconfirmed_address = not met.get("confirmed", True)
 
 
 @event.listens_for(db.session, "before_flush")

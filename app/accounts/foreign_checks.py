@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, inspect, literal, select, text, true
+from sqlalchemy import func, inspect, select, text, true
 from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
 
-from ..db.engine import attach, db
+from ..db.engine import ATTACHED, attach, db
 from ..settings import current
 from ..settings.findings import KINDS, Finding
 from ..settings.identities import CASE_INSENSITIVE
@@ -19,8 +18,8 @@ from .foreign_hashes import DEFAULTS, format_of, make
 from .models import User
 
 SAMPLE = 100  # accounts whose values are looked at
-EXPLAIN = {"sqlite": ("EXPLAIN QUERY PLAN ", "SCAN "), "postgresql": ("EXPLAIN ", "Seq Scan ")}
-STATEMENTS = text(Path(__file__).with_suffix(".sql").read_text())
+EXPLAIN = {"sqlite": ("EXPLAIN QUERY PLAN", "SCAN "), "postgresql": ("EXPLAIN", "Seq Scan ")}
+POSTGRESQL = text(Path(__file__).with_suffix(".sql").read_text())
 
 
 def run() -> list[Finding]:
@@ -56,58 +55,49 @@ def _rehearse() -> Iterator[Finding]:
     for row in foreign.read(true(), 1):
         if db.engine.dialect.name == "postgresql":
             db.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        hashed = make("a rehearsal, rolled back", row["password"], current().RECOVERY_ACCOUNTS.hash)
+        hashed = make("a rehearsal, rolled back", str(row["password"]), current().RECOVERY_ACCOUNTS.hash)
         if not foreign.write_password(User(external_id=str(row["id"]), external=row), hashed):
             yield _found("accounts-rehearsal", why="no row was changed")
 
 
 def _check() -> Iterator[Finding]:
     """Yield findings. A table that cannot be used is not looked at further."""
-    accounts = current().RECOVERY_ACCOUNTS
-    attach(accounts.file)
-    inspector, table = inspect(db.session.connection()), foreign.theirs()
+    attach(current().RECOVERY_ACCOUNTS.file)
+    inspector: Any = inspect(db.session.connection())
+    table = foreign.theirs()
     present = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
-    if missing := {column.name for column in table.c} - present:
-        names = ", ".join(sorted(present))
-        yield from (_found("accounts-column-missing", column=name, names=names) for name in sorted(missing))
-        return
-    obstacles = [*(_check_file if accounts.file else _check_postgresql)(inspector)]
-    yield from obstacles or _check_content(present)
+    findings = [
+        _found("accounts-column-missing", column=name, names=", ".join(sorted(present)))
+        for name in sorted({column.name for column in table.c} - present)
+    ]
+    if not findings and db.engine.dialect.name == "postgresql":
+        oid = inspector.get_table_oid(table.name, table.schema)
+        rows = db.session.execute(POSTGRESQL, {"oid": oid, **_facts()})
+        findings = [_found(kind, statement=statement) for kind, statement in rows]
+    yield from findings or (*_check_values(present), *_check_duplicates(), *_check_indexes())
 
 
-def _check_file(inspector: Any) -> Iterator[Finding]:
-    path, table = Path(current().RECOVERY_ACCOUNTS.file), foreign.theirs()
-    if not all(os.access(place, os.W_OK) for place in (path, path.parent)):
-        yield _found("accounts-file-readonly", path=path)
-    if table.name in inspector.get_view_names(table.schema):
-        yield _found("accounts-view")
-
-
-def _check_postgresql(inspector: Any) -> Iterator[Finding]:
-    accounts, table = current().RECOVERY_ACCOUNTS, foreign.theirs()
-    names, times = (
-        [accounts.password, *accounts.kinds.values()],
-        [accounts.changed_at][: bool(accounts.changed_at)],
-    )
-    facts = {
-        "oid": inspector.get_table_oid(table.name, table.schema),
+def _facts() -> dict[str, Any]:
+    """Return the columns that PostgreSQL must have: their rights, lengths and categories of types."""
+    accounts = current().RECOVERY_ACCOUNTS
+    categories = dict.fromkeys([accounts.password, *accounts.kinds.values()], "S") | {
+        accounts.changed_at: "D"
+    }
+    return {
         "table": _quoted(accounts.table),
         "read": [*{*accounts.columns_read.values()}],
         "written": accounts.columns_written,
         "lengths": [len(DEFAULTS[accounts.hash]), *[32] * len(accounts.columns_written[1:])],
-        "named": [*names, *times],
-        "categories": ["S"] * len(names) + ["D"] * len(times),
+        "named": [*categories],
+        "categories": [*categories.values()],
     }
-    for kind, statement in db.session.execute(STATEMENTS, facts):
-        yield _found(kind, statement=statement)
 
 
-def _check_content(columns: set[str]) -> Iterator[Finding]:
+def _check_values(columns: set[str]) -> Iterator[Finding]:
     accounts, rows = current().RECOVERY_ACCOUNTS, foreign.read(true(), SAMPLE)
     if not rows:
         yield _found("accounts-none")
-    unnamed = {"fs_uniquifier", "fs_token_uniquifier"} & columns - {*accounts.uniquifier}
-    if unnamed:
+    if unnamed := {"fs_uniquifier", "fs_token_uniquifier"} & columns - {*accounts.uniquifier}:
         yield _found("accounts-uniquifier", names=", ".join(sorted(unnamed)))
     for setting, flag in accounts.flags.items():
         try:
@@ -116,11 +106,10 @@ def _check_content(columns: set[str]) -> Iterator[Finding]:
         except ValueError as error:
             yield _found("accounts-flag-text", flag=setting, why=error)
     hashes = [hashed for row in rows if (hashed := foreign.usable_hash(row["password"]))]
-    if hashes and not any(format_of(hashed, accounts.hash) for hashed in hashes):
-        kinds = [kind for kind in DEFAULTS if any(format_of(hashed, kind) for hashed in hashes)]
-        near = " or ".join(kinds) or "nothing that is supported"
+    fits = {kind: any(format_of(hashed, kind) for hashed in hashes) for kind in DEFAULTS}
+    if hashes and not fits[accounts.hash]:
+        near = " or ".join(kind for kind in fits if fits[kind]) or "nothing that is supported"
         yield _found("accounts-hash", hash=accounts.hash, near=near)
-    yield from (*_check_duplicates(), *_check_indexes())
 
 
 def _check_duplicates() -> Iterator[Finding]:
@@ -134,16 +123,18 @@ def _check_duplicates() -> Iterator[Finding]:
 
 def _check_indexes() -> Iterator[Finding]:
     """Yield a finding for each look-up that reads the whole table, by the database's own plan."""
-    accounts, table, dialect = current().RECOVERY_ACCOUNTS, foreign.theirs(), db.engine.dialect
-    explain, scan = EXPLAIN[dialect.name]
-    if dialect.name == "postgresql":
+    accounts, table = current().RECOVERY_ACCOUNTS, _quoted(current().RECOVERY_ACCOUNTS.table)
+    explain, scan = EXPLAIN[db.engine.dialect.name]
+    place = f"{ATTACHED}.{table}" if accounts.file else table
+    if not accounts.file:
         db.session.execute(text("SET LOCAL enable_seqscan = off"))  # which a small table would prefer
     for kind, name in accounts.kinds.items():
-        lookups = {_quoted(name): table.c[name], f"lower({_quoted(name)})": func.lower(table.c[name])}
-        for shown, value in list(lookups.items())[: 1 + (kind in CASE_INSENSITIVE)]:
-            query = select(table.c[accounts.id]).where(value == literal("x"))
-            words = query.compile(db.engine, compile_kwargs={"literal_binds": True})
-            if scan in str(db.session.execute(text(f"{explain}{words}")).all()):
-                index = f"sparekey_{name}{'_lower' * shown.startswith('lower(')}"
-                statement = f"CREATE INDEX {index} ON {_quoted(accounts.table)} ({shown});"
-                yield _found("accounts-index", shown=shown, statement=statement)
+        for form in ("", "lower")[: 1 + (kind in CASE_INSENSITIVE)]:
+            value = f"{form}({_quoted(name)})" if form else _quoted(name)
+            words = text(
+                " ".join([explain, "SELECT", _quoted(accounts.id), "FROM", place, "WHERE", value, "= 'x'"])
+            )
+            if scan in str(db.session.execute(words).all()):
+                index = "_".join(filter(None, ("sparekey", form, name)))
+                statement = f"CREATE INDEX {index} ON {table} ({value});"
+                yield _found("accounts-index", value=value, statement=statement)

@@ -6,8 +6,6 @@ would hash again at sign-in, and Django would end the user's other sessions and 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import secrets
 from typing import Any
 
@@ -15,7 +13,7 @@ from flask_security.utils import get_hmac
 from werkzeug.security import generate_password_hash
 
 from ..settings.secrets import ARGON2_MINIMA
-from .imported_hashes import BCRYPT_BYTES_MAX, LIBPASS, SCRYPT_BYTES_MAX, STOCK, identify_format, unmark
+from .imported_hashes import BCRYPT_BYTES_MAX, LIBPASS, STOCK, django_scrypt, identify_format, unmark
 
 SALT_LENGTH = 22  # with fewer of its 62 characters, Django hashes again at sign-in
 # The least rounds, of OWASP's Password Storage Cheat Sheet or a scheme's own default.
@@ -54,7 +52,9 @@ def make(password: str, replaced: str, kind: str) -> str:
         parameters[place] = str(max(int(parameters[place]), FLOORS[scheme]))
         return generate_password_hash(password, ":".join([scheme, *parameters]))
     if scheme == "scrypt":
-        return _make_django_scrypt(password, *rest.split("$"))
+        work, _, block, parallel, _ = rest.split("$")
+        work = str(max(int(work), FLOORS["scrypt"]))
+        return django_scrypt(password, work, secrets.token_hex(SALT_LENGTH // 2), block, parallel)
     prefix = {"bcrypt": "bcrypt$", "argon2": "argon2"}.get(scheme, "")  # Django's
     template = template.removeprefix(prefix)
     handler = LIBPASS.handler(LIBPASS.identify(template))
@@ -80,11 +80,3 @@ def _options(handler: Any, template: str, kind: str) -> dict[str, Any]:
         if not any(old.memory_cost >= memory and old.rounds >= rounds for memory, rounds in ARGON2_MINIMA):
             options |= {"memory_cost": max(old.memory_cost, 19_456), "rounds": max(old.rounds, 2)}
     return options | ({"salt_size": SALT_LENGTH} if kind == "django" else {})
-
-
-def _make_django_scrypt(password: str, work: str, _salt: str, block: str, parallel: str, _digest: str) -> str:
-    """Return scrypt$work$salt$block$parallel$digest, as Django's ScryptPasswordHasher does."""
-    n, salt = max(int(work), FLOORS["scrypt"]), secrets.token_hex(SALT_LENGTH)
-    cost = {"n": n, "r": int(block), "p": int(parallel), "maxmem": SCRYPT_BYTES_MAX, "dklen": 64}
-    digest = hashlib.scrypt(password.encode(), salt=salt.encode(), **cost)
-    return f"scrypt${n}${salt}${block}${parallel}${base64.b64encode(digest).decode()}"

@@ -57,8 +57,8 @@ def mark_imported(hashed: str, *, is_stock: bool = False) -> str | None:
     return MARK + prefixed if hash_format and is_stock is (hash_format == STOCK) else None
 
 
-def mark_application(hashed: str, kind: str) -> str:
-    """Return a hash of the application's (RECOVERY_ACCOUNTS) as a stub has it."""
+def mark(hashed: str, kind: str) -> str:
+    """Return an application's hash as a stub has it. `kind`: as in RECOVERY_ACCOUNTS."""
     return MARK + (STOCK if kind == STOCK else "") + hashed
 
 
@@ -93,7 +93,7 @@ class ImportedHash(MinimalHandler):  # type: ignore[misc]  # libpass has no type
         if hash_format == "werkzeug":
             return check_password_hash(hashed, password)
         if hash_format == "django_scrypt":
-            return _verify_django_scrypt(password, hashed)
+            return hmac.compare_digest(django_scrypt(password, *hashed.split("$")[1:5]), hashed)
         encoded = password.encode()
         if hash_format == STOCK:  # of the NFKD form, with a SECURITY_PASSWORD_SALT that this one must equal
             encoded, hashed = get_hmac(unicodedata.normalize("NFKD", password)), hashed.removeprefix(STOCK)
@@ -113,9 +113,8 @@ def init() -> None:
     register_crypt_handler(ImportedHash)
 
 
-def _verify_django_scrypt(password: str, hashed: str) -> bool:
-    """Verify scrypt$work$salt$block$parallel$digest, as Django's ScryptPasswordHasher does."""
-    _, work, salt, block, parallel, digest = hashed.split("$")
+def django_scrypt(password: str, work: str, salt: str, block: str, parallel: str) -> str:
+    """Return scrypt$work$salt$block$parallel$digest, as Django's ScryptPasswordHasher does."""
     cost = {"n": int(work), "r": int(block), "p": int(parallel), "maxmem": SCRYPT_BYTES_MAX, "dklen": 64}
-    expected = hashlib.scrypt(password.encode(), salt=salt.encode(), **cost)
-    return hmac.compare_digest(expected, base64.b64decode(digest))
+    digest = base64.b64encode(hashlib.scrypt(password.encode(), salt=salt.encode(), **cost))
+    return f"scrypt${work}${salt}${block}${parallel}${digest.decode()}"

@@ -86,11 +86,6 @@ class User(Model, sqla_v2.FsUserMixin):
         self.sign_in_id = tdata.get("sign_in_id", "")
         return bool(self.sign_in_id) and db.session.get(SignedOut, self.sign_in_id) is None
 
-    @property
-    def account_id(self) -> str:
-        """The id by which an admin knows the account: the application's, if it has the accounts."""
-        return self.external_id or str(self.id)
-
     def reason_not_recoverable(self, confirmed: bool = False) -> str | None:
         """Return why no link can recover this account now, or None. `confirmed`: the link confirms it."""
         if not self.is_active:

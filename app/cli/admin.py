@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pwd
+from functools import wraps
+from typing import Any
 
 import click
+from flask.cli import with_appcontext
 
 from ..accounts import datastore
 from ..accounts.models import User
 from ..db import audit
 from ..db.engine import db
+from ..settings import current
 
 REASON_LENGTH_MAX = 255  # of an event
 
@@ -33,8 +37,9 @@ def record(command: str, details: str = "", user: User | None = None) -> None:
 
 def find_account(identity: str) -> User | None:
     """Return the account with this identity or with this id, written as #7. None if there is none."""
-    by_id = datastore.find_account_by_id(identity[1:]) if identity.startswith("#") else None
-    return by_id or datastore.find_account(identity)
+    if identity.startswith("#") and identity[1:].isdecimal():
+        return db.session.get(User, min(int(identity[1:]), 2**31 - 1))
+    return datastore.find_account(identity)
 
 
 def get_account(identity: str) -> User:
@@ -43,3 +48,26 @@ def get_account(identity: str) -> User:
     if user is None:
         raise click.ClickException("no account has this identity")
     return user
+
+
+def record_event_of(group: click.Group, command: click.Command) -> None:
+    """Make the command leave an event, and take --quiet. Most are refused for accounts of an application."""
+    work: Any = command.callback
+
+    @wraps(work)
+    @with_appcontext
+    def work_and_record(quiet: bool = False, **options: Any) -> None:
+        if current().RECOVERY_ACCOUNTS and command.name not in ("send-reset", "force-reset"):
+            raise click.ClickException("your application has the accounts: do this there (RECOVERY_ACCOUNTS)")
+        if any(text.count(":") > 1 for text in options.get("attributes") or ()):
+            raise click.UsageError("write a time without colons, such as confirmed_at:20260131T120000Z")
+        db.session().info["quiet"] = quiet
+        work(**options)
+        if not options.get("dry_run"):
+            # Flask-Security names accounts as `user`, and `users create` as email:... among attributes.
+            names = [options.get("user"), options.get("identity"), *(options.get("attributes") or ())]
+            accounts = (find_account(str(name).partition(":")[2] or str(name)) for name in names if name)
+            record(f"{group.name} {command.name}", user=next(filter(None, accounts), None))
+
+    command.callback = work_and_record
+    command.params.append(click.Option(["--quiet"], is_flag=True, help="Send the owner no notice."))

@@ -51,10 +51,17 @@ def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str
         Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
         for problem in reading.problems
     ]
-    silenced: list[str] = []
+    wrong = {problem.name.partition(".")[0] for problem in reading.problems}
+    # With the defaults of those that are wrong, so that everything else is checked, too.
+    values = {name: value for name, value in reading.values.items() if name not in wrong}
+    silenced, checkable = [], reading.readable or settings.examine({}, **values).readable
+    if checkable and "RECOVERY_CONFIG" not in wrong:
+        silenced = checkable.RECOVERY_SILENCED
+        others = [*advice.check_settings(checkable), *_check_silenced(silenced)]
+        others += _check_server(checkable) if deploy else []
+        findings += [finding for finding in others if finding.setting not in wrong]
     if reading.settings:
-        silenced = reading.settings.RECOVERY_SILENCED
-        findings += [*_run(script, reading.settings, deploy, live, to), *_check_silenced(silenced)]
+        findings += _check_app(script, reading.settings, deploy, live, to)
     audible = [finding for finding in findings if finding.severity == "error" or finding.id not in silenced]
     shown = by_severity([_with_origin(finding, reading) for finding in audible])
     hidden = sorted({finding.id for finding in findings} - {finding.id for finding in shown})
@@ -65,22 +72,17 @@ def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str
     sys.exit(exit_code(shown, fail_level))
 
 
-def _run(script: ScriptInfo, configured: Settings, deploy: bool, live: bool, to: str) -> list[Finding]:
-    findings = advice.check_settings(configured)
-    if deploy:
-        findings += _check_server(configured)
+def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: bool, to: str) -> list[Finding]:
     try:
         app = script.load_app()
     except Exception as error:  # any library may refuse its settings
         reason = _without_secrets(error, configured)
-        return [*findings, KINDS["not-bootable"].found(error=type(error).__name__, said=reason)]
+        return [KINDS["not-bootable"].found(error=type(error).__name__, said=reason)]
     app.logger.setLevel(logging.CRITICAL)  # the findings report the same
     with app.app_context():
-        findings += [*checks.run(), *foreign_checks.run()]
-        findings += database_checks.run() if deploy else []
+        findings = [*checks.run(), *foreign_checks.run(), *(database_checks.run() if deploy else [])]
         findings += live_checks.run(configured, to) if live or to else []
-        findings += foreign_checks.rehearse() if live else []
-    return findings
+        return findings + (foreign_checks.rehearse() if live else [])
 
 
 def _without_secrets(error: Exception, configured: Settings) -> str:
@@ -154,6 +156,6 @@ def _write(shown: list[ReportedFinding], hidden: list[str], *, is_valid: bool, d
     if is_valid:
         click.echo(f"{summary}." if (summary := summarize(shown)) else "The configuration is fine.")
     else:
-        click.echo("Correct this first. Nothing else was checked.")
+        click.echo("Correct the settings first: templates, database and services were not checked.")
     if not deploy and not any(finding.severity == "error" for finding in shown):
         click.echo("For a deployment, look closer: manage.py check --deploy --live")

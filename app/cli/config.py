@@ -15,7 +15,6 @@ from sqlalchemy.engine import make_url
 
 from .. import settings
 from ..mail.composing import SUBJECT_SETTINGS
-from ..mail.flask_security_mails import SUBJECTS, subjects
 from ..settings import advice, sources
 from ..settings.forced import FORCED, default_values, flask_config
 from ..settings.library_settings import describe_unknown, flask_security_defaults, reason_refused
@@ -147,14 +146,14 @@ def _used_values(reading: sources.Reading) -> dict[str, Any]:
     """Return the values that libraries get. If the settings are invalid, return those that are forced."""
     if reading.settings is None:
         return {name: value for name, (value, _) in FORCED.items()}
-    return flask_config(reading.settings) | subjects(reading.settings)
+    return flask_config(reading.settings)
 
 
 def _defaults(reading: sources.Reading) -> dict[str, Any]:
     """Return the default of every setting that has one."""
     files = {name: f"that of {template}.subject.txt" for template, name in SUBJECT_SETTINGS.items()}
     own = default_values(reading.settings) if reading.settings else {}
-    library = flask_security_defaults() | files | SUBJECTS | own
+    library = flask_security_defaults() | files | own
     usable = {name: value for name, value in library.items() if value is not None and not callable(value)}
     return {**usable, **sources.read({}, {}).values}
 

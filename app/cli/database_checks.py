@@ -8,9 +8,10 @@ from pathlib import Path
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..accounts.datastore import UNCONFIRMED
 from ..accounts.models import User
 from ..db import migrations
 from ..db.engine import db
@@ -22,6 +23,7 @@ from ..settings.findings import KINDS, Finding
 # The problems of /readyz as findings.
 KIND_OF_PROBLEM = {
     health.NO_DATABASE: KINDS["database-away"],
+    health.READ_ONLY: KINDS["database-read-only"],
     health.MAIL_HELD: KINDS["mail-held"],
     health.MAIL_REFUSED: KINDS["mail-refused"],
     health.NO_WORKER: KINDS["worker-not-seen"],
@@ -51,19 +53,21 @@ def _check_files() -> Iterator[Finding]:
 def _check_tables() -> Iterator[Finding]:
     path = db.engine.url.database if db.engine.dialect.name == "sqlite" else None
     if path and not Path(path).exists():  # connecting would create it, owned by the admin
-        yield KINDS["migrations-missing"].found(state="not there yet")
+        away = KINDS["database-away"].found(why=f"there is no directory {Path(path).parent}")
+        is_new = Path(path).parent.is_dir()
+        yield KINDS["migrations-missing"].found(state="not there yet") if is_new else away
         return
     with db.engine.connect() as connection:
         options = migrations.version_options()
-        current = MigrationContext.configure(connection, opts=options).get_current_revision()
+        revision = MigrationContext.configure(connection, opts=options).get_current_revision()
     script = ScriptDirectory(migrations.Migrations.directory)
     newest = script.get_current_head()
-    if current is None:
+    if revision is None:
         yield KINDS["migrations-missing"].found(state="not there yet")
-    elif current not in {known.revision for known in script.walk_revisions()}:
-        yield KINDS["migrations-unknown"].found(state=current)
-    elif current != newest:
-        yield KINDS["migrations-missing"].found(state=f"of version {current}, and {newest} is needed")
+    elif revision not in {known.revision for known in script.walk_revisions()}:
+        yield KINDS["migrations-unknown"].found(state=revision)
+    elif revision != newest:
+        yield KINDS["migrations-missing"].found(state=f"of version {revision}, and {newest} is needed")
 
 
 def _check_content() -> Iterator[Finding]:
@@ -72,5 +76,8 @@ def _check_content() -> Iterator[Finding]:
     for problem in state.problems:
         for trouble in sorted(troubles) if problem == health.MAIL_HELD else [state.reason]:
             yield KIND_OF_PROBLEM[problem].found(why=trouble)
+    unconfirmed = select(func.count()).select_from(User).where(*UNCONFIRMED)
+    if current().SECURITY_CONFIRMABLE and (count := db.session.scalar(unconfirmed)):
+        yield KINDS["accounts-unconfirmed"].found(count=count)
     if not current().RECOVERY_ACCOUNTS and db.session.scalar(select(User.id).limit(1)) is None:
         yield KINDS["no-accounts"].found()

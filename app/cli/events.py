@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from ..db import audit
 from ..db.audit import RecoveryEvent
-from ..db.clock import utcnow
+from ..db.clock import parse_time, utcnow
 from ..db.engine import db
 from ..settings.types import parse_duration
 from .admin import get_account
@@ -20,11 +20,14 @@ from .output import Row, format_option, write_rows
 KINDS = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
 
 
-def _duration(_context: Any, _option: Any, value: str | None) -> timedelta | None:
+def _since(_context: Any, _option: Any, value: str | None) -> Any:
+    """Return the earliest time, in SQL if it is so long ago. None without the option."""
+    with suppress(ValueError, OverflowError):
+        return parse_time(value) if value is not None else None
     try:
-        return parse_duration(value) if value is not None else None
+        return utcnow(-parse_duration(value).total_seconds())
     except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+        raise click.BadParameter(f"{error}; or a date (UTC), such as 2026-01-31") from None
 
 
 @click.command()
@@ -32,7 +35,7 @@ def _duration(_context: Any, _option: Any, value: str | None) -> timedelta | Non
 @click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only this kind; repeatable.")
 @click.option("--source", help="Only from this IP address.")
 @click.option("--request", "request_id", help="Only of this request, or about this message.")
-@click.option("--since", callback=_duration, metavar="DURATION", help='Only newer, such as "2 hours".')
+@click.option("--since", callback=_since, metavar="TIME", help="Only newer, such as 2h or 2026-01-31 (UTC).")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many.")
 @format_option
 @with_appcontext
@@ -41,7 +44,7 @@ def events(
     kind: tuple[str, ...],
     source: str | None,
     request_id: str | None,
-    since: timedelta | None,
+    since: Any,
     limit: int,
     form: str,
 ) -> None:
@@ -55,8 +58,8 @@ def events(
         query = query.where(RecoveryEvent.source == source)
     if request_id:
         query = query.where(RecoveryEvent.request_id == request_id)
-    if since:
-        query = query.where(RecoveryEvent.at >= utcnow(-since.total_seconds()))
+    if since is not None:
+        query = query.where(RecoveryEvent.at >= since)
     rows = [row(event) for event in reversed(db.session.scalars(query).all())]
     write_rows(rows, form, "no matching events")
 

@@ -10,13 +10,14 @@ import json
 import unicodedata
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 
 from ..accounts import hashing, imported_hashes
 from ..accounts.identities import identity_columns, stored_identity
+from ..db.clock import parse_time
 from ..settings.types import normalize_language
 from .output import Row
 
@@ -124,10 +125,9 @@ def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
 def _time(value: str) -> datetime | None:
     """Return the time in UTC without a zone, as the database stores it."""
     try:
-        moment = datetime.fromisoformat(value) if value else None
-    except ValueError:
+        return parse_time(value) if value else None
+    except (ValueError, OverflowError):
         raise BadRow("confirmed_at: give a time such as 2026-01-31T12:00:00Z") from None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
 
 def _language(value: str) -> str | None:

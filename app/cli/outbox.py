@@ -18,7 +18,7 @@ from ..db.encryption import DecryptionError, keyed_hash
 from ..db.engine import change, db
 from ..mail import heartbeat
 from ..mail.outbox import UNTRIED, WEBHOOK, OutboxMessage
-from ..mail.quota import KNOWN_BROWSER
+from ..mail.quota import BY_ADMIN, KNOWN_BROWSER
 from ..pages import health
 from ..recovery.link import ResetLink
 from ..recovery.request import MAIL_REQUESTS, deduplication_key
@@ -61,7 +61,7 @@ def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
     if user is None:
         yield "No account has this identity: requests for it get the usual answer, and no mail."
         return
-    yield f"It stands for account {user.account_id}, {user.email}."
+    yield f"It stands for account {user.id}, {user.email}."
     if reason := user.reason_not_recoverable():
         yield f"No reset mail goes to it: {reason}."
     if not has_mail:
@@ -100,9 +100,10 @@ def _details(message: OutboxMessage) -> Row:
 @group.command()
 @numbers_argument
 def retry(numbers: tuple[int, ...]) -> None:
-    """Send waiting or given-up messages now. Their attempts start anew."""
+    """Send waiting or given-up messages now, past cool-down and cap. Their attempts start anew."""
     due = {"state": "waiting", "attempts": 0, "reason": None, "settled_at": None, "claim": None, "same": None}
-    _update(numbers, "mail_retried", "is due now", **due, created_at=utcnow(), due_at=utcnow())
+    times = {"created_at": utcnow(), "due_at": utcnow()}
+    _update(numbers, "mail_retried", "is due now", **due, **times, quota=BY_ADMIN)
 
 
 @group.command()
@@ -147,7 +148,7 @@ def _spaced(row: Row) -> Row:
 
 def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     """Return the newest messages that meet the conditions, as rows."""
-    held, rows = _reason_all_held(), []
+    held, rows = reason_all_held(), []
     # Without a reason, the clock was set back.
     is_postponed = and_(UNTRIED, OutboxMessage.reason.is_not(None), OutboxMessage.created_at > utcnow())
     query = select(OutboxMessage, is_being_sent(), is_postponed, User)
@@ -185,7 +186,7 @@ def is_being_sent() -> ColumnElement[bool]:
 
 def problems() -> list[str]:
     """Return the problems of /readyz in sentences."""
-    held, state, lines = _reason_all_held(), health.check(), []
+    held, state, lines = reason_all_held(), health.check(), []
     for problem in state.problems:
         finding = KIND_OF_PROBLEM[problem].found(why=state.reason)
         is_all_held = held and problem == health.MAIL_HELD
@@ -193,7 +194,7 @@ def problems() -> list[str]:
     return lines
 
 
-def _reason_all_held() -> str | None:
+def reason_all_held() -> str | None:
     """Return why no running worker can send, or None."""
     troubles = heartbeat.worker_troubles()
     return troubles[0] if troubles and all(troubles) else None

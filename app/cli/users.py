@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from functools import wraps
 from io import StringIO
 from typing import Any
 
@@ -12,12 +11,14 @@ import click
 from flask import url_for
 from flask.cli import with_appcontext
 from flask_security import cli as flask_security_cli
+from flask_security.confirmable import confirm_user
 from sqlalchemy import select
 
-from ..accounts.datastore import end_access
+from ..accounts.datastore import confirm_existing, end_access
 from ..accounts.models import User
 from ..db.engine import db
 from ..mail import outbox
+from ..mail.quota import BY_ADMIN, RESET
 from ..recovery import address_change
 from ..recovery import link as links
 from ..recovery.request import deduplication_key
@@ -26,6 +27,7 @@ from ..web import clients
 from ..web.logging import redact_line
 from . import admin, import_users, users_show
 from .admin import get_account
+from .outbox import reason_all_held
 from .output import as_time, format_option, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
@@ -43,11 +45,7 @@ HOW_TO_HAND_IT_OVER = (
 @with_appcontext
 def send_reset(identity: str) -> None:
     """Email a reset link, as if the user had requested it. The admin sees neither link nor password."""
-    user = get_account(identity)
-    if not current().sends_mail:
-        hint = HAND_OVER.format(shlex.quote(identity))
-        raise click.ClickException(f"no mail is sent (MAIL_SERVER is empty). {hint}")
-    _enqueue_reset(user)
+    _enqueue_reset(identity)
     db.session.commit()
     click.echo(REQUESTED.format(shlex.quote(identity)))
 
@@ -67,17 +65,16 @@ def show(identity: str, form: str) -> None:
 
 @users.command("force-reset")
 @click.argument("identity")
+@click.option("--without-mail", is_flag=True, help="Email no link, for instance because none can go out.")
 @with_appcontext
-def force_reset(identity: str) -> None:
+def force_reset(identity: str, without_mail: bool) -> None:
     """End the password, all sessions and all links of an account, and email a new link."""
-    user = get_account(identity)
+    user = get_account(identity) if without_mail else _enqueue_reset(identity)
     links.revoke_all_of(user.id)
     end_access(user.id, with_password=True)
-    _enqueue_reset(user)
     db.session.commit()
     click.echo("The password no longer works, and the account is signed out everywhere.")
-    hint = REQUESTED if current().sends_mail else HAND_OVER
-    click.echo(hint.format(shlex.quote(identity)))
+    click.echo((HAND_OVER if without_mail else REQUESTED).format(shlex.quote(identity)))
 
 
 @users.command("settle-address")
@@ -97,12 +94,34 @@ def settle_address(identity: str, keep: str) -> None:
     click.echo(f"The account has the address {user.email}.")
 
 
-def _enqueue_reset(user: User) -> None:
-    """Queue the mail as a request for an identity by which the worker finds the account."""
+@users.command()
+@click.argument("identity", required=False)
+@click.option("--all-existing", is_flag=True, help="All accounts but sign-ups. Their owners get no notice.")
+@with_appcontext
+def confirm(identity: str | None, all_existing: bool) -> None:
+    """Confirm the address of an account that is older than SECURITY_CONFIRMABLE."""
+    if (identity is None) == (not all_existing):
+        raise click.UsageError("give an identity, or --all-existing")
+    count = int(confirm_user(get_account(identity))) if identity else confirm_existing()
+    db.session.commit()
+    click.echo(f"{count} address{'es' * (count != 1)} confirmed")
+
+
+def _enqueue_reset(identity: str) -> User:
+    """Email a link, past cool-down and cap. Return the account. Raises ClickException if none can go out."""
+    user = get_account(identity)
+    obstacle = user.reason_not_recoverable() or reason_all_held()
+    if not current().sends_mail:
+        obstacle = "no mail is sent (MAIL_SERVER is empty)"
+    if obstacle:
+        hint = HAND_OVER.format(shlex.quote(identity))
+        raise click.ClickException(f"no link can be emailed: {obstacle}. Nothing was changed. {hint}")
+    # An identity by which the worker finds the account.
     names = (getattr(user, kind) for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES)
-    identity = next((name for name in names if name and admin.find_account(name) == user), user.email)
-    mail = "reset_instructions"
-    outbox.enqueue(mail, same=deduplication_key(mail, identity), identity=identity, client=clients.BROWSER)
+    name = next((name for name in names if name and admin.find_account(name) == user), user.email)
+    key, values = deduplication_key(RESET, name, BY_ADMIN), {"client": clients.BROWSER}
+    outbox.enqueue(RESET, user_id=user.id, same=key, quota=BY_ADMIN, identity=name, **values)
+    return user
 
 
 def _reason(_context: Any, _option: Any, typed: str) -> str:
@@ -153,29 +172,8 @@ def _qr_code(text: str) -> str:
     )
 
 
-def _record_event_of(group: click.Group, command: click.Command) -> None:
-    """Make the command leave an event after its work. Most are refused if an application has the accounts."""
-    work: Any = command.callback
-
-    @wraps(work)
-    @with_appcontext
-    def work_and_record(**options: Any) -> None:
-        if current().RECOVERY_ACCOUNTS and command not in (send_reset, force_reset):
-            raise click.ClickException("your application has the accounts: do this there (RECOVERY_ACCOUNTS)")
-        work(**options)
-        if not options.get("dry_run"):
-            # Flask-Security names accounts as `user`, and `users create` as email:... among attributes.
-            names = [options.get("user"), options.get("identity"), *(options.get("attributes") or ())]
-            accounts = (
-                admin.find_account(str(name).partition(":")[2] or str(name)) for name in names if name
-            )
-            admin.record(f"{group.name} {command.name}", user=next(filter(None, accounts), None))
-
-    command.callback = work_and_record
-
-
 users.add_command(import_users.import_users)
 for _group in (users, roles):
     for _command in _group.commands.values():
         if _command not in (show, create_reset_link):  # it changes nothing, or records why
-            _record_event_of(_group, _command)
+            admin.record_event_of(_group, _command)

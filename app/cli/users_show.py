@@ -143,7 +143,8 @@ def _account(user: User) -> Row:
     if source := imported_hashes.imported_format(user.password or ""):
         scheme = source if user.external_id else f"{source}, until the next sign-in"
     return {
-        "account": user.account_id,
+        "account": user.id,
+        "account_of_the_application": user.external_id,
         "identities": ", ".join(str(name) for name in names if name),
         "state": "active" if user.is_active else "not active",
         "confirmed_at": user.confirmed_at,

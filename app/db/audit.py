@@ -53,10 +53,11 @@ OUTCOMES = {
     "password_refused": "failure",
     "redeemed": "success",
     "registered": "success",
-    "password_changed": "success",  # with the old password
+    "password_changed": "success",  # by its owner or an admin, or withdrawn
     "address_requested": "success",  # a change of address, by a user who is signed in
     "address_changed": "success",
     "factor_changed": "success",  # the reason says which, and if it was added or removed
+    "account_changed": "success",  # likewise: active, confirmed, frozen by an objection, or a role
     "address_settled": "success",  # by the owner; the reason is the address that was kept: old or new
     "revoked": "success",  # a link
     "not_me": "success",  # "This wasn't me", from the owner of an account
@@ -111,7 +112,7 @@ def _log_events(session: Session) -> None:
 
 @listeners.listens_for(db.session, "after_soft_rollback")
 def _forget_notes(session: Session, _previous: Any) -> None:
-    session.info.clear()  # also the notes of accounts/factors.py and mail/webhook.py
+    session.info.clear()  # also the notes of accounts/changes.py and mail/webhook.py
 
 
 def _log(kind: str, values: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, literal
@@ -34,3 +35,9 @@ def _utcnow_on_sqlite(element: utcnow, compiler: SQLCompiler, **options: Any) ->
 def _utcnow_on_postgresql(element: utcnow, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"(timezone('utc', clock_timestamp()) + make_interval(secs => {seconds}))"
+
+
+def parse_time(text: str) -> datetime:
+    """Return an ISO 8601 time in UTC without a zone, as it is stored. Raises ValueError, OverflowError."""
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import datetime
 from email import policy
 from email.header import Header
@@ -38,17 +37,22 @@ log = logging.getLogger(__name__)
 
 COLUMNS_MAX = 72
 ENCODED_WORD_MAX = 75  # RFC 2047 §2
+AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}  # RFC 3834; Exchange's
 # RFC 6532, for an internationalized address. Other headers are encoded already, and refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
 # By template: a setting of Flask-Security's whose value, if set, replaces the subject.
 SUBJECT_SETTINGS = {
     "reset_instructions": "SECURITY_EMAIL_SUBJECT_PASSWORD_RESET",
     "reset_notice": "SECURITY_EMAIL_SUBJECT_PASSWORD_NOTICE",
+    "change_notice": "SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE",
     "confirmation_instructions": "SECURITY_EMAIL_SUBJECT_CONFIRM",
     "welcome": "SECURITY_EMAIL_SUBJECT_REGISTER",
     "welcome_existing": "SECURITY_EMAIL_SUBJECT_REGISTER",
     "username_recovery": "SECURITY_EMAIL_SUBJECT_USERNAME_RECOVERY",
     "us_instructions": "SECURITY_US_EMAIL_SUBJECT",
+    "change_email_instructions": "SECURITY_CHANGE_EMAIL_SUBJECT",
+    "two_factor_instructions": "SECURITY_EMAIL_SUBJECT_TWO_FACTOR",
+    "two_factor_rescue": "SECURITY_EMAIL_SUBJECT_TWO_FACTOR_RESCUE",
 }
 Compose = Callable[["OutboxMessage"], "Mail"]
 COMPOSERS: dict[str, Compose] = {}  # by kind of message
@@ -91,6 +95,9 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
         message = super().message()
         subject = Header(self.subject, maxlinelen=ENCODED_WORD_MAX, header_name="Subject")
         message.replace_header("Subject", subject.encode())
+        for part in message.walk():
+            if not part.is_multipart():  # mailboxes change a line's "From " to ">From " (RFC 4155)
+                part.set_payload(re.sub("^F(?=rom )", "=46", part.get_payload(), flags=re.MULTILINE))
         if not self.recipient.isascii():
             message.policy = UTF8_IN_HEADERS
             message.replace_header("To", self.recipient)
@@ -110,26 +117,26 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
             log.exception("a receiver of %s failed", signal.name)
 
 
-def reader_language(user: User | None, requester: str | None) -> AbstractContextManager[None]:
-    """Use the language of a mail's reader: the account's, or else the requester's, or else the default."""
-    return i18n.use_language(user.language if user else None, requester)
-
-
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """Render the three templates of a mail in its reader's language, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
     context = {"user": user, **context_of("mail"), **context}
-    with reader_language(user, message.content.get("language")):
-        subject, text, html = (
-            render_template(f"security/email/{template}{ending}", **context)
-            for ending in (".subject.txt", ".txt", ".html")
-        )
-        if setting := subject_setting(template):
-            subject = subject_of(setting)
+    context["occurred_at"] = datetime.fromisoformat(message.content["occurred_at"])
+    with i18n.use_language(user.language if user else None, message.content.get("language")):
+        subject = render_subject(template, **context)
+        text = render_template(f"security/email/{template}.txt", **context)
+        html = render_template(f"security/email/{template}.html", **context)
     config = current_app.config
     text = text if config["SECURITY_EMAIL_PLAINTEXT"] else ""
     html = html if config["SECURITY_EMAIL_HTML"] else ""
     return compose(recipient, subject, text, html, message.message_id)
+
+
+def render_subject(template: str, **context: Any) -> str:
+    """Return the subject of a mail in the current language: the admin's setting, or else the template."""
+    if setting := subject_setting(template):
+        return subject_of(setting)
+    return render_template(f"security/email/{template}.subject.txt", **context)
 
 
 def subject_setting(template: str) -> str | None:
@@ -159,8 +166,7 @@ def compose(recipient: str, subject: str, text: str, html: str, message_id: str)
         subject=subject.strip(),
         body=wrap(text),
         from_email=formataddr((encoded_name, with_ascii_domain(address))),
-        # RFC 3834 §5: prevents out-of-office replies.
-        headers={"Message-ID": message_id, "Auto-Submitted": "auto-generated"},
+        headers={"Message-ID": message_id, **AUTOMATIC},
     )
 
 

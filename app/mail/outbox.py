@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -134,10 +134,10 @@ def enqueue(
 
     `same`: the deduplication key. An untried message with this key gets the new content, and none is added.
     """
-    settings = current()
-    if not (settings.sends_mail or kind == WEBHOOK):
+    if not (current().sends_mail or kind == WEBHOOK):
         return
-    content = content if kind == RENDERED else {"language": str(get_locale()), **content}
+    if kind != RENDERED:
+        content = {"language": str(get_locale()), "occurred_at": datetime.now(UTC).isoformat(), **content}
     sealed = encryption.encrypt(content)
     key, dialect = same and encryption.keyed_hash(same), db.engine.dialect.name
     if key:
@@ -145,7 +145,7 @@ def enqueue(
         # flood would prevent its claim. Both always run, so that timing reveals no earlier request.
         repeat = REPEAT_OLDER if dialect == "postgresql" else REPEAT
         db.session.execute(repeat, {"key": key, "content": sealed})
-    host = urlsplit(settings.RECOVERY_PUBLIC_URL).hostname
+    host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     message = {
         "kind": kind,
         "user_id": user_id,

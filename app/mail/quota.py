@@ -27,6 +27,7 @@ from .outbox import EXEMPT, NOW, SIGN_UP, URGENT, OutboxMessage
 log = logging.getLogger(__name__)
 
 RESET, REGISTRATION = "reset_instructions", "registration"  # kinds of mail with an hourly quota each
+BY_ADMIN = "by an admin"  # the quota of what an admin sends: there is none
 KNOWN_BROWSER = "known browser"  # the quota of a browser in which the account has signed in before
 DAY_SECONDS = 86_400
 PAUSE = timedelta(minutes=30)  # between two mails of an account that had those of its day
@@ -71,6 +72,8 @@ def refuse_excess(
     `works`: selects those that still serve. Others start no cool-down, and count half for the cap.
     `cooldown_max`: the longest cool-down in seconds that makes sense for this kind.
     """
+    if message.quota == BY_ADMIN:
+        return
     # On PostgreSQL, workers with two requests for one account take turns here.
     db.session.execute(select(User.id).where(User.id == message.user_id).with_for_update())
     siblings = [OutboxMessage.kind == message.kind, OutboxMessage.quota == message.quota]

@@ -26,7 +26,7 @@ from flask import Flask, current_app
 from flask_mailman.backends.base import BaseEmailBackend
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from ..accounts.datastore import probe_accounts
+from ..accounts import foreign
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, AccountsAway, db
 from ..settings import current
@@ -98,7 +98,7 @@ def work_until_done(
                     break
                 began = time.monotonic()
                 relay.open()
-                probe_accounts()
+                foreign.probe()
                 pace.connection = time.monotonic() - began
                 if heartbeat and may_recover and heartbeat.report(None):
                     log.info("mail goes out again")

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, or_, select
+from sqlalchemy import ColumnElement, TextClause, false, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..db.clock import utcnow
-from ..db.engine import db
+from ..db.engine import change, db
 from ..mail import outbox, quota
-from ..mail.heartbeat import worker_troubles
+from ..mail.heartbeat import WorkerHeartbeat, worker_troubles
 from ..mail.outbox import IS_ASIDE, REFUSED, OutboxMessage
 from ..settings import current
 
 # The ids of problems in /readyz.
-NO_DATABASE, NO_WORKER = "database_away", "no_worker"
+NO_DATABASE, READ_ONLY, NO_WORKER = "database_away", "database_read_only", "no_worker"
 MAIL_HELD, MAIL_LATE, OUTBOX_FULL = "mail_held", "mail_late", "outbox_full"
 MAIL_REFUSED, BUDGET_SPENT, WEBHOOK_LATE = "mail_refused", "mail_budget_spent", "webhook_late"
 PROBLEMS = (
-    *(NO_DATABASE, NO_WORKER, MAIL_HELD, MAIL_REFUSED, MAIL_LATE, OUTBOX_FULL, BUDGET_SPENT),
-    WEBHOOK_LATE,
+    *(NO_DATABASE, READ_ONLY, NO_WORKER, MAIL_HELD, MAIL_REFUSED, MAIL_LATE, OUTBOX_FULL),
+    *(BUDGET_SPENT, WEBHOOK_LATE),
 )
 UNTRIED_MAIL = (outbox.UNTRIED, OutboxMessage.kind != outbox.WEBHOOK)
 WAITING_EVENT = (outbox.EVENTS, OutboxMessage.state == "waiting")
@@ -44,6 +44,7 @@ def check() -> Health:
     Not reported, because it would reveal that an account exists: a delay below RECOVERY_READY_MAIL_AGE, and a
     temporary failure at any age that the relay blames on the recipient, or while it accepts other mail.
     """
+    problem = NO_DATABASE
     try:
         troubles, refusal = worker_troubles(), reason_refused()
         conditions = {
@@ -55,9 +56,12 @@ def check() -> Health:
             BUDGET_SPENT: bool(quota.exhausted()),
             WEBHOOK_LATE: is_late(*WAITING_EVENT),
         }
+        problem = READ_ONLY  # a file, or a standby
+        change(update(WorkerHeartbeat).where(false()).values(trouble=None))
+        db.session.rollback()
     except SQLAlchemyError:
         db.session.rollback()
-        return Health(database=False, worker=None, mail=None, problems=[NO_DATABASE])
+        return Health(database=False, worker=None, mail=None, problems=[problem])
     problems = [problem for problem, is_true in conditions.items() if is_true]
     mail = current().sends_mail and set(problems) <= {NO_WORKER, WEBHOOK_LATE}
     reason = next(filter(None, troubles), refusal)

@@ -27,7 +27,7 @@ def document(settings: Settings) -> dict[str, Any]:
     shortest, longest = settings.SECURITY_PASSWORD_LENGTH_MIN, settings.RECOVERY_PASSWORD_LENGTH_MAX
     schemas["Password"]["description"] = f"{shortest} to {longest} characters"
     schemas["IdentityKind"]["enum"] = kinds = [*settings.SECURITY_USER_IDENTITY_ATTRIBUTES]
-    schemas["Identity"]["description"] = f"One of: {', '.join(kinds)}. The first kind that fits is looked up"
+    schemas["Identity"]["description"] += f" Of {', '.join(kinds)}, the first that fits is looked up."
     schemas["Client"]["enum"] = [*settings.RECOVERY_CLIENTS, "browser", "default"]
     schemas["Language"]["enum"] = ["", *settings.RECOVERY_LANGUAGES]
     return description

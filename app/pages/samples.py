@@ -30,6 +30,7 @@ RECIPIENT = "alice@example.com"
 LINK = "https://id.example.com/sample/a-link-that-opens-nothing"
 TOKEN = "A-sample-token-that-opens-nothing-at-all-00"  # noqa: S105  # as long as a real one
 OBJECTION = "A-sample-objection-that-ends-nothing-at-all"
+AT = datetime(2026, 2, 28, 14, 5, tzinfo=UTC)
 SOURCE, USER_AGENT = "203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64) Firefox/148.0"
 
 
@@ -40,19 +41,17 @@ class Mail:
     name: str
     occasion: str
     variables: dict[str, Any]
-    # The setting with the subject, for a mail that Flask-Security composes. The others have a template.
-    subject_setting: str = ""
+    is_rendered_in_request: bool = False  # by Flask-Security, and not by the worker
 
     @property
     def templates(self) -> dict[str, str]:
         """The names of its templates, by ending."""
-        endings = (TEXT, HTML) if self.subject_setting else (SUBJECT, TEXT, HTML)
-        return {ending: f"{FOLDER}{self.name}{ending}" for ending in endings}
+        return {ending: f"{FOLDER}{self.name}{ending}" for ending in (SUBJECT, TEXT, HTML)}
 
     @property
     def context(self) -> dict[str, Any]:
         """The variables of its templates. Needs an app context, but no database."""
-        return {"user": sample_user(), **context_of("mail"), **self.variables}
+        return {"user": sample_user(), "occurred_at": AT, **context_of("mail"), **self.variables}
 
     @property
     def required(self) -> dict[str, tuple[str, str]]:
@@ -75,16 +74,19 @@ REQUIRED = {
         'url_for("objections.land", token=objection, _external=True)',
     ),
 }
-_REQUESTER = {"source": SOURCE, "user_agent": "Firefox, Linux"}
-_CHANGE = {
-    "address": RECIPIENT,
-    "changed_at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),
-    "objection": OBJECTION,
+_ALERT = {"address": RECIPIENT, "objection": OBJECTION}
+_NOTICE = {
+    **_ALERT,
+    "source": SOURCE,
+    "user_agent": "Firefox, Linux",
+    "new_address": "a•••@example.org",
+    "is_done": True,
+    "changes": [("added", "passkey:My phone", "webauthn", "My phone")],
 }
-_FACTORS = {"changes": [("added", "passkey:My phone", "webauthn", "My phone")]}
 _HOURS = LazyString(duration, timedelta(hours=2))  # in the language of the mail
 _CODE = {"username": "alice", "token": "123456", "within": LazyString(duration, timedelta(minutes=2))}
 _CONFIRMATION = {"confirmation_link": LINK, "confirmation_token": TOKEN, "within": _HOURS}
+_NEW_ADDRESS = {"link": LINK, "token": TOKEN, "within": _HOURS}
 _RESET_LINK = LazyString(url_for, "security.reset_password", token=TOKEN, _external=True)
 _RESET = {
     "reset_token": TOKEN,
@@ -95,13 +97,8 @@ _RESET = {
 # Every mail that Sparekey can send, with any feature enabled.
 MAILS = (
     Mail("reset_instructions", "after a request for a link", {**_RESET, "objection": OBJECTION}),
-    Mail("reset_notice", "after a reset", {**_CHANGE, **_REQUESTER}),
-    Mail(
-        "change_notice",
-        "after a change of the password at /change",
-        {},
-        subject_setting="SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE",
-    ),
+    Mail("reset_notice", "after a reset", _NOTICE),
+    Mail("change_notice", "after any other change of the password", _NOTICE),
     Mail("confirmation_instructions", "to confirm an address", _CONFIRMATION),
     Mail("username_recovery", "after a request for the username", {"username": "alice"}),
     Mail("welcome", "after a sign-up", {**_RESET, "missed": None}),
@@ -111,32 +108,19 @@ MAILS = (
         {"reset_link": None, "confirmation_link": None},
     ),
     Mail("us_instructions", "with a sign-in code", {**_CODE, "login_token": "123456", "login_link": None}),
-    Mail(
-        "change_email_instructions",
-        "to a new address, to confirm it",
-        {"link": LINK, "token": TOKEN, "within": _HOURS},
-        subject_setting="SECURITY_CHANGE_EMAIL_SUBJECT",
-    ),
-    Mail(
-        "address_notice",
-        "to the old address, before and after a change of address",
-        {"new_address": "a•••@example.org", "is_done": True, **_CHANGE, **_REQUESTER},
-    ),
-    Mail("factor_notice", "after a change of a factor", {**_FACTORS, **_CHANGE, **_REQUESTER}),
-    Mail("address_frozen", "to both addresses, after an objection to a change", _CHANGE),
-    Mail(
-        "two_factor_instructions",
-        "with a code for the second factor",
-        _CODE,
-        subject_setting="SECURITY_EMAIL_SUBJECT_TWO_FACTOR",
-    ),
+    Mail("change_email_instructions", "to a new address, to confirm it", _NEW_ADDRESS, True),
+    Mail("address_notice", "to the old address, before and after a change of address", _NOTICE),
+    Mail("account_notice", "after a change of a factor, the state or a role", _NOTICE),
+    Mail("address_frozen", "to both addresses, after an objection to a change", _NOTICE),
+    Mail("address_settled", "to both addresses, after such an objection is settled", _NOTICE),
+    Mail("two_factor_instructions", "with a code for the second factor", _CODE, True),
     Mail(
         "operator_alert",
         "to the operator",
         {
             "what": LazyString(_, "Somebody says that a change of their account was not theirs."),
             "account": 42,
-            **_CHANGE,
+            **_ALERT,
         },
     ),
 )
@@ -158,8 +142,7 @@ def variable_names(context: Iterable[str]) -> list[str]:
 def compose(mail: Mail, recipient: str = RECIPIENT) -> composing.Mail:
     """Compose the mail with its sample data. Raises any error of its templates."""
     rendered = {ending: render_template(name, **mail.context) for ending, name in mail.templates.items()}
-    setting = mail.subject_setting or composing.subject_setting(mail.name)
-    subject = composing.subject_of(setting) if setting else rendered[SUBJECT]
+    subject = composing.render_subject(mail.name, **mail.context)
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     return composing.compose(recipient, subject, rendered[TEXT], rendered[HTML], make_msgid(domain=host))
 

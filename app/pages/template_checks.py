@@ -49,7 +49,7 @@ def check_templates() -> list[Finding]:
     for mail in samples.MAILS:
         if not template_features.is_enabled(mail.name):
             continue
-        if setting := mail.subject_setting or composing.subject_setting(mail.name):
+        if setting := composing.subject_setting(mail.name):
             findings += _check_subject(composing.subject_of(setting), setting=setting)
         if names and broken.isdisjoint(map(_path, mail.templates.values())):
             findings += _run(_check_mail(mail), mail.templates[samples.TEXT], mail)
@@ -58,7 +58,7 @@ def check_templates() -> list[Finding]:
 
 def _run(findings: Iterator[Finding], name: str, mail: samples.Mail | None) -> list[Finding]:
     """Run a check in the context of its template: our mails are rendered by the worker, outside a request."""
-    with nullcontext() if mail and not mail.subject_setting else samples.request_context():
+    with nullcontext() if mail and not mail.is_rendered_in_request else samples.request_context():
         try:
             return list(findings)
         except Exception as error:  # a template can raise anything
@@ -68,7 +68,7 @@ def _run(findings: Iterator[Finding], name: str, mail: samples.Mail | None) -> l
 def _check_mail(mail: samples.Mail) -> Iterator[Finding]:
     """Compose a mail and yield the findings in it. Raises any error of its templates."""
     composed = samples.compose(mail)
-    if not mail.subject_setting:
+    if not composing.subject_setting(mail.name):
         yield from _check_subject(composed.subject, where=_path(mail.templates[samples.SUBJECT]))
     for ending, part, text in (
         (samples.TEXT, "plain text", composed.body),

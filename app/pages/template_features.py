@@ -9,7 +9,7 @@ from ..settings import current
 # By setting: the mails and pages that need it, as the beginnings of their templates' names.
 FEATURES = {
     "RECOVERY_OPERATOR": ("operator_",),
-    "SECURITY_CHANGEABLE": ("change_notice", "change_password"),
+    "SECURITY_CHANGEABLE": ("change_password",),
     "SECURITY_CHANGE_EMAIL": ("address_", "change_email"),
     "SECURITY_CONFIRMABLE": ("confirmation_", "send_confirmation"),
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES": ("mf_",),

@@ -38,9 +38,6 @@ def contest(user: User, notice: OutboxMessage) -> tuple[str, bool]:
         return "done", True
     if user.contested_at is None or notice.created_at < user.contested_at:  # the earliest address counts
         user.contested_email, user.contested_at = address, notice.created_at
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    for recipient in (address, user.email):
-        outbox.enqueue("address_frozen", user_id=user.id, address=recipient, changed_at=now)
     return "frozen", links.fingerprint(user.password) != password_state
 
 

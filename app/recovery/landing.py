@@ -106,8 +106,9 @@ def refuse_link(error: LinkError) -> ResponseReturnValue:
     """
     if isinstance(error, LinkInvalid):
         limits = limits_by_source(current().RECOVERY_LIMIT_BAD_LINKS)
-        if not all(rate_limiter().hit(item, key, BAD_LINKS) for item, key in limits):
-            return errors.respond_to_http_error(TooManyRequests())
+        over = next((item for item, key in limits if not rate_limiter().hit(item, key, BAD_LINKS)), None)
+        if over:
+            return errors.respond_to_http_error(TooManyRequests(retry_after=over.get_expiry()))
     if request.endpoint == "security.reset_password" and request.method == "POST":  # a password came with it
         db.session.rollback()
         audit.record("refused", reason=error.code, user_id=error.user_id, client=error.client)

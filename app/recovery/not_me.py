@@ -9,17 +9,18 @@ is frozen (`address_change.py`). Each mail's button works once.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from flask import Blueprint, abort, redirect, render_template, request, session, url_for
+from flask import Blueprint, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from flask_security.proxies import _security
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadData
 from sqlalchemy import select
+from werkzeug.exceptions import TooManyRequests
 
-from ..accounts import factors
+from ..accounts import changes
 from ..accounts.datastore import end_access
 from ..accounts.guess_limits import OBJECTING, may_guess
 from ..accounts.hashing import password_matches
@@ -32,6 +33,7 @@ from ..mail import outbox
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web import clients, i18n
+from ..web.public_url import UncompressedToken
 from ..web.responses import json_response, wants_json
 from . import address_change
 from . import link as links
@@ -50,7 +52,8 @@ objections = Blueprint("objections", __name__)
 
 def token_for(message: OutboxMessage) -> str:
     """Return the token of a mail's "This wasn't me" link. It holds the places of factors that were added."""
-    added = [place for action, place, *_ in message.content.get("changes", ()) if action == "added"]
+    listed = message.content.get("changes", ())
+    added = [place for action, place, *_ in listed if action == "added" and changes.is_factor(place)]
     # Its Message-ID is random and in the mail already; a number would tell how many mails there were.
     return _serializer().dumps([message.message_id, *added])
 
@@ -112,14 +115,14 @@ def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
     if is_settled or db.session.scalar(earlier.limit(1)) is not None:
         db.session.rollback()
         return "known"
-    with_password = message.kind != "factor_notice"
+    with_password = message.kind != "account_notice"
     if message.kind == "address_notice":
         state, with_password = address_change.contest(db.session.get_one(User, user_id), message)
     if _has_happened(message):  # reads again: a redemption may have come first
         end_access(user_id, with_password=with_password)
         for place in added if state == "removed" else ():
-            factors.remove(user_id, place)
-        alert_operator(db.session.get_one(User, user_id).account_id, state)
+            changes.remove(user_id, place)
+        alert_operator(user_id, state)
     audit.record("not_me", reason=reason if state != "frozen" else state, user_id=user_id, about=message.name)
     db.session.commit()
     return state
@@ -135,21 +138,19 @@ def _verify_password(notice: OutboxMessage) -> str:
     if not typed or user is None or db.session.scalar(since.limit(1)) is not None:
         return "done"
     if not may_guess(OBJECTING, user.id):
-        abort(429)
+        raise TooManyRequests(retry_after=3_600)  # the period of GUESSES_MAX
     normal = _security.password_util.normalize(str(typed))
     return "removed" if password_matches(normal, user.password) else "wrong_password"
 
 
-def alert_operator(account_id: str, state: str = "done") -> None:
+def alert_operator(user_id: int, state: str = "done") -> None:
     """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
     if address := current().RECOVERY_OPERATOR:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         with i18n.use_language():
             sentence = gettext("Somebody says that a change of their account was not theirs.")
             if state == "frozen":
                 sentence += " " + gettext("Its recovery is frozen. Find out whose account it is.")
-            content = {"what": sentence, "changed_at": now, "account": account_id}
-            outbox.enqueue("operator_alert", address=address, **content)
+            outbox.enqueue("operator_alert", address=address, what=sentence, account=user_id)
 
 
 def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
@@ -168,6 +169,6 @@ def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
     return row[0], added
 
 
-def _serializer() -> URLSafeSerializer:
+def _serializer() -> UncompressedToken:
     keys = current().derive_keys("objection")[::-1]  # the newest last: it signs
-    return URLSafeSerializer(keys, "not me", signer_kwargs={"digest_method": hashlib.sha256})
+    return UncompressedToken(keys, "not me", signer_kwargs={"digest_method": hashlib.sha256})

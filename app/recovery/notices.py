@@ -1,16 +1,16 @@
-"""Notices to the account's owner, and the audit events of changes that Flask-Security makes."""
+"""Notices to the account's owner: every change of an account is told by mail, whatever makes it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, request
 from flask_security import signals
 from flask_security.proxies import _datastore
+from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
-from ..accounts.factors import factors_changed
+from ..accounts.changes import account_changed
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..db import audit
@@ -23,58 +23,65 @@ from . import link as links
 from . import not_me
 from .link import ResetLink
 
-USER_AGENT_LENGTH_MAX = 300
+TOLD_BY_KIND = ("address", "confirmed", "frozen", "password")  # places that other kinds do not list
 
 
 def init_app(app: Flask) -> None:
-    signals.password_changed.connect(on_password_changed, app)
-    signals.change_email_instructions_sent.connect(on_address_change, app)
-    signals.change_email_confirmed.connect(on_address_change, app)
-    signals.user_confirmed.connect(on_address_confirmed, app)
+    signals.change_email_instructions_sent.connect(on_address_requested, app)
+    signals.change_email_confirmed.connect(on_address_proven, app)
+    signals.user_confirmed.connect(on_address_proven, app)
     signals.user_authenticated.connect(on_sign_in, app)
-    factors_changed.connect(on_factors_changed)
+    account_changed.connect(on_account_changed)
 
 
-def enqueue(kind: str, user: User, address: str, **content: Any) -> None:
-    """Queue a notice of a change that this request or command makes, in the current transaction."""
+def enqueue(kind: str, user: User, recipient: str, address: str, **content: Any) -> None:
+    """Queue a notice, in the current transaction. `address`: the account's, or that it is to have."""
     outbox.enqueue(
         kind,
         user_id=user.id,
-        address=address,
-        changed_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        source=request.remote_addr if request else None,
-        user_agent=request.user_agent.string[:USER_AGENT_LENGTH_MAX] if request else "",
+        address=recipient,
+        new_address=mask_address(address),
+        password_state=links.fingerprint(user.password),
+        source=request.remote_addr if request else None,  # None: an admin's command
+        user_agent=user_agents.describe(request.user_agent.string) if request else "",
         **content,
     )
 
 
-def on_password_changed(_app: Flask, user: User, **_: Any) -> None:
-    audit.record("password_changed", user_id=user.id)
+def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[str, ...]]) -> None:
+    """Tell the owner of all changes of a transaction, or both addresses while one contests the other."""
+    kind, recipients, places = "account_notice", {user.email}, {place for _, place, *_ in changes}
+    link = None  # that a redemption has used
+    if user.contested_email or "frozen" in places:
+        kind = "address_frozen" if user.contested_email else "address_settled"
+        recipients |= {before[place][2] for place in ("address", "frozen") if place in before}
+        recipients.add(user.contested_email or user.email)
+    elif "address" in places:
+        kind, recipients = "address_notice", {before["address"][2]}
+    elif "password" in places:
+        written = ResetLink.password_written == links.fingerprint(user.password)
+        link = db.session.scalar(select(ResetLink.id).where(ResetLink.user_id == user.id, written))
+        kind = "reset_notice" if link else "change_notice"
+    listed = [change for change in changes if kind == "account_notice" or change[1] not in TOLD_BY_KIND]
+    for recipient in sorted(recipients):
+        enqueue(kind, user, recipient, user.email, link=link, is_done=True, changes=listed)
 
 
-def on_address_change(_app: Flask, user: User, old_email: str = "", new_email: str = "", **_: Any) -> None:
-    """Notify the old address of a change that is requested, or done. Done, it ends sessions and links."""
+def on_address_requested(_app: Flask, user: User, new_email: str, **_: Any) -> None:
+    own_quota = quota.of_address(user.email)
+    enqueue("address_notice", user, user.email, new_email, quota=own_quota, is_done=False, changes=[])
+    audit.record("address_requested", user_id=user.id)
+
+
+def on_address_proven(_app: Flask, user: User, old_email: str | None = None, **_: Any) -> None:
+    """End the links that change or confirm the address: they name the uniquifier, as sessions do."""
     if old_email:
         links.revoke_all_of(user.id)
-        _datastore.set_uniquifier(user)  # which the links that change or confirm an address name
-    state, new_address = links.fingerprint(user.password), mask_address(new_email or user.email)
-    content = {"new_address": new_address, "is_done": bool(old_email), "password_state": state}
-    per_address = "" if old_email else quota.of_address(user.email)
-    enqueue("address_notice", user, old_email or user.email, quota=per_address, **content)
-    audit.record("address_changed" if old_email else "address_requested", user_id=user.id)
-
-
-def on_address_confirmed(_app: Flask, user: User, **_: Any) -> None:
-    """End the links. Of two requests at once, the second finds the account changed."""
     _datastore.set_uniquifier(user)
 
 
 def on_sign_in(_app: Flask, user: User, **_: Any) -> None:
     audit.record("signed_in", user_id=user.id)
-
-
-def on_factors_changed(user: User, changes: list[tuple[str, ...]]) -> None:
-    enqueue("factor_notice", user, user.email, changes=changes)
 
 
 def _refuse_if_lost(link: ResetLink, password_state: str, message: OutboxMessage) -> None:
@@ -85,21 +92,20 @@ def _refuse_if_lost(link: ResetLink, password_state: str, message: OutboxMessage
         raise Undeliverable("the password was not written: the link works again")
 
 
-@composer("factor_notice")
+@composer("account_notice")
 @composer("reset_notice")
+@composer("change_notice")
 @composer("address_notice")
 @composer("address_frozen")
+@composer("address_settled")
 @composer("operator_alert")
 def _notice(message: OutboxMessage) -> composing.Mail:
     """Compose a notice. The message holds its recipient and the values of its template."""
     if message.quota:
         quota.refuse_excess(message)
     content = {**message.content, "objection": not_me.token_for(message)}
-    if link := db.session.get(ResetLink, content.pop("link", 0)):
+    if (number := content.pop("link", None)) and (link := db.session.get(ResetLink, number)):
         _refuse_if_lost(link, content["password_state"], message)
-    content["changed_at"] = datetime.fromisoformat(content["changed_at"])
-    if "user_agent" in content:
-        content["user_agent"] = user_agents.describe(content["user_agent"])
-    for name in ("language", "password_state"):  # a template's language is that of the mail
+    for name in ("language", "occurred_at", "password_state"):  # no variables of templates
         content.pop(name, None)
     return composing.write(message, message.kind, content["address"], **content)

@@ -30,7 +30,7 @@ from ..db.engine import db
 from ..web.forms import context_of, new_form
 from ..web.origin import csrf
 from ..web.responses import CodedMessage, code_of, json_response, wants_json
-from . import landing, notices
+from . import landing
 from . import link as links
 from .link import ResetLink
 from .link_errors import LinkUsed
@@ -96,8 +96,6 @@ def set_password(handle: str) -> ResponseReturnValue:
         _datastore.set_uniquifier(user)  # ends every session of the account
         if link.message_id and requires_confirmation(user):  # the link has proved the address
             confirm_user(user)
-        written = {"link": link.id, "password_state": links.fingerprint(password_hash)}
-        notices.enqueue("reset_notice", user, user.email, **written)
         audit.record("redeemed", user_id=user.id, client=client)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # signals are sent by the app itself
         password_reset.send(app, _async_wrapper=app.ensure_sync, user=user)

@@ -79,13 +79,19 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> source
     values = {name: value for name, value in reading.values.items() if not is_forced_value(name, value)}
     try:
         settings = all_settings().model_validate({**values, "(origins)": reading.origins})
+        reading.readable = settings
     except ValidationError as error:
         problems += _problems_in(error, reading)
-    else:
-        if not reading.problems:  # an unreadable source may hold half of a pair
-            problems += [reading.problem(name, reason) for name, reason in rules.find_violations(settings)]
-        if is_debugging(environ) and not settings.is_local:
-            problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", rules.SHOWS_ERRORS))
+        # Without those that are wrong, because a rule that reads one ends there.
+        wrong = {str(detail["loc"][0]) for detail in error.errors()} & all_settings().model_fields.keys()
+        valid = {name: normalize(name, value) for name, value in values.items() if name not in wrong}
+        settings = all_settings().model_construct({*valid, *wrong}, **valid)
+        for name in wrong:
+            settings.__dict__.pop(name, None)  # its default
+    if not reading.problems:  # an unreadable source may hold half of a pair
+        problems += [reading.problem(name, reason) for name, reason in rules.find_violations(settings)]
+    if is_debugging(environ) and not getattr(settings, "is_local", True):
+        problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", rules.SHOWS_ERRORS))
     reading.problems = sorted(set(problems), key=str)
     reading.settings = None if problems else settings
     return reading

@@ -31,25 +31,20 @@ def find_violations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "SECURITY_USER_IDENTITY_ATTRIBUTES", f"name the kinds of RECOVERY_ACCOUNTS: {kinds}"
     if bool(settings.RECOVERY_ACCOUNTS_SALT) != (accounts.hash == "flask-security"):
         yield "RECOVERY_ACCOUNTS_SALT", 'needed with hash = "flask-security", and only then: its salt'
-    reasons = _broken(settings).items()
-    yield from (("RECOVERY_ACCOUNTS", reason) for reason, is_broken in reasons if is_broken)
-
-
-def _broken(settings: Settings) -> dict[str, bool]:
-    """Return whether each rule of the table is broken, by the reason."""
-    accounts, url = settings.RECOVERY_ACCOUNTS, make_url(settings.SQLALCHEMY_DATABASE_URI)
+    url = make_url(settings.SQLALCHEMY_DATABASE_URI)
     is_sqlite, schema = url.get_backend_name() == "sqlite", accounts.table.rpartition(".")[0]
     own_file = str(Path(ROOT, "instance", url.database or ""))
     written, read = accounts.columns_written, {**accounts.columns_read, "password": ""}.values()
-    return {
+    reasons = {
         "hash: name the format that the application verifies": not accounts.hash,
         "sign_in_url: name the page on which the application's users sign in": not accounts.sign_in_url,
         "password, uniquifier, changed_at: each needs a column of its own": (
-            len({*written}) < len(written) or bool({*written} & {*read})
+            len({*written}) < len(written) or {*written} & {*read}
         ),
         "file: name the application's database file": is_sqlite and not accounts.file,
         "file: must not be Sparekey's own file": is_sqlite and accounts.file == own_file,
-        "file: only for SQLite": not is_sqlite and bool(accounts.file),
-        "table: SQLite has no schemas": is_sqlite and bool(schema),
+        "file: only for SQLite": not is_sqlite and accounts.file,
+        "table: SQLite has no schemas": is_sqlite and schema,
         "own_schema: must not be the table's": not is_sqlite and accounts.own_schema == (schema or "public"),
     }
+    yield from (("RECOVERY_ACCOUNTS", reason) for reason, is_broken in reasons.items() if is_broken)

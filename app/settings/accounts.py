@@ -39,7 +39,9 @@ class Flag(NamedTuple):
             try:
                 datetime.fromisoformat(value)  # SQLite has no type for times, and "f" would count as true
             except ValueError:
-                raise ValueError(f'the column holds text: name values, as in "{self.column}=yes"') from None
+                raise ValueError(
+                    f'{self.column} holds text: name values, as in "{self.column}=yes"'
+                ) from None
         is_true = str(value).strip() in self.values.split("|") if self.values else bool(value)
         return is_true != bool(self.negation)
 

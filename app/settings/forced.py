@@ -96,6 +96,7 @@ def _derived(settings: Settings) -> dict[str, Any]:
     issuer = settings.SECURITY_TOTP_ISSUER or settings.RECOVERY_SITE_NAME
     return {
         **settings.spa_views,
+        "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,  # recovery/notices.py queues it, like all notices
         "APPLICATION_ROOT": public.path + "/",  # Flask-Security's default redirect
         "SERVER_NAME": public.netloc,
         "PREFERRED_URL_SCHEME": public.scheme,
@@ -118,15 +119,13 @@ def _foreign(settings: Settings) -> dict[str, Any]:
     """Return what follows from the application's accounts: its salt and normal form, and our schema."""
     if not (accounts := settings.RECOVERY_ACCOUNTS):
         return {}
-    is_flask_security = accounts.hash == "flask-security"
-    options = {**settings.library.get("SQLALCHEMY_ENGINE_OPTIONS", {})}
-    if settings.SQLALCHEMY_DATABASE_URI.startswith("postgresql"):
-        # Not by the search path, because the application's triggers find their tables by it.
-        options["execution_options"] = {"schema_translate_map": {None: accounts.own_schema}}
+    schemas = {None: accounts.own_schema} if settings.SQLALCHEMY_DATABASE_URI.startswith("postgresql") else {}
+    # Not by the search path, because the application's triggers find their tables by it.
+    options = {"execution_options": {"schema_translate_map": schemas}} if schemas else {}
     return {
-        "SECURITY_PASSWORD_NORMALIZE_FORM": "NFKD" if is_flask_security else None,
+        "SECURITY_PASSWORD_NORMALIZE_FORM": "NFKD" if accounts.hash == "flask-security" else None,
         "SECURITY_PASSWORD_SALT": settings.RECOVERY_ACCOUNTS_SALT or settings.SECURITY_PASSWORD_SALT,
-        "SQLALCHEMY_ENGINE_OPTIONS": options,
+        "SQLALCHEMY_ENGINE_OPTIONS": {**settings.library.get("SQLALCHEMY_ENGINE_OPTIONS", {}), **options},
     }
 
 

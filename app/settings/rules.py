@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,11 +23,12 @@ FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_REC
 
 
 def find_violations(settings: Settings) -> Violations:
-    """Yield the setting and the reason for every rule that is broken."""
-    for rule in (_site, _secrets, _languages, _mail, _without_mail, _default_client, _views, _sign_up):
-        yield from rule(settings)
-    for rule in (_two_factor, _unified_sign_in, _recovery_codes_and_passkeys, account_rules.find_violations):
-        yield from rule(settings)
+    """Yield the setting and the reason for every rule that is broken. A rule ends at a wrong setting."""
+    rules = (_site, _secrets, _languages, _mail, _without_mail, _default_client, _views, _sign_up)
+    others = (_two_factor, _unified_sign_in, _recovery_codes_and_passkeys, account_rules.find_violations)
+    for rule in (*rules, *others):
+        with suppress(AttributeError):
+            yield from rule(settings)
 
 
 def _site(settings: Settings) -> Violations:

@@ -31,6 +31,7 @@ class Reading:
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     settings: Settings | None = None
+    readable: Settings | None = None  # also with values that do not go together
 
     def put(self, origin: str, values: Mapping[str, Any]) -> None:
         """Set values in place of those from earlier sources."""

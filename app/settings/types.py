@@ -22,7 +22,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 IMAGE_SUFFIXES = ("svg", "png", "webp", "jpg", "jpeg")
 DURATION_DAYS_MAX = 366
-DURATION_PATTERN = r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day|week)s?"
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+DURATION_PATTERN = r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w|sec|min|second|minute|hour|day|week)s?"
 DURATION_FORMAT = 'a number and a unit (seconds, minutes, hours, days, weeks), such as "30 minutes"'
 
 
@@ -104,7 +105,7 @@ def parse_duration(value: Any) -> timedelta:
     match = re.fullmatch(DURATION_PATTERN, str(value).strip())
     if not match:
         raise ValueError(f"give {DURATION_FORMAT}")
-    number, unit = float(match[1]), timedelta(**{f"{match[2]}s": 1})
+    number, unit = float(match[1]), timedelta(**{UNITS[match[2][0]]: 1})
     if number > timedelta(days=DURATION_DAYS_MAX) / unit:
         raise ValueError(f"at most {DURATION_DAYS_MAX} days")
     return number * unit

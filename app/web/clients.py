@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_security.proxies import _security
 from flask_security.utils import do_flash, get_url
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature
 
 from ..settings import current
 from ..settings.forced import default_values
@@ -24,6 +24,7 @@ from ..settings.schema import Settings
 from ..settings.urls import ClientTable, origin_of
 from .errors import InvalidRequest, RequestError
 from .messages import identity_label
+from .public_url import TimedToken
 
 BROWSER = "browser"  # the built-in pages
 DEFAULT = "default"  # JSON that names no client
@@ -73,7 +74,7 @@ def error_url(client: str, error: RequestError) -> str | None:
     return view and _with_query(view, error=str(error.message), code=error.code)
 
 
-class ClientSerializer(URLSafeTimedSerializer):
+class ClientSerializer(TimedToken):
     """Signs the client of a mailed link, too, so that no request changes where the link lands."""
 
     def dumps(self, obj: Any, salt: Any = None, client: str | None = None) -> Any:

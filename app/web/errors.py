@@ -7,6 +7,7 @@ recovery.link_errors.LinkError.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..db import audit
 from ..db.engine import DATABASE_AWAY, db
+from .i18n import duration
 from .responses import json_response, wants_json
 
 
@@ -45,7 +47,7 @@ class Busy(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "unavailable"
     title = _l("Too much is going on right now")
-    message = _l("Nothing was changed. Please try again in a minute.")
+    message = _l("Nothing was changed. Please try again in %(time)s.")  # that of Retry-After
     headers: Mapping[str, str] = {"Retry-After": "30"}
 
 
@@ -102,7 +104,7 @@ HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
         _l("That is too long"),
         _l("What was sent is longer than anything we expect. Please go back and shorten it."),
     ),
-    429: ("rate_limited", _l("Too many tries"), _l("Please wait a minute, then try again.")),
+    429: ("rate_limited", _l("Too many tries"), _l("Please wait %(time)s, then try again.")),
     500: (
         "internal_error",
         _l("Something went wrong here"),
@@ -121,14 +123,17 @@ def init_app(app: Flask) -> None:
 
 
 def respond(error: RequestError) -> ResponseReturnValue:
-    """Return the response to a refused request."""
+    """Return the response to a refused request. The text repeats Retry-After in words."""
+    text = str(error.message)
+    if (wait := error.headers.get("Retry-After", "")).isdecimal():
+        text = text.replace("%(time)s", duration(timedelta(seconds=int(wait))))
     if wants_json(request):
-        messages = [str(error.message)]
+        messages = [text]
         fields = {error.field: messages} if error.field else {}
         payload = {"errors": messages, "field_errors": fields, "error_code": error.code}
         return json_response(payload, error.status, error.headers)
     name = audit.request_id() if error.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
-    context = {"title": error.title, "text": error.message, "code": error.code, "request_id": name}
+    context = {"title": error.title, "text": text, "code": error.code, "request_id": name}
     return render_template("security/problem.html", **context), error.status, error.headers
 
 
@@ -138,8 +143,9 @@ def respond_to_http_error(error: HTTPException) -> ResponseReturnValue:
     if status < 400:
         return error
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        headers.setdefault("Retry-After", "60")
+    is_temporary = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    if is_temporary and not headers.get("Retry-After", "").isdecimal():  # none, or a date
+        headers["Retry-After"] = "60"
     refusal.status, refusal.headers = status, headers
     if status in HTTP_ERRORS:
         refusal.code, refusal.title, refusal.message = HTTP_ERRORS[status]

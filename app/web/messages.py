@@ -98,6 +98,9 @@ SECOND_FACTORS = {
     "sms": _l("Codes by text message"),
     "webauthn": _l("A passkey"),
     "recovery_codes": _l("Recovery codes"),
+    "active": _l("Permission to sign in"),  # and others that notices name
+    "confirmed": _l("Confirmed address"),
+    "role": _l("Role"),
 }
 IDENTITIES = {"email": N_("email"), "username": N_("username"), "us_phone_number": N_("phone number")}
 

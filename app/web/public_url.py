@@ -1,4 +1,4 @@
-"""The public URL: no Host or X-Forwarded-* header of a request ever reaches a link.
+"""The public URL: no Host or X-Forwarded-* header of a request ever reaches a link. Also tokens of links.
 
 RECOVERY_PUBLIC_URL sets Flask's SERVER_NAME, APPLICATION_ROOT and PREFERRED_URL_SCHEME. Every request is
 rewritten to it before anything builds a URL.
@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 from flask import Flask, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from itsdangerous import Serializer, URLSafeSerializer, URLSafeTimedSerializer
+from itsdangerous.encoding import base64_encode
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..settings.schema import Settings
@@ -108,3 +110,14 @@ def init_app(app: Flask, settings: Settings) -> None:
                 _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
             )
         return None
+
+
+class UncompressedToken(URLSafeSerializer):
+    """itsdangerous's, which begins a compressed token with a dot. Web servers refuse paths of dotfiles."""
+
+    def dump_payload(self, obj: Any) -> bytes:
+        return base64_encode(Serializer.dump_payload(self, obj))
+
+
+class TimedToken(UncompressedToken, URLSafeTimedSerializer):
+    """The same, with the time at which it was signed."""

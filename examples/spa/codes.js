@@ -4,7 +4,7 @@ const WORDS = {
   invalid_request: "That could not be understood. Please check what you typed.",
   csrf_failed: "Please reload the page and try again.",
   origin_not_allowed: "This app is not allowed to ask. Its origin is missing in Sparekey's configuration.",
-  rate_limited: "That was tried too often. Please wait a minute.",
+  rate_limited: "That was tried too often. Please try again later.",
   link_invalid: "This link is incomplete. Copy it whole from the mail.",
   link_expired: "This link has expired.",
   link_used: "This link was already used.",
@@ -24,7 +24,7 @@ const WORDS = {
   conflict: "The account has changed meanwhile. Please start again.",
   not_found: "There is nothing here.",
   internal_error: "Something went wrong on the server.",
-  unavailable: "This does not work right now. Please try again in a minute.",
+  unavailable: "This does not work right now. Please try again later.",
   unreachable: "The server can not be reached. Are you online?",
 };
 

@@ -128,7 +128,7 @@ def test_flag_that_holds_text_holds_all_mail_and_names_the_setting(
     application.execute("UPDATE users SET status = 'f' WHERE id = 1")
     site: Site = make_site(**application.deployment(active="status"))
     site.ask()
-    with pytest.raises(Exception, match=r'RECOVERY_ACCOUNTS: active: .*"status=yes"'):
+    with pytest.raises(Exception, match=r'RECOVERY_ACCOUNTS: .*"status=yes"'):
         site.work()
     [message] = site.messages()
     assert (message["state"], message["attempts"]) == ("waiting", 0)
@@ -388,7 +388,9 @@ def test_forced_reset_takes_the_password_away_in_the_applications_table(
     assert not application.signs_in(OLD_PASSWORD)
     assert application.user()["password"].startswith("$2b$10$")
     site.work()
-    link = site.last_link()
+    instructions, notice = site.mailbox.mails
+    assert notice["Subject"] == "Your Sparekey password was changed"
+    link = link_in(instructions)
     assert "password_unchanged" in site.visitor().post_json(link, json={"password": OLD_PASSWORD}).text
     site.visitor().set_password(link)
     assert application.signs_in(NEW_PASSWORD)
@@ -445,3 +447,25 @@ def test_webhook_names_the_account_by_the_applications_id(application: Applicati
     events = [(call.type, call.event["data"]["account_id"]) for call in receiver.calls]
     ended = ("account.sessions_ended", "1")
     assert sorted(events) == sorted([("password.reset", "1"), ended, ("password.changed", "1"), ended])
+
+
+def test_doctor_knows_that_the_application_signs_its_users_in(
+    application: Application, mailbox: Mailbox
+) -> None:
+    deployment = application.deployment()
+    accounts = json.dumps(deployment["RECOVERY_ACCOUNTS"])
+    admin = Admin(deployment["SQLALCHEMY_DATABASE_URI"], mailbox.port, FLASK_RECOVERY_ACCOUNTS=accounts)
+    admin.serves()
+    try:
+        result = admin.types("doctor", admin.base, "--format", "json")
+    finally:
+        admin.stops()
+    found = {row["id"] for row in json.loads(result.stdout)["findings"]}
+    assert not found & {"page-fails", "cookie-missing", "csrf-open"}
+
+
+def test_stub_of_an_earlier_application_stops_nothing(application: Application, make_site: Any) -> None:
+    site: Site = make_site(**application.deployment())
+    site.new_link()
+    alone: Site = make_site(SQLALCHEMY_DATABASE_URI=application.uri)
+    assert "reset instructions" in run(alone, "outbox", "list").output

@@ -55,7 +55,8 @@ def test_hashing_beyond_the_limit_is_answered_as_busy(
     assert [answer.status_code for answer in answers] == [400, 400, 503, 503, 503, 503]
     assert max(counts) == 2
     busy = answers[-1]
-    assert busy.headers["Retry-After"]
+    assert busy.headers["Retry-After"] == "30"
+    assert "Please try again in 30 seconds." in busy.text
     assert busy.json["response"]["error_code"] == "unavailable"  # type: ignore[index]
 
 

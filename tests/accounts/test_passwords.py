@@ -207,7 +207,7 @@ def test_change_refuses_common_passwords_and_the_current_one(site: Site) -> None
     change(NEW_PASSWORD)
     site.work()
     notice = " ".join(text_of(site.mailbox.mails[-1]).split())
-    assert "was signed in" in notice  # a reset's notice says otherwise
+    assert "The earlier one no longer works" in notice  # a reset's notice says otherwise
 
 
 @pytest.mark.requirement("R8", "R17", "R30")

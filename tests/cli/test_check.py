@@ -282,6 +282,74 @@ def test_defects_of_the_database_are_found(configuration: Configuration) -> None
         db.engine.dispose()
 
 
+@pytest.mark.requirement("R65")
+def test_check_looks_at_all_else_beside_wrong_settings(configuration: Configuration) -> None:
+    configuration.write(
+        RECOVERY_ACCENT="teal",
+        MAIL_USE_TLS=True,
+        MAIL_USE_SSL=True,
+        MAIL_PASSWORD="a password without a name",
+        RECOVERY_MAIL_COOLDOWN="2 hours",
+        RECOVERY_TRUSTED_PROXIES=0,
+        RECOVERY_SILENCED=["no-security-txt", "no-such-finding"],
+    )
+    result = configuration.run("check", "--deploy", "--format", "json")
+    shown = json.loads(result.stdout)
+    wrong = {
+        found["setting"]: found["what"] for found in shown["findings"] if found["id"] == "invalid-setting"
+    }
+    assert wrong == {
+        "RECOVERY_ACCENT": 'give a hex color such as "#0b6e66"',
+        "MAIL_USE_SSL": "choose one of MAIL_USE_TLS and MAIL_USE_SSL",
+        "MAIL_USERNAME": "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither",
+    }
+    others = {found["id"] for found in shown["findings"]} - {"invalid-setting"}
+    assert others == {"cooldown-outlasts-link", "proxies-undeclared", "silenced-in-vain"}
+    assert shown["silenced"] == ["no-security-txt"]
+    text = configuration.run("check", "--deploy").stdout
+    assert "Correct the settings first: templates, database and services were not checked." in text
+
+
+def test_check_reports_nothing_that_follows_from_a_wrong_setting(configuration: Configuration) -> None:
+    """With MAIL_SERVER and SECURITY_TWO_FACTOR unknown, nobody knows whether these fit."""
+    configuration.write(
+        MAIL_SERVER="smtp example com",
+        MAIL_USERNAME=7,
+        MAIL_PASSWORD="a password",
+        SECURITY_TWO_FACTOR="perhaps",
+        SECURITY_TWO_FACTOR_REQUIRED=True,
+        SECURITY_CONFIRMABLE=True,
+    )
+    findings = json.loads(configuration.run("check", "--format", "json").stdout)["findings"]
+    assert {found["setting"] for found in findings} == {"MAIL_SERVER", "MAIL_USERNAME", "SECURITY_TWO_FACTOR"}
+
+
+def test_check_reports_an_unreadable_file_alone(configuration: Configuration) -> None:
+    configuration.file.write_text("RECOVERY_ACCENT = teal")
+    findings = json.loads(configuration.run("check", "--deploy", "--format", "json").stdout)["findings"]
+    assert [found["setting"] for found in findings] == ["RECOVERY_CONFIG"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "id", "reason"),
+    [
+        ("sqlite:////nonexistent/x.db", "database-away", "there is no directory /nonexistent"),
+        ("sqlite:////proc", "database-away", "unable to open database file"),
+        ("sqlite:///{root}/LICENSE", "database-away", "file is not a database"),
+        ("sqlite:///{folder}/new.db", "migrations-missing", "not there yet"),
+        ("postgresql://me@127.0.0.1:{port}/x", "database-away", "refused"),
+    ],
+)
+def test_each_fault_of_a_database_has_words_of_its_own(
+    configuration: Configuration, uri: str, id: str, reason: str
+) -> None:
+    places = {"folder": configuration.folder, "root": ROOT, "port": servers.free_port()}
+    configuration.write(SQLALCHEMY_DATABASE_URI=uri.format(**places))
+    found = configuration.findings("--deploy")
+    assert reason in found[id]["what"]
+    assert len(found.keys() & {"database-away", "migrations-missing", "database-read-only"}) == 1
+
+
 def test_gunicorn_logs_findings_about_its_processes_once(configuration: Configuration) -> None:
     configuration.write()
     configuration.upgrade()

@@ -32,12 +32,12 @@ WEBHOOK = {"FLASK_RECOVERY_WEBHOOK_URL": "http://127.0.0.1:9/", "FLASK_RECOVERY_
 class Dying:
     """The process of dying.py."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, **more: str) -> None:
         with site.app.app_context():
             uri = db.engine.url.render_as_string(hide_password=False)
         base, cap = site.app.config["RECOVERY_PUBLIC_URL"], {"FLASK_RECOVERY_MAIL_DAILY_CAP": "1000"}
         settings = deployment(uri, site.mailbox.port, base, **cap, **WEBHOOK)
-        environ = {**uncounted(), **settings, "PYTHONPATH": str(ROOT)}
+        environ = {**uncounted(), **settings, **more, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, str(Path(__file__).with_name("dying.py"))]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE

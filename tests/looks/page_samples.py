@@ -94,8 +94,8 @@ def pages() -> list[Page]:
         *_not_me("reset_instructions", "late-"),
         *_not_me("reset_notice"),
         *_not_me("address_notice"),
-        *_not_me("factor_notice"),
-        *_not_me("factor_notice", states=("asked", "wrong_password", "removed"), of="added", has_added=True),
+        *_not_me("account_notice"),
+        *_not_me("account_notice", states=("asked", "wrong_password", "removed"), of="added", has_added=True),
         Page("not_me", {"kind": "address_notice", "state": "frozen"}, state="address_notice-frozen"),
         Page("confirm_address", {"action": "/"}),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import re
+from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from typing import Any
@@ -15,7 +16,8 @@ from support.mailbox import html_of, link_in, text_of
 from support.site import NEW_PASSWORD, Site, load_settings
 
 from app import create_app
-from app.mail import composing
+from app.mail import composing, flask_security_mails, outbox
+from app.mail.outbox import OutboxMessage
 from app.pages import samples
 from app.web import i18n
 
@@ -93,6 +95,37 @@ def test_mails_of_two_accounts_share_no_link(site: Site) -> None:
     assert not links[0] & links[1]
 
 
+@pytest.mark.requirement("R21")
+def test_first_line_of_a_requested_mail_tells_when_it_was_requested(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gmail threads mails with one subject, and folds in a later one all that an earlier one had, link included."""
+    site: Site = make_site(SECURITY_CHANGE_EMAIL=True, RECOVERY_MAIL_DAILY_CAP=1)
+    alice = site.visitor()
+    alice.sign_in()
+    for hour in ("01", "02"):
+        clock = type(
+            "Clock", (datetime,), {"now": lambda _, hour=hour: datetime(2026, 2, 28, int(hour), tzinfo=UTC)}
+        )
+        monkeypatch.setattr(outbox, "datetime", clock)
+        monkeypatch.setattr(flask_security_mails, "datetime", clock)
+        site.ask()
+        alice.post_json("/change-email", json={"email": "alice@new.example.com"})
+        site.work()
+    assert site.messages()[-2]["state"] == "waiting"  # a postponed one does not tell when it was to be sent
+    site.change(
+        OutboxMessage, OutboxMessage.state == "waiting", quota="by an admin", due_at=datetime(2026, 1, 1)
+    )
+    site.work()
+    for kind in ("/reset/", "/change-email/"):
+        mails = [mail for mail in site.mailbox.mails if kind in text_of(mail)]
+        assert [text_of(mail).splitlines()[0] for mail in mails] == [
+            f"Requested: February 28, 2026, {hour}:00:00\u202fAM UTC" for hour in (1, 2)
+        ]
+        for hour, mail in enumerate(mails, start=1):
+            assert f"Requested: February 28, 2026, {hour}:00:00" in html_of(mail)
+
+
 # --- Links ---
 
 
@@ -156,6 +189,31 @@ def test_headers_keep_an_internationalized_address_unencoded(site: Site) -> None
     assert email.message_from_bytes(raw, policy=email.policy.default)["Subject"] == CYRILLIC_SUBJECT
 
 
+def test_headers_ask_for_no_automatic_reply(site: Site) -> None:
+    """Exchange heeds its own header, and not that of RFC 3834."""
+    for mail in (instructions(site), notice(site)):
+        assert mail["Auto-Submitted"] == "auto-generated"
+        assert mail["X-Auto-Response-Suppress"] == "All"
+
+
+def test_no_line_begins_as_a_mailbox_separates_mails(make_site: Any) -> None:
+    """mbox files turn "From " into ">From ", which breaks signatures (RFC 4155)."""
+    site: Site = make_site(RECOVERY_SITE_NAME="From Scratch", SECURITY_CHANGE_EMAIL=True)
+    mail = instructions(site)
+    assert "From Scratch" in text_of(mail).splitlines()
+    long = "x " * 35
+    with site.app.app_context():
+        several = composing.compose(
+            "a@example.com", "S", f"From A\n{long} From B\n", "<p>From</p>\nFrom C", "<1@x>"
+        )
+        raw = several.message().as_bytes()
+    for content in (site.mailbox.raw[-1], raw):
+        assert not re.search(rb"^From ", content, re.MULTILINE)
+    parsed = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(parsed, EmailMessage)
+    assert text_of(parsed) == f"From A\n{long.strip()}\nFrom B\n"
+
+
 # --- Layout ---
 
 
@@ -190,7 +248,8 @@ def test_text_of_every_mail_has_short_lines_and_capitalized_paragraphs(
     mails: dict[str, composing.Mail],
 ) -> None:
     for name, mail in mails.items():
-        assert mail.body.startswith("Hello,\n\n"), name
+        is_notice = name.endswith(("notice", "frozen", "settled", "alert"))
+        assert mail.body.startswith("Hello,\n\n" if is_notice else "Requested: February 28, 2026"), name
         assert "\n\n\n" not in mail.body, name
         for line in mail.body.splitlines():
             assert len(line) <= composing.COLUMNS_MAX or "://" in line, (name, line)

@@ -19,9 +19,8 @@ from app.settings.library_settings import all_settings
 from app.settings.problems import SettingsError
 
 EVIL = "evil@evil.example"
-HEADERS = sorted(
-    ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
-)
+HEADERS = ["Auto-Submitted", "Content-Type", "Date", "From", "MIME-Version", "Message-ID", "Subject", "To"]
+HEADERS += ["X-Auto-Response-Suppress"]
 LINE_ENDS = ("\r\n", "\n", "\r", "\x85", "\u2028")
 LINES = [f"{line_end}Bcc: {EVIL}{line_end}{line_end}" for line_end in LINE_ENDS]
 

@@ -16,7 +16,7 @@ import manage
 from app.accounts.models import User
 from app.cli.mail import DARK
 from app.db.engine import db
-from app.mail import composing, outbox
+from app.mail import composing
 from app.pages import samples
 from app.recovery import not_me, notices
 
@@ -181,10 +181,14 @@ def test_samples_have_the_variables_of_real_mails(make_site: Any, monkeypatch: p
         user = db.session.query(User).filter_by(username="alice").one()
         not_me.alert_operator(user.id)
         with site.app.test_request_context():
-            notices.on_address_change(site.app, user, "old@example.com")
-            outbox.enqueue(
-                "address_frozen", address="old@example.com", changed_at="2026-02-28T14:05:00+00:00"
-            )
+            for kind in (
+                "account_notice",
+                "change_notice",
+                "address_notice",
+                "address_frozen",
+                "address_settled",
+            ):
+                notices.enqueue(kind, user, "old@example.com", "new@example.com", is_done=True, changes=[])
             db.session.commit()
     site.change(User, confirmed_at=None)
     site.visitor().post_json("/confirm", json={"email": "alice@example.com"})

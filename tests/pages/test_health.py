@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from support.commands import run
 from support.outbox import LONG_AGO
-from support.site import Site
+from support.site import BOTH, Site
 
+from app.cli import database_checks
 from app.db.engine import db
 from app.mail import heartbeat
 from app.mail.heartbeat import WorkerHeartbeat
@@ -66,3 +68,33 @@ def test_readyz_reports_each_problem(make_site: Any) -> None:
         db.session.commit()
     unknown = {"database": False, "worker": None, "mail": None, "problems": ["database_away"], "reason": None}
     assert readyz() == (503, unknown)
+
+
+@BOTH
+@pytest.mark.requirement("R59")
+def test_readyz_is_red_while_the_database_is_read_only(make_site: Any) -> None:
+    """The worker may write to another machine's, or reported less than a minute ago."""
+    site: Site = make_site()
+    with site.app.app_context():
+        heartbeat.Heartbeat().beat()
+        engine = db.engine
+    visitor = site.visitor()
+    assert visitor.open("/readyz").status_code == 200
+
+    def read_only(connection: Any, *_: Any) -> None:
+        if engine.dialect.name == "sqlite":
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            connection.read_only = True
+
+    event.listen(engine, "checkout", read_only)
+    engine.dispose()
+    assert visitor.post_json("/reset", json={"identity": "alice"}).status_code == 503
+    answer = visitor.open("/readyz")
+    assert (answer.status_code, answer.json["problems"]) == (503, ["database_read_only"])
+    assert "The database cannot be written" in run(site, "outbox", "list").output
+    with site.app.app_context():
+        assert "database-read-only" in {finding.id for finding in database_checks.run()}
+    event.remove(engine, "checkout", read_only)
+    engine.dispose()
+    assert visitor.open("/readyz").status_code == 200

@@ -120,6 +120,7 @@ def test_metrics_count_the_steps_and_refusals_of_recovery(site: Site) -> None:
         "opened": 1,
         "password_refused password_too_short": 1,
         "redeemed": 1,
+        "password_changed": 1,
         "refused link_used": 1,
         "mail_sent reset_notice": 1,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from support.site import OLD_PASSWORD, ROOT, Site, load_settings
+from support.features import SECOND_FACTOR, set_up_factor
+from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, load_settings
 
 from app.accounts.models import User
 from app.pages import openapi
@@ -56,6 +58,103 @@ def test_openapi_describes_every_response(make_site: Any, method: str, path: str
         case.call_and_validate(headers=headers, checks=CHECKS)
 
     given(case=schema[path][method].as_strategy())(send)()
+
+
+def resolve(node: Any) -> Any:
+    """Return a part of the description with its references replaced."""
+    if isinstance(node, dict) and "$ref" in node:
+        target = DOCUMENT
+        for key in node["$ref"].removeprefix("#/").split("/"):
+            target = target[key]
+        return resolve(target)
+    if isinstance(node, dict):
+        return {key: resolve(value) for key, value in node.items()}
+    return [resolve(item) for item in node] if isinstance(node, list) else node
+
+
+def properties(schema: Any, *path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted path and the schema of each property."""
+    for name, value in schema.get("properties", {}).items():
+        yield ".".join((*path, name)), value
+        yield from properties(value, *path, name)
+
+
+def schemas() -> Iterator[tuple[str, Any]]:
+    for method, path in OPERATIONS:
+        operation = resolve(DOCUMENT["paths"][path][method.lower()])
+        parts = {"answer": operation["responses"]["200"], "body": operation.get("requestBody", {})}
+        for part, content in parts.items():
+            if "content" in content:
+                yield f"{method} {path} {part}", content["content"]["application/json"]["schema"]
+
+
+def test_openapi_explains_every_field_and_answer() -> None:
+    for name, schema in schemas():
+        for path, value in properties(schema):
+            if path not in ("meta", "response", "response.user"):
+                assert len(value.get("description", "").split()) > 1, (name, path)
+                assert "type" in value or "enum" in value, (name, path)
+    said = [(name, answer["description"]) for name, answer in DOCUMENT["components"]["responses"].items()]
+    assert [name for name, description in said if len(description.split()) < 4] == []
+    assert len({description for _, description in said}) == len(said)
+
+
+def documented(method: str, path: str, part: str = "answer") -> set[str]:
+    return {field for field, _ in properties(dict(schemas())[f"{method} {path} {part}"])}
+
+
+def fields_of(value: Any, *path: str) -> set[str]:
+    if not isinstance(value, dict):
+        return set()
+    return {field for key in value for field in (".".join((*path, key)), *fields_of(value[key], *path, key))}
+
+
+@pytest.mark.parametrize("second_factor", [False, True])
+def test_openapi_names_every_field_of_real_answers(make_site: Any, second_factor: bool) -> None:
+    site: Site = make_site(**(SECOND_FACTOR if second_factor else {}))
+    if second_factor:
+        set_up_factor(site)
+    alice, as_json = site.visitor(), {"Accept": "application/json"}
+    link, new = site.new_link(), {"new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
+    token = "?include_auth_token"
+    answers = {
+        ("GET", "/reset"): alice.open("/reset", headers=as_json),
+        ("GET", "/reset/{token}"): alice.open(link, headers=as_json),
+        ("GET", "/login"): alice.open("/login", headers=as_json),
+        ("POST", "/login"): alice.post_json(
+            f"/login{token}", json={"email": "alice", "password": OLD_PASSWORD, "remember": True}
+        ),
+    }
+    if not second_factor:
+        answers |= {
+            ("GET", "/me"): alice.open("/me"),
+            ("GET", "/change"): alice.open("/change", headers=as_json),
+            ("POST", "/verify"): alice.post_json(f"/verify{token}", json={"password": OLD_PASSWORD}),
+            ("POST", "/change"): alice.post_json(f"/change{token}", json={"password": OLD_PASSWORD, **new}),
+        }
+        assert "user" in alice.open("/login", headers=as_json).json["response"]
+    for (method, path), answer in answers.items():
+        assert answer.status_code == 200, (method, path)
+        assert fields_of(answer.json) <= documented(method, path), (method, path)
+    if not second_factor:
+        assert "response.user.authentication_token" in fields_of(answers["POST", "/login"].json)
+
+
+@pytest.mark.parametrize(("path", "others"), [("/reset", {}), ("/login", {"password": OLD_PASSWORD})])
+def test_openapi_names_both_names_of_an_identity(make_site: Any, path: str, others: dict[str, str]) -> None:
+    assert {"identity", "email"} <= documented("POST", path, "body")
+    site: Site = make_site()
+    for name in ("identity", "email"):
+        assert site.visitor().post_json(path, json={name: "alice", **others}).status_code == 200
+    both = site.visitor().post_json(path, json={"identity": "alice", "email": "alice", **others})
+    assert both.status_code == 400
+
+
+def test_openapi_names_the_client_of_a_sign_up(make_site: Any) -> None:
+    assert "client" in documented("POST", "/register", "body")
+    site: Site = make_site(**FEATURES)
+    body = {"email": "new@example.com", "client": "nowhere"}
+    assert site.visitor().post_json("/register", json=body).status_code == 400
 
 
 def test_openapi_lists_the_error_codes_of_the_readme() -> None:

@@ -86,6 +86,21 @@ def test_spa_resets_a_password(make_site: Any, chromium: Browser, token_in: str)
 
 
 @pytest.mark.requirement("R53")
+def test_spa_may_send_the_headers_of_its_tracing_library(make_site: Any, chromium: Browser) -> None:
+    with sample_app(make_site, chromium) as (site, page, base):
+        page.goto(f"{base}/sign-in")
+        script = """url => fetch(url, {
+            method: "POST",
+            headers: {
+                "Content-Type": "application/json", "sentry-trace": "1-2", "baggage": "a=b",
+                "traceparent": "00-1-2-01", "X-Requested-With": "XMLHttpRequest", "Cache-Control": "no-cache",
+            },
+            body: JSON.stringify({identity: "alice"}),
+        }).then(answer => answer.status)"""
+        assert page.evaluate(script, f"{site.app.config['RECOVERY_PUBLIC_URL']}/reset") == 200
+
+
+@pytest.mark.requirement("R53")
 def test_spa_shows_no_text_from_the_url(make_site: Any, chromium: Browser) -> None:
     with sample_app(make_site, chromium) as (_, page, base):
         page.goto(f"{base}/problem?error=Call+0900-evil&code=link_expired")

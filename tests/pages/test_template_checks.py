@@ -103,8 +103,7 @@ GOOD_TEMPLATES: dict[str, str | bytes] = {
     "register_user.html": "{{ oops }}",  # the feature is off
     "home.html": '<a href="https://app.example.com/">Go on</a>',
     TEXT: "myapp://reset?token={{ reset_token }} {{ objection }}",
-    "email/two_factor_instructions.txt": "{{ token[:3] }} {{ token[3:] }}",
-    "email/change_notice.txt": "From {{ request.remote_addr }} "
+    "email/two_factor_instructions.txt": "{{ token[:3] }} {{ token[3:] }} From {{ request.remote_addr }} "
     '{{ user.create_datetime.strftime("%Y") }} {{ user.id + 0 }}',
 }
 

@@ -187,6 +187,29 @@ def test_second_click_is_the_first(application: Application, site: Site) -> None
     assert site.events().count("redeemed") == 1
 
 
+@pytest.mark.parametrize("application", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER password TYPE varchar(60)",
+        "ADD CHECK (password NOT LIKE '$argon2%')",
+        "RENAME password TO secret",
+    ],
+)
+def test_password_that_the_table_refuses_is_answered_with_503_and_changes_nothing(
+    application: Application, make_site: Any, change: str
+) -> None:
+    application.execute("UPDATE users SET password = '!'")
+    application.execute("UPDATE users SET password = 'of no known format' WHERE id = 1")
+    site: Site = make_site(**application.deployment(hash="argon2"))
+    link = site.new_link()
+    application.execute(f"ALTER TABLE users {change}")
+    before = application.execute("SELECT * FROM users WHERE id = 1")
+    assert site.visitor().post_json(link, json={"password": NEW_PASSWORD}).status_code == 503
+    assert application.execute("SELECT * FROM users WHERE id = 1") == before
+    assert site.links()[-1]["redeemed_at"] is None
+
+
 # --- Two files (SQLite) ---
 
 

@@ -41,6 +41,7 @@ def test_confirmation_link_confirms_the_address(site: Site) -> None:
     site.visitor().submit("/confirm", "/confirm", identity="Alice@example.com")
     site.visitor().submit(deliver(site, rf"{PUBLIC_URL}/confirm/\S+"))
     assert site.rows(User)[0]["confirmed_at"]
+    site.work()
     site.new_link()
 
 

@@ -202,16 +202,6 @@ def test_remember_box_has_the_configured_default(make_site: Any, on: bool) -> No
     assert ("checked" in box) is on
 
 
-def test_preflight_allows_the_configured_headers(make_site: Any) -> None:
-    site: Site = make_site(
-        **SPA, SECURITY_CSRF_HEADER="X-Mine", SECURITY_TOKEN_AUTHENTICATION_HEADER="X-Auth"
-    )
-    headers = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
-    answer = site.visitor().open("/login", method="OPTIONS", headers=headers)
-    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
-    assert {"Content-Type", "X-Auth", "X-Mine", "X-CSRFToken"} <= {*allowed}
-
-
 def test_rarely_breached_password_is_accepted_below_the_configured_count(
     make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,7 +237,7 @@ MISTAKES_IN_FILE = {
     "RECOVERY_KEEP_MAILS": ("30 days", "at least 31 days"),
     "RECOVERY_KEEP_DEAD_LETTERS": ("30 days", "at least 31 days"),
     "RECOVERY_KEEP_EVENTS": ("30 days", "at least 31 days"),
-    "RECOVERY_MAIL_COOLDOWN": ("5m", "30 minutes"),
+    "RECOVERY_MAIL_COOLDOWN": ("5 moments", "30 minutes"),
     "RECOVERY_MAIL_DAILY_CAP": (0, "at least 1"),
     "RECOVERY_PASSWORD_LENGTH_MAX": (63, "at least 64"),
     "RECOVERY_INBOX": ("maybe", "true or false"),

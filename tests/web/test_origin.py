@@ -22,8 +22,10 @@ def ask(site: Site, origin: str, client: str = "web") -> TestResponse:
     return site.visitor().post_json("/reset", json=body, headers={"Origin": origin})
 
 
-def preflight(site: Site, origin: str) -> TestResponse:
+def preflight(site: Site, origin: str, requested: str | None = None) -> TestResponse:
     headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    if requested:
+        headers["Access-Control-Request-Headers"] = requested
     return site.visitor().open("/reset", method="OPTIONS", headers=headers)
 
 
@@ -62,10 +64,23 @@ def test_json_is_accepted_from_our_own_origin_and_with_cors_headers_from_configu
         assert answer.headers["Access-Control-Allow-Origin"] == origin
         assert answer.headers["Access-Control-Allow-Credentials"] == "true"
         assert "Origin" in answer.headers["Vary"]
-        allowed = preflight(site, origin)
+        allowed = preflight(site, origin, "content-type, authentication-token, x-csrftoken")
         assert allowed.status_code == 200
-        assert "Content-Type" in allowed.headers["Access-Control-Allow-Headers"]
+        assert "content-type" in allowed.headers["Access-Control-Allow-Headers"]
         assert "POST" in allowed.headers["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize(
+    "requested",
+    ["sentry-trace,baggage", "traceparent", "content-type,x-requested-with", "cache-control, pragma"],
+)
+@pytest.mark.requirement("R53")
+def test_preflight_allows_headers_that_a_clients_libraries_add(make_site: Any, requested: str) -> None:
+    site: Site = make_site(RECOVERY_CLIENTS=CLIENTS)
+    answer = preflight(site, WEB, requested)
+    assert answer.headers["Access-Control-Allow-Headers"] == requested
+    assert "Access-Control-Request-Headers" in answer.headers["Vary"]
+    assert "Access-Control" not in str(preflight(site, EVIL, requested).headers)
 
 
 def test_json_is_accepted_from_the_origin_of_a_clients_view(make_site: Any) -> None:

@@ -193,6 +193,32 @@ def test_refusal_does_not_tell_when_others_used_up_the_limit(
     assert answers[-1].headers["Retry-After"] == "60"
 
 
+@pytest.mark.parametrize(
+    ("rates", "seconds", "words"),
+    [
+        ("5 per minute", "60", "Please wait 1 minute, then try again."),
+        ("5 per hour", "3600", "Please wait 1 hour, then try again."),
+        ("5 per 90 minutes", "5400", "Please wait 1 hour and 30 minutes, then try again."),
+    ],
+)
+@pytest.mark.requirement("R56")
+def test_refusal_gives_one_time_as_number_and_in_words(
+    limited: Any, rates: str, seconds: str, words: str
+) -> None:
+    site = limited("SOURCE", RECOVERY_LIMIT_SOURCE=rates, RECOVERY_LIMIT_BAD_LINKS=rates)
+    for path, visit in {
+        "/reset": lambda: site.visitor().post_json("/reset", json={}),
+        "/reset as a page": lambda: site.visitor().submit("/reset", identity=""),
+        "a bad link": lambda: site.visitor().open(f"/reset/{1:043}"),
+        "a bad link in JSON": lambda: site.visitor().open(
+            f"/reset/{1:043}", headers={"Accept": "application/json"}
+        ),
+    }.items():
+        answer = [visit() for _ in range(6)][-1]
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, seconds), path
+        assert words in answer.text, path
+
+
 @pytest.mark.requirement("R1", "R56")
 def test_identity_limit_refuses_guesses_from_many_sources_for_every_identity(limited: Any) -> None:
     site = limited("IDENTITY")

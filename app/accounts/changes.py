@@ -1,0 +1,100 @@
+"""Changes of an account: its address, password, factors, state and roles.
+
+A transaction that makes some leaves an event for each and sends `account_changed`, whatever made them: a
+page, a command, or an extension. Only statements that bypass the ORM, as imports do, are not noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from blinker import Signal
+from flask_security.proxies import _datastore
+from sqlalchemy import event, inspect, select
+from sqlalchemy.orm import Session
+
+from ..db import audit
+from ..db.engine import db
+from .models import Role, User, WebAuthn
+
+# By an account, with what it was before, and the action, place, method and name of each change.
+account_changed = Signal()
+WATCHED = re.compile("email|password|active|confirmed_at|contested_email|roles|(tf|us|mf)_.*")
+# The kind of event, by the beginning of the place. Any other place holds a factor.
+KINDS = dict.fromkeys(("active", "confirmed", "frozen", "role"), "account_changed")
+KINDS |= {"address": "address_changed", "password": "password_changed"}
+
+
+@event.listens_for(db.session, "before_flush")
+def _note_accounts(session: Session, *_: Any) -> None:
+    """Note accounts before they change, because Flask-Security does not signal each change."""
+    noted = session.info.setdefault("accounts", {})
+    for row in (*session.new, *session.dirty, *session.deleted):
+        user = row.user if isinstance(row, WebAuthn) else row
+        if isinstance(user, User) and inspect(user).persistent and user.id not in noted:
+            changed = [column.key for column in inspect(user).attrs if column.history.has_changes()]
+            if user is not row or user.external_id or any(map(WATCHED.fullmatch, changed)):
+                noted[user.id] = _stored(user.id)
+
+
+@event.listens_for(db.session, "before_commit")
+def _report_changes(session: Session) -> None:
+    session.flush()
+    for user_id, (before, uniquifier) in session.info.pop("accounts", {}).items():
+        if user := session.get(User, user_id):  # not deleted
+            after, changes = _stored(user_id)[0], []
+            if user.fs_uniquifier == uniquifier:  # its password, if any, was only hashed anew
+                after["password"] = before["password"]
+            elif user.has_new_password:
+                after["password"] = ("password", "", True)  # in the application's table
+            for place in sorted(key for key in before | after if before.get(key) != after.get(key)):
+                # New recovery codes are new keys to the account, even if there were others.
+                is_new = place not in before or place == "recovery_codes"
+                action = "removed" if place not in after else "added" if is_new else "changed"
+                method, name, _ = after.get(place) or before[place]
+                changes.append((action, place, method, name))
+                kind = KINDS.get(place.partition(":")[0], "factor_changed")
+                reason = f"{action} {method if is_factor(place) else place}"
+                audit.record(kind, reason=reason, user_id=user_id)
+            if changes and not session.info.get("quiet"):  # as an admin said
+                account_changed.send(user, before=before, changes=changes)
+
+
+def is_factor(place: str) -> bool:
+    return place.partition(":")[0] not in KINDS
+
+
+def remove(user_id: int, place: str) -> None:
+    """Remove the factor of an account at a place, if there is one."""
+    user, (kind, _, name) = db.session.get_one(User, user_id), place.partition(":")
+    if kind == "second_factor":
+        _datastore.tf_reset(user)
+    elif kind == "recovery_codes":
+        _datastore.mf_set_recovery_codes(user, None)
+    elif kind == "sign_in" and name in _datastore.us_get_totp_secrets(user):
+        _datastore.us_reset(user, name)
+    for passkey in [key for key in user.webauthn if f"passkey:{key.name}" == place]:
+        _datastore.delete_webauthn(passkey)
+
+
+def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
+    """Return the account in the database by place (method, name, value), and its uniquifier."""
+    user = db.session.execute(select(User.__table__).where(User.id == user_id)).one()
+    columns = {"address": user.email, "active": user.active, "confirmed": bool(user.confirmed_at)}
+    columns |= {"frozen": user.contested_email, "recovery_codes": list(user.mf_recovery_codes or ())}
+    places = [(place, place, "", value) for place, value in columns.items()]
+    places += [("second_factor", user.tf_primary_method, user.tf_phone_number, user.tf_totp_secret)]
+    for method, secret in json.loads(user.us_totp_secrets or "{}").items():
+        places.append((f"sign_in:{method}", method, user.us_phone_number, secret))
+    passkeys = select(WebAuthn.name, WebAuthn.credential_id).where(WebAuthn.user_id == user_id)
+    places += [(f"passkey:{name}", "webauthn", name, key) for name, key in db.session.execute(passkeys)]
+    roles = select(Role.name).select_from(User).join(User.roles).where(User.id == user_id)
+    places += [(f"role:{name}", "role", name, name) for name in db.session.scalars(roles)]
+    stored = {
+        place: (method, name if method in ("sms", "webauthn", "role") else "", value)
+        for place, method, name, value in places
+        if method and value
+    }
+    return {**stored, "password": ("password", "", user.password)}, user.fs_uniquifier

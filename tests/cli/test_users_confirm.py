@@ -1,0 +1,106 @@
+"""SECURITY_CONFIRMABLE is switched on for a site that has accounts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from support.commands import run
+from support.features import REGISTRATION
+from support.site import BOTH, OLD_PASSWORD, Site
+
+from app.accounts.models import User
+from app.cli import database_checks
+from app.db.audit import RecoveryEvent
+
+NOON = datetime(2026, 1, 31, 12)
+
+
+def unconfirmed(site: Site) -> int | None:
+    """Return the count in the finding of `check --deploy`, if there is one."""
+    with site.app.app_context():
+        whats = [finding.what for finding in database_checks.run() if finding.id == "accounts-unconfirmed"]
+    return int(whats[0].split()[0]) if whats else None
+
+
+def sign_up(site: Site) -> None:
+    site.visitor().post_json("/register", json={"email": "new@example.com"})
+    site.work()
+
+
+@BOTH
+def test_check_counts_existing_accounts_and_confirm_lets_them_in(make_site: Any) -> None:
+    site: Site = make_site(**REGISTRATION)
+    sign_up(site)
+    mails = len(site.mailbox.mails)
+    assert not site.password_works(OLD_PASSWORD)
+    assert unconfirmed(site) == 4
+    assert run(site, "users", "confirm", "alice", "--quiet").output == "1 address confirmed\n"
+    assert site.password_works(OLD_PASSWORD)
+    assert run(site, "users", "confirm", "alice").output == "0 addresses confirmed\n"
+    assert unconfirmed(site) == 3
+    assert run(site, "users", "confirm", "--all-existing").output == "3 addresses confirmed\n"
+    assert site.password_works(OLD_PASSWORD, "bob")
+    assert unconfirmed(site) is None
+    rows = [row for row in site.rows(RecoveryEvent) if row["kind"] == "account_changed"]
+    assert [(row["user_id"], row["reason"]) for row in rows] == [(n, "added confirmed") for n in (1, 2, 3, 4)]
+    site.work()
+    assert len(site.mailbox.mails) == mails  # no mass mailing
+    sign_up_row = site.rows(User)[-1]
+    assert (sign_up_row["email"], sign_up_row["confirmed_at"]) == ("new@example.com", None)
+
+
+def test_check_counts_nobody_without_confirmation(site: Site) -> None:
+    assert unconfirmed(site) is None
+
+
+def test_confirm_keeps_sessions_and_earlier_confirmations(make_site: Any) -> None:
+    site: Site = make_site(SECURITY_CONFIRMABLE=True)
+    site.change(confirmed_at=NOON)
+    alice = site.visitor()
+    assert alice.sign_in()
+    run(site, "users", "confirm", "--all-existing")
+    assert alice.is_signed_in()
+    assert site.rows(User)[0]["confirmed_at"] == NOON
+
+
+def test_confirm_needs_an_account_or_all(site: Site) -> None:
+    for words in ((), ("alice", "--all-existing")):
+        assert (
+            "give an identity, or --all-existing" in run(site, "users", "confirm", *words, fails=True).output
+        )
+    assert "no account has this identity" in run(site, "users", "confirm", "nobody", fails=True).output
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        ("20260131T120000Z", NOON),
+        ("20260131T140000+0200", NOON),
+        ("20260131T120000", NOON),
+        ("2026-01-31", datetime(2026, 1, 31)),
+    ],
+)
+def test_users_create_takes_a_time(make_site: Any, typed: str, stored: datetime) -> None:
+    site: Site = make_site(SECURITY_CONFIRMABLE=True)
+    words = ("dora@example.com", f"confirmed_at:{typed}", f"create_datetime:{typed}")
+    run(site, "users", "create", *words, "--password", OLD_PASSWORD, "--active")
+    row = site.rows(User)[-1]
+    assert (row["confirmed_at"], row["create_datetime"]) == (stored, stored)
+    assert site.password_works(OLD_PASSWORD, "dora@example.com")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "reason"),
+    [
+        ("confirmed_at:yes", "yes"),
+        ("confirmed_at:0001-01-01T00+1400", "out of range"),
+        ("confirmed_at:2026-01-31T12:00:00Z", "write a time without colons"),
+    ],
+)
+def test_users_create_refuses_what_is_no_time(site: Site, attribute: str, reason: str) -> None:
+    words = ("dora@example.com", attribute, "--password", OLD_PASSWORD)
+    assert reason in run(site, "users", "create", *words, fails=True).output
+    assert len(site.rows(User)) == 4
