@@ -11,12 +11,10 @@ from collections.abc import Callable
 from datetime import datetime
 from email import policy
 from email.header import Header
-from email.utils import formataddr, parseaddr
 from functools import cache
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
-import idna
 from blinker import NamedSignal
 from flask import current_app, render_template
 from flask_mailman import EmailMultiAlternatives
@@ -28,6 +26,7 @@ from ..db.engine import db
 from ..settings import current
 from ..web import i18n
 from ..web.forms import context_of
+from .addresses import ENCODED_WORD_MAX, in_header, with_ascii_domain
 from .outbox import OutboxMessage
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COLUMNS_MAX = 72
-ENCODED_WORD_MAX = 75  # RFC 2047 §2
 AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}  # RFC 3834; Exchange's
 # RFC 6532, for an internationalized address. Other headers are encoded already, and refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
@@ -158,14 +156,14 @@ def compose(recipient: str, subject: str, text: str, html: str, message_id: str)
     recipient = with_ascii_domain(recipient)
     if not recipient.isprintable():
         raise Undeliverable("its address holds unprintable characters")
-    name, address = parseaddr(current().MAIL_DEFAULT_SENDER)
-    encoded_name = Header(name, maxlinelen=ENCODED_WORD_MAX, header_name="From").encode(linesep="")
+    settings = current()
     return Mail(
         recipient,
         _inliner().inline(html) if html.strip() else "",
         subject=subject.strip(),
         body=wrap(text),
-        from_email=formataddr((encoded_name, with_ascii_domain(address))),
+        from_email=in_header("From", settings.MAIL_DEFAULT_SENDER),
+        reply_to=list(filter(None, [in_header("Reply-To", settings.RECOVERY_MAIL_REPLY_TO)])),
         headers={"Message-ID": message_id, **AUTOMATIC},
     )
 
@@ -190,11 +188,3 @@ def wrap(text: str) -> str:
         wrapper.subsequent_indent = " " * len(indent)
         lines.append(wrapper.fill(line))
     return "\n".join(lines) + "\n" if text.strip() else ""
-
-
-def with_ascii_domain(address: str) -> str:
-    """Return an address with its domain in ASCII, which every relay accepts."""
-    local, _, domain = address.rpartition("@")
-    if domain.isascii():
-        return address
-    return f"{local}@{idna.encode(domain, uts46=True).decode()}"

@@ -20,7 +20,8 @@ from typing import Any
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 
 from ..settings import current
-from .composing import Mail, with_ascii_domain
+from .addresses import with_ascii_domain
+from .composing import Mail
 from .smtp_failures import NO_LOGIN_METHOD, NO_STARTTLS, RelayMisconfigured, connection_failure
 
 TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for the reply to DATA

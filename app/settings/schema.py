@@ -19,9 +19,6 @@ from .identities import IdentityKinds
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Retention = Annotated[types.Duration, *types.at_least("31 days", "an owner can object for so long")]
-COLOR = "^#[0-9a-fA-F]{6}$"
-DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"
-BASE64 = "^((whsec_)?([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
 LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
 
 
@@ -34,7 +31,7 @@ class Settings(BaseModel):
     RECOVERY_PUBLIC_URL: urls.PublicUrl
     RECOVERY_SUPPORT_CONTACT: types.Line
     RECOVERY_LOGO: Annotated[str, types.or_empty(types.check_image)]
-    RECOVERY_ACCENT: Annotated[str, Field(pattern=COLOR, description='a hex color such as "#0b6e66"')]
+    RECOVERY_ACCENT: types.Color
     RECOVERY_TRUSTED_PROXIES: NotNegative
     RECOVERY_TEMPLATE_DIR: types.Directory
     RECOVERY_CLIENTS: urls.Clients
@@ -65,10 +62,9 @@ class Settings(BaseModel):
     RECOVERY_MAIL_CA: Annotated[str, types.or_empty(types.check_certificates)]
     RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: urls.Sender
-    RECOVERY_MAIL_EHLO: Annotated[str, Field(pattern=DNS_LABEL, description="a name such as id.example.com")]
-    RECOVERY_DKIM_SELECTOR: Annotated[
-        str, Field(pattern=DNS_LABEL, description="the name before ._domainkey alone, such as s1")
-    ]
+    RECOVERY_MAIL_REPLY_TO: urls.SenderOrEmpty
+    RECOVERY_MAIL_EHLO: types.HostLabel
+    RECOVERY_DKIM_SELECTOR: types.Selector
     MAIL_TIMEOUT: types.PositiveDuration
     RECOVERY_MAIL_COOLDOWN: types.Duration
     RECOVERY_MAIL_DAILY_CAP: Positive
@@ -124,11 +120,7 @@ class Settings(BaseModel):
     RECOVERY_KEEP_EVENTS: Retention
     RECOVERY_METRICS_TOKEN: Annotated[str, types.or_empty(secrets.check_secret)]
     RECOVERY_WEBHOOK_URL: urls.Endpoint
-    RECOVERY_WEBHOOK_SECRET: Annotated[
-        str,
-        Field(pattern=BASE64, description="24 to 64 random bytes in base64, as of: openssl rand -base64 32"),
-        types.or_empty(lambda text: secrets.check_secret(text.removeprefix("whsec_"))),
-    ]
+    RECOVERY_WEBHOOK_SECRET: secrets.WebhookSecret
     RECOVERY_LOG_FORMAT: Literal["text", "json"]
     RECOVERY_OPERATOR: urls.SenderOrEmpty
     RECOVERY_SECURITY_TXT: types.File

@@ -10,10 +10,11 @@ from cryptography.fernet import Fernet
 from passlib.hash import argon2
 from pydantic import AfterValidator, Field
 
-from .types import AnyList, JsonText, Table, must
+from .types import AnyList, JsonText, Table, must, or_empty
 
 SECRET_LENGTH_MIN = 22  # random URL-safe characters that hold 128 bits (ASVS 11.5.1)
 HOW_TO_GENERATE = 'make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
+BASE64 = "^((whsec_)?([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
 # OWASP's Password Storage Cheat Sheet: memory in KiB, and the least number of passes with it.
 ARGON2_MINIMA = ((47104, 1), (19456, 2), (12288, 3), (9216, 4), (7168, 5))
 
@@ -50,6 +51,11 @@ Secret = Annotated[
     str,
     AfterValidator(check_secret),
     Field(description=f"at least {SECRET_LENGTH_MIN} random characters; {HOW_TO_GENERATE}"),
+]
+WebhookSecret = Annotated[
+    str,
+    Field(pattern=BASE64, description="24 to 64 random bytes in base64, as of: openssl rand -base64 32"),
+    or_empty(lambda text: check_secret(text.removeprefix("whsec_"))),
 ]
 NumberedSecrets = Annotated[
     dict[str, Secret],

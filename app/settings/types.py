@@ -84,6 +84,12 @@ Table = Annotated[dict[str, Any], JsonText]
 Reference = Annotated[str, *expect("module:name", re.compile(r"[\w.]+:[\w.]+").fullmatch)]
 SPECIAL_USE_DOMAINS = tuple(SPECIAL_USE_DOMAIN_NAMES)  # a copy: accounts/identities.py changes it
 SpecialUseDomain = Literal[SPECIAL_USE_DOMAINS]  # type: ignore[valid-type]
+Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$", description='a hex color such as "#0b6e66"')]
+DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"
+HostLabel = Annotated[str, Field(pattern=DNS_LABEL, description="a name such as id.example.com")]
+Selector = Annotated[
+    str, Field(pattern=DNS_LABEL, description="the name before ._domainkey alone, such as s1")
+]
 Unique = must("each at most once", lambda items: len(items) == len(set(items)))
 Language = Annotated[str, AfterValidator(normalize_language)]
 Rates = Annotated[

@@ -176,6 +176,21 @@ def test_headers_encode_long_sender_and_subject_in_short_words(make_site: Any) -
     assert decoded == {"From": f"{name} <id@xn--bcher-kva.example>", "Subject": CYRILLIC_SUBJECT}
 
 
+@pytest.mark.parametrize(
+    ("setting", "header"),
+    [
+        ("", None),
+        ("help@bücher.example", "help@xn--bcher-kva.example"),
+        ("Größe Hilfe <help@lagoon.example>", "Größe Hilfe <help@lagoon.example>"),
+    ],
+)
+def test_headers_say_where_a_reply_goes(make_site: Any, setting: str, header: str | None) -> None:
+    site: Site = make_site(RECOVERY_MAIL_REPLY_TO=setting)
+    for mail in (instructions(site), notice(site)):
+        assert (mail["Reply-To"] and mail["Reply-To"].replace('"', "")) == header
+    assert site.mailbox.raw[0].isascii()
+
+
 def test_headers_keep_an_internationalized_address_unencoded(site: Site) -> None:
     """RFC 6532; an encoded word would be another address. The subject is encoded nevertheless."""
     address = f"{'почта' * 9}@bücher.example"

@@ -40,6 +40,7 @@ UNSAFE = {
         "[::1]",
     ],
     "MAIL_DEFAULT_SENDER": ["a@b.example, c@d.example", "", "jürgen@example.com"],
+    "RECOVERY_MAIL_REPLY_TO": ["a@b.example, c@d.example", "help", "a@b.example\nBcc: c@d.example"],
     "PERMANENT_SESSION_LIFETIME": ["3600"],
     "TESTING": ["perhaps"],
     "SECURITY_PASSWORD_LENGTH_MIN": ["200"],
