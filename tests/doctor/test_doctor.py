@@ -227,13 +227,14 @@ DEFECTS: dict[str, Defect] = {
     "not-alive: 503": instead("^/healthz$", "oh", 503),
     "not-ready: no reason": instead("^/readyz$", "oh", 503),
     "not-ready: database": ready(health.NO_DATABASE),
+    "not-ready: database read-only": ready(health.READ_ONLY),
     "not-ready: mail held": ready(health.MAIL_HELD),
     "not-ready: mail refused": ready(health.MAIL_REFUSED),
     "not-ready: unknown": ready("something new"),
     **{
         f"{kind.id}: {problem}": ready(problem)
         for problem, kind in database_checks.KIND_OF_PROBLEM.items()
-        if problem not in (health.NO_DATABASE, health.MAIL_HELD, health.MAIL_REFUSED)
+        if problem not in (health.NO_DATABASE, health.READ_ONLY, health.MAIL_HELD, health.MAIL_REFUSED)
     },
     "redirected: elsewhere": instead("^/openapi.json$", "", 301, Location="https://id.example.com/"),
     "not-sparekey: 404": instead("^/openapi.json$", "nothing", 404),
