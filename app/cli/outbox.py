@@ -126,7 +126,7 @@ def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -
             click.echo(f"mail {number} {outcome}")
         else:
             exit_code = 1
-            state = newest(OutboxMessage.id == number)[0]["fate"]
+            state = newest(OutboxMessage.id == number)[0]["status"]
             click.echo(f"mail {number} cannot be changed: {state}", err=True)
         db.session.commit()
     raise click.exceptions.Exit(exit_code)
@@ -140,7 +140,7 @@ def _get_message(number: int) -> OutboxMessage:
 
 
 def _spaced(row: Row) -> Row:
-    return row | {name: row[name].replace("_", " ") for name in ("mail", "fate")}
+    return row | {name: row[name].replace("_", " ") for name in ("mail", "status")}
 
 
 # --- Status of messages, also for `users show` ---
@@ -161,7 +161,7 @@ def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
         row = {"id": message.id, "mail": message.kind, "account": user and user.email, "asked_for": asked_for}
         is_aside = message.state == "waiting" and message.refused_domain
         state = "postponed" if is_later else "set_aside" if is_aside else message.state
-        row["fate"] = "being sent" if is_sending else "held" if is_held else state
+        row["status"] = "being sent" if is_sending else "held" if is_held else state
         rows.append({**row, "attempts": message.attempts, "reason": held if is_held else message.reason})
     return rows
 

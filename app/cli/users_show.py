@@ -101,12 +101,12 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
     instructions = [mail for mail in facts["mails"] if mail["mail"] == "reset_instructions"]
     if instructions:
-        newest = next((mail for mail in instructions if mail["fate"] == "postponed"), instructions[0])
-        fate = "untried" if newest["fate"] == "waiting" and not newest["attempts"] else newest["fate"]
-        if fate == "postponed":
+        newest = next((mail for mail in instructions if mail["status"] == "postponed"), instructions[0])
+        status = "untried" if newest["status"] == "waiting" and not newest["attempts"] else newest["status"]
+        if status == "postponed":
             yield f"A link was requested, and its mail is postponed {newest['reason']}."
         else:
-            yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[fate].format_map(newest)
+            yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[status].format_map(newest)
     elif current().sends_mail:
         yield "No link was requested for this account, or the request has been purged."
     for link in facts["links"][:1]:

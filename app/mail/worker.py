@@ -131,13 +131,13 @@ def work_on(
     except (MailHeld, AccountsAway) as error:
         held, outcome, reason = error, "held", f"held: {error}"
     spent = time.monotonic() - began, time.thread_time() - cpu_began
-    while not (status := _write(message, outcome, reason)):
+    while not (written := _write(message, outcome, reason)):
         if stop.wait(WRITE_SECONDS):
             raise SQLAlchemyError("the database did not come back before the worker was stopped")
     if held:
         raise held
     # After the commit, because a log that blocks must not hold the database's write lock.
-    values = (message.id, message.name, message.kind, message.attempts, status)
+    values = (message.id, message.name, message.kind, message.attempts, written)
     log.info("mail=%s id=%s kind=%s attempt=%s %s", *values)
     if pace:
         pace.keep(message, outcome, *spent, stop)
@@ -196,5 +196,5 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
             message.user_id = None  # the account was deleted meanwhile
         return None
     if not released_at:
-        return "fate=lost: its lease ended, and another worker has it"
-    return f"fate={outcome}" + (f" cause={json.dumps(reason)}" if reason else "")
+        return "status=lost: its lease ended, and another worker has it"
+    return f"status={outcome}" + (f" cause={json.dumps(reason)}" if reason else "")

@@ -100,7 +100,7 @@ def test_outbox_json(site: Site) -> None:
     site.work()
     listed = json.loads(run(site, "list", "--format", "json").output)
     [message] = listed["messages"]
-    assert (message["id"], message["fate"], message["attempts"], listed["problems"]) == (1, "sent", 1, [])
+    assert (message["id"], message["status"], message["attempts"], listed["problems"]) == (1, "sent", 1, [])
     assert message["account"] == "alice@example.com"
     shown = json.loads(run(site, "show", "1", "--format", "json").output)
     assert shown["link_sent_to"] == "alice@example.com"

@@ -118,7 +118,7 @@ def test_users_show_json_without_secrets(site: Site) -> None:
     assert report.keys() == {*lists, "account", "limits", "why_no_limits"}
     assert report["account"]["identities"] == "alice@example.com, alice, +14155550123"
     assert report["links"][0]["state"] == "open"
-    assert report["mails"][0]["fate"] == "sent"
+    assert report["mails"][0]["status"] == "sent"
     assert {"mail_sent", "opened"} <= {event["kind"] for event in report["events"]}
     unknown = json.loads(run(site, "users", "show", "nobody", "--format", "json").stdout)
     assert unknown["account"] is None

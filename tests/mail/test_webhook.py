@@ -521,7 +521,7 @@ def test_event_is_listed_shown_discarded_and_purged(site: Site, receiver: Receiv
     listed = json.loads(run(site, "outbox", "list", "--identity", "alice", "--format", "json").output)[
         "messages"
     ]
-    assert [(row["mail"], row["fate"]) for row in listed if row["mail"] == "webhook"] == [
+    assert [(row["mail"], row["status"]) for row in listed if row["mail"] == "webhook"] == [
         ("webhook", "waiting")
     ] * 2
     shown = json.loads(run(site, "outbox", "show", str(first), "--format", "json").output)

@@ -243,7 +243,7 @@ def test_worker_logs_each_attempt_in_one_line(site: Site, caplog: pytest.LogCapt
     name = site.messages()[0]["message_id"].strip("<>").split("@")[0]
     [line] = [record.getMessage() for record in caplog.records if "mail=1" in record.getMessage()]
     assert line == (
-        f"mail=1 id={name} kind=reset_instructions attempt=1 fate=retried"
+        f"mail=1 id={name} kind=reset_instructions attempt=1 status=retried"
         ' cause="the relay said 451 \\"later\\" for [address]"'
     )
 
