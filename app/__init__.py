@@ -44,7 +44,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     from .mail import backends
     from .pages import metrics, template_checks, translation_checks, views, whoami  # noqa: F401  # checks register
     from .recovery import not_me
-    from .web import branding, errors, headers, i18n, logging, public_url, rate_limits, templates
+    from .web import branding, errors, headers, i18n, logging, public_url, rate_limits, return_to, templates
 
     templates.init_app(app, settings)
     i18n.init_app(app, settings)
@@ -54,6 +54,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     migrations.init_app(app)
     backends.init_app(app, settings)
     security.init_app(app, settings)
+    return_to.init_app(app)
     app.register_blueprint(not_me.objections)
     rate_limits.init_app(app, settings)
     headers.init_app(app, settings)

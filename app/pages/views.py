@@ -28,7 +28,7 @@ from flask_security.utils import do_flash
 from ..db.engine import db
 from ..recovery import address_change
 from ..settings import current
-from ..web import clients, headers
+from ..web import clients, headers, return_to
 from ..web.errors import InvalidRequest
 from ..web.responses import json_response, wants_json
 from . import health, openapi
@@ -117,7 +117,8 @@ def reset_done() -> ResponseReturnValue:
     if client is None:
         return redirect(url_for("pages.home"))
     get_flashed_messages()
-    return render_template("security/reset_done.html", onward=clients.find(client).post_reset_view)
+    url = return_to.return_url() if client == return_to.asking_client() else None
+    return render_template("security/reset_done.html", onward=url or clients.find(client).post_reset_view)
 
 
 @pages.get("/.well-known/change-password")

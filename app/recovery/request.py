@@ -25,6 +25,7 @@ from ..web import clients
 from ..web.errors import InvalidRequest, NoMail
 from ..web.forms import context_of, new_form
 from ..web.responses import json_response, wants_json
+from ..web.return_to import asking_client
 
 
 class MailRequest(NamedTuple):
@@ -58,7 +59,7 @@ def store_request(kind: str, identity: str, quota: str = "", **content: Any) -> 
 
     Raises NoMail, and InvalidRequest for a client that is not configured.
     """
-    settings, client = current(), clients.posted_client()
+    settings, client = current(), clients.posted_client() if request.is_json else asking_client()
     if not settings.sends_mail:
         raise NoMail(settings.RECOVERY_SUPPORT_CONTACT)
     limit_lock_wait()

@@ -8,6 +8,7 @@ from flask import Flask, Response, g, request
 
 from ..settings.schema import Settings
 from .clients import form_targets
+from .return_to import return_url
 
 HSTS = "max-age=31536000; includeSubDomains"  # one year
 CSP = {
@@ -28,12 +29,14 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Add the headers to every response of the app."""
     is_https = settings.RECOVERY_PUBLIC_URL.startswith("https:")
     own = {name: view for name, view in settings.library.items() if name not in settings.spa_views}
-    forms = {"form-action": form_targets(own)}  # Chromium checks where the redirect after a form leads, too
     app.jinja_env.globals["csp_nonce"] = nonce
 
     @app.after_request
     def add_headers(response: Response) -> Response:
         headers = response.headers
+        # Chromium checks where the redirect after a form leads, too.
+        url = return_url() if (request.endpoint or "").startswith("security.") else None
+        forms = {"form-action": form_targets(own, {"return_view": url})}
         images = {"img-src": "'self' data:"} if request.endpoint in PAGES_WITH_QR_CODE else {}
         headers.setdefault("Content-Security-Policy", policy(forms | images))
         headers["X-Content-Type-Options"] = "nosniff"
