@@ -77,7 +77,7 @@ def end_access(user_id: int, *, with_password: bool) -> None:
     The account keeps a hash that matches no password, so that its owner can recover it.
     """
     user = db.session.get_one(User, user_id)
-    if with_password and (user.password or not user.external_id):
+    if with_password and user.password:  # or an owner who signs in another way would get one
         # Refused at the next redemption. One that was withdrawn before stays, because a thief knows it.
         user.withdrawn_password = user.withdrawn_password or user.password
         user.password = unusable_hash(user.password)

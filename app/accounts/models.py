@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import session
@@ -17,10 +17,12 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column, validates
 
 from ..db.engine import Model, db
 from ..db.migrations.identity_columns import IDENTITY
+from ..settings import current
 from ..settings.identities import NAME, SHIPPED
 from ..settings.types import normalize_language
 from .identities import normalize_identity, stored_identity
 
+NO_PASSWORD = "the account has no password: it signs in another way (RECOVERY_PASSWORDLESS)"  # noqa: S105
 FsModels.set_db_info(base_model=db.Model)
 
 
@@ -96,11 +98,16 @@ class User(Model, sqla_v2.FsUserMixin):
             return "an objection to its new address has frozen it (users settle-address)"
         if not confirmed and (self.has_unconfirmed_address or requires_confirmation(self)):
             return "the address is not confirmed"
-        if not self.password:
-            return "the account has no password: it signs in another way"
         if self.external_id and normalize_identity("email", self.email) is None:
             return "the account has no email address that can receive mail"
+        if not self.password and current().RECOVERY_PASSWORDLESS != "allow":
+            return NO_PASSWORD
         return None
+
+    @property
+    def link_life(self) -> timedelta:
+        """The time for which a new link of the account works."""
+        return current().SECURITY_RESET_PASSWORD_WITHIN
 
     # Flask-Login's compares get_id(), which contains the time.
     def __eq__(self, other: object) -> bool:

@@ -149,7 +149,7 @@ def create_reset_link(identity: str, reason: str, form: str) -> None:
     # The row lock makes two admins take turns on PostgreSQL.
     db.session.execute(select(User.id).where(User.id == user.id).with_for_update())
     token = links.derive_tokens(secrets.token_bytes(32))[0]
-    link = links.issue(user, clients.BROWSER, token)
+    link = links.issue(user, clients.BROWSER, token, user.link_life)
     admin.record("users reset-link", redact_line(reason), user)  # commits the link, too
     url = url_for("security.reset_password", token=token, _external=True)
     if form == "json":

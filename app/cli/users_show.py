@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import click
-import humanize
 from flask import current_app
 from sqlalchemy import select
 
 from ..accounts import identities, imported_hashes
-from ..accounts.models import User
+from ..accounts.models import NO_PASSWORD, User
 from ..db.audit import RecoveryEvent
-from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail.outbox import WEBHOOK, OutboxMessage
-from ..mail.quota import DAY_SECONDS, PAUSE
 from ..recovery.link import ResetLink
 from ..settings import current
-from . import events, limits, outbox
+from . import events, limits, obstacles, outbox
 from .admin import find_account
 from .output import Row, as_time, write_fields, write_table
 
@@ -62,7 +58,7 @@ def report(identity: str) -> dict[str, Any]:
         return facts | {"answers": [_reason_no_account(identity)]}
     own_events = RecoveryEvent.user_id == user.id
     facts["account"] = _account(user)
-    facts["links"] = [_link(link) for link in _newest(ResetLink, *_mailed_to(user))]
+    facts["links"] = [_link(link) for link in _newest(ResetLink, *obstacles.mailed_to(user))]
     facts["mails"] = outbox.newest(outbox.is_to(user), OutboxMessage.kind != WEBHOOK, limit=SHOWN)
     facts["events"] = [events.row(event) for event in _newest(RecoveryEvent, own_events)]
     return facts | {"answers": list(_answers(user, facts))}
@@ -93,10 +89,7 @@ def _reason_no_account(identity: str) -> str:
 
 def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
     """Yield sentences for the requester, the most important first."""
-    if why_not := user.reason_not_recoverable():
-        yield f"No reset mail goes to this account: {why_not}."
-    else:
-        yield from _exhausted_quotas(user)
+    yield from obstacles.reasons(user)
     if not current().sends_mail:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
     instructions = [mail for mail in facts["mails"] if mail["mail"] == "reset_instructions"]
@@ -109,32 +102,10 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
             yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[status].format_map(newest)
     elif current().sends_mail:
         yield "No link was requested for this account, or the request has been purged."
-    for link in facts["links"][:1]:
+    for link in facts["links"][: user.reason_not_recoverable() != NO_PASSWORD]:
         yield ENDS[link["state"]].format(at=as_time(link["until"]))
     if any(row["is_over"] for row in facts["limits"] or ()):
         yield "Sign-ins with its identities are refused right now, since there were too many (Limits, below)."
-
-
-def _exhausted_quotas(user: User) -> Iterator[str]:
-    """Yield why a request right now would get no mail."""
-    cooldown, cap = current().RECOVERY_MAIL_COOLDOWN, current().RECOVERY_MAIL_DAILY_CAP
-    now, day = db.session.scalars(select(utcnow())).one(), timedelta(seconds=DAY_SECONDS)
-    mailed = ResetLink.message_id.in_(select(OutboxMessage.id).where(OutboxMessage.quota == ""))
-    counted = (ResetLink.issued_at > now - max(day, cooldown), mailed)
-    newest_first = select(ResetLink).where(*_mailed_to(user), *counted).order_by(ResetLink.issued_at.desc())
-    links = db.session.scalars(newest_first).all()
-    times = [link.issued_at for link in links if link.is_current()]
-    if times and times[0] + cooldown > now:
-        pause = _span(times[0] + cooldown - now)
-        yield (
-            f"A reset mail went out a moment ago; the next one can go out in {pause}"
-            " (RECOVERY_MAIL_COOLDOWN)."
-        )
-    if len(links) + len(times) >= 2 * cap and links[0].issued_at + PAUSE > now:  # as quota.refuse_excess()
-        yield (
-            f"The account had its {cap} reset mails of 24 hours: one goes out every {_span(PAUSE)}, the next"
-            f" in {_span(links[0].issued_at + PAUSE - now)} (RECOVERY_MAIL_DAILY_CAP)."
-        )
 
 
 def _account(user: User) -> Row:
@@ -178,17 +149,5 @@ def _link(link: ResetLink) -> Row:
     }
 
 
-def _mailed_to(user: User) -> tuple[Any, ...]:
-    """Select an account's links, without those whose message was given up."""
-    mail = select(OutboxMessage.id).where(OutboxMessage.id == ResetLink.message_id)
-    return ResetLink.user_id == user.id, ~mail.where(
-        OutboxMessage.state.in_(("given_up", "dropped"))
-    ).exists()
-
-
 def _newest(model: Any, *conditions: Any) -> Any:
     return db.session.scalars(select(model).where(*conditions).order_by(model.id.desc()).limit(SHOWN))
-
-
-def _span(pause: timedelta) -> str:
-    return humanize.precisedelta(max(pause, timedelta(seconds=1)), minimum_unit="seconds", format="%0.0f")

@@ -19,6 +19,7 @@ from flask_babel import gettext as _
 
 from ..accounts.models import User
 from ..mail import composing
+from ..recovery.instructions import sign_in_help
 from ..settings import current
 from ..web.forms import context_of
 from ..web.i18n import duration
@@ -97,6 +98,7 @@ _RESET = {
 # Every mail that Sparekey can send, with any feature enabled.
 MAILS = (
     Mail("reset_instructions", "after a request for a link", {**_RESET, "objection": OBJECTION}),
+    Mail("sign_in_help", "the same, to an account without a password", {"help": LazyString(sign_in_help)}),
     Mail("reset_notice", "after a reset", _NOTICE),
     Mail("change_notice", "after any other change of the password", _NOTICE),
     Mail("confirmation_instructions", "to confirm an address", _CONFIRMATION),

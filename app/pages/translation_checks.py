@@ -53,6 +53,7 @@ def _check_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:
             yield KINDS["translation-missing"].found(where=where, count=count, examples=examples)
     flask_security = texts_in(FLASK_SECURITY_TRANSLATIONS / "flask_security.pot")
     labels = {kind.label for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES.values()}
+    labels.add(current().RECOVERY_SIGN_IN_HELP)
     if unused := translated - pot - flask_security - _texts_of_templates() - labels:
         yield KINDS["translation-unused"].found(where=where, examples=_examples(unused))
 

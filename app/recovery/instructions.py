@@ -5,16 +5,17 @@ Each message has one link. `link_quotas.py` says whether its account may have an
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from flask import url_for
-from flask_babel import LazyString
+from flask_babel import LazyString, gettext
 from flask_security import reset_password_instructions_sent
 from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..accounts.datastore import find_accounts
-from ..accounts.models import User
+from ..accounts.models import NO_PASSWORD, User
 from ..db.clock import utcnow
 from ..db.engine import db
 from ..mail import composing
@@ -32,9 +33,33 @@ def compose(message: OutboxMessage) -> composing.Mail:
     """Compose the reset instructions. Raises Undeliverable."""
     check_age(message)
     user = find_requester(message)
-    if reason := user.reason_not_recoverable():
+    reason = user.reason_not_recoverable()
+    if is_explained(reason):
+        return _explain(message, user)
+    if reason:
         raise Undeliverable(reason)
     return compose_with_link(message, user, "reset_instructions", objection=not_me.token_for(message))
+
+
+def is_explained(reason: str | None) -> bool:
+    """True if an account that cannot be recovered gets a mail that says how its owner signs in."""
+    return reason == NO_PASSWORD and current().RECOVERY_PASSWORDLESS == "explain"
+
+
+def sign_in_help() -> str:
+    """Return RECOVERY_SIGN_IN_HELP in the current language."""
+    text = current().RECOVERY_SIGN_IN_HELP
+    return text and str(gettext(text))  # without a text, gettext returns the catalog's header
+
+
+def _explain(message: OutboxMessage, user: User) -> composing.Mail:
+    """Compose the explanation. Raises Undeliverable over a quota.
+
+    It counts as a link, by one that has expired and is not mailed. So quotas and the worker's time are alike.
+    """
+    mail = composing.write(message, "sign_in_help", user.email, help=LazyString(sign_in_help))
+    _issue_unless_refused(message, user, link_token(message), timedelta(0))
+    return mail
 
 
 def check_age(message: OutboxMessage) -> None:
@@ -65,7 +90,7 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
     if template == "reset_instructions":
         values = {"user": user, "token": token, "reset_token": token}
         mail.signal = (reset_password_instructions_sent, values)
-    issue_unless_refused(message, user, token)  # last: on SQLite it takes the write lock
+    _issue_unless_refused(message, user, token, user.link_life)  # last: on SQLite it takes the write lock
     return mail
 
 
@@ -76,7 +101,7 @@ def link_token(message: OutboxMessage) -> str:
     return next((token for token in older if link and link.token_hash in token_hashes(token)), newest)
 
 
-def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None:
+def _issue_unless_refused(message: OutboxMessage, user: User, token: str, life: timedelta) -> None:
     """Issue the message's link at the first attempt, and renew it at each later one. Raises Undeliverable.
 
     The mail says how long the link works, and that is counted from the attempt that delivers it.
@@ -86,15 +111,14 @@ def issue_unless_refused(message: OutboxMessage, user: User, token: str) -> None
     link = _find_link(message)
     if is_first := link is None:
         # Before the quota is counted, because on SQLite the INSERT locks out other workers that count.
-        link = links.issue(user, message.content["client"], token, message.id, message.kind)
+        link = links.issue(user, message.content["client"], token, life, message)
         link.username = message.content.get("username")
     else:
-        life = current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()
-        link.expires_at, link.token_hash = utcnow(life), token_hashes(token)[0]
+        link.expires_at, link.token_hash = utcnow(life.total_seconds()), token_hashes(token)[0]
         db.session.flush()
     db.session.refresh(user)
     db.session.refresh(link)
-    if link.refusal():
+    if life and link.refusal():
         if is_first:
             raise StaleDataError("the account changed while its mail was written")  # try again
         raise Undeliverable("its link has ended before it could be sent")

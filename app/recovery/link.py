@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flask_security.proxies import _datastore
 from sqlalchemy import ColumnElement, ForeignKey, Index, String, select, update
@@ -22,6 +22,7 @@ from ..accounts.models import User
 from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import Model, change, db
+from ..mail.outbox import OutboxMessage
 from ..settings import current
 from .link_errors import (
     AccountUnavailable,
@@ -100,17 +101,19 @@ class ResetLink(Model):
 OPEN = (ResetLink.redeemed_at.is_(None), ResetLink.superseded_at.is_(None), ResetLink.revoked_at.is_(None))
 
 
-def issue(user: User, client: str, token: str, message_id: int | None = None, kind: str = "") -> ResetLink:
+def issue(
+    user: User, client: str, token: str, life: timedelta, message: OutboxMessage | None = None
+) -> ResetLink:
     """Add a link for the account as it is now. Without a message, an admin hands it over. Flushes."""
     link = ResetLink(
         user_id=user.id,
-        message_id=message_id,
+        message_id=message and message.id,
         token_hash=token_hashes(token)[0],
         email=user.email,
         password_state=fingerprint(user.password),
         client=client,
-        kind=kind,
-        expires_at=utcnow(current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds()),
+        kind=message.kind if message else "",
+        expires_at=utcnow(life.total_seconds()),
     )
     db.session.add(link)
     db.session.flush()

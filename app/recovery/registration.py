@@ -95,9 +95,10 @@ def compose(message: OutboxMessage) -> composing.Mail:
     quota.refuse_excess(message)  # before any look-up
     user = _find_or_create(message.content["identity"])
     message.user_id = user.id
-    if reason := user.reason_not_recoverable(confirmed=True):
+    reason, is_confirmed = user.reason_not_recoverable(confirmed=True), not requires_confirmation(user)
+    if reason and not (is_confirmed and instructions.is_explained(reason)):
         raise Undeliverable(reason)
-    if not requires_confirmation(user):
+    if is_confirmed:
         mail = composing.write(
             message, "welcome_existing", user.email, reset_link=None, confirmation_link=None
         )

@@ -74,13 +74,12 @@ class Settings(BaseModel):
     RECOVERY_MAIL_WAITING_MAX: Positive
     SECURITY_PASSWORD_LENGTH_MIN: Annotated[int, Field(ge=8, le=64)]
     RECOVERY_PASSWORD_LENGTH_MAX: Annotated[int, Field(ge=64, le=4096)]
-    SECURITY_PASSWORD_CHECK_BREACHED: Annotated[
-        Literal[False, "best-effort", "strict"],
-        BeforeValidator(lambda value: value if str(value).lower() not in ("", "false") else False),
-    ]
+    SECURITY_PASSWORD_CHECK_BREACHED: types.BreachCheck
     RECOVERY_BREACHES_URL: urls.PublicUrl
     SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS: secrets.Argon2Options
     RECOVERY_HASHES_AT_ONCE: NotNegative
+    RECOVERY_PASSWORDLESS: Literal["explain", "allow", "silent"]
+    RECOVERY_SIGN_IN_HELP: types.Line
     SECURITY_CHANGEABLE: bool
     SECURITY_CHANGE_EMAIL: bool
     SECURITY_CONFIRMABLE: bool

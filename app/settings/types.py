@@ -90,6 +90,10 @@ HostLabel = Annotated[str, Field(pattern=DNS_LABEL, description="a name such as 
 Selector = Annotated[
     str, Field(pattern=DNS_LABEL, description="the name before ._domainkey alone, such as s1")
 ]
+BreachCheck = Annotated[
+    Literal[False, "best-effort", "strict"],
+    BeforeValidator(lambda value: value if str(value).lower() not in ("", "false") else False),
+]
 Unique = must("each at most once", lambda items: len(items) == len(set(items)))
 Language = Annotated[str, AfterValidator(normalize_language)]
 Rates = Annotated[

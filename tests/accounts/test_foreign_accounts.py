@@ -63,7 +63,7 @@ def test_stub_holds_the_id_and_no_value_of_the_account(application: Application,
 
 @EVERYWHERE
 @pytest.mark.parametrize(
-    "typed", ["nobody@example.com", "nobody", "+14155550199", "inactive@example.com", "?", "sso@example.com"]
+    "typed", ["nobody@example.com", "nobody", "+14155550199", "inactive@example.com", "?"]
 )
 def test_account_that_cannot_be_recovered_gets_the_same_answer_and_no_mail(site: Site, typed: str) -> None:
     assert site.ask(typed).json == site.ask().json
@@ -82,16 +82,6 @@ def test_request_reads_no_table_of_the_application(site: Site) -> None:
     assert asked
     assert not [statement for statement in statements[:asked] if "users" in statement]
     assert [statement for statement in statements[asked:] if "users" in statement]
-
-
-@EVERYWHERE
-@pytest.mark.parametrize("stored", [None, "", "!unusable", "*", "x"])
-def test_placeholder_is_no_password(application: Application, site: Site, stored: str | None) -> None:
-    application.execute("UPDATE users SET password = :stored WHERE id = 1", stored=stored)
-    site.ask()
-    site.work()
-    assert site.mailbox.mails == []
-    assert "the account has no password" in site.messages()[0]["reason"]
 
 
 FLAGS = [

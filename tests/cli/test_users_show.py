@@ -28,7 +28,7 @@ def show(site: Site, identity: str = "alice") -> str:
         ("(415) 555-0199", "No account has the us_phone_number +14155550199"),
         ("!!!", "No account can have that as an identity"),
         ("inactive@example.com", "No reset mail goes to this account: the account is not active."),
-        ("sso@example.com", "signs in another way"),
+        ("sso@example.com", "A request brings a mail that says how to sign in, and no link"),
         ("ALICE@example.com", "No link was requested for this account"),
         ("(415) 555-0123", "No link was requested for this account"),
         ("#1", "alice@example.com"),

@@ -1,0 +1,151 @@
+"""Accounts without a password: a request brings an explanation, a link to a first password, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.application import EVERYWHERE, Application
+from support.commands import run
+from support.features import REGISTRATION, confirm_addresses
+from support.mailbox import html_of, link_in, text_of
+from support.recovery import code_of, object_to
+from support.redemption import redeem
+from support.site import BOTH, NEW_PASSWORD, Site
+
+from app.accounts.datastore import end_access
+from app.accounts.models import User
+from app.db.engine import db
+from app.pages import health
+from app.pages.translation_checks import check_translations
+
+SSO = "sso@example.com"
+HELP = "Sign in with your 100 % safe key at https://sso.example.com & smile"
+SHOWN = "A request brings a mail that says how to sign in, and no link"
+
+
+def password_of(site: Site, email: str = SSO) -> Any:
+    return next(row["password"] for row in site.rows(User) if row["email"] == email)
+
+
+def ask_in_both_ways(site: Site) -> None:
+    site.visitor().submit("/reset", identity=SSO)
+    site.work()
+    site.ask(SSO)
+    site.work()
+
+
+@pytest.mark.requirement("R18", "R55")
+@BOTH
+def test_explanation_says_how_to_sign_in_and_has_no_link(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_SIGN_IN_HELP=HELP, RECOVERY_MAIL_COOLDOWN="5 minutes")
+    ask_in_both_ways(site)
+    [mail] = site.mailbox.mails
+    assert mail["Subject"] == "How to sign in to Sparekey"
+    assert HELP in text_of(mail).replace("\n", " ")
+    assert '<a href="https://sso.example.com"' in html_of(mail)
+    assert not any("/reset/" in part(mail) for part in (text_of, html_of))
+    assert "RECOVERY_MAIL_COOLDOWN" in site.messages()[1]["reason"]
+    assert password_of(site) is None
+    shown = run(site, "users", "show", SSO).output
+    assert SHOWN in shown
+    assert "a moment ago" in shown
+    assert "The newest link" not in shown
+
+
+def test_explanation_counts_for_the_hourly_quota(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_HOURLY_MAX=1)
+    site.ask(SSO)
+    site.work()
+    assert "mail_sent" in site.events()
+    with site.app.app_context():
+        assert health.check().problems == ["no_worker", "mail_budget_spent"]
+    site.ask()
+    assert site.work() == 0
+
+
+def test_explanation_without_help_leads_to_the_sign_in_page_and_is_translated(
+    make_site: Any, tmp_path: Path
+) -> None:
+    site: Site = make_site()
+    ask_in_both_ways(site)
+    assert f"{site.visitor().base}/login" in text_of(site.mailbox.mails[-1])
+    (tmp_path / "de.po").write_text('msgid "Use your key."\nmsgstr "Nehmen Sie Ihren Schlüssel."\n')
+    site = make_site(RECOVERY_SIGN_IN_HELP="Use your key.", RECOVERY_TRANSLATION_DIR=str(tmp_path))
+    site.visitor().submit("/reset?language=de", identity=SSO)
+    site.work()
+    assert "Nehmen Sie Ihren Schlüssel." in text_of(site.mailbox.mails[-1])
+    with site.app.app_context():
+        assert "translation-unused" not in {finding.id for finding in check_translations()}
+
+
+@BOTH
+@pytest.mark.requirement("R13")
+@pytest.mark.parametrize("by", ["form", "json"])
+def test_first_password_is_set_with_a_link_if_allowed(make_site: Any, by: str) -> None:
+    site: Site = make_site(RECOVERY_PASSWORDLESS="allow")
+    first, second = site.new_link(SSO), site.new_link(SSO)
+    assert redeem(site, by, second)
+    assert site.password_works(NEW_PASSWORD, SSO)
+    assert code_of(site, first) == "link_superseded"
+    site.work()
+    assert "Your Sparekey password was changed" in site.mailbox.mails[-1]["Subject"]
+    object_to(site, site.mailbox.mails[-1])
+    assert not site.password_works(NEW_PASSWORD, SSO)
+
+
+def test_link_to_a_first_password_ends_when_that_is_no_longer_allowed(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_PASSWORDLESS="allow")
+    link = site.new_link(SSO)
+    uri = site.app.config["SQLALCHEMY_DATABASE_URI"]
+    assert code_of(make_site(SQLALCHEMY_DATABASE_URI=uri), link) == "account_unavailable"
+
+
+def test_nothing_is_mailed_to_an_account_without_a_password_if_silent(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_PASSWORDLESS="silent")
+    ask_in_both_ways(site)
+    assert site.mailbox.mails == []
+    assert {"the account has no password" in row["reason"] for row in site.messages()} == {True}
+    assert "No reset mail goes to this account" in run(site, "users", "show", SSO).output
+
+
+@pytest.mark.parametrize(("mode", "mails"), [("explain", 1), ("allow", 1), ("silent", 0)])
+def test_sign_up_with_the_address_of_such_an_account(make_site: Any, mode: str, mails: int) -> None:
+    site = confirm_addresses(make_site(**REGISTRATION, RECOVERY_PASSWORDLESS=mode))
+    site.visitor().submit("/register", "/register", email=SSO)
+    site.work()
+    texts = [text_of(mail) for mail in site.mailbox.mails]
+    assert ["There is an account with this address already" in text for text in texts] == [True] * mails
+    site.change(User, User.email == SSO, confirmed_at=None)
+    site.visitor().submit("/register", "/register", email=SSO)
+    site.work()
+    assert ["/reset/" in text_of(mail) for mail in site.mailbox.mails[mails:]] == [True] * (mode == "allow")
+
+
+def test_end_of_access_gives_such_an_account_no_password(site: Site) -> None:
+    """A hash that matches no password would let its mailbox recover it."""
+    with site.app.app_context():
+        user = db.session.query(User).filter_by(email=SSO).one()
+        end_access(user.id, with_password=True)
+        db.session.commit()
+    assert password_of(site) is None
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("stored", [None, "", "!unusable", "*", "x"])
+def test_account_of_an_application_follows_the_setting(
+    application: Application, make_site: Any, stored: str | None
+) -> None:
+    application.execute("UPDATE users SET password = :stored WHERE id = 1", stored=stored)
+    for mode in ("silent", "explain", "allow"):
+        site: Site = make_site(**application.deployment(), RECOVERY_PASSWORDLESS=mode)
+        site.ask()
+        site.work()
+        assert application.user()["password"] == stored
+    assert [mail["Subject"].partition(" Sparekey")[0] for mail in site.mailbox.mails] == [
+        "How to sign in to",
+        "Reset your",
+    ]
+    assert redeem(site, "form", link_in(site.mailbox.mails[-1]))
+    assert application.signs_in(NEW_PASSWORD)
