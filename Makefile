@@ -7,8 +7,9 @@ BIN := .venv/bin
 # Each process has its own servers; an idle one takes tests from the others.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs doctor examples templates tests -name node_modules -prune -o -type f ! -name '*.pyc' -print)
-# Node.js tools that test pages and mails. Without them their tests are skipped, except in CI.
+# Node.js packages: tools that test pages and mails, and an example's. Without them their tests are skipped, except in CI.
 LOOKS := tests/looks/node_modules/.installed
+NODE := $(LOOKS) examples/node/node_modules/.installed
 
 WORDS := app/web/translations
 PO := --no-wrap --add-location=file
@@ -34,7 +35,7 @@ else
 endif
 
 # Only CI and `make check` measure coverage, because it makes the tests a third slower. A failure leaves no file.
-.coverage: .venv/.develops $(LOOKS) $(TESTED)
+.coverage: .venv/.develops $(NODE) $(TESTED)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report= --cov-fail-under=0
 
 security: .venv/.develops  ## run the tests of docs/security.md, and print its table
@@ -100,7 +101,7 @@ journeys: .venv/.develops  ## recover, confirm, move and sign in in Chromium, wi
 plant: .venv/.develops  ## plant defects in a copy, one at a time, and see which test catches each (20 minutes; ONLY= selects some)
 	@$(BIN)/python tests/support/plant.py $(ONLY)
 
-tools: $(LOOKS)  ## install the tools that test pages and mails (needs Node.js)
+tools: $(NODE)  ## install the tools that test pages and mails, and an example's packages (needs Node.js)
 
 looks: .venv/.develops $(LOOKS)  ## test with mail programs' rules, a spam filter and Lighthouse (needs Chromium, SpamAssassin)
 	PYTHONPATH=.:tests $(BIN)/python tests/looks/verdicts.py
@@ -119,7 +120,7 @@ words: .venv/.develops  ## update the translation catalogs after texts have chan
 	for po in $(WORDS)/*.po; do $(BIN)/pybabel --quiet update --no-wrap --ignore-pot-creation-date --no-fuzzy-matching --ignore-obsolete -D messages -i $(WORDS)/messages.pot -l $$(basename $$po .po) -o $$po; done
 
 clean:  ## remove .venv, tools, caches and the demo's data
-	rm -rf .venv tests/looks/node_modules instance .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv tests/looks/node_modules examples/node/node_modules examples/*/.venv examples/*/shop.db instance .coverage .pytest_cache .mypy_cache .ruff_cache
 
 .venv/.runs: requirements.txt
 	$(call install,requirements.txt)
@@ -129,8 +130,8 @@ clean:  ## remove .venv, tools, caches and the demo's data
 	$(call install,requirements-dev.txt)
 	@touch $@ .venv/.runs
 
-$(LOOKS): tests/looks/package-lock.json
-	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix tests/looks
+$(NODE): %/node_modules/.installed: %/package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix $*
 	@touch $@
 
 ifdef UV

@@ -50,11 +50,12 @@ def theirs() -> TableClause:
     accounts = current().RECOVERY_ACCOUNTS
     schema, _, name = accounts.table.rpartition(".")
     names = dict.fromkeys([*accounts.columns_read.values(), *accounts.columns_written])
-    return _table(name, ATTACHED if accounts.file else schema or None, *names)
+    # PostgreSQL's search path begins with the schema that has the role's name: often Sparekey's own.
+    return _table(name, ATTACHED if accounts.file else schema or "public", *names)
 
 
 @cache  # so that all parts of a statement have the same object
-def _table(name: str, schema: str | None, *names: str) -> TableClause:
+def _table(name: str, schema: str, *names: str) -> TableClause:
     return table_of(name, *map(column_of, names), schema=schema)
 
 

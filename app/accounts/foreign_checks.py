@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, inspect, select, text, true
 from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
 
-from ..db.engine import ATTACHED, attach, db
+from ..db.engine import attach, db
 from ..settings import current
 from ..settings.findings import KINDS, Finding
 from ..settings.identities import CASE_INSENSITIVE
@@ -125,7 +125,7 @@ def _check_indexes() -> Iterator[Finding]:
     """Yield a finding for each look-up that reads the whole table, by the database's own plan."""
     accounts, table = current().RECOVERY_ACCOUNTS, _quoted(current().RECOVERY_ACCOUNTS.table)
     explain, scan = EXPLAIN[db.engine.dialect.name]
-    place = f"{ATTACHED}.{table}" if accounts.file else table
+    place = _quoted(foreign.theirs().fullname)
     if not accounts.file:
         db.session.execute(text("SET LOCAL enable_seqscan = off"))  # which a small table would prefer
     for kind, name in accounts.kinds.items():

@@ -1,0 +1,7 @@
+-- For PostgreSQL, as an administrator of the application's database: all that Sparekey may do there.
+CREATE SCHEMA sparekey AUTHORIZATION sparekey;
+GRANT SELECT (id, email, password, disabled) ON users TO sparekey;
+GRANT UPDATE (password) ON users TO sparekey;
+
+-- So that no look-up reads the whole table. `check` names those that are missing.
+CREATE INDEX sparekey_lower_email ON users (lower(email));
