@@ -46,11 +46,10 @@ GUARDS = ("email", "password", "active")  # what a write of the password finds a
 
 
 def theirs() -> TableClause:
-    """Return the application's table with the columns that Sparekey uses."""
+    """Return the application's table with the columns in use. No search path chooses its schema."""
     accounts = current().RECOVERY_ACCOUNTS
     schema, _, name = accounts.table.rpartition(".")
     names = dict.fromkeys([*accounts.columns_read.values(), *accounts.columns_written])
-    # PostgreSQL's search path begins with the schema that has the role's name: often Sparekey's own.
     return _table(name, ATTACHED if accounts.file else schema or "public", *names)
 
 
