@@ -21,7 +21,9 @@ from ..settings.library_settings import describe_unknown, flask_security_default
 from . import reference
 from .output import Row, format_option, plain, write_fields, write_json
 
-SECRET = re.compile(r"SECRET|SALT|PASSWORD$|METRICS_TOKEN$|_KEYS?$|_CONFIG$|ENGINE_OPTIONS$|HASH_OPTIONS$")
+SECRET = re.compile(
+    r"SECRET|SALT|PASSWORD$|(METRICS|OAUTH_REFRESH)_TOKEN$|_KEYS?$|_CONFIG$|(ENGINE|HASH)_OPTIONS$"
+)
 URIS = ("SQLALCHEMY_DATABASE_URI", "RATELIMIT_STORAGE_URI")
 
 

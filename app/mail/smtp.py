@@ -22,7 +22,8 @@ from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 from ..settings import current
 from .addresses import with_ascii_domain
 from .composing import Mail
-from .smtp_failures import NO_LOGIN_METHOD, NO_STARTTLS, RelayMisconfigured, connection_failure
+from .login import access_token, log_in
+from .smtp_failures import NO_STARTTLS, RelayMisconfigured, connection_failure
 
 TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for the reply to DATA
 # Seconds for the reply to DATA, because closing the connection while a relay scans the mail sends it twice.
@@ -131,6 +132,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
     def _connect(self) -> None:
         if not self.host:
             raise RelayMisconfigured("MAIL_SERVER: it is empty, so no mail is sent")
+        token = access_token()  # before the relay waits
         secure = {"context": self.ssl_context} if self.use_ssl else {}
         # Without a host, the constructor does not connect. So `self.connection` is set before the greeting,
         # and the deadline can end an endless one.
@@ -147,12 +149,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             self.connection.starttls(context=self.ssl_context)
             self.connection.ehlo_or_helo_if_needed()
         if self.username:
-            try:
-                self.connection.login(self.username, self.password)
-            except (smtplib.SMTPResponseException, smtplib.SMTPNotSupportedError):
-                raise
-            except (smtplib.SMTPException, ValueError):  # the text may contain a part of the password
-                raise RelayMisconfigured(NO_LOGIN_METHOD) from None
+            log_in(self.connection, self.username, self.password, token)
 
     def _send(self, mail: Mail) -> None:
         """Send a mail as `smtplib.SMTP.sendmail` does, with the deadline checked before MAIL and DATA."""

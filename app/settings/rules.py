@@ -68,8 +68,13 @@ def _languages(settings: Settings) -> Violations:
 def _mail(settings: Settings) -> Violations:
     if settings.MAIL_USE_TLS and settings.MAIL_USE_SSL:
         yield "MAIL_USE_SSL", "choose one of MAIL_USE_TLS and MAIL_USE_SSL"
-    if bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD):
-        yield "MAIL_USERNAME", "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither"
+    url, client = settings.RECOVERY_MAIL_OAUTH_URL, settings.RECOVERY_MAIL_OAUTH_CLIENT_ID
+    proof = settings.RECOVERY_MAIL_OAUTH_CLIENT_SECRET or settings.RECOVERY_MAIL_OAUTH_REFRESH_TOKEN
+    if len({bool(value) for value in (url, client, proof)}) > 1:
+        others = "_CLIENT_ID, and _CLIENT_SECRET or _REFRESH_TOKEN"
+        yield "RECOVERY_MAIL_OAUTH_URL", f"set all of it, {others}, or none of them"
+    if bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD) + bool(url):
+        yield "MAIL_USERNAME", "set both of it and MAIL_PASSWORD (or RECOVERY_MAIL_OAUTH_URL), or neither"
     # Ten steps: connect, greeting, EHLO, STARTTLS, EHLO, login, MAIL, RCPT, DATA and the mail itself.
     if settings.sending_time < 10 * settings.MAIL_TIMEOUT:
         yield "RECOVERY_MAIL_LEASE", "too short: at least 20 seconds and ten times MAIL_TIMEOUT"

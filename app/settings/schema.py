@@ -59,6 +59,11 @@ class Settings(BaseModel):
     MAIL_USE_SSL: bool
     MAIL_USERNAME: str | None = None
     MAIL_PASSWORD: str | None = None
+    RECOVERY_MAIL_OAUTH_URL: urls.Endpoint
+    RECOVERY_MAIL_OAUTH_CLIENT_ID: types.Line
+    RECOVERY_MAIL_OAUTH_CLIENT_SECRET: str
+    RECOVERY_MAIL_OAUTH_SCOPE: types.Line
+    RECOVERY_MAIL_OAUTH_REFRESH_TOKEN: str
     RECOVERY_MAIL_CA: Annotated[str, types.or_empty(types.check_certificates)]
     RECOVERY_MAIL_IN_CLEAR: bool
     MAIL_DEFAULT_SENDER: urls.Sender

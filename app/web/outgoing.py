@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 from typing import Any
-from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import BaseHandler, HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 
 @contextmanager
-def send(request: Request, ends_at: float) -> Iterator[HTTPResponse]:
+def send(request: Request, ends_at: float, *handlers: type[BaseHandler]) -> Iterator[HTTPResponse]:
     """Yield the answer. At `ends_at`, by time.monotonic(), its socket shuts down, even while it is read.
 
     Raises OSError, such as TimeoutError, or HTTPError for an answer other than 2xx, or HTTPException.
     """
     with ExitStack() as resources:
-        opener = build_opener(_NoRedirects, _Deadline(ends_at, resources))
+        opener = build_opener(_NoRedirects, _Deadline(ends_at, resources), *handlers)
         timeout = max(ends_at - time.monotonic(), 0.001)
         try:
             yield resources.enter_context(opener.open(request, timeout=timeout))

@@ -301,7 +301,7 @@ def test_check_looks_at_all_else_beside_wrong_settings(configuration: Configurat
     assert wrong == {
         "RECOVERY_ACCENT": 'give a hex color such as "#0b6e66"',
         "MAIL_USE_SSL": "choose one of MAIL_USE_TLS and MAIL_USE_SSL",
-        "MAIL_USERNAME": "set both of MAIL_USERNAME and MAIL_PASSWORD, or neither",
+        "MAIL_USERNAME": "set both of it and MAIL_PASSWORD (or RECOVERY_MAIL_OAUTH_URL), or neither",
     }
     others = {found["id"] for found in shown["findings"]} - {"invalid-setting"}
     assert others == {"cooldown-outlasts-link", "proxies-undeclared", "silenced-in-vain"}

@@ -17,6 +17,10 @@ from app.settings.problems import SettingsError
 
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": "https://id.example.com"}
 TOTP = """ SECURITY_TOTP_SECRETS='{"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}'"""
+OAUTH = " ".join(
+    f"RECOVERY_MAIL_OAUTH_{name}"
+    for name in ("URL=https://login.example.com/token", "CLIENT_ID=id", "CLIENT_SECRET=secret")
+)
 SMS = """SECURITY_TWO_FACTOR=true SECURITY_TWO_FACTOR_ENABLED_METHODS='["sms"]'""" + TOTP
 SPA = "SECURITY_REDIRECT_BEHAVIOR=spa SECURITY_RESET_ERROR_VIEW=/problem"
 SPA_CONFIRM = f"{SPA} SECURITY_RESET_VIEW=/r SECURITY_CONFIRMABLE=true SECURITY_CONFIRM_ERROR_VIEW=/c"
@@ -150,6 +154,14 @@ def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> N
     [
         ("MAIL_USE_SSL", "choose one", "MAIL_USE_SSL=true MAIL_USE_TLS=true"),
         ("MAIL_USERNAME", "MAIL_PASSWORD", "MAIL_USERNAME=me"),
+        ("RECOVERY_MAIL_OAUTH_URL", "set all of it", "RECOVERY_MAIL_OAUTH_CLIENT_ID=id"),
+        (
+            "RECOVERY_MAIL_OAUTH_URL",
+            "_REFRESH_TOKEN",
+            f"{OAUTH} MAIL_USERNAME=me RECOVERY_MAIL_OAUTH_CLIENT_SECRET=",
+        ),
+        ("MAIL_USERNAME", "RECOVERY_MAIL_OAUTH_URL", OAUTH),
+        ("MAIL_USERNAME", "or neither", f"{OAUTH} MAIL_USERNAME=me MAIL_PASSWORD=x"),
         ("MAIL_USE_TLS", "in the clear", "MAIL_SERVER=smtp.example.com"),
         ("RECOVERY_INBOX", "shows all mail to everybody: only with", "RECOVERY_INBOX=true"),
         ("MAX_CONTENT_LENGTH", "RECOVERY_PASSWORD_LENGTH_MAX", "RECOVERY_PASSWORD_LENGTH_MAX=4096"),
