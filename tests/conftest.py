@@ -17,6 +17,9 @@ from support import application as applications
 from support import nginx as documented_nginx
 from support import servers
 from support.application import Application
+from support.caches import pytest_collection_finish as pytest_collection_finish
+from support.caches import pytest_configure as pytest_configure
+from support.hashes import pytest_runtest_setup as pytest_runtest_setup
 from support.mailbox import Mailbox, listening
 from support.security_table import pytest_addoption as pytest_addoption  # `make security`
 from support.security_table import pytest_terminal_summary as pytest_terminal_summary

@@ -35,7 +35,7 @@ INDEXES = [
         ("email", "lower(email)", "username", "lower(username)", "phone", "status")
     )
 ]
-OLD_HASH = bcrypt.hashpw(OLD_PASSWORD.encode(), bcrypt.gensalt(10)).decode()
+OLD_HASH = bcrypt.hashpw(OLD_PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 
 
 EVERYWHERE = pytest.mark.parametrize("application", ["sqlite", "postgresql"], indirect=True)

@@ -21,8 +21,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_security.utils import hash_password
-from jinja2 import BytecodeCache
-from jinja2.bccache import Bucket
 from sqlalchemy import select, update
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
@@ -38,6 +36,7 @@ from app.mail.outbox import OutboxMessage
 from app.recovery.link import ResetLink
 from app.settings import schema
 
+from . import caches, hashes
 from .mailbox import Mailbox, link_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,23 +59,9 @@ NOBODYS = {
 }
 
 
+caches.share()
+
 BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
-
-
-class CompiledTemplates(BytecodeCache):
-    """Compiles each template once a run instead of once an app. A changed template has another checksum."""
-
-    def __init__(self) -> None:
-        self.compiled: dict[tuple[str, str], Any] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self.compiled.get((bucket.key, bucket.checksum))
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        self.compiled[bucket.key, bucket.checksum] = bucket.code
-
-
-Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
 
 
 class Visitor:
@@ -202,6 +187,7 @@ def fill(uri: str) -> str:
         flask_migrate.upgrade()
         identity_columns.add("employee_number")  # because User keeps the column once an app has configured it
         add_accounts(app)
+        hashes.keep()
         db.engine.dispose()
     return uri
 

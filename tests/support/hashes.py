@@ -1,0 +1,48 @@
+"""Argon2's hashes, computed once a run: a test gets a hash that an earlier test made of the same password.
+
+They are real ones, so every process verifies them. Within a test no hash is given twice. A hash takes a core for
+30 ms, and most tests need several.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from argon2 import low_level
+from argon2.exceptions import VerifyMismatchError
+
+_hash, _verify = low_level.hash_secret, low_level.verify_secret
+_hashes: dict[Any, list[bytes]] = defaultdict(list)  # of a password and a cost
+_passwords: dict[bytes, bytes] = {}  # of a hash
+_taken: Counter[Any] = Counter()  # of the hashes, by the test that runs
+
+
+def hash_secret(*, secret: bytes, salt: bytes, **cost: Any) -> bytes:
+    key = (secret, *cost.items())
+    hashes, number = _hashes[key], _taken[key]
+    _taken[key] += 1
+    if number >= len(hashes):
+        hashes.append(_hash(secret=secret, salt=salt, **cost))
+        _passwords[hashes[-1]] = secret
+    return hashes[number]
+
+
+def verify_secret(hash: bytes, secret: bytes, type: low_level.Type) -> bool:
+    if hash not in _passwords:
+        return _verify(hash, secret, type)
+    if _passwords[hash] != secret:
+        raise VerifyMismatchError
+    return True
+
+
+low_level.hash_secret, low_level.verify_secret = hash_secret, verify_secret  # type: ignore[assignment]
+
+
+def pytest_runtest_setup() -> None:
+    _taken.clear()
+
+
+def keep() -> None:
+    """Give the hashes so far to no other test, because a database that tests copy holds them."""
+    _hashes.clear()
