@@ -83,8 +83,8 @@ oracle: .venv/.develops  ## does the time of an answer or a mail reveal accounts
 fuzz: .venv/.develops  ## 500 random requests for each operation of the JSON API
 	OPENAPI_EXAMPLES=500 $(BIN)/python -m pytest tests/pages/test_openapi.py
 
-race: .venv/.develops  ## 64 clients redeem one link at once, 20 rounds on each database
-	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k 64 tests/faults/test_deployment.py
+race: .venv/.develops  ## 64 clients redeem one link at once, 32 beside a writing application; 20 rounds on each database
+	RACE_ROUNDS=20 $(BIN)/python -m pytest -v -s -k "64 or 32" tests/faults/test_deployment.py tests/recovery/test_foreign_redemption.py
 
 storm: .venv/.develops  ## SIGKILLs, outages and races on both databases; prints a balance (20 minutes)
 	STORM_REQUESTS=1000 STORM_KILLS=36 WEBHOOK_KILLS=30 OUTAGE_SECONDS=60 RACE_ROUNDS=200 ROTATIONS="sqlite postgresql" \

@@ -4,7 +4,8 @@ The attacker has the accounts A and B, and requests mail for A, X and B in one g
 of A and B is measured for an X with and without an account, in random order. The ROC AUC counts: how often it
 is longer for an X with one. 0.5 tells nothing, 0 and 1 tell everything.
 
-A flood of made-up identities shows how long an owner's mail waits meanwhile.
+A flood of made-up identities shows how long an owner's mail waits meanwhile. With `--foreign`, the accounts
+are another application's, among 500,000.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
 import databases
+import foreign
 import report
 import stage
 from databases import Databases
@@ -38,6 +40,7 @@ POLL_SECONDS = 0.1  # of an idle worker; the default only makes this longer
 FLOOD_A_MINUTE, FLOOD_SECONDS, FLOOD_RELAY_SECONDS = 2000, 120, 0.2
 OWNER_SECONDS = 5  # between two requests of owners during the flood
 AIM_SECONDS = 60.0  # for the slowest of their mails
+ENVIRON = {"FLASK_RECOVERY_WORKER_POLL": f"{POLL_SECONDS} seconds"}
 
 
 @dataclass
@@ -88,12 +91,13 @@ def main() -> int:
     parser.add_argument("--relay", type=float, help="only cases with a relay of so many milliseconds")
     parser.add_argument("--database", choices=databases.ENGINES, help="only this one")
     parser.add_argument("--flood", type=float, default=FLOOD_SECONDS, help="seconds; 0: none")
+    parser.add_argument("--foreign", action="store_true", help="accounts of another application")
     options = parser.parse_args()
     stage.prepare()
     measured, waits = [], []
     for name in [options.database] if options.database else databases.available():
         with databases.started(name) as engine:
-            filled = stage.fill(SPAREKEY_JSON, engine.create(), ACCOUNTS_A_TRY * (options.tries + WARM_UP))
+            filled = fill(engine, ACCOUNTS_A_TRY * (options.tries + WARM_UP), options.foreign)
             for case in cases():
                 if options.tries and options.relay in (None, case.relay_seconds * 1000):
                     case.database = name
@@ -104,13 +108,21 @@ def main() -> int:
     return print_results(measured, waits)
 
 
+def fill(engine: Databases, count: int, is_foreign: bool) -> str:
+    """Return a database with so many accounts, to copy from."""
+    if not is_foreign:
+        return stage.fill(SPAREKEY_JSON, engine.create(), count)
+    database, environ = foreign.fill(engine, [(address, True, True, True) for address in alike.known(count)])
+    ENVIRON.update(environ)
+    return database
+
+
 @contextmanager
 def working(engine: Databases, filled: str, case: Case) -> Iterator[tuple[Relay, HTTPConnection]]:
     """Run a deployment on a copy of the database."""
-    environ = {"FLASK_RECOVERY_WORKER_POLL": f"{POLL_SECONDS} seconds"}
     with ExitStack() as stack:
         relay = stack.enter_context(Relay("up", case.relay_seconds))
-        running = stage.running(SPAREKEY_JSON, engine.copy(filled), relay.port, has_worker=False, **environ)
+        running = stage.running(SPAREKEY_JSON, engine.copy(filled), relay.port, has_worker=False, **ENVIRON)
         site = stack.enter_context(running)
         for _ in range(case.workers):
             site.work(*case.options)
