@@ -20,9 +20,9 @@ from .hashing import unusable_hash
 from .identities import IdentityError, map_identity, normalize_identity
 from .models import User
 
-# Of accounts that are older than SECURITY_CONFIRMABLE. A sign-up waits for its owner.
+# Of accounts that are older than SECURITY_CONFIRMABLE. A sign-up or invitation waits for its owner.
 _SIGN_UP = exists().where(RecoveryEvent.user_id == User.id, RecoveryEvent.kind == "registered")
-UNCONFIRMED = (User.confirmed_at.is_(None), ~_SIGN_UP)
+UNCONFIRMED = (User.confirmed_at.is_(None), User.invited_at.is_(None), ~_SIGN_UP)
 TIMES = ("confirmed_at", "create_datetime", "current_login_at", "last_login_at")  # as text in a command
 # Recovery codes as text, because SQLAlchemy warns of Flask-Security's type in a statement.
 _CODES = table("user", column("id"), column("mf_recovery_codes"))

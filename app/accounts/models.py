@@ -40,6 +40,8 @@ class User(Model, sqla_v2.FsUserMixin):
     # While recovery is frozen: the earlier address that objected to a change, and when it was told of that.
     contested_email: Mapped[str | None] = mapped_column(String(255))
     contested_at: Mapped[datetime | None]
+    # When an admin invited the owner, who has an account once it has a password.
+    invited_at: Mapped[datetime | None]
     # The account's id for other applications. It never changes, and does not tell how many there are.
     fs_webauthn_user_handle: Mapped[str | None] = mapped_column(  # type: ignore[assignment]  # of the mixin
         String(64), unique=True, default=lambda: secrets.token_hex(16)
@@ -96,18 +98,26 @@ class User(Model, sqla_v2.FsUserMixin):
             return "the account is locked"
         if self.contested_email:
             return "an objection to its new address has frozen it (users settle-address)"
-        if not confirmed and (self.has_unconfirmed_address or requires_confirmation(self)):
+        if not (confirmed or self.is_invited) and (
+            self.has_unconfirmed_address or requires_confirmation(self)
+        ):
             return "the address is not confirmed"
         if self.external_id and normalize_identity("email", self.email) is None:
             return "the account has no email address that can receive mail"
-        if not self.password and current().RECOVERY_PASSWORDLESS != "allow":
+        if not (self.password or self.is_invited or current().RECOVERY_PASSWORDLESS == "allow"):
             return NO_PASSWORD
         return None
 
     @property
+    def is_invited(self) -> bool:
+        """True until the owner of an invited account has chosen a password."""
+        return self.invited_at is not None and not self.password
+
+    @property
     def link_life(self) -> timedelta:
         """The time for which a new link of the account works."""
-        return current().SECURITY_RESET_PASSWORD_WITHIN
+        settings, is_invited = current(), self.is_invited
+        return settings.RECOVERY_INVITATION_WITHIN if is_invited else settings.SECURITY_RESET_PASSWORD_WITHIN
 
     # Flask-Login's compares get_id(), which contains the time.
     def __eq__(self, other: object) -> bool:

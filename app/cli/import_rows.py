@@ -76,7 +76,7 @@ def json_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, 
             yield number, row
 
 
-def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
+def as_account(row: Row, *, is_stock: bool, reset_unknown: bool, invited_at: datetime | None) -> Row:
     """Return the columns of the account. Raises BadRow and IdentityError."""
     values = {name: _text(name, row.get(name)) for name in columns()}
     if not values["email"]:
@@ -84,9 +84,11 @@ def as_account(row: Row, *, is_stock: bool, reset_unknown: bool) -> Row:
     is_active = values["active"].lower()
     if is_active not in (*YES, *NO):
         raise BadRow("active: give yes or no")
+    password = _password(values["password_hash"], is_stock, reset_unknown)
     return {
         **{kind: stored_identity(kind, values[kind]) for kind in identity_columns()},
-        "password": _password(values["password_hash"], is_stock, reset_unknown),
+        "password": password,
+        "invited_at": None if password else invited_at,
         "active": is_active in YES,
         "confirmed_at": _time(values["confirmed_at"]),
         "language": _language(values["language"]),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
@@ -22,6 +23,7 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..settings.identities import CASE_INSENSITIVE
 from .import_rows import BadRow, as_account, csv_rows, json_rows
+from .invite_users import client_option, enqueue, now
 from .output import Row
 
 BATCH = 1_000  # rows at once
@@ -44,23 +46,28 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
     is_flag=True,
     help="Import accounts whose hash cannot be verified without it: their owners must reset.",
 )
+@click.option("--invite", is_flag=True, help="Invite the owners of accounts without a password hash.")
+@client_option
 @with_appcontext
-def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, reset_unknown: bool) -> None:
+def import_users(
+    file: Path, dry_run: bool, skip_bad: bool, invite: bool, client: str, **options: bool
+) -> None:
     """Import accounts from FILE: CSV with a header, or JSON lines.
 
     Columns: email, username, us_phone_number, your own kinds, password_hash, active, confirmed_at, language.
     Passwords hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security work; signing in hashes them anew.
     """
     problems: list[str] = []
-    good = to_reset = 0
-    accounts = _accounts(file, is_stock, reset_unknown, problems)
+    good = to_reset = invited = 0
+    accounts = _accounts(file, problems, invited_at=now() if invite else None, **options)
     while batch := list(islice(accounts, BATCH)):
         fresh = _without_taken(batch, problems)
         good += len(fresh)
         passwords = (account["password"] for account in fresh)
+        invited += sum(account["invited_at"] is not None for account in fresh)
         to_reset += sum(not imported_hashes.imported_format(stored) for stored in passwords if stored)
         if fresh and not dry_run and (skip_bad or not problems):
-            _insert(fresh)
+            enqueue(_insert(fresh), client)
     for problem in problems[:SHOWN_MAX]:
         click.echo(problem, err=True)
     if (hidden := len(problems) - SHOWN_MAX) > 0:
@@ -71,14 +78,13 @@ def import_users(file: Path, dry_run: bool, skip_bad: bool, is_stock: bool, rese
         raise click.ClickException(f"{len(problems)} bad rows of {total}: nothing was imported")
     db.session.commit()
     besides = f", {to_reset} of them must reset" if to_reset else ""
+    besides += f", {invited} of them invited" if invited else ""
     besides += f", {len(problems)} bad rows skipped" if problems else ""
     ending = f"can be imported{besides}; nothing was written (--dry-run)" if dry_run else f"imported{besides}"
     click.echo(f"{good} accounts {ending}")
 
 
-def _accounts(
-    file: Path, is_stock: bool, reset_unknown: bool, problems: list[str]
-) -> Iterator[tuple[int, Row]]:
+def _accounts(file: Path, problems: list[str], **options: Any) -> Iterator[tuple[int, Row]]:
     """Yield each valid account with its line number; append the problem of each other row."""
     lines_of: dict[tuple[str, str], int] = {}  # by identity
     # Bytes that are not UTF-8 become surrogates, which are refused with their line and column.
@@ -88,7 +94,7 @@ def _accounts(
     with text, bar as lines:
         for line, row in rows(iter(lines), problems):
             try:
-                account = as_account(row, is_stock=is_stock, reset_unknown=reset_unknown)
+                account = as_account(row, **options)
                 for kind in identity_columns():
                     if account[kind] and (other := lines_of.setdefault((kind, account[kind]), line)) != line:
                         raise BadRow(f"the same {kind} as in line {other}")
@@ -116,9 +122,12 @@ def _spellings(identity: str | None) -> set[str]:
     return {identity, identity.lower()} if identity else set()
 
 
-def _insert(accounts: list[Row]) -> None:
+def _insert(accounts: list[Row]) -> list[int]:
+    """Insert the accounts, and return the numbers of those that are invited."""
     try:
-        db.session.execute(insert(User.__table__), accounts)  # type: ignore[arg-type]  # a table
+        table: Any = User.__table__
+        added = insert(table).returning(table.c.id, table.c.invited_at)
+        return [number for number, invited_at in db.session.execute(added, accounts) if invited_at]
     except IntegrityError:
         raise click.ClickException(
             "an account was added meanwhile, or two identities are one to this database; nothing was imported"

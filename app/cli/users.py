@@ -25,7 +25,7 @@ from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients
 from ..web.logging import redact_line
-from . import admin, import_users, users_show
+from . import admin, import_users, invite_users, users_show
 from .admin import get_account
 from .outbox import reason_all_held
 from .output import as_time, format_option, write_json
@@ -173,6 +173,7 @@ def _qr_code(text: str) -> str:
 
 
 users.add_command(import_users.import_users)
+users.add_command(invite_users.invite)
 for _group in (users, roles):
     for _command in _group.commands.values():
         if _command not in (show, create_reset_link):  # it changes nothing, or records why

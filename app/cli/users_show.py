@@ -14,6 +14,7 @@ from ..accounts.models import NO_PASSWORD, User
 from ..db.audit import RecoveryEvent
 from ..db.engine import db
 from ..mail.outbox import WEBHOOK, OutboxMessage
+from ..mail.quota import INVITATION, RESET
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, obstacles, outbox
@@ -92,7 +93,7 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
     yield from obstacles.reasons(user)
     if not current().sends_mail:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
-    instructions = [mail for mail in facts["mails"] if mail["mail"] == "reset_instructions"]
+    instructions = [mail for mail in facts["mails"] if mail["mail"] in (RESET, INVITATION)]
     if instructions:
         newest = next((mail for mail in instructions if mail["status"] == "postponed"), instructions[0])
         status = "untried" if newest["status"] == "waiting" and not newest["attempts"] else newest["status"]
@@ -119,6 +120,7 @@ def _account(user: User) -> Row:
         "identities": ", ".join(str(name) for name in names if name),
         "state": "active" if user.is_active else "not active",
         "confirmed_at": user.confirmed_at,
+        "invited_at": user.invited_at,
         "contested_by": user.contested_email,
         "language": user.language,
         "password": scheme or ("of an unknown kind" if user.password else "none"),

@@ -6,8 +6,7 @@
 
 A message is a row in the application's database, committed with the change it belongs to. A claim is a lease
 until `due_at`. When a worker dies, its message becomes due again: delivery is at-least-once. The content is
-encrypted while the message waits or is a dead letter, and erased afterwards, except from KEPT kinds. Claims
-are in `queue.py`.
+encrypted while the message waits or is a dead letter, and erased afterwards, except from KEPT kinds.
 
 A permanent refusal that does not blame the recipient sets the message aside, until the relay accepts another
 message (the refusal was its recipient's) or refuses one for another domain, too (all mail is held).
@@ -35,14 +34,15 @@ from ..settings import current
 # A message without an attempt. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
 FAILED = text("refused_at IS NOT NULL")
-# Lanes: a worker takes a message of the second only when none of the first is due, and one of the third in a
-# thread of its own. The state is a column of their indexes, or SQLite chooses the index of all states.
+# Lanes: a worker takes a message of the second only when none of the first is due, and then one of INVITED.
+# EVENTS have a thread of their own. The state is in their indexes, or SQLite chooses that of all states.
 SIGN_UP = text("settled_at IS NULL AND attempts = 0 AND kind = 'registration'")
+INVITED = text("settled_at IS NULL AND attempts = 0 AND kind = 'invitation'")
 _MAIL = "settled_at IS NULL AND kind <> 'webhook'"
-URGENT = text(f"{_MAIL} AND (attempts > 0 OR kind <> 'registration')")
+URGENT = text(f"{_MAIL} AND (attempts > 0 OR kind NOT IN ('registration', 'invitation'))")
 EVENTS = text("settled_at IS NULL AND kind = 'webhook'")
 # A message of the first lane that is exempt from the hourly quotas: it holds no link, or was tried already.
-EXEMPT = text(f"{_MAIL} AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))")
+EXEMPT = text(f"{URGENT} AND (attempts > 0 OR kind <> 'reset_instructions')")
 
 
 class OutboxMessage(Model):
@@ -82,6 +82,7 @@ class OutboxMessage(Model):
         Index("ix_outbox_message_refused_at", "refused_at", sqlite_where=FAILED, postgresql_where=FAILED),
         Index("ix_outbox_message_urgent", "state", "due_at", sqlite_where=URGENT, postgresql_where=URGENT),
         Index("ix_outbox_message_sign_up", "state", "due_at", sqlite_where=SIGN_UP, postgresql_where=SIGN_UP),
+        Index("ix_outbox_message_invited", "state", "due_at", sqlite_where=INVITED, postgresql_where=INVITED),
         Index("ix_outbox_message_exempt", "state", "due_at", sqlite_where=EXEMPT, postgresql_where=EXEMPT),
         Index("ix_outbox_message_events", "state", "due_at", sqlite_where=EVENTS, postgresql_where=EVENTS),
     )
@@ -97,8 +98,7 @@ class OutboxMessage(Model):
         return self.message_id.strip("<>").partition("@")[0]
 
 
-RENDERED = "flask_security"  # the kind whose content is a rendered mail, so its language does not matter
-WEBHOOK = "webhook"  # the kind of an event for the application's webhook
+RENDERED, WEBHOOK = "flask_security", "webhook"  # kinds: a mail that is written already, and an event
 KEPT = ("address_notice",)  # the kinds whose content an objection needs
 NOW = utcnow()
 PAUSE_SECONDS, ASIDE_SECONDS_MAX = 10, 300  # from one attempt to the next

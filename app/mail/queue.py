@@ -18,7 +18,7 @@ from sqlalchemy import TextClause, bindparam, func, select, update
 from ..db.clock import utcnow
 from ..db.engine import change, db
 from ..settings import current
-from .outbox import NOW, REFUSED, SIGN_UP, URGENT, OutboxMessage
+from .outbox import INVITED, NOW, REFUSED, SIGN_UP, URGENT, OutboxMessage
 
 CROWD = 100  # the queue is crowded while more messages of a lane are due
 OLDEST = 200  # of a crowded queue; one of them is next
@@ -39,7 +39,7 @@ CLAIM = (
 )
 
 
-def is_due(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> bool:
+def is_due(lanes: Sequence[TextClause] = (URGENT, SIGN_UP, INVITED)) -> bool:
     """True if a message is due. Takes no lock, and rolls the transaction back."""
     is_any = any(_oldest(lane, 1) for lane in lanes)
     db.session.rollback()  # no transaction stays open while the worker connects to the relay
@@ -55,7 +55,7 @@ def is_all_refused() -> bool:
     return bool(db.session.scalar(select(first != last).where(REFUSED)))
 
 
-def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP)) -> OutboxMessage | None:
+def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP, INVITED)) -> OutboxMessage | None:
     """Lease the message that is due longest, in a crowd any of the OLDEST. Return it detached, or None."""
     values = {
         "attempts": OutboxMessage.attempts + 1,  # now, so that a message that kills its worker ends

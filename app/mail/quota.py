@@ -22,16 +22,18 @@ from ..db.encryption import keyed_hash
 from ..db.engine import db
 from ..settings import current
 from .composing import Undeliverable
-from .outbox import EXEMPT, NOW, SIGN_UP, URGENT, OutboxMessage
+from .outbox import EXEMPT, INVITED, NOW, SIGN_UP, URGENT, OutboxMessage
 
 log = logging.getLogger(__name__)
 
-RESET, REGISTRATION = "reset_instructions", "registration"  # kinds of mail with an hourly quota each
+# Kinds of mail with an hourly quota each.
+RESET, REGISTRATION, INVITATION = "reset_instructions", "registration", "invitation"
 BY_ADMIN = "by an admin"  # the quota of what an admin sends: there is none
 KNOWN_BROWSER = "known browser"  # the quota of a browser in which the account has signed in before
 DAY_SECONDS = 86_400
 PAUSE = timedelta(minutes=30)  # between two mails of an account that had those of its day
-# Built once and on the table, because every request executes it.
+# Built once and on the table, because every request executes it. Without invitations, or an import of many
+# would keep requests out.
 _messages = OutboxMessage.__table__.c
 _waiting = (select(_messages.id).where(_messages.state == "waiting", lane) for lane in (URGENT, SIGN_UP))
 LAST_WAITING = union_all(*_waiting).limit(1).offset(bindparam("others"))
@@ -40,13 +42,15 @@ checks: list[Callable[[str], bool]] = []  # true while mail of a kind has to wai
 
 def exhausted() -> list[str]:
     """Return the kinds of mail that have to wait."""
-    return [kind for kind in (RESET, REGISTRATION) if any(check(kind) for check in checks)]
+    kinds = (RESET, REGISTRATION, INVITATION)
+    return [kind for kind in kinds if any(check(kind) for check in checks)]
 
 
 def open_lanes() -> list[TextClause]:
-    """Return the lanes of mail that may go out now. Recovery comes first, and sign-ups are counted apart."""
+    """Return the lanes of mail that may go out now. Recovery comes first. Each kind is counted apart."""
     kinds = exhausted()
-    return [EXEMPT if RESET in kinds else URGENT, *([] if REGISTRATION in kinds else [SIGN_UP])]
+    others = {REGISTRATION: SIGN_UP, INVITATION: INVITED}.items()
+    return [EXEMPT if RESET in kinds else URGENT, *(lane for kind, lane in others if kind not in kinds)]
 
 
 def is_full(kind: str = RESET) -> bool:

@@ -23,7 +23,8 @@ PROBLEMS = (
     *(NO_DATABASE, READ_ONLY, NO_WORKER, MAIL_HELD, MAIL_REFUSED, MAIL_LATE, OUTBOX_FULL),
     *(BUDGET_SPENT, WEBHOOK_LATE),
 )
-UNTRIED_MAIL = (outbox.UNTRIED, OutboxMessage.kind != outbox.WEBHOOK)
+# Invitations may wait, as after an import of many.
+UNTRIED_MAIL = (outbox.UNTRIED, OutboxMessage.kind.not_in((outbox.WEBHOOK, quota.INVITATION)))
 WAITING_EVENT = (outbox.EVENTS, OutboxMessage.state == "waiting")
 
 
@@ -53,7 +54,7 @@ def check() -> Health:
             MAIL_REFUSED: refusal is not None,
             MAIL_LATE: is_late(*UNTRIED_MAIL),
             OUTBOX_FULL: quota.is_full(),
-            BUDGET_SPENT: bool(quota.exhausted()),
+            BUDGET_SPENT: bool({*quota.exhausted()} - {quota.INVITATION}),
             WEBHOOK_LATE: is_late(*WAITING_EVENT),
         }
         problem = READ_ONLY  # a file, or a standby

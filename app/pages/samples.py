@@ -99,6 +99,7 @@ _RESET = {
 MAILS = (
     Mail("reset_instructions", "after a request for a link", {**_RESET, "objection": OBJECTION}),
     Mail("sign_in_help", "the same, to an account without a password", {"help": LazyString(sign_in_help)}),
+    Mail("invitation", "with the first link of an account that an admin made", {**_RESET, "name": "Alice"}),
     Mail("reset_notice", "after a reset", _NOTICE),
     Mail("change_notice", "after any other change of the password", _NOTICE),
     Mail("confirmation_instructions", "to confirm an address", _CONFIRMATION),

@@ -113,12 +113,13 @@ def check_mail() -> ResponseReturnValue:
 @pages.get("/reset-done")
 def reset_done() -> ResponseReturnValue:
     """Show the last page of a reset, once. It replaces Flask-Security's flashed message."""
-    client = session.pop("reset_done", None)
+    client, is_first = session.pop("reset_done", (None, False))
     if client is None:
         return redirect(url_for("pages.home"))
     get_flashed_messages()
     url = return_to.return_url() if client == return_to.asking_client() else None
-    return render_template("security/reset_done.html", onward=url or clients.find(client).post_reset_view)
+    onward = url or clients.find(client).post_reset_view
+    return render_template("security/reset_done.html", onward=onward, is_first=is_first)
 
 
 @pages.get("/.well-known/change-password")

@@ -18,7 +18,7 @@ from ..accounts.datastore import find_accounts
 from ..accounts.models import NO_PASSWORD, User
 from ..db.clock import utcnow
 from ..db.engine import db
-from ..mail import composing
+from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
@@ -28,12 +28,15 @@ from . import link_quotas, not_me
 from .link import ResetLink, derive_tokens, token_hashes
 
 
-@composer("reset_instructions")
+@composer(quota.RESET)
+@composer(quota.INVITATION)
 def compose(message: OutboxMessage) -> composing.Mail:
-    """Compose the reset instructions. Raises Undeliverable."""
+    """Compose the reset instructions, or an invitation. Raises Undeliverable."""
     check_age(message)
     user = find_requester(message)
     reason = user.reason_not_recoverable()
+    if message.kind == quota.INVITATION and not user.is_invited:
+        raise Undeliverable("the account has a password already")
     if is_explained(reason):
         return _explain(message, user)
     if reason:
@@ -64,14 +67,17 @@ def _explain(message: OutboxMessage, user: User) -> composing.Mail:
 
 def check_age(message: OutboxMessage) -> None:
     """Raise Undeliverable for a message that is older than a link may be."""
-    if message.age > current().SECURITY_RESET_PASSWORD_WITHIN:
-        raise Undeliverable("it was asked for longer ago than a link works (SECURITY_RESET_PASSWORD_WITHIN)")
+    is_invitation = message.kind == quota.INVITATION
+    setting = "RECOVERY_INVITATION_WITHIN" if is_invitation else "SECURITY_RESET_PASSWORD_WITHIN"
+    if message.age > getattr(current(), setting):
+        raise Undeliverable(f"it was asked for longer ago than a link works ({setting})")
 
 
 def find_requester(message: OutboxMessage) -> User:
     """Return the account with the requested identity, and write it on the message. Raises Undeliverable."""
-    known = message.content.get("account")  # of another that differs in case
-    users = [db.session.get_one(User, known)] if known else find_accounts(message.content["identity"])
+    known = message.content.get("account")  # of an invitation, or of another that differs in case
+    accounts = [db.session.get(User, known)] if known else find_accounts(message.content["identity"])
+    users = [user for user in accounts if user]
     if not users:
         raise Undeliverable("no account has this identity")
     user, message.others = users[0], tuple(other.id for other in users[1:])
@@ -84,7 +90,9 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
     token = link_token(message)
     link = url_for("security.reset_password", token=token, _external=True)
     # Some names are Flask-Security's, so that its own templates work. The language is that of the mail.
-    within = LazyString(duration, current().SECURITY_RESET_PASSWORD_WITHIN)
+    within = LazyString(duration, user.link_life)
+    if user.is_invited:
+        template, context = quota.INVITATION, {"name": message.content.get("name")}
     context |= {"reset_token": token, "reset_link": link, "confirmation_link": link, "within": within}
     mail = composing.write(message, template, user.email, **context)
     if template == "reset_instructions":

@@ -45,7 +45,8 @@ def land(token: str) -> ResponseReturnValue:
     link = links.resolve(token)
     answer: ResponseReturnValue = ""
     if wants_json(request):
-        answer = json_response({"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}"})
+        facts = {"expires_at": f"{link.expires_at:%Y-%m-%dT%H:%M:%SZ}", "invited": link.user.is_invited}
+        answer = json_response(facts)
     elif target := clients.landing_url(link.client, token):
         answer = redirect(target)
     elif request.method != "HEAD":

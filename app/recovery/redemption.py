@@ -75,6 +75,7 @@ def _render(form: NewPasswordForm, user: User, handle: str) -> str:
         reset_password_token=handle,
         account=mask_address(user.email),
         username=user.calc_username(),
+        is_invited=user.is_invited,
         other=mask_address(current_user.email) if other else None,
         **context_of("reset_password"),
     )
@@ -86,7 +87,7 @@ def set_password(handle: str) -> ResponseReturnValue:
     token, is_in_browser = landing.resolve_handle(handle), landing.is_handle(handle)
     try:
         link = links.resolve(token)
-        user, client = link.user, link.client
+        user, client, is_first = link.user, link.client, not link.user.password
         form.user = user
         if not form.validate():
             return _refuse_password(form, link, handle)
@@ -110,10 +111,10 @@ def set_password(handle: str) -> ResponseReturnValue:
     except LinkUsed as error:
         if not (is_in_browser and _is_repeated_click(handle, token, form.password.data)):
             raise
-        client = error.client
+        client, is_first = error.client, False
     if wants_json(request):
         return json_response({})
-    session["reset_done"] = client
+    session["reset_done"] = client, is_first
     return redirect(url_for("pages.reset_done"))
 
 

@@ -85,6 +85,7 @@ class Settings(BaseModel):
     RECOVERY_HASHES_AT_ONCE: NotNegative
     RECOVERY_PASSWORDLESS: Literal["explain", "allow", "silent"]
     RECOVERY_SIGN_IN_HELP: types.Line
+    RECOVERY_INVITATION_WITHIN: Annotated[types.Duration, *types.at_most("30 days", "emails are forwarded")]
     SECURITY_CHANGEABLE: bool
     SECURITY_CHANGE_EMAIL: bool
     SECURITY_CONFIRMABLE: bool

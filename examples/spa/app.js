@@ -101,7 +101,7 @@ async function reset() {
   const given = new URLSearchParams(location.search || location.hash.slice(1));
   const token = given.get("token") ?? "";
   history.replaceState(null, "", "/reset"); // out of the address bar before anything else
-  const [policy] = await Promise.all([api.whatToKnow(), api.lookAtLink(token)]);
+  const [policy, { invited }] = await Promise.all([api.whatToKnow(), api.lookAtLink(token)]);
   const fields = [
     field(`New password, at least ${policy.password_length_min} characters`, {
       name: "password",
@@ -113,7 +113,7 @@ async function reset() {
     await api.setPassword(token, password);
     go("/done");
   };
-  show("Choose a new password", form("Set new password", fields, act));
+  show(invited ? "Welcome" : "Choose a new password", form("Set new password", fields, act));
 }
 
 function problem() {

@@ -197,6 +197,7 @@ def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
         for index, query in {
             "ix_outbox_message_exempt": lambda: queue.is_due([outbox.EXEMPT]),
             "ix_outbox_message_sign_up": lambda: queue.is_due([outbox.SIGN_UP]),
+            "ix_outbox_message_invited": lambda: queue.is_due([outbox.INVITED]),
             "ix_outbox_message_events": lambda: queue.is_due([outbox.EVENTS]),
             "ix_outbox_message_untried": lambda: health.is_late(*health.UNTRIED_MAIL),
             "ix_outbox_message_refused_at": health.reason_refused,

@@ -88,6 +88,7 @@ def pages() -> list[Page]:
         Page("check_mail", {"to_confirm": False}),
         Page("check_mail", {"to_confirm": True}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
+        Page("reset_done", {"onward": None, "is_first": True}, state="first"),
         Page("reset_done", {"onward": "https://app.example.com/"}, state="onward"),
         *(Page("problem", {**problem, "code": code, "request_id": id}, state=code) for code, id in problems),
         *_not_me("reset_instructions"),
@@ -133,6 +134,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
         Page("login_user", signing_in, (*IDENTITY, "password")),
         Page("forgot_password", asking, IDENTITY if current().sends_mail else ()),
         Page("reset_password", resetting, (*PASSWORD, "password_confirm")),
+        Page("reset_password", {**resetting, "is_invited": True}, (*PASSWORD, "password_confirm"), "invited"),
     ]
     if current().SECURITY_REGISTERABLE:
         signing_up = {"register_user_form": RegistrationForm(formdata=None)}

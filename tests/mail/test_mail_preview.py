@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from support import commands
 from support.mailbox import Mailbox, html_of, text_of
 from support.site import ROOT, SECRETS, Site
 
@@ -173,9 +174,11 @@ def test_samples_have_the_variables_of_real_mails(make_site: Any, monkeypatch: p
         return write(message, template, recipient, **context)
 
     monkeypatch.setattr(composing, "write", spy)
-    site.change(User, confirmed_at=datetime.now(UTC))
+    site.change(User, User.id > 0, confirmed_at=datetime.now(UTC))
     site.visitor().set_password(site.new_link())
     site.visitor().post_json("/recover-username", json={"email": "alice@example.com"})
+    commands.run(site, "users", "invite", "carol@example.com")
+    site.ask("sso@example.com")
     site.work()
     with site.app.app_context():
         user = db.session.query(User).filter_by(username="alice").one()
@@ -203,6 +206,6 @@ def test_samples_have_the_variables_of_real_mails(make_site: Any, monkeypatch: p
         db.session.commit()
     site.visitor().post_json("/us-signin/send-code", json={"identity": "alice@example.com"})
     site.work()
-    assert variables.keys() == composed - {"registration"} | {"welcome", "welcome_existing"}
+    assert variables.keys() == composed - {"registration"} | {"welcome", "welcome_existing", "sign_in_help"}
     by_name = {sample.name: set(sample.variables) for sample in samples.MAILS}
     assert variables == {name: by_name[name] for name in variables}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
+from support.commands import run
 from support.live import serving
 from support.mailbox import link_in
 from support.servers import free_port
@@ -38,9 +39,9 @@ def sample_app(
         yield site, page, base
 
 
-def sign_in(page: Page, base: str, password: str) -> None:
+def sign_in(page: Page, base: str, password: str, name: str = "alice") -> None:
     page.goto(f"{base}/sign-in")
-    page.get_by_label(IDENTITY).fill("alice")
+    page.get_by_label(IDENTITY).fill(name)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button").click()
 
@@ -83,6 +84,18 @@ def test_spa_resets_a_password(make_site: Any, chromium: Browser, token_in: str)
         page.get_by_text("This link was already used.").wait_for()
         page.get_by_role("link", name="Ask for a new link").click()
         see_heading(page, "Forgot your password?")
+
+
+def test_spa_welcomes_an_invited_user(make_site: Any, chromium: Browser) -> None:
+    with sample_app(make_site, chromium) as (site, page, base):
+        run(site, "users", "invite", "email:carol@example.com", "username:carol", "--client", serve.CLIENT)
+        page.goto(link_in(site.mailbox.wait_for(1)))
+        see_heading(page, "Welcome")
+        page.get_by_label(NEW).fill(NEW_PASSWORD)
+        page.get_by_role("button").click()
+        see_heading(page, "Your password is changed")
+        sign_in(page, base, NEW_PASSWORD, "carol")
+        see_heading(page, "You are signed in")
 
 
 @pytest.mark.requirement("R53")

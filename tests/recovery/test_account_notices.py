@@ -411,6 +411,7 @@ HARMLESS_COMMANDS = {
     "roles remove_permissions",
     "users create",
     "users import",
+    "users invite",
     "users reset-link",  # its redemption is told
     "users send-reset",
     "users show",

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("language", sa.String(length=20), nullable=True),
         sa.Column("contested_email", sa.String(length=255), nullable=True),
         sa.Column("contested_at", sa.DateTime(), nullable=True),
+        sa.Column("invited_at", sa.DateTime(), nullable=True),
         sa.Column("external_id", sa.String(length=255), nullable=True),
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("email", sa.String(length=255), nullable=False),
@@ -134,11 +135,13 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text(
             "settled_at IS NULL AND kind <> 'webhook' "
-            "AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+            "AND (attempts > 0 OR kind NOT IN ('registration', 'invitation')) "
+            "AND (attempts > 0 OR kind <> 'reset_instructions')"
         ),
         postgresql_where=sa.text(
             "settled_at IS NULL AND kind <> 'webhook' "
-            "AND (attempts > 0 OR kind NOT IN ('reset_instructions', 'registration'))"
+            "AND (attempts > 0 OR kind NOT IN ('registration', 'invitation')) "
+            "AND (attempts > 0 OR kind <> 'reset_instructions')"
         ),
     )
     op.create_index(
@@ -158,15 +161,25 @@ def upgrade() -> None:
         postgresql_where=sa.text("settled_at IS NULL AND attempts = 0 AND kind = 'registration'"),
     )
     op.create_index(
+        "ix_outbox_message_invited",
+        "outbox_message",
+        ["state", "due_at"],
+        unique=False,
+        sqlite_where=sa.text("settled_at IS NULL AND attempts = 0 AND kind = 'invitation'"),
+        postgresql_where=sa.text("settled_at IS NULL AND attempts = 0 AND kind = 'invitation'"),
+    )
+    op.create_index(
         "ix_outbox_message_urgent",
         "outbox_message",
         ["state", "due_at"],
         unique=False,
         sqlite_where=sa.text(
-            "settled_at IS NULL AND kind <> 'webhook' AND (attempts > 0 OR kind <> 'registration')"
+            "settled_at IS NULL AND kind <> 'webhook' "
+            "AND (attempts > 0 OR kind NOT IN ('registration', 'invitation'))"
         ),
         postgresql_where=sa.text(
-            "settled_at IS NULL AND kind <> 'webhook' AND (attempts > 0 OR kind <> 'registration')"
+            "settled_at IS NULL AND kind <> 'webhook' "
+            "AND (attempts > 0 OR kind NOT IN ('registration', 'invitation'))"
         ),
     )
     op.create_index(

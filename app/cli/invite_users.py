@@ -1,0 +1,90 @@
+"""`manage.py users invite`: an account without a password, whose owner chooses one with a mailed link."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import click
+from flask.cli import with_appcontext
+from flask_security.proxies import _datastore
+
+from ..accounts.identities import IdentityError, identity_columns
+from ..accounts.models import User
+from ..db.engine import db
+from ..mail import outbox
+from ..mail.quota import BY_ADMIN, INVITATION
+from ..settings import current
+from ..settings.types import check_one_line
+from ..web import clients
+from .admin import get_account
+
+NAME_LENGTH_MAX = 100
+client_option = click.option(
+    "--client", default=clients.BROWSER, help="The front end on which the link lands, by its name."
+)
+
+
+def _name(_context: Any, _option: Any, typed: str) -> str:
+    try:
+        name = check_one_line(typed.strip())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if len(name) > NAME_LENGTH_MAX:
+        raise click.BadParameter(f"at most {NAME_LENGTH_MAX} characters")
+    return name
+
+
+@click.command("invite")
+@click.argument("attributes", nargs=-1, required=True)
+@click.option("--name", default="", callback=_name, help="How the mail addresses the person.")
+@click.option("--again", is_flag=True, help="Send the invitation again, to an account that has not used it.")
+@client_option
+@with_appcontext
+def invite(attributes: tuple[str, ...], name: str, again: bool, client: str) -> None:
+    """Create an account without a password, and email a link to choose one.
+
+    Attributes are written as email:carol@example.com, username:carol, language:de.
+    """
+    if again:
+        user = get_account(attributes[0].removeprefix("email:"))
+        if len(attributes) > 1 or not user.is_invited:
+            raise click.ClickException("give one identity of an account whose invitation was not used")
+    else:
+        user = _create(attributes)
+    enqueue([user.id], client, name)
+    db.session.commit()
+    shown = shlex.quote(user.email)
+    if current().sends_mail:
+        click.echo(f"The invitation waits for the worker. Has it gone out? manage.py users show {shown}")
+    else:
+        click.echo(f'To hand over the invitation: manage.py users reset-link {shown} --reason "..."')
+
+
+def _create(attributes: tuple[str, ...]) -> User:
+    parts = (text.rpartition(":") for text in attributes)
+    values = {kind or "email": value for kind, _, value in parts}
+    known = [*identity_columns(), "language"]
+    if not values.get("email") or values.keys() - set(known):
+        raise click.UsageError(f"give email:carol@example.com, and of {', '.join(known)} those that you want")
+    try:
+        return cast("User", _datastore.create_user(**values, password=None, invited_at=now()))
+    except IdentityError as error:
+        raise click.ClickException(f"{error} (an invitation is sent again with --again)") from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def enqueue(user_ids: list[int], client: str, name: str = "") -> None:
+    """Queue the invitations of accounts, in the current transaction."""
+    if client not in (known := [clients.BROWSER, clients.DEFAULT, *current().RECOVERY_CLIENTS]):
+        raise click.UsageError(f"there is no such client; there are {', '.join(known)}")
+    for user_id in user_ids:
+        values: dict[str, Any] = {"account": user_id, "client": client, "name": name}
+        outbox.enqueue(INVITATION, user_id=user_id, quota=BY_ADMIN, **values)
+
+
+def now() -> datetime:
+    """Return the time as the database stores it."""
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,180 @@
+"""`manage.py users invite` and `users import --invite`: an admin makes an account, its owner chooses the password."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+from support.commands import hand_over, run
+from support.features import REGISTRATION
+from support.live import live
+from support.mailbox import html_of, link_in, text_of
+from support.recovery import code_of
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
+
+from app.accounts.models import User
+from app.db.audit import RecoveryEvent
+from app.db.clock import utcnow
+from app.mail.outbox import OutboxMessage
+from app.pages import health
+from app.recovery.link import ResetLink
+
+CAROL = "carol@example.com"
+INVITATION, WELCOME = "Your account at Sparekey", "<h1>Welcome</h1>"
+
+
+def invite(site: Site, *words: str) -> str:
+    """Invite carol, work, and return the mailed link."""
+    run(site, "users", "invite", f"email:{CAROL}", *words)
+    site.work()
+    assert site.mailbox.mails[-1]["Subject"] == INVITATION
+    return site.last_link()
+
+
+def account(site: Site, email: str = CAROL) -> dict[str, Any]:
+    return next(row for row in site.rows(User) if row["email"] == email)
+
+
+def test_invited_user_chooses_a_password_in_the_browser(make_site: Any, page: Page) -> None:
+    with live(make_site, SECURITY_CONFIRMABLE=True) as site:
+        run(site, "users", "invite", f"email:{CAROL}", "username:carol", "--name", "Carol <D>")
+        mail = site.mailbox.wait_for(1)
+        assert "Hello Carol <D>," in text_of(mail)
+        assert "Hello Carol &lt;D&gt;," in html_of(mail)
+        assert "within 7 days." in " ".join(text_of(mail).split())
+        page.goto(link_in(mail))
+        assert page.locator("h1").text_content() == "Welcome"
+        for field in ("password", "password_confirm"):
+            page.locator(f"[name={field}]").fill(NEW_PASSWORD)
+        page.locator("main form [type=submit]").click()
+        assert page.locator("h1").text_content() == "Your password is set"
+        page.get_by_role("link", name="Sign in").click()
+        page.locator("[name=identity]").fill("carol")
+        page.locator("[name=password]").fill(NEW_PASSWORD)
+        page.locator("main form [type=submit]").click()
+        page.get_by_text("as carol@example.com").wait_for()
+        assert account(site)["confirmed_at"]
+
+
+@BOTH
+def test_invitation_lives_for_its_time_works_once_and_is_recorded(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_INVITATION_WITHIN="30 days")
+    first = invite(site)
+    [link] = site.links()
+    assert timedelta(days=29) < link["expires_at"] - link["issued_at"] <= timedelta(days=30, seconds=5)
+    assert WELCOME in site.visitor().open(first, follow_redirects=True).text
+    assert not site.password_works("", CAROL)
+    run(site, "users", "invite", CAROL, "--again")
+    site.work()
+    assert "invited at" in run(site, "users", "show", CAROL).output
+    second = site.last_link()
+    assert code_of(site, second) == "redeemed"
+    assert code_of(site, first) == "link_superseded"
+    assert site.password_works(NEW_PASSWORD, CAROL)
+    reasons = [row["reason"].split(" by ")[0] for row in site.rows(RecoveryEvent) if row["kind"] == "admin"]
+    assert reasons == ["users invite", "users invite"]
+    assert "was not used" in run(site, "users", "invite", CAROL, "--again", fails=True).output
+    site.work()
+    link_after = site.new_link(CAROL)
+    assert site.mailbox.mails[-1]["Subject"] == "Reset your Sparekey password"
+    assert WELCOME not in site.visitor().open(link_after, follow_redirects=True).text
+
+
+@pytest.mark.requirement("R12", "R55")
+@pytest.mark.parametrize(
+    "settings", [{}, {"SECURITY_CONFIRMABLE": True}, {"RECOVERY_PASSWORDLESS": "silent"}]
+)
+def test_request_before_the_redemption_sends_the_invitation_again(make_site: Any, settings: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes", **settings)
+    first = invite(site)
+    site.change(ResetLink, ResetLink.id > 0, expires_at=utcnow(-1))
+    assert code_of(site, first) == "link_expired"
+    site.visitor().submit("/reset", identity=CAROL)
+    site.work()
+    assert [mail["Subject"] for mail in site.mailbox.mails] == [INVITATION] * 2
+    answer = site.visitor().open(site.last_link(), headers={"Accept": "application/json"})
+    assert answer.json["response"]["invited"] is True  # type: ignore[index]
+    site.ask(CAROL)  # within the cool-down
+    assert [site.work(), len(site.mailbox.mails)] == [1, 2]
+    assert code_of(site, site.last_link()) == "redeemed"
+
+
+def test_sign_up_with_an_invited_address_sends_the_invitation(make_site: Any) -> None:
+    site: Site = make_site(**REGISTRATION)
+    invite(site)
+    run(site, "users", "confirm", "--all-existing")
+    assert account(site)["confirmed_at"] is None
+    site.visitor().submit("/register", "/register", email=CAROL)
+    site.work()
+    assert site.mailbox.mails[-1]["Subject"] == INVITATION
+    assert site.visitor().set_password(site.last_link()).status_code == 302
+    assert account(site)["confirmed_at"]
+
+
+def test_invitation_that_was_used_meanwhile_is_not_sent(site: Site) -> None:
+    link = invite(site)
+    run(site, "users", "invite", CAROL, "--again")
+    code_of(site, link)
+    site.work()
+    assert "the account has a password already" in {row["reason"] for row in site.messages()}
+
+
+def test_invitation_in_the_language_of_the_account(site: Site) -> None:
+    run(site, "users", "invite", f"email:{CAROL}", "language:de")
+    site.work()
+    assert site.mailbox.mails[-1]["Subject"] == "Ihr Konto bei Sparekey"
+
+
+def test_invitation_without_mail_is_handed_over(make_site: Any) -> None:
+    site: Site = make_site(MAIL_SERVER="", RECOVERY_SUPPORT_CONTACT="help@example.com")
+    assert f"users reset-link {CAROL}" in run(site, "users", "invite", CAROL).output
+    assert WELCOME in site.visitor().open(hand_over(site, CAROL), follow_redirects=True).text
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (["email:ALICE@example.com"], "another account has one of these identities"),
+        (["username:carol"], "give email:carol@example.com"),
+        ([CAROL, "password:x"], "give email:carol@example.com"),
+        (["not an address"], "email: not valid"),
+        ([CAROL, "language:klingon"], "give a language"),
+        ([CAROL, "--name", "a\nb"], "one line"),
+        ([CAROL, "--client", "none"], "there is no such client"),
+        ([CAROL, "--again"], "no account has this identity"),
+        (["sso@example.com", "--again"], "was not used"),
+    ],
+)
+def test_invitation_is_refused_and_changes_nothing(site: Site, words: list[str], refusal: str) -> None:
+    accounts = site.rows(User)
+    output = " ".join(run(site, "users", "invite", *words, fails=True).output.split())
+    assert refusal in output
+    assert [site.rows(User), site.messages()] == [accounts, []]
+
+
+@BOTH
+@pytest.mark.requirement("R56")
+def test_import_invites_those_without_a_password_and_holds_up_no_reset(
+    make_site: Any, tmp_path: Path
+) -> None:
+    site: Site = make_site(RECOVERY_MAIL_HOURLY_MAX=3, RECOVERY_MAIL_WAITING_MAX=4)
+    known = account(site, "alice@example.com")["password"]
+    rows = [{"email": f"user{number}@example.com"} for number in range(6)]
+    rows.append({"email": "imported@example.com", "password_hash": known})
+    file = tmp_path / "users.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    imported = run(site, "users", "import", str(file), "--invite", "--from-flask-security").output
+    assert imported == "7 accounts imported, 6 of them invited\n"
+    site.change(OutboxMessage, OutboxMessage.id > 0, created_at=utcnow(-3600))
+    site.ask()
+    site.work()
+    subjects = [mail["Subject"] for mail in site.mailbox.mails]
+    assert subjects == ["Reset your Sparekey password", *[INVITATION] * 3]
+    with site.app.app_context():
+        assert health.check().problems == ["no_worker"]
+    assert site.password_works(OLD_PASSWORD, "imported@example.com")
+    assert code_of(site, site.last_link()) == "redeemed"
