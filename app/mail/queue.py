@@ -18,6 +18,7 @@ from sqlalchemy import TextClause, bindparam, func, select, update
 from ..db.clock import utcnow
 from ..db.engine import change, db
 from ..settings import current
+from .composing import COMPOSERS, Mail, Undeliverable
 from .outbox import INVITED, NOW, REFUSED, SIGN_UP, URGENT, OutboxMessage
 
 CROWD = 100  # the queue is crowded while more messages of a lane are due
@@ -84,18 +85,26 @@ def _oldest(lane: TextClause, count: int) -> Sequence[int]:
     return db.session.scalars(DUE.where(lane).order_by(_messages.due_at).limit(count)).all()
 
 
-def commit_composed(message: OutboxMessage) -> None:
-    """Commit what the composer wrote, such as a link, and the claim in capitals.
+def compose(message: OutboxMessage) -> Mail | Undeliverable:
+    """Compose a mail, or the reason for none. Commit what the composer wrote, and the claim in capitals.
 
-    Only a claim in capitals can be released as sent. A database that loses the link in a crash or failover
-    loses the capitals as well.
+    The link must exist before its mail arrives, and no transaction stays open during the conversation. Other
+    workers wait for this write (SQLite), so a message without a mail makes it, too. Only a claim in capitals
+    can be released as sent: a database that loses the link in a crash or failover loses the capitals as well.
     """
-    leased, composed = message.claim or "", (message.claim or "").upper()
+    composed: Mail | Undeliverable
+    try:
+        composed = COMPOSERS[message.kind](message)
+    except Undeliverable as refusal:
+        db.session.rollback()
+        composed = refusal
+    leased, capitals = message.claim or "", (message.claim or "").upper()
     this = (OutboxMessage.id == message.id, OutboxMessage.claim == leased)
-    if not change(update(OutboxMessage).where(*this).values(claim=composed)):
+    if not change(update(OutboxMessage).where(*this).values(claim=capitals)):
         raise TimeoutError("its lease ended before it was composed")
     db.session.commit()
-    message.claim = composed
+    message.claim = capitals
+    return composed
 
 
 class Pace:

@@ -131,6 +131,8 @@ def work_on(
     except (MailHeld, AccountsAway) as error:
         held, outcome, reason = error, "held", f"held: {error}"
     spent = time.monotonic() - began, time.thread_time() - cpu_began
+    if pace and not held:
+        pace.keep(message, outcome, *spent, stop)
     while not (written := _write(message, outcome, reason)):
         if stop.wait(WRITE_SECONDS):
             raise SQLAlchemyError("the database did not come back before the worker was stopped")
@@ -139,8 +141,6 @@ def work_on(
     # After the commit, because a log that blocks must not hold the database's write lock.
     values = (message.id, message.name, message.kind, message.attempts, written)
     log.info("mail=%s id=%s kind=%s attempt=%s %s", *values)
-    if pace:
-        pace.keep(message, outcome, *spent, stop)
     if outcome == "set_aside" and queue.is_all_refused():
         raise RelayMisconfigured(reason)
 
@@ -155,16 +155,14 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
     if message.refusals >= outbox.REFUSALS_MAX:
         return "given_up", f"refused while other mail was accepted: {message.reason}"
     try:
-        mail = composing.COMPOSERS[message.kind](message)
-        # The link must exist before its mail arrives, and no transaction stays open during the conversation.
-        queue.commit_composed(message)
+        mail = queue.compose(message)
+        if isinstance(mail, composing.Undeliverable):
+            message.created_at = mail.until or message.created_at
+            return "postponed" if mail.until else "dropped", str(mail)
         if time.monotonic() >= deadline:
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
         message.domain = getattr(mail, "recipient", "").rpartition("@")[2].lower()
         mail.deliver(relay, deadline)
-    except composing.Undeliverable as refusal:
-        message.created_at = refusal.until or message.created_at
-        return "postponed" if refusal.until else "dropped", str(refusal)
     except Exception as error:  # the message must survive every error
         return outcome_of(error, is_last=message.attempts >= current().RECOVERY_MAIL_ATTEMPTS)
     return "sent", None
