@@ -22,7 +22,9 @@ def document(settings: Settings) -> dict[str, Any]:
         del description["paths"]["/auth"], description["paths"]["/auth/redirect"]
     if settings.RECOVERY_ACCOUNTS:
         paths = description["paths"].items()
-        description["paths"] = {path: item for path, item in paths if path.startswith("/reset")}
+        description["paths"] = {
+            path: item for path, item in paths if path.startswith(("/reset", "/challenge"))
+        }
     schemas = description["components"]["schemas"]
     shortest, longest = settings.SECURITY_PASSWORD_LENGTH_MIN, settings.RECOVERY_PASSWORD_LENGTH_MAX
     schemas["Password"]["description"] = f"{shortest} to {longest} characters"

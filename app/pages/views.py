@@ -28,7 +28,7 @@ from flask_security.utils import do_flash
 from ..db.engine import db
 from ..recovery import address_change
 from ..settings import current
-from ..web import clients, headers, return_to
+from ..web import challenge, clients, headers, return_to
 from ..web.errors import InvalidRequest
 from ..web.responses import json_response, wants_json
 from . import health, openapi
@@ -108,6 +108,12 @@ def confirm_address() -> ResponseReturnValue:
 def check_mail() -> ResponseReturnValue:
     """Show the same page to everyone who requested a link or signed up."""
     return render_template("security/check_mail.html", to_confirm=request.args.get("after") == "sign-up")
+
+
+@pages.get("/challenge")
+def create_challenge() -> ResponseReturnValue:
+    """Return a challenge for a request at /reset and its like."""
+    return challenge.create() if current().RECOVERY_CHALLENGE != "off" else abort(HTTPStatus.NOT_FOUND)
 
 
 @pages.get("/reset-done")

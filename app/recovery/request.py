@@ -21,9 +21,10 @@ from ..db.engine import db, limit_lock_wait
 from ..mail import outbox
 from ..mail.quota import KNOWN_BROWSER, is_full
 from ..settings import current
-from ..web import clients
-from ..web.errors import InvalidRequest, NoMail
+from ..web import challenge, clients
+from ..web.errors import InvalidRequest, NoMail, RequestError
 from ..web.forms import context_of, new_form
+from ..web.headers import policy
 from ..web.responses import json_response, wants_json
 from ..web.return_to import asking_client
 
@@ -85,14 +86,15 @@ def request_mail() -> ResponseReturnValue:
         return json_response(clients.public_policy()) if is_json else _render(page)
     try:
         identity = posted_identity()
-    except InvalidRequest as error:
+        challenge.require()
+    except (InvalidRequest, challenge.ChallengeRequired) as error:
         if is_json:
             raise
-        return _render(page, error.message), error.status
+        return _render(page, error)
     # Only a class in RECOVERY_CLASSES has anything to validate. JSON gets no cookie for a CSRF token.
     form = new_form("forgot_password_form", meta={"csrf": not is_json})
     if not form.validate():
-        return base_render_json(form, include_user=False) if is_json else (_render(page, form=form), 400)
+        return base_render_json(form, include_user=False) if is_json else _render(page, form=form)
     store_request(page.kind, identity)
     if is_json:
         return json_response({})
@@ -102,8 +104,16 @@ def request_mail() -> ResponseReturnValue:
     return redirect(url_for("security.login"), 303)
 
 
-def _render(page: MailRequest, problem: str | None = None, form: IdentityForm | None = None) -> str:
+def _render(page: MailRequest, error: RequestError | None = None, form: Any = None) -> ResponseReturnValue:
+    """Return the page, with the errors of a form that was sent, and the challenge if one is due."""
+    status = 400 if error or form else 200
     form = form or new_form("forgot_password_form", formdata=request.form or None)
-    if problem:
-        form.email.errors = [problem]
-    return render_template(f"security/{page.template}.html", **{page.form: form}, **context_of(page.template))
+    if isinstance(error, InvalidRequest):
+        form.email.errors = [error.message]
+    elif error:
+        form.form_errors = [error.message]
+    context = {page.form: form, "challenge": challenge.is_due(), **context_of(page.template)}
+    text = render_template(f"security/{page.template}.html", **context)
+    # The widget works in a worker.
+    widget = {"Content-Security-Policy": policy({"worker-src": "'self'"})} if context["challenge"] else {}
+    return text, status, widget

@@ -112,6 +112,9 @@ class Settings(BaseModel):
     RECOVERY_LIMIT_IDENTITY: types.Rates
     RECOVERY_LIMIT_LINK: types.Rates
     RECOVERY_LIMIT_BAD_LINKS: types.Rates
+    RECOVERY_CHALLENGE: Literal["off", "under-load", "always"]
+    RECOVERY_CHALLENGE_SOURCE: types.Rates
+    RECOVERY_CHALLENGE_TOTAL: types.Rates
     MAX_CONTENT_LENGTH: Annotated[int, Field(ge=4096)]
     SQLALCHEMY_DATABASE_URI: urls.DatabaseUri
     RECOVERY_ACCOUNTS: accounts.Accounts

@@ -122,6 +122,11 @@ class RateLimiter:
                 self._sweep_at = max(SWEEP_MIN, 2 * len(self._windows))
         return left > 0
 
+    def test(self, item: RateLimitItem, *key: str) -> bool:
+        """True if another request would not exceed the limit."""
+        end, left = self._windows.get(item.key_for(*key), (0.0, 1))
+        return left > 0 or end <= time.time()
+
     def clear(self, item: RateLimitItem, *key: str) -> None:
         """Forget the window."""
         with self._lock:
@@ -140,6 +145,9 @@ class RedisRateLimiter(RateLimiter):
 
     def hit(self, item: RateLimitItem, *key: str) -> bool:
         return bool(self._ask("hit", item, *key))
+
+    def test(self, item: RateLimitItem, *key: str) -> bool:
+        return bool(self._ask("test", item, *key))
 
     def clear(self, item: RateLimitItem, *key: str) -> None:
         self._ask("clear", item, *key)

@@ -76,6 +76,8 @@ def test_error_code_of_every_kind_is_documented_and_reached(
             expect(code, "/reset", {"identity": "alice"}, source="192.0.2.3")
     site = make_site(MAIL_SERVER="", RECOVERY_SUPPORT_CONTACT="help@example.com")
     expect("mail_not_configured", "/reset", {"identity": "alice"})
+    site = make_site(RATELIMIT_ENABLED=True, RECOVERY_CHALLENGE="always")
+    expect("challenge_required", "/reset", {"identity": "alice"})
     site = make_site(RECOVERY_AUTH="username")
     site.change(username=None)
     visitor = site.visitor()

@@ -1,0 +1,234 @@
+"""A challenge before a request for an email: who needs one, what it is worth, and its widget in a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import altcha
+import pytest
+from playwright.sync_api import Browser, Page
+from support.live import base_url, live
+from support.site import ROOT, Site
+from werkzeug.test import TestResponse
+
+from app.web import challenge
+
+VENDOR = ROOT / "app/pages/static/vendor/altcha"
+# Of the released package altcha 3.2.2.
+RELEASED = {
+    "LICENSE.txt": "bee1fb9d9c97d42c12c22332c5250f2fb1ef5c2321f6f82beb23e3b77be50a29",
+    "altcha.css": "03622256effb4e962d0c1da9a59684cf237f541f290703934c07a97dabcbad47",
+    "altcha.min.js": "959494398e8fcde3414d09309ade24b444ede098b04dec1514f4754279bff031",
+    "pbkdf2.js": "7862add9c9d3d847ded3da928edcf406b46478754b9883351111414825b9c86f",
+}
+ON = {"RATELIMIT_ENABLED": True, "RECOVERY_LIMIT_SOURCE": "1000 per minute"}
+ALWAYS = {**ON, "RECOVERY_CHALLENGE": "always"}
+
+
+@pytest.fixture(autouse=True)
+def little_work(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "chromium" not in request.fixturenames:
+        monkeypatch.setattr(challenge, "TRIES", 2)
+
+
+def solve(site: Site, **changes: Any) -> str:
+    """Solve a challenge as a client does, with its library."""
+    answer: Any = site.visitor().open("/challenge").json
+    answer["parameters"] |= changes
+    made = altcha.Challenge.from_dict(answer)
+    solution = altcha.solve_challenge(made)
+    assert solution is not None
+    return altcha.Payload(made, solution).to_base64()
+
+
+def ask(site: Site, solution: Any = None, source: str = "192.0.2.1", **options: Any) -> str:
+    """Request a link in JSON, and return the error code, or nothing."""
+    body = {"identity": "alice"} | ({} if solution is None else {"altcha": solution})
+    answer = site.visitor().post_json(
+        "/reset", json=body, environ_overrides={"REMOTE_ADDR": source}, **options
+    )
+    return str(answer.json["response"].get("error_code", ""))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("store", ["memory", "redis"])
+@pytest.mark.requirement("R56")
+def test_solved_challenge_is_worth_one_request_in_both_stores(
+    make_site: Any, request: pytest.FixtureRequest, store: str
+) -> None:
+    uri = request.getfixturevalue("redis").url if store == "redis" else "memory://"
+    site: Site = make_site(**ALWAYS, RATELIMIT_STORAGE_URI=uri)
+    others = [make_site(**ALWAYS, RATELIMIT_STORAGE_URI=uri)] if store == "redis" else []
+    solution = solve(site)
+    respelled = base64.b64encode(
+        json.dumps(json.loads(base64.b64decode(solution)), indent=1).encode()
+    ).decode()
+    assert [ask(site, one) for one in (None, solution, solution, respelled)] == [
+        "challenge_required",
+        "",
+        "challenge_required",
+        "challenge_required",
+    ]
+    assert [ask(other, solution) for other in others] == ["challenge_required"] * len(others)
+    assert len(site.messages()) == 1
+    assert ask(site, solve(site)) == ""
+
+
+def test_what_solves_nothing_is_refused(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site: Site = make_site(**ALWAYS)
+    right = json.loads(base64.b64decode(solve(site)))
+    wrong_key = {**right, "solution": {**right["solution"], "derivedKey": "00" * 32}}
+    unsigned = {**right, "challenge": {"parameters": right["challenge"]["parameters"]}}
+    texts = [
+        "",
+        "x",
+        "null",
+        "[]",
+        "{}",
+        '{"challenge": [], "solution": 1}',
+        '{"challenge": {"parameters": 5}, "solution": {}}',
+    ]
+    made_up = [base64.b64encode(text.encode()).decode() for text in texts] + [
+        "é",
+        "=",
+        "A" * 5000,
+        5,
+        ["x"],
+        {},
+        None,
+    ]
+    made_up += [base64.b64encode(json.dumps(value).encode()).decode() for value in (wrong_key, unsigned)]
+    made_up += [solve(site, expiresAt=int(time.time()) + 10**6), solve(site, cost=1, keyPrefix="00")]
+    assert {ask(site, value) for value in made_up} == {"challenge_required"}
+    late = solve(site)
+    monkeypatch.setattr("altcha.v2.time", Mock(time=lambda: time.time() + 601, monotonic=time.monotonic))
+    assert ask(site, late) == "challenge_required"
+    assert site.messages() == []
+
+
+def test_challenge_survives_the_rotation_of_the_key(make_site: Any) -> None:
+    site: Site = make_site(**ALWAYS)
+    solution, old = solve(site), site.app.config["SECRET_KEY"]
+    rotated: Site = make_site(**ALWAYS, SECRET_KEY="qW7Zr2Lx9VbN4mKtYp6HsD", SECRET_KEY_FALLBACKS=[old])
+    assert ask(rotated, solution) == ""
+
+
+@pytest.mark.parametrize(
+    ("rates", "codes"),
+    [
+        ({"SOURCE": "2 per minute"}, ["", "", "challenge_required", ""]),
+        ({"TOTAL": "2 per minute"}, ["", "", "challenge_required", "challenge_required"]),
+    ],
+)
+@pytest.mark.requirement("R56")
+def test_challenge_begins_under_load_of_one_network_or_of_all(
+    make_site: Any, rates: dict[str, str], codes: list[str]
+) -> None:
+    settings = {f"RECOVERY_CHALLENGE_{name}": rate for name, rate in rates.items()}
+    site: Site = make_site(**ON, RECOVERY_CHALLENGE="under-load", **settings)
+    sources = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.9"]
+    shown = []
+    for source, code in zip(sources, codes, strict=True):
+        page = site.visitor().open("/reset", environ_overrides={"REMOTE_ADDR": source})
+        shown.append("altcha-widget" in page.text)
+        assert ask(site, source=source) == code
+    assert shown == [bool(code) for code in codes]  # the page knows before
+    assert ask(site, solve(site), source=sources[2]) == ""
+
+
+def test_requests_of_known_and_unknown_accounts_count_alike(make_site: Any) -> None:
+    rate = {"RECOVERY_CHALLENGE": "under-load", "RECOVERY_CHALLENGE_SOURCE": "2 per minute"}
+    for names in (
+        ("alice", "alice", "nobody"),
+        ("nobody", "nobody", "alice"),
+        ("nobody", "x@y.example", "stranger"),
+    ):
+        site, answers = make_site(**ON, **rate), []
+        for name in names:
+            answers.append(site.visitor().post_json("/reset", json={"identity": name}).status_code)
+        assert answers == [200, 200, 400]
+
+
+def test_challenge_is_for_its_pages_alone_and_off_by_default(make_site: Any, site: Site) -> None:
+    def policy(answer: TestResponse) -> str:
+        return answer.headers["Content-Security-Policy"]
+
+    assert site.visitor().open("/challenge").status_code == 404
+    page = site.visitor().open("/reset")
+    assert ("altcha" in page.text, "script-src" in policy(page)) == (False, False)
+    challenged: Site = make_site(**ALWAYS, SECURITY_CONFIRMABLE=True, SECURITY_USERNAME_RECOVERY=True)
+    for path in ("/reset", "/confirm", "/recover-username"):
+        page = challenged.visitor().open(path)
+        assert "; worker-src 'self'; script-src 'nonce-" in policy(page)
+        refused = challenged.visitor().submit(path, identity="alice")
+        assert (refused.status_code, "Please send this again." in refused.text) == (400, True)
+        assert 'value="alice"' in refused.text
+        assert "worker-src" in policy(refused)
+    for path in ("/login", "/check-mail", "/challenge", "/"):
+        assert "worker-src" not in policy(challenged.visitor().open(path))
+    sources = set(
+        re.findall(r'(?:src|href|challenge|data-worker)="([^"#?]+)', challenged.visitor().open("/reset").text)
+    )
+    assert [url for url in sources if not url.startswith("/")] == []
+
+
+def test_client_of_another_origin_may_read_a_challenge(make_site: Any) -> None:
+    site: Site = make_site(**ALWAYS, RECOVERY_CLIENTS={"web": {"origins": ["https://app.example.com"]}})
+    answer = site.visitor().open("/challenge", headers={"Origin": "https://app.example.com"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Set-Cookie" not in answer.headers
+
+
+def test_widget_is_the_released_one() -> None:
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in VENDOR.iterdir()} == RELEASED
+    assert b"MIT License" in Path(VENDOR / "LICENSE.txt").read_bytes()
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+@pytest.mark.requirement("R50")
+def test_browser_solves_the_challenge_when_the_form_is_sent(
+    make_site: Any, chromium: Browser, language: str
+) -> None:
+    """By keyboard, under the CSP, with nothing from elsewhere. A screen reader hears the widget's texts."""
+    settings = {**ALWAYS, "RECOVERY_LIMIT_SOURCE": "30 per minute"}
+    with live(make_site, **settings) as site, chromium.new_context(locale=language) as context:
+        page, troubles, urls = context.new_page(), [], []
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: urls.append(request.url))
+        page.goto(f"{base_url(site)}/reset")
+        widget = page.locator("[aria-live] altcha-widget")
+        widget.get_by_role("checkbox").wait_for()
+        texts = page.locator("script[data-worker]").evaluate("script => ({...script.dataset})")
+        assert widget.get_by_role("checkbox", name=texts["label"]).count() == 1
+        page.keyboard.type("alice")
+        page.keyboard.press("Enter")
+        widget.get_by_text(texts["verifying"]).wait_for()
+        page.wait_for_url("**/check-mail")
+        site.mailbox.wait_for(1)
+        assert troubles == []
+        assert [url for url in urls if not url.startswith(base_url(site))] == []
+        page.goto(f"{base_url(site)}/reset")
+        page.keyboard.type("bob")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")  # as the checkbox offers
+        widget.get_by_text(texts["verified"]).wait_for()
+        page.get_by_role("button").click()
+        site.mailbox.wait_for(2)
+
+
+def test_browser_without_javascript_is_told_what_to_do(make_site: Any, page: Page) -> None:
+    with live(make_site, **ALWAYS) as site:
+        page.goto(f"{base_url(site)}/reset")
+        assert "needs JavaScript" in page.locator("main").inner_text()
+        page.get_by_role("textbox").fill("alice")
+        page.get_by_role("button").click()
+        assert page.get_by_role("textbox").input_value() == "alice"
+        assert page.get_by_role("alert").inner_text().startswith("Please send this again.")
