@@ -99,9 +99,9 @@ def stock_application(scheme: str, **options: Any) -> Flask:
 
 
 @pytest.mark.parametrize("name", FLASK_SECURITY_HASHES)
-@pytest.mark.parametrize("password", [NEW_PASSWORD, "zoës pässwörd, decomposed or not", "x" * 100])
-def test_flask_security_verifies_the_hash(flask_security: Site, name: str, password: str) -> None:
+def test_flask_security_verifies_the_hash(flask_security: Site, name: str) -> None:
     old, _ = FLASK_SECURITY_HASHES[name]
+    password = "zoës pässwörd, decomposed or not, of more than the 72 bytes that bcrypt reads"
     with flask_security.app.test_request_context():
         normal = flask_security.app.extensions["security"].password_util.normalize(password)
         made = foreign_hashes.make(normal, old, "flask-security")
