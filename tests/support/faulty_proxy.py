@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from werkzeug.datastructures import Headers
@@ -47,6 +48,15 @@ class FaultyProxy:
 
 def no_defect(forward: Forward, environ: Environ) -> Response:
     return forward(environ)
+
+
+def together(*defects: Defect) -> Defect:
+    """Make several defects, of which each sees what the next has made of the response."""
+
+    def wrap(forward: Forward, defect: Defect) -> Forward:
+        return lambda environ: defect(forward, environ)
+
+    return lambda forward, environ: reduce(wrap, defects, forward)(environ)
 
 
 def page(body: str, status: int = 200, type: str = "text/html", **headers: str) -> Response:
