@@ -11,6 +11,7 @@ TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs
 LOOKS := tests/looks/node_modules/.installed
 NODE := $(LOOKS) examples/node/node_modules/.installed
 
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 WORDS := app/web/translations
 PO := --no-wrap --add-location=file
 
@@ -19,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick plant tools looks screenshots sheets journeys schema words clean
+.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick plant tools looks screenshots sheets journeys schema words snapshot release clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 13
@@ -109,8 +110,8 @@ looks: .venv/.develops $(LOOKS)  ## test with mail programs' rules, a spam filte
 screenshots: .venv/.develops  ## take the README's pictures (needs Chromium)
 	PYTHONPATH=.:tests $(BIN)/python tests/looks/screenshots.py
 
-sheets: .venv/.develops  ## take pictures of every page and mail, into SHEETS= (needs Chromium)
-	PYTHONPATH=.:tests $(BIN)/python tests/looks/contact_sheets.py $(SHEETS)
+sheets: .venv/.develops  ## take pictures of every page and mail, into SHEETS=, in LOCALES= (needs Chromium)
+	PYTHONPATH=.:tests $(BIN)/python tests/looks/contact_sheets.py $(SHEETS) $(LOCALES)
 
 schema: .venv/.runs  ## write the JSON Schema of the settings file, for your editor, to instance/sparekey.schema.json
 	@mkdir -p instance && $(BIN)/python manage.py config schema > instance/sparekey.schema.json
@@ -119,8 +120,19 @@ words: .venv/.develops  ## update the translation catalogs after texts have chan
 	$(BIN)/pybabel --quiet extract -F pyproject.toml -k _l -k N_ $(PO) --omit-header --sort-by-file -o $(WORDS)/messages.pot .
 	for po in $(WORDS)/*.po; do $(BIN)/pybabel --quiet update --no-wrap --ignore-pot-creation-date --no-fuzzy-matching --ignore-obsolete -D messages -i $(WORDS)/messages.pot -l $$(basename $$po .po) -o $$po; done
 
+snapshot: .venv/.develops  ## write the database of this version as SQL to tests/db/, for tests of the upgrade (needs PostgreSQL)
+	PYTHONPATH=.:tests $(BIN)/python -m support.snapshot
+
+release: .venv/.develops  ## build the last commit into dist/: sources, schema, pictures, SHA-256 sums (needs Chromium)
+	@test -z "$$(git status --porcelain)" || { echo "Commit first: the archive holds what is committed."; exit 1; }
+	rm -rf dist && mkdir dist
+	git archive --prefix=sparekey-$(VERSION)/ --output=dist/sparekey-$(VERSION).tar.gz HEAD
+	$(BIN)/python manage.py config schema > dist/sparekey-$(VERSION).schema.json
+	$(MAKE) --no-print-directory sheets SHEETS=dist/sheets LOCALES=en
+	cd dist && find * -type f | sort | xargs sha256sum > SHA256SUMS
+
 clean:  ## remove .venv, tools, caches and the demo's data
-	rm -rf .venv tests/looks/node_modules examples/node/node_modules examples/*/.venv examples/*/shop.db instance .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv tests/looks/node_modules examples/node/node_modules examples/*/.venv examples/*/shop.db instance dist .coverage .pytest_cache .mypy_cache .ruff_cache
 
 .venv/.runs: requirements.txt
 	$(call install,requirements.txt)

@@ -6,6 +6,7 @@ import logging
 import click
 from flask import Flask
 
+from app import __version__
 from app.cli import Commands
 
 STAY = ("run", "worker")  # an admin's other tools must work while something is wrong
@@ -22,7 +23,8 @@ def quiet_app() -> Flask:
     return app
 
 
-cli = Commands(create_app=quiet_app, load_dotenv=False)
+cli = Commands(create_app=quiet_app, load_dotenv=False, add_version_option=False)
+click.version_option(__version__, message="Sparekey %(version)s")(cli)
 
 if __name__ == "__main__":
     cli()

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     from .settings.schema import Settings
 
+__version__ = "1.0.0"
+
 # The imports are in the functions, because the command line is in this package, and most of its commands need
 # no web application.
 

@@ -18,7 +18,8 @@ from app.mail.heartbeat import WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 
 
-def test_healthz(site: Site) -> None:
+@pytest.mark.requirement("R66")
+def test_healthz_tells_no_version(site: Site) -> None:
     answer = site.visitor().open("/healthz")
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 

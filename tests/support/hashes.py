@@ -46,3 +46,4 @@ def pytest_runtest_setup() -> None:
 def keep() -> None:
     """Give the hashes so far to no other test, because a database that tests copy holds them."""
     _hashes.clear()
+    _taken.clear()
