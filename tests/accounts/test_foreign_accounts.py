@@ -387,7 +387,11 @@ def test_forced_reset_takes_the_password_away_in_the_applications_table(
 
 
 def test_description_of_the_api_has_recovery_alone(site: Site) -> None:
-    assert list(site.visitor().open("/openapi.json").json["paths"]) == ["/challenge", "/reset", "/reset/{token}"]
+    assert list(site.visitor().open("/openapi.json").json["paths"]) == [
+        "/challenge",
+        "/reset",
+        "/reset/{token}",
+    ]
 
 
 def test_own_tables_are_made_in_a_schema_of_their_own(postgresql: servers.PostgreSQL) -> None:
