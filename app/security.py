@@ -27,6 +27,7 @@ from .recovery import (  # instructions and other_requests register their compos
     other_requests,  # noqa: F401
     redemption,
     registration,
+    second_address,
 )
 from .recovery.code_sign_in import UnifiedForm
 from .recovery.link_errors import LinkError
@@ -45,6 +46,7 @@ from .web.responses import json_response, wants_json
 SET_UPS = ("tf_setup_serializer", "us_setup_serializer", "wan_serializer")
 # By view of a mailed link: the part of its serializer's and settings' names.
 MAILED_LINKS = {"security.confirm_email": "confirm", "security.change_email_confirm": "change_email"}
+MAILED_LINKS |= {"security.second_address_confirm": "change_email"}
 # The endpoints that work also if an application has the accounts.
 RECOVERY = ("security.forgot_password", "security.reset_password", "security.static")
 SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
@@ -83,7 +85,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     notices.init_app(app)
     guess_limits.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
-    _mount_views(app)
+    _mount_views(app, settings)
     if settings.RECOVERY_ACCOUNTS:
         off = [name for name in app.view_functions if name.startswith("security.") and name not in RECOVERY]
         app.view_functions.update(dict.fromkeys(off, lead_to_application))
@@ -155,7 +157,7 @@ UNUSED_FORMS = {
 }
 
 
-def _mount_views(app: Flask) -> None:
+def _mount_views(app: Flask, settings: Settings) -> None:
     """Replace views of Flask-Security."""
     replacements: dict[str, Any] = {
         **dict.fromkeys(MAIL_REQUESTS, request_mail),
@@ -165,6 +167,10 @@ def _mount_views(app: Flask) -> None:
         "security.reset_password": redemption.reset_password,
     }
     views = app.view_functions
+    if settings.RECOVERY_SECOND_ADDRESS:
+        rule, name = "/second-address", "security.second_address"
+        app.add_url_rule(rule, name, second_address.manage, methods=["GET", "POST"])
+        app.add_url_rule(f"{rule}/<token>", f"{name}_confirm", second_address.confirm, methods=["GET"])
     views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
         views[name] = guard_factor_setup(views[name])

@@ -21,10 +21,11 @@ from .models import Role, User, WebAuthn
 
 # By an account, with what it was before, and the action, place, method and name of each change.
 account_changed = Signal()
-WATCHED = re.compile("email|password|active|confirmed_at|contested_email|roles|(tf|us|mf)_.*")
+WATCHED = re.compile("(second_)?email|password|active|confirmed_at|contested_email|roles|(tf|us|mf)_.*")
+SECOND = "second_address"  # a place
 # The kind of event, by the beginning of the place. Any other place holds a factor.
 KINDS = dict.fromkeys(("active", "confirmed", "frozen", "role"), "account_changed")
-KINDS |= {"address": "address_changed", "password": "password_changed"}
+KINDS |= {"address": "address_changed", SECOND: "address_changed", "password": "password_changed"}
 
 
 @event.listens_for(db.session, "before_flush")
@@ -75,6 +76,8 @@ def remove(user_id: int, place: str) -> None:
         _datastore.mf_set_recovery_codes(user, None)
     elif kind == "sign_in" and name in _datastore.us_get_totp_secrets(user):
         _datastore.us_reset(user, name)
+    elif kind == SECOND:
+        user.second_email = None
     for passkey in [key for key in user.webauthn if f"passkey:{key.name}" == place]:
         _datastore.delete_webauthn(passkey)
 
@@ -84,6 +87,7 @@ def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
     user = db.session.execute(select(User.__table__).where(User.id == user_id)).one()
     columns = {"address": user.email, "active": user.active, "confirmed": bool(user.confirmed_at)}
     columns |= {"frozen": user.contested_email, "recovery_codes": list(user.mf_recovery_codes or ())}
+    columns[SECOND] = user.second_email
     places = [(place, place, "", value) for place, value in columns.items()]
     places += [("second_factor", user.tf_primary_method, user.tf_phone_number, user.tf_totp_secret)]
     for method, secret in json.loads(user.us_totp_secrets or "{}").items():

@@ -40,6 +40,8 @@ class User(Model, sqla_v2.FsUserMixin):
     # While recovery is frozen: the earlier address that objected to a change, and when it was told of that.
     contested_email: Mapped[str | None] = mapped_column(String(255))
     contested_at: Mapped[datetime | None]
+    # An address that gets notices, too, and no links (RECOVERY_SECOND_ADDRESS).
+    second_email: Mapped[str | None] = mapped_column(String(255))
     # When an admin invited the owner, who has an account once it has a password.
     invited_at: Mapped[datetime | None]
     # The account's id for other applications. It never changes, and does not tell how many there are.
@@ -125,9 +127,9 @@ class User(Model, sqla_v2.FsUserMixin):
 
     __hash__ = object.__hash__
 
-    @validates("email", "username", "us_phone_number")
+    @validates("email", "second_email", "username", "us_phone_number")
     def _normalize_identity(self, column: str, value: Any) -> str | None:
-        return stored_identity(column, value)
+        return stored_identity(column.removeprefix("second_"), value)
 
     @validates("language")
     def _normalize_language(self, _column: str, value: Any) -> str | None:

@@ -18,6 +18,7 @@ import click
 from ..accounts import hashing, imported_hashes
 from ..accounts.identities import identity_columns, stored_identity
 from ..db.clock import parse_time
+from ..settings import current
 from ..settings.types import normalize_language
 from .output import Row
 
@@ -33,7 +34,8 @@ class BadRow(ValueError):
 
 def columns() -> list[str]:
     """Return the columns that a file may have."""
-    return [*identity_columns(), "password_hash", "active", "confirmed_at", "language"]
+    own = ["second_email"] if current().RECOVERY_SECOND_ADDRESS else []
+    return [*identity_columns(), *own, "password_hash", "active", "confirmed_at", "language"]
 
 
 def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
@@ -89,6 +91,7 @@ def as_account(row: Row, *, is_stock: bool, reset_unknown: bool, invited_at: dat
         **{kind: stored_identity(kind, values[kind]) for kind in identity_columns()},
         "password": password,
         "invited_at": None if password else invited_at,
+        "second_email": stored_identity("email", values.get("second_email")),
         "active": is_active in YES,
         "confirmed_at": _time(values["confirmed_at"]),
         "language": _language(values["language"]),

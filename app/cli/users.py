@@ -15,6 +15,7 @@ from flask_security.confirmable import confirm_user
 from sqlalchemy import select
 
 from ..accounts.datastore import confirm_existing, end_access
+from ..accounts.identities import IdentityError
 from ..accounts.models import User
 from ..db.engine import db
 from ..mail import outbox
@@ -92,6 +93,23 @@ def settle_address(identity: str, keep: str) -> None:
     address_change.settle(user, keep)
     db.session.commit()
     click.echo(f"The account has the address {user.email}.")
+
+
+@users.command("second-address")
+@click.argument("identity")
+@click.argument("address", required=False)
+@with_appcontext
+def set_second_address(identity: str, address: str | None) -> None:
+    """Set the second address of an account, which counts as confirmed. Without ADDRESS, remove it."""
+    user = get_account(identity)
+    if not current().RECOVERY_SECOND_ADDRESS:
+        raise click.ClickException("accounts have no second address (RECOVERY_SECOND_ADDRESS)")
+    try:
+        user.second_email = address
+    except IdentityError:
+        raise click.UsageError(f"{address} is no email address") from None
+    db.session.commit()
+    click.echo(f"Notices go to {' and '.join(filter(None, (user.email, user.second_email)))}.")
 
 
 @users.command()

@@ -121,6 +121,7 @@ def _account(user: User) -> Row:
         "state": "active" if user.is_active else "not active",
         "confirmed_at": user.confirmed_at,
         "invited_at": user.invited_at,
+        "second_address": user.second_email,
         "contested_by": user.contested_email,
         "language": user.language,
         "password": scheme or ("of an unknown kind" if user.password else "none"),

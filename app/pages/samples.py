@@ -112,6 +112,7 @@ MAILS = (
     ),
     Mail("us_instructions", "with a sign-in code", {**_CODE, "login_token": "123456", "login_link": None}),
     Mail("change_email_instructions", "to a new address, to confirm it", _NEW_ADDRESS, True),
+    Mail("second_address", "to a second address, to confirm it", {"link": LINK, "within": _HOURS}),
     Mail("address_notice", "to the old address, before and after a change of address", _NOTICE),
     Mail("account_notice", "after a change of a factor, the state or a role", _NOTICE),
     Mail("address_frozen", "to both addresses, after an objection to a change", _NOTICE),

@@ -9,6 +9,7 @@ from ..settings import current
 # By setting: the mails and pages that need it, as the beginnings of their templates' names.
 FEATURES = {
     "RECOVERY_OPERATOR": ("operator_",),
+    "RECOVERY_SECOND_ADDRESS": ("second_address",),
     "SECURITY_CHANGEABLE": ("change_password",),
     "SECURITY_CHANGE_EMAIL": ("address_", "change_email"),
     "SECURITY_CONFIRMABLE": ("confirmation_", "send_confirmation"),

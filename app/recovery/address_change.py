@@ -33,7 +33,7 @@ def contest(user: User, notice: OutboxMessage) -> tuple[str, bool]:
     Return the state of the objection, and True if the password must go: who requested the change knew it, or
     it was set since.
     """
-    address, password_state = notice.content["address"], notice.content["password_state"]
+    address, password_state = notice.content["contested"], notice.content["password_state"]
     if user.email == address:
         return "done", True
     if user.contested_at is None or notice.created_at < user.contested_at:  # the earliest address counts
@@ -72,7 +72,7 @@ def settle(user: User, keep: str) -> None:
         if other and gives_way(other):
             db.session.delete(other)
             db.session.flush()
-        user.email = user.contested_email or user.email
+        user.email, user.second_email = user.contested_email or user.email, None  # it may be a thief's
         end_access(user.id, with_password=True)
     user.contested_email = user.contested_at = None
     notices = (OutboxMessage.user_id == user.id, OutboxMessage.kind.in_(outbox.KEPT))

@@ -51,9 +51,10 @@ objections = Blueprint("objections", __name__)
 
 
 def token_for(message: OutboxMessage) -> str:
-    """Return the token of a mail's "This wasn't me" link. It holds the places of factors that were added."""
+    """Return the token of a mail's "This wasn't me" link. It holds the places of what it may remove."""
     listed = message.content.get("changes", ())
     added = [place for action, place, *_ in listed if action == "added" and changes.is_factor(place)]
+    added += [place for action, place, *_ in listed if action != "removed" and place == changes.SECOND]
     # Its Message-ID is random and in the mail already; a number would tell how many mails there were.
     return _serializer().dumps([message.message_id, *added])
 
@@ -82,7 +83,8 @@ def _answer(token: str) -> ResponseReturnValue:
     status = 400 if state == "wrong_password" else 200
     if wants_json(request):
         return json_response({"state": state}, status)
-    context = {"kind": message.kind, "has_happened": _has_happened(message), "has_added": bool(added)}
+    context = {"kind": message.kind, "has_happened": _has_happened(message)}
+    context |= {"has_added": any(map(changes.is_factor, added)), "has_second": changes.SECOND in added}
     return render_template("security/not_me.html", state=state, objection=token, **context), status
 
 
@@ -99,7 +101,8 @@ def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
     user_id = message.user_id or db.session.scalar(owner)
     if user_id is None:
         return "known"
-    state = _verify_password(message) if added else "done"
+    state = "removed" if added else "done"  # a second address without a password, because it is no factor
+    state = _verify_password(message) if any(map(changes.is_factor, added)) else state
     if state == "wrong_password":
         return state
     reason = state if state == "removed" else message.kind

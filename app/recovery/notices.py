@@ -10,7 +10,7 @@ from flask_security.proxies import _datastore
 from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
-from ..accounts.changes import account_changed
+from ..accounts.changes import SECOND, account_changed
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..db import audit
@@ -18,6 +18,7 @@ from ..db.engine import db
 from ..mail import composing, outbox, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
+from ..settings import current
 from ..web import user_agents
 from . import link as links
 from . import not_me
@@ -49,9 +50,12 @@ def enqueue(kind: str, user: User, recipient: str, address: str, **content: Any)
 
 
 def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[str, ...]]) -> None:
-    """Tell the owner of all changes of a transaction, or both addresses while one contests the other."""
+    """Tell the owner of all changes of a transaction, or both addresses while one contests the other.
+
+    The second address is told, too, and so is one that was the second before.
+    """
     kind, recipients, places = "account_notice", {user.email}, {place for _, place, *_ in changes}
-    link = None  # that a redemption has used
+    link, seconds = None, {user.second_email, before.get(SECOND, ("", "", None))[2]}  # of a redemption
     if user.contested_email or "frozen" in places:
         kind = "address_frozen" if user.contested_email else "address_settled"
         recipients |= {before[place][2] for place in ("address", "frozen") if place in before}
@@ -62,14 +66,18 @@ def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[s
         written = ResetLink.password_written == links.fingerprint(user.password)
         link = db.session.scalar(select(ResetLink.id).where(ResetLink.user_id == user.id, written))
         kind = "reset_notice" if link else "change_notice"
+    recipients |= seconds - {None} if current().RECOVERY_SECOND_ADDRESS else set()
     listed = [change for change in changes if kind == "account_notice" or change[1] not in TOLD_BY_KIND]
     for recipient in sorted(recipients):
-        enqueue(kind, user, recipient, user.email, link=link, is_done=True, changes=listed)
+        values = {"link": link, "is_done": True, "changes": listed, "contested": before["address"][2]}
+        enqueue(kind, user, recipient, user.email, **values)
 
 
 def on_address_requested(_app: Flask, user: User, new_email: str, **_: Any) -> None:
-    own_quota = quota.of_address(user.email)
-    enqueue("address_notice", user, user.email, new_email, quota=own_quota, is_done=False, changes=[])
+    second = user.second_email if current().RECOVERY_SECOND_ADDRESS else None
+    for address in filter(None, (user.email, second)):
+        values = {"is_done": False, "changes": [], "contested": user.email}
+        enqueue("address_notice", user, address, new_email, quota=quota.of_address(address), **values)
     audit.record("address_requested", user_id=user.id)
 
 
@@ -106,6 +114,6 @@ def _notice(message: OutboxMessage) -> composing.Mail:
     content = {**message.content, "objection": not_me.token_for(message)}
     if (number := content.pop("link", None)) and (link := db.session.get(ResetLink, number)):
         _refuse_if_lost(link, content["password_state"], message)
-    for name in ("language", "occurred_at", "password_state"):  # no variables of templates
+    for name in ("language", "occurred_at", "password_state", "contested"):  # no variables of templates
         content.pop(name, None)
     return composing.write(message, message.kind, content["address"], **content)

@@ -9,7 +9,6 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from babel.dates import get_timezone
 from phonenumbers import SUPPORTED_REGIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -50,9 +49,7 @@ class Settings(BaseModel):
     BABEL_DEFAULT_LOCALE: types.Language
     RECOVERY_LANGUAGES: Annotated[list[types.Language], types.JsonText, Field(min_length=1), types.Unique]
     RECOVERY_TRANSLATION_DIR: types.Directory
-    BABEL_DEFAULT_TIMEZONE: Annotated[
-        str, *types.expect("a time zone such as UTC or Europe/Berlin", get_timezone)
-    ]
+    BABEL_DEFAULT_TIMEZONE: types.TimeZone
     MAIL_SERVER: urls.HostOrEmpty
     MAIL_PORT: Annotated[int, Field(ge=1, le=65535), BeforeValidator(str)]  # str refuses true
     MAIL_USE_TLS: bool
@@ -85,6 +82,7 @@ class Settings(BaseModel):
     RECOVERY_HASHES_AT_ONCE: NotNegative
     RECOVERY_PASSWORDLESS: Literal["explain", "allow", "silent"]
     RECOVERY_SIGN_IN_HELP: types.Line
+    RECOVERY_SECOND_ADDRESS: bool
     RECOVERY_INVITATION_WITHIN: Annotated[types.Duration, *types.at_most("30 days", "emails are forwarded")]
     SECURITY_CHANGEABLE: bool
     SECURITY_CHANGE_EMAIL: bool

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import limits
 from babel import Locale, UnknownLocaleError
+from babel.dates import get_timezone
 from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -90,6 +91,7 @@ HostLabel = Annotated[str, Field(pattern=DNS_LABEL, description="a name such as 
 Selector = Annotated[
     str, Field(pattern=DNS_LABEL, description="the name before ._domainkey alone, such as s1")
 ]
+TimeZone = Annotated[str, *expect("a time zone such as UTC or Europe/Berlin", get_timezone)]
 BreachCheck = Annotated[
     Literal[False, "best-effort", "strict"],
     BeforeValidator(lambda value: value if str(value).lower() not in ("", "false") else False),

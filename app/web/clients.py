@@ -101,7 +101,8 @@ def send_on(answer: Response, kind: str, token: str) -> ResponseReturnValue:
     if table is not browser and (target := getattr(table, view)):
         return redirect(_with_query(target, **values))
     do_flash(values[category], category)
-    return redirect(get_url(getattr(browser, view)))
+    page = urlsplit(answer.location).path  # "/" is Flask-Security's
+    return redirect(page if page != "/" else get_url(getattr(browser, view)))
 
 
 def form_targets(*tables: Mapping[str, Any]) -> str:

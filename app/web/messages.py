@@ -101,6 +101,7 @@ SECOND_FACTORS = {
     "active": _l("Permission to sign in"),  # and others that notices name
     "confirmed": _l("Confirmed address"),
     "role": _l("Role"),
+    "second_address": _l("Second email address"),
 }
 IDENTITIES = {"email": N_("email"), "username": N_("username"), "us_phone_number": N_("phone number")}
 

@@ -19,11 +19,20 @@ SETTINGS = {"none": {"SECURITY_CHANGEABLE": False}, **SETTINGS_BY_FEATURE, "all"
 HOME_PATHS = {
     "none": [],
     "change of address": ["/change", "/change-email"],
+    "second address": ["/change", "/second-address"],
     "second factor": ["/change", "/tf-setup"],
     "recovery codes": ["/change", "/tf-setup", "/mf-recovery-codes"],
     "code sign-in": ["/change", "/us-setup"],
     "passkeys": ["/change", "/wan-register"],
-    "all": ["/change", "/change-email", "/tf-setup", "/us-setup", "/wan-register", "/mf-recovery-codes"],
+    "all": [
+        "/change",
+        "/change-email",
+        "/second-address",
+        "/tf-setup",
+        "/us-setup",
+        "/wan-register",
+        "/mf-recovery-codes",
+    ],
 }
 
 

@@ -1,4 +1,4 @@
--- http://127.0.0.1:5000/reset/uD8lJj78gaX10zqnosYjhre8OdWO2-5rBTAUDyKmmjU
+-- http://127.0.0.1:5000/reset/nAYaQAm7HbnjheVCu7Gde71lozjReE7x22OxjlVRiwg
 CREATE TABLE public.fs_refresh (
     id integer NOT NULL,
     refresh_family character varying(64) NOT NULL,
@@ -130,6 +130,7 @@ CREATE TABLE public."user" (
     language character varying(20),
     contested_email character varying(255),
     contested_at timestamp without time zone,
+    second_email character varying(255),
     invited_at timestamp without time zone,
     external_id character varying(255),
     id integer NOT NULL,
@@ -199,17 +200,17 @@ ALTER TABLE ONLY public.role ALTER COLUMN id SET DEFAULT nextval('public.role_id
 ALTER TABLE ONLY public."user" ALTER COLUMN id SET DEFAULT nextval('public.user_id_seq'::regclass);
 ALTER TABLE ONLY public.webauthn ALTER COLUMN id SET DEFAULT nextval('public.webauthn_id_seq'::regclass);
 INSERT INTO public.identity_column VALUES ('employee_number');
-INSERT INTO public.outbox_message VALUES (1, 'reset_instructions', NULL, '\xe8fd16cc47b880e960037d24cf5a86f8831683059a119d6c13f3e6711296de5b', '<c381a9500bef7f7de9f6094277caaedc@127.0.0.1>', 1, 'sent', NULL, 1, NULL, NULL, '', '2026-11-29 22:07:27.680962', '2026-11-29 22:11:27.753588', '2026-11-29 22:07:27.863727', NULL, NULL, 0);
-INSERT INTO public.outbox_message VALUES (2, 'reset_instructions', 'gAAAAABrDKIfXxQpmd_6fBHpiRXZzNJp23h0AFCDssuD47MrdyfC-UYc1ec6RMiiMrrDkTHsqIzdD0Xma6aIuE1-l8UOEc5aKovbL1QXMOCFoWpu1ixdvR6ixbxZ-4oux5ou_trAfHC_h6mY23TFa7SK-kcATlJpu9qTjkHD_PX-_fXXIRIfR-UK7V0gBDansUfPFqrOQegtj70Z5VlaZZV2p0GwN6Qf_DjXcrDV7VBYRgVE6Y2jcMc=', '\xa9de224e30fa4e34bfd6b703c32d9134d52c5085c8466838c274aea8d9054396', '<3ec52c5cff2d459e512f7713e4dfb5ec@127.0.0.1>', NULL, 'waiting', NULL, 0, NULL, '3219566e64cdd7ff48a6417a8cdc13ba001c7e57418f3439c0ac592c3f5121f9', '', '2026-11-29 22:07:27.927316', '2026-11-29 22:07:27.927316', NULL, NULL, NULL, 0);
-INSERT INTO public.recovery_event VALUES (1, '2026-11-29 22:07:27.694631', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', 'b9eef2fd68b800cb', NULL);
-INSERT INTO public.recovery_event VALUES (2, '2026-11-29 22:07:27.874251', 'mail_sent', 'reset_instructions', 1, NULL, NULL, 'c381a9500bef7f7de9f6094277caaedc', 0.182821);
-INSERT INTO public.recovery_event VALUES (3, '2026-11-29 22:07:27.934828', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', '38be7083381c019c', NULL);
-INSERT INTO public.reset_link VALUES (1, 1, 1, 'a77da4d7c8c400180bd476127550c866d7f8e38cd546d8b44e85e3201e301d8e', 'alice@example.com', 'f1ce3a9a7ccee187148f8e4234c2824bea85b8d787255b8dab34ed0f2e786b78', 'default', 'reset_instructions', NULL, '2026-11-29 22:07:27.800155', '2026-11-29 23:07:27.800156', NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.outbox_message VALUES (1, 'reset_instructions', NULL, '\xa5820da9f58f1b12b614670602098f6ed3a4acc6a76844837e4485ce9686761b', '<72cbe348edb0f771184ead13ce7a9e10@127.0.0.1>', 1, 'sent', NULL, 1, NULL, NULL, '', '2026-11-29 22:21:16.863776', '2026-11-29 22:25:16.891968', '2026-11-29 22:21:16.933289', NULL, NULL, 0);
+INSERT INTO public.outbox_message VALUES (2, 'reset_instructions', 'gAAAAABrDKVcWUHvPm-UBuuWu_Qp7og_J8-Pw66W9Hwiae9GeO_NXU-GKXhGWfMj8djXnB0h9eJ9m9YXn08L4JUV2ON4O91b2TzpqsRixjOXoTUmsdVNjOMUR31dK4n-NtFiOtFTxBrAevz42YZwGN04t7s6VEUAQNxFxcm0uJjnTYg2k9cwhJo1hMBn2nNvOlcQ5Xat-CBZtVG-5jY6RTUxijklul39gHi1Q4YhBzmjA0XXZ3lvsaM=', '\xec4491651c5f60b963130d4d9bc6e31103fd70519ff168b0f0519d692c8d799c', '<a6d527aa6871a47f36f38e44e26fd734@127.0.0.1>', NULL, 'waiting', NULL, 0, NULL, '3219566e64cdd7ff48a6417a8cdc13ba001c7e57418f3439c0ac592c3f5121f9', '', '2026-11-29 22:21:16.950576', '2026-11-29 22:21:16.950576', NULL, NULL, NULL, 0);
+INSERT INTO public.recovery_event VALUES (1, '2026-11-29 22:21:16.867213', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', '6d9013a021140b21', NULL);
+INSERT INTO public.recovery_event VALUES (2, '2026-11-29 22:21:16.935678', 'mail_sent', 'reset_instructions', 1, NULL, NULL, '72cbe348edb0f771184ead13ce7a9e10', 0.069571);
+INSERT INTO public.recovery_event VALUES (3, '2026-11-29 22:21:16.951035', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', '02b3dd1276103995', NULL);
+INSERT INTO public.reset_link VALUES (1, 1, 1, 'd185ecdf14a6667033b9fc9cfa87df08f6cdb5eaf42fd283da325e4c97837e35', 'alice@example.com', '27768453376324c39efa00906647bed3c6598ce426f1a4c1fe0260d5b74a0a4f', 'default', 'reset_instructions', NULL, '2026-11-29 22:21:16.903657', '2026-11-29 23:21:16.903658', NULL, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.sparekey_version VALUES ('0001');
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, 1, 'alice@example.com', 'alice', '$argon2id$v=19$m=19456,t=2,p=1$GYPwfg8hBKA0hvB+z7m3Vg$Wpr1lRAZXjnlN2ZbCqVWNFouFU95TOpng4BXvnfaKs4', true, '193901db9aec43bc9ba0d35fcc7aeca5', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550123', 'e0c463789a3b44648e8e2707879cb759', NULL, '2026-11-29 22:07:27.360125', '2026-11-29 22:07:27.360125', NULL);
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, 2, 'bob@example.com', 'bob', '$argon2id$v=19$m=19456,t=2,p=1$bS3FGINQai1lbK31fu/dew$vKGzQVmD5XQDidSJLp5gEIOOdGkjsvLyZkaGBS1LDrY', true, '82eae973dd9b4a78b0c2c91ae8f2b4f4', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550124', 'c608e32bc2074ae1a113e8bba9f3b258', NULL, '2026-11-29 22:07:27.360125', '2026-11-29 22:07:27.360125', NULL);
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, 3, 'inactive@example.com', NULL, '$argon2id$v=19$m=19456,t=2,p=1$OIewdq71fi/FGCMkxNh7Lw$Ok22NYvWfzNrMMMbbapwmNjwl6yZm8sluRHdZ8b+EUg', false, 'a0646f5f56d94119a9d06db5f80784a5', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'fbe970166f9b4c0e97726ae077a2b1e4', NULL, '2026-11-29 22:07:27.360125', '2026-11-29 22:07:27.360125', NULL);
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, 4, 'sso@example.com', NULL, NULL, true, '59ebe86e21d84217b182179cac2e25bd', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '3d3a6d122edb4d8ba6710e8d82cfd414', NULL, '2026-11-29 22:07:27.360125', '2026-11-29 22:07:27.360125', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'alice@example.com', 'alice', '$argon2id$v=19$m=19456,t=2,p=1$slZq7Z1z7h3DGKM0pnTunQ$yKCHMuQpHL0eZmMWa447xFLP86gEhRF16TlSInJ5uvE', true, '58552a03bc2a4c02b083e3e3c29b921a', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550123', '000ef3296d2347cda1f10c2e78a258f0', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, 'bob@example.com', 'bob', '$argon2id$v=19$m=19456,t=2,p=1$BCDkXEup9Z6z1rq3tjZmLA$/lQmHfzRe6X7tdzrgmsY+407i+ugnM+KSRwX6lk+WXg', true, '53cd53ec3aa348fbbcbbcd8b5f8cd276', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550124', 'e36f124f409e44fca5dfbe4131162679', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 3, 'inactive@example.com', NULL, '$argon2id$v=19$m=19456,t=2,p=1$K8WYU8qZU4pRSgmBEGJMSQ$u6bvrfGI/hzkay526JBwh+eHokLbUVO95LMKQCFP03Y', false, '50790df6831a4a1db1356aa5bef747e5', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'b0866d4b0ae342f2a4db42fdcf9aa102', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 4, 'sso@example.com', NULL, NULL, true, 'd963c40c1aab4c6eae70043d1fabf229', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'bbed709fabd845c2a55be4df718c519c', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
 SELECT pg_catalog.setval('public.fs_refresh_id_seq', 1, false);
 SELECT pg_catalog.setval('public.outbox_message_id_seq', 2, true);
 SELECT pg_catalog.setval('public.recovery_event_id_seq', 3, true);

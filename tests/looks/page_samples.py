@@ -97,8 +97,21 @@ def pages() -> list[Page]:
         *_not_me("address_notice"),
         *_not_me("account_notice"),
         *_not_me("account_notice", states=("asked", "wrong_password", "removed"), of="added", has_added=True),
+        *_not_me("account_notice", states=("asked",), of="second", has_second=True),
         Page("not_me", {"kind": "address_notice", "state": "frozen"}, state="address_notice-frozen"),
         Page("confirm_address", {"action": "/"}),
+        *(
+            Page(
+                "second_address",
+                {"change_email_form": ChangeEmailForm(formdata=None), "current_user": user},
+                ("csrf_token", "email"),
+                state,
+            )
+            for state, user in (
+                ("none", sample_user()),
+                ("set", sample_user(second_email="alice@home.example.com")),
+            )
+        ),
     ]
     return [*pages, *_forms(), *_forms(with_errors=True)]
 

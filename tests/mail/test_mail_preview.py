@@ -164,6 +164,7 @@ def test_samples_have_the_variables_of_real_mails(make_site: Any, monkeypatch: p
         SECURITY_UNIFIED_SIGNIN=True,
         SECURITY_TOTP_SECRETS={"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
         RECOVERY_OPERATOR="op@example.com",
+        RECOVERY_SECOND_ADDRESS=True,
     )
     composed = set(composing.COMPOSERS) - {"flask_security", "webhook"}
     variables: dict[str, set[str]] = {}
@@ -179,6 +180,9 @@ def test_samples_have_the_variables_of_real_mails(make_site: Any, monkeypatch: p
     site.visitor().post_json("/recover-username", json={"email": "alice@example.com"})
     commands.run(site, "users", "invite", "carol@example.com")
     site.ask("sso@example.com")
+    owner = site.visitor()
+    assert owner.sign_in("bob")
+    owner.post_json("/second-address", json={"email": "bob@home.example.com"})
     site.work()
     with site.app.app_context():
         user = db.session.query(User).filter_by(username="alice").one()

@@ -42,6 +42,7 @@ from app.db.engine import db
 from app.mail.outbox import OutboxMessage
 
 ALICE, NEW, INACTIVE = "alice@example.com", "alice@new.example.com", "inactive@example.com"
+SECOND = "alice@home.example.com"
 PASSWORD = "Your Sparekey password was changed"
 ADDRESS = "The email address of your Sparekey account was changed"
 ACCOUNT = "Your Sparekey account was changed"
@@ -203,6 +204,14 @@ def remove_app(site: Site) -> None:
     post(visitor, "/tf-setup", setup="disable")
 
 
+def have_second(site: Site) -> None:
+    site.change(second_email=SECOND)
+
+
+def post_second(address: str) -> Act:
+    return lambda site: post(stolen_session(site), "/second-address", email=address)
+
+
 def command(*words: str) -> Act:
     return lambda site: run(site, *words, *site.app.extensions.get("options of commands", ()))
 
@@ -253,6 +262,20 @@ WEB = [
         follow("confirm", as_json=True),
         {ALICE: ACCOUNT},
         ["account_changed"],
+    ),
+    Way(
+        "security.second_address_confirm",
+        post_second(SECOND),
+        follow("second-address"),
+        {ALICE: ACCOUNT, SECOND: ACCOUNT},
+        ["address_changed"],
+    ),
+    Way(
+        "security.second_address",
+        have_second,
+        post_second(""),
+        {ALICE: ACCOUNT, SECOND: ACCOUNT},
+        ["address_changed"],
     ),
     Way("objections.not_me", reset_and_deliver, object_last, {ALICE: PASSWORD}, ["password_changed"]),
     Way("objections.land", reset_and_deliver, object_by_json, {ALICE: PASSWORD}, ["password_changed"]),
@@ -341,6 +364,13 @@ COMMANDS = [
         command("users", "change_password", "alice", "--password", NEW_PASSWORD),
         {ALICE: PASSWORD},
         ["password_changed"],
+    ),
+    Way(
+        "users second-address",
+        have_second,
+        command("users", "second-address", "alice", NEW),
+        {ALICE: ACCOUNT, SECOND: ACCOUNT, NEW: ACCOUNT},
+        ["address_changed"],
     ),
     Way(
         "users force-reset",

@@ -34,6 +34,7 @@ SETTINGS_BY_FEATURE: dict[str, dict[str, Any]] = {
     "change of address": {"SECURITY_CHANGE_EMAIL": True},
     "username recovery": {"SECURITY_USERNAME_RECOVERY": True},
     "usernames": {"SECURITY_USERNAME_ENABLE": True},
+    "second address": {"RECOVERY_SECOND_ADDRESS": True},
     "tracking": {"SECURITY_TRACKABLE": True},
     "second factor": SECOND_FACTOR,
     "recovery codes": RECOVERY_CODES,

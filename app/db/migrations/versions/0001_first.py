@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("language", sa.String(length=20), nullable=True),
         sa.Column("contested_email", sa.String(length=255), nullable=True),
         sa.Column("contested_at", sa.DateTime(), nullable=True),
+        sa.Column("second_email", sa.String(length=255), nullable=True),
         sa.Column("invited_at", sa.DateTime(), nullable=True),
         sa.Column("external_id", sa.String(length=255), nullable=True),
         sa.Column("id", sa.Integer(), nullable=False),
