@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
+from sqlalchemy import Column, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.util import LRUCache
@@ -51,8 +52,9 @@ def share_rules() -> None:
 
 
 def share_statements() -> None:
-    """Compile each statement once a dialect, not once an engine."""
+    """Compile each statement once a dialect, not once an engine, until a table gets a column."""
     statements: Any = LRUCache(3000)
+    event.listen(Column, "after_parent_attach", lambda *_: statements.clear())
     DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[method-assign]
     DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
     Engine._compiled_cache = property(lambda _: statements, lambda *_: None)  # type: ignore[assignment]
