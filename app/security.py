@@ -21,6 +21,7 @@ from .mail import flask_security_mails, webhook  # noqa: F401  # listens to the 
 from .pages.views import land_first, lead_to_application, show_sign_out
 from .recovery import (  # instructions and other_requests register their composers
     code_sign_in,
+    codes,
     instructions,  # noqa: F401
     landing,
     notices,
@@ -48,7 +49,7 @@ SET_UPS = ("tf_setup_serializer", "us_setup_serializer", "wan_serializer")
 MAILED_LINKS = {"security.confirm_email": "confirm", "security.change_email_confirm": "change_email"}
 MAILED_LINKS |= {"security.second_address_confirm": "change_email"}
 # The endpoints that work also if an application has the accounts.
-RECOVERY = ("security.forgot_password", "security.reset_password", "security.static")
+RECOVERY = ("security.forgot_password", "security.reset_password", "security.reset_code", "security.static")
 SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
 
 
@@ -174,6 +175,9 @@ def _mount_views(app: Flask, settings: Settings) -> None:
     views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
         views[name] = guard_factor_setup(views[name])
+    if app.config["RECOVERY_CODE"]:
+        path = next(app.url_map.iter_rules("security.forgot_password")).rule
+        app.add_url_rule(f"{path}/code", "security.reset_code", codes.enter_code, methods=["GET", "POST"])
     sign_out = next(app.url_map.iter_rules("security.logout")).rule
     app.add_url_rule(sign_out, "pages.sign_out", show_sign_out, methods=["GET"])
     for name in MAILED_LINKS.keys() & views.keys():

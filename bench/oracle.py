@@ -4,7 +4,8 @@ Accounts of several classes are asked for one at a time, in random order, so tha
 meets all of them alike; with the worker beside it, while the relay is up, slow, hanging or down. The ROC AUC
 of each class against `live` counts: how often its answer takes longer. 0.5 tells nothing, 0 and 1 tell
 everything. Stock Flask-Security-Too shows what this can see. With `--employee-numbers`, people name
-themselves by an identity kind of the admin's. With `--foreign`, the accounts are another application's.
+themselves by an identity kind of the admin's. With `--foreign`, the accounts are another application's. With
+`--codes`, wrong codes are entered instead, with request ids that asked for these accounts and have tries.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from typing import Any
 
 import databases
 import foreign
@@ -42,6 +44,7 @@ SIGMAS = 3.29  # of the 99.9 % interval
 DAILY_CAP, ASKS_EACH = 10, 8  # mails a day; fewer requests for each live account, so that none is throttled
 SLOW_SAMPLES = 20  # of stock, whose requests wait for the relay
 WARM_UP = 10  # of each class
+JSON = {"Content-Type": "application/json"}
 CSRF_TOKEN = re.compile(rb'"csrf_token":"[^"]*"')
 # Requests; stock Flask-Security understands the first two as well.
 BODIES = {
@@ -51,6 +54,7 @@ BODIES = {
     "/us-signin": {"identity": "{address}", "passcode": "123456"},
     "/us-signin/send-code": {"identity": "{address}", "chosen_method": "email"},
 }
+CODES, TRIES = "/reset/code", 5  # with each request id
 FEATURES = {
     "FLASK_SECURITY_REGISTERABLE": "true",
     "FLASK_SECURITY_UNIFIED_SIGNIN": "true",
@@ -101,8 +105,9 @@ def main() -> int:
     parser.add_argument("--employee-numbers", action="store_true", help="ask by number; without stock")
     kind = "of another application, among 500,000, on each database: /reset, without stock"
     parser.add_argument("--foreign", action="store_true", help=f"accounts {kind}")
+    parser.add_argument("--codes", action="store_true", help="enter wrong codes instead; without stock")
     options = parser.parse_args()
-    if options.employee_numbers or options.foreign:
+    if options.employee_numbers or options.foreign or options.codes:
         options.stock = 0
     if options.employee_numbers:
         ENVIRON[SETTING] = json.dumps(["email", {"employee_number": {"pattern": r"E\d{12}"}}])
@@ -117,6 +122,9 @@ def main() -> int:
     with databases.started("SQLite") as engine:
         for peer, count in samples.items():
             filled = fill(peer, engine, people)
+            if options.codes:
+                rows += run(peer, filled, "up", [CODES], people, count, FLASK_RECOVERY_CODE="true")
+                break
             for relay in RELAYS:
                 is_slow = peer is STOCK and relay in ("slow", "hanging")
                 most = min(count, SLOW_SAMPLES) if is_slow else count
@@ -168,7 +176,9 @@ def run(
         stage.running(peer, database, relay.port, **ENVIRON, **features) as site,
     ):
         for row in rows:
-            ask(site.port, row, people, samples)
+            ids = request_ids(site, people, samples) if row.path == CODES else {}
+            wait_for(lambda: relay.count() >= len(people["live"]) * bool(ids), 300)  # noqa: B023  # called at once
+            ask(site.port, row, people, samples, ids)
         if state == "up" and not features:
             check_mails(peer, relay, people)
     return rows
@@ -227,7 +237,19 @@ def check_mails(peer: Peer, relay: Relay, people: People) -> None:
     assert reached <= told or not peer.is_sparekey, "mail for somebody who must not get any"
 
 
-def ask(port: int, row: Measured, people: People, samples: int) -> None:
+def request_ids(site: Any, people: People, samples: int) -> dict[str, list[str]]:
+    """Request links, and return enough request ids for each address, each as often as it may be tried."""
+    ids: dict[str, list[str]] = {}
+    addresses = [address for row in zip(*people.values(), strict=True) for address in row]
+    with closing(HTTPConnection("127.0.0.1", site.port, timeout=60)) as client:
+        for address in addresses * (2 + samples // len(people["live"]) // TRIES):
+            client.request("POST", "/reset", json.dumps({"email": address}), JSON)
+            signed = json.loads(client.getresponse().read())["response"]["request_id"]
+            ids.setdefault(address, []).extend([signed] * TRIES)
+    return ids
+
+
+def ask(port: int, row: Measured, people: People, samples: int, ids: dict[str, list[str]]) -> None:
     """Ask for all classes in random order, over one connection."""
     rng = random.Random(f"{row.path} {row.relay}")  # noqa: S311
     turns = {kind: rng.sample(addresses, len(addresses)) for kind, addresses in people.items()}
@@ -239,19 +261,22 @@ def ask(port: int, row: Measured, people: People, samples: int) -> None:
             turns[kind].append(address := turns[kind].pop(0))
             if row.path == "/register" and kind == "absent":  # a new one, since registering ends absence
                 address = f"person{rng.randrange(10**12):012}@example.com"
-            took, words = timed(client, row.path, address)
+            body = {"request_id": ids[address].pop(0), "code": f"{rng.randrange(10**8):08}"} if ids else None
+            took, words = timed(client, row.path, address, body)
             if number >= len(warm_up):
                 row.times[kind].append(took)
                 row.words[kind].add(words)
     gc.enable()
 
 
-def timed(client: HTTPConnection, path: str, address: str) -> tuple[int, tuple[int, bytes]]:
+def timed(
+    client: HTTPConnection, path: str, address: str, fields: dict[str, str] | None
+) -> tuple[int, tuple[int, bytes]]:
     identity = f"E{address[6:18]}" if SETTING in ENVIRON and path != "/register" else address
-    fields = {name: value.format(address=identity) for name, value in BODIES[path].items()}
-    body, headers = json.dumps(fields), {"Content-Type": "application/json"}
+    fields = fields or {name: value.format(address=identity) for name, value in BODIES[path].items()}
+    body = json.dumps(fields)
     start = time.perf_counter_ns()
-    client.request("POST", path, body, headers)
+    client.request("POST", path, body, JSON)
     answer = client.getresponse()
     text = answer.read()
     took = time.perf_counter_ns() - start

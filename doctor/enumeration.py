@@ -109,8 +109,8 @@ def _groups_in_random_order(samples: int) -> list[str]:
 def _observe(
     aspects: dict[str, set[str]], response: Response, identity: str, *, with_header_values: bool = True
 ) -> None:
-    """Add the response's aspects. The identity itself and the CSRF token may differ."""
-    body = re.sub(r'"csrf_token":\s*"[^"]*"|name="csrf_token"[^>]*', "", response.text)
+    """Add the response's aspects. The identity itself, the CSRF token and the request id may differ."""
+    body = re.sub(r'"(csrf_token|request_id)":\s*"[^"]*"|name="csrf_token"[^>]*', "", response.text)
     aspects["status"].add(str(response.status))
     aspects["body"].add(body.replace(identity, "…"))
     aspects["Location"].add(response.header("Location"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..settings import current
 from ..web.errors import InvalidRequest
 from ..web.rate_limits import count_key, hash_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
-from .identities import IdentityKey, identity_columns, identity_key, posted_identity
+from .identities import IdentityKey, identity_columns, identity_key, normalize_identity, posted_identity
 from .models import User
 
 # A code has six digits, and up to nine are valid at once for each method. So a year of guesses hits an
@@ -109,10 +110,13 @@ def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
     return all(rate_limiter().hit(item, key, scope) for item in parse_many(GUESSES_MAX))
 
 
-def identity_hashes(user: User) -> list[str]:
-    """Return the keyed hashes under which guesses at an account are counted."""
-    identities = (IdentityKey(kind, getattr(user, kind)) for kind in identity_columns())
-    return [count_key(str(identity)) for identity in identities if identity.value]
+def identity_hashes(user: User, keys: Iterable[bytes] = ()) -> list[str]:
+    """Return the keyed hashes under which guesses at an account are counted. `keys`: or the newest."""
+    values = {kind: value for kind in identity_columns() if (value := getattr(user, kind))}
+    # Normalized, because an application's table may hold another form.
+    normal = {kind: normalize_identity(kind, value) or value for kind, value in values.items()}
+    names = [str(IdentityKey(kind, value)) for kind, value in normal.items()]
+    return [count_key(name, key) for name in names for key in keys or hash_keys()[-1:]]
 
 
 def clear_guesses(hashes: list[str]) -> None:

@@ -26,6 +26,7 @@ from ..db.engine import change, db
 from ..mail.outbox import OutboxMessage
 from ..mail.quota import DAY_SECONDS
 from ..recovery.link import ResetLink
+from ..recovery.requesters import CodeRequest
 from ..settings import current
 from . import admin
 from .output import format_option, write_json, write_table
@@ -84,6 +85,7 @@ def purges() -> list[Purge]:
     due = OutboxMessage.due_at
     return [
         Purge("links", ResetLink, ResetLink.issued_at, _expired_links(now, links, dead)),
+        Purge("code_requests", CodeRequest, CodeRequest.at, (CodeRequest.at < mails,)),
         Purge("mails", OutboxMessage, due, _expired_messages(now, "sent", mails, links)),
         Purge("mails_not_sent", OutboxMessage, due, _expired_messages(now, "dropped", mails, links)),
         Purge("dead_letters", OutboxMessage, due, _expired_messages(now, "given_up", dead, links)),

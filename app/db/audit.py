@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import g, has_request_context, request
-from sqlalchemy import ForeignKey, Index, String, insert
+from sqlalchemy import ForeignKey, Index, String, insert, text
 from sqlalchemy import event as listeners
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -20,6 +20,7 @@ from .clock import utcnow
 from .engine import Model, db
 
 log = logging.getLogger(__name__)
+ENTERED = text("kind = 'code_entered'")  # SQL text, because it is a part of an index
 
 
 class RecoveryEvent(Model):
@@ -35,7 +36,10 @@ class RecoveryEvent(Model):
     request_id: Mapped[str | None] = mapped_column(String(32))
     seconds: Mapped[float | None]  # from the request of a mail until its acceptance by the mail server
 
-    __table_args__ = (Index("ix_recovery_event_kind_at", "kind", "at"),)
+    __table_args__ = (
+        Index("ix_recovery_event_kind_at", "kind", "at"),
+        Index("ix_recovery_event_code", "request_id", sqlite_where=ENTERED, postgresql_where=ENTERED),
+    )
 
 
 INSERT = insert(db.metadata.tables["recovery_event"])
@@ -43,6 +47,7 @@ INSERT = insert(db.metadata.tables["recovery_event"])
 # Every kind of event, with its outcome for the requester.
 OUTCOMES = {
     "requested": "success",  # of a mail, before any account is looked up
+    "code_entered": "success",  # before it is compared; the request is the id with which it was asked for
     "mail_sent": "success",
     "mail_dropped": "failure",  # the reason says why it must not be sent
     "mail_given_up": "failure",  # the reason is the last error

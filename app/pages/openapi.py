@@ -18,6 +18,8 @@ def document(settings: Settings) -> dict[str, Any]:
     description["servers"] = [{"url": settings.RECOVERY_PUBLIC_URL}]
     if not settings.SECURITY_REGISTERABLE:
         del description["paths"]["/register"]
+    if not settings.RECOVERY_CODE:
+        del description["paths"]["/reset/code"]
     if not settings.RECOVERY_AUTH:
         del description["paths"]["/auth"], description["paths"]["/auth/redirect"]
     if settings.RECOVERY_ACCOUNTS:

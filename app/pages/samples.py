@@ -93,6 +93,7 @@ _RESET = {
     "reset_token": TOKEN,
     "reset_link": _RESET_LINK,
     "confirmation_link": _RESET_LINK,
+    "reset_code": "48217730",
     "within": _HOURS,
 }
 # Every mail that Sparekey can send, with any feature enabled.

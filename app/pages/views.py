@@ -22,7 +22,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
-from flask_security import auth_required, current_user
+from flask_security import TwoFactorVerifyCodeForm, auth_required, current_user
 from flask_security.utils import do_flash
 
 from ..db.engine import db
@@ -107,7 +107,9 @@ def confirm_address() -> ResponseReturnValue:
 @pages.get("/check-mail")
 def check_mail() -> ResponseReturnValue:
     """Show the same page to everyone who requested a link or signed up."""
-    return render_template("security/check_mail.html", to_confirm=request.args.get("after") == "sign-up")
+    context = {"reset_code_form": TwoFactorVerifyCodeForm(formdata=None)}  # for its box
+    to_confirm = request.args.get("after") == "sign-up"
+    return render_template("security/check_mail.html", to_confirm=to_confirm, **context)
 
 
 @pages.get("/challenge")

@@ -23,8 +23,8 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web.i18n import duration
+from . import codes, link_quotas, not_me
 from . import link as links
-from . import link_quotas, not_me
 from .link import ResetLink, derive_tokens, token_hashes
 
 
@@ -94,11 +94,13 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
     if user.is_invited:
         template, context = quota.INVITATION, {"name": message.content.get("name")}
     context |= {"reset_token": token, "reset_link": link, "confirmation_link": link, "within": within}
+    context["reset_code"] = code = codes.derive(message, token) if template == quota.RESET else None
     mail = composing.write(message, template, user.email, **context)
     if template == "reset_instructions":
         values = {"user": user, "token": token, "reset_token": token}
         mail.signal = (reset_password_instructions_sent, values)
     _issue_unless_refused(message, user, token, user.link_life)  # last: on SQLite it takes the write lock
+    codes.store(message, user, code)
     return mail
 
 

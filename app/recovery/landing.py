@@ -50,13 +50,13 @@ def land(token: str) -> ResponseReturnValue:
     elif target := clients.landing_url(link.client, token):
         answer = redirect(target)
     elif request.method != "HEAD":
-        answer = _keep(token)
-    if request.method != "HEAD" and link.opened_at is None:
-        _record_opening(link)
+        answer = keep(token)
+    if request.method != "HEAD":
+        record_opening(link)
     return answer
 
 
-def _keep(token: str) -> Response:
+def keep(token: str) -> Response:
     """Put the token into a cookie, and redirect to its handle."""
     handle = HANDLE_PREFIX + hashlib.sha256(f"handle {token}".encode()).hexdigest()[:20]
     answer = make_response(redirect(url_for("security.reset_password", token=handle), 303))
@@ -119,13 +119,15 @@ def refuse_link(error: LinkError) -> ResponseReturnValue:
     return errors.respond(error)
 
 
-def _record_opening(link: ResetLink) -> None:
+def record_opening(link: ResetLink, by: str | None = None) -> None:
     """Record the first opening. If the database cannot be written, the form is shown all the same."""
+    if link.opened_at is not None:
+        return
     user_id, client = link.user_id, link.client
     try:
         first = update(ResetLink).where(ResetLink.id == link.id, ResetLink.opened_at.is_(None))
         if change(first.values(opened_at=utcnow())):
-            audit.record("opened", user_id=user_id, client=client)
+            audit.record("opened", reason=by, user_id=user_id, client=client)
         db.session.commit()
     except DATABASE_AWAY:
         db.session.rollback()

@@ -27,6 +27,7 @@ from ..web.forms import context_of, new_form
 from ..web.headers import policy
 from ..web.responses import json_response, wants_json
 from ..web.return_to import asking_client
+from . import requesters
 
 
 class MailRequest(NamedTuple):
@@ -55,7 +56,7 @@ def deduplication_key(kind: str, identity: str, quota: str = "") -> str:
     return f"{kind} {identity_key(identity)} {quota}"
 
 
-def store_request(kind: str, identity: str, quota: str = "", **content: Any) -> None:
+def store_request(kind: str, identity: str, quota: str = "", signed_id: str = "", **content: Any) -> None:
     """Queue a message for the worker, which looks the account up, and commit.
 
     Raises NoMail, and InvalidRequest for a client that is not configured.
@@ -65,9 +66,12 @@ def store_request(kind: str, identity: str, quota: str = "", **content: Any) -> 
         raise NoMail(settings.RECOVERY_SUPPORT_CONTACT)
     limit_lock_wait()
     if not is_full(kind):
-        quota = quota or (KNOWN_BROWSER if known_browser(identity_key(identity)) is not None else "")
+        is_known = known_browser(identity_key(identity)) is not None
+        quota = quota or (KNOWN_BROWSER if is_known else "")
         key = deduplication_key(kind, identity, quota)
         outbox.enqueue(kind, same=key, quota=quota, identity=identity, client=client, **content)
+        if signed_id:
+            requesters.record(signed_id, identity, is_known)
     audit.record("requested", reason=kind, client=client)
     db.session.commit()
 
@@ -95,9 +99,10 @@ def request_mail() -> ResponseReturnValue:
     form = new_form("forgot_password_form", meta={"csrf": not is_json})
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else _render(page, form=form)
-    store_request(page.kind, identity)
+    signed_id = requesters.issue_id() if current().RECOVERY_CODE and page.flashed is None else ""
+    store_request(page.kind, identity, signed_id=signed_id)
     if is_json:
-        return json_response({})
+        return json_response({"request_id": signed_id} if signed_id else {})
     if page.flashed is None:
         return redirect(url_for("pages.check_mail"), 303)
     do_flash(*get_message(page.flashed))

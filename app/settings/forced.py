@@ -148,6 +148,7 @@ def _cookies(settings: Settings) -> dict[str, Any]:
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "RECOVERY_KNOWN_COOKIE": f"{prefix}sparekey_known",
         "RECOVERY_LINK_COOKIE": f"{prefix}sparekey_link",  # a handle follows
+        "RECOVERY_REQUEST_COOKIE": f"{prefix}sparekey_request",
         "RECOVERY_LANGUAGE_COOKIE": f"{prefix}sparekey_language",
         "SECURITY_CSRF_COOKIE": {**flags, "httponly": False},  # the scripts of a single-page client read it
         "SECURITY_TWO_FACTOR_VALIDITY_COOKIE_NAME": f"{prefix}sparekey_two_factor",

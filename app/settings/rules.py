@@ -93,7 +93,8 @@ def _without_mail(settings: Settings) -> Violations:
     if settings.sends_mail:
         return
     features = (f"SECURITY_{feature}" for feature in FEATURES_BY_MAIL)
-    for name in ("MAIL_USERNAME", "RECOVERY_OPERATOR", "RECOVERY_SECOND_ADDRESS", *features):
+    others = ("RECOVERY_OPERATOR", "RECOVERY_SECOND_ADDRESS", "RECOVERY_CODE")
+    for name in ("MAIL_USERNAME", *others, *features):
         if getattr(settings, name):
             yield name, "needs mail, and MAIL_SERVER is empty"
     codes = "codes by email need mail, and MAIL_SERVER is empty"

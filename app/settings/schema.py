@@ -39,6 +39,7 @@ class Settings(BaseModel):
     SECRET_KEY_FALLBACKS: Annotated[list[secrets.Secret], types.JsonText]
     SECURITY_PASSWORD_SALT: secrets.Secret
     SECURITY_RESET_PASSWORD_WITHIN: Annotated[types.Duration, *types.at_most("24 hours", "NIST SP 800-63B-4")]
+    RECOVERY_CODE: bool
     SECURITY_USER_IDENTITY_ATTRIBUTES: IdentityKinds
     SECURITY_PHONE_REGION_DEFAULT: Annotated[
         str, *types.expect("a country of ISO 3166, such as US, GB or DE", SUPPORTED_REGIONS.__contains__)

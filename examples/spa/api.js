@@ -33,7 +33,8 @@ async function call(path, { body, token } = {}) {
 }
 
 export const whatToKnow = () => call("/reset");
-export const askForLink = (identity) => call("/reset", { body: { identity, client: CLIENT } });
+export const askForLink = (identity, request_id) => call("/reset", { body: { identity, client: CLIENT, request_id } });
+export const enterCode = (request_id, code) => call("/reset/code", { body: { request_id, code } });
 export const lookAtLink = (token) => call(`/reset/${encodeURIComponent(token)}`);
 export const setPassword = (token, password) => call(`/reset/${encodeURIComponent(token)}`, { body: { password } });
 export const whoAmI = (token) => call("/change", { token });

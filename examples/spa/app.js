@@ -4,6 +4,7 @@ import * as api from "/api.js";
 import { inWords, wantsNewLink } from "/codes.js";
 
 const view = document.getElementById("view");
+let requestId; // of the newest request for a link: the code in the email works only with it
 let session = null; // Sparekey's authentication token, while this page is open
 
 const views = {
@@ -87,20 +88,28 @@ async function forgot() {
   const { identity_label: label } = await api.whatToKnow();
   const fields = [field(label, { name: "identity", autocomplete: "username" })];
   const act = async ({ identity }) => {
-    await api.askForLink(identity);
+    requestId = (await api.askForLink(identity, requestId)).request_id;
     go("/sent");
   };
   show("Forgot your password?", form("Send me a link", fields, act));
 }
 
 function sent() {
-  show("Check your mail", element("p", {}, "If there is an account for what you typed, a link is on its way."));
+  const text = element("p", {}, "If there is an account for what you typed, a link is on its way.");
+  if (!requestId) return show("Check your mail", text); // RECOVERY_CODE is off
+  const attributes = { name: "code", autocomplete: "one-time-code", inputmode: "numeric" };
+  const act = async ({ code }) => choosePassword((await api.enterCode(requestId, code)).token);
+  show("Check your mail", text, form("Continue", [field("Or enter the code in the email", attributes)], act));
 }
 
-async function reset() {
+function reset() {
   const given = new URLSearchParams(location.search || location.hash.slice(1));
   const token = given.get("token") ?? "";
   history.replaceState(null, "", "/reset"); // out of the address bar before anything else
+  return choosePassword(token);
+}
+
+async function choosePassword(token) {
   const [policy, { invited }] = await Promise.all([api.whatToKnow(), api.lookAtLink(token)]);
   const fields = [
     field(`New password, at least ${policy.password_length_min} characters`, {

@@ -2,9 +2,11 @@
 
 const WORDS = {
   invalid_request: "That could not be understood. Please check what you typed.",
+  challenge_required: "Too many requests are arriving. Please try again later.",
   csrf_failed: "Please reload the page and try again.",
   origin_not_allowed: "This app is not allowed to ask. Its origin is missing in Sparekey's configuration.",
   rate_limited: "That was tried too often. Please try again later.",
+  code_invalid: "That code does not work here. Check it, or open the link in the email. After five tries, only the link works.",
   link_invalid: "This link is incomplete. Copy it whole from the mail.",
   link_expired: "This link has expired.",
   link_used: "This link was already used.",

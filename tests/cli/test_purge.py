@@ -22,10 +22,13 @@ from app.db.audit import RecoveryEvent
 from app.db.engine import db
 from app.mail.outbox import OutboxMessage
 from app.recovery import not_me
+from app.recovery.codes import ResetCode
 from app.recovery.link import ResetLink
+from app.recovery.requesters import CodeRequest
 
 DELETED = {
     "links": 1,
+    "code_requests": 2,
     "mails": 1,
     "mails_not_sent": 1,
     "dead_letters": 0,
@@ -47,6 +50,7 @@ def set_age(site: Site, days: float) -> None:
     site.change(OutboxMessage, OutboxMessage.state != "waiting", **settled)
     site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=at, due_at=at)
     site.change(RecoveryEvent, RecoveryEvent.id > 0, at=at)
+    site.change(CodeRequest, CodeRequest.id > 0, at=at)
 
 
 def purge(site: Site, *words: str) -> Any:
@@ -54,7 +58,8 @@ def purge(site: Site, *words: str) -> Any:
 
 
 @BOTH
-def test_purge_deletes_everything_but_accounts_after_retention(site: Site) -> None:
+def test_purge_deletes_everything_but_accounts_after_retention(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_CODE=True)
     site.new_link()
     site.ask("nobody")
     site.work()
@@ -66,11 +71,11 @@ def test_purge_deletes_everything_but_accounts_after_retention(site: Site) -> No
     assert "links           1" in run(site, "purge", "--dry-run").output
     assert len(site.links()) == 1
     assert purge(site) == {"dry_run": False, "deleted": DELETED}
-    assert (site.links(), site.messages()) == ([], [])
+    assert (site.links(), site.messages(), site.rows(ResetCode)) == ([], [], [])
     assert site.rows(User) == accounts
     [admin_event] = site.rows(RecoveryEvent)
     assert admin_event["kind"] == "admin"
-    assert "1 links, 1 mails, 1 mails not sent, 4 events" in admin_event["reason"]
+    assert "1 links, 2 code requests, 1 mails, 1 mails not sent, 4 events" in admin_event["reason"]
     assert run(site, "purge").output.splitlines()[0].split() == ["what", "deleted"]
 
 

@@ -1,4 +1,19 @@
--- http://127.0.0.1:5000/reset/nAYaQAm7HbnjheVCu7Gde71lozjReE7x22OxjlVRiwg
+-- http://127.0.0.1:5000/reset/IHuSYGBdt0_XJ4LR2uwlXQJnZ2AXWQ9-VxobQb0RjGk
+CREATE TABLE public.code_request (
+    id integer NOT NULL,
+    at timestamp without time zone NOT NULL,
+    requester character varying(32) NOT NULL,
+    identity character varying(32) NOT NULL,
+    is_known boolean NOT NULL
+);
+CREATE SEQUENCE public.code_request_id_seq
+    AS integer
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+ALTER SEQUENCE public.code_request_id_seq OWNED BY public.code_request.id;
 CREATE TABLE public.fs_refresh (
     id integer NOT NULL,
     refresh_family character varying(64) NOT NULL,
@@ -68,6 +83,19 @@ CREATE SEQUENCE public.recovery_event_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE public.recovery_event_id_seq OWNED BY public.recovery_event.id;
+CREATE TABLE public.reset_code (
+    id integer NOT NULL,
+    link_id integer NOT NULL,
+    code_hash character varying(64) NOT NULL
+);
+CREATE SEQUENCE public.reset_code_id_seq
+    AS integer
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+ALTER SEQUENCE public.reset_code_id_seq OWNED BY public.reset_code.id;
 CREATE TABLE public.reset_link (
     id integer NOT NULL,
     user_id integer NOT NULL,
@@ -192,32 +220,38 @@ CREATE TABLE public.worker_sign (
     seen_at timestamp without time zone NOT NULL,
     trouble character varying(255)
 );
+ALTER TABLE ONLY public.code_request ALTER COLUMN id SET DEFAULT nextval('public.code_request_id_seq'::regclass);
 ALTER TABLE ONLY public.fs_refresh ALTER COLUMN id SET DEFAULT nextval('public.fs_refresh_id_seq'::regclass);
 ALTER TABLE ONLY public.outbox_message ALTER COLUMN id SET DEFAULT nextval('public.outbox_message_id_seq'::regclass);
 ALTER TABLE ONLY public.recovery_event ALTER COLUMN id SET DEFAULT nextval('public.recovery_event_id_seq'::regclass);
+ALTER TABLE ONLY public.reset_code ALTER COLUMN id SET DEFAULT nextval('public.reset_code_id_seq'::regclass);
 ALTER TABLE ONLY public.reset_link ALTER COLUMN id SET DEFAULT nextval('public.reset_link_id_seq'::regclass);
 ALTER TABLE ONLY public.role ALTER COLUMN id SET DEFAULT nextval('public.role_id_seq'::regclass);
 ALTER TABLE ONLY public."user" ALTER COLUMN id SET DEFAULT nextval('public.user_id_seq'::regclass);
 ALTER TABLE ONLY public.webauthn ALTER COLUMN id SET DEFAULT nextval('public.webauthn_id_seq'::regclass);
 INSERT INTO public.identity_column VALUES ('employee_number');
-INSERT INTO public.outbox_message VALUES (1, 'reset_instructions', NULL, '\xa5820da9f58f1b12b614670602098f6ed3a4acc6a76844837e4485ce9686761b', '<72cbe348edb0f771184ead13ce7a9e10@127.0.0.1>', 1, 'sent', NULL, 1, NULL, NULL, '', '2026-11-29 22:21:16.863776', '2026-11-29 22:25:16.891968', '2026-11-29 22:21:16.933289', NULL, NULL, 0);
-INSERT INTO public.outbox_message VALUES (2, 'reset_instructions', 'gAAAAABrDKVcWUHvPm-UBuuWu_Qp7og_J8-Pw66W9Hwiae9GeO_NXU-GKXhGWfMj8djXnB0h9eJ9m9YXn08L4JUV2ON4O91b2TzpqsRixjOXoTUmsdVNjOMUR31dK4n-NtFiOtFTxBrAevz42YZwGN04t7s6VEUAQNxFxcm0uJjnTYg2k9cwhJo1hMBn2nNvOlcQ5Xat-CBZtVG-5jY6RTUxijklul39gHi1Q4YhBzmjA0XXZ3lvsaM=', '\xec4491651c5f60b963130d4d9bc6e31103fd70519ff168b0f0519d692c8d799c', '<a6d527aa6871a47f36f38e44e26fd734@127.0.0.1>', NULL, 'waiting', NULL, 0, NULL, '3219566e64cdd7ff48a6417a8cdc13ba001c7e57418f3439c0ac592c3f5121f9', '', '2026-11-29 22:21:16.950576', '2026-11-29 22:21:16.950576', NULL, NULL, NULL, 0);
-INSERT INTO public.recovery_event VALUES (1, '2026-11-29 22:21:16.867213', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', '6d9013a021140b21', NULL);
-INSERT INTO public.recovery_event VALUES (2, '2026-11-29 22:21:16.935678', 'mail_sent', 'reset_instructions', 1, NULL, NULL, '72cbe348edb0f771184ead13ce7a9e10', 0.069571);
-INSERT INTO public.recovery_event VALUES (3, '2026-11-29 22:21:16.951035', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', '02b3dd1276103995', NULL);
-INSERT INTO public.reset_link VALUES (1, 1, 1, 'd185ecdf14a6667033b9fc9cfa87df08f6cdb5eaf42fd283da325e4c97837e35', 'alice@example.com', '27768453376324c39efa00906647bed3c6598ce426f1a4c1fe0260d5b74a0a4f', 'default', 'reset_instructions', NULL, '2026-11-29 22:21:16.903657', '2026-11-29 23:21:16.903658', NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.outbox_message VALUES (1, 'reset_instructions', NULL, '\x5692f2acc23492746819ac96d46baa3ec34601acbfaa3336a53792029b8283f5', '<adbd84c70871b89f8cf0a12d5f0ad0b0@127.0.0.1>', 1, 'sent', NULL, 1, NULL, NULL, '', '2026-11-29 22:38:02.180033', '2026-11-29 22:42:02.280473', '2026-11-29 22:38:02.458694', NULL, NULL, 0);
+INSERT INTO public.outbox_message VALUES (2, 'reset_instructions', 'gAAAAABrDKlKP75XrddtIufAOfn-wJBSEFrbqUDcYEHXjf1-gcgG4uo8dr8tOkQZOKbBGooDVG_b233EvvNw8vXJRa32Lv8zXhCVsiPOQHLVQ1iW8Cu4m3uvR-QSVUDO0QVFJZ1_-Na_gmeoTVGV-x2-p6_OrTuWGY2Pn9G7ME6J0OWXMBe0_ET7IXPkcNgNEkH8j26doYJIc8ZGZxI5tJ2rOGeaZwdG4D1f1zwBBicwFEERX-nYQ44=', '\x5c33619abd205d61d248283d4fd0b03b7467e6b3e640f3bc5a14ba30ce9a5f0f', '<52b416e5c7d45e89eed5030a10e96059@127.0.0.1>', NULL, 'waiting', NULL, 0, NULL, '3219566e64cdd7ff48a6417a8cdc13ba001c7e57418f3439c0ac592c3f5121f9', '', '2026-11-29 22:38:02.507683', '2026-11-29 22:38:02.507685', NULL, NULL, NULL, 0);
+INSERT INTO public.recovery_event VALUES (1, '2026-11-29 22:38:02.182412', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', '120025238710ada9', NULL);
+INSERT INTO public.recovery_event VALUES (2, '2026-11-29 22:38:02.464867', 'mail_sent', 'reset_instructions', 1, NULL, NULL, 'adbd84c70871b89f8cf0a12d5f0ad0b0', 0.278741);
+INSERT INTO public.recovery_event VALUES (3, '2026-11-29 22:38:02.508129', 'requested', 'reset_instructions', NULL, '127.0.0.1', 'default', '8a1e2be023356a50', NULL);
+INSERT INTO public.reset_link VALUES (1, 1, 1, '52cae779d484a62e0ef7984461ba09a86b121b994116e42ab72a43137220482c', 'alice@example.com', '595d2e5dfa16825ae12f4b3b512f4a0b7865823ad8e6290980930ef047dc887e', 'default', 'reset_instructions', NULL, '2026-11-29 22:38:02.360031', '2026-11-29 23:38:02.360033', NULL, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.sparekey_version VALUES ('0001');
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'alice@example.com', 'alice', '$argon2id$v=19$m=19456,t=2,p=1$slZq7Z1z7h3DGKM0pnTunQ$yKCHMuQpHL0eZmMWa447xFLP86gEhRF16TlSInJ5uvE', true, '58552a03bc2a4c02b083e3e3c29b921a', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550123', '000ef3296d2347cda1f10c2e78a258f0', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, 'bob@example.com', 'bob', '$argon2id$v=19$m=19456,t=2,p=1$BCDkXEup9Z6z1rq3tjZmLA$/lQmHfzRe6X7tdzrgmsY+407i+ugnM+KSRwX6lk+WXg', true, '53cd53ec3aa348fbbcbbcd8b5f8cd276', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550124', 'e36f124f409e44fca5dfbe4131162679', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 3, 'inactive@example.com', NULL, '$argon2id$v=19$m=19456,t=2,p=1$K8WYU8qZU4pRSgmBEGJMSQ$u6bvrfGI/hzkay526JBwh+eHokLbUVO95LMKQCFP03Y', false, '50790df6831a4a1db1356aa5bef747e5', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'b0866d4b0ae342f2a4db42fdcf9aa102', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
-INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 4, 'sso@example.com', NULL, NULL, true, 'd963c40c1aab4c6eae70043d1fabf229', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'bbed709fabd845c2a55be4df718c519c', NULL, '2026-11-29 22:21:16.664382', '2026-11-29 22:21:16.664382', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'alice@example.com', 'alice', '$argon2id$v=19$m=19456,t=2,p=1$kNKaMyaktFaqVUrJ2dtbKw$xcAuAHM0jgusJmom8tNVXbrnEMBM/XMo90xJpVZD1gY', true, '0de1636f966944ed80c8fee92456b6de', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550123', '88bb67a18f0b4b5e91a62b9630cf9940', NULL, '2026-11-29 22:38:01.485748', '2026-11-29 22:38:01.485748', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2, 'bob@example.com', 'bob', '$argon2id$v=19$m=19456,t=2,p=1$R6i1FsK41xpD6D2ndE5pzQ$OGxhg45O2FOf6ps52vPHKEzCF1xjwDvPNrezKoIoNfU', true, 'd50af66dddd74e4c8410d80c8f5e10d6', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '+14155550124', 'bdc2814cff3c432a89ace61b604d9e10', NULL, '2026-11-29 22:38:01.485748', '2026-11-29 22:38:01.485748', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 3, 'inactive@example.com', NULL, '$argon2id$v=19$m=19456,t=2,p=1$5RwjpFRq7Z2zFiIkJOQcQw$smlYxaIhEd/yZE2/GJ56G3PwuaLg35i9GTEvCXRHdyE', false, 'b2b1d0656f45413dac362f28e91524e4', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '2ee71667b9fe497c8a6a949d4e5e746c', NULL, '2026-11-29 22:38:01.485748', '2026-11-29 22:38:01.485748', NULL);
+INSERT INTO public."user" VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, 4, 'sso@example.com', NULL, NULL, true, '668cd5785b1a4fbdb8b6cc1163128d74', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '11e50572632c44ea96b7c877ae0a8d21', NULL, '2026-11-29 22:38:01.485748', '2026-11-29 22:38:01.485748', NULL);
+SELECT pg_catalog.setval('public.code_request_id_seq', 1, false);
 SELECT pg_catalog.setval('public.fs_refresh_id_seq', 1, false);
 SELECT pg_catalog.setval('public.outbox_message_id_seq', 2, true);
 SELECT pg_catalog.setval('public.recovery_event_id_seq', 3, true);
+SELECT pg_catalog.setval('public.reset_code_id_seq', 1, false);
 SELECT pg_catalog.setval('public.reset_link_id_seq', 1, true);
 SELECT pg_catalog.setval('public.role_id_seq', 1, false);
 SELECT pg_catalog.setval('public.user_id_seq', 4, true);
 SELECT pg_catalog.setval('public.webauthn_id_seq', 1, false);
+ALTER TABLE ONLY public.code_request
+    ADD CONSTRAINT pk_code_request PRIMARY KEY (id);
 ALTER TABLE ONLY public.fs_refresh
     ADD CONSTRAINT pk_fs_refresh PRIMARY KEY (id);
 ALTER TABLE ONLY public.identity_column
@@ -226,6 +260,8 @@ ALTER TABLE ONLY public.outbox_message
     ADD CONSTRAINT pk_outbox_message PRIMARY KEY (id);
 ALTER TABLE ONLY public.recovery_event
     ADD CONSTRAINT pk_recovery_event PRIMARY KEY (id);
+ALTER TABLE ONLY public.reset_code
+    ADD CONSTRAINT pk_reset_code PRIMARY KEY (id);
 ALTER TABLE ONLY public.reset_link
     ADD CONSTRAINT pk_reset_link PRIMARY KEY (id);
 ALTER TABLE ONLY public.role
@@ -264,6 +300,9 @@ ALTER TABLE ONLY public."user"
     ADD CONSTRAINT uq_user_us_phone_number UNIQUE (us_phone_number);
 ALTER TABLE ONLY public."user"
     ADD CONSTRAINT uq_user_username UNIQUE (username);
+CREATE INDEX ix_code_request_at ON public.code_request USING btree (at);
+CREATE INDEX ix_code_request_identity_at ON public.code_request USING btree (identity, at);
+CREATE INDEX ix_code_request_requester_id ON public.code_request USING btree (requester, id);
 CREATE INDEX ix_fs_refresh_expires_at ON public.fs_refresh USING btree (expires_at);
 CREATE INDEX ix_fs_refresh_user_id ON public.fs_refresh USING btree (user_id);
 CREATE INDEX ix_outbox_message_events ON public.outbox_message USING btree (state, due_at) WHERE ((settled_at IS NULL) AND ((kind)::text = 'webhook'::text));
@@ -277,8 +316,11 @@ CREATE INDEX ix_outbox_message_untried ON public.outbox_message USING btree (cre
 CREATE INDEX ix_outbox_message_urgent ON public.outbox_message USING btree (state, due_at) WHERE ((settled_at IS NULL) AND ((kind)::text <> 'webhook'::text) AND ((attempts > 0) OR ((kind)::text <> ALL ((ARRAY['registration'::character varying, 'invitation'::character varying])::text[]))));
 CREATE INDEX ix_outbox_message_user_id_quota_settled_at ON public.outbox_message USING btree (user_id, quota, settled_at);
 CREATE INDEX ix_recovery_event_at ON public.recovery_event USING btree (at);
+CREATE INDEX ix_recovery_event_code ON public.recovery_event USING btree (request_id) WHERE ((kind)::text = 'code_entered'::text);
 CREATE INDEX ix_recovery_event_kind_at ON public.recovery_event USING btree (kind, at);
 CREATE INDEX ix_recovery_event_user_id ON public.recovery_event USING btree (user_id);
+CREATE INDEX ix_reset_code_code_hash ON public.reset_code USING btree (code_hash);
+CREATE INDEX ix_reset_code_link_id ON public.reset_code USING btree (link_id);
 CREATE INDEX ix_reset_link_issued_at ON public.reset_link USING btree (issued_at);
 CREATE INDEX ix_reset_link_kind_issued_at ON public.reset_link USING btree (kind, issued_at);
 CREATE INDEX ix_reset_link_user_id_issued_at ON public.reset_link USING btree (user_id, issued_at);
@@ -296,6 +338,8 @@ ALTER TABLE ONLY public.outbox_message
     ADD CONSTRAINT fk_outbox_message_user_id FOREIGN KEY (user_id) REFERENCES public."user"(id) ON DELETE SET NULL;
 ALTER TABLE ONLY public.recovery_event
     ADD CONSTRAINT fk_recovery_event_user_id FOREIGN KEY (user_id) REFERENCES public."user"(id) ON DELETE SET NULL;
+ALTER TABLE ONLY public.reset_code
+    ADD CONSTRAINT fk_reset_code_link_id FOREIGN KEY (link_id) REFERENCES public.reset_link(id) ON DELETE CASCADE;
 ALTER TABLE ONLY public.reset_link
     ADD CONSTRAINT fk_reset_link_message_id FOREIGN KEY (message_id) REFERENCES public.outbox_message(id) ON DELETE SET NULL;
 ALTER TABLE ONLY public.reset_link

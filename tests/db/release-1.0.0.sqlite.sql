@@ -1,5 +1,13 @@
--- http://127.0.0.1:5000/reset/w9FPp1wAFELAVSIHoL_TwiJOwgIdGy4LqdLH1aNIBck
+-- http://127.0.0.1:5000/reset/ZkqRM1Em3u4NkJk_z5LOa4iZH-1zmRHGJlfJ-JcO0vA
 BEGIN TRANSACTION;
+CREATE TABLE code_request (
+	id INTEGER NOT NULL, 
+	at DATETIME NOT NULL, 
+	requester VARCHAR(32) NOT NULL, 
+	identity VARCHAR(32) NOT NULL, 
+	is_known BOOLEAN NOT NULL, 
+	CONSTRAINT pk_code_request PRIMARY KEY (id)
+);
 CREATE TABLE fs_refresh (
 	id INTEGER NOT NULL, 
 	refresh_family VARCHAR(64) NOT NULL, 
@@ -42,8 +50,8 @@ CREATE TABLE outbox_message (
 	CONSTRAINT fk_outbox_message_user_id FOREIGN KEY(user_id) REFERENCES user (id) ON DELETE SET NULL, 
 	CONSTRAINT uq_outbox_message_message_id UNIQUE (message_id)
 );
-INSERT INTO "outbox_message" VALUES(1,'reset_instructions',NULL,X'6CFD9B31D71D6C8ED98227F027B78D552F4226AD0CC5BF41A51E15741765E99C','<f5cc72152f8535c0498364f70f02bfc0@127.0.0.1>',1,'sent',NULL,1,NULL,NULL,'','2026-11-29 22:21:16.016000','2026-11-29 22:25:16.059000','2026-11-29 22:21:16.236000',NULL,NULL,0);
-INSERT INTO "outbox_message" VALUES(2,'reset_instructions','gAAAAABrDKVcMt1d8P3WIznAaZIfoVBdy5gJyXAK43ISbGMNoL47CU6ehlhAiTjwWBcI8CHZXCLIYLJKQQJxrYeX3GAGMrPn5o7N7esd4R20EgNcuw-D1gXnTn8BNVgYxD2n2MRbawdzHddf2M7pGwJASsTcrh0iIxErfDAOeFll5Hf0vXhuIP9orpgTXk98Oe1FrHlGHsRGVh8Tf-qIJcdZwTpqpxtWm6DqtCz_bYpXNp6qDo5ifdo=',X'2390CC09E3D590E6B117441B8920EE8BB0187F7D7DB80293A3490B0109CF2558','<8a9078baa2a90fbd0bad50f7838f67c2@127.0.0.1>',NULL,'waiting',NULL,0,NULL,'3219566e64cdd7ff48a6417a8cdc13ba001c7e57418f3439c0ac592c3f5121f9','','2026-11-29 22:21:16.273000','2026-11-29 22:21:16.273000',NULL,NULL,NULL,0);
+INSERT INTO "outbox_message" VALUES(1,'reset_instructions',NULL,X'8B14B80C5085DB36BC7FF696DBA53E364A71A734D9CDFDB05BA4601403C7D29D','<03bed8cbeba78a15c80edd0ca12ef7fc@127.0.0.1>',1,'sent',NULL,1,NULL,NULL,'','2026-11-29 22:37:59.714000','2026-11-29 22:41:59.793000','2026-11-29 22:38:00.318000',NULL,NULL,0);
+INSERT INTO "outbox_message" VALUES(2,'reset_instructions','gAAAAABrDKlIAX7PiervrPwxSr8EbT8zDdLhTLebPyccCwI76dsA3QpTbQam__Kf0T5sAWng3A7BER6PtBJTLVQhGa7xXrsegx5B4m1nFQmtDAOP1pZppbsDNAwBMZ_2ccAt4O4vyIucaU9tx3PwDYk8QqFuHCLWut0f-L19U22KUWeYgRuNL5HhZs2ERQ0G0uu3vloedvBZP4gY4k8k_pE3yZJQdPfIzekxY6pqsf4cA2r_9lOcaKc=',X'B50C7B1BA0CD4FC5DE674D0C50AA35944531056040BFECD32CCE9B420B8EC6B6','<3d3fbc81cdf980510d0d681bf7ff93e5@127.0.0.1>',NULL,'waiting',NULL,0,NULL,'3219566e64cdd7ff48a6417a8cdc13ba001c7e57418f3439c0ac592c3f5121f9','','2026-11-29 22:38:00.379000','2026-11-29 22:38:00.379000',NULL,NULL,NULL,0);
 CREATE TABLE recovery_event (
 	id INTEGER NOT NULL, 
 	at DATETIME NOT NULL, 
@@ -57,9 +65,16 @@ CREATE TABLE recovery_event (
 	CONSTRAINT pk_recovery_event PRIMARY KEY (id), 
 	CONSTRAINT fk_recovery_event_user_id FOREIGN KEY(user_id) REFERENCES user (id) ON DELETE SET NULL
 );
-INSERT INTO "recovery_event" VALUES(1,'2026-11-29 22:21:16.016000','requested','reset_instructions',NULL,'127.0.0.1','default','f1d35b7e9860e7ff',NULL);
-INSERT INTO "recovery_event" VALUES(2,'2026-11-29 22:21:16.237000','mail_sent','reset_instructions',1,NULL,NULL,'f5cc72152f8535c0498364f70f02bfc0',0.22);
-INSERT INTO "recovery_event" VALUES(3,'2026-11-29 22:21:16.273000','requested','reset_instructions',NULL,'127.0.0.1','default','51502aae20fae0a2',NULL);
+INSERT INTO "recovery_event" VALUES(1,'2026-11-29 22:37:59.715000','requested','reset_instructions',NULL,'127.0.0.1','default','979c698be38bb8d3',NULL);
+INSERT INTO "recovery_event" VALUES(2,'2026-11-29 22:38:00.327000','mail_sent','reset_instructions',1,NULL,NULL,'03bed8cbeba78a15c80edd0ca12ef7fc',0.604);
+INSERT INTO "recovery_event" VALUES(3,'2026-11-29 22:38:00.380000','requested','reset_instructions',NULL,'127.0.0.1','default','90d79f030c3f3f4f',NULL);
+CREATE TABLE reset_code (
+	id INTEGER NOT NULL, 
+	link_id INTEGER NOT NULL, 
+	code_hash VARCHAR(64) NOT NULL, 
+	CONSTRAINT pk_reset_code PRIMARY KEY (id), 
+	CONSTRAINT fk_reset_code_link_id FOREIGN KEY(link_id) REFERENCES reset_link (id) ON DELETE CASCADE
+);
 CREATE TABLE reset_link (
 	id INTEGER NOT NULL, 
 	user_id INTEGER NOT NULL, 
@@ -84,7 +99,7 @@ CREATE TABLE reset_link (
 	CONSTRAINT uq_reset_link_message_id UNIQUE (message_id), 
 	CONSTRAINT uq_reset_link_token_hash UNIQUE (token_hash)
 );
-INSERT INTO "reset_link" VALUES(1,1,1,'6d82a8d8a63c834bb32ccb36acd1a34f3c41b3cd9b5249b39fd1dcac404165b8','alice@example.com','75a494c38405dce915f126b93cf3c20bf3a45a451442ad143eef2b7e27bbb242','default','reset_instructions',NULL,'2026-11-29 22:21:16.193000','2026-11-29 23:21:16.193000',NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "reset_link" VALUES(1,1,1,'4ec5619dc72d624073c2317841b577ad1ffdbf6e4c0f97cc2ec5f9a803a0d18c','alice@example.com','97823912c3144e9e63d7c38da69dbe183837a38522a895867bfd75426364543f','default','reset_instructions',NULL,'2026-11-29 22:38:00.150000','2026-11-29 23:38:00.150000',NULL,NULL,NULL,NULL,NULL,NULL);
 CREATE TABLE role (
 	id INTEGER NOT NULL, 
 	name VARCHAR(80) NOT NULL, 
@@ -152,10 +167,10 @@ CREATE TABLE user (
 	CONSTRAINT uq_user_us_phone_number UNIQUE (us_phone_number), 
 	CONSTRAINT uq_user_username UNIQUE (username)
 );
-INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,1,'alice@example.com','alice','$argon2id$v=19$m=19456,t=2,p=1$krKWMgbgfI8xZkwJofTemw$rtOhoKN3ipefAqstCg7yXbR9ABmQfwTDblu/WlwY4cI',1,'a41d28e7192e48528c6796762f99e432',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'+14155550123','879ac52b83614614827038a35d180d06',NULL,'2026-11-29 22:21:15','2026-11-29 22:21:15',NULL);
-INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,2,'bob@example.com','bob','$argon2id$v=19$m=19456,t=2,p=1$EQLAWAvBuJdS6l3LufceYw$eli3QqokOuO12u+7DZQ4Ofa7E2ib3Qp4jmFWnycxt2s',1,'3b0b6dde91094306b035b77b10380533',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'+14155550124','6cc278184eb64cc395fdeb1b7fb65c8c',NULL,'2026-11-29 22:21:15','2026-11-29 22:21:15',NULL);
-INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,3,'inactive@example.com',NULL,'$argon2id$v=19$m=19456,t=2,p=1$q3VOCUEI4ZwzJgTgHOM8Rw$tp5k5dX++sJEH54mdr7/3yIX3Hq7b9cFVNsUlXPTBq0',0,'e2d8e0f58adb4372a70aee15e68cdcaa',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'69c95a031dbe4f17ba03d1b10cbf3636',NULL,'2026-11-29 22:21:15','2026-11-29 22:21:15',NULL);
-INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,4,'sso@example.com',NULL,NULL,1,'507d3bfea962491786a22625d7e0b929',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'634704b4b7564f1eb8757ed287a11099',NULL,'2026-11-29 22:21:15','2026-11-29 22:21:15',NULL);
+INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,1,'alice@example.com','alice','$argon2id$v=19$m=19456,t=2,p=1$/z9HiNF6D2GsVQrB+L/XWg$1NxEwLPpLbTGWu6CUf5uXvLSNV/sw9XNjuML6tVtdmg',1,'36f72c4c7a0247b7a4166c8d90b8f362',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'+14155550123','6770fc9d984e4b87aec50a2035ddf34c',NULL,'2026-11-29 22:37:59','2026-11-29 22:37:59',NULL);
+INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,2,'bob@example.com','bob','$argon2id$v=19$m=19456,t=2,p=1$wlgrReg9J8RYqzVmTGlNqQ$JBFyAe02hciQ1KG3pT9k6aQMKbJHR5xJMWFzKKHJedw',1,'ec52412fccf6405c8184ced278a0e376',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'+14155550124','474685abf34a415d8f9a6b1261152b53',NULL,'2026-11-29 22:37:59','2026-11-29 22:37:59',NULL);
+INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,3,'inactive@example.com',NULL,'$argon2id$v=19$m=19456,t=2,p=1$oZSy1npPCeGc837PeY/R2g$gNzL0i74vtsE8ZiegVge3vhUJ1h9U1YmIt4l5gcq3fs',0,'5f5896337582413e94a301dcdb02904d',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'2333bdd11f784b3fae27f4383a6737a1',NULL,'2026-11-29 22:37:59','2026-11-29 22:37:59',NULL);
+INSERT INTO "user" VALUES(NULL,NULL,NULL,NULL,NULL,NULL,NULL,4,'sso@example.com',NULL,NULL,1,'fb8a4aa7dd8d4d1ea7e05e7fbd7c8d35',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'fbaec2197e134781a70a19045495e77f',NULL,'2026-11-29 22:37:59','2026-11-29 22:37:59',NULL);
 CREATE TABLE webauthn (
 	id INTEGER NOT NULL, 
 	credential_id BLOB NOT NULL, 
@@ -198,11 +213,17 @@ CREATE INDEX ix_outbox_message_quota_settled_at ON outbox_message (quota, settle
 CREATE UNIQUE INDEX uq_outbox_message_same ON outbox_message (same) WHERE state = 'waiting' AND attempts = 0;
 CREATE INDEX ix_recovery_event_at ON recovery_event (at);
 CREATE INDEX ix_recovery_event_kind_at ON recovery_event (kind, at);
+CREATE INDEX ix_recovery_event_code ON recovery_event (request_id) WHERE kind = 'code_entered';
 CREATE INDEX ix_recovery_event_user_id ON recovery_event (user_id);
 CREATE UNIQUE INDEX ix_webauthn_credential_id ON webauthn (credential_id);
 CREATE INDEX ix_webauthn_user_id ON webauthn (user_id);
 CREATE INDEX ix_reset_link_kind_issued_at ON reset_link (kind, issued_at);
 CREATE INDEX ix_reset_link_issued_at ON reset_link (issued_at);
 CREATE INDEX ix_reset_link_user_id_issued_at ON reset_link (user_id, issued_at);
+CREATE INDEX ix_reset_code_code_hash ON reset_code (code_hash);
+CREATE INDEX ix_reset_code_link_id ON reset_code (link_id);
+CREATE INDEX ix_code_request_at ON code_request (at);
+CREATE INDEX ix_code_request_identity_at ON code_request (identity, at);
+CREATE INDEX ix_code_request_requester_id ON code_request (requester, id);
 CREATE UNIQUE INDEX uq_user_employee_number ON user (employee_number);
 COMMIT;

@@ -32,7 +32,7 @@ from flask_security.utils import verify_password
 from sqlalchemy import Engine, NullPool, create_engine, text
 from support import warm
 from support.admin import deployment, uncounted
-from support.mailbox import link_in
+from support.mailbox import code_in, link_in
 from support.servers import NO_TLS, free_port
 from support.site import wait_for
 
@@ -51,6 +51,7 @@ class Arrival:
     recipient: str
     message_id: str
     link: str | None
+    code: str
 
 
 @dataclass
@@ -154,8 +155,8 @@ class _Conversation:
             relay.on_kill(self.worker, moment)
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(mail, EmailMessage)
-        link = link_in(mail) if "Reset your" in mail["Subject"] else None
-        arrival = Arrival(time.time(), self.worker, envelope.rcpt_tos[0], mail["Message-ID"], link)
+        link, code = (link_in(mail), code_in(mail)) if "Reset your" in mail["Subject"] else (None, "")
+        arrival = Arrival(time.time(), self.worker, envelope.rcpt_tos[0], mail["Message-ID"], link, code)
         relay.arrivals.append(arrival)
         if moment == "after the reply":  # between the reply and the worker's commit
             loop = asyncio.get_running_loop()
@@ -195,6 +196,8 @@ class Storm:
     requests: list[Request] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     landings: dict[str, str] = field(default_factory=dict)  # by link: "works", or the error code
+    request_ids: dict[str, str] = field(default_factory=dict)  # the newest, by identity
+    codes: list[Any] = field(default_factory=list)  # the token for each, or the error code
     restarts: int = 0
 
     def __post_init__(self) -> None:
@@ -216,6 +219,7 @@ class Storm:
             "FLASK_MAIL_TIMEOUT": f"{MAIL_TIMEOUT_SECONDS} seconds",
             "FLASK_RECOVERY_MAIL_LEASE": f"{LEASE_SECONDS} seconds",
             "FLASK_RECOVERY_MAIL_DAILY_CAP": "100000",
+            "FLASK_RECOVERY_CODE": "true",
         }
         base = f"http://127.0.0.1:{self.ports[0]}"
         environ = {**uncounted(), **deployment(self.uri, mail_port, base, **settings)}
@@ -233,13 +237,23 @@ class Storm:
         """Repeat a request until it is accepted."""
         while True:
             at = time.time()
-            if self._post("/reset", {"identity": identity}) is not None:
+            if (answer := self._post("/reset", {"identity": identity})) is not None:
                 self.requests.append(Request(at, identity))
+                self.request_ids[identity] = answer["response"]["request_id"]
                 return
             time.sleep(0.05)
 
-    def redeem(self, link: str, password: str) -> None:
-        """Redeem a link once, even without an answer."""
+    def redeem(self, arrival: Arrival, password: str, by_code: bool) -> None:
+        """Redeem a link, or the code beside it, once, even without an answer."""
+        link = arrival.link or ""
+        if by_code and (request_id := self.request_ids.get(arrival.recipient)):
+            found = self._post("/reset/code", {"request_id": request_id, "code": arrival.code})
+            if found is None:
+                return
+            token = found["response"].get("token")
+            self.codes.append((link, token or found["response"]["error_code"]))
+            if token is None:
+                return
         attempt = Attempt(link, password)
         self.attempts.append(attempt)
         answer = self._post(f"/reset/{link.rsplit('/', 1)[1]}", {"password": password})
@@ -319,7 +333,7 @@ class Storm:
             self.relay.switch_to("up")
 
     def _redeem_links(self, done: threading.Event) -> None:
-        """Redeem every fifth link twice at once, with different passwords."""
+        """Redeem every fifth link and its code at once, with different passwords."""
         count = 0
         while not done.is_set():
             time.sleep(0.05)
@@ -328,7 +342,7 @@ class Storm:
                 if arrival.link and count % 5 == 0:
                     passwords = [f"the {name} visitor's password {count}" for name in ("first", "second")]
                     with ThreadPoolExecutor(2) as racers:
-                        list(racers.map(self.redeem, [arrival.link] * 2, passwords))
+                        list(racers.map(self.redeem, [arrival] * 2, passwords, (False, True)))
 
     # --- The end ---
 
@@ -419,6 +433,11 @@ class Balance:
                 for arrival in self.instructions
                 if self.storm.landings[arrival.link] == "link_invalid"
             ],
+            "codes without their link": [
+                (link, token)
+                for link, token in self.storm.codes
+                if not (link.endswith(f"/{token}") or token == "link_used")
+            ],
             "links redeemed twice": [link for link, count in wins.items() if count > 1],
             "accounts half changed": self._half_changed(),
         }
@@ -496,6 +515,7 @@ class Balance:
             "database restarts": storm.restarts,
             "mails taken by the relay": len(storm.relay.arrivals),
             "extra copies": len(self.duplicates),
+            "codes entered": len(storm.codes),
             "links redeemed (answered)": sum(attempt.code == "redeemed" for attempt in storm.attempts),
             **{name: len(cases) for name, cases in self.errors.items()},
         }

@@ -85,7 +85,6 @@ def pages() -> list[Page]:
         Page("home", {}),
         Page("home", {"current_user": sample_user()}, state="signed-in"),
         Page("home", {"current_user": sample_user(contested_email="alice@old.example.com")}, state="frozen"),
-        Page("check_mail", {"to_confirm": False}),
         Page("check_mail", {"to_confirm": True}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": None, "is_first": True}, state="first"),
@@ -136,6 +135,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
     kinds = current().SECURITY_USER_IDENTITY_ATTRIBUTES
     signing_in = {"login_user_form": SignInForm(formdata=None), "identity_attributes": kinds}
     asking = {"forgot_password_form": IdentityForm(formdata=None)}
+    reading = {"to_confirm": False, "reset_code_form": TwoFactorVerifyCodeForm(formdata=None)}
     resetting = {
         "reset_password_form": NewPasswordForm(formdata=None),
         "reset_password_token": "~sample",
@@ -145,6 +145,7 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
     }
     pages = [
         Page("login_user", signing_in, (*IDENTITY, "password")),
+        Page("check_mail", reading),
         Page("forgot_password", asking, IDENTITY if current().sends_mail else ()),
         Page("reset_password", resetting, (*PASSWORD, "password_confirm")),
         Page("reset_password", {**resetting, "is_invited": True}, (*PASSWORD, "password_confirm"), "invited"),

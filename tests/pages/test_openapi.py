@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from support.features import SECOND_FACTOR, set_up_factor
+from support.mailbox import code_in
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, load_settings
 
 from app.accounts.models import User
@@ -24,6 +25,7 @@ from app.pages import openapi
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "25"))  # `make fuzz` takes 500
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 FEATURES = {"SECURITY_CONFIRMABLE": True, "SECURITY_REGISTERABLE": True, "RECOVERY_AUTH": "id"}
+FEATURES |= {"RECOVERY_CODE": True}
 DOCUMENT = openapi.document(load_settings(**FEATURES))
 OPERATIONS = [
     (method.upper(), path)
@@ -111,7 +113,7 @@ def fields_of(value: Any, *path: str) -> set[str]:
 
 @pytest.mark.parametrize("second_factor", [False, True])
 def test_openapi_names_every_field_of_real_answers(make_site: Any, second_factor: bool) -> None:
-    site: Site = make_site(**(SECOND_FACTOR if second_factor else {}))
+    site: Site = make_site(**(SECOND_FACTOR if second_factor else {"RECOVERY_CODE": True}))
     if second_factor:
         set_up_factor(site)
     alice, as_json = site.visitor(), {"Accept": "application/json"}
@@ -126,7 +128,12 @@ def test_openapi_names_every_field_of_real_answers(make_site: Any, second_factor
         ),
     }
     if not second_factor:
+        request_id = site.ask().json["response"]["request_id"]
+        site.work()
+        code = {"request_id": request_id, "code": code_in(site.mailbox.mails[-1])}
         answers |= {
+            ("POST", "/reset"): site.ask("bob"),
+            ("POST", "/reset/code"): site.visitor().post_json("/reset/code", json=code),
             ("GET", "/me"): alice.open("/me"),
             ("GET", "/change"): alice.open("/change", headers=as_json),
             ("POST", "/verify"): alice.post_json(f"/verify{token}", json={"password": OLD_PASSWORD}),

@@ -11,9 +11,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 from support.commands import run
 from support.live import serving
-from support.mailbox import link_in
+from support.mailbox import code_in, link_in
 from support.servers import free_port
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, served
+
+from app.recovery.requesters import CodeRequest
 
 sys.path.insert(0, str(ROOT / "examples" / "spa"))
 
@@ -25,14 +27,14 @@ NEW = "New password, at least 15 characters"
 
 @contextmanager
 def sample_app(
-    make_site: Any, chromium: Browser, token_in: str = "query"
+    make_site: Any, chromium: Browser, token_in: str = "query", **settings: Any
 ) -> Iterator[tuple[Site, Page, str]]:
     """Sparekey at 127.0.0.1 and the app at localhost, which are two sites. Yields the app's base URL, too."""
     port, app_port = free_port(), free_port()
     base, api = f"http://localhost:{app_port}", f"http://127.0.0.1:{port}"
     views = {"reset_view": f"{base}/reset", "reset_error_view": f"{base}/problem"}
     client = {**views, "origins": [base], "token_in": token_in}
-    site: Site = make_site(RECOVERY_PUBLIC_URL=api, RECOVERY_CLIENTS={serve.CLIENT: client})
+    site: Site = make_site(RECOVERY_PUBLIC_URL=api, RECOVERY_CLIENTS={serve.CLIENT: client}, **settings)
     with serving(serve.make_server(app_port, api)), served(site.app, port), chromium.new_context() as context:
         page = context.new_page()
         page.set_default_timeout(15_000)
@@ -96,6 +98,29 @@ def test_spa_welcomes_an_invited_user(make_site: Any, chromium: Browser) -> None
         see_heading(page, "Your password is changed")
         sign_in(page, base, NEW_PASSWORD, "carol")
         see_heading(page, "You are signed in")
+
+
+@pytest.mark.requirement("R13")
+def test_spa_resets_a_password_with_the_code(make_site: Any, chromium: Browser) -> None:
+    with sample_app(make_site, chromium, RECOVERY_CODE=True) as (site, page, base):
+        for number in (1, 2):  # asking again keeps the request id
+            page.goto(f"{base}/forgot") if number == 1 else page.go_back()
+            page.get_by_label(IDENTITY).fill("alice")
+            page.get_by_role("button").click()
+            see_heading(page, "Check your mail")
+            code = code_in(site.mailbox.wait_for(number))
+        box = page.get_by_label("Or enter the code in the email")
+        box.fill(f"{(int(code) + 1) % 10**8:08}")
+        page.get_by_role("button").click()
+        page.get_by_text("That code does not work here.").wait_for()
+        box.fill(code)
+        page.get_by_role("button").click()
+        see_heading(page, "Choose a new password")
+        page.get_by_label(NEW).fill(NEW_PASSWORD)
+        page.get_by_role("button").click()
+        see_heading(page, "Your password is changed")
+        assert site.password_works(NEW_PASSWORD)
+        assert len({row["requester"] for row in site.rows(CodeRequest)}) == 1
 
 
 @pytest.mark.requirement("R53")

@@ -40,6 +40,7 @@ SETTINGS_BY_FEATURE: dict[str, dict[str, Any]] = {
     "recovery codes": RECOVERY_CODES,
     "code sign-in": CODE_SIGN_IN,
     "passkeys": PASSKEYS,
+    "reset codes": {"RECOVERY_CODE": True},
 }
 ALL_FEATURES = {name: value for feature in SETTINGS_BY_FEATURE.values() for name, value in feature.items()}
 

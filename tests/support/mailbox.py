@@ -114,6 +114,12 @@ def link_in(mail: EmailMessage) -> str:
     return link[0]
 
 
+def code_in(mail: EmailMessage) -> str:
+    code = re.search(r"^(\d{4}) (\d{4})\s*$", text_of(mail), re.M)
+    assert code, text_of(mail)
+    return code[1] + code[2]
+
+
 @contextmanager
 def listening(box: Mailbox) -> Iterator[Mailbox]:
     """Run the server on its port."""

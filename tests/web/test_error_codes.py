@@ -21,7 +21,9 @@ LONG_AGO = datetime(2020, 1, 1)
 def test_error_code_of_every_kind_is_documented_and_reached(
     make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site: Site = make_site(RATELIMIT_ENABLED=True, SECURITY_PASSWORD_CHECK_BREACHED="strict")
+    site: Site = make_site(
+        RATELIMIT_ENABLED=True, SECURITY_PASSWORD_CHECK_BREACHED="strict", RECOVERY_CODE=True
+    )
     monkeypatch.setattr("app.accounts.breaches.count_breaches", lambda password: "breach" in password)
     reached: set[str] = set()
 
@@ -39,6 +41,7 @@ def test_error_code_of_every_kind_is_documented_and_reached(
     for number in range(31):
         expect("rate_limited" if number == 30 else "", "/reset", {"identity": "nobody"}, source="192.0.2.2")
     expect("link_invalid", "/reset/" + "x" * 43, good)
+    expect("code_invalid", "/reset/code", {"request_id": "unsigned", "code": "1234 5678"})
     first, second = site.new_link(), site.new_link()
     expect("", first, good)
     expect("link_superseded", second, good)

@@ -14,6 +14,7 @@ from app.accounts.models import User
 EVIL = "https://evil.example"
 
 FEATURES = {
+    "RECOVERY_CODE": True,
     "SECURITY_CONFIRMABLE": True,
     "SECURITY_CHANGE_EMAIL": True,
     "SECURITY_USERNAME_RECOVERY": True,
@@ -35,7 +36,7 @@ FEATURE_VIEWS = [
     "refresh_token",
 ]
 FEATURE_VIEWS += [f"two_factor_{name}" for name in ("rescue", "setup", "setup_validate", "token_validation")]
-POSTS_OF_FEATURES = {f"security.{name}" for name in (*FEATURE_VIEWS, "tf_select")}
+POSTS_OF_FEATURES = {f"security.{name}" for name in (*FEATURE_VIEWS, "tf_select", "reset_code")}
 # Signing out must always work. The others take no guess: a language is harmless, and a session settles an address.
 UNLIMITED = {"security.logout", "pages.choose_language", "pages.settle_address"}
 
@@ -85,7 +86,7 @@ def test_password_length_rule_is_the_same_everywhere(site: Site, password: str, 
 
 @pytest.mark.requirement("R44")
 def test_every_cookie_is_bound_to_host_and_names_no_account(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com")
+    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com", RECOVERY_CODE=True)
     visitor = site.visitor()
     answers = [visitor.submit("/reset", identity="alice@example.com"), visitor.open(site.new_link())]
     answers += [visitor.set_password(site.last_link()), visitor.open("/reset-done")]
@@ -94,7 +95,7 @@ def test_every_cookie_is_bound_to_host_and_names_no_account(make_site: Any) -> N
     cookies = [cookie for answer in answers for cookie in answer.headers.getlist("Set-Cookie")]
     names = {cookie.split("=")[0].removeprefix("__Host-sparekey_") for cookie in cookies}
     [link_cookie] = [name for name in names if name.startswith("link~")]
-    assert names == {"session", "known", "remember", link_cookie}
+    assert names == {"session", "known", "remember", "request", link_cookie}
     interface: Any = site.app.session_interface
     for cookie in cookies:
         attributes = {attribute.strip() for attribute in cookie.split(";")[1:]}

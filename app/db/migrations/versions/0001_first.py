@@ -234,6 +234,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_recovery_event_at", "recovery_event", ["at"], unique=False)
     op.create_index("ix_recovery_event_kind_at", "recovery_event", ["kind", "at"], unique=False)
+    op.create_index(
+        "ix_recovery_event_code",
+        "recovery_event",
+        ["request_id"],
+        unique=False,
+        sqlite_where=sa.text("kind = 'code_entered'"),
+        postgresql_where=sa.text("kind = 'code_entered'"),
+    )
     op.create_index("ix_recovery_event_user_id", "recovery_event", ["user_id"], unique=False)
     op.create_table(
         "roles_users",
@@ -293,9 +301,35 @@ def upgrade() -> None:
     op.create_index("ix_reset_link_kind_issued_at", "reset_link", ["kind", "issued_at"], unique=False)
     op.create_index("ix_reset_link_issued_at", "reset_link", ["issued_at"], unique=False)
     op.create_index("ix_reset_link_user_id_issued_at", "reset_link", ["user_id", "issued_at"], unique=False)
+    op.create_table(
+        "reset_code",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("link_id", sa.Integer(), nullable=False),
+        sa.Column("code_hash", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["link_id"], ["reset_link.id"], name="fk_reset_code_link_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_reset_code"),
+    )
+    op.create_index("ix_reset_code_code_hash", "reset_code", ["code_hash"], unique=False)
+    op.create_index("ix_reset_code_link_id", "reset_code", ["link_id"], unique=False)
+    op.create_table(
+        "code_request",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.DateTime(), nullable=False),
+        sa.Column("requester", sa.String(length=32), nullable=False),
+        sa.Column("identity", sa.String(length=32), nullable=False),
+        sa.Column("is_known", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_code_request"),
+    )
+    op.create_index("ix_code_request_at", "code_request", ["at"], unique=False)
+    op.create_index("ix_code_request_identity_at", "code_request", ["identity", "at"], unique=False)
+    op.create_index("ix_code_request_requester_id", "code_request", ["requester", "id"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_table("code_request")
+    op.drop_table("reset_code")
     op.drop_table("reset_link")
     op.drop_table("webauthn")
     op.drop_table("roles_users")
