@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from email.utils import parseaddr
-from typing import Any
 
 from doctor import dns_records
 
@@ -21,7 +19,6 @@ from ..settings.schema import Settings, declared
 from ..settings.sources import DEFAULT_ORIGIN
 from ..web import rate_limits
 
-LOOK_SECONDS = 5  # for Redis, and for the breach service
 # The doctor has finding types of its own, because it imports nothing from app/.
 KINDS.update({id: Kind(**asdict(kind)) for id, kind in dns_records.KINDS.items()})
 
@@ -34,7 +31,7 @@ def run(settings: Settings, recipient: str = "") -> list[Finding]:
     DNS, Redis and the breach service get a few seconds each; a slow relay gets a minute.
     """
     relay = _check_relay(recipient or settings.RECOVERY_OPERATOR)
-    return [*relay, *_check_dns(settings), *_check_redis(), *_check_breaches(settings)]
+    return [*relay, *_check_dns(settings), *_check_redis(), *_check_breaches()]
 
 
 def _check_relay(recipient: str) -> Iterator[Finding]:
@@ -64,29 +61,13 @@ def _check_dns(settings: Settings) -> list[Finding]:
 
 def _check_redis() -> Iterator[Finding]:
     limiter = rate_limits.rate_limiter()
-    if limiter.enabled and limiter.redis and not _ask_in_time(limiter.redis.storage.check):
+    if limiter.enabled and limiter.redis and not limiter.redis.storage.check():
         yield KINDS["redis-away"].found()
 
 
-def _check_breaches(settings: Settings) -> Iterator[Finding]:
-    if settings.SECURITY_PASSWORD_CHECK_BREACHED:
-        url = f"{settings.RECOVERY_BREACHES_URL.rstrip('/')}/range/00000"
-        if _ask_in_time(lambda: breaches.fetch_range(url)) is None:
+def _check_breaches() -> Iterator[Finding]:
+    if current().SECURITY_PASSWORD_CHECK_BREACHED:
+        try:
+            breaches.count_breaches("any password")
+        except breaches.BreachesUnknown:
             yield KINDS["breaches-away"].found()
-
-
-def _ask_in_time(ask: Callable[[], Any]) -> Any:
-    """Return the answer, or None on failure and after LOOK_SECONDS.
-
-    In a thread, because a socket's timeout does not end an answer that arrives byte by byte.
-    """
-    answers: list[Any] = []
-
-    def run() -> None:
-        with suppress(Exception):  # libraries raise various types
-            answers.append(ask())
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(LOOK_SECONDS)
-    return answers[0] if answers else None

@@ -197,7 +197,6 @@ def test_redis_and_breach_service_that_are_away(mailbox: Mailbox, monkeypatch: p
 def test_redis_that_never_answers_is_not_waited_for(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_checks, "LOOK_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         storage = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         by_id = live_findings(mailbox, MAIL_DEFAULT_SENDER="me@localhost", RATELIMIT_STORAGE_URI=storage)
