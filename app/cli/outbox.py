@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import ColumnElement, and_, false, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 
-from ..accounts.datastore import find_account
 from ..accounts.models import User
 from ..db import audit
 from ..db.clock import utcnow
@@ -25,7 +23,7 @@ from ..recovery.request import MAIL_REQUESTS, deduplication_key
 from ..settings import current
 from . import admin
 from .database_checks import KIND_OF_PROBLEM
-from .output import Row, format_option, write_fields, write_json, write_table
+from .output import Row, format_option, write_fields, write_json, write_rows
 
 LISTED_MAX = 50
 CONTENT_SHOWN = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
@@ -43,29 +41,16 @@ numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
 @format_option
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """List messages, newest first, after anything that stops all mail."""
-    user = find_account(identity) if identity else None
     conditions = [OutboxMessage.state == state] if state else []
     if identity:
-        conditions.append(is_to(user) if user else false())
+        conditions.append(is_to(admin.get_account(identity)))
     rows = newest(*conditions, limit=limit)
-    answers = list(_answers(user, has_mail=bool(rows))) if identity else []
     if form == "json":
-        write_json({"problems": problems(), "answers": answers, "messages": rows})
+        write_json({"problems": problems(), "messages": rows})
         return
-    for line in (*problems(), *answers):
+    for line in problems():
         click.echo(line)
-    write_table([_spaced(row) for row in rows])
-
-
-def _answers(user: User | None, *, has_mail: bool) -> Iterator[str]:
-    if user is None:
-        yield "No account has this identity: requests for it get the usual answer, and no mail."
-        return
-    yield f"It stands for account {user.id}, {user.email}."
-    if reason := user.reason_not_recoverable():
-        yield f"No reset mail goes to it: {reason}."
-    if not has_mail:
-        yield "It has no messages: none was requested, or they have been purged."
+    write_rows([_spaced(row) for row in rows], form, "no messages")
 
 
 @group.command()

@@ -360,9 +360,7 @@ def test_commands_of_recovery_know_the_accounts(application: Application, site: 
     shown = run(site, "users", "show", "#1").output
     for words in (ALICE, "account     ", "bcrypt", "the relay took the mail"):
         assert words in shown
-    listed = run(site, "outbox", "list", "--identity", "alice").output
-    assert "It stands for account 1, alice@example.com." in listed
-    assert ALICE in run(site, "outbox", "list").output
+    assert ALICE in run(site, "outbox", "list", "--identity", "alice").output
     link = site.last_link()
     assert run(site, "links", "revoke", "alice").output == "1 link revoked\n"
     assert code_of(site, link) == "link_revoked"
