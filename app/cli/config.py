@@ -69,7 +69,7 @@ def diff(form: str) -> None:
 @config.command()
 @click.argument("name")
 def explain(name: str) -> None:
-    """Explain a setting: meaning, type, default, current value and related settings."""
+    """Explain a setting: meaning, type, default and current value."""
     name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.FILE_SUFFIX)
     if reason := reason_refused(name):
         values = _used_values(settings.examine())
@@ -110,7 +110,6 @@ def _facts(name: str, entry: reference.Entry | None) -> Row:
         "but": "; ".join(_problems(name, reading)),
         "no_effect_without": row["no_effect_without"],
         "variable": variable + in_file,
-        "see_also": ", ".join(reference.related(name)) if entry else None,
     }
 
 

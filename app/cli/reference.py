@@ -19,7 +19,6 @@ from ..settings.schema import Settings, declared
 
 FST_DOCS = "https://flask-security.readthedocs.io/en/stable/configuration.html"
 _SETTING = re.compile(r"(# )?([A-Z][A-Z0-9_]+) = (.+)")
-_NAME = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 _JSON_TYPES = {
     "boolean": "true or false",
     "integer": "a whole number",
@@ -47,17 +46,6 @@ def entries() -> dict[str, Entry]:
         for mark, name, value in re.findall(rf"^{_SETTING.pattern}$", block, re.M):
             entries[name] = Entry(meaning, value, is_example=bool(mark))
     return entries
-
-
-def related(name: str) -> list[str]:
-    """Return the settings that its meaning names, or whose meanings name it."""
-    meaning = entries()[name].meaning
-    others = {other: entry.meaning for other, entry in entries().items() if other != name}
-    return [
-        other
-        for other, text in others.items()
-        if text == meaning or other in _NAME.findall(meaning) or name in _NAME.findall(text)
-    ]
 
 
 @cache

@@ -84,15 +84,15 @@ def test_config_explain_knows_every_setting() -> None:
     ("name", "texts"),
     [
         ("FLASK_SECRET_KEY_FILE", ["at least 22 random characters", "FLASK_SECRET_KEY_FILE", "(hidden)"]),
-        ("security_reset_password_within", ["at most 24 hours", '"1 hour"', "RECOVERY_MAIL_COOLDOWN"]),
+        ("security_reset_password_within", ["at most 24 hours", '"1 hour"']),
         ("SECURITY_RECOVERABLE", ["cannot be set", "what Sparekey is for"]),
         ("SECURITY_ANONYMOUS_USER_DISABLED", ["Flask-Security's own", "true or false", "false"]),
-        ("MAIL_PORT", ["at least 1, at most 65535", "25", "MAIL_SERVER"]),
+        ("MAIL_PORT", ["at least 1, at most 65535", "25"]),
         ("RECOVERY_LOG_FORMAT", ['"text"', '"json"']),
         ("MAIL_TIMEOUT", ['"7 seconds", from FLASK_MAIL_TIMEOUT', '"10 seconds"']),
     ],
 )
-def test_config_explain_shows_type_default_value_and_related_settings(name: str, texts: list[str]) -> None:
+def test_config_explain_shows_type_default_and_value(name: str, texts: list[str]) -> None:
     result = config("explain", name, FLASK_MAIL_TIMEOUT="7 seconds")
     assert result.exit_code == 0
     assert [text for text in texts if text not in result.output] == []
