@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 from flask.cli import with_appcontext
+from flask_security import naive_utcnow
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
@@ -23,7 +24,7 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..settings.identities import CASE_INSENSITIVE
 from .import_rows import BadRow, as_account, csv_rows, json_rows
-from .invite_users import client_option, enqueue, now
+from .invite_users import client_option, enqueue
 from .output import Row
 
 BATCH = 1_000  # rows at once
@@ -59,7 +60,7 @@ def import_users(
     """
     problems: list[str] = []
     good = to_reset = invited = 0
-    accounts = _accounts(file, problems, invited_at=now() if invite else None, **options)
+    accounts = _accounts(file, problems, invited_at=naive_utcnow() if invite else None, **options)
     while batch := list(islice(accounts, BATCH)):
         fresh = _without_taken(batch, problems)
         good += len(fresh)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import click
 from flask.cli import with_appcontext
+from flask_security import naive_utcnow
 from flask_security.proxies import _datastore
 
 from ..accounts.identities import IdentityError, identity_columns
@@ -58,7 +58,7 @@ def _create(attributes: tuple[str, ...]) -> User:
     if not values.get("email") or values.keys() - set(known):
         raise click.UsageError(f"give email:carol@example.com, and of {', '.join(known)} those that you want")
     try:
-        return cast("User", _datastore.create_user(**values, password=None, invited_at=now()))
+        return cast("User", _datastore.create_user(**values, password=None, invited_at=naive_utcnow()))
     except IdentityError as error:
         raise click.ClickException(f"{error} (an invitation is sent again with --again)") from None
     except ValueError as error:
@@ -72,8 +72,3 @@ def enqueue(user_ids: list[int], client: str, name: str = "") -> None:
     for user_id in user_ids:
         values: dict[str, Any] = {"account": user_id, "client": client, "name": name}
         outbox.enqueue(INVITATION, user_id=user_id, quota=BY_ADMIN, **values)
-
-
-def now() -> datetime:
-    """Return the time as the database stores it."""
-    return datetime.now(UTC).replace(tzinfo=None)
