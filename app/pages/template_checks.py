@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from flask import current_app
-from jinja2 import BaseLoader, FileSystemLoader, TemplateNotFound, TemplateSyntaxError, nodes
+from jinja2 import BaseLoader, FileSystemLoader, TemplateNotFound, TemplateSyntaxError
 
 from ..mail import composing
 from ..settings import current
@@ -107,19 +107,10 @@ def _check_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
         yield KINDS["template-replaces-nothing"].found(where=where, near=_suggestion(name, replaceable))
         return
     template, *references = parse_with_references(name)
-    if template.tree.find(nodes.Extends):
-        filled = {node.name for node in template.tree.body if isinstance(node, nodes.Block)}
-        blocks = {block.name for other in references for block in other.tree.find_all(nodes.Block)}
-        if unused := sorted(filled - blocks):
-            yield KINDS["template-block-unused"].found(
-                where=where, names=", ".join(unused), known=", ".join(sorted(blocks))
-            )
     for setting in sorted(template.settings() - {*declared(), *dir(Settings)}):
         near = _suggestion(setting, declared())
         yield KINDS["template-setting"].found(where=where, name=setting, near=near)
     is_page = not name.startswith(samples.FOLDER)
-    if is_page and (tag := template.blocked_tag()):
-        yield KINDS["template-blocked"].found(where=where, tag=tag)
     if name in templates.shipped() and template_features.is_enabled(name):
         yield from _check_variables(template, originals, mail)
         if is_page and (missing := missing_fields(originals[0].fields(), template, *references)):

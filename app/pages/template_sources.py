@@ -21,15 +21,6 @@ _MENTION = re.compile(
     r"""(?<!current_user)\.(\w+)|\bname=["']?(\w+)|\[["'](\w+)["']\]|(csrf_token|render_csrf)"""
 )
 _LOOP_OVER_FORM = re.compile(r"{%-?\s*for\s+\w+\s+in\s+\w*form\s")
-_JINJA = re.compile(r"{{.*?}}|{%.*?%}|{#.*?#}", re.DOTALL)
-# Styles, frames, scripts without a nonce, event handlers, and content from other servers.
-_BLOCKED = re.compile(
-    r"""(?ix) <(?: style | iframe ) \b [^>]* >
-    | <script \b (?! [^>]* nonce ) [^>]* >
-    | <\w+ \b [^>]* \s (?: style | on\w+ ) \s* = [^>]* >
-    | <(?: script | img | link | source ) \b [^>]* \s (?: src | href ) \s* = \s* ["']? (?: https?: )? //
-      [^>]* >"""
-)
 
 
 @dataclass(frozen=True)
@@ -58,12 +49,6 @@ class Template:
         """Return each NAME of `settings.NAME`."""
         reads = self.tree.find_all(nodes.Getattr)
         return {read.attr for read in reads if getattr(read.node, "name", "") == "settings"}
-
-    def blocked_tag(self) -> str | None:
-        """Return the first tag that the Content-Security-Policy of web/headers.py blocks."""
-        html = _JINJA.sub(lambda code: "nonce" if "nonce" in code[0] else "", self.text)
-        tag = _BLOCKED.search(html)
-        return tag[0] if tag else None
 
     def fields(self) -> set[str]:
         """Return the fields that the form of a shipped page sends."""
