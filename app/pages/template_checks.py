@@ -89,8 +89,6 @@ def _check_mail(mail: samples.Mail) -> Iterator[Finding]:
 def _check_subject(subject: str, **place: str) -> Iterator[Finding]:
     if not subject.strip():
         yield KINDS["template-empty"].found(part="subject", **place)
-    elif len(subject.splitlines()) > 1:
-        yield KINDS["template-subject"].found(**place)
 
 
 def _normalized(text: str) -> str:

@@ -77,7 +77,6 @@ def check_settings(settings: Settings) -> list[Finding]:
         "old-keys": bool(settings.SECRET_KEY_FALLBACKS),
         "database-in-clear": _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI),
         "redis-in-clear": storage.scheme == "redis" and not is_loopback(storage.hostname or ""),
-        "client-on-another-site": len({*map(_site_of, _urls_of_clients(settings))}) > 1,
     }
     return [*_findings(conditions), *_without_feature(settings)]
 
@@ -133,21 +132,3 @@ def _is_database_in_clear(uri: str) -> bool:
     is_local = all(host.startswith("/") or is_loopback(host) for host in hosts)
     has_tls = url.query.get("sslmode") in TLS_MODES
     return url.get_backend_name() == "postgresql" and not is_local and not has_tls
-
-
-def _urls_of_clients(settings: Settings) -> Iterator[str]:
-    """Yield the public URL, and URLs on the sites where browsers run single-page clients."""
-    yield settings.RECOVERY_PUBLIC_URL
-    for client in settings.RECOVERY_CLIENTS.values():
-        yield from (url for url in (*client.origins, client.reset_view) if url and url.startswith("http"))
-    if host := settings.library.get("SECURITY_REDIRECT_HOST"):
-        yield f"{urlsplit(settings.RECOVERY_PUBLIC_URL).scheme}://{host}"
-
-
-def _site_of(url: str) -> tuple[str, str]:
-    """Return the scheme and the last two labels of the domain, which approximate a browser's site.
-
-    Browsers know public suffixes such as co.uk as well.
-    """
-    parts = urlsplit(url)
-    return parts.scheme, ".".join((parts.hostname or "").split(".")[-2:])

@@ -56,7 +56,6 @@ def edited(name: str, edit: str) -> str:
         ("template-without-objection", "objections.land", TEXT, f"Hello, {LINK}"),
         ("template-empty", "remove it", TEXT, "{# later #}"),
         ("template-empty", "remove it", SUBJECT, ""),
-        ("template-subject", "one line", SUBJECT, "Reset\nyour password"),
         ("template-replaces-nothing", "name", "email/reset_instruction.txt", "Hello"),
         ("template-replaces-nothing", "name", "README.txt", "Mine. {{ not a template"),
         ("template-without-field", FORGOT, FORGOT, "{{ forgot_password_form.hidden_tag() }} => "),

@@ -25,9 +25,7 @@ TWO_FACTORS: dict[str, Any] = {
     "SECURITY_TOTP_SECRETS": {"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
 }
 WITHOUT_MAIL = {"MAIL_SERVER": "", "RECOVERY_OPERATOR": ""}
-SPA = {"SECURITY_REDIRECT_BEHAVIOR": "spa", "SECURITY_RESET_VIEW": "/a", "SECURITY_RESET_ERROR_VIEW": "/b"}
 IN_CLEAR = {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "smtp.example.com"}
-CLIENTS = {"near": {"origins": ["https://app.example.com"]}, "far": {"origins": ["https://app.example.org"]}}
 
 
 def findings(server: Server | None = None, **values: Any) -> set[str]:
@@ -68,8 +66,6 @@ def database(uri: str) -> dict[str, str]:
         ("second-factor-by-mail", {**TWO_FACTORS, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"]}),
         ("no-mail", WITHOUT_MAIL),
         ("old-keys", {"SECRET_KEY_FALLBACKS": ["zKq4wX1mP8vT0rJ7yB5nD2sG9hL6cF3b"]}),
-        ("client-on-another-site", {"RECOVERY_CLIENTS": CLIENTS}),
-        ("client-on-another-site", {**SPA, "SECURITY_REDIRECT_HOST": "app.example.org"}),
     ],
 )
 def test_unwise_setting_is_the_only_finding(id: str, values: dict[str, Any]) -> None:
@@ -94,11 +90,9 @@ def test_without_mail_a_contact_must_be_named() -> None:
         {"RATELIMIT_STORAGE_URI": "redis://localhost:6379/0"},
         {"MAIL_DEFAULT_SENDER": "sparekey@mailhost"},
         {"RECOVERY_USERNAME_ASCII": False, "SECURITY_USER_IDENTITY_ATTRIBUTES": ["email"]},
-        {"RECOVERY_CLIENTS": {"near": {"origins": ["https://app.example.com"]}}},
         {"MAIL_PORT": 465, "MAIL_USE_SSL": True},
         {"MAIL_PORT": 587, "MAIL_USE_TLS": True},
         {"MAIL_PORT": 10465, "MAIL_USE_TLS": True},
-        {**SPA, "SECURITY_REDIRECT_HOST": "app.example.com"},
     ],
     ids=lambda values: ", ".join(values)[:60],
 )
