@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import click
 from flask.cli import ScriptInfo
@@ -26,8 +25,9 @@ from ..settings.findings import KINDS, Finding
 from ..settings.forced import flask_config
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
+from ..web.logging import redact_line
 from . import database_checks, live_checks
-from .config import SECRET, is_secret
+from .config import is_secret
 from .output import format_option, write_json
 
 INVALID = "invalid-setting"
@@ -74,7 +74,7 @@ def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: boo
     try:
         app = script.load_app()
     except Exception as error:  # any library may refuse its settings
-        reason = _without_secrets(error, configured)
+        reason = redact_line(str(error))[:200]
         return [KINDS["not-bootable"].found(error=type(error).__name__, said=reason)]
     app.logger.setLevel(logging.CRITICAL)  # the findings report the same
     with app.app_context():
@@ -83,40 +83,22 @@ def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: boo
         return findings + (foreign_checks.rehearse() if live else [])
 
 
-def _without_secrets(error: Exception, configured: Settings) -> str:
-    """Return the library's message, or an empty text if it contains a secret."""
-    text = " ".join(str(error).split())
-    secrets = [value for name, value in flask_config(configured).items() if value and SECRET.search(name)]
-    return "" if any(str(leaf) in text for value in secrets for leaf in _leaves(value)) else text[:200]
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """Yield the values inside nested tables and lists."""
-    if isinstance(value, (dict, list, tuple, set)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(item)
-    else:
-        yield value
-
-
 def _check_server(configured: Settings) -> list[Finding]:
     """Check the web server as far as the environment tells. gunicorn logs the same of its real size."""
     processes = os.environ.get("WEB_CONCURRENCY", "")  # gunicorn's variable
     server = advice.Server(
-        processes=int(processes) if processes.isdecimal() else 1,
-        debug=settings.is_debugging(),
-        open_secrets=tuple(_open_secrets(configured)),
+        processes=int(processes) if processes.isdecimal() else 1, debug=settings.is_debugging()
     )
-    return advice.check_deployment(configured, server)
+    return [*advice.check_deployment(configured, server), *_check_secrets(configured)]
 
 
-def _open_secrets(configured: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the setting and file of each secret that every user of this machine can read."""
+def _check_secrets(configured: Settings) -> Iterator[Finding]:
+    """Find secrets in files that every user of this machine can read."""
     for name, origin in configured.origins.items():
         path = Path(os.environ.get(origin, "") if origin.endswith("_FILE") else origin)
         is_open = path.is_file() and path.stat().st_mode & stat.S_IROTH
         if is_open and is_secret(name, flask_config(configured).get(name)):
-            yield name, str(path)
+            yield KINDS["secrets-readable"].found(where=str(path), setting=name, name=name, path=path)
 
 
 def _check_silenced(silenced: list[str]) -> Iterator[Finding]:

@@ -41,12 +41,11 @@ TLS_MODES = ("require", "verify-ca", "verify-full")
 
 @dataclass(frozen=True)
 class Server:
-    """The web processes, as far as a check can see them. `open_secrets`: settings in world-readable files."""
+    """The web processes, as far as a check can see them."""
 
     processes: int = 1
     threads: int = THREADS_MIN
     debug: bool = False
-    open_secrets: tuple[tuple[str, str], ...] = ()
 
 
 def check_settings(settings: Settings) -> list[Finding]:
@@ -85,7 +84,7 @@ def check_deployment(settings: Settings, server: Server) -> list[Finding]:
     """Return the findings that matter for a public deployment only."""
     is_https, has_several = settings.RECOVERY_PUBLIC_URL.startswith("https:"), server.processes > 1
     counts_in_memory = settings.RATELIMIT_STORAGE_URI == "memory://"
-    findings = _findings(
+    return _findings(
         {
             "url-on-this-machine": settings.is_local,
             "inbox-on": settings.RECOVERY_INBOX,
@@ -99,10 +98,6 @@ def check_deployment(settings: Settings, server: Server) -> list[Finding]:
             "no-security-txt": not settings.RECOVERY_SECURITY_TXT,
         }
     )
-    readable = KINDS["secrets-readable"]
-    for name, path in server.open_secrets:
-        findings.append(readable.found(where=path, setting=name, name=name, path=path))
-    return findings
 
 
 def _findings(conditions: dict[str, bool]) -> list[Finding]:

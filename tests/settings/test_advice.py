@@ -112,7 +112,6 @@ def test_good_setting_has_no_finding(values: dict[str, Any]) -> None:
         ("hashes-undivided", {"processes": 4}, {"RATELIMIT_STORAGE_URI": "redis://127.0.0.1/0"}),
         ("threads-few", {"threads": 127}, {}),
         ("debug-on", {"debug": True}, {}),
-        ("secrets-readable", {"open_secrets": (("SECRET_KEY", "/etc/x"),)}, {}),
     ],
 )
 def test_defect_of_deployment_is_the_only_finding(
