@@ -18,20 +18,12 @@ from ..db.engine import db
 from ..mail import heartbeat
 from ..pages import health
 from ..settings import current
-from ..settings.findings import KINDS, Finding
+from ..settings.findings import KINDS, Finding, Kind
 
-# The problems of /readyz as findings.
-KIND_OF_PROBLEM = {
-    health.NO_DATABASE: KINDS["database-away"],
-    health.READ_ONLY: KINDS["database-read-only"],
-    health.MAIL_HELD: KINDS["mail-held"],
-    health.MAIL_REFUSED: KINDS["mail-refused"],
-    health.NO_WORKER: KINDS["worker-not-seen"],
-    health.MAIL_LATE: KINDS["mail-late"],
-    health.OUTBOX_FULL: KINDS["outbox-full"],
-    health.BUDGET_SPENT: KINDS["mail-budget-spent"],
-    health.WEBHOOK_LATE: KINDS["webhook-late"],
-}
+
+def kind_of_problem(problem: str) -> Kind:
+    """Return the kind of finding for a problem of /readyz."""
+    return KINDS[{"no_worker": "worker-not-seen"}.get(problem, problem.replace("_", "-"))]
 
 
 def run() -> list[Finding]:
@@ -75,7 +67,7 @@ def _check_content() -> Iterator[Finding]:
     state = health.check()
     for problem in state.problems:
         for trouble in sorted(troubles) if problem == health.MAIL_HELD else [state.reason]:
-            yield KIND_OF_PROBLEM[problem].found(why=trouble)
+            yield kind_of_problem(problem).found(why=trouble)
     unconfirmed = select(func.count()).select_from(User).where(*UNCONFIRMED)
     if current().SECURITY_CONFIRMABLE and (count := db.session.scalar(unconfirmed)):
         yield KINDS["accounts-unconfirmed"].found(count=count)

@@ -22,7 +22,7 @@ from ..recovery.link import ResetLink
 from ..recovery.request import MAIL_REQUESTS, deduplication_key
 from ..settings import current
 from . import admin
-from .database_checks import KIND_OF_PROBLEM
+from .database_checks import kind_of_problem
 from .output import Row, format_option, write_fields, write_json, write_rows
 
 LISTED_MAX = 50
@@ -173,7 +173,7 @@ def problems() -> list[str]:
     """Return the problems of /readyz in sentences."""
     held, state, lines = reason_all_held(), health.check(), []
     for problem in state.problems:
-        finding = KIND_OF_PROBLEM[problem].found(why=state.reason)
+        finding = kind_of_problem(problem).found(why=state.reason)
         is_all_held = held and problem == health.MAIL_HELD
         lines.append(f"All mail is held: {held}." if is_all_held else f"{finding.what} {finding.why}")
     return lines

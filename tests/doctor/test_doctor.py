@@ -233,8 +233,8 @@ DEFECTS: dict[str, Defect] = {
     "not-ready: mail refused": ready(health.MAIL_REFUSED),
     "not-ready: unknown": ready("something new"),
     **{
-        f"{kind.id}: {problem}": ready(problem)
-        for problem, kind in database_checks.KIND_OF_PROBLEM.items()
+        f"{database_checks.kind_of_problem(problem).id}: {problem}": ready(problem)
+        for problem in health.PROBLEMS
         if problem not in (health.NO_DATABASE, health.READ_ONLY, health.MAIL_HELD, health.MAIL_REFUSED)
     },
     "redirected: elsewhere": instead("^/openapi.json$", "", 301, Location="https://id.example.com/"),
