@@ -8,7 +8,6 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -55,8 +54,7 @@ def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str
     silenced, checkable = [], reading.readable or settings.examine({}, **values).readable
     if checkable and "RECOVERY_CONFIG" not in wrong:
         silenced = checkable.RECOVERY_SILENCED
-        others = [*advice.check_settings(checkable), *_check_silenced(silenced)]
-        others += _check_server(checkable) if deploy else []
+        others = advice.check_settings(checkable) + (_check_server(checkable) if deploy else [])
         findings += [finding for finding in others if finding.setting not in wrong]
     if reading.settings:
         findings += _check_app(script, reading.settings, deploy, live, to)
@@ -99,16 +97,6 @@ def _check_secrets(configured: Settings) -> Iterator[Finding]:
         is_open = path.is_file() and path.stat().st_mode & stat.S_IROTH
         if is_open and is_secret(name, flask_config(configured).get(name)):
             yield KINDS["secrets-readable"].found(where=str(path), setting=name, name=name, path=path)
-
-
-def _check_silenced(silenced: list[str]) -> Iterator[Finding]:
-    for name in silenced:
-        if name == INVALID or (name in KINDS and KINDS[name].severity == "error"):
-            yield KINDS["silenced-in-vain"].found(name=name, why="an error cannot be silenced", near="")
-        elif name not in KINDS:
-            near = get_close_matches(name, KINDS, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            yield KINDS["silenced-in-vain"].found(name=name, why="there is no such finding", near=hint)
 
 
 def _with_origin(finding: Finding, reading: sources.Reading) -> ReportedFinding:
