@@ -8,7 +8,7 @@ from html import unescape
 from urllib.parse import quote, urlsplit
 
 from .findings import KINDS
-from .http_client import NoResponse, Response
+from .http_client import Response
 from .scan import ATTACKER_HOST, Check, Result, Scan, random_identity
 
 CANARY = "doctor-mark"  # in headers that cannot contain a host
@@ -121,15 +121,6 @@ def check_errors(scan: Scan) -> Iterator[Result]:
             yield KINDS["page-fails"].found(page=page, status=response.status, expected="less than 500")
 
 
-def check_trace(scan: Scan) -> Iterator[Result]:
-    try:
-        response = scan.get("/", "TRACE", {"X-Doctor": CANARY})
-    except NoResponse:
-        return  # a closed connection refuses it, too
-    if response.status < 300:
-        yield KINDS["trace-answered"].found()
-
-
 def check_internal_pages(scan: Scan) -> Iterator[Result]:
     if scan.get("/inbox/").status == 200:
         yield KINDS["inbox-here" if scan.is_local else "inbox-public"].found()
@@ -164,7 +155,6 @@ CHECKS = [
     Check("Spoofed host headers have no effect.", check_host_headers),
     Check("No response leads to another site.", check_redirects),
     Check("Error pages show no code, and no debugger answers.", check_errors),
-    Check("The server refuses TRACE.", check_trace),
     Check("The inbox and the metrics are not public.", check_internal_pages),
     Check("No private file can be read.", check_files),
     Check("Requests from other sites are refused.", check_forgery),

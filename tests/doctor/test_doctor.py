@@ -161,11 +161,6 @@ def accept_any_host(forward: Forward, environ: Environ) -> Response:
     return forward(environ)
 
 
-def answer_trace(forward: Forward, environ: Environ) -> Response:
-    is_trace = environ["REQUEST_METHOD"] == "TRACE"
-    return page("TRACE / HTTP/1.1", type="message/http") if is_trace else forward(environ)
-
-
 def ready(problem: str) -> Defect:
     return instead("^/readyz$", json.dumps({"problems": [problem]}), 503, "application/json")
 
@@ -214,7 +209,6 @@ DEFECTS: dict[str, Defect] = {
     "open-redirect: slash appended": instead(r"^/\\", "", 301, Location="/\\doctor.invalid/"),
     "debug-shown: console": instead("^/console$", "<h1>Werkzeug Debugger</h1>"),
     "debug-shown: traceback": body("There is nothing here", "Traceback (most recent call last)", at="doctor"),
-    "trace-answered: echo": answer_trace,
     "metrics-public: numbers": instead("^/metrics$", "mails_total 3", type=TEXT),
     "file-served: env": instead(r"^/\.env$", "SECRET_KEY=abc\n", type=TEXT),
     "file-served: git": instead(r"^/\.git/config$", "[core]\n\tbare = false\n", type=TEXT),
