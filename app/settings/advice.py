@@ -90,7 +90,7 @@ def check_deployment(settings: Settings, server: Server) -> list[Finding]:
             "inbox-on": settings.RECOVERY_INBOX,
             "debug-on": server.debug or bool(settings.library.get("TESTING")),
             "proxies-undeclared": is_https and not settings.RECOVERY_TRUSTED_PROXIES,
-            "limits-in-memory": counts_in_memory and (has_several or settings.RECOVERY_MACHINES > 1),
+            "limits-in-memory": counts_in_memory and has_several,
             "hashes-undivided": has_several and not settings.RECOVERY_HASHES_AT_ONCE,
             "threads-few": server.threads < THREADS_MIN,
             "no-operator": settings.sends_mail and not settings.RECOVERY_OPERATOR,

@@ -36,8 +36,6 @@ def _site(settings: Settings) -> Violations:
         yield "TESTING", SHOWS_ERRORS
     if settings.RECOVERY_INBOX and not settings.is_local:
         yield "RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
-    if settings.RECOVERY_MACHINES > 1 and settings.SQLALCHEMY_DATABASE_URI.startswith("sqlite"):
-        yield "SQLALCHEMY_DATABASE_URI", "SQLite serves one machine; for RECOVERY_MACHINES use PostgreSQL"
     if settings.RECOVERY_CHALLENGE != "off" and not settings.RATELIMIT_ENABLED:
         yield "RECOVERY_CHALLENGE", "needs RATELIMIT_ENABLED, which remembers the solutions that were used"
     if settings.MAX_CONTENT_LENGTH < 4096 + 24 * settings.RECOVERY_PASSWORD_LENGTH_MAX:

@@ -118,7 +118,6 @@ class Settings(BaseModel):
     SQLALCHEMY_DATABASE_URI: urls.DatabaseUri
     RECOVERY_ACCOUNTS: accounts.Accounts
     RECOVERY_ACCOUNTS_SALT: str
-    RECOVERY_MACHINES: Positive
     RECOVERY_WORKER_POLL: Annotated[types.Duration, *types.at_most("30 seconds", "or /readyz misses it")]
     RECOVERY_READY_MAIL_AGE: types.PositiveDuration
     RECOVERY_KEEP_LINKS: Retention

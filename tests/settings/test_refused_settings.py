@@ -166,7 +166,6 @@ def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> N
         ("RECOVERY_INBOX", "shows all mail to everybody: only with", "RECOVERY_INBOX=true"),
         ("MAX_CONTENT_LENGTH", "RECOVERY_PASSWORD_LENGTH_MAX", "RECOVERY_PASSWORD_LENGTH_MAX=4096"),
         ("BABEL_DEFAULT_LOCALE", "one of RECOVERY_LANGUAGES", """RECOVERY_LANGUAGES='["de"]'"""),
-        ("SQLALCHEMY_DATABASE_URI", "PostgreSQL", "RECOVERY_MACHINES=2"),
         ("SECURITY_RESET_VIEW", "where links land", SPA),
         ("SECURITY_POST_CONFIRM_VIEW", "needed with SECURITY_REDIRECT_BEHAVIOR", SPA_CONFIRM),
         ("SECURITY_REFRESH_TOKEN_MAX_AGE", "not longer", "SECURITY_REFRESH_TOKEN_MAX_AGE='60 days'"),
