@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from io import StringIO
+import sys
 from typing import Any
 
 import click
@@ -174,20 +174,16 @@ def create_reset_link(identity: str, reason: str, form: str) -> None:
         write_json({"link": url, "account": user.email, "expires_at": link.expires_at})
         return
     click.echo(f"For {user.email}, once, until {as_time(link.expires_at)}:\n\n{url}\n")
-    click.echo(_qr_code(url))
+    _write_qr_code(url)
     click.echo(HOW_TO_HAND_IT_OVER)
 
 
-def _qr_code(text: str) -> str:
+def _write_qr_code(text: str) -> None:
     import qrcode  # of all that `users` does, only this needs it
 
-    code, drawn = qrcode.QRCode(border=2), StringIO()
+    code = qrcode.QRCode(border=2)
     code.add_data(text)
-    code.print_ascii(out=drawn, invert=True)
-    # In fixed colors, because a terminal may be dark or light.
-    return "\n".join(
-        click.style(line, fg="bright_white", bg="black") for line in drawn.getvalue().splitlines()
-    )
+    code.print_ascii(invert=True, tty=sys.stdout.isatty())  # a terminal, dark or light, gets fixed colors
 
 
 users.add_command(import_users.import_users)
