@@ -9,7 +9,7 @@ import csv
 import json
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -93,8 +93,8 @@ def as_account(row: Row, *, is_stock: bool, reset_unknown: bool, invited_at: dat
         "invited_at": None if password else invited_at,
         "second_email": stored_identity("email", values.get("second_email")),
         "active": is_active in YES,
-        "confirmed_at": _time(values["confirmed_at"]),
-        "language": _language(values["language"]),
+        "confirmed_at": _parsed(values, "confirmed_at", parse_time, "give a time such as 2026-01-31T12:00Z"),
+        "language": _parsed(values, "language", normalize_language, "give a language such as de or pt_BR"),
         "fs_uniquifier": uuid.uuid4().hex,
     }
 
@@ -127,16 +127,8 @@ def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
     raise BadRow(f"password_hash: of no known format ({formats}), or cut off")
 
 
-def _time(value: str) -> datetime | None:
-    """Return the time in UTC without a zone, as the database stores it."""
+def _parsed(values: dict[str, str], name: str, parse: Callable[[str], Any], hint: str) -> Any:
     try:
-        return parse_time(value) if value else None
+        return parse(values[name]) if values[name] else None
     except (ValueError, OverflowError):
-        raise BadRow("confirmed_at: give a time such as 2026-01-31T12:00:00Z") from None
-
-
-def _language(value: str) -> str | None:
-    try:
-        return normalize_language(value) if value else None
-    except ValueError as error:
-        raise BadRow(f"language: {error}") from None
+        raise BadRow(f"{name}: {hint}") from None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import flask_security.core
 from email_validator import validate_email
-from pydantic import create_model
+from pydantic import Field, create_model
 
 from . import types, urls
 from .forced import FORCED
@@ -37,9 +37,7 @@ LIBRARY_SETTINGS: dict[str, Any] = {
     "SECURITY_REDIRECT_HOST": Annotated[
         str, types.must("give a host, as in app.example.com:8080", urls.is_address)
     ],
-    "SECURITY_US_TOKEN_VALIDITY": Annotated[
-        int, types.must("in seconds, from 30 to 600", lambda value: 30 <= value <= 600)
-    ],
+    "SECURITY_US_TOKEN_VALIDITY": Annotated[int, Field(ge=30, le=600)],  # seconds
     "SQLALCHEMY_ECHO": bool,
     "SQLALCHEMY_ENGINE_OPTIONS": types.Table,
     "TESTING": bool,

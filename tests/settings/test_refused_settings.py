@@ -273,7 +273,7 @@ MISTAKES_IN_FILE = {
     "SECURITY_TOTP_SECRETS": ({"1": "short"}, "at least 22"),
     "SECURITY_TWO_FACTOR_RESCUE_EMAIL": (True, "get around"),
     "SECURITY_US_MFA_REQUIRED": ([], "second factor comes after"),
-    "SECURITY_US_TOKEN_VALIDITY": (-1, "from 30 to 600"),
+    "SECURITY_US_TOKEN_VALIDITY": (-1, "at least 30"),
     "SECURITY_USER_IDENTITY_ATTRIBUTES": (["emial"], "us_phone_number"),
     "SECURITY_LOGIN_USER_TEMPLATE": ("mine.html", "RECOVERY_TEMPLATE_DIR"),
     "MAIL_PORT": (True, "whole number"),
