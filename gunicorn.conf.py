@@ -114,8 +114,7 @@ def post_worker_init(worker: Any) -> None:
     """Log the warnings of the checks, once for all workers."""
     if worker.age > 1:
         return
-    from app.settings import advice, checks  # importable only in a worker
+    from app.settings import checks  # importable only in a worker
 
-    size = advice.Server(processes=worker.cfg.workers, threads=worker.cfg.threads)
     with worker.wsgi.app_context():
-        checks.log_warnings(size)
+        checks.log_warnings(processes=worker.cfg.workers, threads=worker.cfg.threads)

@@ -84,10 +84,12 @@ def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: boo
 def _check_server(configured: Settings) -> list[Finding]:
     """Check the web server as far as the environment tells. gunicorn logs the same of its real size."""
     processes = os.environ.get("WEB_CONCURRENCY", "")  # gunicorn's variable
-    server = advice.Server(
-        processes=int(processes) if processes.isdecimal() else 1, debug=settings.is_debugging()
+    deployed = advice.check_deployment(
+        configured,
+        processes=int(processes) if processes.isdecimal() else 1,
+        debug=settings.is_debugging(),
     )
-    return [*advice.check_deployment(configured, server), *_check_secrets(configured)]
+    return [*deployed, *_check_secrets(configured)]
 
 
 def _check_secrets(configured: Settings) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parseaddr
 from urllib.parse import urlsplit
@@ -39,15 +38,6 @@ STARTTLS_PORTS, TLS_PORTS = (25, 587, 2525, 2587), (465, 2465)
 TLS_MODES = ("require", "verify-ca", "verify-full")
 
 
-@dataclass(frozen=True)
-class Server:
-    """The web processes, as far as a check can see them."""
-
-    processes: int = 1
-    threads: int = THREADS_MIN
-    debug: bool = False
-
-
 def check_settings(settings: Settings) -> list[Finding]:
     """Return the findings that matter for every start."""
     link_life, sends_mail = settings.SECURITY_RESET_PASSWORD_WITHIN, settings.sends_mail
@@ -80,19 +70,21 @@ def check_settings(settings: Settings) -> list[Finding]:
     return [*_findings(conditions), *_without_feature(settings)]
 
 
-def check_deployment(settings: Settings, server: Server) -> list[Finding]:
+def check_deployment(
+    settings: Settings, *, processes: int = 1, threads: int = THREADS_MIN, debug: bool = False
+) -> list[Finding]:
     """Return the findings that matter for a public deployment only."""
-    is_https, has_several = settings.RECOVERY_PUBLIC_URL.startswith("https:"), server.processes > 1
+    is_https, has_several = settings.RECOVERY_PUBLIC_URL.startswith("https:"), processes > 1
     counts_in_memory = settings.RATELIMIT_STORAGE_URI == "memory://"
     return _findings(
         {
             "url-on-this-machine": settings.is_local,
             "inbox-on": settings.RECOVERY_INBOX,
-            "debug-on": server.debug or bool(settings.library.get("TESTING")),
+            "debug-on": debug or bool(settings.library.get("TESTING")),
             "proxies-undeclared": is_https and not settings.RECOVERY_TRUSTED_PROXIES,
             "limits-in-memory": counts_in_memory and has_several,
             "hashes-undivided": has_several and not settings.RECOVERY_HASHES_AT_ONCE,
-            "threads-few": server.threads < THREADS_MIN,
+            "threads-few": threads < THREADS_MIN,
             "no-operator": settings.sends_mail and not settings.RECOVERY_OPERATOR,
             "no-support-contact": settings.sends_mail and not settings.RECOVERY_SUPPORT_CONTACT,
             "no-security-txt": not settings.RECOVERY_SECURITY_TXT,

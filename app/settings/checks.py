@@ -40,15 +40,15 @@ def refuse_errors(app: Flask, settings: Settings) -> None:
         raise SettingsError([_as_problem(finding, settings) for finding in errors])
 
 
-def log_warnings(server: advice.Server | None = None) -> None:
+def log_warnings(*, processes: int = 0, threads: int = 0) -> None:
     """Log each warning. Needs an app context.
 
-    With a `server`, check a public deployment, too: `check --deploy` can only guess its processes.
+    With a server's size, check a public deployment, too: `check --deploy` can only guess it.
     """
     settings = current()
     findings = [*advice.check_settings(settings), *run()]
-    if server and not settings.is_local:
-        findings += advice.check_deployment(settings, server)
+    if processes and not settings.is_local:
+        findings += advice.check_deployment(settings, processes=processes, threads=threads)
     for finding in findings:
         if finding.severity != "info" and finding.id not in settings.RECOVERY_SILENCED:
             log.warning("%s", _as_problem(finding, settings))

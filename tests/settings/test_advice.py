@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.site import load_settings
 
-from app.settings.advice import Server, check_deployment, check_settings
+from app.settings.advice import check_deployment, check_settings
 from app.settings.findings import KINDS
 from app.settings.schema import declared
 
@@ -28,9 +28,9 @@ WITHOUT_MAIL = {"MAIL_SERVER": "", "RECOVERY_OPERATOR": ""}
 IN_CLEAR = {"RECOVERY_MAIL_IN_CLEAR": True, "MAIL_SERVER": "smtp.example.com"}
 
 
-def findings(server: Server | None = None, **values: Any) -> set[str]:
+def findings(server: dict[str, Any] | None = None, **values: Any) -> set[str]:
     settings = load_settings(**{**GOOD, **values})
-    advice = check_settings(settings) + (check_deployment(settings, server) if server else [])
+    advice = check_settings(settings) + (check_deployment(settings, **server) if server is not None else [])
     return {finding.id for finding in advice}
 
 
@@ -97,7 +97,7 @@ def test_without_mail_a_contact_must_be_named() -> None:
     ids=lambda values: ", ".join(values)[:60],
 )
 def test_good_setting_has_no_finding(values: dict[str, Any]) -> None:
-    assert findings(Server(), **values) == set()
+    assert findings({}, **values) == set()
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_good_setting_has_no_finding(values: dict[str, Any]) -> None:
 def test_defect_of_deployment_is_the_only_finding(
     id: str, server: dict[str, Any], values: dict[str, Any]
 ) -> None:
-    assert findings(Server(**server), **values) == {id}
+    assert findings(server, **values) == {id}
 
 
 def test_demo_is_no_deployment() -> None:
     demo = {"RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000", "RECOVERY_INBOX": True}
     assert findings(**demo) == set()
-    assert {"url-on-this-machine", "inbox-on"} <= findings(Server(), **demo)
+    assert {"url-on-this-machine", "inbox-on"} <= findings({}, **demo)
 
 
 def test_texts_of_findings_are_complete() -> None:
