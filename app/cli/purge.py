@@ -11,7 +11,6 @@ run at any time, several at once, and be killed. These rows stay:
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,44 +35,36 @@ PAUSE_SECONDS_MIN = 0.005
 PAUSES = 4  # times the duration of a batch; writers poll SQLite's lock every few milliseconds
 
 
-@dataclass(frozen=True)
-class Purge:
-    """One kind of row to delete, and the condition for it."""
-
-    name: str
-    table: Any
-    by: Any  # the column whose index finds them
-    conditions: tuple[ColumnElement[bool], ...]
-
-    def count(self) -> int:
-        """Return how many rows a run would delete now."""
-        return db.session.scalar(select(func.count(self.by)).where(*self.conditions)) or 0
-
-    def run(self) -> int:
-        """Delete the rows batch by batch, and return how many there were. Commits.
-
-        Other writers get a pause several times as long as each batch took.
-        """
-        total = 0
-        while True:
-            began = time.monotonic()
-            batch = select(self.table.id).where(*self.conditions).order_by(self.by).limit(BATCH)
-            ids = db.session.scalars(batch.with_for_update(skip_locked=True)).all()
-            if not ids:
-                db.session.rollback()
-                return total
-            total += change(delete(self.table).where(self.table.id.in_(ids), *self.conditions))
-            db.session.commit()
-            time.sleep(max(PAUSE_SECONDS_MIN, PAUSES * (time.monotonic() - began)))
-
-
 def run(*, dry_run: bool = False) -> dict[str, int]:
     """Delete expired rows and return how many of each kind; `dry_run` only counts. Commits."""
-    return {purge.name: purge.count() if dry_run else purge.run() for purge in purges()}
+    act = _count if dry_run else _delete
+    return {name: act(*rows) for name, rows in _expired().items()}
 
 
-def purges() -> list[Purge]:
-    """Return all purges in the order of their run: a link before its message."""
+def _count(_table: Any, by: Any, *conditions: ColumnElement[bool]) -> int:
+    return db.session.scalar(select(func.count(by)).where(*conditions)) or 0
+
+
+def _delete(table: Any, by: Any, *conditions: ColumnElement[bool]) -> int:
+    """Delete rows batch by batch, and return how many there were. Commits.
+
+    Other writers get a pause several times as long as each batch took.
+    """
+    total = 0
+    while True:
+        began = time.monotonic()
+        batch = select(table.id).where(*conditions).order_by(by).limit(BATCH)
+        ids = db.session.scalars(batch.with_for_update(skip_locked=True)).all()
+        if not ids:
+            db.session.rollback()
+            return total
+        total += change(delete(table).where(table.id.in_(ids), *conditions))
+        db.session.commit()
+        time.sleep(max(PAUSE_SECONDS_MIN, PAUSES * (time.monotonic() - began)))
+
+
+def _expired() -> dict[str, tuple[Any, ...]]:
+    """Return table, indexed column and conditions of each kind of row, a link before its message."""
     now, settings = db.session.scalars(select(utcnow())).one(), current()
     # The quotas of mail/quota.py never count older rows.
     counted = now - timedelta(seconds=DAY_SECONDS) - settings.RECOVERY_MAIL_COOLDOWN
@@ -82,17 +73,17 @@ def purges() -> list[Purge]:
     dead = min(now - settings.RECOVERY_KEEP_DEAD_LETTERS, counted)
     events = now - settings.RECOVERY_KEEP_EVENTS
     tokens_end: Any = FsRefreshTracker.expires_at
-    due = OutboxMessage.due_at
-    return [
-        Purge("links", ResetLink, ResetLink.issued_at, _expired_links(now, links, dead)),
-        Purge("code_requests", CodeRequest, CodeRequest.at, (CodeRequest.at < mails,)),
-        Purge("mails", OutboxMessage, due, _expired_messages(now, "sent", mails, links)),
-        Purge("mails_not_sent", OutboxMessage, due, _expired_messages(now, "dropped", mails, links)),
-        Purge("dead_letters", OutboxMessage, due, _expired_messages(now, "given_up", dead, links)),
-        Purge("events", RecoveryEvent, RecoveryEvent.at, (RecoveryEvent.at < events,)),
-        Purge("refresh_tokens", FsRefreshTracker, tokens_end, (tokens_end < mails,)),
-        Purge("sign_outs", SignedOut, SignedOut.ends_at, (SignedOut.ends_at < now,)),
-    ]
+    message, due = OutboxMessage, OutboxMessage.due_at
+    return {
+        "links": (ResetLink, ResetLink.issued_at, *_expired_links(now, links, dead)),
+        "code_requests": (CodeRequest, CodeRequest.at, CodeRequest.at < mails),
+        "mails": (message, due, *_expired_messages(now, "sent", mails, links)),
+        "mails_not_sent": (message, due, *_expired_messages(now, "dropped", mails, links)),
+        "dead_letters": (message, due, *_expired_messages(now, "given_up", dead, links)),
+        "events": (RecoveryEvent, RecoveryEvent.at, RecoveryEvent.at < events),
+        "refresh_tokens": (FsRefreshTracker, tokens_end, tokens_end < mails),
+        "sign_outs": (SignedOut, SignedOut.ends_at, SignedOut.ends_at < now),
+    }
 
 
 def _expired_links(now: datetime, before: datetime, dead: datetime) -> tuple[ColumnElement[bool], ...]:
