@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Flask, current_app, request
 from limits import RateLimitItem, WindowStats, parse_many
@@ -40,24 +40,16 @@ SWEEP_MIN = 10_000  # windows in memory, before expired ones are removed
 NETWORKS = {64: 1, 56: 4, 48: 16}
 
 
-class RateLimit(NamedTuple):
-    """A limit of an endpoint's POSTs."""
-
-    scope: str  # separates the counts of limits with the same key
-    rates: str  # the name of a setting
-    key: Callable[[], str | None]  # returns the key of a request's count, or None for no limit
+Key = Callable[[], str | None]  # returns the key of a request's count, or None for no limit
+_registered: dict[str, list[tuple[str, str, Key]]] = defaultdict(list)  # by endpoint
 
 
-_registered: dict[str, list[RateLimit]] = defaultdict(list)  # by endpoint
-
-
-def limit(endpoint: str, scope: str, rates: str, key: Callable[[], str | None]) -> None:
+def limit(endpoint: str, scope: str, rates: str, key: Key) -> None:
     """Register a rate limit for the POSTs of an endpoint, in addition to the limit by source.
 
-    `rates` is the name of a setting. `key` returns the key of the current request's count, or None for no
-    limit.
+    `scope` separates the counts of limits with the same key. `rates` is the name of a setting.
     """
-    _registered[endpoint].append(RateLimit(scope, rates, key))
+    _registered[endpoint].append((scope, rates, key))
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -81,13 +73,13 @@ def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
     if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
     by_source = limits_by_source(settings.RECOVERY_LIMIT_SOURCE)
-    counts: list[tuple[RateLimitItem, str, Callable[[], str | None]]]
+    counts: list[tuple[RateLimitItem, str, Key]]
     counts = [(item, POSTS, partial(str, network)) for item, network in by_source]
-    for rule in _registered[endpoint]:
-        key_of: Callable[[], str | None] = cache(rule.key)  # called late, because it may query the database
-        counts += [(item, rule.scope, key_of) for item in parse_many(getattr(settings, rule.rates))]
+    for scope, rates, key in _registered[endpoint]:
+        key_of: Key = cache(key)  # called late, because it may query the database
+        counts += [(item, scope, key_of) for item in parse_many(getattr(settings, rates))]
     for item, scope, key_of in sorted(counts, key=lambda count: count[0]):
-        if (key := key_of()) and not limiter.hit(item, key, scope):
+        if (name := key_of()) and not limiter.hit(item, name, scope):
             # The whole period, because the rest of it would tell when another visitor used up the count.
             raise TooManyRequests(retry_after=item.get_expiry())
 
