@@ -58,6 +58,8 @@ def share_statements() -> None:
     DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[method-assign]
     DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
     Engine._compiled_cache = property(lambda _: statements, lambda *_: None)  # type: ignore[assignment]
+    # A statement's key names its table, not its columns. An app may add one for its kind of identity.
+    event.listen(Column, "after_parent_attach", lambda *_: statements.clear())
 
 
 def share() -> None:

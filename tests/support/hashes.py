@@ -6,26 +6,28 @@ They are real ones, so every process verifies them. Within a test no hash is giv
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
+from itertools import count
 from typing import Any
 
 from argon2 import low_level
 from argon2.exceptions import VerifyMismatchError
 
 _hash, _verify = low_level.hash_secret, low_level.verify_secret
-_hashes: dict[Any, list[bytes]] = defaultdict(list)  # of a password and a cost
-_passwords: dict[bytes, bytes] = {}  # of a hash
-_taken: Counter[Any] = Counter()  # of the hashes, by the test that runs
+_hashes: dict[Any, bytes] = {}  # by password, cost and number
+_passwords: dict[bytes, bytes] = {}  # by hash
+_numbers: dict[Any, count[int]] = defaultdict(
+    count
+)  # of the hashes that this test has got, by password and cost
 
 
 def hash_secret(*, secret: bytes, salt: bytes, **cost: Any) -> bytes:
-    key = (secret, *cost.items())
-    hashes, number = _hashes[key], _taken[key]
-    _taken[key] += 1
-    if number >= len(hashes):
-        hashes.append(_hash(secret=secret, salt=salt, **cost))
-        _passwords[hashes[-1]] = secret
-    return hashes[number]
+    wanted = (secret, *cost.items())
+    key = (*wanted, next(_numbers[wanted]))
+    if key not in _hashes:
+        _hashes[key] = _hash(secret=secret, salt=salt, **cost)
+        _passwords[_hashes[key]] = secret
+    return _hashes[key]
 
 
 def verify_secret(hash: bytes, secret: bytes, type: low_level.Type) -> bool:
@@ -40,10 +42,9 @@ low_level.hash_secret, low_level.verify_secret = hash_secret, verify_secret  # t
 
 
 def pytest_runtest_setup() -> None:
-    _taken.clear()
+    _numbers.clear()
 
 
 def keep() -> None:
     """Give the hashes so far to no other test, because a database that tests copy holds them."""
     _hashes.clear()
-    _taken.clear()

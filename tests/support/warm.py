@@ -1,6 +1,6 @@
-"""Processes that start at once, because they are forked from one that has imported everything.
+"""Processes that start at once, because they are forked from one that has imported everything and made an app.
 
-Importing takes a second of a core, and the tests start hundreds of processes. Tests of the imports themselves start
+The imports take a second of a core, the first app a tenth, and the tests start hundreds of processes. Tests of the imports themselves start
 cold: `test_journey`, `test_settings`, `test_start`, and the restarts of `test_operations`.
 """
 
@@ -94,8 +94,10 @@ def start(
 @cache
 def _forker() -> socket.socket:
     """Start the process that forks, and return the socket for requests. It ends with the tests."""
+    from .site import PUBLIC_URL, SECRETS
+
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    environ = {name: text for name, text in os.environ.items() if name == "PATH"}
+    environ = {"PATH": os.environ["PATH"], **SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
     command = [sys.executable, str(Path(__file__)), str(far.fileno())]
     with far:
         forker = subprocess.Popen(
@@ -175,19 +177,18 @@ def run(words: list[str]) -> None:
 
 if __name__ == "__main__":
     import gc
+    import logging
 
     sys.path[0] = str(ROOT)
     import gunicorn.arbiter
     import gunicorn.workers.gthread  # noqa: F401
     from gunicorn.app import wsgiapp
 
-    import app.pages.metrics  # as the first app does
-    import app.pages.template_checks
-    import app.pages.translation_checks
-    import app.pages.views
-    import app.security  # noqa: F401
     import manage  # and with it the commands
+    from app import create_app
 
+    create_app()
+    logging.root.handlers.clear()  # of this app
     gc.freeze()  # or the first collection of each would copy all of it
     if (words := fork_on_request(socket.socket(fileno=int(sys.argv[1])))) is not None:
         run(words)
