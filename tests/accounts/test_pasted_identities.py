@@ -42,7 +42,6 @@ IMPOSSIBLE = [
 ]  # fmt: skip
 
 
-@BOTH
 @pytest.mark.parametrize(
     ("typed", "stored"),
     [*((text, ADDRESS) for text in ADDRESSES), *((text, NUMBER) for text in NUMBERS), *((text, "alice") for text in NAMES)],

@@ -79,9 +79,14 @@ SPELLINGS = {
 }
 
 
-@BOTH
-@pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("method", ["authenticator", "email", "sms"])
+@pytest.mark.parametrize(
+    ("method", "spelling"),
+    [
+        *(("authenticator", spelling) for spelling in SPELLINGS),
+        ("email", "Arabic"),
+        ("sms", "no-break space"),
+    ],
+)
 def test_second_factor_in_digits_of_any_script(site: Site, method: str, spelling: str) -> None:
     secret = set_up_factor(site, method)
     alice = enter_password(site)

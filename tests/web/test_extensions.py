@@ -120,20 +120,14 @@ def test_added_page_and_command(site: Site) -> None:
     assert site.app.test_cli_runner().invoke(args=["motto"]).output.endswith("by Acme\n")
 
 
-def test_command_and_worker_load_the_extension_alike(acme: Path, tmp_path: Path) -> None:
+def test_command_and_worker_load_the_extension_alike(acme: Path, tmp_path: Path, database: Any) -> None:
     config = tmp_path / "mine.toml"
     config.write_text(
         f'RECOVERY_PUBLIC_URL = "http://127.0.0.1:5000"\nRECOVERY_INBOX = true\n'
-        f'SQLALCHEMY_DATABASE_URI = "sqlite:///{tmp_path}/x.db"\n'
-        + re.search(r"```toml\n(.*?)```", GUIDE, re.DOTALL)[1]  # type: ignore[index]
+        f'SQLALCHEMY_DATABASE_URI = "{database()}"\n' + re.search(r"```toml\n(.*?)```", GUIDE, re.DOTALL)[1]  # type: ignore[index]
     )
     environ = {**os.environ, **SECRETS, "RECOVERY_CONFIG": str(config), "PYTHONPATH": str(acme)}
-    for words, printed in (
-        (["db", "upgrade"], ""),
-        (["db", "add-identity", "employee_number"], "Accounts have the column employee_number."),
-        (["motto"], "by Acme"),
-        (["worker", "--once"], "0 processed"),
-    ):
+    for words, printed in ((["motto"], "by Acme"), (["worker", "--once"], "0 processed")):
         command = [sys.executable, str(ROOT / "manage.py"), *words]
         done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
