@@ -4,6 +4,7 @@ SHEETS ?= instance/sheets
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate
 # Each process has its own servers; an idle one takes tests from the others.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs doctor examples templates tests -name node_modules -prune -o -type f ! -name '*.pyc' -print)
@@ -61,9 +62,9 @@ audit: .venv/.develops  ## look for known vulnerabilities in the requirements, i
 		status=$$?; echo "$$output" | grep -v "could not be audited"; [ $$status -eq 0 ] || \
 		if echo "$$output" | grep -q "known vulnerabilit"; then exit 1; else echo "The list of vulnerabilities could not be reached."; fi
 
-lock: .venv/.develops  ## compile requirements*.in (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate requirements.in -o requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-annotate -c requirements.txt requirements-dev.in -o requirements-dev.txt
+lock: .venv/.develops  ## compile requirements*.in (needs uv; UPGRADE=--upgrade takes the newest versions)
+	$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt
+	$(COMPILE) $(UPGRADE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
 bench: .venv/.develops  ## beside the alternatives; messages a second, a million users: docs/performance.md (40 minutes)
 	$(BIN)/python bench/compare.py --results bench/results
