@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick plant tools looks screenshots sheets journeys schema words snapshot release clean
+.PHONY: help demo test security setup install check lint types audit lock bench bench-quick walk oracle fuzz race storm storm-quick plant tools looks axe screenshots sheets journeys schema words snapshot release clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 13
@@ -107,6 +107,9 @@ tools: $(NODE)  ## install the tools that test pages and mails, and an example's
 
 looks: .venv/.develops $(LOOKS)  ## test with mail programs' rules, a spam filter and Lighthouse (needs Chromium, SpamAssassin)
 	PYTHONPATH=.:tests $(BIN)/python tests/looks/verdicts.py
+
+axe: .venv/.develops $(LOOKS)  ## axe on every page and mail, in five languages, light and dark, at 320 (400 % zoom), 360 and 1280 pixels
+	PYTHONPATH=.:tests $(BIN)/python tests/looks/axe.py
 
 screenshots: .venv/.develops  ## take the README's pictures (needs Chromium)
 	PYTHONPATH=.:tests $(BIN)/python tests/looks/screenshots.py

@@ -16,7 +16,7 @@ MADE_UP_TOKEN = "doctor-made-up-this-link-and-it-is-no-token"  # noqa: S105  # a
 REFUSED_JSON, FORM_WITHOUT_TOKEN = "POST /reset", "POST /login"
 # The expected statuses of each page, the usual one first. 429: other visitors use up the rate limit.
 PAGES: dict[str, tuple[int, ...]] = {
-    "/": (200,),
+    "/": (303, 200),  # who is not signed in is led to the sign-in page
     "/login": (200, 303),  # an application that has the accounts signs its users in itself
     "/reset": (200,),
     "/check-mail": (200,),

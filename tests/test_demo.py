@@ -108,6 +108,7 @@ def test_inbox_shows_mail_as_a_mail_program_would(make_site: Any, tmp_path: Path
     html = visitor.open(f"/inbox/{number}/html")
     assert "Choose a new password</a>" in html.text
     assert "sandbox" in html.headers["Content-Security-Policy"]
+    assert "allow-scripts" not in html.headers["Content-Security-Policy"]
     assert "frame-ancestors 'self'" in html.headers["Content-Security-Policy"]
     assert visitor.open("/inbox/123").status_code == 404
     assert site.mailbox.mails == []  # nothing left this machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from datetime import datetime, timedelta
@@ -109,6 +110,12 @@ class User(Model, sqla_v2.FsUserMixin):
         if not (self.password or self.is_invited or current().RECOVERY_PASSWORDLESS == "allow"):
             return NO_PASSWORD
         return None
+
+    @property
+    def greeting_name(self) -> str:
+        """The username, for a greeting. Empty for one that a mail program might turn into a link."""
+        name = self.username or ""
+        return name if re.fullmatch(r"[\w '-]{1,40}", name) else ""
 
     @property
     def is_invited(self) -> bool:

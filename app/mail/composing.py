@@ -118,7 +118,8 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
 def write(message: OutboxMessage, template: str, recipient: str, **context: Any) -> Mail:
     """Render the three templates of a mail in its reader's language, and compose it."""
     user = db.session.get(User, message.user_id) if message.user_id else None
-    context = {"user": user, **context_of("mail"), **context}
+    requester = {name: message.content.get(name) for name in ("source", "user_agent")}
+    context = {"user": user, **requester, **context_of("mail"), **context}
     context["occurred_at"] = datetime.fromisoformat(message.content["occurred_at"])
     with i18n.use_language(user.language if user else None, message.content.get("language")):
         subject = render_subject(template, **context)

@@ -19,7 +19,7 @@ from flask_security.utils import get_message
 
 from ..accounts import identities
 from ..db.engine import db
-from ..web import i18n
+from ..web import i18n, user_agents
 from . import composing, outbox, quota
 
 # By template: the setting of the validity of its code or link.
@@ -36,7 +36,7 @@ def render_template(template: str, **context: Any) -> str:
     name = PurePath(template).stem
     if name not in VALIDITIES:
         return flask.render_template(template, **context)
-    context["occurred_at"] = datetime.now(UTC)
+    context |= {"occurred_at": datetime.now(UTC), **user_agents.requester()}
     with _reader_language(name, context.get("user")):
         if validity := current_app.config.get(VALIDITIES[name]):
             span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)

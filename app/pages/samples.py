@@ -52,7 +52,8 @@ class Mail:
     @property
     def context(self) -> dict[str, Any]:
         """The variables of its templates. Needs an app context, but no database."""
-        return {"user": sample_user(), "occurred_at": AT, **context_of("mail"), **self.variables}
+        requester = {"source": SOURCE, "user_agent": "Firefox, Linux"}
+        return {"user": sample_user(), "occurred_at": AT, **requester, **context_of("mail"), **self.variables}
 
     @property
     def required(self) -> dict[str, tuple[str, str]]:

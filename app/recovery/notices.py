@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask
 from flask_security import signals
 from flask_security.proxies import _datastore
 from sqlalchemy import select
@@ -43,8 +43,7 @@ def enqueue(kind: str, user: User, recipient: str, address: str, **content: Any)
         address=recipient,
         new_address=mask_address(address),
         password_state=links.fingerprint(user.password),
-        source=request.remote_addr if request else None,  # None: an admin's command
-        user_agent=user_agents.describe(request.user_agent.string) if request else "",
+        **user_agents.requester(),
         **content,
     )
 

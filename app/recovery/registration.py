@@ -33,6 +33,7 @@ from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
 from ..web.forms import context_of
+from ..web.last_request import remember
 from ..web.responses import json_response, wants_json
 from . import instructions
 from .request import store_request
@@ -80,6 +81,7 @@ def register() -> ResponseReturnValue:
     store_request(MAIL, email, quota=quota.of_address(email), username=name)
     if is_json:
         return json_response({})
+    remember(email, "email")
     own_view = current_app.config["SECURITY_POST_REGISTER_VIEW"]
     return redirect(get_url(own_view) if own_view else url_for("pages.check_mail", after="sign-up"), 303)
 

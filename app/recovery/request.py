@@ -21,10 +21,11 @@ from ..db.engine import db, limit_lock_wait
 from ..mail import outbox
 from ..mail.quota import KNOWN_BROWSER, is_full
 from ..settings import current
-from ..web import challenge, clients
+from ..web import challenge, clients, user_agents
 from ..web.errors import InvalidRequest, NoMail, RequestError
 from ..web.forms import context_of, new_form
 from ..web.headers import policy
+from ..web.last_request import remember
 from ..web.responses import json_response, wants_json
 from ..web.return_to import asking_client
 from . import requesters
@@ -69,7 +70,8 @@ def store_request(kind: str, identity: str, quota: str = "", signed_id: str = ""
         is_known = known_browser(identity_key(identity)) is not None
         quota = quota or (KNOWN_BROWSER if is_known else "")
         key = deduplication_key(kind, identity, quota)
-        outbox.enqueue(kind, same=key, quota=quota, identity=identity, client=client, **content)
+        content |= {"identity": identity, "client": client, **user_agents.requester()}
+        outbox.enqueue(kind, same=key, quota=quota, **content)
         if signed_id:
             requesters.record(signed_id, identity, is_known)
     audit.record("requested", reason=kind, client=client)
@@ -104,6 +106,7 @@ def request_mail() -> ResponseReturnValue:
     if is_json:
         return json_response({"request_id": signed_id} if signed_id else {})
     if page.flashed is None:
+        remember(identity)
         return redirect(url_for("pages.check_mail"), 303)
     do_flash(*get_message(page.flashed))
     return redirect(url_for("security.login"), 303)

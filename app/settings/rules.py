@@ -38,6 +38,8 @@ def _site(settings: Settings) -> Violations:
         yield "RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
     if settings.RECOVERY_CHALLENGE != "off" and not settings.RATELIMIT_ENABLED:
         yield "RECOVERY_CHALLENGE", "needs RATELIMIT_ENABLED, which remembers the solutions that were used"
+    if settings.RECOVERY_LOGO_DARK and not settings.RECOVERY_LOGO:
+        yield "RECOVERY_LOGO_DARK", "needs RECOVERY_LOGO, of which it is the picture for dark mode"
     if settings.MAX_CONTENT_LENGTH < 4096 + 24 * settings.RECOVERY_PASSWORD_LENGTH_MAX:
         yield "MAX_CONTENT_LENGTH", "too small for a form with passwords of RECOVERY_PASSWORD_LENGTH_MAX"
 

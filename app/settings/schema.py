@@ -29,7 +29,8 @@ class Settings(BaseModel):
     RECOVERY_SITE_NAME: Annotated[types.Line, types.must("must not be empty", str.strip)]
     RECOVERY_PUBLIC_URL: urls.PublicUrl
     RECOVERY_SUPPORT_CONTACT: types.Line
-    RECOVERY_LOGO: Annotated[str, types.or_empty(types.check_image)]
+    RECOVERY_LOGO: types.Image
+    RECOVERY_LOGO_DARK: types.Image
     RECOVERY_ACCENT: types.Color
     RECOVERY_TRUSTED_PROXIES: NotNegative
     RECOVERY_TEMPLATE_DIR: types.Directory
@@ -161,8 +162,7 @@ class Settings(BaseModel):
         if own.get("SECURITY_REDIRECT_BEHAVIOR") != "spa":
             return {}
         host = own.get("SECURITY_REDIRECT_HOST")
-        views = {name: own[name] for name in names if own.get(name)}
-        return {k: urls.absolute_view(view, self.RECOVERY_PUBLIC_URL, host) for k, view in views.items()}
+        return {k: urls.absolute_view(own[k], self.RECOVERY_PUBLIC_URL, host) for k in names if own.get(k)}
 
     @property
     def sending_time(self) -> timedelta:

@@ -176,4 +176,5 @@ def normalize_directory(path: str) -> str:
 
 
 File = Annotated[str, or_empty(check_file)]
+Image = Annotated[str, or_empty(check_image)]
 Directory = Annotated[str, or_empty(normalize_directory)]

@@ -12,7 +12,7 @@ from mimetypes import guess_type
 from pathlib import Path
 from types import SimpleNamespace
 
-from flask import Blueprint, Flask, Response, abort
+from flask import Blueprint, Flask, Response, abort, request
 from flask.typing import ResponseReturnValue
 
 from ..settings import current
@@ -30,8 +30,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Serve the style sheet with the accent color, and the logo."""
     accent = settings.RECOVERY_ACCENT
     sheet = Path(app.static_folder or "", "sparekey.css").read_text() + f":root {{ --brand: {accent}; }}\n"
-    path = settings.RECOVERY_LOGO
-    picture = Path(path).read_bytes() if path else None
+    logos = {"light": settings.RECOVERY_LOGO, "dark": settings.RECOVERY_LOGO_DARK}
+    pictures = {path: Path(path).read_bytes() for path in logos.values() if path}
     brand = Blueprint("brand", __name__)
 
     @brand.get("/style.css")
@@ -41,7 +41,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     @brand.get("/logo")
     def logo() -> ResponseReturnValue:
         """Serve the logo. An SVG can hold a script, but the Content-Security-Policy lets none run."""
-        return Response(picture, mimetype=guess_type(path)[0]) if picture else abort(404)
+        path = logos.get(request.args.get("variant", "light"))
+        return Response(pictures[path], mimetype=guess_type(path)[0]) if path else abort(404)
 
     app.register_blueprint(brand)
     version = sha256(sheet.encode()).hexdigest()[:8]

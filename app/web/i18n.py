@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 from babel import Locale, negotiate_locale
 from babel.lists import format_list
@@ -24,7 +25,7 @@ from ..settings import current
 from ..settings.schema import Settings
 from ..settings.sources import TRANSLATIONS
 from .catalogs import Catalogs
-from .responses import keep_cookie
+from .responses import form_page, keep_cookie
 
 LANGUAGE_PARAMETER = "language"
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
@@ -43,7 +44,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     babel = Babel(app, locale_selector=partial(_select_language, settings))
     babel.domain_instance = Catalogs(*([Path(own)] if own else []), TRANSLATIONS)
     app.jinja_env.policies["ext.i18n.trimmed"] = True  # templates may wrap texts
-    app.jinja_env.globals.update(language=get_locale, languages=offered_languages)
+    app.jinja_env.globals.update(language=get_locale, languages=offered_languages, language_url=language_url)
     filters = {"language_tag": language_tag, "autonym": autonym, "contact": contact}
     app.jinja_env.filters.update(filters, duration=duration, moment=moment, day=day)
 
@@ -65,10 +66,18 @@ def use_language(*languages: str | None) -> Iterator[None]:
 
 
 def offered_languages() -> Iterator[Locale]:
-    """Yield the languages that this page offers: none on the page of a POST, which a link would lose."""
+    """Yield the languages to choose from: none if there is one."""
     names = current().RECOVERY_LANGUAGES
-    if len(names) > 1 and request.method == "GET":
+    if len(names) > 1:
         yield from map(Locale.parse, names)
+
+
+def language_url(locale: Locale) -> str:
+    """Return the URL of this page in a language. From an answer to a POST, it leads to the form's page."""
+    path = form_page() if request.form or request.method == "POST" else request.path
+    args = request.args.to_dict() if path == request.path else {}
+    page = "" if path == request.path else request.script_root + (path or "/")
+    return f"{page}?{urlencode({**args, LANGUAGE_PARAMETER: str(locale)})}"
 
 
 def language_tag(locale: Locale) -> str:

@@ -20,7 +20,7 @@ from ..settings.schema import Settings
 from ..settings.urls import origin_of
 from .clients import configured_clients, origins_of
 from .errors import InvalidRequest, OriginNotAllowed
-from .responses import wants_json
+from .responses import form_page, wants_json
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
 PREFLIGHT = {
@@ -59,19 +59,18 @@ def _check_request() -> Response | None:
         if not request.is_json:
             csrf.protect(apply_exemptions=True)
     except CSRFError:
-        if request.origin == own and not wants_json(request) and (page := _page_of_form(own)):
+        if request.origin == own and not wants_json(request) and (page := _page_of_form()):
             return page
         raise
     g.csrf_valid = True  # Flask-WTF's mark for a request that was checked
     return None
 
 
-def _page_of_form(own: str) -> Response | None:
+def _page_of_form() -> Response | None:
     """Return the page that a form is on, with the text that was typed and a new token, or None."""
-    routes = current_app.url_map.bind_to_environ({**request.environ, "REQUEST_METHOD": "GET"})
-    page_path = (request.referrer or "").removeprefix(own + request.script_root).partition("?")[0]
-    path = request.path if routes.test() else page_path
-    endpoint, values = routes.match(path) if routes.test(path) else ("", {})
+    path = form_page()
+    routes = current_app.url_map.bind_to_environ(request.environ)
+    endpoint, values = routes.match(path, "GET") if path else ("", {})
     if endpoint.partition(".")[0] not in OWN_BLUEPRINTS:
         return None
     request.method = "GET"  # the view shows its form, and changes nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flask import Request, Response, current_app, jsonify
+from flask import Request, Response, current_app, jsonify, request
 
 COOKIE_SECONDS = 365 * 86_400
 
@@ -44,6 +44,14 @@ def json_response(
     response.status_code = status
     response.headers.update(headers or {})
     return response
+
+
+def form_page() -> str:
+    """Return the path of the page that a form is on: its own, or else the referrer's. Empty: neither is."""
+    routes = current_app.url_map.bind_to_environ({**request.environ, "REQUEST_METHOD": "GET"})
+    own = request.host_url.rstrip("/") + request.script_root
+    referrer = (request.referrer or "").removeprefix(own).partition("?")[0]
+    return next((path for path in (request.path, referrer) if routes.test(path)), "")
 
 
 def keep_cookie(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from flask import request
+
 # The first mark in the header decides, because most browsers also claim to be others.
 BROWSERS = {
     "Edg": "Edge",
@@ -22,6 +26,12 @@ SYSTEMS = {
     "Mac OS X": "macOS",
     "Linux": "Linux",
 }
+
+
+def requester() -> dict[str, Any]:
+    """Return the network address and browser of the request, for a mail about it. None: no request."""
+    source = request.remote_addr if request else None
+    return {"source": source, "user_agent": describe(request.user_agent.string) if request else ""}
 
 
 def describe(user_agent: str) -> str:

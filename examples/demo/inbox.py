@@ -21,11 +21,9 @@ from app.web import headers
 
 pages = Blueprint("inbox", __name__, url_prefix="/inbox", template_folder="templates")
 
-# Links in a mail open in a new tab, as in a mail program. No script runs.
-FRAME_CSP = (
-    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
-    "sandbox allow-popups allow-popups-to-escape-sandbox"
-)
+# Links in a mail open in a new tab, as in a mail program. No script runs. The page reads the mail's height.
+SANDBOX = "allow-same-origin allow-popups allow-popups-to-escape-sandbox"
+FRAME_CSP = f"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox {SANDBOX}"
 
 
 @pages.get("/")

@@ -17,7 +17,7 @@ def test_force_reset_ends_password_sessions_and_links_and_mails_another(make_sit
     visitor.sign_in()
     assert "signed out everywhere" in run(site, "users", "force-reset", "#1").output
     assert not site.password_works(OLD_PASSWORD)
-    assert "Welcome" in visitor.open("/").text
+    assert visitor.open("/").location == "/login"
     assert "cancelled" in visitor.open(earlier).text
     site.work()  # within the cool-down
     link, notice = site.mailbox.mails[-2:]

@@ -57,7 +57,7 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
             admin.starts("manage.py", "worker")
             nginx(port, admin.port)
             browser = HttpBrowser(base, tls=ssl.create_default_context(cafile=tmp_path / "ca.pem"))
-            assert 'href="/auth/reset"' in browser.open("/").text
+            assert 'href="/auth/reset"' in browser.open("/login").text
             assert browser.submit("/reset", identity="(415) 555-0123").url == f"{base}/check-mail"
             link = link_in(box.wait_for(1))
             assert link.startswith(f"{base}/reset/")

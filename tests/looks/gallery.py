@@ -49,7 +49,7 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
 
 # Pages that look different in these deployments.
 OTHER_PAGES = {
-    "plain": {"home", "home-signed-in", "login_user", "verify", "check_mail", "not_me-address_notice-done"},
+    "plain": {"home-signed-in", "login_user", "verify", "check_mail", "not_me-address_notice-done"},
     "without-mail": {"forgot_password"},
 }
 
@@ -148,12 +148,13 @@ def _subclasses(root: type[RequestError]) -> Iterator[type[RequestError]]:
 
 
 def _with_messages(locale: str) -> Iterator[tuple[str, str]]:
-    for kind, message in MESSAGES.items():
-        with request_in("full", locale, [message]):
-            yield f"home-with-{kind}", rendered(Page("home", {}))
-    with request_in("full", locale, [*MESSAGES.values()]):
-        login = next(page for page in page_samples.pages() if page.template == "login_user")
-        yield "login_user-with-messages", rendered(login)
+    for kind, names in {
+        **{kind: [name] for kind, name in MESSAGES.items()},
+        "messages": [*MESSAGES.values()],
+    }.items():
+        with request_in("full", locale, names):
+            login = next(page for page in page_samples.pages() if page.template == "login_user")
+            yield f"login_user-with-{kind}", rendered(login)
 
 
 def _of_other_deployments(locale: str) -> Iterator[tuple[str, str]]:

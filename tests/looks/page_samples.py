@@ -43,6 +43,8 @@ from app.settings import current
 IDENTITY = ("csrf_token", "identity")
 PASSWORD = ("csrf_token", "password")
 METHODS = ["authenticator", "email"]
+HOME = ("csrf_token", "language")
+LAST = {"url": "/reset", "field": "identity", "typed": RECIPIENT, "wait": 0}
 KEY = "MFRG-GZDF-MZTW-Q2LK-NNWG-23TP-OBYX-E43U"
 CODES = [
     f"{number:04d}-{number * 7919 % 10000:04d}-{number * 104729 % 10000:04d}" for number in range(1234, 1239)
@@ -82,10 +84,9 @@ def pages() -> list[Page]:
     problem = {"title": "Sorry", "text": "That did not work."}
     problems = (("not_found", None), ("link_expired", None), ("internal_error", "sample"))
     pages = [
-        Page("home", {}),
-        Page("home", {"current_user": sample_user()}, state="signed-in"),
-        Page("home", {"current_user": sample_user(contested_email="alice@old.example.com")}, state="frozen"),
-        Page("check_mail", {"to_confirm": True}, state="after-sign-up"),
+        Page("home", {"current_user": sample_user()}, HOME, "signed-in"),
+        Page("home", {"current_user": sample_user(contested_email="alice@old.example.com")}, HOME, "frozen"),
+        Page("check_mail", {"to_confirm": True, "last": LAST}, ("csrf_token", "identity"), "after-sign-up"),
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": None, "is_first": True}, state="first"),
         Page("reset_done", {"onward": "https://app.example.com/"}, state="onward"),
@@ -145,7 +146,8 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
     }
     pages = [
         Page("login_user", signing_in, (*IDENTITY, "password")),
-        Page("check_mail", reading),
+        Page("check_mail", {**reading, "last": None}, state="without-cookies"),
+        Page("check_mail", {**reading, "last": {**LAST, "wait": 30}}),
         Page("forgot_password", asking, IDENTITY if current().sends_mail else ()),
         Page("reset_password", resetting, (*PASSWORD, "password_confirm")),
         Page("reset_password", {**resetting, "is_invited": True}, (*PASSWORD, "password_confirm"), "invited"),

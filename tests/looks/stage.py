@@ -76,6 +76,13 @@ SMALL_TARGETS = f"""(least) => {{
         .map((it) => `${{around(it).map((side) => side.toFixed(1)).join(" x ")}}: ${{named(it)}}`);
 }}"""
 
+WRAPPED_LABELS = f"""() => {{
+    {NAMED}
+    const lines = (it) => it.getClientRects().length && it.clientHeight / parseFloat(getComputedStyle(it).lineHeight);
+    return [...document.querySelectorAll(".field:not(.check) > label")]
+        .filter((it) => lines(it) > 1.5).map((it) => `wraps: ${{named(it)}}`);
+}}"""
+
 MOVING = f"""(frame) => {{
     {NAMED}
     const longest = (durations) => Math.max(...durations.split(",").map((one) => parseFloat(one) * (one.includes("ms") ? 1 : 1000)));
@@ -126,6 +133,13 @@ class Stage:
         self._resize(width)
         return self._evaluate(SMALL_TARGETS, TARGET_PIXELS_MIN)
 
+    def wrapped_labels_at(self, width: int) -> list[str]:
+        self._resize(width)
+        return self._evaluate(WRAPPED_LABELS)
+
+    def open_menus(self) -> None:
+        self.tab.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
+
     def moving_elements(self) -> list[str]:
         return self._evaluate(MOVING, FRAME_MS)
 
@@ -149,7 +163,9 @@ class Stage:
             route.fulfill(body=gallery.mails_in()["reset_instructions"].html, content_type="text/html")
         else:
             body, kind = file_of(url.path)
-            if url.path.endswith("/password.js"):  # a block, because its names can be declared only once
+            if url.path.endswith(
+                ("/forms.js", "/password.js")
+            ):  # a block: its names can be declared only once
                 body = b"{\n" + body + b"\n}"
             route.fulfill(body=body, content_type=kind)
 

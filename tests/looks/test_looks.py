@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -106,15 +107,23 @@ def test_copied_page_templates_pass_the_check_with_all_features(folder: Path) ->
 
 @each_locale
 def test_pages_are_accessible(chromium: Browser, tools: None, locale: str) -> None:
-    """No violation of WCAG, no sideways scrolling, no small target, no motion, nothing from another site."""
+    """A sample of `make axe`. No violation of WCAG, no sideways scrolling, no label of two lines, no small target, no motion, nothing from another site."""
     with stage(chromium, with_axe=True, **STILL) as on:
 
         def look() -> list[str]:
             overflows = [defect for width in WIDTHS for defect in on.overflows_at(width)]
             targets = [defect for width in (WIDTHS[0], WIDTHS[-1]) for defect in on.small_targets_at(width)]
-            return [*on.broken_rules(), *overflows, *targets, *on.moving_elements()]
+            wrapped = on.wrapped_labels_at(360)
+            return [*on.broken_rules(), *overflows, *targets, *wrapped, *on.moving_elements()]
 
-        assert not (defects := defects_on(on, gallery.pages_in(locale), look)), defects
+        def look_at_open_menus() -> list[str]:
+            on.open_menus()
+            return [*on.broken_rules(), *on.overflows_at(320), *on.small_targets_at(320)]
+
+        pages = gallery.pages_in(locale)
+        assert not (defects := defects_on(on, pages, look)), defects
+        with_menus = {name: pages[name] for name in ("login_user", "home-signed-in")}
+        assert not (defects := defects_on(on, with_menus, look_at_open_menus)), defects
         assert on.foreign_urls == []
 
 
@@ -228,6 +237,17 @@ def test_links_in_sentences_and_labeled_checkboxes_are_no_small_targets(still: S
     )
     assert still.small_targets_at(1280) == []
     assert still.broken_rules(RULES) == []
+
+
+def test_send_again_counts_down(still: Stage) -> None:
+    still.show(gallery.pages_in()["check_mail"])
+    assert still.tab.get_by_role("button", name=re.compile("Send again in 0:[23]")).is_disabled()
+
+
+def test_demo_inbox_shows_a_mail_whole(still: Stage) -> None:
+    still.show(gallery.pages_in()["inbox_mail"])
+    still.tab.wait_for_function("document.querySelector('iframe').style.height > '0'")
+    assert still.tab.frames[1].evaluate("document.documentElement.scrollHeight - innerHeight") <= 0
 
 
 def test_planted_invalid_html_is_found(tools: None) -> None:

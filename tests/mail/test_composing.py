@@ -120,10 +120,26 @@ def test_first_line_of_a_requested_mail_tells_when_it_was_requested(
     for kind in ("/reset/", "/change-email/"):
         mails = [mail for mail in site.mailbox.mails if kind in text_of(mail)]
         assert [text_of(mail).splitlines()[0] for mail in mails] == [
-            f"Requested: February 28, 2026, {hour}:00:00\u202fAM UTC" for hour in (1, 2)
+            f"Requested: February 28, 2026, {hour}:00:00\u202fAM UTC · 127.0.0.1" for hour in (1, 2)
         ]
         for hour, mail in enumerate(mails, start=1):
             assert f"Requested: February 28, 2026, {hour}:00:00" in html_of(mail)
+
+
+@pytest.mark.parametrize(
+    ("username", "greeting"), [("alice", "Hello alice,"), ("visit.evil.example", "Hello,")]
+)
+def test_mail_greets_its_reader_and_tells_what_asked(site: Site, username: str, greeting: str) -> None:
+    """A username that a mail program would turn into a link is left out."""
+    site.change(username=username)
+    browser = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/148.0"}
+    site.visitor().post_json("/reset", json={"identity": "alice@example.com"}, headers=browser)
+    site.work()
+    [mail] = site.mailbox.mails
+    first, second, _, third, *_ = text_of(mail).splitlines()
+    assert (first.partition("UTC")[2], second, third) == (" · Firefox, Linux ·", "127.0.0.1", greeting)
+    assert f">{greeting}</p>" in html_of(mail)
+    assert '>Firefox, Linux</span> · <span dir="auto">127.0.0.1</span>' in html_of(mail)
 
 
 # --- Links ---
@@ -264,7 +280,7 @@ def test_text_of_every_mail_has_short_lines_and_capitalized_paragraphs(
 ) -> None:
     for name, mail in mails.items():
         is_notice = name.endswith(("notice", "frozen", "settled", "alert"))
-        assert mail.body.startswith("Hello,\n\n" if is_notice else "Requested: February 28, 2026"), name
+        assert mail.body.startswith("Hello" if is_notice else "Requested: February 28, 2026"), name
         assert "\n\n\n" not in mail.body, name
         for line in mail.body.splitlines():
             assert len(line) <= composing.COLUMNS_MAX or "://" in line, (name, line)

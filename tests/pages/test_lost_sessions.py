@@ -117,7 +117,7 @@ def test_form_is_shown_again_after_a_sign_out_in_another_tab(running: Site, page
         expect(tabs[path].locator(".message")).to_have_text("Please sign in first.")
     for path in ("/logout", "/"):
         press(tabs[path], "Sign out")
-        expect(tabs[path].get_by_role("heading", level=1)).to_have_text("Welcome")
+        expect(tabs[path].get_by_role("heading", level=1)).to_have_text("Sign in")
 
 
 @pytest.mark.requirement("R6")

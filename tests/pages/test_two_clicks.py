@@ -140,7 +140,7 @@ def open_objection(site: Site, page: Page, _base: str) -> None:
 
 def choose_language(_site: Site, page: Page, base: str) -> None:
     sign_in(page, base)
-    page.select_option("[name=language]", "de")
+    page.get_by_text("Language of mails to you").click()
 
 
 PASSWORD = {"identity": "alice", "password": OLD_PASSWORD}
@@ -151,11 +151,11 @@ FORMS = {
         holds=mailed_once("alice@example.com"),
     ),
     "sign-in": Form(fill("/login", **PASSWORD), "Sign in", "You are signed in"),
-    "sign-out at home": Form(fill("/", signed_in=True), "Sign out", "Welcome"),
-    "sign-out": Form(fill("/logout", signed_in=True), "Sign out", "Welcome"),
+    "sign-out at home": Form(fill("/", signed_in=True), "Sign out", "Sign in"),
+    "sign-out": Form(fill("/logout", signed_in=True), "Sign out", "Sign in"),
     "verify": Form(fill("/verify", signed_in=True, password=OLD_PASSWORD), "Continue", "You are signed in"),
     "language": Form(
-        choose_language, "Save", "You are signed in",
+        choose_language, "Deutsch", "You are signed in",
         holds=lambda site: site.rows(User)[0]["language"] == "de",
     ),
     "this wasn't me": Form(
@@ -277,7 +277,7 @@ ONCE = {
     "set-up of a second factor": Form(open_set_up("/tf-setup"), "Continue", "Second factor", RECOVERY_CODES),
     "set-up of codes for sign-in": Form(open_set_up("/us-setup"), "Continue", "Codes for sign-in", CODE_SIGN_IN),
     "new address": Form(
-        open_new_address, "Confirm the address", "Welcome", {"SECURITY_CHANGE_EMAIL": True},
+        open_new_address, "Confirm the address", "Sign in", {"SECURITY_CHANGE_EMAIL": True},
         lambda site: site.rows(User)[0]["email"] == "alice@new.example",
     ),
     "confirmation": Form(
@@ -330,3 +330,8 @@ def test_form_can_be_sent_again_after_a_while_and_after_going_back(make_site: An
             page.go_back()
         page.goto(base_url(site))
         expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
+        button = page.get_by_role("button", name="Sign out")
+        button.evaluate("button => { button.form.target = '_blank'; }")  # so that this page stays
+        with page.expect_popup():
+            button.click()
+        expect(button).to_be_disabled()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from support.features import REGISTRATION
 from support.site import NOBODYS, Site
 
 from app.accounts.mappers import IDENTITY_LENGTH_MAX
@@ -39,6 +40,25 @@ def test_request_is_answered_alike_and_mailed_to_recoverable_accounts_only(make_
     assert {envelope[0] for envelope in site.mailbox.envelopes} == {"alice@example.com"}
     assert "the address is not confirmed" in {message["reason"] for message in site.messages()}
     assert [row["email"] for row in site.rows(User) if row["password"] is None] == ["sso@example.com"]
+
+
+@pytest.mark.requirement("R1", "R44")
+def test_page_after_a_request_shows_what_was_typed_and_sends_it_again(make_site: Any) -> None:
+    """To the browser that typed it alone. The page does not tell whether there is such an account."""
+    site: Site = make_site(**REGISTRATION)
+    for form, field, name in (("/reset", "identity", "alice"), ("/register", "email", "alice")):
+        pages = []
+        for typed in (f"{name}@example.com", "nobody@example.com"):
+            visitor = site.visitor()
+            after = visitor.submit(form, **{field: typed}).location
+            page = visitor.open(after).text
+            assert f"<bdi>{typed}</bdi>" in page
+            assert f'<a href="{form}">Change it</a>' in page
+            assert typed not in str(visitor.client.get_cookie("session"))
+            assert visitor.submit(after, **{field: typed}).location == after
+            pages.append(re.sub(r'(nonce|name="csrf_token" value)="[^"]*"', "", page.replace(typed, "...")))
+        assert pages[0] == pages[1]
+        assert "Change it" not in site.visitor().open(after).text
 
 
 @pytest.mark.requirement("R2")

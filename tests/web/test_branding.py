@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from support.live import base_url, live
 from support.mailbox import html_of
 from support.site import PUBLIC_URL, ROOT, Site, load_settings
 
@@ -90,7 +91,7 @@ def test_backgrounds_of_mails_are_those_of_pages() -> None:
 def test_accent_is_on_pages_and_in_mails(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_ACCENT="#1d4ed8")
     visitor = site.visitor()
-    url = re.search(r'href="(/style\.css\?v=\w{8})"', visitor.open("/").text)[1]
+    url = re.search(r'href="(/style\.css\?v=\w{8})"', visitor.open("/login").text)[1]
     answer = visitor.open(url)
     assert "--brand: #1d4ed8;" in answer.text
     assert answer.content_type == "text/css; charset=utf-8"
@@ -98,8 +99,8 @@ def test_accent_is_on_pages_and_in_mails(make_site: Any) -> None:
     site.new_link()
     assert 'bgcolor="#1d4ed8"' in html_of(site.mailbox.mails[-1])
     plain = make_site().visitor()
-    assert url not in plain.open("/").text  # another color has another URL, past caches
-    assert "/logo" not in plain.open("/").text
+    assert url not in plain.open("/login").text  # another color has another URL, past caches
+    assert "/logo" not in plain.open("/login").text
     assert plain.open("/logo").status_code == 404
 
 
@@ -107,7 +108,7 @@ def test_logo_replaces_the_name_and_runs_no_script(make_site: Any, tmp_path: Pat
     path = tmp_path / "logo.svg"
     path.write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
     site: Site = make_site(RECOVERY_LOGO=str(path), RECOVERY_SITE_NAME="Example & Co")
-    page = site.visitor().open("/")
+    page = site.visitor().open("/login")
     assert '<img class="logo" src="/logo" alt="Example &amp; Co" height="36">' in page.text
     assert "<span>Example" not in page.text
     answer = site.visitor().open("/logo")
@@ -115,6 +116,24 @@ def test_logo_replaces_the_name_and_runs_no_script(make_site: Any, tmp_path: Pat
     assert answer.content_type.startswith("image/svg+xml")
     assert "script-src" not in answer.headers["Content-Security-Policy"]
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+def test_logo_has_a_dark_variant_or_a_light_plate(make_site: Any, chromium: Browser, tmp_path: Path) -> None:
+    light, dark = tmp_path / "light.svg", tmp_path / "dark.svg"
+    for path in (light, dark):
+        path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    shown = "e => [new URL(e.currentSrc).search, getComputedStyle(e).backgroundColor]"
+    for more, expected in (
+        ({"RECOVERY_LOGO_DARK": str(dark)}, ["?variant=dark", "rgba(0, 0, 0, 0)"]),
+        ({}, ["", "rgb(255, 255, 255)"]),
+    ):
+        with (
+            live(make_site, RECOVERY_LOGO=str(light), **more) as site,
+            chromium.new_context(color_scheme="dark") as context,
+        ):
+            page = context.new_page()
+            page.goto(f"{base_url(site)}/login")
+            assert page.locator(".logo").evaluate(shown) == expected
 
 
 def test_style_sheet_is_under_20_kb(sheet: str) -> None:

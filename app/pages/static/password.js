@@ -1,7 +1,6 @@
-// Help with passwords: a button that shows the password, advice on the length of a new one, and two clicks that
-// send a form once. The page works without JavaScript, too. Its texts are attributes of the script element.
+// Help with passwords: a button that shows the password, and advice on the length of a new one. The page works
+// without JavaScript, too. Its texts are attributes of the script element.
 const texts = document.currentScript.dataset;
-const SECOND_CLICK_MS = 5000; // a later one is another try
 const PAUSE_MS = 600; // so that a screen reader does not announce every key
 const DIFFERENT_CHARACTERS_MIN = 8; // with fewer, a password repeats itself
 
@@ -42,6 +41,7 @@ function showAdvice(element) {
   let timer;
   const update = () => {
     bar.value = Math.min([...box.value.normalize("NFC")].length, bar.max);
+    bar.hidden = !box.value;
     text.textContent = adviceOn(box.value);
     clearTimeout(timer);
     timer = setTimeout(() => { announcement.textContent = text.textContent; }, PAUSE_MS);
@@ -49,13 +49,6 @@ function showAdvice(element) {
   box.addEventListener("input", update);
   update();
 }
-
-let sentAt = -SECOND_CLICK_MS;
-addEventListener("submit", (event) => {
-  if (event.timeStamp - sentAt < SECOND_CLICK_MS) event.preventDefault();
-  else sentAt = event.timeStamp;
-});
-addEventListener("pageshow", () => { sentAt = -SECOND_CLICK_MS; }); // the browser may have kept the page
 
 for (const box of document.querySelectorAll('input[type="password"]')) addShowButton(box);
 for (const element of document.querySelectorAll(".advice")) showAdvice(element);
