@@ -39,7 +39,7 @@ from .settings.references import blamed_on, resolve
 from .settings.schema import Settings
 from .web import origin
 from .web.clients import ClientSerializer
-from .web.messages import MESSAGES, SECOND_FACTORS, identity_label
+from .web.messages import MESSAGES, SECOND_FACTORS, identity_label, identity_names
 from .web.public_url import TimedToken
 from .web.responses import json_response, wants_json
 
@@ -77,7 +77,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
     security.i18n_domain = app.extensions["babel"].instance.domain_instance
     app.jinja_env.globals.update(_fsdomain=security.i18n_domain.gettext, METHODS=SECOND_FACTORS)
-    app.jinja_env.globals["identity_label"] = identity_label
+    app.jinja_env.globals.update(identity_label=identity_label, identity_names=identity_names)
     hashing.init_app(app, settings)
     security.login_manager.user_loader(sessions.load_user)
     _sign_with_the_newest_key(security, settings)
@@ -164,7 +164,7 @@ def _mount_views(app: Flask, settings: Settings) -> None:
         **dict.fromkeys(MAIL_REQUESTS, request_mail),
         "security.register": registration.register,
         "security.us_signin_send_code": code_sign_in.send_code,
-        "security.us_verify_link": lambda **_: abort(404),  # a mailed link must not sign anybody in
+        "security.us_verify_link": lambda **_: abort(404),  # an emailed link must not sign anyone in
         "security.reset_password": redemption.reset_password,
     }
     views = app.view_functions

@@ -50,16 +50,16 @@ CHECKS = [
 
 @click.command()
 @click.argument("url")
-@click.option("--identity", help="Your account. It gets an email, and is compared with made-up identities.")
+@click.option("--identity", help="Your account. It gets an email and is compared with made-up identities.")
 @click.option(
     "--samples",
     type=click.IntRange(enumeration.SAMPLES_MIN, enumeration.SAMPLES_MAX),
     default=12,
     show_default=True,
-    help="Requests for it, and as many for made-up ones. More show smaller differences; 45 take 3 minutes.",
+    help="Requests for it, and for made-up ones. More of them show smaller differences; 45 take 3 minutes.",
 )
 @click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Also trust these certificates.")
-@click.option("--http-port", type=click.IntRange(1, 65535), help="The port of plain http, if it is not 80.")
+@click.option("--http-port", type=click.IntRange(1, 65535), help="The port of plain HTTP, if it is not 80.")
 @fail_level_option
 @format_option
 def doctor(

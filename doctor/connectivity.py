@@ -16,7 +16,7 @@ from .http_client import CertificateRefused, Client, NoResponse, Response
 from .scan import Check, Result, Scan, Skipped
 
 CERTIFICATE_DAYS_MIN = 14  # Let's Encrypt's clients renew a certificate 30 days before it expires
-REFUSAL = re.compile(r"This service is reached at (https?://[^\s\"<,]+)")  # app/web/public_url.py
+REFUSAL = re.compile(r"To use this service, go to (https?://[^\s\"<,]+)")  # app/web/public_url.py
 
 
 def check_address(scan: Scan) -> Iterator[Result]:

@@ -18,7 +18,7 @@ HOPS_MAX = 5  # a proxy that is trusted but not there shifts the entries by one
 LOOPBACK = ("127.0.0.2", "127.0.0.3")
 FAMILIES = ("0.0.0.0", "::")  # noqa: S104  # IPv4 and IPv6: the server sees two addresses
 SPOOFING, SHARING = "spoofed source addresses", "the sources of other visitors"
-LIMIT_ENDED = "the period of the rate limit ended meanwhile; try again"
+LIMIT_ENDED = "the period of the rate limit ended in the meantime; try again"
 
 
 def check_sources(scan: Scan) -> Iterator[Result]:

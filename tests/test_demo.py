@@ -98,13 +98,13 @@ def test_inbox_shows_mail_as_a_mail_program_would(make_site: Any, tmp_path: Path
     site.app.register_blueprint(inbox.pages)
     site.app.instance_path = str(tmp_path)
     visitor = site.visitor()
-    assert "No mail yet" in visitor.open("/inbox/").text
+    assert "No emails yet" in visitor.open("/inbox/").text
     site.ask()
     site.work()
     listing = visitor.open("/inbox/").text
     assert "Reset your Sparekey password" in listing
     number = listing.split('href="/inbox/')[2].split('"')[0]
-    assert "Somebody, most likely you" in visitor.open(f"/inbox/{number}").text
+    assert "We received a request" in visitor.open(f"/inbox/{number}").text
     html = visitor.open(f"/inbox/{number}/html")
     assert "Choose a new password</a>" in html.text
     assert "sandbox" in html.headers["Content-Security-Policy"]

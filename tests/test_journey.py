@@ -43,8 +43,8 @@ def test_user_resets_a_forgotten_password(make_site: Any, page: Page, scheme: st
         page.goto(base)
         page.get_by_role("link", name="Forgot your password?").click()
         page.get_by_label(IDENTITY).fill(identity)
-        page.get_by_role("button", name="Send me a link").click()
-        see_heading(page, "Check your mail")
+        page.get_by_role("button", name="Email me a link").click()
+        see_heading(page, "Check your email")
 
         # The worker mails it. The link leads to a form, and its token leaves the address bar.
         link = link_in(site.mailbox.wait_for(1))
@@ -58,20 +58,20 @@ def test_user_resets_a_forgotten_password(make_site: Any, page: Page, scheme: st
         assert field.get_attribute("aria-invalid") == "true"
         assert "at least 15 characters" in page.inner_text("main")
         set_password(page, NEW_PASSWORD)
-        see_heading(page, "Your password is changed")
+        see_heading(page, "Your password has been changed")
 
         # Only the new password signs in.
         page.get_by_role("link", name="Sign in").click()
         sign_in(page, identity, OLD_PASSWORD)
-        assert "That did not match." in page.inner_text("main")
+        assert "Those sign-in details don't match." in page.inner_text("main")
         sign_in(page, identity, NEW_PASSWORD)
-        see_heading(page, "You are signed in")
+        see_heading(page, "You're signed in")
 
         # A mail tells the owner. The link works no second time, and its page leads to a new one.
         assert "was changed" in site.mailbox.wait_for(2)["Subject"]
         page.goto(link)
-        see_heading(page, "This link was already used")
-        page.get_by_role("link", name="Ask for a new link").click()
+        see_heading(page, "This link has already been used")
+        page.get_by_role("link", name="Request a new link").click()
         assert page.url == f"{base}/reset"
 
 
@@ -80,7 +80,7 @@ def see_heading(page: Page, text: str) -> None:
 
 
 def set_password(page: Page, password: str) -> None:
-    for label in ("New password", "New password again"):
+    for label in ("New password", "Confirm new password"):
         page.get_by_label(label, exact=True).fill(password)
     page.get_by_role("button", name="Set new password").click()
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("doctor/**/*.py"), ROOT / "manage.py"])
+TEMPLATES = (ROOT / "templates", ROOT / "examples/demo/templates")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 FIRST_WORDS = {"What", "Whether", "Whoever", "Whatever", "Who"}  # never of a docstring
@@ -28,6 +30,29 @@ PHRASES = {
     r"\(seen\)": "history belongs to the commit message",
     r"\bas it comes\b": "by default",
     r"\b[Tt]ake over accounts\b": "import accounts",
+}
+# Left: in texts that users read, of pages, emails and errors. Right: instead. Templates hold some of the words
+# in names, too, so they are searched for the sentences only.
+SENTENCES = {
+    r"It happens\.|Tell us who you are": "name the field and the action",
+    r"what you typed|[Ww]ith the button|To the content|[Ss]ay this number|[Gg]o on\b": "what you entered, this, skip, quote, continue",
+    r"on its way": "we've emailed",
+    r"works once, within": "expires in … and works once",
+    r"Nothing there\?|[Ll]ook into": "didn't get it? check",
+    r"\b[Aa]sk for a": "request",
+    r"\bpassword again\b$": "confirm new password",
+    r"[Ll]ook at this|must be another one|in a row do well|no keyboard|first passwords": "say what to do",
+    r"\b(password|address) is changed|works? no longer": "has been changed, no longer works",
+    r"You did not|[Tt]here is nothing to do|That was you|all is well|It was not me": "didn't request this? you can ignore",
+    r"soon too old|none of your": "expire quickly, isn't one of your",
+}
+WORDS = {
+    r"\bmails?\b|\bmailbox": "email, email account",
+    r"\b[Ss]omebody|\b[Aa]nybody|\b[Nn]obody|\b[Ee]verybody|\b[Ww]hoever": "someone, anyone, no one, everyone; or we",
+    r"\b(is|are|was|were|do|does|did|has|have|can|will) ?not\b|\bcan not\b": "a contraction",
+    r"\b[Tt]yped?\b": "enter",
+    r"\bcancelled\b": "canceled",
+    r"\b[Ww]ithdr[ae]wn?\b|\bobjection\b": "disable, report",
 }
 # The texts of pages and mails, which `make words` collects.
 GETTEXT = {"_", "_l", "N_", "gettext", "lazy_gettext", "ngettext"}
@@ -72,6 +97,16 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
             and node.lineno not in documentation
         ):
             yield node.lineno, node.value
+
+
+def texts_for_users() -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield every text of the catalogs, and every template without its comments, with what is refused there."""
+    with (ROOT / "app/web/translations/messages.pot").open("rb") as file:
+        for message in read_po(file):
+            for text in message.id if isinstance(message.id, tuple) else (message.id,):
+                yield text, SENTENCES | WORDS
+    for path in (path for folder in TEMPLATES for path in sorted(folder.rglob("*.*"))):
+        yield re.sub(r"{#.*?#}", "", path.read_text(), flags=re.DOTALL), SENTENCES
 
 
 def figures() -> tuple[float, int, int]:
@@ -137,6 +172,15 @@ def test_documents_avoid_forbidden_phrases(path: Path) -> None:
         for number, line in lines
         for phrase, instead in PHRASES.items()
         if re.search(phrase, line)
+    ] == []
+
+
+def test_texts_for_users_avoid_phrases_of_translations() -> None:
+    assert [
+        f"{hit[0]!r} in {text[:60]!r}: {instead}"
+        for text, refused in texts_for_users()
+        for phrase, instead in refused.items()
+        if (hit := re.search(phrase, text))
     ] == []
 
 

@@ -189,12 +189,12 @@ def posted_identity() -> str:
     body = request.get_json() if request.is_json else request.form
     values = [body[name] for name in ("identity", "email") if name in body]
     if len(values) > 1:
-        raise InvalidRequest(_("Give one value."), field="identity")
+        raise InvalidRequest(_("Only one value is allowed."), field="identity")
     identity = values[0] if values else ""
     identity = identity.strip() if isinstance(identity, str) else "\0"  # refused below
     if not identity:
         raise InvalidRequest(_("Enter your %(kinds)s.", kinds=identity_names()), field="identity")
     if len(identity) > IDENTITY_LENGTH_MAX or map_identity(identity) is None:
-        problem = _("That isn't a valid %(kinds)s. Check it for typos.", kinds=identity_names())
+        problem = _("Enter a valid %(kinds)s. Check for typos.", kinds=identity_names())
         raise InvalidRequest(problem, field="identity")
     return identity

@@ -74,12 +74,12 @@ def is_code(typed: str) -> bool:
 class RescueForm(TwoFactorRescueForm):
     """Flask-Security's rescue form, which offers to tell the operator where one is configured."""
 
-    help_setup = RadioField(_l("No code, or the device is lost?"), choices=[])
+    help_setup = RadioField(_l("Lost your device or can't get a code?"), choices=[])
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if current().RECOVERY_OPERATOR and current().sends_mail:
-            self.help_setup.choices = [SelectChoice("help", _l("Tell whoever runs this site"))]
+            self.help_setup.choices = [SelectChoice("help", _l("Ask support for help"))]
 
 
 class PasskeyForm(WebAuthnSigninResponseForm):

@@ -60,7 +60,7 @@ class SignInForm(Form, NextFormMixin):
             self.email.errors = [error.message]
             return False
         if not isinstance(self.password.data, str) or not self.password.data:
-            self.password.errors = [_("Type your password.")]
+            self.password.errors = [_("Enter your password.")]
             return False
         user_id, self.user = _authenticate(identity, _security.password_util.normalize(self.password.data))
         if self.user is None:

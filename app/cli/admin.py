@@ -58,7 +58,9 @@ def record_event_of(group: click.Group, command: click.Command) -> None:
     @with_appcontext
     def work_and_record(quiet: bool = False, **options: Any) -> None:
         if current().RECOVERY_ACCOUNTS and command.name not in ("send-reset", "force-reset"):
-            raise click.ClickException("your application has the accounts: do this there (RECOVERY_ACCOUNTS)")
+            raise click.ClickException(
+                "the accounts are in your application, so do this there (RECOVERY_ACCOUNTS)"
+            )
         if any(text.count(":") > 1 for text in options.get("attributes") or ()):
             raise click.UsageError("write a time without colons, such as confirmed_at:20260131T120000Z")
         db.session().info["quiet"] = quiet
@@ -70,4 +72,4 @@ def record_event_of(group: click.Group, command: click.Command) -> None:
             record(f"{group.name} {command.name}", user=next(filter(None, accounts), None))
 
     command.callback = work_and_record
-    command.params.append(click.Option(["--quiet"], is_flag=True, help="Send the owner no notice."))
+    command.params.append(click.Option(["--quiet"], is_flag=True, help="Do not notify the owner."))

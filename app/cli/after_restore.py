@@ -28,9 +28,9 @@ RANDOM_UNIQUIFIER: dict[str, Any] = {
 @click.command("after-restore")
 @click.confirmation_option(
     "--yes",
-    help="Do not ask.",
-    prompt="This revokes every reset link, discards all waiting mail and signs everybody out. Passwords"
-    " stay as they are in the backup. Have all web processes and workers been stopped?",
+    help="Do not ask for confirmation.",
+    prompt="This revokes every reset link, discards all waiting mail, and signs everyone out. Passwords"
+    " stay as they are in the backup. Have you stopped all web processes and workers?",
 )
 @with_appcontext
 def after_restore() -> None:
@@ -42,7 +42,7 @@ def after_restore() -> None:
     change(update(tokens).where(tokens.c.revoked_at.is_(None)).values(revoked_at=utcnow()))
     ended = {
         "links revoked": change(update(ResetLink).where(*OPEN).values(revoked_at=utcnow())),
-        "mails discarded": change(waiting.values(discarded | emptied)),
+        "messages discarded": change(waiting.values(discarded | emptied)),
     }
     if not current().RECOVERY_ACCOUNTS:
         uniquifier = RANDOM_UNIQUIFIER[db.engine.dialect.name]

@@ -33,16 +33,24 @@ INVALID = "invalid-setting"
 
 
 @click.command()
-@click.option("--deploy", is_flag=True, help="Also check server, database and what else a deployment needs.")
-@click.option("--live", is_flag=True, help="Also check the relay, DNS, Redis and the breach service.")
-@click.option("--to", default="", help="With --live: does the relay take mail there? Or RECOVERY_OPERATOR.")
+@click.option(
+    "--deploy",
+    is_flag=True,
+    help="Also check the server, the database, and everything else that a deployment needs.",
+)
+@click.option("--live", is_flag=True, help="Also check the relay, DNS, Redis, and the breach service.")
+@click.option(
+    "--to",
+    default="",
+    help="With --live: check that the relay accepts mail for this address. Default: RECOVERY_OPERATOR.",
+)
 @fail_level_option
 @format_option
 @click.pass_obj
 def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
-    """Check the configuration. Exits 1 on findings of --fail-level or worse."""
+    """Check the configuration. Exits with 1 if there are findings of --fail-level or worse."""
     if to and identities.normalize_email(to) is None:
-        raise click.BadParameter(f"{to!r} is no mail address", param_hint="--to")
+        raise click.BadParameter(f"{to!r}: not an email address", param_hint="--to")
     reading = settings.examine()
     findings = [
         Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
@@ -116,6 +124,6 @@ def _write(shown: list[ReportedFinding], hidden: list[str], *, is_valid: bool, d
     if is_valid:
         click.echo(f"{summary}." if (summary := summarize(shown)) else "The configuration is fine.")
     else:
-        click.echo("Correct the settings first: templates, database and services were not checked.")
+        click.echo("Correct the settings first. Templates, database, and services were not checked.")
     if not deploy and not any(finding.severity == "error" for finding in shown):
-        click.echo("For a deployment, look closer: manage.py check --deploy --live")
+        click.echo("To check a deployment more closely, run: manage.py check --deploy --live")

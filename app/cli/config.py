@@ -29,13 +29,13 @@ URIS = ("SQLALCHEMY_DATABASE_URI", "RATELIMIT_STORAGE_URI")
 
 @click.group()
 def config() -> None:
-    """Show settings, their origins and their meanings."""
+    """Show settings, their origins, and their meanings."""
 
 
 @config.command()
 @format_option
 def show(form: str) -> None:
-    """Show every setting with its value and origin; secrets are hidden. Exits 1 if one is wrong."""
+    """Show every setting with its value and origin. Secrets are hidden. Exits with 1 if one is invalid."""
     reading = settings.examine()
     rows = [_row(name, reading) for name in sorted(reading.values)]
     if form == "json":
@@ -49,7 +49,7 @@ def show(form: str) -> None:
 @config.command()
 @format_option
 def diff(form: str) -> None:
-    """Show the settings that differ from their defaults. Exits 1 if one is wrong."""
+    """Show the settings that differ from their defaults. Exits with 1 if a setting is invalid."""
     reading = settings.examine()
     defaults = _defaults(reading)
     rows = [
@@ -103,7 +103,7 @@ def _facts(name: str, entry: reference.Entry | None) -> Row:
     in_file = f", or a file named in {variable}{sources.FILE_SUFFIX}" if SECRET.search(name) else ""
     unset = "the default" if name in defaults else "not set"
     return {
-        "takes": reference.takes(name) or "whatever Flask-Security takes",
+        "takes": reference.takes(name) or "anything that Flask-Security accepts",
         "default": in_toml(defaults[name]) if name in defaults else "none",
         "example": f"{name} = {entry.value}" if entry and entry.is_example else None,
         "now": f"{in_toml(row['value'])}, from {row['origin']}" if name in reading.values else unset,

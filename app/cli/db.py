@@ -18,11 +18,11 @@ group: click.Group = cli.db
 @click.argument("kind")
 @with_appcontext
 def add_identity(kind: str) -> None:
-    """Add a unique column for the identity KIND to the accounts. Do so before you configure it."""
+    """Add a unique column for the identity KIND to the accounts. Run this before you configure it."""
     try:
         map_identity_kind(kind)
     except ValueError as error:
         raise click.ClickException(f"{kind}: {error}") from None
     if kind not in SHIPPED and identity_columns.add(kind):
         admin.record(f"db add-identity {kind}")
-    click.echo(f"Accounts have the column {kind}. Name it in SECURITY_USER_IDENTITY_ATTRIBUTES, and restart.")
+    click.echo(f"Accounts have the column {kind}. Add it to SECURITY_USER_IDENTITY_ATTRIBUTES, and restart.")

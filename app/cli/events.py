@@ -32,11 +32,20 @@ def _since(_context: Any, _option: Any, value: str | None) -> Any:
 
 @click.command()
 @click.option("--identity", help="Only events of this account.")
-@click.option("--kind", type=click.Choice(KINDS), multiple=True, help="Only this kind; repeatable.")
-@click.option("--source", help="Only from this IP address.")
-@click.option("--request", "request_id", help="Only of this request, or about this message.")
-@click.option("--since", callback=_since, metavar="TIME", help="Only newer, such as 2h or 2026-01-31 (UTC).")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many.")
+@click.option(
+    "--kind", type=click.Choice(KINDS), multiple=True, help="Only events of this kind; can be repeated."
+)
+@click.option("--source", help="Only events from this IP address.")
+@click.option("--request", "request_id", help="Only events of this request or message.")
+@click.option(
+    "--since",
+    callback=_since,
+    metavar="TIME",
+    help="Only events newer than this, such as 2h or 2026-01-31 (UTC).",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many events to show."
+)
 @format_option
 @with_appcontext
 def events(
@@ -48,7 +57,7 @@ def events(
     limit: int,
     form: str,
 ) -> None:
-    """List the newest events, oldest first: requests, emails, links opened, redeemed or refused."""
+    """List the newest events, oldest first: requests, emails, and links opened, redeemed, or refused."""
     query = select(RecoveryEvent).order_by(RecoveryEvent.id.desc()).limit(limit)
     if identity is not None:
         query = query.where(RecoveryEvent.user_id == get_account(identity).id)

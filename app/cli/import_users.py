@@ -34,8 +34,10 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Check the file, and write nothing.")
-@click.option("--skip-bad", is_flag=True, help="Import the good rows. By default, a bad one stops all.")
+@click.option("--dry-run", is_flag=True, help="Check the file without importing anything.")
+@click.option(
+    "--skip-bad", is_flag=True, help="Import the valid rows. By default, one bad row stops the import."
+)
 @click.option(
     "--from-flask-security",
     "is_stock",
@@ -45,7 +47,7 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 @click.option(
     "--reset-unknown",
     is_flag=True,
-    help="Import accounts whose hash cannot be verified without it: their owners must reset.",
+    help="Also import accounts whose hash Sparekey cannot verify: their owners must reset their passwords.",
 )
 @click.option("--invite", is_flag=True, help="Invite the owners of accounts without a password hash.")
 @client_option
@@ -78,7 +80,7 @@ def import_users(
         total = good + len(problems)
         raise click.ClickException(f"{len(problems)} bad rows of {total}: nothing was imported")
     db.session.commit()
-    besides = f", {to_reset} of them must reset" if to_reset else ""
+    besides = f", {to_reset} of them must reset their password" if to_reset else ""
     besides += f", {invited} of them invited" if invited else ""
     besides += f", {len(problems)} bad rows skipped" if problems else ""
     ending = f"can be imported{besides}; nothing was written (--dry-run)" if dry_run else f"imported{besides}"
@@ -114,7 +116,7 @@ def _without_taken(batch: list[tuple[int, Row]], problems: list[str]) -> list[Ro
         taken = set(db.session.scalars(select(stored).where(stored.in_(spellings))))
         clashes |= {line: kind for line, account in batch if taken & _spellings(account[kind])}
     for line, kind in clashes.items():
-        problems.append(f"line {line}: there is an account with this {kind} already")
+        problems.append(f"line {line}: an account with this {kind} already exists")
     return [account for line, account in batch if line not in clashes]
 
 
@@ -131,5 +133,5 @@ def _insert(accounts: list[Row]) -> list[int]:
         return [number for number, invited_at in db.session.execute(added, accounts) if invited_at]
     except IntegrityError:
         raise click.ClickException(
-            "an account was added meanwhile, or two identities are one to this database; nothing was imported"
+            "an account was added in the meantime, or two identities clash; nothing was imported"
         ) from None

@@ -21,14 +21,14 @@ from .admin import get_account
 
 NAME_LENGTH_MAX = 100
 client_option = click.option(
-    "--client", default=clients.BROWSER, help="The front end on which the link lands, by its name."
+    "--client", default=clients.BROWSER, help="The name of the front end that the link opens."
 )
 
 
 @click.command("invite")
 @click.argument("attributes", nargs=-1, required=True)
-@click.option("--name", default="", help="How the mail addresses the person.")
-@click.option("--again", is_flag=True, help="Send the invitation again, to an account that has not used it.")
+@click.option("--name", default="", help="The name to greet the person by in the email.")
+@click.option("--again", is_flag=True, help="Send the invitation again to an account that has not used it.")
 @client_option
 @with_appcontext
 def invite(attributes: tuple[str, ...], name: str, again: bool, client: str) -> None:
@@ -39,16 +39,18 @@ def invite(attributes: tuple[str, ...], name: str, again: bool, client: str) -> 
     if again:
         user = get_account(attributes[0].removeprefix("email:"))
         if len(attributes) > 1 or not user.is_invited:
-            raise click.ClickException("give one identity of an account whose invitation was not used")
+            raise click.ClickException("give one identity of an account that has not used its invitation")
     else:
         user = _create(attributes)
     enqueue([user.id], client, " ".join(name.split())[:NAME_LENGTH_MAX])
     db.session.commit()
     shown = shlex.quote(user.email)
     if current().sends_mail:
-        click.echo(f"The invitation waits for the worker. Has it gone out? manage.py users show {shown}")
+        click.echo(
+            f"The invitation is queued. To see whether it has gone out, run: manage.py users show {shown}"
+        )
     else:
-        click.echo(f'To hand over the invitation: manage.py users reset-link {shown} --reason "..."')
+        click.echo(f'To hand over the invitation, run: manage.py users reset-link {shown} --reason "..."')
 
 
 def _create(attributes: tuple[str, ...]) -> User:
@@ -56,11 +58,11 @@ def _create(attributes: tuple[str, ...]) -> User:
     values = {kind or "email": value for kind, _, value in parts}
     known = [*identity_columns(), "language"]
     if not values.get("email") or values.keys() - set(known):
-        raise click.UsageError(f"give email:carol@example.com, and of {', '.join(known)} those that you want")
+        raise click.UsageError(f"give email:carol@example.com, and optionally others of {', '.join(known)}")
     try:
         return cast("User", _datastore.create_user(**values, password=None, invited_at=naive_utcnow()))
     except IdentityError as error:
-        raise click.ClickException(f"{error} (an invitation is sent again with --again)") from None
+        raise click.ClickException(f"{error} (to send an invitation again, use --again)") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -68,7 +70,7 @@ def _create(attributes: tuple[str, ...]) -> User:
 def enqueue(user_ids: list[int], client: str, name: str = "") -> None:
     """Queue the invitations of accounts, in the current transaction."""
     if client not in (known := [clients.BROWSER, clients.DEFAULT, *current().RECOVERY_CLIENTS]):
-        raise click.UsageError(f"there is no such client; there are {', '.join(known)}")
+        raise click.UsageError(f"no such client; choose one of {', '.join(known)}")
     for user_id in user_ids:
         values: dict[str, Any] = {"account": user_id, "client": client, "name": name}
         outbox.enqueue(INVITATION, user_id=user_id, quota=BY_ADMIN, **values)

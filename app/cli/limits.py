@@ -29,7 +29,7 @@ from . import admin
 from .output import Row, format_option, write_rows
 
 IN_MEMORY = (
-    "Limits are counted in the memory of each web process (RATELIMIT_STORAGE_URI), so they cannot be read or"
+    "Each web process counts limits in its own memory (RATELIMIT_STORAGE_URI), so they cannot be read or"
     " cleared here. They expire, and they end when the web processes restart."
 )
 group = AppGroup("limits", help="Show or clear rate limits.")
@@ -44,7 +44,7 @@ class CountsUnavailable(click.ClickException):
 @format_option
 def show(who: str, form: str) -> None:
     """Show the counts of WHO: an identity, or an IP address that requests come from."""
-    write_rows(counts(who), form, "nothing is counted")
+    write_rows(counts(who), form, "nothing has been counted")
 
 
 @group.command()

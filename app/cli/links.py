@@ -17,9 +17,9 @@ group = AppGroup("links", help="Manage reset links.")
 
 @group.command()
 @click.argument("identity", required=False)
-@click.option("--all", "everyone", is_flag=True, help="The links of all accounts.")
+@click.option("--all", "everyone", is_flag=True, help="Revoke the links of all accounts.")
 def revoke(identity: str | None, everyone: bool) -> None:
-    """Revoke the open links of the account with this IDENTITY. Its password and sessions stay."""
+    """Revoke the open links of the account with this IDENTITY. Its password and sessions stay valid."""
     if (identity is None) == (not everyone):
         raise click.UsageError("give an identity, or --all")
     user = admin.get_account(identity) if identity else None

@@ -28,7 +28,7 @@ DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
 language_option = click.option("--language", help="One of RECOVERY_LANGUAGES.")
 
 
-mail = AppGroup("mail", help="Preview mails, and send a test mail.")
+mail = AppGroup("mail", help="Preview emails and send a test email.")
 
 
 @mail.command()
@@ -41,7 +41,7 @@ mail = AppGroup("mail", help="Preview mails, and send a test mail.")
 )
 @language_option
 def preview(output: Path, language: str | None) -> None:
-    """Write one page with all mails in light and dark, their text and the variables of their templates.
+    """Write one page with every email in light and dark, its text, and the variables of its templates.
 
     Works with broken templates, too, and shows their findings.
     """
@@ -53,20 +53,20 @@ def preview(output: Path, language: str | None) -> None:
         raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
     if wrong:
         places = ", ".join(sorted({finding.where or finding.setting for finding in wrong}))
-        click.echo(f"Something is wrong with {places}: see the page, or manage.py check.")
+        click.echo(f"There are problems with {places}: see the page, or run manage.py check.")
     click.echo(f"Written: {output.resolve()}. Open it in a browser.")
 
 
 @mail.command("send-test")
 @click.argument("address")
-@click.option("--mail", "name", default="reset_instructions", show_default=True, help="The kind of mail.")
+@click.option("--mail", "name", default="reset_instructions", show_default=True, help="The kind of email.")
 @language_option
 def send_test(address: str, name: str, language: str | None) -> None:
-    """Send a mail with sample data to ADDRESS now, and show the relay's answer."""
+    """Send an email with sample data to ADDRESS now, and show the relay's answer."""
     with settings.exit_on_settings_error(code=1):
         checks.refuse_errors(current_app, current())
     if (recipient := identities.normalize_email(address)) is None:
-        raise click.ClickException(f"{address!r} is no mail address")
+        raise click.ClickException(f"{address!r}: not an email address")
     mails = {sample.name: sample for sample in samples.MAILS}
     if name not in mails:
         raise click.ClickException(f"there is no {name!r}; there are {', '.join(mails)}")
@@ -82,10 +82,10 @@ def send_test(address: str, name: str, language: str | None) -> None:
     except Exception as error:  # smtplib raises various types
         raise click.ClickException(smtp_failures.outcome_of(error)[1]) from None
     if current().RECOVERY_INBOX:
-        click.echo("The mail is in the demo's inbox (RECOVERY_INBOX), and nowhere else.")
+        click.echo("The email is in the demo inbox (RECOVERY_INBOX) and nowhere else.")
     else:
         took = f"{time.monotonic() - started:.1f} s"
-        click.echo(f"{current().MAIL_SERVER} has accepted it after {took}. The link in it opens nothing.")
+        click.echo(f"{current().MAIL_SERVER} accepted it after {took}. The link in it does not work.")
 
 
 def _supported(language: str | None) -> str:

@@ -23,9 +23,9 @@ def reasons(user: User) -> Iterator[str]:
     """Yield why a request right now would bring no link."""
     why_not = user.reason_not_recoverable()
     if is_explained(why_not):
-        yield f"A request brings a mail that says how to sign in, and no link: {why_not}."
+        yield f"A request sends an email that says how to sign in, without a link: {why_not}."
     elif why_not:
-        yield f"No reset mail goes to this account: {why_not}."
+        yield f"This account gets no reset email: {why_not}."
         return
     yield from _exhausted_quotas(user)
 
@@ -42,12 +42,12 @@ def _exhausted_quotas(user: User) -> Iterator[str]:
     if times and times[0] + cooldown > now:
         pause = _span(times[0] + cooldown - now)
         yield (
-            f"A reset mail went out a moment ago; the next one can go out in {pause}"
+            f"A reset email went out a moment ago; the next one can go out in {pause}"
             " (RECOVERY_MAIL_COOLDOWN)."
         )
     if len(links) + len(times) >= 2 * cap and links[0].issued_at + PAUSE > now:  # as quota.refuse_excess()
         yield (
-            f"The account had its {cap} reset mails of 24 hours: one goes out every {_span(PAUSE)}, the next"
+            f"The account had its {cap} reset emails in 24 hours: one goes out every {_span(PAUSE)}, the next"
             f" in {_span(links[0].issued_at + PAUSE - now)} (RECOVERY_MAIL_DAILY_CAP)."
         )
 

@@ -40,7 +40,7 @@ numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
 @click.option("--limit", type=click.IntRange(1), default=LISTED_MAX, show_default=True)
 @format_option
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
-    """List messages, newest first, after anything that stops all mail."""
+    """List messages, newest first, after any problem that stops all mail."""
     conditions = [OutboxMessage.state == state] if state else []
     if identity:
         conditions.append(is_to(admin.get_account(identity)))
@@ -57,7 +57,7 @@ def list_messages(identity: str | None, state: str | None, limit: int, form: str
 @click.argument("number", type=int)
 @format_option
 def show(number: int, form: str) -> None:
-    """Show all about one message except its text."""
+    """Show everything about one message except its text."""
     message = _get_message(number)
     row = {**newest(OutboxMessage.id == number)[0], **_details(message)}
     if form == "json":
@@ -85,7 +85,7 @@ def _details(message: OutboxMessage) -> Row:
 @group.command()
 @numbers_argument
 def retry(numbers: tuple[int, ...]) -> None:
-    """Send waiting or given-up messages now, past cool-down and cap. Their attempts start anew."""
+    """Send waiting or given-up messages now, ignoring cool-down and cap. Their attempts start over."""
     due = {"state": "waiting", "attempts": 0, "reason": None, "settled_at": None, "claim": None, "same": None}
     times = {"created_at": utcnow(), "due_at": utcnow()}
     _update(numbers, "mail_retried", "is due now", **due, **times, quota=BY_ADMIN)
@@ -94,7 +94,7 @@ def retry(numbers: tuple[int, ...]) -> None:
 @group.command()
 @numbers_argument
 def discard(numbers: tuple[int, ...]) -> None:
-    """Drop waiting or given-up messages unsent."""
+    """Discard waiting or given-up messages without sending them."""
     ended = {"state": "dropped", "reason": "discarded by an admin", "sealed": None, "same": None}
     _update(numbers, "mail_discarded", "will not be sent", **ended, settled_at=utcnow(), claim=None)
 
@@ -108,11 +108,11 @@ def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -
         message = _get_message(number)
         if change(update(OutboxMessage).where(OutboxMessage.id == number, is_open).values(**values)):
             audit.record(event, reason=admin.actor(), user_id=message.user_id)
-            click.echo(f"mail {number} {outcome}")
+            click.echo(f"message {number} {outcome}")
         else:
             exit_code = 1
             state = newest(OutboxMessage.id == number)[0]["status"]
-            click.echo(f"mail {number} cannot be changed: {state}", err=True)
+            click.echo(f"message {number} cannot be changed: {state}", err=True)
         db.session.commit()
     raise click.exceptions.Exit(exit_code)
 
@@ -120,7 +120,7 @@ def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -
 def _get_message(number: int) -> OutboxMessage:
     message = db.session.get(OutboxMessage, number)
     if message is None:
-        raise click.ClickException(f"there is no mail {number}")
+        raise click.ClickException(f"there is no message {number}")
     return message
 
 

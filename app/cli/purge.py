@@ -105,11 +105,11 @@ def _expired_messages(
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Count, and delete nothing.")
+@click.option("--dry-run", is_flag=True, help="Count rows without deleting anything.")
 @format_option
 @with_appcontext
 def purge(dry_run: bool, form: str) -> None:
-    """Delete links, messages and events older than RECOVERY_KEEP_*. Safe while everything runs."""
+    """Delete links, messages, and events older than RECOVERY_KEEP_*. Safe while Sparekey runs."""
     deleted = run(dry_run=dry_run)
     numbers = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in deleted.items() if number)
     if numbers and not dry_run:

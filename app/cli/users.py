@@ -32,12 +32,12 @@ from .outbox import reason_all_held
 from .output import as_time, format_option, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
-REQUESTED = "A link has been requested. To see whether its mail goes out: manage.py users show {}"
-HAND_OVER = 'To hand over a link: manage.py users reset-link {} --reason "..."'
+REQUESTED = "A link has been requested. To see whether its email goes out, run: manage.py users show {}"
+HAND_OVER = 'To hand over a link, run: manage.py users reset-link {} --reason "..."'
 REASON_LENGTH_MAX = 150  # with the command and the admin's name, it fits in an event
 HOW_TO_HAND_IT_OVER = (
     "Anyone with this link can set the account's password. Make sure that you are talking to its owner, and"
-    " give the link to nobody else. It is shown only once."
+    " give the link to no one else. It is shown only once."
 )
 
 
@@ -56,7 +56,7 @@ def send_reset(identity: str) -> None:
 @format_option
 @with_appcontext
 def show(identity: str, form: str) -> None:
-    """Show why a user got no mail: account, links, messages, limits, events, and a conclusion."""
+    """Show why a user got no email: account, links, messages, limits, events, and a conclusion."""
     report = users_show.report(identity)
     if form == "json":
         write_json(report)
@@ -66,10 +66,12 @@ def show(identity: str, form: str) -> None:
 
 @users.command("force-reset")
 @click.argument("identity")
-@click.option("--without-mail", is_flag=True, help="Email no link, for instance because none can go out.")
+@click.option(
+    "--without-mail", is_flag=True, help="Do not email a link, for example because mail cannot be sent."
+)
 @with_appcontext
 def force_reset(identity: str, without_mail: bool) -> None:
-    """End the password, all sessions and all links of an account, and email a new link."""
+    """End the password, all sessions, and all links of an account, and email a new link."""
     user = get_account(identity) if without_mail else _enqueue_reset(identity)
     links.revoke_all_of(user.id)
     end_access(user.id, with_password=True)
@@ -80,7 +82,7 @@ def force_reset(identity: str, without_mail: bool) -> None:
 
 @users.command("settle-address")
 @click.argument("identity")
-@click.option("--keep", type=click.Choice(["old", "new"]), required=True, help="The address of its owner.")
+@click.option("--keep", type=click.Choice(["old", "new"]), required=True, help="The owner's address.")
 @with_appcontext
 def settle_address(identity: str, keep: str) -> None:
     """End the freeze after an objection to a new address. "old" ends all access: send-reset is next."""
@@ -89,10 +91,10 @@ def settle_address(identity: str, keep: str) -> None:
         raise click.ClickException("this account is not frozen")
     other = keep == "old" and admin.find_account(user.contested_email)
     if other and not address_change.gives_way(other):
-        raise click.ClickException("another account has the old address now")
+        raise click.ClickException("another account now has the old address")
     address_change.settle(user, keep)
     db.session.commit()
-    click.echo(f"The account has the address {user.email}.")
+    click.echo(f"The account's address is {user.email}.")
 
 
 @users.command("second-address")
@@ -100,21 +102,23 @@ def settle_address(identity: str, keep: str) -> None:
 @click.argument("address", required=False)
 @with_appcontext
 def set_second_address(identity: str, address: str | None) -> None:
-    """Set the second address of an account, which counts as confirmed. Without ADDRESS, remove it."""
+    """Set the second address of an account and mark it as confirmed. Without ADDRESS, remove it."""
     user = get_account(identity)
     if not current().RECOVERY_SECOND_ADDRESS:
         raise click.ClickException("accounts have no second address (RECOVERY_SECOND_ADDRESS)")
     try:
         user.second_email = address
     except IdentityError:
-        raise click.UsageError(f"{address} is no email address") from None
+        raise click.UsageError(f"{address} is not an email address") from None
     db.session.commit()
     click.echo(f"Notices go to {' and '.join(filter(None, (user.email, user.second_email)))}.")
 
 
 @users.command()
 @click.argument("identity", required=False)
-@click.option("--all-existing", is_flag=True, help="All accounts but sign-ups. Their owners get no notice.")
+@click.option(
+    "--all-existing", is_flag=True, help="All accounts except sign-ups. Their owners are not notified."
+)
 @with_appcontext
 def confirm(identity: str | None, all_existing: bool) -> None:
     """Confirm the address of an account that is older than SECURITY_CONFIRMABLE."""
@@ -133,7 +137,7 @@ def _enqueue_reset(identity: str) -> User:
         obstacle = "no mail is sent (MAIL_SERVER is empty)"
     if obstacle:
         hint = HAND_OVER.format(shlex.quote(identity))
-        raise click.ClickException(f"no link can be emailed: {obstacle}. Nothing was changed. {hint}")
+        raise click.ClickException(f"cannot email a link: {obstacle}. Nothing was changed. {hint}")
     # An identity by which the worker finds the account.
     names = (getattr(user, kind) for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES)
     name = next((name for name in names if name and admin.find_account(name) == user), user.email)
@@ -155,12 +159,12 @@ def _reason(_context: Any, _option: Any, typed: str) -> str:
     "--reason",
     required=True,
     callback=_reason,
-    help="For the audit trail: why, and how you know the owner.",
+    help="For the audit trail: why, and how you verified the owner.",
 )
 @format_option
 @with_appcontext
 def create_reset_link(identity: str, reason: str, form: str) -> None:
-    """Create a link to hand over, with a QR code. It works once, as emailed links do."""
+    """Create a link to hand over, with a QR code. Like an emailed link, it works once."""
     user = get_account(identity)
     if why_not := user.reason_not_recoverable():
         raise click.ClickException(f"this account cannot be recovered: {why_not}")
@@ -173,7 +177,7 @@ def create_reset_link(identity: str, reason: str, form: str) -> None:
     if form == "json":
         write_json({"link": url, "account": user.email, "expires_at": link.expires_at})
         return
-    click.echo(f"For {user.email}, once, until {as_time(link.expires_at)}:\n\n{url}\n")
+    click.echo(f"For {user.email}, works once, until {as_time(link.expires_at)}:\n\n{url}\n")
     _write_qr_code(url)
     click.echo(HOW_TO_HAND_IT_OVER)
 

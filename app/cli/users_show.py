@@ -25,7 +25,7 @@ SHOWN = 10  # of links, mails and events each, the newest
 NOT_IN_TABLES = ("account", "outcome", "request")  # columns
 # The newest link, by its state.
 ENDS = {
-    "used": "The newest link was used at {at}: the password was set then.",
+    "used": "The newest link was used at {at} to set the password.",
     "superseded": "The newest link ended at {at}, when another was used.",
     "revoked": "The newest link was revoked at {at}.",
     "expired": "The newest link expired at {at}.",
@@ -35,15 +35,15 @@ ENDS = {
 }
 # The newest reset mail, by its status, after "A link was requested at ...".
 MAILS = {
-    "sent": ", and the relay took the mail. Is it in the spam folder? The relay's log knows it by its"
+    "sent": ", and the relay accepted the email. Is it in the spam folder? The relay's log lists it by its"
     " Message-ID (manage.py outbox show {id}).",
-    "untried": ", and the mail waits for its first attempt.",
-    "waiting": "; the mail was tried {attempts} times and waits for the next: {reason}",
-    "set_aside": "; the mail is set aside, because the relay refused it, and maybe all mail: {reason}",
+    "untried": ", and the email is waiting for its first attempt.",
+    "waiting": "; sending was attempted {attempts} times and will be attempted again: {reason}",
+    "set_aside": "; the email is set aside, because the relay refused it and may refuse all mail: {reason}",
     "held": ". All mail is held: {reason}",
-    "being sent": ", and the mail is being sent right now.",
-    "given_up": ", and the mail was given up: {reason}. To send it now: manage.py outbox retry {id}",
-    "dropped": ", and no mail was sent: {reason}.",
+    "being sent": ", and the email is being sent right now.",
+    "given_up": ", and the email was given up: {reason}. To send it now, run: manage.py outbox retry {id}",
+    "dropped": ", and no email was sent: {reason}.",
 }
 
 
@@ -82,10 +82,10 @@ def write(report: dict[str, Any]) -> None:
 
 
 def _reason_no_account(identity: str) -> str:
-    consequence = "requests for it get the usual answer, and no mail."
+    consequence = "requests for it get the usual answer and no email."
     if known := identities.map_identity(identity):
         return f"No account has the {known.column} {known.value}: {consequence}"
-    return f"No account can have that as an identity: {consequence}"
+    return f"That cannot be an account's identity: {consequence}"
 
 
 def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
         newest = next((mail for mail in instructions if mail["status"] == "postponed"), instructions[0])
         status = "untried" if newest["status"] == "waiting" and not newest["attempts"] else newest["status"]
         if status == "postponed":
-            yield f"A link was requested, and its mail is postponed {newest['reason']}."
+            yield f"A link was requested, and its email is postponed {newest['reason']}."
         else:
             yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[status].format_map(newest)
     elif current().sends_mail:
@@ -106,7 +106,7 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
     for link in facts["links"][: user.reason_not_recoverable() != NO_PASSWORD]:
         yield ENDS[link["state"]].format(at=as_time(link["until"]))
     if any(row["is_over"] for row in facts["limits"] or ()):
-        yield "Sign-ins with its identities are refused right now, since there were too many (Limits, below)."
+        yield "Sign-ins with its identities are refused right now, after too many attempts (Limits, below)."
 
 
 def _account(user: User) -> Row:

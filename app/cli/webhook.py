@@ -22,5 +22,5 @@ def send_test() -> None:
     try:
         post(secrets.token_hex(16), new_event("webhook.test", account_id="0"))
     except Exception as error:  # urllib and http.client raise various types
-        raise click.ClickException(f"{url} has not accepted it: {describe(error)}") from None
-    click.echo(f"{url} has accepted it.")
+        raise click.ClickException(f"{url} did not accept it: {describe(error)}") from None
+    click.echo(f"{url} accepted it.")

@@ -16,7 +16,7 @@ from ..settings import checks
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Process all due messages, then stop. Uses one thread.")
+@click.option("--once", is_flag=True, help="Process all due messages in one thread, then stop.")
 @click.option(
     "--threads",
     type=click.IntRange(1),
@@ -26,7 +26,7 @@ from ..settings import checks
 )
 @with_appcontext
 def worker(once: bool, threads: int) -> None:
-    """Send the mails and events that wait in the outbox. Several workers may run."""
+    """Send the emails and events in the outbox. Several workers can run at once."""
     log = current_app.logger
     log.setLevel(logging.INFO)
     if once:

@@ -153,10 +153,10 @@ def subject_of(setting: str) -> str:
 def compose(recipient: str, subject: str, text: str, html: str, message_id: str) -> Mail:
     """Compose a mail from MAIL_DEFAULT_SENDER. Raises Undeliverable for a deceptive address."""
     if "=?" in recipient:  # mail programs decode it, and show another address
-        raise Undeliverable("its address holds an encoded word (RFC 2047)")
+        raise Undeliverable("its address contains an encoded word (RFC 2047)")
     recipient = with_ascii_domain(recipient)
     if not recipient.isprintable():
-        raise Undeliverable("its address holds unprintable characters")
+        raise Undeliverable("its address contains unprintable characters")
     settings = current()
     return Mail(
         recipient,

@@ -58,7 +58,7 @@ def is_full(kind: str = RESET) -> bool:
     limit = current().RECOVERY_MAIL_WAITING_MAX // (1 if kind == RESET else 2)
     if db.session.scalar(LAST_WAITING, {"others": max(0, limit - 1)}) is None:
         return False
-    log.error("%s mails wait (RECOVERY_MAIL_WAITING_MAX): requests for more are not kept", limit)
+    log.error("%s messages are waiting (RECOVERY_MAIL_WAITING_MAX): further requests are not stored", limit)
     return True
 
 
@@ -98,12 +98,12 @@ def refuse_excess(
         counts.where(*counted, at.between(day_ago, latest))
     ).one()
     if recent_count:
-        raise Undeliverable("such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)")
+        raise Undeliverable("the same kind of email went out a moment ago (RECOVERY_MAIL_COOLDOWN)")
     if doubled_count < 2 * settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:
         return
     postponed = (OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > NOW)
     if db.session.scalar(select(OutboxMessage.id).where(*siblings, *postponed).limit(1)):
-        raise Undeliverable("another such mail is postponed already (RECOVERY_MAIL_DAILY_CAP)")
+        raise Undeliverable("another email of this kind is already postponed (RECOVERY_MAIL_DAILY_CAP)")
     # At random, or the time between two others' mails would tell that this one was sent between them.
     until = newest + PAUSE * random.uniform(1, 1.25)  # noqa: S311  # no secret
     raise Undeliverable(f"until {until:%Y-%m-%d %H:%M:%SZ}, after too many (RECOVERY_MAIL_DAILY_CAP)", until)

@@ -176,7 +176,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     def _refuse_after_deadline(self) -> None:
         if time.monotonic() >= self.deadline:
-            raise TimeoutError("the relay took too long over this mail")
+            raise TimeoutError("the relay took too long to accept this message")
 
     @contextmanager
     def _closing_socket_at(self, deadline: float) -> Iterator[None]:

@@ -30,7 +30,7 @@ from . import health
 METRICS = {
     "sparekey_database_up": "1 if the database answers. Otherwise this is the only metric.",
     "sparekey_events_last_hour": "Events of the audit trail.",
-    "sparekey_deliveries_last_hour": "Mails that the mail server accepted within `le` seconds.",
+    "sparekey_deliveries_last_hour": "Messages that the mail server accepted within `le` seconds.",
     "sparekey_mails": "Mails that are not settled.",
     "sparekey_oldest_mail_seconds": "Age of the oldest unsettled mail.",
     "sparekey_webhooks": "Events for the webhook that are not settled.",

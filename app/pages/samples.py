@@ -72,7 +72,7 @@ REQUIRED = {
     "username": ("the username", "username"),
     "new_address": ("the new address", "new_address"),
     "objection": (
-        "the link for “that was not me”",
+        "the “This wasn't me” link",
         'url_for("objections.land", token=objection, _external=True)',
     ),
 }
@@ -124,7 +124,7 @@ MAILS = (
         "operator_alert",
         "to the operator",
         {
-            "what": LazyString(_, "Somebody says that a change of their account was not theirs."),
+            "what": LazyString(_, "A user reported a change to their account that they didn't make."),
             "account": 42,
             **_ALERT,
         },

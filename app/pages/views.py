@@ -55,7 +55,7 @@ def choose_language() -> ResponseReturnValue:
     """Set the language of an account's mails. Empty: the language of the page that requests each mail."""
     language = (request.get_json() if request.is_json else request.form).get("language")
     if language not in ("", *current().RECOVERY_LANGUAGES):
-        raise InvalidRequest(_("That language is not offered here."), field="language")
+        raise InvalidRequest(_("That language isn't available."), field="language")
     current_user.language = language
     db.session.commit()
     if wants_json(request):
@@ -81,7 +81,7 @@ def settle_address() -> ResponseReturnValue:
 def lead_to_application(**_values: Any) -> ResponseReturnValue:
     """Answer for pages that are off, because an application has the accounts (RECOVERY_ACCOUNTS)."""
     if wants_json(request):
-        text = _("This is not available here. Sign in to the application to which your account belongs.")
+        text = _("This isn't available here. Sign in to the application your account belongs to.")
         raise InvalidRequest(text)
     return redirect(current().RECOVERY_ACCOUNTS.sign_in_url, 303)
 

@@ -34,7 +34,7 @@ class NoAccess(RequestError):
 
     status = HTTPStatus.FORBIDDEN
     code = "no_access"
-    message = _l("This account has no access. Please contact this site's support.")
+    message = _l("This account doesn't have access. Please contact support.")
 
 
 @blueprint.get("/me")

@@ -54,7 +54,7 @@ class UnifiedForm(UnifiedSigninForm):
             self.identity.errors = [error.message]
             return False
         if not self.passcode.data:
-            self.passcode.errors = [_("Type your password, or a code.")]
+            self.passcode.errors = [_("Enter your password or a code.")]
             return False
         number, self.user, self.authn_via = _authenticate(identity, str(self.passcode.data))
         if self.user is None:

@@ -48,8 +48,8 @@ class CodeInvalid(RequestError):
 
     code = "code_invalid"
     message = _l(
-        "This code doesn't work in this browser. Check for typos, or open the link in the email. "
-        "After five tries, only the link works."
+        "This code doesn't work in this browser. Check for typos, or open the link in the email. After "
+        "five attempts, only the link works."
     )
 
 
@@ -88,7 +88,7 @@ def _exchange(typed: object) -> str:
     """Return the token for a code. Raises CodeInvalid, or the LinkError of a right code."""
     code = re.sub(r"\W", "", plain(typed)) if isinstance(typed, str) else ""
     if not re.fullmatch("[0-9]{8}", code):
-        raise CodeInvalid(_("Enter the eight digits in the email."))
+        raise CodeInvalid(_("Enter the eight-digit code from the email."))
     with suppress(BadData):  # of a request id that is missing, or was not signed here
         requester, identities = requesters.count_entry()
         hashes = [hashed for identity in identities for hashed in links.token_hashes(f"{identity} {code}")]

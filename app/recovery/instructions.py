@@ -36,7 +36,7 @@ def compose(message: OutboxMessage) -> composing.Mail:
     user = find_requester(message)
     reason = user.reason_not_recoverable()
     if message.kind == quota.INVITATION and not user.is_invited:
-        raise Undeliverable("the account has a password already")
+        raise Undeliverable("the account already has a password")
     if is_explained(reason):
         return _explain(message, user)
     if reason:
@@ -70,7 +70,7 @@ def check_age(message: OutboxMessage) -> None:
     is_invitation = message.kind == quota.INVITATION
     setting = "RECOVERY_INVITATION_WITHIN" if is_invitation else "SECURITY_RESET_PASSWORD_WITHIN"
     if message.age > getattr(current(), setting):
-        raise Undeliverable(f"it was asked for longer ago than a link works ({setting})")
+        raise Undeliverable(f"the request is older than a link's lifetime ({setting})")
 
 
 def find_requester(message: OutboxMessage) -> User:
@@ -130,8 +130,8 @@ def _issue_unless_refused(message: OutboxMessage, user: User, token: str, life: 
     db.session.refresh(link)
     if life and link.refusal():
         if is_first:
-            raise StaleDataError("the account changed while its mail was written")  # try again
-        raise Undeliverable("its link has ended before it could be sent")
+            raise StaleDataError("the account changed while its email was being written")  # try again
+        raise Undeliverable("its link was no longer valid before it could be sent")
     if is_first:
         link_quotas.refuse_excess(link, message)
 

@@ -35,8 +35,8 @@ LINK_ATTEMPTS = "trying a link"
 BAD_LINKS = "bad links"
 
 UNKNOWN_HANDLE = _l(
-    "This page belongs to another browser, or to a link that was opened long ago. "
-    "Open the link in the mail again, and allow cookies for this site."
+    "This page was opened in a different browser or too long ago. Open the link in the email "
+    "again, and make sure cookies are allowed."
 )
 
 
@@ -120,7 +120,7 @@ def refuse_link(error: LinkError) -> ResponseReturnValue:
 
 
 def record_opening(link: ResetLink, by: str | None = None) -> None:
-    """Record the first opening. If the database cannot be written, the form is shown all the same."""
+    """Record the first opening. If the database is read-only, the form is shown all the same."""
     if link.opened_at is not None:
         return
     user_id, client = link.user_id, link.client

@@ -11,7 +11,7 @@ from ..web.errors import RequestError
 class LinkError(RequestError):
     """A reset link that cannot be used, with its account for the audit trail."""
 
-    title = _l("This link does not work")
+    title = _l("This link doesn't work")
 
     def __init__(
         self, message: str | None = None, *, user_id: int | None = None, client: str = clients.DEFAULT
@@ -23,37 +23,39 @@ class LinkError(RequestError):
 class LinkInvalid(LinkError):
     code = "link_invalid"
     message = _l(
-        "This link is incomplete or was not made here. Copy it whole from the mail, or ask for a new one."
+        "The link is incomplete or didn't come from us. Copy the whole link from the email, or request "
+        "a new one."
     )
 
 
 class LinkExpired(LinkError):
     code = "link_expired"
     title = _l("This link has expired")
-    message = _l("Links only work for a short time, to keep your account safe. Ask for a new one.")
+    message = _l("Links expire after a short time to keep your account safe. Request a new one.")
 
 
 class LinkUsed(LinkError):
     code = "link_used"
-    title = _l("This link was already used")
-    message = _l("A link works once. If you still need to change your password, ask for a new one.")
+    title = _l("This link has already been used")
+    message = _l("Each link works only once. If you still need to reset your password, request a new link.")
 
 
 class LinkSuperseded(LinkError):
     code = "link_superseded"
-    title = _l("Another link was used")
-    message = _l("Your password was set with another link, which ended this one. Ask for a new one.")
+    title = _l("A different link was used")
+    message = _l(
+        "Your password was reset with another link, so this one no longer works. If you still need to "
+        "reset it, request a new link."
+    )
 
 
 class LinkRevoked(LinkError):
     code = "link_revoked"
-    title = _l("This link was cancelled")
-    message = _l(
-        "It was cancelled, or something about your account has changed since it was sent. Ask for a new one."
-    )
+    title = _l("This link was canceled")
+    message = _l("The link was canceled, or your account has changed since we sent it. Request a new one.")
 
 
 class AccountUnavailable(LinkError):
     code = "account_unavailable"
-    title = _l("This account can not be recovered here")
-    message = _l("The account is not active at the moment. Please contact whoever runs this site.")
+    title = _l("This account can't be recovered here")
+    message = _l("Your account isn't active. Please contact support.")

@@ -43,8 +43,8 @@ from .link_errors import LinkExpired, LinkInvalid
 VALID_SECONDS, CONTEST_SECONDS = 30 * 86_400, 72 * 3_600  # after a mail, and after one of a new address
 
 EXPIRED = _l(
-    "The mail is too old for this answer. If something about your account looks wrong, ask for a link and "
-    "choose a new password."
+    "This link is no longer valid because the email is too old. If something looks wrong with your "
+    "account, reset your password."
 )
 
 objections = Blueprint("objections", __name__)
@@ -150,9 +150,11 @@ def alert_operator(user_id: int, state: str = "done") -> None:
     """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
     if address := current().RECOVERY_OPERATOR:
         with i18n.use_language():
-            sentence = gettext("Somebody says that a change of their account was not theirs.")
+            sentence = gettext("A user reported a change to their account that they didn't make.")
             if state == "frozen":
-                sentence += " " + gettext("Its recovery is frozen. Find out whose account it is.")
+                sentence += " " + gettext(
+                    "Account recovery is frozen until you find out who owns the account."
+                )
             outbox.enqueue("operator_alert", address=address, what=sentence, account=user_id)
 
 

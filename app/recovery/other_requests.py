@@ -29,7 +29,7 @@ from .instructions import find_requester
 def _confirmation(message: OutboxMessage) -> composing.Mail:
     user = _requester(message)
     if user.confirmed_at:
-        raise Undeliverable("the address is confirmed already")
+        raise Undeliverable("the address is already confirmed")
     # As Flask-Security's generate_confirmation_token, with the client that asked.
     data = [str(user.fs_uniquifier), hash_data(user.email)]
     token = _security.confirm_serializer.dumps(data, client=message.content["client"])  # type: ignore[call-arg]
@@ -60,11 +60,11 @@ def _username(message: OutboxMessage) -> composing.Mail:
 def _code(message: OutboxMessage) -> composing.Mail:
     valid = current_app.config["SECURITY_US_TOKEN_VALIDITY"]
     if message.age > timedelta(seconds=valid):
-        raise Undeliverable("a code was asked for longer ago than one works (SECURITY_US_TOKEN_VALIDITY)")
+        raise Undeliverable("the request is older than a code's lifetime (SECURITY_US_TOKEN_VALIDITY)")
     user = _requester(message, cooldown_max=valid)
     secret = _datastore.us_get_totp_secrets(user).get("email")
     if secret is None:
-        raise Undeliverable("the account has not chosen to sign in with codes by mail")
+        raise Undeliverable("the account does not use sign-in codes by email")
     if not may_sign_in(user):
         raise Undeliverable("the address is not confirmed")
     within = LazyString(duration, timedelta(seconds=valid))  # in the language of the mail
@@ -81,6 +81,6 @@ def _requester(message: OutboxMessage, cooldown_max: float = math.inf) -> User:
     """Return the account. Raises Undeliverable if it may not have this mail now."""
     user = find_requester(message)
     if not user.is_active or user.is_locked() or user.contested_email:
-        raise Undeliverable("the account is not active, or it is frozen")
+        raise Undeliverable("the account is not active or is frozen")
     quota.refuse_excess(message, cooldown_max=cooldown_max)
     return user

@@ -56,7 +56,7 @@ class RegistrationForm(Form):
     def validate_email(self, field: Field) -> None:
         stored = normalize_identity("email", field.data or "")
         if stored is None or len(stored) > IDENTITY_LENGTH_MAX:
-            raise ValidationError(_("Type your email address."))
+            raise ValidationError(_("Enter your email address."))
         field.data = stored
 
     def validate_username(self, field: Field) -> None:
@@ -73,7 +73,7 @@ def register() -> ResponseReturnValue:
     if request.method != "POST":
         return json_response(clients.public_policy()) if is_json else _render(form)
     if "identity" in (request.get_json() if request.is_json else request.form):
-        raise InvalidRequest(_("Give one value."), field="identity")  # it would be ignored
+        raise InvalidRequest(_("Only one value is allowed."), field="identity")  # it would be ignored
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else (_render(form), 400)
     name = form.username.data if form.username else None
@@ -122,5 +122,5 @@ def _find_or_create(email: str) -> User:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's
         user_registered.send(app, user=user, confirm_token=None, confirmation_token=None, form_data={})
     elif normalize_identity("email", user.email) != email:
-        raise Undeliverable("an account has nearly this address")
+        raise Undeliverable("another account has almost the same address")
     return user

@@ -82,7 +82,7 @@ class IdentityForm(Form):
     """The form with the identity box. The view reads the body through `posted_identity`."""
 
     email = StringField(IDENTITY_LABEL, name="identity", render_kw={"autocomplete": "username"})
-    submit = SubmitField(_l("Send me a link"))
+    submit = SubmitField(_l("Email me a link"))
 
 
 def request_mail() -> ResponseReturnValue:

@@ -84,4 +84,4 @@ def confirm(token: str) -> ResponseReturnValue:
     user.second_email = address
     _datastore.set_uniquifier(user)
     db.session.commit()
-    return redirect(get_url("/", qparams={"success": _("Your second address is confirmed.")}))
+    return redirect(get_url("/", qparams={"success": _("Your second email address has been confirmed.")}))

@@ -18,7 +18,7 @@ from .urls import VIEW_PAIRS
 
 Violations = Iterator[tuple[str, str]]
 
-SHOWS_ERRORS = "shows errors to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
+SHOWS_ERRORS = "shows errors to everyone: allowed only with a RECOVERY_PUBLIC_URL on this machine"
 FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_RECOVERY")
 
 
@@ -35,7 +35,10 @@ def _site(settings: Settings) -> Violations:
     if settings.library.get("TESTING") and not settings.is_local:
         yield "TESTING", SHOWS_ERRORS
     if settings.RECOVERY_INBOX and not settings.is_local:
-        yield "RECOVERY_INBOX", "shows all mail to everybody: only with a RECOVERY_PUBLIC_URL on this machine"
+        yield (
+            "RECOVERY_INBOX",
+            "shows all mail to everyone: allowed only with a RECOVERY_PUBLIC_URL on this machine",
+        )
     if settings.RECOVERY_CHALLENGE != "off" and not settings.RATELIMIT_ENABLED:
         yield "RECOVERY_CHALLENGE", "needs RATELIMIT_ENABLED, which remembers the solutions that were used"
     if settings.RECOVERY_LOGO_DARK and not settings.RECOVERY_LOGO:
@@ -51,7 +54,7 @@ def _secrets(settings: Settings) -> Violations:
     if settings.RECOVERY_METRICS_TOKEN in (settings.SECURITY_PASSWORD_SALT, *keys):
         yield "RECOVERY_METRICS_TOKEN", "must not be the same as another secret"
     if bool(settings.RECOVERY_WEBHOOK_URL) != bool(settings.RECOVERY_WEBHOOK_SECRET):
-        yield "RECOVERY_WEBHOOK_SECRET", "set both of it and RECOVERY_WEBHOOK_URL, or neither"
+        yield "RECOVERY_WEBHOOK_SECRET", "set this together with RECOVERY_WEBHOOK_URL, or set neither"
     for name in ("SECURITY_REFRESH_TOKEN_MAX_AGE", "SECURITY_TOKEN_MAX_AGE"):
         if (age := settings.library.get(name)) and age > settings.REMEMBER_COOKIE_DURATION:
             yield name, "not longer than REMEMBER_COOKIE_DURATION"
@@ -74,14 +77,17 @@ def _mail(settings: Settings) -> Violations:
     proof = settings.RECOVERY_MAIL_OAUTH_CLIENT_SECRET or settings.RECOVERY_MAIL_OAUTH_REFRESH_TOKEN
     if len({bool(value) for value in (url, client, proof)}) > 1:
         others = "_CLIENT_ID, and _CLIENT_SECRET or _REFRESH_TOKEN"
-        yield "RECOVERY_MAIL_OAUTH_URL", f"set all of it, {others}, or none of them"
+        yield "RECOVERY_MAIL_OAUTH_URL", f"set this together with {others}, or set none of them"
     if bool(settings.MAIL_USERNAME) != bool(settings.MAIL_PASSWORD) + bool(url):
-        yield "MAIL_USERNAME", "set both of it and MAIL_PASSWORD (or RECOVERY_MAIL_OAUTH_URL), or neither"
+        yield (
+            "MAIL_USERNAME",
+            "set this together with MAIL_PASSWORD (or RECOVERY_MAIL_OAUTH_URL), or set neither",
+        )
     # Ten steps: connect, greeting, EHLO, STARTTLS, EHLO, login, MAIL, RCPT, DATA and the mail itself.
     if settings.sending_time < 10 * settings.MAIL_TIMEOUT:
         yield "RECOVERY_MAIL_LEASE", "too short: at least 20 seconds and ten times MAIL_TIMEOUT"
     if not any(settings.library.get(f"SECURITY_EMAIL_{part}", True) for part in ("PLAINTEXT", "HTML")):
-        yield "SECURITY_EMAIL_PLAINTEXT", "a mail needs text or HTML (SECURITY_EMAIL_HTML)"
+        yield "SECURITY_EMAIL_PLAINTEXT", "an email needs text or HTML (SECURITY_EMAIL_HTML)"
     if settings.sends_in_clear and settings.MAIL_USERNAME:
         yield "MAIL_USE_TLS", "needed, or MAIL_USE_SSL: the password would travel in the clear"
     elif settings.sends_in_clear and not settings.RECOVERY_MAIL_IN_CLEAR:
@@ -133,7 +139,10 @@ def _views(settings: Settings) -> Violations:
 def _sign_up(settings: Settings) -> Violations:
     identities = settings.SECURITY_USER_IDENTITY_ATTRIBUTES
     if settings.SECURITY_REGISTERABLE and not settings.SECURITY_CONFIRMABLE:
-        yield "SECURITY_REGISTERABLE", "needs SECURITY_CONFIRMABLE, so that nobody signs up others' addresses"
+        yield (
+            "SECURITY_REGISTERABLE",
+            "needs SECURITY_CONFIRMABLE, so that no one signs up with someone else's address",
+        )
     if settings.SECURITY_REGISTERABLE and "email" not in identities:
         yield "SECURITY_REGISTERABLE", "needs email in SECURITY_USER_IDENTITY_ATTRIBUTES"
     if settings.library.get("SECURITY_USERNAME_ENABLE") and "username" not in identities:

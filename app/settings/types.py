@@ -164,7 +164,7 @@ def check_certificates(path: str) -> str:
     try:
         ssl.create_default_context(cafile=check_file(path))
     except ssl.SSLError:
-        raise ValueError("the file holds no certificates (PEM)") from None
+        raise ValueError("the file contains no certificates (PEM)") from None
     return path
 
 

@@ -31,9 +31,7 @@ class ChallengeRequired(RequestError):
     """A request without the solution of a challenge, while one is required."""
 
     code = "challenge_required"
-    message = _l(
-        "Please send this again. Your browser solves a small task first, which keeps floods of requests away."
-    )
+    message = _l("Please try again. Your browser needs to complete a quick security check first.")
 
 
 def create() -> dict[str, Any]:

@@ -49,7 +49,7 @@ def posted_client() -> str:
         return BROWSER
     name = request.get_json().get("client", DEFAULT)
     if not isinstance(name, str) or name not in current_app.extensions["recovery_clients"]:
-        raise InvalidRequest(_("There is no such client."), field="client")
+        raise InvalidRequest(_("That client doesn't exist."), field="client")
     return name
 
 

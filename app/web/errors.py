@@ -31,8 +31,8 @@ class RequestError(Exception):
 
     status: int = HTTPStatus.BAD_REQUEST
     code = "invalid_request"
-    title = _l("That did not work")
-    message = _l("The request could not be understood.")
+    title = _l("That didn't work")
+    message = _l("We couldn't understand the request.")
     headers: Mapping[str, str] = {}
 
     def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
@@ -46,7 +46,7 @@ class Busy(RequestError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "unavailable"
-    title = _l("Too much is going on right now")
+    title = _l("We're very busy right now")
     message = _l("Nothing was changed. Please try again in %(time)s.")  # that of Retry-After
     headers: Mapping[str, str] = {"Retry-After": "30"}
 
@@ -56,10 +56,10 @@ class NoMail(RequestError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "mail_not_configured"
-    title = _l("Please ask for help")
+    title = _l("Please contact support")
 
     def __init__(self, contact: str) -> None:
-        message = _("This site sends no mail. Please ask %(contact)s for a link to a new password.")
+        message = _("This site doesn't send email. To get a reset link, contact %(contact)s.")
         super().__init__(message % {"contact": contact})
 
 
@@ -72,17 +72,17 @@ class OriginNotAllowed(RequestError):
 
     status = HTTPStatus.FORBIDDEN
     code = "origin_not_allowed"
-    message = _l("Requests from that origin are not allowed.")
+    message = _l("Requests from that origin aren't allowed.")
 
 
 class CsrfFailed(RequestError):
     """A form without a valid token. Replaces Flask-WTF's CSRFError."""
 
     code = "csrf_failed"
-    title = _l("Please try that again")
+    title = _l("Please try again")
     message = _l(
-        "For your safety a form works only in the browser that opened it, with cookies allowed. "
-        "Open the page again, then send it."
+        "For your security, a form only works in the browser where you opened it, with cookies "
+        "allowed. Open the page again and resubmit the form."
     )
 
 
@@ -90,27 +90,31 @@ class CsrfFailed(RequestError):
 HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
     404: (
         "not_found",
-        _l("There is nothing here"),
-        _l("The address may be incomplete, or the page is gone."),
+        _l("Page not found"),
+        _l("The web address may be incomplete, or the page no longer exists."),
     ),
     405: (
         "invalid_request",
-        _l("That can not be done here"),
-        _l("This address does not take that kind of request."),
+        _l("You can't do that here"),
+        _l("This address doesn't accept that kind of request."),
     ),
-    409: ("conflict", _l("The account has changed meanwhile"), _l("Nothing was saved. Please start again.")),
+    409: (
+        "conflict",
+        _l("The account has changed in the meantime"),
+        _l("Nothing was saved. Please start over."),
+    ),
     413: (
         "invalid_request",
-        _l("That is too long"),
-        _l("What was sent is longer than anything we expect. Please go back and shorten it."),
+        _l("That's too long"),
+        _l("Go back, shorten what you entered, and try again."),
     ),
-    429: ("rate_limited", _l("Too many tries"), _l("Please wait %(time)s, then try again.")),
+    429: ("rate_limited", _l("Too many attempts"), _l("Please try again in %(time)s.")),
     500: (
         "internal_error",
-        _l("Something went wrong here"),
-        _l("It is our fault, not yours. Nothing was changed."),
+        _l("Something went wrong"),
+        _l("Sorry, this is our fault, not yours. Nothing was changed."),
     ),
-    503: ("unavailable", _l("This does not work right now"), Busy.message),
+    503: ("unavailable", _l("Temporarily unavailable"), Busy.message),
 }
 
 

@@ -89,13 +89,13 @@ def _check_fields() -> None:
     body = _json_object() if request.is_json and request.content_length else {}
     for name in SINGLE_VALUED:
         if isinstance(body.get(name), list) or len(request.form.getlist(name)) > 1:
-            raise InvalidRequest(_("Give one value."), field=name)
+            raise InvalidRequest(_("Only one value is allowed."), field=name)
     for name, value in body.items():  # no database stores a lone surrogate
         if isinstance(value, str) and name not in UNCHECKED and any("\ud800" <= c <= "\udfff" for c in value):
-            raise InvalidRequest(_("That is no text."), field=name)
+            raise InvalidRequest(_("This must be text."), field=name)
     for target in (*request.args.getlist("next"), *request.form.getlist("next"), body.get("next", "")):
         if target != "" and not _may_lead_to(target):
-            raise InvalidRequest(_("That is no address to go on to."), field="next")
+            raise InvalidRequest(_("You can't continue to that address."), field="next")
 
 
 def _json_object() -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _json_object() -> dict[str, Any]:
     except (BadRequest, RecursionError):
         body = None
     if not isinstance(body, dict):
-        raise InvalidRequest(_("The body must be a JSON object."))
+        raise InvalidRequest(_("The request body must be a JSON object."))
     return body
 
 

@@ -102,12 +102,17 @@ def init_app(app: Flask, settings: Settings) -> None:
         if request.endpoint == FORWARD_AUTH and (forwarded := request.headers.get("X-Forwarded-Host")):
             host = _host_name(forwarded.rpartition(",")[2])
         if host != public.hostname and request.endpoint == FORWARD_AUTH:
-            raise OriginNotAllowed(_("No sign-in at %(url)s counts at %(host)s.", url=public_url, host=host))
+            raise OriginNotAllowed(
+                _("Signing in at %(url)s doesn't give access to %(host)s.", url=public_url, host=host)
+            )
         if host != public.hostname:
-            raise InvalidRequest(_("This service is reached at %(url)s", url=public_url))
+            raise InvalidRequest(_("To use this service, go to %(url)s", url=public_url))
         if (request.environ[REQUESTED_SCHEME], public.scheme) == ("http", "https"):
             raise InvalidRequest(
-                _("This service is reached at %(url)s, and not by http (X-Forwarded-Proto).", url=public_url)
+                _(
+                    "Plain HTTP isn't accepted (X-Forwarded-Proto). To use this service, go to %(url)s",
+                    url=public_url,
+                )
             )
         return None
 

@@ -59,11 +59,11 @@ def _remember() -> ResponseReturnValue | None:
         return None
     client, path = query.get("client", ""), query.get("return_to", "")
     if client not in current_app.extensions["recovery_clients"]:
-        raise InvalidRequest(_("There is no such client."), field="client")
+        raise InvalidRequest(_("That client doesn't exist."), field="client")
     # Browsers read \ as /, and drop control characters.
     is_path = path.startswith("/") and path.isprintable() and not {" ", "\\"} & {*path}
     if path and not (is_path and len(path) <= PATH_MAX and _origin(client)):
-        raise InvalidRequest(_("That is no address to go on to."), field="return_to")
+        raise InvalidRequest(_("You can't continue to that address."), field="return_to")
     session[REMEMBERED] = client, path, int(time.time())
     is_over = request.endpoint == "security.login" and current_user.is_authenticated
     return redirect(url) if is_over and (url := return_url()) else None

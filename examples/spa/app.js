@@ -57,7 +57,7 @@ function form(button, fields, act) {
       await act(typed);
     } catch (refusal) {
       message.textContent = inWords(refusal.code);
-      if (wantsNewLink(refusal.code ?? "")) message.append(" ", link("/forgot", "Ask for a new link."));
+      if (wantsNewLink(refusal.code ?? "")) message.append(" ", link("/forgot", "Request a new link."));
     }
   };
   return element("form", { onsubmit: submit }, ...fields, message, element("button", {}, button));
@@ -68,7 +68,7 @@ function form(button, fields, act) {
 async function home() {
   if (!session) return show("Welcome", element("p", {}, link("/sign-in", "Sign in")));
   await api.whoAmI(session);
-  show("You are signed in", element("p", {}, "with Sparekey's authentication token, kept in this page only."));
+  show("You're signed in", element("p", {}, "with a Sparekey authentication token, kept on this page only."));
 }
 
 async function signIn() {
@@ -91,15 +91,15 @@ async function forgot() {
     requestId = (await api.askForLink(identity, requestId)).request_id;
     go("/sent");
   };
-  show("Forgot your password?", form("Send me a link", fields, act));
+  show("Forgot your password?", form("Email me a link", fields, act));
 }
 
 function sent() {
-  const text = element("p", {}, "If there is an account for what you typed, a link is on its way.");
-  if (!requestId) return show("Check your mail", text); // RECOVERY_CODE is off
+  const text = element("p", {}, "If an account matches, we've emailed it a reset link.");
+  if (!requestId) return show("Check your email", text); // RECOVERY_CODE is off
   const attributes = { name: "code", autocomplete: "one-time-code", inputmode: "numeric" };
   const act = async ({ code }) => choosePassword((await api.enterCode(requestId, code)).token);
-  show("Check your mail", text, form("Continue", [field("Or enter the code in the email", attributes)], act));
+  show("Check your email", text, form("Continue", [field("Or enter the code in the email", attributes)], act));
 }
 
 function reset() {
@@ -131,12 +131,12 @@ function problem() {
 }
 
 function tell(code) {
-  const onward = wantsNewLink(code) ? link("/forgot", "Ask for a new link") : link("/", "Start again");
-  show("That did not work", element("p", {}, inWords(code)), element("p", {}, onward));
+  const onward = wantsNewLink(code) ? link("/forgot", "Request a new link") : link("/", "Start over");
+  show("That didn't work", element("p", {}, inWords(code)), element("p", {}, onward));
 }
 
 function done() {
-  show("Your password is changed", element("p", {}, link("/sign-in", "Sign in")));
+  show("Your password has been changed", element("p", {}, link("/sign-in", "Sign in")));
 }
 
 // --- the router ----------------------------------------------------------------------------------

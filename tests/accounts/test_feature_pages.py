@@ -85,7 +85,7 @@ def enter_password(page: Page, base: str) -> None:
 
 
 def expect_signed_in(page: Page) -> None:
-    expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
+    expect(page.get_by_role("heading", level=1)).to_have_text("You're signed in")
 
 
 def sign_out(page: Page, base: str) -> None:
@@ -109,14 +109,14 @@ def next_code(key: str) -> str:
 def set_up_authenticator(page: Page, base: str) -> str:
     """Set an authenticator app up as second factor, and return its key."""
     page.goto(f"{base}/tf-setup")
-    if (choice := page.get_by_label("Codes from an app")).count():
+    if (choice := page.get_by_label("Authenticator app")).count():
         choice.check()
     press(page, "Set up")
     picture = page.get_by_role("img", name="QR code")
     assert picture.evaluate("image => image.complete && image.naturalWidth") > 0
     key = page.locator(".key").inner_text().replace("-", "")
     enter_code(page, next_code(key))
-    expect_status(page, "Your second factor is set up.")
+    expect_status(page, "Your second factor has been set up.")
     return key
 
 
@@ -128,10 +128,10 @@ def add_device(page: Page) -> tuple[Any, dict[str, str]]:
 
 def add_passkey(page: Page, base: str, purpose: str) -> None:
     page.goto(f"{base}/wan-register")
-    page.get_by_label("Name of the new passkey").fill("My phone")
+    page.get_by_label("Passkey name").fill("My phone")
     page.get_by_label(purpose).check()
     press(page, "Add a passkey")
-    expect_status(page, "The passkey is added.")
+    expect_status(page, "Your passkey has been added.")
 
 
 def load_cleanly(page: Page, url: str) -> None:
@@ -157,10 +157,10 @@ def test_passkey_signs_in_and_is_one_of_two_second_factors(serve: Any, page_with
         enter_password(page, base)
         add_device(page)
         add_passkey(page, base, "To sign in")
-        assert "To sign in, in place of the password" in page.locator(".rows").inner_text()
+        assert "To sign in, instead of your password" in page.locator(".rows").inner_text()
         page.goto(f"{base}/verify")
         press(page, "Use a passkey instead")
-        expect_status(page, "Thank you. You can go on.")
+        expect_status(page, "Thanks. You can continue.")
         sign_out(page, base)
         page.goto(f"{base}/login")
         page.get_by_role("link", name="Sign in with a passkey").click()
@@ -168,14 +168,14 @@ def test_passkey_signs_in_and_is_one_of_two_second_factors(serve: Any, page_with
         expect_signed_in(page)
         page.goto(f"{base}/wan-register")
         press(page, "Remove: My phone")
-        expect_status(page, "The passkey is removed.")
+        expect_status(page, "Your passkey has been removed.")
         add_passkey(page, base, "As a second factor")
         key = set_up_authenticator(page, base)
-        for factor in ("A passkey", "Codes from an app"):
+        for factor in ("Passkey", "Authenticator app"):
             sign_out(page, base)
             enter_password(page, base)
             press(page, factor)
-            if factor == "A passkey":
+            if factor == "Passkey":
                 press(page, "Continue")
             else:
                 enter_code(page, next_code(key))
@@ -190,21 +190,21 @@ def test_passkey_refusals_are_named_and_a_passkey_is_the_second_factor(
         enter_password(page, base)
         session, device = add_device(page)
         add_passkey(page, base, "To sign in")
-        page.get_by_label("Name of the new passkey").fill("The same again")
+        page.get_by_label("Passkey name").fill("The same again")
         press(page, "Add a passkey")
-        expect_alert(page, "That device has a passkey for this account already.")
+        expect_alert(page, "That device already has a passkey for this account.")
         sign_out(page, base)
         (credential,) = session.send("WebAuthn.getCredentials", device)["credentials"]
         session.send("WebAuthn.clearCredentials", device)
         page.goto(f"{base}/wan-signin")
         press(page, "Continue")
-        expect_alert(page, "That was cancelled, or it took too long.")
+        expect_alert(page, "That was canceled or took too long.")
         session.send("WebAuthn.addCredential", {**device, "credential": credential})
         press(page, "Try again")
         expect_signed_in(page)
         page.goto(f"{base}/wan-register")
         press(page, "Remove: My phone")
-        expect_status(page, "The passkey is removed.")
+        expect_status(page, "Your passkey has been removed.")
         add_passkey(page, base, "As a second factor")
         sign_out(page, base)
         enter_password(page, base)
@@ -217,31 +217,31 @@ def test_authenticator_and_recovery_codes_work_without_javascript(serve: Any, pa
     with serve(**RECOVERY_CODES) as base:
         enter_password(page, base)
         key = set_up_authenticator(page, base)
-        page.get_by_role("link", name="Make recovery codes").click()
-        press(page, "Make recovery codes")
+        page.get_by_role("link", name="Create recovery codes").click()
+        press(page, "Create recovery codes")
         codes = [code.inner_text() for code in page.locator(".codes code").all()]
         assert len(set(codes)) == 5
         for path in ("/mf-recovery-codes", "/mf-recovery-codes?show_codes=1"):  # they are shown once
             page.goto(base + path)
-            assert "You have 5 left" in page.inner_text("main")
+            assert "You have 5 codes left" in page.inner_text("main")
             assert not any(code in page.content() for code in codes)
         for code, is_accepted in ((codes[0], True), (codes[0], False), (codes[1], True)):
             page.context.clear_cookies()
             enter_password(page, base)
-            page.get_by_text("No code, or the device is lost?").click()
+            page.get_by_text("Lost your device or can't get a code?").click()
             press(page, "Use a recovery code")
             page.get_by_label("Recovery code").fill(code)
             press(page, "Continue")
             if is_accepted:
                 expect_signed_in(page)
             else:
-                expect_alert(page, "That is none of your recovery codes")
+                expect_alert(page, "That isn't one of your recovery codes")
         page.goto(f"{base}/mf-recovery-codes")
-        assert "You have 3 left" in page.inner_text("main")
+        assert "You have 3 codes left" in page.inner_text("main")
         sign_out(page, base)
         enter_password(page, base)
         enter_code(page, "000000")
-        expect_alert(page, "That code does not work.")
+        expect_alert(page, "That code doesn't work.")
         box = page.get_by_label("Code")
         assert [box.get_attribute(name) for name in ("autocomplete", "inputmode", "value")] == [
             "one-time-code", "numeric", ""
@@ -250,7 +250,7 @@ def test_authenticator_and_recovery_codes_work_without_javascript(serve: Any, pa
         enter_code(page, f"{code[:3]} {code[3:]}")  # as apps show it
         expect_signed_in(page)
         page.goto(f"{base}/tf-setup")
-        press(page, "Remove: Codes from an app")
+        press(page, "Remove: Authenticator app")
         sign_out(page, base)
         enter_password(page, base)
         expect_signed_in(page)
@@ -263,11 +263,11 @@ def test_code_sign_in_works_without_javascript(serve: Any, page: Page) -> None:
         press(page, "Set up")
         key = page.locator(".key").inner_text().replace("-", "")
         enter_code(page, next_code(key))
-        assert "Codes from an app" in page.locator(".rows").inner_text()
+        assert "Authenticator app" in page.locator(".rows").inner_text()
         sign_out(page, base)
         page.goto(f"{base}/us-signin")
         page.fill("[name=identity]", OBRIEN)
-        press(page, "Send me a code by mail")
+        press(page, "Email me a code")
         assert page.locator("[name=identity]").input_value() == OBRIEN
         page.fill("[name=passcode]", next_code(key))
         press(page, "Sign in")

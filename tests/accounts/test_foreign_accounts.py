@@ -306,7 +306,7 @@ def test_home_page_and_last_page_lead_on(site: Site) -> None:
     visitor = site.visitor()
     visitor.set_password(site.new_link())
     page = visitor.open("/reset-done").text
-    assert "sign in with the new one" in page
+    assert "sign in with your new password" in page
     assert "signed out everywhere" not in page
     site.work()
     assert "signed out everywhere" not in str(site.mailbox.mails[-1])
@@ -344,13 +344,15 @@ OFF = [
 
 @pytest.mark.parametrize("words", OFF, ids=[" ".join(words[:2]) for words in OFF])
 def test_commands_that_change_accounts_say_where_they_are(site: Site, words: tuple[str, ...]) -> None:
-    assert "your application has the accounts" in run(site, *words, fails=True).output
+    assert "the accounts are in your application" in run(site, *words, fails=True).output
 
 
 def test_import_says_where_the_accounts_are(site: Site, tmp_path: Any) -> None:
     file = tmp_path / "users.jsonl"
     file.write_text("{}\n")
-    assert "your application has the accounts" in run(site, "users", "import", str(file), fails=True).output
+    assert (
+        "the accounts are in your application" in run(site, "users", "import", str(file), fails=True).output
+    )
 
 
 @EVERYWHERE
@@ -358,7 +360,7 @@ def test_commands_of_recovery_know_the_accounts(application: Application, site: 
     run(site, "users", "send-reset", "ALICE")
     site.work()
     shown = run(site, "users", "show", "#1").output
-    for words in (ALICE, "account     ", "bcrypt", "the relay took the mail"):
+    for words in (ALICE, "account     ", "bcrypt", "the relay accepted the email"):
         assert words in shown
     assert ALICE in run(site, "outbox", "list", "--identity", "alice").output
     link = site.last_link()

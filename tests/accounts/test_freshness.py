@@ -88,7 +88,7 @@ def test_factor_that_was_begun_for_another_account_is_refused(site: Site, path: 
     thief, before = stolen_session(site), site.rows(User)[0]
     answer = thief.post_json(f"{path}/{token}", json={"code": "123456", "passcode": "123456"})
     assert answer.status_code == 400
-    assert "start again" in answer.text
+    assert "start over" in answer.text
     assert site.rows(User)[0] == before
 
 

@@ -133,7 +133,7 @@ def test_employee_number_is_stored_in_normal_form_and_once(make_site: Any, tmp_p
         "".join(json.dumps(new | row | {"email": f"d{n}@e.org"}) + "\n" for n, row in enumerate(rows))
     )
     refused = run(site, "users", "import", str(file), fails=True).stderr
-    assert "line 1: there is an account with this employee_number already" in refused
+    assert "line 1: an account with this employee_number already exists" in refused
     assert "line 2: employee_number: not valid" in refused
 
 
@@ -144,7 +144,7 @@ def test_users_show_and_outbox_know_the_employee_number(make_site: Any) -> None:
     site.ask("e12345")
     shown = run(site, "users", "show", "e12345").output
     assert f"{CAROL}, E12345" in shown
-    assert "the mail waits for its first attempt" in shown
+    assert "the email is waiting for its first attempt" in shown
     assert "reset instructions" in run(site, "outbox", "list", "--identity", "E12345").output
     assert "No account has the employee_number E99999" in run(site, "users", "show", "e99999").output
 

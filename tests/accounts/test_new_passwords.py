@@ -17,7 +17,7 @@ from app.accounts.models import User
         ("e\u0301" * 14, "at least 15"),
         ("x" * 129, "at most 128"),
         ("x" * 20_000, "at most 128"),
-        ("\ud800" * 15, "no keyboard"),
+        ("\ud800" * 15, "unsupported character"),
     ],
 )
 @pytest.mark.requirement("R26", "R27", "R28", "R32")

@@ -160,8 +160,8 @@ def test_reset_refuses_common_passwords_and_says_how_to_do_better(make_site: Any
     for password in ("passwordpassword", "alice@example.com", site_name, number):
         refusal = redeem(password)
         assert refusal["error_code"] == "password_common", password
-        assert "Take a few words" in refusal["field_errors"]["password"][0]
-    assert "one of the first passwords" in site.visitor().set_password(link, "passwordpassword").text
+        assert "Try a short phrase" in refusal["field_errors"]["password"][0]
+    assert "too common" in site.visitor().set_password(link, "passwordpassword").text
     assert redeem("a password \ud800 of no text")["error_code"] == "invalid_request"
     assert site.events().count("password_refused") == 5  # not for what is no text
     assert redeem(OLD_PASSWORD) == {}  # the current one may be set again
@@ -172,8 +172,8 @@ def test_reset_refuses_what_is_guessed_first_each_with_its_reason(make_site: Any
     site: Site = make_site(RECOVERY_SITE_NAME="Sparekey")
     link = site.new_link()
     pattern, common, about = (
-        "repeats itself, follows a row",
-        "one of the first passwords",
+        "uses repetition, a sequence, or a date",
+        "too common",
         "the name of this site",
     )
     for password, reason in {
@@ -200,14 +200,14 @@ def test_change_refuses_common_passwords_and_the_current_one(site: Site) -> None
         fields = {"new_password": password, "new_password_confirm": password}
         return visitor.submit("/change", password=OLD_PASSWORD, **fields).text
 
-    assert "must be another one" in change(OLD_PASSWORD)
+    assert "different from your current one" in change(OLD_PASSWORD)
     for password in ("passwordpassword", "alice@example.com"):
-        assert "Take a few words" in change(password)
+        assert "Try a short phrase" in change(password)
     assert site.password_works(OLD_PASSWORD)
     change(NEW_PASSWORD)
     site.work()
     notice = " ".join(text_of(site.mailbox.mails[-1]).split())
-    assert "The earlier one no longer works" in notice  # a reset's notice says otherwise
+    assert "Your old password no longer works" in notice  # a reset's notice says otherwise
 
 
 @pytest.mark.requirement("R8", "R17", "R30")

@@ -82,7 +82,7 @@ def test_impossible_identity_is_refused_by_its_text_alone(site: Site, typed: str
     answer = site.ask(typed)
     assert answer.status_code == 400
     [message] = answer.json["response"]["field_errors"]["identity"]  # type: ignore[index]
-    assert "Check it for typos" in message
+    assert "Check for typos" in message
     assert statements == []
     site.work()
     assert site.messages() == []
@@ -93,7 +93,7 @@ def test_refused_identity_stays_in_its_box(make_site: Any, page: str) -> None:
     site: Site = make_site(SECURITY_CONFIRMABLE=True, SECURITY_USERNAME_RECOVERY=True)
     answer = site.visitor().submit(page, identity='alice@example "&<')
     assert answer.status_code == 400
-    assert "Check it for typos" in answer.text
+    assert "Check for typos" in answer.text
     assert 'value="alice@example &#34;&amp;&lt;"' in answer.text
 
 
@@ -136,5 +136,5 @@ def test_browser_sends_a_pasted_address(make_site: Any, page: Page) -> None:
         page.goto(f"{base_url(site)}/reset")
         page.fill("[name=identity]", "alice@example")
         page.locator("main form [type=submit]").click()
-        assert "Check it for typos" in page.inner_text("main")
+        assert "Check for typos" in page.inner_text("main")
         assert page.input_value("[name=identity]") == "alice@example"

@@ -104,8 +104,8 @@ def test_check_text_output(configuration: Configuration) -> None:
         "",
         f"warning  cooldown-outlasts-link  RECOVERY_MAIL_COOLDOWN ({configuration.file})",
         "    A user whose link has expired may have to wait for another.",
-        "    An account gets one mail within the cool-down, and its link expires earlier.",
-        "    → Set it shorter than SECURITY_RESET_PASSWORD_WITHIN.",
+        "    An account gets one email per cool-down, but its link expires sooner.",
+        "    → Set it to less than SECURITY_RESET_PASSWORD_WITHIN.",
         "",
         "1 error, 1 warning.",
     ]
@@ -292,13 +292,13 @@ def test_check_looks_at_all_else_beside_wrong_settings(configuration: Configurat
     assert wrong == {
         "RECOVERY_ACCENT": 'give a hex color such as "#0b6e66"',
         "MAIL_USE_SSL": "choose one of MAIL_USE_TLS and MAIL_USE_SSL",
-        "MAIL_USERNAME": "set both of it and MAIL_PASSWORD (or RECOVERY_MAIL_OAUTH_URL), or neither",
+        "MAIL_USERNAME": "set this together with MAIL_PASSWORD (or RECOVERY_MAIL_OAUTH_URL), or set neither",
     }
     others = {found["id"] for found in shown["findings"]} - {"invalid-setting"}
     assert others == {"cooldown-outlasts-link", "proxies-undeclared"}
     assert shown["silenced"] == ["no-security-txt"]
     text = configuration.run("check", "--deploy").stdout
-    assert "Correct the settings first: templates, database and services were not checked." in text
+    assert "Correct the settings first. Templates, database, and services were not checked." in text
 
 
 def test_check_reports_nothing_that_follows_from_a_wrong_setting(configuration: Configuration) -> None:

@@ -118,7 +118,7 @@ def test_outbox_show_hides_tokens_and_texts(site: Site) -> None:
             assert "123456" not in output
     assert "identity" in run(site, "show", "2").output
     assert "a@example.com" in run(site, "show", "3").output
-    assert run(site, "show", "7", fails=True).stderr == "Error: there is no mail 7\n"
+    assert run(site, "show", "7", fails=True).stderr == "Error: there is no message 7\n"
 
 
 def test_outbox_show_message_whose_key_is_gone(site: Site, make_site: Any) -> None:
@@ -131,7 +131,7 @@ def test_outbox_show_message_whose_key_is_gone(site: Site, make_site: Any) -> No
 def test_outbox_retry_sends_dead_letter(site: Site) -> None:
     dead_letter(site)
     site.change(OutboxMessage, OutboxMessage.id == 1, created_at=LONG_AGO)
-    assert run(site, "retry", "1").output == "mail 1 is due now\n"
+    assert run(site, "retry", "1").output == "message 1 is due now\n"
     site.work()
     assert "sent" in run(site, "show", "1").output
     assert site.visitor().set_password(link_in(site.mailbox.mails[0])).status_code == 302
@@ -143,7 +143,7 @@ def test_outbox_discard_drops_message_and_its_cooldown(site: Site) -> None:
     dead_letter(site)
     site.ask("bob")
     output = run(site, "discard", "1", "2").output
-    assert output == "mail 1 will not be sent\nmail 2 will not be sent\n"
+    assert output == "message 1 will not be sent\nmessage 2 will not be sent\n"
     assert site.work() == 0
     assert [(row["state"], row["sealed"]) for row in site.messages()] == [("dropped", None)] * 2
     assert site.events().count("mail_discarded") == 2
@@ -155,7 +155,7 @@ def test_outbox_message_being_sent_or_sent_cannot_be_changed(site: Site) -> None
     with site.app.app_context():
         assert queue.claim() is not None
     assert "being sent" in run(site, "show", "1").output
-    assert run(site, "discard", "1", fails=True).stderr == "mail 1 cannot be changed: being sent\n"
+    assert run(site, "discard", "1", fails=True).stderr == "message 1 cannot be changed: being sent\n"
     site.new_link("bob")
     for command in ("retry", "discard"):
-        assert run(site, command, "2", fails=True).stderr == "mail 2 cannot be changed: sent\n"
+        assert run(site, command, "2", fails=True).stderr == "message 2 cannot be changed: sent\n"

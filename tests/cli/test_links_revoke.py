@@ -18,7 +18,7 @@ def test_force_reset_ends_password_sessions_and_links_and_mails_another(make_sit
     assert "signed out everywhere" in run(site, "users", "force-reset", "#1").output
     assert not site.password_works(OLD_PASSWORD)
     assert visitor.open("/").location == "/login"
-    assert "cancelled" in visitor.open(earlier).text
+    assert "canceled" in visitor.open(earlier).text
     site.work()  # within the cool-down
     link, notice = site.mailbox.mails[-2:]
     assert (link["To"], notice["Subject"]) == ("alice@example.com", "Your Sparekey password was changed")
@@ -34,10 +34,10 @@ def test_links_revoke_keeps_sessions(site: Site) -> None:
     visitor, link, link_of_bob = site.visitor(), site.new_link(), site.new_link("bob")
     visitor.sign_in()
     assert run(site, "links", "revoke", "alice").output == "1 link revoked\n"
-    assert "cancelled" in visitor.open(link).text
-    assert "You are signed in" in visitor.open("/").text
+    assert "canceled" in visitor.open(link).text
+    assert "You're signed in" in visitor.open("/").text
     assert run(site, "links", "revoke", "--all").output == "1 link revoked\n"
-    assert "cancelled" in visitor.open(link_of_bob).text
+    assert "canceled" in visitor.open(link_of_bob).text
     assert run(site, "links", "revoke", "--all").output == "0 links revoked\n"
     for words in ((), ("alice", "--all"), ("nobody",)):
         run(site, "links", "revoke", *words, fails=True)

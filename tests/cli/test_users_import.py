@@ -81,7 +81,7 @@ def test_import_with_reset_unknown_sets_unknown_password(site: Site, tmp_path: P
     refusal = import_rows(site, tmp_path, *rows, fails=True).output
     assert "line 1: password_hash: of no known format" in refusal
     result = import_rows(site, tmp_path, *rows, options=("--reset-unknown",))
-    assert result.output == "3 accounts imported, 1 of them must reset\n"
+    assert result.output == "3 accounts imported, 1 of them must reset their password\n"
     assert not site.password_works(PASSWORD, DORA)
     assert site.visitor().set_password(site.new_link(DORA)).status_code == 302
     assert site.password_works(NEW_PASSWORD, DORA)
@@ -153,8 +153,8 @@ BAD_ROWS = [
     ({**NEW, "confirmed_at": "yesterday"}, "confirmed_at: give a time"),
     ({**NEW, "language": "elvish"}, "language: give a language such as de"),
     ({**NEW, "confirmed_at": "31.01.2026"}, "confirmed_at: give a time"),
-    ({"email": "ALICE@example.com"}, "there is an account with this email already"),
-    ({**NEW, "username": "Alice"}, "there is an account with this username already"),
+    ({"email": "ALICE@example.com"}, "an account with this email already exists"),
+    ({**NEW, "username": "Alice"}, "an account with this username already exists"),
     ({**NEW, "us_phone_number": "(415) 555-0123"}, "with this us_phone_number already"),
     ({"email": "First@Example.com"}, "the same email as in line 1"),
     ({**NEW, "username": "FIRST"}, "the same username as in line 1"),
@@ -249,4 +249,4 @@ def test_imported_address_with_accented_capital_signs_in_and_is_unique(site: Sit
     import_rows(site, tmp_path, row)
     assert site.password_works(PASSWORD, "Élise@EXAMPLE.com")
     output = import_rows(site, tmp_path, row, fails=True).output
-    assert "there is an account with this email already" in output
+    assert "an account with this email already exists" in output

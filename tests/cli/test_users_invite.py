@@ -24,7 +24,7 @@ from app.pages import health
 from app.recovery.link import ResetLink
 
 CAROL = "carol@example.com"
-INVITATION, WELCOME = "Your account at Sparekey", "<h1>Welcome</h1>"
+INVITATION, WELCOME = "Set up your Sparekey account", "<h1>Welcome</h1>"
 
 
 def invite(site: Site, *words: str) -> str:
@@ -45,13 +45,13 @@ def test_invited_user_chooses_a_password_in_the_browser(make_site: Any, page: Pa
         mail = site.mailbox.wait_for(1)
         assert "Hello Carol <D>," in text_of(mail)
         assert "Hello Carol &lt;D&gt;," in html_of(mail)
-        assert "within 7 days." in " ".join(text_of(mail).split())
+        assert "in 7 days" in " ".join(text_of(mail).split())
         page.goto(link_in(mail))
         assert page.locator("h1").text_content() == "Welcome"
         for field in ("password", "password_confirm"):
             page.locator(f"[name={field}]").fill(NEW_PASSWORD)
         page.locator("main form [type=submit]").click()
-        assert page.locator("h1").text_content() == "Your password is set"
+        assert page.locator("h1").text_content() == "Your password has been set"
         page.get_by_role("link", name="Sign in").click()
         page.locator("[name=identity]").fill("carol")
         page.locator("[name=password]").fill(NEW_PASSWORD)
@@ -77,7 +77,7 @@ def test_invitation_lives_for_its_time_works_once_and_is_recorded(make_site: Any
     assert site.password_works(NEW_PASSWORD, CAROL)
     reasons = [row["reason"].split(" by ")[0] for row in site.rows(RecoveryEvent) if row["kind"] == "admin"]
     assert reasons == ["users invite", "users invite"]
-    assert "was not used" in run(site, "users", "invite", CAROL, "--again", fails=True).output
+    assert "has not used its invitation" in run(site, "users", "invite", CAROL, "--again", fails=True).output
     site.work()
     link_after = site.new_link(CAROL)
     assert site.mailbox.mails[-1]["Subject"] == "Reset your Sparekey password"
@@ -120,13 +120,13 @@ def test_invitation_that_was_used_meanwhile_is_not_sent(site: Site) -> None:
     run(site, "users", "invite", CAROL, "--again")
     code_of(site, link)
     site.work()
-    assert "the account has a password already" in {row["reason"] for row in site.messages()}
+    assert "the account already has a password" in {row["reason"] for row in site.messages()}
 
 
 def test_invitation_in_the_language_of_the_account(site: Site) -> None:
     run(site, "users", "invite", f"email:{CAROL}", "language:de")
     site.work()
-    assert site.mailbox.mails[-1]["Subject"] == "Ihr Konto bei Sparekey"
+    assert site.mailbox.mails[-1]["Subject"] == "Richten Sie Ihr Konto bei Sparekey ein"
 
 
 def test_invitation_without_mail_is_handed_over(make_site: Any) -> None:
@@ -143,9 +143,9 @@ def test_invitation_without_mail_is_handed_over(make_site: Any) -> None:
         ([CAROL, "password:x"], "give email:carol@example.com"),
         (["not an address"], "email: not valid"),
         ([CAROL, "language:klingon"], "give a language"),
-        ([CAROL, "--client", "none"], "there is no such client"),
+        ([CAROL, "--client", "none"], "no such client"),
         ([CAROL, "--again"], "no account has this identity"),
-        (["sso@example.com", "--again"], "was not used"),
+        (["sso@example.com", "--again"], "has not used its invitation"),
     ],
 )
 def test_invitation_is_refused_and_changes_nothing(site: Site, words: list[str], refusal: str) -> None:

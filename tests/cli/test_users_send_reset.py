@@ -26,7 +26,7 @@ def test_link_of_an_admin_passes_cooldown_and_cap(make_site: Any, command: str) 
     site.visitor().set_password(site.new_link())
     for _ in range(3):
         run(site, "users", command, "alice")
-        assert "mail waits for its first attempt" in run(site, "users", "show", "alice").output
+        assert "email is waiting for its first attempt" in run(site, "users", "show", "alice").output
         mails = len(site.mailbox.mails)
         site.work()
         [link] = [link_in(mail) for mail in site.mailbox.mails[mails:] if "Reset" in mail["Subject"]]

@@ -26,9 +26,9 @@ def show(site: Site, identity: str = "alice") -> str:
         ("Nobody@example.com", "No account has the email nobody@example.com"),
         ("Alicia", "No account has the username alicia"),
         ("(415) 555-0199", "No account has the us_phone_number +14155550199"),
-        ("!!!", "No account can have that as an identity"),
-        ("inactive@example.com", "No reset mail goes to this account: the account is not active."),
-        ("sso@example.com", "A request brings a mail that says how to sign in, and no link"),
+        ("!!!", "That cannot be an account's identity"),
+        ("inactive@example.com", "This account gets no reset email: the account is not active."),
+        ("sso@example.com", "A request sends an email that says how to sign in, without a link"),
         ("ALICE@example.com", "No link was requested for this account"),
         ("(415) 555-0123", "No link was requested for this account"),
         ("#1", "alice@example.com"),
@@ -40,7 +40,7 @@ def test_users_show_before_any_request(site: Site, identity: str, answer: str) -
 
 
 def test_users_show_unconfirmed_account(make_site: Any) -> None:
-    assert "No reset mail goes to this account: the address is not confirmed." in show(
+    assert "This account gets no reset email: the address is not confirmed." in show(
         make_site(SECURITY_CONFIRMABLE=True)
     )
 
@@ -48,21 +48,24 @@ def test_users_show_unconfirmed_account(make_site: Any) -> None:
 def test_users_show_request_through_cooldown(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
     site.ask()
-    assert "and the mail waits for its first attempt." in show(site)
+    assert "and the email is waiting for its first attempt." in show(site)
     site.work()
-    assert "and the relay took the mail. Is it in the spam folder?" in show(site)
+    assert "and the relay accepted the email. Is it in the spam folder?" in show(site)
     assert "The newest link works until " in show(site)
     site.ask()
     site.work()
     shown = show(site)
-    assert "A reset mail went out a moment ago; the next one can go out in " in shown
-    assert "and no mail was sent: such a mail went out a moment ago (RECOVERY_MAIL_COOLDOWN)." in shown
+    assert "A reset email went out a moment ago; the next one can go out in " in shown
+    assert (
+        "and no email was sent: the same kind of email went out a moment ago (RECOVERY_MAIL_COOLDOWN)."
+        in shown
+    )
 
 
 def test_users_show_daily_cap(make_site: Any) -> None:
     site: Site = make_site(RECOVERY_MAIL_DAILY_CAP=1)
     site.new_link()
-    cap = r"had its 1 reset mails of 24 hours: .* every 30 minutes, the next in (29|30) minutes.* \(RECOVERY_MAIL_DA"
+    cap = r"had its 1 reset emails in 24 hours: .* every 30 minutes, the next in (29|30) minutes.* \(RECOVERY_MAIL_DA"
     assert re.search(cap, show(site))
 
 
@@ -71,7 +74,7 @@ def test_users_show_bounced_mail(site: Site) -> None:
     site.ask()
     site.work()
     shown = show(site)
-    bounce = "and the mail was given up: the address is refused for good: the relay said 550 5.1.1 no such"
+    bounce = "and the email was given up: the address is refused for good: the relay said 550 5.1.1 no such"
     assert bounce in shown
     assert "manage.py outbox retry 1" in shown
     assert "The newest link" not in shown
@@ -81,7 +84,7 @@ def test_users_show_deferred_and_held_mail(site: Site) -> None:
     site.mailbox.refuse["DATA"] = "451 try later"
     site.ask()
     site.work()
-    assert "the mail was tried 1 times and waits for the next: " in show(site)
+    assert "sending was attempted 1 times and will be attempted again: " in show(site)
     assert "451 try later" in show(site)
     with site.app.app_context():
         heartbeat.Heartbeat().beat()
@@ -102,7 +105,7 @@ def test_users_show_state_of_newest_link(site: Site) -> None:
     site.visitor().set_password(site.new_link())
     assert "The newest link was used at " in show(site)
     assert "  superseded  " in show(site)
-    assert "Another link was used" in site.visitor().open(earlier).text
+    assert "A different link was used" in site.visitor().open(earlier).text
     site.work()  # sends the notice
     site.new_link()
     site.change(ResetLink, ResetLink.id > 0, expires_at=utcnow(-60))

@@ -208,7 +208,7 @@ DEFECTS: dict[str, Defect] = {
     "open-redirect: backslashes": edited(link_to_next, at="^/login$"),
     "open-redirect: slash appended": instead(r"^/\\", "", 301, Location="/\\doctor.invalid/"),
     "debug-shown: console": instead("^/console$", "<h1>Werkzeug Debugger</h1>"),
-    "debug-shown: traceback": body("There is nothing here", "Traceback (most recent call last)", at="doctor"),
+    "debug-shown: traceback": body("Page not found", "Traceback (most recent call last)", at="doctor"),
     "metrics-public: numbers": instead("^/metrics$", "mails_total 3", type=TEXT),
     "file-served: env": instead(r"^/\.env$", "SECRET_KEY=abc\n", type=TEXT),
     "file-served: git": instead(r"^/\.git/config$", "[core]\n\tbare = false\n", type=TEXT),
@@ -608,7 +608,11 @@ def assert_sources_are_right(result: Result) -> None:
     ("refused", "addresses", "reasons"),
     [
         ("no no no", sources.LOOPBACK, ["no rate limit refused 8 requests"]),
-        ("yes yes yes yes yes no no yes no no", sources.LOOPBACK, ["ended meanwhile", "ended meanwhile"]),
+        (
+            "yes yes yes yes yes no no yes no no",
+            sources.LOOPBACK,
+            ["ended in the meantime", "ended in the meantime"],
+        ),
         ("yes yes yes yes yes yes", ("198.51.100.1",), ["from one address only"]),
     ],
     ids=["no limit", "limit ends", "one address"],
@@ -695,7 +699,7 @@ def scheme_lost(forward: Forward, environ: Environ) -> Response:
     if environ["PATH_INFO"] != "/openapi.json":
         return forward(environ)
     url = f"https://{environ['HTTP_HOST']}"
-    return page(f"This service is reached at {url}, and not by http (X-Forwarded-Proto).", 400)
+    return page(f"Plain HTTP isn't accepted (X-Forwarded-Proto). To use this service, go to {url}", 400)
 
 
 DEFECTS_OVER_TLS: dict[str, Defect] = {

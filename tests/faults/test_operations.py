@@ -268,7 +268,7 @@ def test_restore_revives_nothing_that_has_ended(
         browser.client.application = restored.app
         assert browser.is_signed_in()  # until the command
     report = " ".join(run(restored, "after-restore", "--yes").stdout.split())
-    assert report == "links revoked 1 mails discarded 1 accounts signed out 4"
+    assert report == "links revoked 1 messages discarded 1 accounts signed out 4"
     run(restored, "db", "upgrade")
     answer = restored.visitor().post_json(link, json={"password": "set with an ended link"})
     assert answer.json["response"]["error_code"] == "link_revoked"
@@ -282,7 +282,7 @@ def test_restore_revives_nothing_that_has_ended(
 
 def test_after_restore_asks_first(site: Site) -> None:
     result = FlaskCliRunner(site.app).invoke(manage.cli, ["after-restore"], input="n\n")
-    assert (result.exit_code, "signs everybody out" in result.stdout) == (1, True)
+    assert (result.exit_code, "signs everyone out" in result.stdout) == (1, True)
     assert run(site, "events").stdout == "no matching events\n"
 
 

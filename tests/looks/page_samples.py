@@ -81,7 +81,7 @@ class Page:
 
 def pages() -> list[Page]:
     """Return the pages in their states. Needs a request context, but no database."""
-    problem = {"title": "Sorry", "text": "That did not work."}
+    problem = {"title": "Sorry", "text": "That didn't work."}
     problems = (("not_found", None), ("link_expired", None), ("internal_error", "sample"))
     pages = [
         Page("home", {"current_user": sample_user()}, HOME, "signed-in"),
@@ -286,7 +286,7 @@ def _of_second_factor_codes() -> list[Page]:
     code = {"two_factor_verify_code_form": TwoFactorVerifyCodeForm(formdata=None), "problem": None}
     rescue, rescued = RescueForm(formdata=None), RescueForm(formdata=None)
     rescue.help_setup.choices = []
-    rescued.help_setup.choices = [("help", "Tell whoever runs this site"), ("recovery_code", "")]
+    rescued.help_setup.choices = [("help", "Ask support for help"), ("recovery_code", "")]
     alone, lost = {**code, "two_factor_rescue_form": rescue}, {**code, "two_factor_rescue_form": rescued}
     sent = ("csrf_token", "code")
     return [
@@ -349,9 +349,9 @@ def _of_passkeys() -> list[Page]:
 
 
 def _refuse(form: Any) -> None:
-    form.form_errors = [_("That did not match. Check what you typed and try again.")]
+    form.form_errors = [_("Those sign-in details don't match. Check them and try again.")]
     for field_ in form:
         if not isinstance(field_, HiddenField | SubmitField):
             field_.errors = [
-                _("Use at least %(length)s characters. A few words in a row do well.", length=15)
+                _("Use at least %(length)s characters. Try a short phrase of several words.", length=15)
             ]

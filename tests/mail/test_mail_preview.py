@@ -59,7 +59,7 @@ def test_preview_shows_every_mail_light_dark_and_as_text(environ: dict[str, str]
     assert not re.search(r'(src|href)="https?:|@import|url\(', page)
     assert "https://id.example.com/reset/" in page
     assert "<code>reset_token</code>" in page
-    assert "is not sent, as things are set" in page
+    assert "not sent with the current settings" in page
 
 
 def test_preview_recognizes_dark_styles_in_any_spelling() -> None:
@@ -87,7 +87,7 @@ def test_send_test_sends_at_once(environ: dict[str, str], mailbox: Mailbox) -> N
     for number, name in enumerate(("reset_instructions", "change_notice"), start=1):
         result = run(environ, "send-test", "me@Example.com", "--mail", name)
         assert result.exit_code == 0, result.output
-        assert "127.0.0.1 has accepted it" in result.output
+        assert "127.0.0.1 accepted it" in result.output
         mail = mailbox.wait_for(number)
         assert mail["Subject"].startswith("[Test] ")
         assert mail["To"] == "me@example.com"
@@ -97,7 +97,7 @@ def test_send_test_sends_at_once(environ: dict[str, str], mailbox: Mailbox) -> N
 @pytest.mark.parametrize(
     ("words", "overrides", "refuse", "reason"),
     [
-        (["nobody at all"], {}, {}, "is no mail address"),
+        (["nobody at all"], {}, {}, "not an email address"),
         (["me@example.com", "--mail", "greetings"], {}, {}, "there are reset_instructions"),
         (["me@example.com"], {}, {"RCPT": "550 5.1.1 no such mailbox"}, "no such mailbox"),
         (["me@example.com"], {}, {"DATA": "451 later"}, "451 later"),
@@ -124,7 +124,7 @@ def test_send_test_explains_a_failure(
 def test_send_test_stays_in_the_demos_inbox(environ: dict[str, str], mailbox: Mailbox) -> None:
     demo = {"FLASK_RECOVERY_INBOX": "true", "FLASK_RECOVERY_PUBLIC_URL": "http://localhost:5000"}
     result = run(environ | demo, "send-test", "me@example.com")
-    assert "in the demo's inbox" in result.stdout, result.output
+    assert "in the demo inbox" in result.stdout, result.output
     assert not mailbox.mails
 
 
@@ -144,7 +144,7 @@ def test_own_templates_replace_a_mail_and_a_page(make_site: Any, tmp_path: Path)
     silenced = ["template-without-objection"]
     site: Site = make_site(RECOVERY_TEMPLATE_DIR=str(tmp_path), RECOVERY_SILENCED=silenced)
     page = site.visitor().open("/check-mail").text
-    assert "Check your mail" in page
+    assert "Check your email" in page
     assert "Our post takes its time." in page
     link = site.new_link()
     mail = site.mailbox.mails[0]

@@ -176,7 +176,7 @@ def test_refusal_that_may_be_ours_sets_the_message_aside_and_names_the_setting(s
     assert "mail_given_up" not in site.events()
     for words in (("users", "show", "alice"), ("outbox", "list")):
         assert "MAIL_DEFAULT_SENDER: the relay said 553 5.7.1" in commands.run(site, *words).output
-    assert "the mail is set aside" in commands.run(site, "users", "show", "alice").output
+    assert "the email is set aside" in commands.run(site, "users", "show", "alice").output
     site.mailbox.refuse.clear()
     make_due(site)
     site.work()

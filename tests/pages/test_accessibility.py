@@ -15,7 +15,7 @@ from support.mailbox import html_of, link_in
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
 from support.translations import SHIPPED
 
-MISMATCH = "The two passwords are not the same."
+MISMATCH = "The passwords don't match."
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_reset_by_keyboard_alone(running: Site, page: Page) -> None:
     assert focused(page) == "identity"
     page.locator("body").focus()
     page.evaluate("document.activeElement.blur()")
-    page.get_by_text("To the content").focus()
+    page.get_by_text("Skip to content").focus()
     keys.press("Enter")
     keys.press("Tab")
     assert focused(page) == "identity"
@@ -116,7 +116,7 @@ def test_reset_by_keyboard_alone(running: Site, page: Page) -> None:
     tab_to(page, "password")
     keys.type(NEW_PASSWORD)
     keys.press("Enter")
-    page.get_by_role("heading", name="You are signed in").wait_for()
+    page.get_by_role("heading", name="You're signed in").wait_for()
 
 
 @pytest.mark.requirement("R68")
@@ -129,7 +129,7 @@ def test_error_has_the_focus_and_several_have_a_summary(make_site: Any, chromium
                 page = context.new_page()
                 page.goto(link)
                 set_password(page, NEW_PASSWORD, "another one than before")
-                expect(page).to_have_title("Problem: Choose a new password · Sparekey")
+                expect(page).to_have_title("Error: Choose a new password · Sparekey")
                 assert page.inner_text("main").count(MISMATCH) == 1
                 assert focused(page) == "password_confirm"
                 field = page.locator("[name=password_confirm]")
@@ -142,9 +142,9 @@ def test_error_has_the_focus_and_several_have_a_summary(make_site: Any, chromium
                 page.locator("[name=username]").fill("1")
                 page.locator("main [type=submit]").click()
                 summary = page.locator("[role=alert]")
-                assert summary.inner_text().split("\n")[0] == "Please look at this again:"
+                assert summary.inner_text().split("\n")[0] == "There's a problem"
                 assert focused(page) == "alert"
-                summary.get_by_role("link", name="Take another username.").focus()
+                summary.get_by_role("link", name="Choose a different username.").focus()
                 page.keyboard.press("Enter")
                 assert focused(page) == "username"
 
@@ -157,8 +157,8 @@ def test_password_length_is_announced_and_read_in_order(running: Site, page: Pag
         "é" * 9: "9 of 15 characters",
         "e\u0301" * 9: "9 of 15 characters",  # as the server counts
         "correct horse battery": "Long enough.",
-        "1" * 20: "Long enough. Digits alone are easy to guess: add a few words.",
-        "ababababababababab": "Long enough. Repetitions are easy to guess: add a few words.",
+        "1" * 20: "Long enough. Numbers alone are easy to guess. Add a few words.",
+        "ababababababababab": "Long enough. Repetition is easy to guess. Add a few words.",
         "x" * 129: "Use at most 128 characters.",
         "": "",
     }.items():
@@ -177,14 +177,14 @@ def test_password_length_is_announced_and_read_in_order(running: Site, page: Pag
     )
     in_order = iter(f"{role} {' '.join(name.split()[:3])}".strip() for role, name in elements)
     for expected in (
-        "link To the content",
+        "link Skip to content",
         "banner",
         "main",
         "heading Choose a new",
         "textbox New password",
         "button Show: New password",
-        "textbox New password again",
-        "button Show: New password",
+        "textbox Confirm new password",
+        "button Show: Confirm new",
         "button Set new password",
         "contentinfo",
     ):
@@ -204,7 +204,7 @@ def test_shown_password_is_sent_hidden(running: Site, page: Page) -> None:
     page.evaluate("document.forms[0].addEventListener('submit', e => note(e.target.password.type))")
     page.locator("[name=identity]").fill("alice")
     page.locator("main [type=submit]").click()
-    page.get_by_role("heading", name="You are signed in").wait_for()
+    page.get_by_role("heading", name="You're signed in").wait_for()
     assert types == ["password"]
 
 

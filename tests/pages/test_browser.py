@@ -97,7 +97,7 @@ def test_token_is_in_no_later_url_referrer_history_or_cookie(running: Site, page
     go_back(page)
     fill_in(page, password="short", password_confirm="short")
     fill_in(page, password=NEW_PASSWORD, password_confirm=NEW_PASSWORD)
-    assert page.get_by_role("heading").inner_text() == "Your password is changed"
+    assert page.get_by_role("heading").inner_text() == "Your password has been changed"
     page.get_by_role("link", name=HELP).click()
     assert [url for url, _ in requests if token in url] == [link]  # the click itself
     assert [referrer for _, referrer in requests if token in referrer] == []
@@ -115,7 +115,7 @@ def test_token_of_a_bad_link_is_in_no_referrer(running: Site, page: Page) -> Non
     page.goto(f"{base_url(running)}/reset/{'x' * 43}")
     page.get_by_role("link", name=HELP).click()
     go_back(page)
-    page.get_by_role("link", name="Ask for a new link").click()
+    page.get_by_role("link", name="Request a new link").click()
     assert len(requests) > 4
     assert [referrer for _, referrer in requests if "xxx" in referrer] == []
 
@@ -128,7 +128,7 @@ def test_back_after_a_reset_shows_no_form(running: Site, page: Page) -> None:
     assert page.url.endswith("/reset-done")
     go_back(page)
     assert page.url == form
-    assert page.get_by_role("heading").inner_text() == "This link was already used"
+    assert page.get_by_role("heading").inner_text() == "This link has already been used"
     assert page.locator("input[type=password]").count() == 0
     page.go_forward()
     assert page.get_by_role("heading").inner_text() == "Sign in"  # /reset-done is shown once

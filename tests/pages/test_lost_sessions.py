@@ -24,7 +24,7 @@ from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site, Visitor, 
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
 
-SENTENCE = "Please send this again, because the page had expired or your browser blocks cookies."
+SENTENCE = "Please submit the form again. The page had expired, or your browser is blocking cookies."
 ORIGIN = {"Origin": PUBLIC_URL}  # as browsers send it
 
 
@@ -51,11 +51,11 @@ def expect_again(page: Page, **fields: str) -> None:
 @pytest.mark.parametrize(
     ("path", "fields", "button", "next_heading"),
     [
-        ("/reset", {"identity": "alice"}, "Send me a link", "Check your mail"),
-        ("/confirm", {"identity": "alice"}, "Send me a link", "Sign in"),
-        ("/recover-username", {"identity": "alice@example.com"}, "Send me my username", "Sign in"),
-        ("/register", {"email": "carol@example.com", "username": "carol"}, "Sign up", "Check your mail"),
-        ("/us-signin", {"identity": "alice"}, "Send me a code by mail", "Sign in with a code"),
+        ("/reset", {"identity": "alice"}, "Email me a link", "Check your email"),
+        ("/confirm", {"identity": "alice"}, "Email me a link", "Sign in"),
+        ("/recover-username", {"identity": "alice@example.com"}, "Email me my username", "Sign in"),
+        ("/register", {"email": "carol@example.com", "username": "carol"}, "Sign up", "Check your email"),
+        ("/us-signin", {"identity": "alice"}, "Email me a code", "Sign in with a code"),
     ],
 )
 def test_form_is_shown_again_after_the_session_cookie_was_lost(
@@ -107,14 +107,14 @@ def test_form_is_shown_again_after_a_sign_out_in_another_tab(running: Site, page
         tab.goto(base + path)
     press(page, "Sign out")
     tabs["/reset"].fill("[name=identity]", "alice")
-    press(tabs["/reset"], "Send me a link")
+    press(tabs["/reset"], "Email me a link")
     expect_again(tabs["/reset"], identity="alice")
     for path in ("/change", "/verify"):
         for box in tabs[path].locator("input[type=password]").all():
             box.fill(OLD_PASSWORD)
         tabs[path].locator("main form [type=submit]").click()
         expect(tabs[path].get_by_role("heading", level=1)).to_have_text("Sign in")
-        expect(tabs[path].locator(".message")).to_have_text("Please sign in first.")
+        expect(tabs[path].locator(".message")).to_have_text("Please sign in to continue.")
     for path in ("/logout", "/"):
         press(tabs[path], "Sign out")
         expect(tabs[path].get_by_role("heading", level=1)).to_have_text("Sign in")
@@ -128,8 +128,8 @@ def test_buttons_of_mailed_links_are_shown_again(running: Site, page: Page) -> N
     mailed_link(running, "bob")
     objection = objection_in(running.mailbox.wait_for(2))
     for link, button, done in (
-        (confirmation, "Confirm the address", "Sign in"),
-        (objection, "It was not me: cancel the link", "That link is cancelled"),
+        (confirmation, "Confirm email address", "Sign in"),
+        (objection, "Cancel the link", "The link has been canceled"),
     ):
         page.goto(link)
         page.context.clear_cookies()

@@ -43,7 +43,7 @@ def test_reset_done_is_shown_once_and_only_after_a_reset(site: Site) -> None:
     assert visitor.open("/reset-done").location == "/"
     visitor.set_password(site.new_link())
     done = visitor.open("/reset-done")
-    assert "Your password is changed" in done.text
+    assert "Your password has been changed" in done.text
     assert 'href="/login"' in done.text
     assert visitor.open("/reset-done").location == "/"
 
@@ -67,7 +67,7 @@ def test_problem_has_the_format_of_the_request(site: Site) -> None:
         assert answer.json["response"]["error_code"]
     page = visitor.open("/nowhere")
     assert page.status_code == 404
-    assert "<h1>There is nothing here</h1>" in page.text
+    assert "<h1>Page not found</h1>" in page.text
 
 
 @pytest.mark.requirement("R52")

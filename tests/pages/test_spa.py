@@ -62,7 +62,7 @@ def test_spa_resets_a_password(make_site: Any, chromium: Browser, token_in: str)
         page.get_by_role("link", name="Forgot your password?").click()
         page.get_by_label(IDENTITY).fill("(415) 555-0123")
         page.get_by_role("button").click()
-        see_heading(page, "Check your mail")
+        see_heading(page, "Check your email")
         link = link_in(site.mailbox.wait_for(1))
 
         page.goto(link)
@@ -73,18 +73,18 @@ def test_spa_resets_a_password(make_site: Any, chromium: Browser, token_in: str)
         page.get_by_text("That password is too short.").wait_for()
         page.get_by_label(NEW).fill(NEW_PASSWORD)
         page.get_by_role("button").click()
-        see_heading(page, "Your password is changed")
+        see_heading(page, "Your password has been changed")
         token = link.rsplit("/", 1)[1]
         assert [referrer for referrer in referrers if token in referrer] == []
 
         sign_in(page, base, OLD_PASSWORD)
-        page.get_by_text("That did not match.").wait_for()
+        page.get_by_text("Those sign-in details don't match.").wait_for()
         sign_in(page, base, NEW_PASSWORD)
-        see_heading(page, "You are signed in")
+        see_heading(page, "You're signed in")
 
         page.goto(link)
-        page.get_by_text("This link was already used.").wait_for()
-        page.get_by_role("link", name="Ask for a new link").click()
+        page.get_by_text("This link has already been used.").wait_for()
+        page.get_by_role("link", name="Request a new link").click()
         see_heading(page, "Forgot your password?")
 
 
@@ -95,9 +95,9 @@ def test_spa_welcomes_an_invited_user(make_site: Any, chromium: Browser) -> None
         see_heading(page, "Welcome")
         page.get_by_label(NEW).fill(NEW_PASSWORD)
         page.get_by_role("button").click()
-        see_heading(page, "Your password is changed")
+        see_heading(page, "Your password has been changed")
         sign_in(page, base, NEW_PASSWORD, "carol")
-        see_heading(page, "You are signed in")
+        see_heading(page, "You're signed in")
 
 
 @pytest.mark.requirement("R13")
@@ -107,7 +107,7 @@ def test_spa_resets_a_password_with_the_code(make_site: Any, chromium: Browser) 
             page.goto(f"{base}/forgot") if number == 1 else page.go_back()
             page.get_by_label(IDENTITY).fill("alice")
             page.get_by_role("button").click()
-            see_heading(page, "Check your mail")
+            see_heading(page, "Check your email")
             code = code_in(site.mailbox.wait_for(number))
         box = page.get_by_label("Or enter the code in the email")
         box.fill(f"{(int(code) + 1) % 10**8:08}")
@@ -118,7 +118,7 @@ def test_spa_resets_a_password_with_the_code(make_site: Any, chromium: Browser) 
         see_heading(page, "Choose a new password")
         page.get_by_label(NEW).fill(NEW_PASSWORD)
         page.get_by_role("button").click()
-        see_heading(page, "Your password is changed")
+        see_heading(page, "Your password has been changed")
         assert site.password_works(NEW_PASSWORD)
         assert len({row["requester"] for row in site.rows(CodeRequest)}) == 1
 

@@ -78,7 +78,7 @@ def test_two_clicks_set_the_password(
         for name in ("password", "password_confirm"):
             page.fill(f"[name={name}]", NEW_PASSWORD)
         click_twice(page, "Set new password", pause, latency)
-        expect(page.get_by_role("heading", level=1)).to_have_text("Your password is changed")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Your password has been changed")
         assert site.password_works(NEW_PASSWORD)
         assert site.events().count("redeemed") == 1
         assert [message["kind"] for message in site.messages()].count("reset_notice") == 1
@@ -140,49 +140,49 @@ def open_objection(site: Site, page: Page, _base: str) -> None:
 
 def choose_language(_site: Site, page: Page, base: str) -> None:
     sign_in(page, base)
-    page.get_by_text("Language of mails to you").click()
+    page.get_by_text("Email language").click()
 
 
 PASSWORD = {"identity": "alice", "password": OLD_PASSWORD}
 NEW_ADDRESS = fill("/change-email", signed_in=True, email="alice@new.example")
 FORMS = {
     "forgot": Form(
-        fill("/reset", identity="alice"), "Send me a link", "Check your mail",
+        fill("/reset", identity="alice"), "Email me a link", "Check your email",
         holds=mailed_once("alice@example.com"),
     ),
-    "sign-in": Form(fill("/login", **PASSWORD), "Sign in", "You are signed in"),
+    "sign-in": Form(fill("/login", **PASSWORD), "Sign in", "You're signed in"),
     "sign-out at home": Form(fill("/", signed_in=True), "Sign out", "Sign in"),
     "sign-out": Form(fill("/logout", signed_in=True), "Sign out", "Sign in"),
-    "verify": Form(fill("/verify", signed_in=True, password=OLD_PASSWORD), "Continue", "You are signed in"),
+    "verify": Form(fill("/verify", signed_in=True, password=OLD_PASSWORD), "Continue", "You're signed in"),
     "language": Form(
-        choose_language, "Deutsch", "You are signed in",
+        choose_language, "Deutsch", "You're signed in",
         holds=lambda site: site.rows(User)[0]["language"] == "de",
     ),
     "this wasn't me": Form(
-        open_objection, "It was not me: cancel the link", "That was done already",
+        open_objection, "Cancel the link", "This has already been done",
         holds=lambda site: site.events().count("not_me") == 1,
     ),
     "change of address": Form(
-        NEW_ADDRESS, "Send the link", "Check your mail",
+        NEW_ADDRESS, "Send confirmation link", "Check your email",
         {"SECURITY_CHANGE_EMAIL": True}, mailed_once("alice@new.example"),
     ),
     "request to confirm": Form(
-        fill("/confirm", identity="alice"), "Send me a link", "Sign in", CONFIRMATION,
+        fill("/confirm", identity="alice"), "Email me a link", "Sign in", CONFIRMATION,
         mailed_once("carol@example.com", 0),
     ),
     "forgotten username": Form(
-        fill("/recover-username", identity="alice@example.com"), "Send me my username", "Sign in",
+        fill("/recover-username", identity="alice@example.com"), "Email me my username", "Sign in",
         {"SECURITY_USERNAME_RECOVERY": True}, mailed_once("alice@example.com"),
     ),
     "sign-up": Form(
-        fill("/register", email="carol@example.com"), "Sign up", "Check your mail", REGISTRATION,
+        fill("/register", email="carol@example.com"), "Sign up", "Check your email", REGISTRATION,
         mailed_once("carol@example.com"),
     ),
     "sign-in with a code": Form(
-        fill("/us-signin", identity="alice", passcode=OLD_PASSWORD), "Sign in", "You are signed in", CODE_SIGN_IN
+        fill("/us-signin", identity="alice", passcode=OLD_PASSWORD), "Sign in", "You're signed in", CODE_SIGN_IN
     ),
     "request for a code": Form(
-        fill("/us-signin", identity="alice"), "Send me a code by mail", "Sign in with a code", CODE_SIGN_IN,
+        fill("/us-signin", identity="alice"), "Email me a code", "Sign in with a code", CODE_SIGN_IN,
         mailed_once("alice@example.com", 0),
     ),
 }  # fmt: skip
@@ -212,7 +212,7 @@ def test_address_of_a_frozen_account_is_settled_by_two_clicks(
         site.change(contested_email="alice@old.example", contested_at=datetime(2026, 1, 1))
         page.goto(base_url(site))
         assert click_twice(page, "Keep alice@example.com") == 2
-        expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
+        expect(page.get_by_role("heading", level=1)).to_have_text("You're signed in")
         assert site.rows(User)[0]["contested_email"] is None
 
 
@@ -230,7 +230,7 @@ def open_set_up(path: str) -> Callable[[Site, Page, str], None]:
 
     def open_last_step(_site: Site, page: Page, base: str) -> None:
         sign_in(page, base, path)
-        if (choice := page.get_by_label("Codes from an app")).count():
+        if (choice := page.get_by_label("Authenticator app")).count():
             choice.check()
         page.get_by_role("button", name="Set up", exact=True).click()
         key = page.locator(".key").inner_text().replace("-", "")
@@ -251,7 +251,7 @@ def open_recovery_code(site: Site, page: Page, base: str) -> None:
 
 def open_new_address(site: Site, page: Page, base: str) -> None:
     NEW_ADDRESS(site, page, base)
-    page.get_by_role("button", name="Send the link").click()
+    page.get_by_role("button", name="Send confirmation link").click()
     site.mailbox.wait_for(1)
     texts = "".join(text_of(mail) for mail in (site.mailbox.wait_for(2), site.mailbox.mails[0]))
     link = re.search(r"http\S+/change-email/\S+", texts)
@@ -269,22 +269,22 @@ def open_code_sign_in(site: Site, page: Page, base: str) -> None:
 NEW = {"password": OLD_PASSWORD, "new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
 ONCE = {
     "change of password": Form(
-        fill("/change", signed_in=True, **NEW), "Change your password", "You are signed in",
+        fill("/change", signed_in=True, **NEW), "Change your password", "You're signed in",
         holds=lambda site: site.password_works(NEW_PASSWORD),
     ),
-    "second factor": Form(open_second_factor, "Continue", "You are signed in", RECOVERY_CODES),
-    "recovery code": Form(open_recovery_code, "Continue", "You are signed in", RECOVERY_CODES),
-    "set-up of a second factor": Form(open_set_up("/tf-setup"), "Continue", "Second factor", RECOVERY_CODES),
-    "set-up of codes for sign-in": Form(open_set_up("/us-setup"), "Continue", "Codes for sign-in", CODE_SIGN_IN),
+    "second factor": Form(open_second_factor, "Continue", "You're signed in", RECOVERY_CODES),
+    "recovery code": Form(open_recovery_code, "Continue", "You're signed in", RECOVERY_CODES),
+    "set-up of a second factor": Form(open_set_up("/tf-setup"), "Continue", "Two-factor authentication", RECOVERY_CODES),
+    "set-up of codes for sign-in": Form(open_set_up("/us-setup"), "Continue", "Sign-in codes", CODE_SIGN_IN),
     "new address": Form(
-        open_new_address, "Confirm the address", "Sign in", {"SECURITY_CHANGE_EMAIL": True},
+        open_new_address, "Confirm email address", "Sign in", {"SECURITY_CHANGE_EMAIL": True},
         lambda site: site.rows(User)[0]["email"] == "alice@new.example",
     ),
     "confirmation": Form(
-        open_confirmation, "Confirm the address", "Sign in", CONFIRMATION,
+        open_confirmation, "Confirm email address", "Sign in", CONFIRMATION,
         lambda site: site.rows(User)[0]["confirmed_at"],
     ),
-    "code": Form(open_code_sign_in, "Sign in", "You are signed in", CODE_SIGN_IN),
+    "code": Form(open_code_sign_in, "Sign in", "You're signed in", CODE_SIGN_IN),
 }  # fmt: skip
 
 
@@ -313,7 +313,7 @@ def test_change_of_password_sent_twice_without_a_script_changes_it_once(
         fill("/change", signed_in=True, **NEW)(site, page, base_url(site))
         assert click_twice(page, "Change your password") == 2
         expect(page.get_by_role("heading", level=1)).to_have_text(
-            re.compile("Sign in|The account has changed meanwhile")
+            re.compile("Sign in|The account has changed in the meantime")
         )
         assert site.events().count("password_changed") == 1
         assert site.password_works(NEW_PASSWORD)
@@ -329,7 +329,7 @@ def test_form_can_be_sent_again_after_a_while_and_after_going_back(make_site: An
             page.wait_for_load_state()
             page.go_back()
         page.goto(base_url(site))
-        expect(page.get_by_role("heading", level=1)).to_have_text("You are signed in")
+        expect(page.get_by_role("heading", level=1)).to_have_text("You're signed in")
         button = page.get_by_role("button", name="Sign out")
         button.evaluate("button => { button.form.target = '_blank'; }")  # so that this page stays
         with page.expect_popup():

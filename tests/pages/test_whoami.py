@@ -108,7 +108,7 @@ def test_me_refuses_in_json_while_signed_out(site: Site, headers: dict[str, str]
     answer = site.visitor().open("/me", headers=headers)
     assert answer.status_code == 401
     assert answer.json["response"]["error_code"] == "not_signed_in"
-    assert answer.json["response"]["errors"] == ["Please sign in first."]
+    assert answer.json["response"]["errors"] == ["Please sign in to continue."]
 
 
 def test_account_id_is_random_and_survives_every_change(make_site: Any) -> None:
@@ -303,7 +303,7 @@ def test_auth_is_for_the_host_that_has_the_cookies(make_site: Any, path: str) ->
         answer = ask(**headers, Accept="application/json")
         assert (answer.status_code, remote(answer)) == (403, {})
         [error] = answer.json["response"]["errors"]
-        assert error == "No sign-in at https://id.example.com/account counts at app.example.com."
+        assert error == "Signing in at https://id.example.com/account doesn't give access to app.example.com."
     assert ask(**traefik, X_Forwarded_Host="[evil").status_code == 403
     assert ask(**traefik).status_code == 403
     in_clear = {**traefik, "X_Forwarded_Proto": "http"}

@@ -44,11 +44,11 @@ from app.mail.outbox import OutboxMessage
 ALICE, NEW, INACTIVE = "alice@example.com", "alice@new.example.com", "inactive@example.com"
 SECOND = "alice@home.example.com"
 PASSWORD = "Your Sparekey password was changed"
-ADDRESS = "The email address of your Sparekey account was changed"
+ADDRESS = "Your Sparekey email address was changed"
 ACCOUNT = "Your Sparekey account was changed"
 FACTOR = ACCOUNT
-FROZEN = "No new password for your Sparekey account at the moment"
-SETTLED = "The address of your Sparekey account is settled"
+FROZEN = "Password resets for your Sparekey account are paused"
+SETTLED = "Your Sparekey email address is no longer in dispute"
 FEATURES = {**ALL_FEATURES, **FACTORS, **REGISTRATION, "SECURITY_REFRESH_TOKEN": True}
 EVENTS = ("address_changed", "password_changed", "factor_changed", "account_changed")
 
@@ -509,7 +509,7 @@ def test_change_leads_to_one_notice_and_its_events(site: Site, observe: Any, way
         assert re.search(r"When: \w+ \d+, 20\d\d, \d+:\d\d:\d\d [AP]M UTC", text)
         if notice["Subject"] not in (FROZEN, SETTLED):  # which also a thief gets
             by_admin = way in COMMANDS
-            assert ("By: an administrator of this site" in text) is by_admin
+            assert ("By: a site administrator" in text) is by_admin
             assert ("IP address: 127.0.0.1 Browser: " in text) is not by_admin
             assert objection_in(notice).startswith(PUBLIC_URL)
 

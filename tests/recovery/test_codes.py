@@ -88,7 +88,7 @@ def test_code_read_on_a_phone_is_typed_where_the_link_was_asked_for(
     with live(make_site, RECOVERY_CODE=True) as site:
         page.goto(f"{base_url(site)}/reset")
         page.get_by_label(ASKED).fill("alice")
-        page.get_by_role("button", name="Send me a link").click()
+        page.get_by_role("button", name="Email me a link").click()
         page.wait_for_url("**/check-mail")
         code = read_on_phone(chromium, site.mailbox.wait_for(1))
         assert len(code) == len("4821 7730")
@@ -112,7 +112,7 @@ def test_code_read_on_a_phone_is_typed_where_the_link_was_asked_for(
         assert site.password_works(NEW_PASSWORD)
         page.goto(f"{base_url(site)}/reset/code")
         type_code(page, code)
-        page.get_by_role("heading", name="This link was already used").wait_for()
+        page.get_by_role("heading", name="This link has already been used").wait_for()
 
 
 def test_code_is_off_until_an_admin_switches_it_on(make_site: Any, tmp_path: Path) -> None:

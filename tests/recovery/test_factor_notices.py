@@ -34,8 +34,8 @@ from app.db.audit import RecoveryEvent
 from app.db.engine import db
 
 HELP = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_OPERATOR": "operator@example.com"}
-REMOVED = "It has been removed, and the account is signed out everywhere"
-STILL_THERE = "The change itself stays"
+REMOVED = "Removed, and signed out everywhere"
+STILL_THERE = "The change itself is still in place"
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def events(site: Site, kind: str) -> list[str]:
 WAYS = pytest.mark.parametrize(
     ("add", "named", "reason"),
     [
-        pytest.param(add_app, "Added: Codes from an app", "authenticator", id="app"),
+        pytest.param(add_app, "Added: Authenticator app", "authenticator", id="app"),
         pytest.param(add_texts, "Added: Codes by text message: …9999", "sms", id="texts"),
-        pytest.param(add_code_sign_in, "Added: Codes from an app", "authenticator", id="code-sign-in"),
+        pytest.param(add_code_sign_in, "Added: Authenticator app", "authenticator", id="code-sign-in"),
         pytest.param(add_recovery_codes, "Added: Recovery codes", "recovery_codes", id="codes"),
-        pytest.param(add_passkey, "Added: A passkey: My phone", "webauthn", id="passkey"),
+        pytest.param(add_passkey, "Added: Passkey: My phone", "webauthn", id="passkey"),
     ],
 )
 
@@ -144,12 +144,12 @@ def test_factor_outlasts_an_objection_without_a_password(make_site: Any) -> None
     enter_password(site)  # and the code is asked for
     site.work()
     assert site.mailbox.envelopes[-1] == ["operator@example.com"]
-    assert "That was done already" in object_to(site, notice)
+    assert "This has already been done" in object_to(site, notice)
     assert REMOVED in object_with(site, notice, OLD_PASSWORD).text  # the owner remembers it after all
     assert site.password_works(OLD_PASSWORD)
     set_up_factor(site)  # by the owner
     for password in (OLD_PASSWORD, ""):
-        assert "That was done already" in object_with(site, notice, password).text
+        assert "This has already been done" in object_with(site, notice, password).text
     assert len(factors_of_alice(site)) == 1
 
 
@@ -161,7 +161,7 @@ def test_password_of_an_objection_is_verified_and_limited_by_account(make_site: 
     site.work()
     url = objection_in(site.mailbox.mails[-1])
     wrong = site.visitor().submit(url, password="not the password")
-    assert (wrong.status_code, "That is not your current password" in wrong.text) == (400, True)
+    assert (wrong.status_code, "That isn't your current password" in wrong.text) == (400, True)
     assert 'name="objection"' in wrong.text  # the form, for another try
     answers = [
         site.visitor().post_json(url, json={"password": typed}) for typed in ("\ud800", ["a"], {"a": 1})
@@ -172,7 +172,7 @@ def test_password_of_an_objection_is_verified_and_limited_by_account(make_site: 
     assert guesses == [400] * 7 + [429]  # ten, with those above that were text
     refused = site.visitor().post_json(url, json={"password": OLD_PASSWORD})
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "3600")
-    assert "Please wait 1 hour" in refused.text
+    assert "Please try again in 1 hour" in refused.text
     assert thief.is_signed_in()
     assert "done" in post(site.visitor(), url)["state"]  # ending the sessions needs no password
     assert not thief.is_signed_in()
@@ -195,7 +195,7 @@ def test_changed_or_removed_factor_is_told_and_the_password_restores_nothing(sit
     add_app(site, thief)
     site.work()
     notice = site.mailbox.mails[-1]
-    assert "Changed: Codes from an app" in text_of(notice)
+    assert "Changed: Authenticator app" in text_of(notice)
     assert 'name="password"' not in site.visitor().open(objection_in(notice), follow_redirects=True).text
     assert STILL_THERE in object_with(site, notice, OLD_PASSWORD).text
     assert not thief.is_signed_in()
@@ -205,7 +205,7 @@ def test_changed_or_removed_factor_is_told_and_the_password_restores_nothing(sit
     set_up_factor(site)
     post(thief, "/tf-setup", setup="disable")
     site.work()
-    assert "Removed: Codes from an app" in text_of(site.mailbox.mails[-1])
+    assert "Removed: Authenticator app" in text_of(site.mailbox.mails[-1])
     assert STILL_THERE in object_to(site, site.mailbox.mails[-1])
     assert not thief.is_signed_in()
     site.work()
@@ -221,11 +221,11 @@ def test_removed_passkey_and_code_sign_in_are_told(site: Site) -> None:
     post(thief, "/us-setup", delete_method=["authenticator"])
     site.work()
     texts = [text_of(mail) for mail in site.mailbox.mails]
-    assert [re.findall(r"\w+: (?:A p|Codes)[^\r\n]+", text) for text in texts] == [
-        ["Added: A passkey: My phone"],
-        ["Added: Codes from an app"],
-        ["Removed: A passkey: My phone"],
-        ["Removed: Codes from an app"],
+    assert [re.findall(r"\w+: (?:Passkey|Authenticator)[^\r\n]+", text) for text in texts] == [
+        ["Added: Passkey: My phone"],
+        ["Added: Authenticator app"],
+        ["Removed: Passkey: My phone"],
+        ["Removed: Authenticator app"],
     ]
 
 
@@ -248,7 +248,7 @@ def test_factor_that_is_required_at_sign_in_is_told(make_site: Any) -> None:
     assert thief.is_signed_in()
     site.work()
     notice = site.mailbox.mails[-1]
-    assert "Added: Codes from an app" in text_of(notice)
+    assert "Added: Authenticator app" in text_of(notice)
     assert REMOVED in object_with(site, notice, OLD_PASSWORD).text
 
 
@@ -304,7 +304,7 @@ def test_factors_that_an_admin_removes_are_told_in_one_mail(site: Site) -> None:
     [notice] = site.mailbox.mails[before:]
     text = text_of(notice)
     assert text.count("Removed: ") == 4
-    assert "By: an administrator of this site" in text
+    assert "By: a site administrator" in text
     assert factors_of_alice(site) == []
 
 

@@ -165,7 +165,7 @@ def test_objection_takes_the_stolen_password_away_in_the_applications_table(
     assert application.signs_in(stolen)
     site.work()
     page = object_to(site, site.mailbox.mails[-1])
-    assert "The password is withdrawn" in page
+    assert "The new password has been disabled" in page
     assert not application.signs_in(stolen)
     assert not application.signs_in(OLD_PASSWORD)
     link = site.new_link()

@@ -61,7 +61,7 @@ def test_instructions_over_the_daily_cap_are_postponed_and_end_no_link(make_site
     _, newest, postponed, *refused, _ = site.messages()
     assert [(row["state"], row["attempts"]) for row in refused] == [("dropped", 1)] * 2
     assert {row["reason"] for row in refused} == {
-        "another such mail is postponed already (RECOVERY_MAIL_DAILY_CAP)"
+        "another email of this kind is already postponed (RECOVERY_MAIL_DAILY_CAP)"
     }
     assert (postponed["state"], postponed["attempts"]) == ("waiting", 0)
     assert timedelta(minutes=29) < postponed["due_at"] - newest["settled_at"] <= timedelta(minutes=37.5)
@@ -70,7 +70,7 @@ def test_instructions_over_the_daily_cap_are_postponed_and_end_no_link(make_site
         assert health.check() == health.Health(database=True, worker=True, mail=True, problems=[])
     until = f"{postponed['due_at']:%Y-%m-%d %H:%M:%SZ}"
     shown = commands.run(site, "users", "show", "alice").output
-    assert f"A link was requested, and its mail is postponed until {until}" in shown
+    assert f"A link was requested, and its email is postponed until {until}" in shown
     assert re.search("one goes out every 30 minutes, the next in (29|30) minutes", shown)
     assert re.search(f"postponed +0 +until {until}", commands.run(site, "outbox", "list").output)
     let_time_pass(site, timedelta(minutes=29))

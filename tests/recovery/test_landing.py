@@ -36,7 +36,7 @@ def test_landing_handle_works_in_its_browser_for_the_last_eight_links(site: Site
     assert all(browser.open(handle).status_code == 200 for handle in handles[1:])
     elsewhere = site.visitor().open(handles[4])
     assert elsewhere.status_code == 400
-    assert "Open the link in the mail again, and allow cookies" in elsewhere.text
+    assert "Open the link in the email again, and make sure cookies are allowed" in elsewhere.text
     assert elsewhere.text.count('href="/reset"') == 1
     german = site.visitor().open(handles[4], headers={"Accept-Language": "de"})
     assert "Öffnen Sie den Link in der E-Mail noch einmal" in german.text
@@ -74,11 +74,11 @@ def test_landing_names_another_account_that_is_signed_in(site: Site) -> None:
     mallory.submit("/login", identity="bob", password=OLD_PASSWORD, remember="y")
     form = mallory.open(link, follow_redirects=True)
     assert "for <strong><bdi>a•••@example.com</bdi></strong>" in form.text
-    assert "In this browser <strong><bdi>b•••@example.com</bdi></strong> is signed in" in form.text
+    assert "This browser is signed in as <strong><bdi>b•••@example.com</bdi></strong>" in form.text
     site.change(User, User.username == "bob", email="adam@example.com")  # masked as alice's
-    assert "is signed in" in mallory.open(link, follow_redirects=True).text
+    assert "is signed in as" in mallory.open(link, follow_redirects=True).text
     alice.sign_in()
-    assert "is signed in" not in alice.open(link, follow_redirects=True).text
+    assert "is signed in as" not in alice.open(link, follow_redirects=True).text
     assert mallory.set_password(link).location == "/reset-done"
     assert not mallory.is_signed_in()
     assert not alice.is_signed_in()

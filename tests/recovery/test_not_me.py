@@ -20,8 +20,8 @@ from app.recovery import link as links
 
 THIEFS = "a fox took the eggs away"
 HELP = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_OPERATOR": "operator@example.com"}
-CANCELLED = "This link was cancelled"
-SIGNED_OUT = "The account is signed out everywhere"
+CANCELLED = "This link was canceled"
+SIGNED_OUT = "Your account has been signed out everywhere"
 
 
 @BOTH
@@ -34,11 +34,11 @@ def test_objection_to_instructions_cancels_the_accounts_links(make_site: Any) ->
     owner.sign_in()
     for _ in range(3):  # mail programs open links
         assert (
-            "cancel the link" in site.visitor().open(objection_in(instructions), follow_redirects=True).text
+            "Cancel the link" in site.visitor().open(objection_in(instructions), follow_redirects=True).text
         )
         assert site.visitor().open(objection_in(instructions), method="HEAD").status_code == 303
     assert site.visitor().open(link).status_code == 303
-    assert "That link is cancelled" in object_to(site, instructions)
+    assert "The link has been canceled" in object_to(site, instructions)
     assert CANCELLED in site.visitor().open(link).text
     assert site.visitor().open(others).status_code == 303
     assert owner.is_signed_in()
@@ -59,7 +59,7 @@ def test_objection_to_a_notice_ends_all_access_and_alerts_the_operator(make_site
     assert thief.sign_in(password=THIEFS)
     program.post_json("/login?include_auth_token", json={"identity": "alice", "password": THIEFS})
     assert program.post_json("/refresh-token", json={}).status_code == 200
-    assert "sign out everywhere" in site.visitor().open(objection_in(notice), follow_redirects=True).text
+    assert "Sign out everywhere" in site.visitor().open(objection_in(notice), follow_redirects=True).text
     assert thief.is_signed_in()
     assert SIGNED_OUT in object_to(site, notice)
     assert not thief.is_signed_in()
@@ -69,13 +69,13 @@ def test_objection_to_a_notice_ends_all_access_and_alerts_the_operator(make_site
     site.work()
     alert, notice_of_the_end = site.mailbox.mails[-2:]
     assert site.mailbox.envelopes[-2:] == [["operator@example.com"], ["alice@example.com"]]
-    assert "The earlier one no longer works" in " ".join(text_of(notice_of_the_end).split())
-    assert "Somebody says that a change of their account was not theirs" in text_of(alert)
+    assert "Your old password no longer works" in " ".join(text_of(notice_of_the_end).split())
+    assert "A user reported a change to their account" in text_of(alert)
     assert "alice" not in text_of(alert) + html_of(alert)
     site.visitor().set_password(site.new_link(), "the third password of alice")
     owner = site.visitor()
     assert owner.sign_in(password="the third password of alice")
-    assert "That was done already" in object_to(site, notice)  # a mail found later ends nothing again
+    assert "This has already been done" in object_to(site, notice)  # a mail found later ends nothing again
     assert owner.is_signed_in()
 
 
@@ -116,7 +116,7 @@ def test_objection_is_followed_by_a_new_link_at_once_in_spite_of_the_quotas(make
         assert SIGNED_OUT in object_to(site, instructions)
         site.work()
     site.new_link()
-    assert "That link is cancelled" in object_to(site, site.mailbox.mails[-1])
+    assert "The link has been canceled" in object_to(site, site.mailbox.mails[-1])
     site.visitor().set_password(site.new_link())
     assert site.password_works(NEW_PASSWORD)
 
@@ -127,7 +127,7 @@ def test_objection_keeps_the_thiefs_password_refused_after_a_second_one(site: Si
     for mail in list(site.mailbox.mails):  # the instructions, and the notice
         assert SIGNED_OUT in object_to(site, mail)
     site.work()
-    assert "must be another one" in site.visitor().set_password(site.new_link(), THIEFS).text
+    assert "different from your current one" in site.visitor().set_password(site.new_link(), THIEFS).text
 
 
 def test_objection_undoes_a_redemption_at_the_same_moment(
@@ -177,7 +177,7 @@ def test_objection_counts_before_its_message_is_settled(site: Site) -> None:
     """The worker died after the mail server had accepted the message."""
     link = site.new_link()
     site.change(OutboxMessage, state="waiting", user_id=None, settled_at=None)
-    assert "That link is cancelled" in object_to(site, site.mailbox.mails[0])
+    assert "The link has been canceled" in object_to(site, site.mailbox.mails[0])
     assert CANCELLED in site.visitor().open(link).text
 
 
@@ -224,7 +224,7 @@ def test_objection_link_expires_after_a_month_and_belongs_to_one_message(site: S
     site.change(OutboxMessage, message_id=message["message_id"], created_at=month_ago, settled_at=month_ago)
     page = site.visitor().open(url)
     assert (page.status_code, "expired" in page.text) == (400, True)
-    assert "too old for this answer" in page.text
+    assert "the email is too old" in page.text
 
 
 def test_objection_of_a_deleted_account_does_nothing(site: Site) -> None:

@@ -18,7 +18,7 @@ def set_password(tab: Page, password: str = NEW_PASSWORD) -> None:
     for name in ("password", "password_confirm"):
         tab.fill(f"[name={name}]", password)
     tab.get_by_role("button", name="Set new password").click()
-    expect(tab.get_by_role("heading", level=1)).to_have_text("Your password is changed")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Your password has been changed")
 
 
 @pytest.mark.requirement("R13", "R51")
@@ -141,5 +141,5 @@ def test_page_of_a_handle_that_is_open_elsewhere_leads_on(make_site: Any, page: 
     with live(make_site) as site:
         handle = site.visitor().open(mailed_link(site)).location
         page.goto(base_url(site) + handle)
-        page.get_by_role("link", name="Ask for a new link").click()
+        page.get_by_role("link", name="Request a new link").click()
         assert page.url == f"{base_url(site)}/reset"

@@ -102,7 +102,7 @@ def test_address_change_is_confirmed_at_the_new_address_and_told_to_the_old(site
     assert site.rows(User)[0]["email"] == "alice@new.example.com"
     assert site.mailbox.envelopes[-1] == ["alice@example.com"]
     notice = text_of(site.mailbox.mails[-1])
-    for words in ("a•••@new.example.com", "UTC", HELP, "That was not you?"):
+    for words in ("a•••@new.example.com", "UTC", HELP, "Wasn't you?"):
         assert words in notice
     assert site.events()[-2:] == ["address_changed", "mail_sent"]
 

@@ -22,7 +22,7 @@ from app.pages.translation_checks import check_translations
 
 SSO = "sso@example.com"
 HELP = "Sign in with your 100 % safe key at https://sso.example.com & smile"
-SHOWN = "A request brings a mail that says how to sign in, and no link"
+SHOWN = "A request sends an email that says how to sign in, without a link"
 
 
 def password_of(site: Site, email: str = SSO) -> Any:
@@ -107,7 +107,7 @@ def test_nothing_is_mailed_to_an_account_without_a_password_if_silent(make_site:
     ask_in_both_ways(site)
     assert site.mailbox.mails == []
     assert {"the account has no password" in row["reason"] for row in site.messages()} == {True}
-    assert "No reset mail goes to this account" in run(site, "users", "show", SSO).output
+    assert "This account gets no reset email" in run(site, "users", "show", SSO).output
 
 
 @pytest.mark.parametrize(("mode", "mails"), [("explain", 1), ("allow", 1), ("silent", 0)])
@@ -116,7 +116,7 @@ def test_sign_up_with_the_address_of_such_an_account(make_site: Any, mode: str, 
     site.visitor().submit("/register", "/register", email=SSO)
     site.work()
     texts = [text_of(mail) for mail in site.mailbox.mails]
-    assert ["There is an account with this address already" in text for text in texts] == [True] * mails
+    assert ["You already have an account" in text for text in texts] == [True] * mails
     site.change(User, User.email == SSO, confirmed_at=None)
     site.visitor().submit("/register", "/register", email=SSO)
     site.work()

@@ -77,9 +77,9 @@ def test_every_other_mailed_link_is_trimmed(make_site: Any) -> None:
     texts = "".join(map(text_of, site.mailbox.mails))
     [address] = set(re.findall(r"http\S+/change-email/\S+", texts))
     for link, button in (
-        (objection, "It was not me"),
-        (confirmation, "Confirm the address"),
-        (address, "Confirm the address"),
+        (objection, "Cancel the link"),
+        (confirmation, "Confirm email address"),
+        (address, "Confirm email address"),
     ):
         for behind in (".", ")", "/", "%3E", "%E2%80%8B"):
             page = site.visitor().open(link + behind, follow_redirects=True)

@@ -53,7 +53,7 @@ def test_registration_creates_the_account_and_the_link_confirms_it(site: Site) -
 @pytest.mark.parametrize(
     ("account", "mail"),
     [
-        ({"active": True}, "There is an account with this address already"),
+        ({"active": True}, "You already have an account"),
         ({"confirmed_at": None}, "/reset/"),  # imported, or made by an admin
         ({"confirmed_at": None, "active": False}, None),
     ],
@@ -76,10 +76,10 @@ def test_registration_of_a_known_address_changes_no_account(
 def test_registration_by_a_stranger_leaves_neither_link_nor_username(site: Site) -> None:
     for name in ("stranger", "dora"):
         register(site, username=name)
-        assert "belongs to somebody else" not in last_mail(site)
+        assert "is taken" not in last_mail(site)
     first, second = (link_in(mail) for mail in site.mailbox.mails)
     assert site.visitor().set_password(second).status_code == 302
-    assert "Another link was used" in site.visitor().open(first).text
+    assert "A different link was used" in site.visitor().open(first).text
     assert site.password_works(NEW_PASSWORD, "dora")
 
 
@@ -110,7 +110,7 @@ def test_registration_by_a_stranger_changes_nothing_of_an_unconfirmed_account(
     site.work()
     assert site.rows(User) == before
     register(site, username="alice" if username is None else "pwned1")  # the name is free for others
-    assert "belongs to somebody else" not in last_mail(site)
+    assert "is taken" not in last_mail(site)
     assert site.rows(User)[: len(before)] == before
     assert site.rows(User)[-1]["username"] is None
 
@@ -157,7 +157,7 @@ def test_registration_whose_username_is_taken_at_the_same_moment_keeps_its_link(
 def test_registration_tells_a_taken_username_by_mail_alone(site: Site) -> None:
     assert register(site, username="alice").location == register(site, username="dora").location
     register(site, username="Alice")
-    assert "The username alice belongs to somebody else" in last_mail(site)
+    assert "The username alice is taken" in last_mail(site)
     site.visitor().set_password(site.last_link())
     assert site.password_works(NEW_PASSWORD, "dora@example.com")
     assert site.password_works(OLD_PASSWORD, "alice")
@@ -193,9 +193,9 @@ def test_registration_mails_only_the_typed_spelling_of_an_address(site: Site) ->
 
 def test_registration_names_the_invalid_field(site: Site) -> None:
     for field, value, message in (
-        ("email", "no address", "Type your email address."),
-        ("email", "", "Type your email address."),
-        ("username", "d d", "Take another username."),
+        ("email", "no address", "Enter your email address."),
+        ("email", "", "Enter your email address."),
+        ("username", "d d", "Choose a different username."),
         ("username", "d" * 65, "Use 1 to 64 characters."),
     ):
         body = {"email": "dora@example.com", field: value}

@@ -183,7 +183,7 @@ def test_mail_lacks_a_part_that_is_switched_off(make_site: Any, part: str, left:
 
 
 def test_mail_without_any_part_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"SECURITY_EMAIL_PLAINTEXT .*a mail needs text or HTML"):
+    with pytest.raises(SettingsError, match=r"SECURITY_EMAIL_PLAINTEXT .*an email needs text or HTML"):
         load_settings(SECURITY_EMAIL_PLAINTEXT=False, SECURITY_EMAIL_HTML=False)
 
 

@@ -59,7 +59,7 @@ MAIL_FEATURES = {
 
 
 def confirm_addresses(site: Site) -> Site:
-    """Confirm the address of every account."""
+    """Confirm email address of every account."""
     site.change(User, User.id > 0, confirmed_at=datetime.now(UTC).replace(tzinfo=None))
     return site
 

@@ -167,7 +167,7 @@ def test_challenge_is_for_its_pages_alone_and_off_by_default(make_site: Any, sit
         page = challenged.visitor().open(path)
         assert "; worker-src 'self'; script-src 'nonce-" in policy(page)
         refused = challenged.visitor().submit(path, identity="alice")
-        assert (refused.status_code, "Please send this again." in refused.text) == (400, True)
+        assert (refused.status_code, "Please try again." in refused.text) == (400, True)
         assert 'value="alice"' in refused.text
         assert "worker-src" in policy(refused)
     for path in ("/login", "/check-mail", "/challenge", "/"):
@@ -231,4 +231,4 @@ def test_browser_without_javascript_is_told_what_to_do(make_site: Any, page: Pag
         page.get_by_role("textbox").fill("alice")
         page.get_by_role("button").click()
         assert page.get_by_role("textbox").input_value() == "alice"
-        assert page.get_by_role("alert").inner_text().startswith("Please send this again.")
+        assert page.get_by_role("alert").inner_text().startswith("Please try again.")

@@ -113,13 +113,13 @@ def test_switch_is_absent_only_where_following_it_would_lose_the_page(make_site:
     assert "hreflang" in visitor.open(link, follow_redirects=True).text
     visitor.set_password(link)
     done = visitor.open("/reset-done")
-    assert "Your password is changed" in done.text
+    assert "Your password has been changed" in done.text
     assert "hreflang" not in done.text
 
 
 def test_admin_translations_replace_texts_and_add_languages(make_site: Any, tmp_path: Path) -> None:
     write_translations(tmp_path, "en", {"Forgot your password?": "Locked out?"})
-    write_translations(tmp_path, "de", {"There is no such client.": "Unbekannt."})
+    write_translations(tmp_path, "de", {"That client doesn't exist.": "Unbekannt."})
     folder = write_translations(tmp_path, "nl", {"Sign in": "Inloggen"})
     site: Site = make_site(RECOVERY_TRANSLATION_DIR=folder, RECOVERY_LANGUAGES=["en", "de", "nl"])
     assert "Locked out?" in site.visitor().open("/login").text
@@ -139,7 +139,9 @@ def test_refused_password_is_explained_in_the_language_of_the_page(site: Site) -
     page = visitor.submit(link, password="short", password_confirm="short")
     catalog = site.app.extensions["babel"].instance.domain_instance
     with site.app.test_request_context(headers=GERMAN):
-        text = catalog.gettext("Use at least %(length)s characters. A few words in a row do well.", length=15)
+        text = catalog.gettext(
+            "Use at least %(length)s characters. Try a short phrase of several words.", length=15
+        )
         assert (
             site.app.extensions["security"].i18n_domain.gettext("Invalid password") == "Ungültiges Passwort"
         )
@@ -199,7 +201,7 @@ def test_account_language_must_be_offered(site: Site) -> None:
     owner = site.visitor()
     assert owner.post_json("/language", json={"language": "de"}).status_code == 401
     assert owner.sign_in()
-    refused = {"language": ["That language is not offered here."]}
+    refused = {"language": ["That language isn't available."]}
     for language in ("nl", "../de", None, ["de"], {"a": 1}, 7):
         answer = owner.post_json("/language", json={"language": language})
         assert answer.json["response"]["field_errors"] == refused

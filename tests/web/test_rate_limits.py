@@ -196,9 +196,9 @@ def test_refusal_does_not_tell_when_others_used_up_the_limit(
 @pytest.mark.parametrize(
     ("rates", "seconds", "words"),
     [
-        ("5 per minute", "60", "Please wait 1 minute, then try again."),
-        ("5 per hour", "3600", "Please wait 1 hour, then try again."),
-        ("5 per 90 minutes", "5400", "Please wait 1 hour and 30 minutes, then try again."),
+        ("5 per minute", "60", "Please try again in 1 minute."),
+        ("5 per hour", "3600", "Please try again in 1 hour."),
+        ("5 per 90 minutes", "5400", "Please try again in 1 hour and 30 minutes."),
     ],
 )
 @pytest.mark.requirement("R56")
@@ -312,7 +312,7 @@ def test_bad_link_limit_refuses_invalid_links_of_one_source(limited: Any) -> Non
     assert site.visitor().post_json(f"/reset/{1:043}", json=body, **source).status_code == 429
     assert site.visitor().open(f"/not-me/{1:043}", **source).status_code == 429
     answer = site.visitor().open(f"/reset/{1:043}", **source)
-    assert "Too many tries" in answer.text
+    assert "Too many attempts" in answer.text
     assert 1 <= int(answer.headers["Retry-After"]) <= 3601
 
 

@@ -134,7 +134,7 @@ def test_user_comes_back_from_reset_and_sign_in_in_a_browser(make_site: Any, pag
         page.get_by_role("textbox").fill("alice")
         page.get_by_role("button").click()
         page.goto(link_in(site.mailbox.wait_for(1)))
-        for label in ("New password", "New password again"):
+        for label in ("New password", "Confirm new password"):
             page.get_by_label(label, exact=True).fill(NEW_PASSWORD)
         page.get_by_role("button", name="Set new password").click()
         page.get_by_role("link", name="Continue").click()

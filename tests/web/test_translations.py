@@ -148,8 +148,8 @@ def test_every_text_of_pages_and_mails_is_translated(tmp_path: Path, monkeypatch
 
 
 HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
-PLURAL = """msgid "You have %(num)d left. New ones replace it."
-msgid_plural "You have %(num)d left. New ones replace them."
+PLURAL = """msgid "You have %(num)d code left. New codes will replace it."
+msgid_plural "You have %(num)d codes left. New codes will replace them."
 msgstr[0] ""
 msgstr[1] "%(nummer)d\""""
 
