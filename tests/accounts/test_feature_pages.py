@@ -74,7 +74,7 @@ def expect_status(page: Page, text: str) -> None:
 
 
 def expect_alert(page: Page, text: str) -> None:
-    expect(page.get_by_role("alert")).to_contain_text(text)
+    expect(page.locator("[role=alert], .field .error").first).to_contain_text(text)
 
 
 def enter_password(page: Page, base: str) -> None:

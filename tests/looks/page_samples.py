@@ -43,7 +43,6 @@ from app.settings import current
 IDENTITY = ("csrf_token", "identity")
 PASSWORD = ("csrf_token", "password")
 METHODS = ["authenticator", "email"]
-HOME = ("csrf_token", "language")
 LAST = {"url": "/reset", "field": "identity", "typed": RECIPIENT, "wait": 0}
 KEY = "MFRG-GZDF-MZTW-Q2LK-NNWG-23TP-OBYX-E43U"
 CODES = [
@@ -84,9 +83,9 @@ def pages() -> list[Page]:
     problem = {"title": "Sorry", "text": "That didn't work."}
     problems = (("not_found", None), ("link_expired", None), ("internal_error", "sample"))
     pages = [
-        Page("home", {"current_user": sample_user()}, HOME, "signed-in"),
-        Page("home", {"current_user": sample_user(contested_email="alice@old.example.com")}, HOME, "frozen"),
-        Page("check_mail", {"to_confirm": True, "last": LAST}, ("csrf_token", "identity"), "after-sign-up"),
+        Page("home", {"current_user": sample_user()}, state="signed-in"),
+        Page("home", {"current_user": sample_user(contested_email="alice@old.example.com")}, state="frozen"),
+        Page("check_mail", {"to_confirm": True, "last": LAST}, state="after-sign-up"),
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": None, "is_first": True}, state="first"),
         Page("reset_done", {"onward": "https://app.example.com/"}, state="onward"),

@@ -161,7 +161,7 @@ def test_challenge_is_for_its_pages_alone_and_off_by_default(make_site: Any, sit
 
     assert site.visitor().open("/challenge").status_code == 404
     page = site.visitor().open("/reset")
-    assert ("altcha" in page.text, "script-src" in policy(page)) == (False, False)
+    assert ("altcha" in page.text, "worker-src" in policy(page)) == (False, False)
     challenged: Site = make_site(**ALWAYS, SECURITY_CONFIRMABLE=True, SECURITY_USERNAME_RECOVERY=True)
     for path in ("/reset", "/confirm", "/recover-username"):
         page = challenged.visitor().open(path)
