@@ -128,7 +128,7 @@ class Traffic:
             for arrival in self.storm.relay.arrivals[count:]:
                 count += 1
                 if arrival.link and count % 5 == 0:
-                    self.storm.redeem(arrival.link, f"the password of visitor {count}")
+                    self.storm.redeem(arrival, f"the password of visitor {count}", by_code=False)
 
 
 @pytest.mark.parametrize("durability", ["on", "off"])

@@ -418,6 +418,7 @@ HARMLESS_POSTS = {
     "security.mf_recovery",  # uses up a code, at a sign-in
     "security.recover_username",
     "security.refresh_token",
+    "security.reset_code",  # leads to a link's token
     "security.register",  # makes an account, whose owner gets a mail to finish it
     "security.send_confirmation",
     "security.tf_select",
