@@ -32,7 +32,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.types import NullType
 
-from ..db.engine import ATTACHED, AccountsAway, attach, db, inserts, limit_lock_wait
+from ..db.engine import ATTACHED, AccountsAway, attach, db, inserts, limit_lock_wait, reason_of
 from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
 from .identities import normalize_identity
@@ -66,7 +66,7 @@ def execute(statement: Any) -> Any:
     except DBAPIError as error:
         # With the connection, in which PostgreSQL may have prepared statements for columns that have changed.
         db.session().invalidate()
-        raise AccountsAway(str(error.orig)) from error
+        raise AccountsAway(reason_of(error)) from error
 
 
 def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict[str, Any]]:

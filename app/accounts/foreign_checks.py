@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, inspect, select, text, true
 from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
 
-from ..db.engine import attach, db
+from ..db.engine import attach, db, reason_of
 from ..settings import current
 from ..settings.findings import KINDS, Finding
 from ..settings.identities import CASE_INSENSITIVE
@@ -36,9 +36,9 @@ def _collect(failure: str, check: Callable[[], Iterator[Finding]]) -> list[Findi
     findings: list[Finding] = []
     try:
         findings += check() if current().RECOVERY_ACCOUNTS else []
-    except (SQLAlchemyError, NoSuchTableError) as error:
-        why = str(getattr(error, "orig", f"no such table: {error}"))
-        findings.append(_found(failure, why=why.splitlines()[0]))
+    except SQLAlchemyError as error:
+        is_missing = isinstance(error, NoSuchTableError)
+        findings.append(_found(failure, why=f"no such table: {error}" if is_missing else reason_of(error)))
     db.session.rollback()
     return findings
 

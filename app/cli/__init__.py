@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from doctor.cli import doctor
 
-from ..db.engine import AccountsAway
+from ..db.engine import AccountsAway, reason_of
 from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, webhook, worker
 from .db import group as db
 
@@ -55,7 +55,7 @@ class Commands(FlaskGroup):
 
 
 def _describe(error: DBAPIError) -> str:
-    reason = str(error.orig).splitlines()[0]
+    reason = reason_of(error)
     if isinstance(error, AccountsAway):
         return f"the application's accounts cannot be used. {reason}"
     if not isinstance(error, (OperationalError, ProgrammingError)):

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..accounts.datastore import UNCONFIRMED
 from ..accounts.models import User
 from ..db import migrations
-from ..db.engine import db
+from ..db.engine import db, reason_of
 from ..mail import heartbeat
 from ..pages import health
 from ..settings import current
@@ -31,8 +31,7 @@ def run() -> list[Finding]:
     try:
         return [*_check_files(), *(list(_check_tables()) or _check_content())]
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error)
-        return [KINDS["database-away"].found(why=reason.splitlines()[0])]
+        return [KINDS["database-away"].found(why=reason_of(error))]
 
 
 def _check_files() -> Iterator[Finding]:

@@ -52,10 +52,16 @@ class AccountsAway(OperationalError):
     """The application's accounts cannot be read or written: it is away, or does not fit RECOVERY_ACCOUNTS."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(None, None, Exception(f"RECOVERY_ACCOUNTS: {reason.splitlines()[0]}"))
+        super().__init__(None, None, Exception(f"RECOVERY_ACCOUNTS: {reason}"))
 
     def __str__(self) -> str:
         return str(self.orig)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of a database error, or the class of the driver's error if it has no text."""
+    cause = getattr(error, "orig", None) or error
+    return next(iter(str(cause).splitlines()), "") or type(cause).__name__
 
 
 def init_app(app: Flask) -> None:

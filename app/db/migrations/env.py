@@ -8,6 +8,7 @@ from flask import current_app
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
+from app.db.engine import reason_of
 from app.db.migrations import VERSION_TABLE, take_turns, version_options
 from app.db.migrations.identity_columns import is_compared
 
@@ -31,7 +32,7 @@ def enter_schema(connection: Any) -> None:
             connection.exec_driver_sql(f"CREATE SCHEMA {name}")
         except DBAPIError as error:
             raise click.ClickException(
-                f"{str(error.orig).splitlines()[0]}. As an administrator of the database:"
+                f"{reason_of(error)}. As an administrator of the database:"
                 f" CREATE SCHEMA {name} AUTHORIZATION {engine.url.username or 'sparekey'};"
             ) from None
     connection.exec_driver_sql(f"SET LOCAL search_path = {name}")
