@@ -23,7 +23,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_security import TwoFactorVerifyCodeForm, auth_required, current_user
-from flask_security.utils import do_flash
+from flask_security.utils import do_flash, is_user_authenticated
 
 from ..db.engine import db
 from ..recovery import address_change
@@ -39,14 +39,14 @@ pages = Blueprint("pages", __name__)
 @pages.get("/")
 def home() -> ResponseReturnValue:
     """Show what the account's owner can do here. To others, the home page is the sign-in page."""
-    if not current_user.is_authenticated:
+    if not is_user_authenticated(current_user):
         return redirect(url_for("security.login"), 303)
     return render_template("security/home.html")
 
 
 def show_sign_out() -> ResponseReturnValue:
     """Show the page that has the button. A GET signs nobody out."""
-    return home() if current_user.is_authenticated else redirect(url_for("pages.home"))
+    return home() if is_user_authenticated(current_user) else redirect(url_for("pages.home"))
 
 
 @pages.post("/language")

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, abort, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_security import current_user
-from flask_security.utils import get_message
+from flask_security.utils import get_message, is_user_authenticated
 
 from ..accounts.sign_in import may_sign_in
 from ..settings import current
@@ -40,7 +40,7 @@ class NoAccess(RequestError):
 @blueprint.get("/me")
 def me() -> ResponseReturnValue:
     """Return the account that is signed in."""
-    user = current_user.get_security_payload() if current_user.is_authenticated else None
+    user = current_user.get_security_payload() if is_user_authenticated(current_user) else None
     return json_response({"user": user}) if user else _not_signed_in()
 
 
@@ -49,7 +49,7 @@ def me() -> ResponseReturnValue:
 def authenticate() -> ResponseReturnValue:
     """Answer 200 with the account in headers, or else 401 or a redirect. Raises NoAccess."""
     attribute = current().RECOVERY_AUTH or abort(HTTPStatus.NOT_FOUND)
-    if not current_user.is_authenticated:
+    if not is_user_authenticated(current_user):
         may_redirect = request.path == "/auth/redirect" and not wants_json(request)
         return _redirect_to_sign_in() if may_redirect else _not_signed_in()
     account = current_user.get_security_payload()

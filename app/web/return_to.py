@@ -12,6 +12,7 @@ from flask import Flask, Response, after_this_request, current_app, redirect, re
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_security import current_user, user_authenticated
+from flask_security.utils import is_user_authenticated
 
 from ..settings import current
 from ..settings.urls import origin_of
@@ -65,7 +66,7 @@ def _remember() -> ResponseReturnValue | None:
     if path and not (is_path and len(path) <= PATH_MAX and _origin(client)):
         raise InvalidRequest(_("You can't continue to that address."), field="return_to")
     session[REMEMBERED] = client, path, int(time.time())
-    is_over = request.endpoint == "security.login" and current_user.is_authenticated
+    is_over = request.endpoint == "security.login" and is_user_authenticated(current_user)
     return redirect(url) if is_over and (url := return_url()) else None
 
 

@@ -211,7 +211,7 @@ def test_with_addresses_alone_the_box_is_for_an_email(make_site: Any, page: Page
         (["email", NUMBER], "en", "Email or employee number", "Enter your email or employee number."),
         (["email", {"employee_number": PATTERN}], "en", "Email or employee number", "Enter your email or"),
         ([{"email": {"label": "work email"}}], "en", "Work email", "Enter your work email."),
-        (["email", "username"], "de", "E-Mail-Adresse oder Benutzername", "E-Mail-Adresse oder Benutzername"),
+        (["email", "username"], "de", "E-Mail oder Benutzername", "E-Mail oder Benutzername"),
     ],
 )
 def test_label_and_errors_name_the_configured_kinds(

@@ -190,7 +190,7 @@ def test_log_has_the_reference_of_the_error_page(site: Site, monkeypatch: pytest
         logging.getLogger().removeHandler(handler)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     [failed] = [line for line in lines if "ZeroDivisionError" in line.get("exception", "")]
-    assert re.search(r"say this number: (\w{16})", page)[1] == failed["request_id"]
+    assert re.search(r"quote this reference: (\w{16})", page)[1] == failed["request_id"]
 
 
 @pytest.mark.requirement("R60", "R61", "R62")

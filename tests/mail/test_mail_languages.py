@@ -139,7 +139,7 @@ def test_mail_to_the_operator_is_in_the_default_language(make_site: Any) -> None
     site.work()
     [mail] = site.mailbox.mails
     assert (mail["To"], language_of(mail)) == ("op@example.com", "de")
-    assert "Bitte" in mail["Subject"]
+    assert "Aufmerksamkeit" in mail["Subject"]
 
 
 def test_account_is_created_with_a_language(site: Site) -> None:

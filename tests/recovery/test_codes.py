@@ -71,7 +71,7 @@ def read_on_phone(chromium: Browser, mail: EmailMessage) -> str:
     with chromium.new_context(viewport={"width": 360, "height": 720}, java_script_enabled=False) as phone:
         page = phone.new_page()
         page.set_content(html_of(mail))
-        assert page.get_by_text("Never read this code to anyone").is_visible()
+        assert page.get_by_text("Never share this code").is_visible()
         return page.locator(".code").inner_text()
 
 

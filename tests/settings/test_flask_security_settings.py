@@ -149,7 +149,10 @@ def test_reset_works_without_an_anonymous_user(make_site: Any) -> None:
     site.work()
     answer = site.visitor().post_json(site.last_link(), json={"password": NEW_PASSWORD + "2"})
     assert answer.status_code == 200
-    assert site.visitor().open("/").status_code == 200
+    statuses = [
+        site.visitor().open(path).status_code for path in ("/", "/logout", "/me", "/login?client=browser")
+    ]
+    assert statuses == [303, 302, 401, 200]
 
 
 def test_totp_secrets_without_a_second_factor_are_no_error(make_site: Any) -> None:
