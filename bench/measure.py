@@ -51,7 +51,7 @@ def requests_of(site: Site, addresses: list[str]) -> Iterator[bytes]:
 
 def crowd(site: Site, accounts: int) -> dict[str, Iterator[bytes]]:
     """Return requests of known and unknown addresses in random order."""
-    rng = random.Random(1)  # noqa: S311
+    rng = random.Random(1)
     return {kind: requests_of(site, rng.sample(names(accounts), accounts)) for kind, names in NAMES.items()}
 
 
@@ -162,7 +162,7 @@ def sign_in(site: Site, address: str) -> dict[str, float]:
 
 def oracle(site: Site, accounts: int, samples: int) -> Numbers:
     """Time known and unknown addresses one at a time, in random order, for six seconds at most."""
-    rng = random.Random(2)  # noqa: S311
+    rng = random.Random(2)
     people = {kind: names(accounts) for kind, names in NAMES.items()}
     took: dict[str, list[float]] = {kind: [] for kind in NAMES}
     turns = [kind for kind in NAMES for _ in range(samples)]

@@ -139,7 +139,7 @@ def main() -> int:
 def make_people(samples: int) -> People:
     """Return as many addresses of each class, all of one length, no class beside another in an index."""
     each = max(samples // ASKS_EACH, 2 * WARM_UP)
-    numbers = random.Random(1).sample(range(10**12), each * len(CLASSES))  # noqa: S311
+    numbers = random.Random(1).sample(range(10**12), each * len(CLASSES))
     addresses = [f"person{number:012}@example.com" for number in numbers]
     return {kind: addresses[number :: len(CLASSES)] for number, kind in enumerate(CLASSES)}
 
@@ -256,7 +256,7 @@ def asked_classes() -> tuple[str, ...]:
 
 def ask(port: int, row: Measured, people: People, samples: int, ids: dict[str, list[str]]) -> None:
     """Ask for all classes in random order, over one connection."""
-    rng = random.Random(f"{row.path} {row.relay}")  # noqa: S311
+    rng = random.Random(f"{row.path} {row.relay}")
     turns = {kind: rng.sample(addresses, len(addresses)) for kind, addresses in people.items()}
     kinds = [*asked_classes()]
     warm_up, order = kinds * min(WARM_UP, samples // 10), kinds * samples

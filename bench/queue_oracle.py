@@ -133,7 +133,7 @@ def working(engine: Databases, filled: str, case: Case) -> Iterator[tuple[Relay,
 def measure(case: Case, engine: Databases, filled: str, tries: int) -> None:
     say(", relay ".join((" ".join(case.names[:2]), case.names[2])))
     order = ["known", "unknown"] * tries
-    random.Random(1).shuffle(order)  # noqa: S311
+    random.Random(1).shuffle(order)
     warm_up = ["known", "unknown"] * (WARM_UP // 2)
     people = iter(alike.known(ACCOUNTS_A_TRY * (tries + WARM_UP)))
     strangers = iter(alike.unknown(tries + WARM_UP))
@@ -142,7 +142,7 @@ def measure(case: Case, engine: Databases, filled: str, tries: int) -> None:
             first, last = next(people), next(people)
             gap = one_gap(client, relay, first, next(people if kind == "known" else strangers), last)
             # Until the workers are idle; at random, because they poll with a period.
-            time.sleep(case.relay_seconds + random.uniform(0.05, 0.05 + POLL_SECONDS))  # noqa: S311
+            time.sleep(case.relay_seconds + random.uniform(0.05, 0.05 + POLL_SECONDS))
             if number >= len(warm_up):
                 case.gaps[kind].append(gap)
 

@@ -42,8 +42,8 @@ from stage import Site, say
 DAYS = 30  # over which past recoveries are spread
 CHUNK = 10_000  # rows inserted at once
 BULK, BULK_ROUNDS = 10_000, 3  # rows purged and imported
-METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"  # noqa: S105
-PASSWORD = "the new password of somebody"  # noqa: S105
+METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"
+PASSWORD = "the new password of somebody"
 ENVIRON = {"BENCH_CHEAP_HASH": "1", "FLASK_RECOVERY_METRICS_TOKEN": METRICS_TOKEN}
 IMPORTED_HASH = "pbkdf2:sha256:600000$Yn3wU1hZ8gTq2LdK$" + "5d" * 32  # as Werkzeug writes it
 
@@ -119,7 +119,7 @@ def start(engine: Databases, users: int, stack: ExitStack) -> Size:
     sql.dispose()
     say(f"{engine.name}: {users:,} users in {time.perf_counter() - began:.0f} s")
     running = stage.running(SPAREKEY_JSON, database, relay.port, has_worker=False, **ENVIRON)
-    return Size(users, stack.enter_context(running), relay, random.Random(1))  # noqa: S311
+    return Size(users, stack.enter_context(running), relay, random.Random(1))
 
 
 def sql_engine(database: str) -> Engine:

@@ -59,7 +59,7 @@ class Running:
         environ = {**inherited(), **deployment(uri, 1, f"http://127.0.0.1:{port}")}
         environ |= {name: text for name, text in os.environ.items() if name == "PYTHONPATH"}
         with LOG.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(
                 [sys.executable, *words], cwd=ROOT, env=environ, stdout=log, stderr=log
             )
         stack.callback(self.kill)
@@ -110,7 +110,7 @@ def plain_nginx(behind: int) -> Iterator[int]:
         http = f"http {{ {places} access_log off; {site} }}"
         (folder / "conf").write_text(f"events {{}} pid {folder}/pid; error_log {folder}/log; {http}")
         command = ["/usr/sbin/nginx", "-c", str(folder / "conf"), "-p", name, "-g", "daemon off;"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             time.sleep(0.5)
             yield port

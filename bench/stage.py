@@ -68,7 +68,7 @@ def python_of_peers() -> str:
 
 
 def run(*words: str, **options: Any) -> str:
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options)  # noqa: S603
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options)
     return str(done.stdout)
 
 
@@ -120,7 +120,7 @@ class Site:
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own, so that all of it can be ended together."""
         with LOG.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 [self.python, *words],
                 cwd=folder_of(self.peer),
                 env=self.environ,

@@ -32,7 +32,7 @@ from ..settings.schema import Settings
 from ..settings.types import SPECIAL_USE_DOMAINS
 from ..web.errors import InvalidRequest
 from ..web.messages import identity_label, identity_names
-from .mappers import ASCII_LOWER, IDENTITY_LENGTH_MAX, GuardedMapper, match
+from .mappers import ASCII_LOWER, IDENTITY_LENGTH_MAX, GuardedMapper, match, match_printable
 from .pasted import plain
 
 IDENTITY_LABEL = LazyString(identity_label)
@@ -123,7 +123,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     for name, kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES.items():
         mapper = resolve(settings, setting, kind.mapper) if kind.mapper else MAPPERS.get(name)
         if settings.RECOVERY_ACCOUNTS and name == "username":  # by the application's rules
-            mapper = lambda typed: typed if typed.isprintable() else None  # noqa: E731
+            mapper = match_printable
         ignores_case = name in CASE_INSENSITIVE
         guarded = GuardedMapper(name, mapper or partial(match, kind), kind.case_insensitive or ignores_case)
         # An own kind's column holds the very result of its mapper, and has an index for that alone.

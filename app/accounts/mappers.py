@@ -55,6 +55,11 @@ class GuardedMapper(NamedTuple):
         return (form.translate(ASCII_LOWER) if self.ignores_case else form) or None
 
 
+def match_printable(typed: str) -> str | None:
+    """Return any printable text as it is: a username in another application's table."""
+    return typed if typed.isprintable() else None
+
+
 def match(kind: IdentityKind, typed: str) -> str | None:
     """Return the normal form by a declared kind, if its pattern matches the whole of it."""
     form = NORMALIZERS.get(kind.normalize or "", str)(unicodedata.normalize("NFKC", typed).strip())

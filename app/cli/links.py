@@ -26,6 +26,6 @@ def revoke(identity: str | None, everyone: bool) -> None:
     owned = ResetLink.user_id == user.id if user else true()
     usable = (owned, *OPEN, ResetLink.expires_at > utcnow())
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))
-    links.revoke(owned)
+    links.revoke_all_of(user.id) if user else links.revoke(true())
     admin.record("links revoke", user=user)
     click.echo(f"{count} link{'s' * (count != 1)} revoked")

@@ -121,7 +121,7 @@ class Pace:
         if outcome == "sent":
             alike.append((seconds, cpu))
         elif not message.is_crowded:
-            delivery = random.choice(alike or others or [(self.connection, 0.0)])  # noqa: S311
+            delivery = random.choice(alike or others or [(self.connection, 0.0)])  # noqa: S311  # no secret
             end, cpu_end = time.monotonic() + delivery[0] - seconds, time.thread_time() + delivery[1] - cpu
             # A delivery works first, and so delays other threads and workers; the end is not left to a timer.
             while time.thread_time() < cpu_end - TIMER_SECONDS and time.monotonic() < end:

@@ -126,9 +126,12 @@ def record_opening(link: ResetLink, by: str | None = None) -> None:
     user_id, client = link.user_id, link.client
     try:
         first = update(ResetLink).where(ResetLink.id == link.id, ResetLink.opened_at.is_(None))
+        # First the event: it locks the account before the link, as a redemption does (PostgreSQL).
+        audit.record("opened", reason=by, user_id=user_id, client=client)
         if change(first.values(opened_at=utcnow())):
-            audit.record("opened", reason=by, user_id=user_id, client=client)
-        db.session.commit()
+            db.session.commit()
+        else:
+            db.session.rollback()
     except DATABASE_AWAY:
         db.session.rollback()
 

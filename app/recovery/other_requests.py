@@ -32,7 +32,7 @@ def _confirmation(message: OutboxMessage) -> composing.Mail:
         raise Undeliverable("the address is already confirmed")
     # As Flask-Security's generate_confirmation_token, with the client that asked.
     data = [str(user.fs_uniquifier), hash_data(user.email)]
-    token = _security.confirm_serializer.dumps(data, client=message.content["client"])  # type: ignore[call-arg]
+    token = _security.confirm_serializer.dumps(data, client=message.content["client"])  # type: ignore[call-arg]  # of ours
     context = {
         "confirmation_link": url_for("security.confirm_email", token=token, _external=True),
         "confirmation_token": token,

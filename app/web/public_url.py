@@ -79,7 +79,7 @@ def _address(text: str) -> str:
 def _trim_token(_endpoint: str | None, values: dict[str, Any] | None) -> None:
     """Cut a link's token at the first character that none holds, such as punctuation behind the link."""
     if values and "token" in values:
-        values["token"] = re.match(r"~?[\w.-]*", values["token"], re.ASCII)[0].rstrip(".")  # type: ignore[index]
+        values["token"] = re.match(r"~?[\w.-]*", values["token"], re.ASCII)[0].rstrip(".")  # type: ignore[index]  # it fits any text
 
 
 def init_app(app: Flask, settings: Settings) -> None:

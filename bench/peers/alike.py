@@ -12,7 +12,7 @@ from typing import Any
 ARGON2 = {"memory_cost": 19456, "time_cost": 2, "parallelism": 1}  # Sparekey's, and OWASP's
 MAIL_SECONDS = 3.0  # mail libraries wait for ever for a relay that says nothing, and a bench must end
 LINK_SECONDS = 3600
-PASSWORD = "what they all had before"  # noqa: S105  # of nobody
+PASSWORD = "what they all had before"  # of nobody
 KNOWN, UNKNOWN = "known{:07}@example.com", "other{:07}@example.com"  # of one length
 SENDER = "no-reply@example.com"
 

@@ -51,12 +51,12 @@ settings.configure(
 )
 django.setup()
 
-from django.contrib import admin  # noqa: E402  # needs the settings
-from django.contrib.auth.decorators import login_required  # noqa: E402
-from django.contrib.auth.models import User  # noqa: E402
-from django.http import HttpResponse  # noqa: E402
-from django.urls import path  # noqa: E402
-from django.views.generic import RedirectView  # noqa: E402
+from django.contrib import admin  # needs the settings
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.urls import path
+from django.views.generic import RedirectView
 
 SPAREKEY = os.environ.get("SPAREKEY_URL", "http://127.0.0.1:5000")
 urlpatterns = [

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, select, text, update
+from support.commands import run
 from support.recovery import code_of, problem_at
-from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, csrf_token
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, csrf_token, wait_for
 from werkzeug.test import TestResponse
 
 from app.accounts.models import User
@@ -38,6 +39,33 @@ def test_redemption_sets_the_password_once(site: Site) -> None:
     assert site.password_works(NEW_PASSWORD)
     assert not site.password_works(OLD_PASSWORD)
     assert code_of(site, link) == problem_at(site, link) == "link_used"
+
+
+@pytest.mark.requirement("R13")
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda site, link: site.visitor().open(link),
+        lambda site, _: run(site, "links", "revoke", "alice"),
+        lambda site, _: run(site, "users", "force-reset", "alice"),
+    ],
+    ids=["opening", "links revoke", "users force-reset"],
+)
+def test_opening_and_revoking_lock_the_account_before_its_links(site: Site, act: Any) -> None:
+    """As a redemption does, or one of both would be refused as a deadlock."""
+    link = site.new_link()
+    waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+    with engine_of(site).connect() as redemption, engine_of(site).connect() as monitor:
+        redemption.execute(text("SET LOCAL lock_timeout = '200ms'"))
+        redemption.execute(select(User.id).where(User.username == "alice").with_for_update())
+        other = threading.Thread(target=act, args=(site, link))
+        other.start()
+        wait_for(lambda: monitor.scalar(waiting) is not None)
+        redemption.execute(update(ResetLink).values(redeemed_at=LONG_AGO))  # times out if the link is locked
+        redemption.rollback()
+        other.join(10)
+        assert not other.is_alive()
 
 
 @pytest.mark.requirement("R37", "R45")
