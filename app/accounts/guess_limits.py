@@ -111,7 +111,7 @@ def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
 
 
 def identity_hashes(user: User, keys: Iterable[bytes] = ()) -> list[str]:
-    """Return the keyed hashes under which guesses at an account are counted. `keys`: or the newest."""
+    """Return the keyed hashes under which guesses at an account are counted, by these keys or the newest."""
     values = {kind: value for kind in identity_columns() if (value := getattr(user, kind))}
     # Normalized, because an application's table may hold another form.
     normal = {kind: normalize_identity(kind, value) or value for kind, value in values.items()}

@@ -23,7 +23,7 @@ from ..settings.identities import NAME, SHIPPED
 from ..settings.types import normalize_language
 from .identities import normalize_identity, stored_identity
 
-NO_PASSWORD = "the account has no password: it signs in another way (RECOVERY_PASSWORDLESS)"  # noqa: S105  # a reason
+NO_PASSWORD = "the account has no password: it signs in another way (RECOVERY_PASSWORDLESS)"  # noqa: S105  # no password
 FsModels.set_db_info(base_model=db.Model)
 
 

@@ -169,7 +169,7 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
 
 
 def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | None:
-    """Write the outcome, and return it in words. None while the database is read-only."""
+    """Write the outcome, and return it in words. None while the database cannot be written."""
     try:
         db.session.rollback()
         released_at = outbox.release(message, outcome, reason)

@@ -120,7 +120,7 @@ def refuse_link(error: LinkError) -> ResponseReturnValue:
 
 
 def record_opening(link: ResetLink, by: str | None = None) -> None:
-    """Record the first opening. If the database is read-only, the form is shown all the same."""
+    """Record the first opening. If the database cannot be written, the form is shown all the same."""
     if link.opened_at is not None:
         return
     user_id, client = link.user_id, link.client
