@@ -216,6 +216,7 @@ def test_browser_solves_the_challenge_when_the_form_is_sent(
         assert troubles == []
         assert [url for url in urls if not url.startswith(base_url(site))] == []
         page.goto(f"{base_url(site)}/reset")
+        widget.get_by_role("checkbox").wait_for()  # what is typed before the field has the focus is lost
         page.keyboard.type("bob")
         page.keyboard.press("Tab")
         page.keyboard.press("Space")  # as the checkbox offers
