@@ -9,6 +9,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy import ColumnElement, and_, or_, select, update
 
+from ..accounts.identities import identity_key
 from ..accounts.models import User
 from ..db import audit
 from ..db.clock import utcnow
@@ -155,7 +156,7 @@ def is_to(user: User) -> ColumnElement[bool]:
     """Select an account's messages, including untried requests with one of its identities."""
     names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
     kinds = [page.kind for page in MAIL_REQUESTS.values()]
-    keys = product(kinds, filter(None, names), ("", KNOWN_BROWSER))
+    keys = product(kinds, map(identity_key, filter(None, names)), ("", KNOWN_BROWSER))
     untried = [keyed_hash(deduplication_key(*key)) for key in keys]
     by_link = select(ResetLink.message_id).where(ResetLink.user_id == user.id)
     return or_(

@@ -15,7 +15,7 @@ from flask_security.confirmable import confirm_user
 from sqlalchemy import select
 
 from ..accounts.datastore import confirm_existing, end_access
-from ..accounts.identities import IdentityError
+from ..accounts.identities import IdentityError, identity_key
 from ..accounts.models import User
 from ..db.engine import db
 from ..mail import outbox
@@ -141,7 +141,7 @@ def _enqueue_reset(identity: str) -> User:
     # An identity by which the worker finds the account.
     names = (getattr(user, kind) for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES)
     name = next((name for name in names if name and admin.find_account(name) == user), user.email)
-    key, values = deduplication_key(RESET, name, BY_ADMIN), {"client": clients.BROWSER}
+    key, values = deduplication_key(RESET, identity_key(name), BY_ADMIN), {"client": clients.BROWSER}
     outbox.enqueue(RESET, user_id=user.id, same=key, quota=BY_ADMIN, identity=name, **values)
     return user
 

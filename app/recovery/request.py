@@ -52,9 +52,9 @@ MAIL_REQUESTS = {
 }
 
 
-def deduplication_key(kind: str, identity: str, quota: str = "") -> str:
-    """Return the key under which repeated requests for one mail become one message."""
-    return f"{kind} {identity_key(identity)} {quota}"
+def deduplication_key(kind: str, key: str, quota: str = "") -> str:
+    """Return the key under which requests for one mail of one identity_key() become one message."""
+    return f"{kind} {key} {quota}"
 
 
 def store_request(kind: str, identity: str, quota: str = "", signed_id: str = "", **content: Any) -> None:
@@ -67,13 +67,13 @@ def store_request(kind: str, identity: str, quota: str = "", signed_id: str = ""
         raise NoMail(settings.RECOVERY_SUPPORT_CONTACT)
     limit_lock_wait()
     if not is_full(kind):
-        is_known = known_browser(identity_key(identity)) is not None
+        key = identity_key(identity)
+        is_known = known_browser(key) is not None
         quota = quota or (KNOWN_BROWSER if is_known else "")
-        key = deduplication_key(kind, identity, quota)
         content |= {"identity": identity, "client": client, **user_agents.requester()}
-        outbox.enqueue(kind, same=key, quota=quota, **content)
+        outbox.enqueue(kind, same=deduplication_key(kind, key, quota), quota=quota, **content)
         if signed_id:
-            requesters.record(signed_id, identity, is_known)
+            requesters.record(signed_id, key, is_known)
     audit.record("requested", reason=kind, client=client)
     db.session.commit()
 

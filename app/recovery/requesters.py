@@ -16,7 +16,6 @@ from sqlalchemy import Index, Integer, String, cast, func, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..accounts.guess_limits import identity_hashes
-from ..accounts.identities import identity_key
 from ..db import audit
 from ..db.audit import ENTERED, RecoveryEvent
 from ..db.clock import utcnow
@@ -61,9 +60,9 @@ def issue_id() -> str:
     return signed
 
 
-def record(signed: str, identity: str, is_known: bool) -> None:
-    """Record in the current transaction that an id asked for an identity."""
-    row = {"requester": _signer().loads(signed), "identity": count_key(identity_key(identity))}
+def record(signed: str, key: str, is_known: bool) -> None:
+    """Record in the current transaction that an id asked for an identity_key()."""
+    row = {"requester": _signer().loads(signed), "identity": count_key(key)}
     db.session.execute(insert(CodeRequest).values(**row, is_known=is_known))
 
 
