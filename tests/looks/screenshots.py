@@ -18,7 +18,7 @@ from support.servers import CHROMIUM
 from support.site import ROOT
 
 PICTURES = ROOT / "docs" / "pictures"
-PHONE = {"width": 390, "height": 620}
+PHONE = {"width": 390, "height": 760}
 
 
 def main() -> None:
