@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from werkzeug.exceptions import BadRequest
 from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
-from ..web.rate_limits import count_key, hash_keys, limit, rate_limiter
+from ..web.rate_limits import count_key, count_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
 from .identities import IdentityKey, identity_columns, identity_key, normalize_identity, posted_identity
 from .models import User
@@ -80,7 +79,7 @@ def by_identity() -> str | None:
 def known_browser(identity: str) -> int | None:
     """Return the number of a browser in which an account signed in with this identity_key(), or None."""
     browser, *remembered = _remembered() or [None]
-    is_known = any(count_key(identity, key) in remembered for key in hash_keys())
+    is_known = not set(remembered).isdisjoint(count_keys(identity))
     return browser if is_known else None
 
 
@@ -110,13 +109,14 @@ def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
     return all(rate_limiter().hit(item, key, scope) for item in parse_many(GUESSES_MAX))
 
 
-def identity_hashes(user: User, keys: Iterable[bytes] = ()) -> list[str]:
-    """Return the keyed hashes under which guesses at an account are counted, by these keys or the newest."""
+def identity_hashes(user: User, *, by_each_key: bool = False) -> list[str]:
+    """Return the keyed hashes under which guesses at an account are counted, by default the newest key's."""
     values = {kind: value for kind in identity_columns() if (value := getattr(user, kind))}
     # Normalized, because an application's table may hold another form.
     normal = {kind: normalize_identity(kind, value) or value for kind, value in values.items()}
     names = [str(IdentityKey(kind, value)) for kind, value in normal.items()]
-    return [count_key(name, key) for name in names for key in keys or hash_keys()[-1:]]
+    hashes = map(count_keys, names)  # of each name, the newest key's first
+    return [each for of_name in hashes for each in (of_name if by_each_key else of_name[:1])]
 
 
 def clear_guesses(hashes: list[str]) -> None:
@@ -146,7 +146,8 @@ def _remembered() -> list[Any]:
 
 
 def _signer() -> URLSafeSerializer:
-    return URLSafeSerializer(hash_keys(), "known browser", signer_kwargs={"digest_method": hashlib.sha256})
+    keys = current().derive_keys("limits")[::-1]  # the newest last: it signs
+    return URLSafeSerializer(keys, "known browser", signer_kwargs={"digest_method": hashlib.sha256})
 
 
 for _endpoint in BY_ACCOUNT:

@@ -34,4 +34,10 @@ def decrypt(encrypted: str | None) -> dict[str, Any]:
 
 def keyed_hash(text: str) -> str:
     """Return a keyed hash in hex, to store in place of an identity or token."""
-    return hmac.digest(current().derive_keys("outbox same")[0], text.encode(), "sha256").hex()
+    return keyed_hashes(text, "outbox same")[0]
+
+
+def keyed_hashes(text: str, purpose: str) -> list[str]:
+    """Return the hash in hex under each valid SECRET_KEY, the newest first."""
+    keys = current().derive_keys(purpose)
+    return [hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex() for key in keys]

@@ -28,7 +28,6 @@ from ..mail.outbox import OutboxMessage
 from ..mail.quota import BY_ADMIN
 from ..settings import current
 from ..web.errors import RequestError
-from ..web.rate_limits import hash_keys
 from ..web.responses import json_response, wants_json
 from . import landing, requesters
 from . import link as links
@@ -65,7 +64,7 @@ def store(message: OutboxMessage, user: User, code: str | None) -> None:
     """Store the code of a message's link in place of an earlier attempt's, because keys rotate."""
     link = select(ResetLink.id).where(ResetLink.message_id == message.id).scalar_subquery()
     change(delete(ResetCode).where(ResetCode.link_id == link))
-    for identity in identity_hashes(user, hash_keys()) if code else ():
+    for identity in identity_hashes(user, by_each_key=True) if code else ():
         code_hash = links.token_hashes(f"{identity} {code}")[0]
         db.session.execute(insert(ResetCode).values(link_id=link, code_hash=code_hash))
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, r
 from ..accounts.datastore import lock_account, unchanged_account
 from ..accounts.models import User
 from ..db.clock import utcnow
-from ..db.encryption import keyed_hash
+from ..db.encryption import keyed_hash, keyed_hashes
 from ..db.engine import Model, change, db
 from ..mail.outbox import OutboxMessage
 from ..settings import current
@@ -187,8 +187,7 @@ def derive_tokens(nonce: bytes) -> list[str]:
 
 def token_hashes(token: str) -> list[str]:
     """Return the keyed hash of a token under each valid key, the newest key first."""
-    keys = current().derive_keys("reset link look-up")
-    return [hmac.digest(key, token.encode(), "sha256").hex() for key in keys]
+    return keyed_hashes(token, "reset link look-up")
 
 
 def fingerprint(password_hash: str | None) -> str:

@@ -22,7 +22,7 @@ from ..db.clock import utcnow
 from ..db.engine import Model, db
 from ..settings import current
 from ..web.public_url import TimedToken
-from ..web.rate_limits import count_key, hash_keys
+from ..web.rate_limits import count_key
 from ..web.responses import keep_cookie
 from .link import ResetLink
 
@@ -82,7 +82,7 @@ def count_entry() -> tuple[str, list[str]]:
 
 def may_use(requester: str, link: ResetLink) -> bool:
     """True if the id is among the account's first, known browsers before others, and entries are left."""
-    identities = identity_hashes(link.user, hash_keys())
+    identities = identity_hashes(link.user, by_each_key=True)
     ids = select(CodeRequest.requester).where(CodeRequest.identity.in_(identities))
     entries = (ENTERED, RecoveryEvent.request_id.in_(ids), RecoveryEvent.at >= link.issued_at)
     counts = db.session.scalars(select(func.count()).where(*entries).group_by(RecoveryEvent.request_id)).all()

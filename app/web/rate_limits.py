@@ -7,7 +7,6 @@ share them, or in the memory of each process.
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import logging
 import threading
@@ -25,6 +24,7 @@ from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
+from ..db.encryption import keyed_hashes
 from ..settings.schema import Settings
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     uri, enabled = settings.RATELIMIT_STORAGE_URI, settings.RATELIMIT_ENABLED
     limiter = RateLimiter(enabled) if uri == "memory://" else RedisRateLimiter(enabled, uri)
     app.extensions["recovery_limiter"] = limiter
-    app.extensions["recovery_limit_keys"] = settings.derive_keys("limits")
     app.before_request(partial(_refuse_excess, settings, limiter))
 
 
@@ -177,13 +176,11 @@ def limits_by_source(rates: str, address: str | None = None) -> list[tuple[RateL
     return [(type(item)(item.amount * times, item.multiples), key) for (key, times), item in pairs]
 
 
-def count_key(text: str, key: bytes | None = None) -> str:
-    """Return a keyed hash, 32 hex digits, stored in place of an identity or a token."""
-    key = key or current_app.extensions["recovery_limit_keys"][0]
-    return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:32]
+def count_key(text: str) -> str:
+    """Return a keyed hash, under which an identity or a token is counted."""
+    return count_keys(text)[0]
 
 
-def hash_keys() -> list[bytes]:
-    """Return the valid keys of `count_key`, the newest last."""
-    newest_first: list[bytes] = current_app.extensions["recovery_limit_keys"]
-    return newest_first[::-1]
+def count_keys(text: str) -> list[str]:
+    """Return the hash under each valid SECRET_KEY, the newest first."""
+    return [hashed[:32] for hashed in keyed_hashes(text, "limits")]
