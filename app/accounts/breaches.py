@@ -24,7 +24,6 @@ WAIT_SECONDS = 2
 BREAKER_SECONDS = 60
 ANSWER_BYTES_MAX = 1_000_000  # about a thousand lines of 40 bytes are usual
 _LINE = re.compile(r"([0-9A-Fa-f]{35}):(\d+)")
-_slots = threading.BoundedSemaphore(4)  # calls at once
 
 
 class BreachesUnknown(Exception):
@@ -43,9 +42,8 @@ def count_breaches(password: str) -> int:
         raise BreachesUnknown
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
     url = f"{current().RECOVERY_BREACHES_URL.rstrip('/')}/range/{digest[:5]}"
-    ends_at = time.monotonic() + WAIT_SECONDS
     try:
-        return _start(url).result(timeout=ends_at - time.monotonic()).get(digest[5:], 0)
+        return _start(url).result(WAIT_SECONDS).get(digest[5:], 0)
     except (OSError, HTTPException, ValueError) as error:
         _Breaker.open_until = time.monotonic() + BREAKER_SECONDS
         reason = getattr(error, "reason", error)
@@ -62,11 +60,7 @@ def _start(url: str) -> Future[dict[str, int]]:
             future.set_result(fetch_range(url))
         except Exception as error:  # raised again where the result is read
             future.set_exception(error)
-        finally:
-            _slots.release()
 
-    if not _slots.acquire(timeout=WAIT_SECONDS):
-        raise TimeoutError("too many calls at once")
     threading.Thread(target=fetch, name="breaches", daemon=True).start()
     return future
 
