@@ -40,8 +40,8 @@ _DATES = re.compile(rf"(?:{_YEAR}(?:{_MONTH}{_DAY})?|{_DAY}{_MONTH}{_YEAR}|{_MON
 _PHRASES = Path(__file__).with_name("famous_phrases.txt")  # one a line, in letters alone
 _LOOKS_LIKE = str.maketrans("013457@$!|", "oieastasil")
 _SIGNS = re.compile(r"[\W_]+")  # between words
-_REPEATED_WORD = re.compile(r"[^a-z]*([a-z]{4,})(?:[^a-z]*\1)+[^a-z]*")
-_FROM_LETTER_TO_LETTER = re.compile(r"[a-z](?:.*[a-z])?", re.DOTALL)
+_LETTERS = re.compile("[a-z]+")
+_FROM_LETTER_TO_LETTER = re.compile("[a-z](?:.*[a-z])?", re.DOTALL)
 
 
 def reason_guessed(password: str, names: Iterable[str]) -> str | None:
@@ -100,16 +100,13 @@ def _forms(password: str) -> set[str]:
 def _is_simple(text: str, words: Set[str]) -> bool:
     """True if the text repeats a short piece or a known word with little around it or between."""
     unit = _unit(text)
-    if len(unit) <= UNIT_MAX or _is_known(unit, words):
-        return True
-    word, repeated = _FROM_LETTER_TO_LETTER.search(unit), _REPEATED_WORD.fullmatch(unit)
-    if repeated is not None and _is_known(repeated[1], words):
-        pieces = unit.split(repeated[1])
-    elif word is not None and _is_known(_unit(word[0]), words):
-        pieces = [unit[: word.start()], unit[word.end() :]]
-    else:
-        return False
-    return all(len(piece) <= EXTRA_MAX or _is_known(_unit(piece), words) for piece in pieces)
+    parts = [unit, *_LETTERS.findall(unit), *_FROM_LETTER_TO_LETTER.findall(unit)]
+    rests = [unit.split(word) for word in {*parts, *map(_unit, parts)} if _is_known(word, words)]
+    return len(unit) <= UNIT_MAX or any(all(_is_extra(piece, words) for piece in rest) for rest in rests)
+
+
+def _is_extra(text: str, words: Set[str]) -> bool:
+    return len(text) <= EXTRA_MAX or _is_known(_unit(text), words)
 
 
 def _is_known(text: str, words: Set[str]) -> bool:
