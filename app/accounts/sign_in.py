@@ -64,9 +64,7 @@ class SignInForm(Form, NextFormMixin):
             return False
         user_id, self.user = _authenticate(identity, _security.password_util.normalize(self.password.data))
         if self.user is None:
-            self.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
-            audit.record("sign_in_refused", user_id=user_id)
-            announce_failure(user_id, "password")
+            refuse(self, user_id, "password")
         return self.user is not None
 
 
@@ -83,7 +81,14 @@ def _authenticate(identity: str, password: str) -> tuple[int | None, User | None
     return user_id, user if may_sign_in(user) else None
 
 
-def announce_failure(user_id: int | None, auth_type: str) -> None:
+def refuse(form: Form, user_id: int | None, auth_type: str) -> None:
+    """Give a form the message of every failed sign-in, and record the failure."""
+    form.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
+    audit.record("sign_in_refused", user_id=user_id)
+    _announce_failure(user_id, auth_type)
+
+
+def _announce_failure(user_id: int | None, auth_type: str) -> None:
     """Send Flask-Security's signal user_failed_authn, if anything receives it, after the response.
 
     Before, the time would tell who has an account, because only an account has the signal.

@@ -24,14 +24,13 @@ from ..accounts.hashing import password_matches
 from ..accounts.identities import IDENTITY_LABEL, posted_identity
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code
-from ..accounts.sign_in import announce_failure, load_credentials, may_sign_in
-from ..db import audit
+from ..accounts.sign_in import load_credentials, may_sign_in, refuse
 from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
 from ..web.forms import context_of, new_form
 from ..web.rate_limits import limit
-from ..web.responses import CodedMessage, json_response, wants_json
+from ..web.responses import json_response, wants_json
 from .request import store_request
 
 
@@ -58,9 +57,7 @@ class UnifiedForm(UnifiedSigninForm):
             return False
         number, self.user, self.authn_via = _authenticate(identity, str(self.passcode.data))
         if self.user is None:
-            self.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
-            audit.record("sign_in_refused", user_id=number)
-            announce_failure(number, "passcode")
+            refuse(self, number, "passcode")
         return self.user is not None
 
 
