@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 LIMITED_PREFIXES = ("security.", "objections.")  # of endpoints
 UNLIMITED = ("security.logout",)  # signing out must always work
 POSTS = "posts"
+MEMORY = "memory://"  # RATELIMIT_STORAGE_URI without Redis
 REDIS_TIMEOUT_SECONDS = 0.2  # after it, this process counts in memory
 REDIS_RETRY_SECONDS = 5  # for so long, it does not try Redis again
 SWEEP_MIN = 10_000  # windows in memory, before expired ones are removed
@@ -57,8 +58,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     Links of objections can be guessed, too.
     """
-    uri, enabled = settings.RATELIMIT_STORAGE_URI, settings.RATELIMIT_ENABLED
-    limiter = RateLimiter(enabled) if uri == "memory://" else RedisRateLimiter(enabled, uri)
+    limiter = RateLimiter(settings.RATELIMIT_ENABLED, settings.RATELIMIT_STORAGE_URI)
     app.extensions["recovery_limiter"] = limiter
     app.before_request(partial(_refuse_excess, settings, limiter))
 
@@ -84,16 +84,21 @@ def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
 
 
 class RateLimiter:
-    """A fixed-window rate limiter in memory, with the interface of `limits`.
+    """A fixed-window rate limiter in Redis, or in memory without one and while it does not respond.
 
-    The library's own memory storage sweeps its whole table every 10 ms, so that a flood of a hundred thousand
+    The memory storage of `limits` sweeps its whole table every 10 ms, so that a flood of a hundred thousand
     keys keeps it busy.
     """
 
     redis: FixedWindowRateLimiter | None = None
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, enabled: bool, uri: str = MEMORY) -> None:
         self.enabled = enabled
+        if uri != MEMORY:
+            options: dict[str, Any] = {"key_prefix": "sparekey", "retry": None}
+            options |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), REDIS_TIMEOUT_SECONDS)
+            self.redis = FixedWindowRateLimiter(storage_from_string(uri, **options))
+        self._away_until = 0.0
         self._windows: dict[str, WindowStats] = {}  # by key
         self._lock = threading.Lock()
         self._sweep_at = SWEEP_MIN
@@ -102,6 +107,8 @@ class RateLimiter:
         """Count a request. Return False if it exceeds the limit."""
         if not self.enabled:
             return True
+        if (is_within := self._ask_redis("hit", item, *key)) is not None:
+            return is_within
         with self._lock:
             name, now = item.key_for(*key), time.time()
             end, left = self._windows.get(name, (now, 0))
@@ -115,44 +122,28 @@ class RateLimiter:
 
     def test(self, item: RateLimitItem, *key: str) -> bool:
         """True if another request would not exceed the limit."""
+        if (is_within := self._ask_redis("test", item, *key)) is not None:
+            return is_within
         end, left = self._windows.get(item.key_for(*key), (0.0, 1))
         return left > 0 or end <= time.time()
 
     def clear(self, item: RateLimitItem, *key: str) -> None:
         """Forget the window."""
+        self._ask_redis("clear", item, *key)
         with self._lock:
             self._windows.pop(item.key_for(*key), None)
 
-
-class RedisRateLimiter(RateLimiter):
-    """A fixed-window rate limiter in Redis, or in memory while Redis does not respond."""
-
-    def __init__(self, enabled: bool, uri: str) -> None:
-        super().__init__(enabled)
-        options: dict[str, Any] = {"key_prefix": "sparekey", "retry": None}
-        options |= {"socket_timeout": REDIS_TIMEOUT_SECONDS, "socket_connect_timeout": REDIS_TIMEOUT_SECONDS}
-        self.redis = FixedWindowRateLimiter(storage_from_string(uri, **options))
-        self._away_until = 0.0
-
-    def hit(self, item: RateLimitItem, *key: str) -> bool:
-        return bool(self._ask("hit", item, *key))
-
-    def test(self, item: RateLimitItem, *key: str) -> bool:
-        return bool(self._ask("test", item, *key))
-
-    def clear(self, item: RateLimitItem, *key: str) -> None:
-        self._ask("clear", item, *key)
-
-    def _ask(self, method: str, item: RateLimitItem, *key: str) -> Any:
-        if self.enabled and time.monotonic() >= self._away_until:
-            try:
-                return getattr(self.redis, method)(item, *key)
-            except Exception as error:  # the storage can raise any
-                self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
-                log.warning(
-                    "Redis does not respond (%s): rate limits are counted in memory", type(error).__name__
-                )
-        return getattr(super(), method)(item, *key)
+    def _ask_redis(self, method: str, item: RateLimitItem, *key: str) -> bool | None:
+        """Return the answer of Redis, or None without one, or while it does not respond."""
+        if self.redis is None or not self.enabled or time.monotonic() < self._away_until:
+            return None
+        try:
+            return bool(getattr(self.redis, method)(item, *key))
+        except Exception as error:  # the storage can raise any
+            self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
+            name = type(error).__name__
+            log.warning("Redis does not respond (%s): rate limits are counted in memory", name)
+            return None
 
 
 def rate_limiter() -> RateLimiter:
