@@ -74,7 +74,7 @@ def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedM
     names += (getattr(user, kind, owner.get(kind)) for kind in identity_columns())
     if reason := common_passwords.reason_guessed(normal, [str(name) for name in names if name]):
         return _refusal("password_common", reason)
-    if refusal := _breach_refusal(normal, settings.SECURITY_PASSWORD_CHECK_BREACHED):
+    if refusal := _breach_refusal(normal):
         return refusal
     withdrawn = getattr(user, "withdrawn_password", None)
     if withdrawn and password_matches(stored, withdrawn):
@@ -82,18 +82,16 @@ def _policy_refusal(password: str, normal: str, owner: dict[str, Any]) -> CodedM
     return None
 
 
-def _breach_refusal(password: str, check: str | bool) -> CodedMessage | None:
-    """Return a refusal by the breach service. `check`: SECURITY_PASSWORD_CHECK_BREACHED."""
+def _breach_refusal(password: str) -> CodedMessage | None:
+    """Return a refusal by the breach service, if it is to be asked."""
+    if not (check := current().SECURITY_PASSWORD_CHECK_BREACHED):
+        return None
     try:
-        if (
-            check
-            and breaches.count_breaches(password) >= current_app.config["SECURITY_PASSWORD_BREACHED_COUNT"]
-        ):
-            return _refusal("password_breached", "PASSWORD_BREACHED")
-    except BreachesUnknown:
-        if check == "strict":  # with "best-effort" the local list suffices
-            return _refusal("unavailable", "PASSWORD_UNCHECKED")
-    return None
+        count = breaches.count_breaches(password)
+    except BreachesUnknown:  # with "best-effort" the local list suffices
+        return _refusal("unavailable", "PASSWORD_UNCHECKED") if check == "strict" else None
+    is_breached = count >= current_app.config["SECURITY_PASSWORD_BREACHED_COUNT"]
+    return _refusal("password_breached", "PASSWORD_BREACHED") if is_breached else None
 
 
 def _refusal(code: str, message: str, **values: Any) -> CodedMessage:
