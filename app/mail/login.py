@@ -1,22 +1,22 @@
 """The login at the mail server: a password, or an access token of OAuth 2 (XOAUTH2).
 
-The token is kept in memory, one for all threads, and renewed a minute before it ends. Authlib knows the
+The token is kept in memory, one for all threads, and renewed a minute before it ends. oauthlib knows the
 grants, and web/outgoing.py makes the calls.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import smtplib
 import threading
 import time
 from functools import cache, partial
 from http.client import HTTPException
-from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlencode
 from urllib.request import HTTPErrorProcessor, Request
+
+from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 
 from ..settings import current
 from ..web import outgoing
@@ -28,8 +28,9 @@ URL, CLIENT = f"{PREFIX}URL", f"{PREFIX}CLIENT_SECRET, {PREFIX}CLIENT_ID"
 # The settings that are likely at fault, by the token server's error code (RFC 6749 §5.2).
 FAULTS = {"invalid_client": CLIENT, "unauthorized_client": CLIENT, "invalid_scope": f"{PREFIX}SCOPE"}
 FAULTS["invalid_grant"] = f"{PREFIX}REFRESH_TOKEN"
-VALUES = ("URL", "CLIENT_ID", "CLIENT_SECRET", "SCOPE", "REFRESH_TOKEN")  # in the order of _client()
 ANSWER_BYTES_MAX = 64 * 1024
+EARLY_SECONDS = 60  # so that a token lasts for a conversation
+ENDED = {"expires_at": 0}  # before the first token
 _lock = threading.Lock()  # one thread fetches the token, and the others wait for it
 
 
@@ -61,38 +62,44 @@ def access_token() -> str | None:
     """Return an access token, or None without RECOVERY_MAIL_OAUTH_URL. Raises MailHeld."""
     if not current().RECOVERY_MAIL_OAUTH_URL:
         return None
+    values = (getattr(current(), PREFIX + name) for name in ("CLIENT_ID", "SCOPE", "REFRESH_TOKEN"))
     try:
         with _lock:
-            client = _client(*(getattr(current(), PREFIX + name) for name in VALUES))
-            client.ensure_active_token()
-            return str(client.token["access_token"])
+            client = _client(*values)
+            if (client.token or ENDED).get("expires_at", math.inf) <= time.time() + EARLY_SECONDS:
+                _renew(client)
+            return str(client.access_token)
     except (OSError, HTTPException) as error:
         raise RelayAway(f"{URL}: the token server cannot be reached ({describe(error)})") from None
-    except (LookupError, TypeError, ValueError):
+    except OAuth2Error as error:
+        _client.cache_clear()  # the configured refresh token is next
+        reason = redact_line(f"{error.error}: {error.description or ''}")[:200]
+        raise RelayMisconfigured(f"{FAULTS.get(error.error, URL)}: the token server said {reason}") from None
+    except (AttributeError, TypeError, ValueError):
         _client.cache_clear()
         raise RelayMisconfigured(f"{URL}: the token server answers without a token") from None
 
 
 @cache
-def _client(url: str, client_id: str, client_secret: str, scope: str, refresh_token: str) -> Any:
-    """Return Authlib's client, which keeps the token and renews it. It begins with one that has ended."""
-    from authlib.oauth2 import OAuth2Client  # 9 MB that a web process does not need
+def _client(client_id: str, scope: str, refresh_token: str) -> BackendApplicationClient:
+    """Return the client that keeps the tokens."""
+    return BackendApplicationClient(client_id, scope=scope, refresh_token=refresh_token)
 
-    token = {"access_token": "", "refresh_token": refresh_token, "expires_at": 0}
-    options = {"token_endpoint": url, "grant_type": "client_credentials", "scope": scope or None}
+
+def _renew(client: BackendApplicationClient) -> None:
+    """Get a token by the client's refresh token or, without one, by its own credentials."""
+    prepare = partial(client.prepare_request_body, include_client_id=True)
+    if client.refresh_token:
+        prepare = partial(client.prepare_refresh_body, client_id=client.client_id)
     # Not basic, because servers disagree on how a secret is quoted there (RFC 6749 §2.3.1).
-    method = "client_secret_post" if client_secret else "none"
-    session = SimpleNamespace(post=_post)
-    client = OAuth2Client(session, client_id, client_secret, method, token=token, **options)
-    client.oauth_error_class = _refusal  # its own forbids the line ends in Microsoft's descriptions
-    return client
-
-
-def _refusal(error: str, description: str | None) -> RelayMisconfigured:
-    """Return the error for a token server that refuses. The configured refresh token is next."""
-    _client.cache_clear()
-    reason = redact_line(f"{error}: {description or ''}")[:200]
-    return RelayMisconfigured(f"{FAULTS.get(error, URL)}: the token server said {reason}")
+    body = prepare(client_secret=current().RECOVERY_MAIL_OAUTH_CLIENT_SECRET or None)
+    call = Request(current().RECOVERY_MAIL_OAUTH_URL, body.encode())  # noqa: S310  # its type checks the scheme
+    ends_at = time.monotonic() + current().MAIL_TIMEOUT.total_seconds()
+    with outgoing.send(call, ends_at, _EveryStatus) as answer:
+        if answer.status >= 500:
+            raise OSError(f"HTTP status {answer.status}")
+        text = answer.read(ANSWER_BYTES_MAX).decode()
+    client.parse_request_body_response(text, scope="")  # or one that is granted in part would be an error
 
 
 class _EveryStatus(HTTPErrorProcessor):
@@ -100,15 +107,3 @@ class _EveryStatus(HTTPErrorProcessor):
         return response
 
     https_response = http_response
-
-
-def _post(url: str, data: dict[str, str], headers: dict[str, str], auth: Any) -> SimpleNamespace:
-    """Call the token server for Authlib, and return the parts of the answer that it reads."""
-    url, headers, body = auth.prepare("POST", url, {**headers}, urlencode(data))
-    call = Request(url, body.encode(), headers, method="POST")  # noqa: S310  # its type checks the scheme
-    ends_at = time.monotonic() + current().MAIL_TIMEOUT.total_seconds()
-    with outgoing.send(call, ends_at, _EveryStatus) as answer:
-        if answer.status >= 500:
-            raise OSError(f"HTTP status {answer.status}")
-        load = partial(json.loads, answer.read(ANSWER_BYTES_MAX))
-    return SimpleNamespace(status_code=answer.status, json=load, raise_for_status=lambda: None)
