@@ -63,7 +63,7 @@ def test_user_resets_a_forgotten_password(make_site: Any, page: Page, scheme: st
         # Only the new password signs in.
         page.get_by_role("link", name="Sign in").click()
         sign_in(page, identity, OLD_PASSWORD)
-        assert "Those sign-in details don't match." in page.inner_text("main")
+        assert "We couldn't sign you in with those details." in page.inner_text("main")
         sign_in(page, identity, NEW_PASSWORD)
         see_heading(page, "You're signed in")
 

@@ -57,5 +57,5 @@ class LinkRevoked(LinkError):
 
 class AccountUnavailable(LinkError):
     code = "account_unavailable"
-    title = _l("This account can't be recovered here")
-    message = _l("Your account isn't active. Please contact support.")
+    title = _l("This password can't be reset")
+    message = _l("We can't reset the password for this account. Please contact support.")

@@ -42,10 +42,7 @@ from .link_errors import LinkExpired, LinkInvalid
 
 VALID_SECONDS, CONTEST_SECONDS = 30 * 86_400, 72 * 3_600  # after a mail, and after one of a new address
 
-EXPIRED = _l(
-    "This link is no longer valid because the email is too old. If something looks wrong with your "
-    "account, reset your password."
-)
+EXPIRED = _l("This link is too old to use. If something looks wrong with your account, reset your password.")
 
 objections = Blueprint("objections", __name__)
 
@@ -153,7 +150,7 @@ def alert_operator(user_id: int, state: str = "done") -> None:
             sentence = gettext("A user reported a change to their account that they didn't make.")
             if state == "frozen":
                 sentence += " " + gettext(
-                    "Account recovery is frozen until you find out who owns the account."
+                    "Password resets for the account are paused until you determine who owns it."
                 )
             outbox.enqueue("operator_alert", address=address, what=sentence, account=user_id)
 

@@ -43,7 +43,8 @@ def manage() -> ResponseReturnValue:
         if is_json:
             return json_response({})
         sent = get_message("CHANGE_EMAIL_SENT", email=form.email.data)
-        do_flash(*((_("Saved."), "success") if is_removed else sent))
+        removed = (_("Your second email address has been removed."), "success")
+        do_flash(*(removed if is_removed else sent))
         return redirect(url_for("security.second_address"), 303)
     if is_json:
         values = {"second_email": current_user.second_email}

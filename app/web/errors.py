@@ -59,7 +59,7 @@ class NoMail(RequestError):
     title = _l("Please contact support")
 
     def __init__(self, contact: str) -> None:
-        message = _("This site doesn't send email. To get a reset link, contact %(contact)s.")
+        message = _("This site doesn't send email. To get a reset link, contact support: %(contact)s")
         super().__init__(message % {"contact": contact})
 
 
@@ -81,8 +81,7 @@ class CsrfFailed(RequestError):
     code = "csrf_failed"
     title = _l("Please try again")
     message = _l(
-        "For your security, a form only works in the browser where you opened it, with cookies "
-        "allowed. Open the page again and resubmit the form."
+        "The page expired, or your browser is blocking cookies. Open it again and resubmit the form."
     )
 
 
@@ -91,7 +90,7 @@ HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
     404: (
         "not_found",
         _l("Page not found"),
-        _l("The web address may be incomplete, or the page no longer exists."),
+        _l("The web address may be incomplete, or the page may no longer exist."),
     ),
     405: (
         "invalid_request",
@@ -100,7 +99,7 @@ HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
     ),
     409: (
         "conflict",
-        _l("The account has changed in the meantime"),
+        _l("The account has changed since you opened this page"),
         _l("Nothing was saved. Please start over."),
     ),
     413: (
@@ -112,7 +111,7 @@ HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
     500: (
         "internal_error",
         _l("Something went wrong"),
-        _l("Sorry, this is our fault, not yours. Nothing was changed."),
+        _l("Sorry, this is our fault. Nothing was changed. Please try again later."),
     ),
     503: ("unavailable", _l("Temporarily unavailable"), Busy.message),
 }

@@ -10,22 +10,22 @@ from ..settings import current
 from .i18n import N_
 
 ERRORS = {
-    "GENERIC_AUTHN_FAILED": N_("Those sign-in details don't match. Check them and try again."),
+    "GENERIC_AUTHN_FAILED": N_("We couldn't sign you in with those details. Check them and try again."),
     "PASSWORD_INVALID_LENGTH": N_("Use at least %(length)s characters. Try a short phrase of several words."),
     "PASSWORD_TOO_LONG": N_("Use at most %(length)s characters."),
     "PASSWORD_TOO_MANY_BYTES": N_(
-        "Use at most %(length)s characters. Accented letters count as two, and other scripts and emoji "
-        "as more."
+        "Use at most %(length)s characters. Some characters, such as accented letters and emoji, count as "
+        "more than one."
     ),
     "PASSWORD_NOT_TEXT": N_("The password contains an unsupported character."),
-    "PASSWORD_COMMON": N_("This password is too common. Try a short phrase of unrelated words."),
+    "PASSWORD_COMMON": N_("This password is too common. Try a few unrelated words."),
     "PASSWORD_PATTERN": N_(
-        "This password is easy to guess because it uses repetition, a sequence, or a date. Try a short "
-        "phrase of unrelated words."
+        "This password is easy to guess because it contains repetition, a sequence, or a date. Try a few "
+        "unrelated words."
     ),
     "PASSWORD_ABOUT_YOU": N_(
-        "This password is too similar to your name, your email address, or the name of this site. Try "
-        "a short phrase of unrelated words."
+        "This password is too similar to your name, your email address, or this site's name. Try a few "
+        "unrelated words."
     ),
     "PASSWORD_BREACHED": N_(
         "This password has appeared in a data breach, so attackers will try it. Choose one you don't "
@@ -42,7 +42,7 @@ ERRORS = {
     "INVALID_REDIRECT": N_("After signing in, you can only continue to a page on this site."),
     "PHONE_INVALID": N_("Enter a valid phone number, starting with + and the country code."),
     "INVALID_EMAIL_ADDRESS": N_("Enter a valid email address."),
-    "USERNAME_DISALLOWED_CHARACTERS": N_("Choose a different username."),
+    "USERNAME_DISALLOWED_CHARACTERS": N_("Use at least one letter and no unsupported characters."),
     "USERNAME_INVALID_LENGTH": N_("Use %(min)d to %(max)d characters."),
     "INVALID_CODE": N_("That code doesn't work. Codes expire quickly and work only once."),
     "TWO_FACTOR_INVALID_TOKEN": N_("That code doesn't work. Codes expire quickly and work only once."),
@@ -62,8 +62,8 @@ ERRORS = {
         "Use only letters, numbers, spaces, hyphens (-), and underscores (_)."
     ),
     "WEBAUTHN_UNKNOWN_CREDENTIAL_ID": N_("We don't recognize that passkey. It may have been removed."),
-    "WEBAUTHN_CREDENTIAL_WRONG_USAGE": N_("That passkey can't be used here. Sign in with your password."),
-    "WEBAUTHN_NO_VERIFY": N_("That passkey didn't work."),
+    "WEBAUTHN_CREDENTIAL_WRONG_USAGE": N_("That passkey can't be used here. Try another passkey or method."),
+    "WEBAUTHN_NO_VERIFY": N_("That passkey didn't work. Please try again."),
     "CHANGE_EMAIL_EXPIRED": N_("That link has expired. Please start over."),
     "API_ERROR": N_("That didn't work. Please start over."),
 }
@@ -80,7 +80,7 @@ SUCCESSES = {
     "CHANGE_EMAIL_CONFIRMED": N_("Your email address has been changed."),
     "EMAIL_CONFIRMED": N_("Your email address has been confirmed. You can now sign in."),
     "CODE_HAS_BEEN_SENT": N_("We've sent you a code."),
-    "GENERIC_US_SIGNIN": N_("If an account matches and has sign-in codes by email, we've sent one."),
+    "GENERIC_US_SIGNIN": N_("If an account matches and uses sign-in codes by email, we've emailed it one."),
     "TWO_FACTOR_LOGIN_SUCCESSFUL": N_("You're signed in."),
     "TWO_FACTOR_CHANGE_METHOD_SUCCESSFUL": N_("Your second factor has been set up."),
     "TWO_FACTOR_DISABLED": N_("Your second factor has been removed."),
@@ -101,7 +101,7 @@ SECOND_FACTORS = {
     "webauthn": _l("Passkey"),
     "recovery_codes": _l("Recovery codes"),
     "active": _l("Permission to sign in"),  # and others that notices name
-    "confirmed": _l("Confirmed email address"),
+    "confirmed": _l("Email address confirmation"),
     "role": _l("Role"),
     "second_address": _l("Second email address"),
 }

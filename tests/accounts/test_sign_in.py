@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.site import NOBODYS, OLD_PASSWORD, Site
 
-REFUSED = "Those sign-in details don't match. Check them and try again."
+REFUSED = "We couldn't sign you in with those details. Check them and try again."
 
 
 def test_sign_in_accepts_any_identity_in_forms_and_json(site: Site) -> None:
@@ -26,7 +26,7 @@ def test_sign_in_refuses_every_mismatch_with_one_message(site: Site) -> None:
     ]
     for identity, password in attempts:
         page = site.visitor().submit("/login", identity=identity, password=password)
-        assert "Those sign-in details" in page.text, identity
+        assert "sign you in with those details" in page.text, identity
         for field in ("identity", "email"):
             answer = site.visitor().post_json("/login", json={field: identity, "password": password})
             assert answer.json is not None

@@ -348,7 +348,7 @@ def _of_passkeys() -> list[Page]:
 
 
 def _refuse(form: Any) -> None:
-    form.form_errors = [_("Those sign-in details don't match. Check them and try again.")]
+    form.form_errors = [_("We couldn't sign you in with those details. Check them and try again.")]
     for field_ in form:
         if not isinstance(field_, HiddenField | SubmitField):
             field_.errors = [

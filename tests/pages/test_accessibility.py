@@ -144,7 +144,9 @@ def test_error_has_the_focus_and_several_have_a_summary(make_site: Any, chromium
                 summary = page.locator("[role=alert]")
                 assert summary.inner_text().split("\n")[0] == "There's a problem"
                 assert focused(page) == "alert"
-                summary.get_by_role("link", name="Choose a different username.").focus()
+                summary.get_by_role(
+                    "link", name="Use at least one letter and no unsupported characters."
+                ).focus()
                 page.keyboard.press("Enter")
                 assert focused(page) == "username"
 

@@ -24,7 +24,7 @@ from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site, Visitor, 
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing SelectField choices as tuples")  # Flask-Security's
 
-SENTENCE = "Please submit the form again. The page had expired, or your browser is blocking cookies."
+SENTENCE = "The page expired, or your browser is blocking cookies. Please submit the form again."
 ORIGIN = {"Origin": PUBLIC_URL}  # as browsers send it
 
 

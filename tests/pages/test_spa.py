@@ -79,7 +79,7 @@ def test_spa_resets_a_password(make_site: Any, chromium: Browser, token_in: str)
         assert [referrer for referrer in referrers if token in referrer] == []
 
         sign_in(page, base, OLD_PASSWORD)
-        page.get_by_text("Those sign-in details don't match.").wait_for()
+        page.get_by_text("We couldn't sign you in with those details.").wait_for()
         sign_in(page, base, NEW_PASSWORD)
         see_heading(page, "You're signed in")
 

@@ -159,7 +159,7 @@ FORMS = {
         holds=lambda site: site.rows(User)[0]["language"] == "de",
     ),
     "this wasn't me": Form(
-        open_objection, "Cancel the link", "This has already been done",
+        open_objection, "Cancel the link", "This has already been taken care of",
         holds=lambda site: site.events().count("not_me") == 1,
     ),
     "change of address": Form(
@@ -313,7 +313,7 @@ def test_change_of_password_sent_twice_without_a_script_changes_it_once(
         fill("/change", signed_in=True, **NEW)(site, page, base_url(site))
         assert click_twice(page, "Change your password") == 2
         expect(page.get_by_role("heading", level=1)).to_have_text(
-            re.compile("Sign in|The account has changed in the meantime")
+            re.compile("Sign in|The account has changed since you opened this page")
         )
         assert site.events().count("password_changed") == 1
         assert site.password_works(NEW_PASSWORD)

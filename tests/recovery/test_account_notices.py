@@ -48,7 +48,7 @@ ADDRESS = "Your Sparekey email address was changed"
 ACCOUNT = "Your Sparekey account was changed"
 FACTOR = ACCOUNT
 FROZEN = "Password resets for your Sparekey account are paused"
-SETTLED = "Your Sparekey email address is no longer in dispute"
+SETTLED = "Password resets for your Sparekey account are no longer paused"
 FEATURES = {**ALL_FEATURES, **FACTORS, **REGISTRATION, "SECURITY_REFRESH_TOKEN": True}
 EVENTS = ("address_changed", "password_changed", "factor_changed", "account_changed")
 

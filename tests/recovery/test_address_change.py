@@ -257,7 +257,7 @@ def test_thief_with_the_new_address_is_frozen_out_by_the_old_one(make_site: Any)
     site.work()
     recipients = [mail["To"] for mail in site.mailbox.mails[-3:]]
     assert sorted(recipients) == [OLD, "operator@example.com", THIEFS]
-    assert "Account recovery is frozen" in words_of(notices(site, "operator@example.com")[-1])
+    assert "Password resets for the account are paused" in words_of(notices(site, "operator@example.com")[-1])
     stranger = {identity: site.ask(identity) for identity in (OLD, THIEFS, "alice", "nobody@example.com")}
     assert len({(answer.status_code, answer.text) for answer in stranger.values()}) == 1
     count = len(site.mailbox.mails)
@@ -292,10 +292,10 @@ def test_hacked_old_address_neither_recovers_nor_restores_the_account(site: Site
     assert owner.post_json("/change-email", json={"email": THIEFS}).status_code == 401  # nothing moves on
     assert owner.post_json("/settle-address", json={"keep": "new"}).status_code == 403
     assert NEW in settle(site, "new")
-    assert "already been done" in object_to(site, requested)
+    assert "already been taken care of" in object_to(site, requested)
     assert owner.is_signed_in()
     site.work()
-    told = [mail["To"] for mail in site.mailbox.mails if "no longer in dispute" in mail["Subject"]]
+    told = [mail["To"] for mail in site.mailbox.mails if "no longer paused" in mail["Subject"]]
     assert sorted(told) == [OLD, NEW]
     site.new_link(NEW)
     assert "not frozen" in settle(site, "new")

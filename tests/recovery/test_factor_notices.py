@@ -34,7 +34,7 @@ from app.db.audit import RecoveryEvent
 from app.db.engine import db
 
 HELP = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_OPERATOR": "operator@example.com"}
-REMOVED = "Removed, and signed out everywhere"
+REMOVED = "We've removed what was added and signed you out everywhere"
 STILL_THERE = "The change itself is still in place"
 
 
@@ -144,12 +144,12 @@ def test_factor_outlasts_an_objection_without_a_password(make_site: Any) -> None
     enter_password(site)  # and the code is asked for
     site.work()
     assert site.mailbox.envelopes[-1] == ["operator@example.com"]
-    assert "This has already been done" in object_to(site, notice)
+    assert "This has already been taken care of" in object_to(site, notice)
     assert REMOVED in object_with(site, notice, OLD_PASSWORD).text  # the owner remembers it after all
     assert site.password_works(OLD_PASSWORD)
     set_up_factor(site)  # by the owner
     for password in (OLD_PASSWORD, ""):
-        assert "This has already been done" in object_with(site, notice, password).text
+        assert "This has already been taken care of" in object_with(site, notice, password).text
     assert len(factors_of_alice(site)) == 1
 
 

@@ -75,7 +75,8 @@ def test_objection_to_a_notice_ends_all_access_and_alerts_the_operator(make_site
     site.visitor().set_password(site.new_link(), "the third password of alice")
     owner = site.visitor()
     assert owner.sign_in(password="the third password of alice")
-    assert "This has already been done" in object_to(site, notice)  # a mail found later ends nothing again
+    # A mail found later ends nothing again.
+    assert "This has already been taken care of" in object_to(site, notice)
     assert owner.is_signed_in()
 
 
@@ -224,7 +225,7 @@ def test_objection_link_expires_after_a_month_and_belongs_to_one_message(site: S
     site.change(OutboxMessage, message_id=message["message_id"], created_at=month_ago, settled_at=month_ago)
     page = site.visitor().open(url)
     assert (page.status_code, "expired" in page.text) == (400, True)
-    assert "the email is too old" in page.text
+    assert "too old to use" in page.text
 
 
 def test_objection_of_a_deleted_account_does_nothing(site: Site) -> None:

@@ -195,7 +195,7 @@ def test_registration_names_the_invalid_field(site: Site) -> None:
     for field, value, message in (
         ("email", "no address", "Enter your email address."),
         ("email", "", "Enter your email address."),
-        ("username", "d d", "Choose a different username."),
+        ("username", "d d", "Use at least one letter and no unsupported characters."),
         ("username", "d" * 65, "Use 1 to 64 characters."),
     ):
         body = {"email": "dora@example.com", field: value}
