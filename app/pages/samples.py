@@ -120,6 +120,7 @@ MAILS = (
     Mail("address_frozen", "to both addresses, after an objection to a change", _NOTICE),
     Mail("address_settled", "to both addresses, after such an objection is settled", _NOTICE),
     Mail("two_factor_instructions", "with a code for the second factor", _CODE, True),
+    Mail("two_factor_rescue", "to the operator, from a user who can't use a second factor", {}, True),
     Mail(
         "operator_alert",
         "to the operator",

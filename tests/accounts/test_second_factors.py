@@ -22,7 +22,7 @@ from support.features import (
     one_time_code,
     set_up_factor,
 )
-from support.mailbox import text_of
+from support.mailbox import html_of, text_of
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
 import manage
@@ -264,6 +264,11 @@ def test_lost_second_factor_is_reported_to_the_operator_alone(make_site: Any, op
     alice.submit("/tf-validate", "/tf-rescue", help_setup="help")
     site.work()
     assert [mail["To"] for mail in site.mailbox.mails] == ([operator] if operator else [])
+    for mail in site.mailbox.mails:
+        assert mail["Subject"] == "Acme: Mail: a user can't use their second factor"
+        for text in (text_of(mail), html_of(mail)):
+            assert "alice@example.com" in text
+            assert "manage.py users reset_access" in text
 
 
 def test_lost_second_factor_is_removed_by_an_admin(site: Site) -> None:
