@@ -19,9 +19,12 @@ from ..db import audit
 from ..db.engine import db
 from .models import Role, User, WebAuthn
 
-# By an account, with what it was before, and the action, place, method and name of each change.
+# By an account, with what it was before, the action, place, method and name of each change, and if its
+# sessions have ended.
 account_changed = Signal()
-WATCHED = re.compile("(second_)?email|password|active|confirmed_at|contested_email|roles|(tf|us|mf)_.*")
+WATCHED = re.compile(
+    "(second_)?email|password|active|confirmed_at|contested_email|fs_uniquifier|roles|(tf|us|mf)_.*"
+)
 SECOND = "second_address"  # a place
 # The kind of event, by the beginning of the place. Any other place holds a factor.
 KINDS = dict.fromkeys(("active", "confirmed", "frozen", "role"), "account_changed")
@@ -46,7 +49,8 @@ def _report_changes(session: Session) -> None:
     for user_id, (before, uniquifier) in session.info.pop("accounts", {}).items():
         if user := session.get(User, user_id):  # not deleted
             after, changes = _stored(user_id)[0], []
-            if user.fs_uniquifier == uniquifier:  # its password, if any, was only hashed anew
+            has_ended_sessions = user.fs_uniquifier != uniquifier
+            if not has_ended_sessions:  # its password, if any, was only hashed anew
                 after["password"] = before["password"]
             elif user.has_new_password:
                 after["password"] = ("password", "", True)  # in the application's table
@@ -59,8 +63,9 @@ def _report_changes(session: Session) -> None:
                 kind = KINDS.get(place.partition(":")[0], "factor_changed")
                 reason = f"{action} {method if is_factor(place) else place}"
                 audit.record(kind, reason=reason, user_id=user_id)
-            if changes and not session.info.get("quiet"):  # as an admin said
-                account_changed.send(user, before=before, changes=changes)
+            if changes or has_ended_sessions:
+                values = {"before": before, "changes": changes, "has_ended_sessions": has_ended_sessions}
+                account_changed.send(user, **values)
 
 
 def is_factor(place: str) -> bool:

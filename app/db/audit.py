@@ -117,7 +117,7 @@ def _log_events(session: Session) -> None:
 
 @listeners.listens_for(db.session, "after_soft_rollback")
 def _forget_notes(session: Session, _previous: Any) -> None:
-    session.info.clear()  # also the notes of accounts/changes.py and mail/webhook.py
+    session.info.clear()  # also the notes of accounts/changes.py
 
 
 def _log(kind: str, values: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The webhook: tells the application of changes to accounts, by the Standard Webhooks scheme.
 
-An event is committed with its change, which is found in the columns that a transaction writes, for any page,
-command and extension. It is posted at least once, with the same webhook-id at every attempt.
+An event is committed with its change, whatever page, command or extension makes it. It is posted at least
+once, with the same webhook-id at every attempt.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request
 
-from sqlalchemy import event, inspect
-from sqlalchemy.orm import Session
 from standardwebhooks import Webhook
 
+from ..accounts.changes import account_changed
 from ..accounts.models import User
 from ..db.engine import db
 from ..settings import current
@@ -29,35 +28,24 @@ from .outbox import OutboxMessage
 WAIT_SECONDS = 15  # for the whole call; the scheme recommends 15 to 30
 
 
-@event.listens_for(db.session, "before_flush")
-def _note_columns(session: Session, *_: Any) -> None:
-    noted = session.info.setdefault("account_columns", {})
-    for user in session.dirty if current().RECOVERY_WEBHOOK_URL else ():
-        if isinstance(user, User):
-            changed = {column.key for column in inspect(user).attrs if column.history.has_changes()}
-            changed |= {"password"} if user.has_new_password else set()
-            noted.setdefault(inspect(user).identity, set()).update(changed)
+@account_changed.connect
+def _enqueue_events(user: User, changes: list[tuple[str, ...]], has_ended_sessions: bool, **_: Any) -> None:
+    if not current().RECOVERY_WEBHOOK_URL:
+        return
+    for name in _types(user, changes, has_ended_sessions):
+        values = new_event(name, user.external_id or user.fs_webauthn_user_handle)
+        outbox.enqueue(outbox.WEBHOOK, user_id=user.id, event=values)
 
 
-@event.listens_for(db.session, "before_commit")
-def _enqueue_events(session: Session) -> None:
-    session.flush()
-    resets = {values["user_id"] for kind, values in session.info.get("events", ()) if kind == "redeemed"}
-    for identity, columns in session.info.pop("account_columns", {}).items():
-        if user := session.get(User, identity):  # not deleted
-            for name in _types(user, columns, is_reset=user.id in resets):
-                values = new_event(name, user.external_id or user.fs_webauthn_user_handle)
-                outbox.enqueue(outbox.WEBHOOK, user_id=user.id, event=values)
-
-
-def _types(user: User, columns: set[str], is_reset: bool) -> Iterator[str]:
-    has_ended_sessions = "fs_uniquifier" in columns
-    # Without an end of the sessions, the hash is of the same password: a sign-in has upgraded it.
-    if "password" in columns and has_ended_sessions:
+def _types(user: User, changes: list[tuple[str, ...]], has_ended_sessions: bool) -> Iterator[str]:
+    places = {place: action for action, place, *_ in changes}
+    if "password" in places:
+        events = db.session().info.get("events", ())
+        is_reset = any(kind == "redeemed" and values["user_id"] == user.id for kind, values in events)
         yield "password.reset" if is_reset else "password.changed"
-    if "email" in columns:
+    if "address" in places:
         yield "email.changed"
-    if has_ended_sessions or ("active" in columns and not user.active):
+    if has_ended_sessions or places.get("active") == "removed":
         yield "account.sessions_ended"
 
 

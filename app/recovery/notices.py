@@ -48,11 +48,13 @@ def enqueue(kind: str, user: User, recipient: str, address: str, **content: Any)
     )
 
 
-def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[str, ...]]) -> None:
+def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[str, ...]], **_: Any) -> None:
     """Tell the owner of all changes of a transaction, or both addresses while one contests the other.
 
     The second address is told, too, and so is one that was the second before.
     """
+    if not changes or db.session().info.get("quiet"):  # as an admin said
+        return
     kind, recipients, places = "account_notice", {user.email}, {place for _, place, *_ in changes}
     link, seconds = None, {user.second_email, before.get(SECOND, ("", "", None))[2]}  # of a redemption
     if user.contested_email or "frozen" in places:
