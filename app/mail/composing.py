@@ -11,9 +11,8 @@ from collections.abc import Callable
 from datetime import datetime
 from email import policy
 from email.header import Header
-from functools import cache
 from textwrap import TextWrapper
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blinker import NamedSignal
 from flask import current_app, render_template
@@ -28,9 +27,6 @@ from ..web import i18n
 from ..web.forms import context_of
 from .addresses import ENCODED_WORD_MAX, in_header, with_ascii_domain
 from .outbox import OutboxMessage
-
-if TYPE_CHECKING:
-    from css_inline import CSSInliner
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +60,11 @@ class Undeliverable(Exception):
         self.until = until
 
 
-def composer(kind: str) -> Callable[[Compose], Compose]:
-    """Register the composer of a kind of message, which may raise Undeliverable."""
+def composer(*kinds: str) -> Callable[[Compose], Compose]:
+    """Register the composer of some kinds of message, which may raise Undeliverable."""
 
     def register(compose: Compose) -> Compose:
-        COMPOSERS[kind] = compose
+        COMPOSERS.update(dict.fromkeys(kinds, compose))
         return compose
 
     return register
@@ -160,7 +156,7 @@ def compose(recipient: str, subject: str, text: str, html: str, message_id: str)
     settings = current()
     return Mail(
         recipient,
-        _inliner().inline(html) if html.strip() else "",
+        _inline_styles(html) if html.strip() else "",
         subject=subject.strip(),
         body=wrap(text),
         from_email=in_header("From", settings.MAIL_DEFAULT_SENDER),
@@ -169,15 +165,16 @@ def compose(recipient: str, subject: str, text: str, html: str, message_id: str)
     )
 
 
-@cache
-def _inliner() -> CSSInliner:
-    """Return the tool that inlines CSS, because many mail programs ignore style sheets.
+def _inline_styles(html: str) -> str:
+    """Return HTML with its CSS inlined, because many mail programs ignore style sheets.
 
     Media queries stay in the head. Remote style sheets stay linked, and `check` reports them.
     """
-    from css_inline import CSSInliner  # 6 MB that a web process does not need
+    from css_inline import inline  # 6 MB that a web process does not need
 
-    return CSSInliner(keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False)
+    return inline(
+        html, keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False
+    )
 
 
 def wrap(text: str) -> str:

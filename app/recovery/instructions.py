@@ -1,6 +1,7 @@
 """The reset instructions: find the account, check that it may be recovered, issue the link, write the mail.
 
-Each message has one link. `link_quotas.py` says whether its account may have another now.
+Each message has one link. The quotas of links are here, too: cool-down and daily cap of an account, and the
+hourly maximum of each kind of mail.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from ..accounts.datastore import find_accounts
 from ..accounts.models import NO_PASSWORD, User
-from ..db.clock import utcnow
+from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
 from ..db.engine import db
 from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web.i18n import duration
-from . import codes, link_quotas, not_me
+from . import codes, not_me
 from . import link as links
-from .link import ResetLink, derive_tokens, token_hashes
+from .link import OPEN, ResetLink, derive_tokens, token_hashes
+
+# The clock is a subquery, because a value for each row could use no index.
+HOUR_AGO, LATEST = (select(utcnow(seconds)).scalar_subquery() for seconds in (-3_600, CLOCK_SLACK_SECONDS))
 
 
-@composer(quota.RESET)
-@composer(quota.INVITATION)
+@composer(quota.RESET, quota.INVITATION)
 def compose(message: OutboxMessage) -> composing.Mail:
     """Compose the reset instructions, or an invitation. Raises Undeliverable."""
     check_age(message)
@@ -133,8 +136,30 @@ def _issue_unless_refused(message: OutboxMessage, user: User, token: str, life: 
             raise StaleDataError("the account changed while its email was being written")  # try again
         raise Undeliverable("its link was no longer valid before it could be sent")
     if is_first:
-        link_quotas.refuse_excess(link, message)
+        _refuse_excess(link, message)
 
 
 def _find_link(message: OutboxMessage) -> ResetLink | None:
     return db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
+
+
+def _refuse_excess(link: ResetLink, message: OutboxMessage) -> None:
+    """Raise Undeliverable if the account may have no other link now."""
+    siblings = (ResetLink.user_id == link.user_id, ResetLink.id != link.id)
+    # Neither a link without a mail counts, nor one whose mail was given up.
+    mailed = (OutboxMessage.id == ResetLink.message_id, OutboxMessage.state.in_(("waiting", "sent")))
+    is_same_quota = OutboxMessage.quota == message.quota
+    # Not one that has ended, because its owner may need another at once.
+    works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
+    counted = (*siblings, *mailed, is_same_quota)
+    quota.refuse_excess(message, *counted, at=ResetLink.issued_at, works=works)
+
+
+def is_hour_exhausted(kind: str) -> bool:
+    """True if RECOVERY_MAIL_HOURLY_MAX links were issued within an hour. Each worker may exceed it by one."""
+    issued = select(ResetLink.id).where(ResetLink.kind == kind, ResetLink.issued_at.between(HOUR_AGO, LATEST))
+    last = issued.order_by(ResetLink.issued_at).offset(current().RECOVERY_MAIL_HOURLY_MAX - 1).limit(1)
+    return db.session.scalar(last) is not None
+
+
+quota.checks.append(is_hour_exhausted)

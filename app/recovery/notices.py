@@ -101,13 +101,8 @@ def _refuse_if_lost(link: ResetLink, password_state: str, message: OutboxMessage
         raise Undeliverable("the password was not written: the link works again")
 
 
-@composer("account_notice")
-@composer("reset_notice")
-@composer("change_notice")
-@composer("address_notice")
-@composer("address_frozen")
-@composer("address_settled")
-@composer("operator_alert")
+@composer("account_notice", "reset_notice", "change_notice", "operator_alert")
+@composer("address_notice", "address_frozen", "address_settled")
 def _notice(message: OutboxMessage) -> composing.Mail:
     """Compose a notice. The message holds its recipient and the values of its template."""
     if message.quota:
