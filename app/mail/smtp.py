@@ -5,6 +5,7 @@ Flask-Mailman's own backend accepts any certificate on STARTTLS.
 
 from __future__ import annotations
 
+import io
 import smtplib
 import socket
 import ssl
@@ -33,21 +34,17 @@ REPLY_BYTES_MAX = 64 * 1024  # RFC 5321 §4.5.3.1.5 asks for 512 a line; a relay
 SHUTDOWN_SECONDS = 0.1  # between two attempts to shut the socket down
 
 
-class _BoundedReply:
+class _BoundedReader(io.BufferedReader):
     """The relay's side of a connection, which fails when a reply is longer than REPLY_BYTES_MAX."""
 
-    def __init__(self, file: Any) -> None:
-        self.file, self.bytes_left = file, REPLY_BYTES_MAX
+    bytes_left = 0
 
-    def readline(self, size: int) -> bytes:
-        line: bytes = self.file.readline(size)
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
         self.bytes_left -= len(line)
         if self.bytes_left < 0:
             raise OSError("the relay's reply does not end")
         return line
-
-    def close(self) -> None:
-        self.file.close()
 
 
 class _BoundedReplies:
@@ -57,8 +54,8 @@ class _BoundedReplies:
     file: Any
 
     def getreply(self) -> tuple[int, bytes]:
-        file = self.file.file if self.file else self.sock.makefile("rb")
-        self.file = _BoundedReply(file)
+        self.file = self.file or _BoundedReader(self.sock.makefile("rb", buffering=0))
+        self.file.bytes_left = REPLY_BYTES_MAX
         return super().getreply()  # type: ignore[misc,no-any-return]  # smtplib's
 
 
@@ -88,10 +85,10 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
             context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
         return context
 
-    def open(self, recipient: str = "") -> bool:
-        """Connect and offer the sender (a check: and a recipient). False if it was open. Raises MailHeld."""
+    def open(self, recipient: str = "") -> None:
+        """Connect and offer the sender (a check: and a recipient), unless it is open. Raises MailHeld."""
         if self.connection:
-            return False
+            return
         try:
             with self._closing_socket_at(time.monotonic() + TIMEOUTS_MAX * self.timeout):
                 self._connect()
@@ -103,7 +100,6 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         except Exception as error:
             self.close()
             raise connection_failure(error) from None
-        return True
 
     def send_messages(self, email_messages: list[Mail]) -> int:
         """Send each mail before the deadline. Raises the first error; the next call connects again."""

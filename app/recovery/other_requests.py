@@ -7,11 +7,7 @@ from datetime import timedelta
 
 from flask import current_app, url_for
 from flask_babel import LazyString
-from flask_security import (
-    confirm_instructions_sent,
-    us_security_token_sent,
-    username_recovery_email_sent,
-)
+from flask_security import confirm_instructions_sent, us_security_token_sent, username_recovery_email_sent
 from flask_security.confirmable import requires_confirmation
 from flask_security.proxies import _datastore, _security
 from flask_security.utils import hash_data

@@ -6,12 +6,7 @@ from typing import Any
 
 from flask import current_app, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_security import (
-    current_user,
-    logout_user,
-    password_reset,
-    verify_password,
-)
+from flask_security import current_user, logout_user, password_reset, verify_password
 from flask_security.confirmable import confirm_user, requires_confirmation
 from flask_security.forms import ResetPasswordForm
 from flask_security.proxies import _datastore, _security

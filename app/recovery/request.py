@@ -32,22 +32,21 @@ from . import requesters
 
 
 class MailRequest(NamedTuple):
-    """A page on which a visitor who is not signed in requests a mail."""
+    """A page on which a visitor who is not signed in requests a mail. The endpoint names its template."""
 
     kind: str  # of the message
-    template: str  # also the name of its context processors
     form: str  # its name in the template
     flashed: str | None = None  # Flask-Security's message after the POST; None: a page of its own follows
 
 
 # By endpoint.
 MAIL_REQUESTS = {
-    "security.forgot_password": MailRequest("reset_instructions", "forgot_password", "forgot_password_form"),
+    "security.forgot_password": MailRequest("reset_instructions", "forgot_password_form"),
     "security.send_confirmation": MailRequest(
-        "confirmation_instructions", "send_confirmation", "send_confirmation_form", "CONFIRMATION_REQUEST"
+        "confirmation_instructions", "send_confirmation_form", "CONFIRMATION_REQUEST"
     ),
     "security.recover_username": MailRequest(
-        "username_recovery", "recover_username", "username_recovery_form", "USERNAME_RECOVERY_REQUEST"
+        "username_recovery", "username_recovery_form", "USERNAME_RECOVERY_REQUEST"
     ),
 }
 
@@ -116,12 +115,13 @@ def _render(page: MailRequest, error: RequestError | None = None, form: Any = No
     """Return the page, with the errors of a form that was sent, and the challenge if one is due."""
     status = 400 if error or form else 200
     form = form or new_form("forgot_password_form", formdata=request.form or None)
+    name = (request.endpoint or "").removeprefix("security.")
     if isinstance(error, InvalidRequest):
         form.email.errors = [error.message]
     elif error:
         form.form_errors = [error.message]
-    context = {page.form: form, "challenge": challenge.is_due(), **context_of(page.template)}
-    text = render_template(f"security/{page.template}.html", **context)
+    context = {page.form: form, "challenge": challenge.is_due(), **context_of(name)}
+    text = render_template(f"security/{name}.html", **context)
     # The widget works in a worker.
     widget = {"Content-Security-Policy": policy({"worker-src": "'self'"})} if context["challenge"] else {}
     return text, status, widget
