@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from typing import Any
 
@@ -40,7 +39,7 @@ from .settings.schema import Settings
 from .web import origin
 from .web.clients import ClientSerializer
 from .web.messages import MESSAGES, SECOND_FACTORS, identity_label, identity_names
-from .web.public_url import TimedToken
+from .web.public_url import SHA_256, TimedToken
 from .web.responses import json_response, wants_json
 
 # Of the tokens between the steps of a set-up, of which only the first needs a recent password.
@@ -50,7 +49,6 @@ MAILED_LINKS = {"security.confirm_email": "confirm", "security.change_email_conf
 MAILED_LINKS |= {"security.second_address_confirm": "change_email"}
 # The endpoints that work also if an application has the accounts.
 RECOVERY = ("security.forgot_password", "security.reset_password", "security.reset_code", "security.static")
-SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, the default (ASVS 11.4.1)
 
 
 def init_app(app: Flask, settings: Settings) -> None:

@@ -7,14 +7,13 @@ mail are not counted here, because a count would tell that another visitor asked
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from functools import partial
 from typing import Any
 
 from flask import Flask, after_this_request, current_app, request, session
 from flask_security import current_user, user_authenticated
-from itsdangerous import BadSignature, URLSafeSerializer
+from itsdangerous import BadSignature
 from limits import parse_many
 from sqlalchemy import select
 from werkzeug.exceptions import BadRequest
@@ -22,6 +21,7 @@ from werkzeug.exceptions import BadRequest
 from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
+from ..web.public_url import UncompressedToken
 from ..web.rate_limits import count_key, count_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
 from .identities import IdentityKey, identity_columns, identity_key, normalize_identity, posted_identity
@@ -145,9 +145,8 @@ def _remembered() -> list[Any]:
         return []
 
 
-def _signer() -> URLSafeSerializer:
-    keys = current().derive_keys("limits")[::-1]  # the newest last: it signs
-    return URLSafeSerializer(keys, "known browser", signer_kwargs={"digest_method": hashlib.sha256})
+def _signer() -> UncompressedToken:
+    return UncompressedToken.signed_for("limits", "known browser")
 
 
 for _endpoint in BY_ACCOUNT:

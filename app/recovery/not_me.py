@@ -8,7 +8,6 @@ is frozen (`address_change.py`). Each mail's button works once.
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
@@ -172,5 +171,4 @@ def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
 
 
 def _serializer() -> UncompressedToken:
-    keys = current().derive_keys("objection")[::-1]  # the newest last: it signs
-    return UncompressedToken(keys, "not me", signer_kwargs={"digest_method": hashlib.sha256})
+    return UncompressedToken.signed_for("objection", "not me")
