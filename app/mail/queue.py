@@ -64,6 +64,7 @@ def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP, INVITED)) -> OutboxMes
         "same": None,  # later requests get a message of their own
         "due_at": utcnow(current().RECOVERY_MAIL_LEASE.total_seconds()),
     }
+    deadline = time.monotonic() + current().sending_time.total_seconds()
     message: OutboxMessage | None = None
     if oldest := next(filter(None, (_oldest(lane, OLDEST) for lane in lanes)), None):
         is_crowded = len(oldest) > CROWD
@@ -74,7 +75,7 @@ def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP, INVITED)) -> OutboxMes
         ).first()
         if row is not None:
             message = row[0]
-            message.claimed_at, message.is_crowded = row[1], is_crowded
+            message.claimed_at, message.deadline, message.is_crowded = row[1], deadline, is_crowded
             message.age = row[1] - message.created_at
             db.session.expunge(message)
     db.session.commit()

@@ -86,27 +86,26 @@ def work_until_done(
 
     While mail is held, it connects though nothing is due, to find out when that ends.
     """
-    stop, pace, count = stop or threading.Event(), pace or Pace(), 0
+    stop, heartbeat, pace, count = stop or threading.Event(), heartbeat or Heartbeat(), pace or Pace(), 0
     with closing(mailman.get_connection()) as relay:
         while not stop.is_set():
             # The quota and the relay are checked before any account is looked up, so that requests for known
             # and for unknown accounts wait alike.
             lanes = quota.open_lanes()
             if not relay.connection:
-                may_recover = bool(heartbeat and heartbeat.trouble) and not queue.is_all_refused()
+                may_recover = bool(heartbeat.trouble) and not queue.is_all_refused()
                 if not (queue.is_due(lanes) or may_recover):
                     break
                 began = time.monotonic()
                 relay.open()
                 foreign.probe()
                 pace.connection = time.monotonic() - began
-                if heartbeat and may_recover and heartbeat.report(None):
+                if may_recover and heartbeat.report(None):
                     log.info("mail goes out again")
-            deadline = time.monotonic() + current().sending_time.total_seconds()
             if (message := queue.claim(lanes)) is None:
                 break  # another worker was first, or has locked the row
             message.is_first = count == 0
-            work_on(message, relay, pace, stop, deadline)
+            work_on(message, relay, pace, stop)
             count += 1
     return count
 
@@ -115,19 +114,19 @@ def post_due_events(stop: threading.Event | None = None) -> int:
     """Try every event that is due, and return their number. Without a pace, because no request makes one."""
     stop, count = stop or threading.Event(), 0
     while not stop.is_set() and (message := queue.claim([outbox.EVENTS])):
-        work_on(message, None, None, stop, time.monotonic() + current().sending_time.total_seconds())
+        work_on(message, None, None, stop)
         count += 1
     return count
 
 
 def work_on(
-    message: OutboxMessage, relay: BaseEmailBackend, pace: Pace | None, stop: threading.Event, deadline: float
+    message: OutboxMessage, relay: BaseEmailBackend, pace: Pace | None, stop: threading.Event
 ) -> None:
-    """Try a claimed message until the deadline, write the outcome, and keep any pace. Raises MailHeld."""
+    """Try a claimed message until its deadline, write the outcome, and keep any pace. Raises MailHeld."""
     began, cpu_began = time.monotonic(), time.thread_time()
     held: Exception | None = None
     try:
-        outcome, reason = attempt(message, relay, deadline)
+        outcome, reason = attempt(message, relay)
     except (MailHeld, AccountsAway) as error:
         held, outcome, reason = error, "held", f"held: {error}"
     spent = time.monotonic() - began, time.thread_time() - cpu_began
@@ -145,11 +144,8 @@ def work_on(
         raise RelayMisconfigured(reason)
 
 
-def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) -> tuple[str, str | None]:
-    """Try to deliver a message. Return the outcome, as `outbox.release` takes it, and the reason.
-
-    After the deadline, by `time.monotonic()`, another worker may claim the message. Raises MailHeld.
-    """
+def attempt(message: OutboxMessage, relay: BaseEmailBackend) -> tuple[str, str | None]:
+    """Try to deliver a message. Return the outcome for `outbox.release`, and the reason. Raises MailHeld."""
     if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
         return "given_up", message.reason or "every attempt was cut short"
     if message.refusals >= outbox.REFUSALS_MAX:
@@ -159,10 +155,10 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend, deadline: float) ->
         if isinstance(mail, composing.Undeliverable):
             message.created_at = mail.until or message.created_at
             return "postponed" if mail.until else "dropped", str(mail)
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= message.deadline:
             raise TimeoutError("composing took longer than RECOVERY_MAIL_LEASE allows")
         message.domain = getattr(mail, "recipient", "").rpartition("@")[2].lower()
-        mail.deliver(relay, deadline)
+        mail.deliver(relay, message.deadline)
     except Exception as error:  # the message must survive every error
         return outcome_of(error, is_last=message.attempts >= current().RECOVERY_MAIL_ATTEMPTS)
     return "sent", None

@@ -20,7 +20,7 @@ def test_worker_that_lost_its_lease_writes_nothing(site: Site, monkeypatch: pyte
     site.ask()
     attempt = worker.attempt
 
-    def lose_the_lease(message: OutboxMessage, relay: Any, deadline: float) -> tuple[str, str]:
+    def lose_the_lease(message: OutboxMessage, relay: Any) -> tuple[str, str]:
         monkeypatch.setattr(worker, "attempt", attempt)
         site.change(OutboxMessage, due_at=datetime(2020, 1, 1))
         in_another_thread(site.work)

@@ -185,7 +185,7 @@ def test_outbox_dead_workers_message_is_sent_again_after_its_lease(site: Site) -
         message = queue.claim()
         assert message is not None
         with closing(backends.mailman.get_connection()) as relay:
-            worker.attempt(message, relay, time.monotonic() + 60)  # the relay accepts it, and the worker dies
+            worker.attempt(message, relay)  # the relay accepts it, and the worker dies
         db.session.rollback()
     assert site.work() == 0
     shift(site, by=-LEASE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -255,7 +254,7 @@ def test_message_refused_at_mail_for_its_own_sake_is_set_aside(site: Site) -> No
         site.mailbox.refuse["MAIL"] = "550 5.6.7 not in this message"
         message = queue.claim()
         assert message is not None
-        worker.work_on(message, backend, queue.Pace(), threading.Event(), time.monotonic() + 60)
+        worker.work_on(message, backend, queue.Pace(), threading.Event())
     assert site.messages()[0]["reason"].startswith("MAIL_DEFAULT_SENDER: the relay said 550 5.6.7")
     assert states(site) == [("waiting", 0)]
 

@@ -60,7 +60,7 @@ def connection(site: Site) -> Iterator[BaseEmailBackend]:
 def send_next(backend: BaseEmailBackend) -> None:
     message = queue.claim()
     assert message is not None
-    worker.work_on(message, backend, queue.Pace(), threading.Event(), time.monotonic() + 60)
+    worker.work_on(message, backend, queue.Pace(), threading.Event())
 
 
 def reason_held(site: Site) -> str:
