@@ -1,7 +1,5 @@
 """Mail addresses as a mail server and a header take them."""
 
-from __future__ import annotations
-
 from email.header import Header
 from email.utils import formataddr, parseaddr
 

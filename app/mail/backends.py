@@ -1,7 +1,5 @@
 """Flask-Mailman and its backend: the relay, or a folder on this machine (RECOVERY_INBOX)."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A new mail is three templates (.subject.txt, .txt, .html) and one function with `@composer("kind")`.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable

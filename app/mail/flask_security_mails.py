@@ -3,8 +3,6 @@
 They are rendered in a request, in the language of the reader and not of the page, and queued in the outbox.
 """
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath

@@ -1,7 +1,5 @@
 """Worker heartbeats: when each worker was last seen, and why it can send no mail."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import socket

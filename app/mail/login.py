@@ -4,8 +4,6 @@ The token is kept in memory, one for all threads, and renewed a minute before it
 grants, and web/outgoing.py makes the calls.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import smtplib

@@ -12,8 +12,6 @@ A permanent refusal that does not blame the recipient sets the message aside, un
 message (the refusal was its recipient's) or refuses one for another domain, too (all mail is held).
 """
 
-from __future__ import annotations
-
 import random
 import secrets
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A requester sees when its own mails arrive, before and after a request of its ch
 mail costs as much as a delivery. In a crowd, as of made-up identities, it is free, and the order is random.
 """
 
-from __future__ import annotations
-
 import random
 import secrets
 import time

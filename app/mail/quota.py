@@ -4,8 +4,6 @@ While an hourly quota is exhausted, its mail waits before its account is looked 
 for unknown accounts wait alike. Over the daily cap of an account, one message of it is postponed.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import random

@@ -3,8 +3,6 @@
 Flask-Mailman's own backend accepts any certificate on STARTTLS.
 """
 
-from __future__ import annotations
-
 import io
 import smtplib
 import socket

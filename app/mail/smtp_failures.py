@@ -1,7 +1,5 @@
 """Classification of SMTP failures: the recipient's or our own, and the setting that may be at fault."""
 
-from __future__ import annotations
-
 import re
 import smtplib
 import ssl

@@ -4,8 +4,6 @@ An event is committed with its change, whatever page, command or extension makes
 once, with the same webhook-id at every attempt.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

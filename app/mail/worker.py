@@ -12,8 +12,6 @@ An outcome other than "held" is written as soon as the database is back. Another
 second time only if the lease has ended by then.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

@@ -5,8 +5,6 @@ hacked one that the owner has just left. A second factor that was FACTOR_AGE old
 an admin.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import cast
 

@@ -4,8 +4,6 @@ Nothing tells which accounts exist. Every attempt runs the same statements and t
 request for a code only queues a message.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -5,8 +5,6 @@ each identity of its account. So an entry is compared only with the codes of ide
 asked for, and a wrong one takes as long if they have no account.
 """
 
-from __future__ import annotations
-
 import hmac
 import re
 from contextlib import suppress

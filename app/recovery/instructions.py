@@ -4,8 +4,6 @@ Each message has one link. The quotas of links are here, too: cool-down and dail
 hourly maximum of each kind of mail.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -5,8 +5,6 @@ the link, so a log or a Referer that holds it gives nothing away. A token has on
 every tab, because tabs that open at the same time overwrite each other's session.
 """
 
-from __future__ import annotations
-
 import hashlib
 from contextlib import suppress
 

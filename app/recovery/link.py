@@ -6,8 +6,6 @@ The token is HMAC-SHA256 over the nonce of the link's message, so every attempt 
 link. The row keeps only a keyed hash of the token, so write access to the database makes no working link.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

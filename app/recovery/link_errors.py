@@ -1,7 +1,5 @@
 """The errors of a reset link that cannot be used, each with its code for programs."""
 
-from __future__ import annotations
-
 from flask_babel import lazy_gettext as _l
 
 from ..web import clients

@@ -6,8 +6,6 @@ withdrawn. A factor that was added is removed with the account's password. After
 is frozen (`address_change.py`). Each mail's button works once.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from flask import Blueprint, redirect, render_template, request, session, url_for

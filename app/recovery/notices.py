@@ -1,7 +1,5 @@
 """Notices to the account's owner: every change of an account is told by mail, whatever makes it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask import Flask

@@ -1,7 +1,5 @@
 """Composers of the other requested mails: confirmation, forgotten username, sign-in code."""
 
-from __future__ import annotations
-
 import math
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """The redemption of a reset link: password rules, one hash, one winner, one commit."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask import current_app, redirect, render_template, request, session, url_for

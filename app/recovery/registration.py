@@ -7,8 +7,6 @@ An account gets its password and username only when its owner redeems the link, 
 another's address gains and changes nothing.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 from flask import current_app, redirect, render_template, request, url_for

@@ -3,8 +3,6 @@
 A web request looks up no account and sends no mail. The worker does both later.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from flask import redirect, render_template, request, url_for

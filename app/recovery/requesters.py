@@ -3,8 +3,6 @@
 Every answer to a request for a link holds an id, and every id gets the same records, whatever the identity.
 """
 
-from __future__ import annotations
-
 import secrets
 from datetime import datetime, timedelta
 from functools import partial

@@ -4,8 +4,6 @@ Its owner enters it when signed in, and confirms it by the button behind a maile
 account out everywhere. It is no identity, so no request can name it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask import current_app, redirect, render_template, request, url_for
