@@ -6,7 +6,7 @@ A new mail is three templates (.subject.txt, .txt, .html) and one function with 
 import logging
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from email import policy
 from email.header import Header
 from textwrap import TextWrapper
@@ -116,6 +116,8 @@ def write(message: OutboxMessage, template: str, recipient: str, **context: Any)
     context = {"user": user, **requester, **context_of("mail"), **context}
     context["occurred_at"] = datetime.fromisoformat(message.content["occurred_at"])
     with i18n.use_language(user.language if user else None, message.content.get("language")):
+        if isinstance(context.get("within"), timedelta):  # of a link or code: templates get it in words
+            context["within"] = i18n.duration(context["within"])
         subject = render_subject(template, **context)
         text = render_template(f"security/email/{template}.txt", **context)
         html = render_template(f"security/email/{template}.html", **context)

@@ -21,7 +21,6 @@ from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
-from ..web.i18n import duration
 from . import codes, not_me
 from . import link as links
 from .link import OPEN, ResetLink, derive_tokens, token_hashes
@@ -90,13 +89,12 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
     """Compose a mail and issue its link. Raises Undeliverable over a quota, or if the link has ended."""
     token = link_token(message)
     link = url_for("security.reset_password", token=token, _external=True)
-    # Some names are Flask-Security's, so that its own templates work. The language is that of the mail.
-    within = LazyString(duration, user.link_life)
     if user.is_invited:
         template, context = quota.INVITATION, {"name": message.content.get("name")}
-    context |= {"reset_token": token, "reset_link": link, "confirmation_link": link, "within": within}
+    # Some names are Flask-Security's, so that its own templates work.
+    context |= {"reset_token": token, "reset_link": link, "confirmation_link": link}
     context["reset_code"] = code = codes.derive(message, token) if template == quota.RESET else None
-    mail = composing.write(message, template, user.email, **context)
+    mail = composing.write(message, template, user.email, within=user.link_life, **context)
     if template == "reset_instructions":
         values = {"user": user, "token": token, "reset_token": token}
         mail.signal = (reset_password_instructions_sent, values)

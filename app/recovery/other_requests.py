@@ -4,7 +4,6 @@ import math
 from datetime import timedelta
 
 from flask import current_app, url_for
-from flask_babel import LazyString
 from flask_security import confirm_instructions_sent, us_security_token_sent, username_recovery_email_sent
 from flask_security.confirmable import requires_confirmation
 from flask_security.proxies import _datastore, _security
@@ -15,7 +14,6 @@ from ..accounts.sign_in import may_sign_in
 from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
-from ..web.i18n import duration
 from .instructions import find_requester
 
 
@@ -30,7 +28,7 @@ def _confirmation(message: OutboxMessage) -> composing.Mail:
     context = {
         "confirmation_link": url_for("security.confirm_email", token=token, _external=True),
         "confirmation_token": token,
-        "within": LazyString(duration, current_app.config["SECURITY_CONFIRM_EMAIL_WITHIN"]),
+        "within": current_app.config["SECURITY_CONFIRM_EMAIL_WITHIN"],
     }
     mail = composing.write(message, "confirmation_instructions", user.email, **context)
     values = {"user": user, "token": token, "confirmation_token": token}
@@ -52,19 +50,18 @@ def _username(message: OutboxMessage) -> composing.Mail:
 
 @composer("us_instructions")
 def _code(message: OutboxMessage) -> composing.Mail:
-    valid = current_app.config["SECURITY_US_TOKEN_VALIDITY"]
-    if message.age > timedelta(seconds=valid):
+    valid = timedelta(seconds=current_app.config["SECURITY_US_TOKEN_VALIDITY"])
+    if message.age > valid:
         raise Undeliverable("the request is older than a code's lifetime (SECURITY_US_TOKEN_VALIDITY)")
-    user = _requester(message, cooldown_max=valid)
+    user = _requester(message, cooldown_max=valid.total_seconds())
     secret = _datastore.us_get_totp_secrets(user).get("email")
     if secret is None:
         raise Undeliverable("the account does not use sign-in codes by email")
     if not may_sign_in(user):
         raise Undeliverable("the address is not confirmed")
-    within = LazyString(duration, timedelta(seconds=valid))  # in the language of the mail
     code = _security.totp_factory.generate_totp_password(secret)
     codes = {"token": code, "login_token": code}
-    context = {"username": user.calc_username(), "login_link": None, "within": within, **codes}
+    context = {"username": user.calc_username(), "login_link": None, "within": valid, **codes}
     mail = composing.write(message, "us_instructions", user.email, **context)
     values = {"method": "email", "phone_number": None, "send_magic_link": False, **codes}
     mail.signal = (us_security_token_sent, {"user": user, **values})

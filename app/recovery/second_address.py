@@ -8,7 +8,6 @@ from typing import Any
 
 from flask import current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import LazyString
 from flask_babel import gettext as _
 from flask_security import auth_required, current_user
 from flask_security.proxies import _datastore, _security
@@ -21,7 +20,6 @@ from ..mail import composing, outbox, quota
 from ..mail.composing import composer
 from ..mail.outbox import OutboxMessage
 from ..web.forms import context_of, new_form
-from ..web.i18n import duration
 from ..web.responses import json_response, wants_json
 
 MAIL = "second_address"
@@ -67,7 +65,7 @@ def _name(user: User) -> str:
 def _compose(message: OutboxMessage) -> composing.Mail:
     quota.refuse_excess(message)
     link = url_for("security.second_address_confirm", token=message.content["token"], _external=True)
-    within = LazyString(duration, current_app.config["SECURITY_CHANGE_EMAIL_WITHIN"])
+    within = current_app.config["SECURITY_CHANGE_EMAIL_WITHIN"]
     return composing.write(message, MAIL, message.content["address"], link=link, within=within)
 
 
