@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, literal
+from sqlalchemy import DateTime, ScalarSelect, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -35,6 +35,11 @@ def _utcnow_on_sqlite(element: utcnow, compiler: SQLCompiler, **options: Any) ->
 def _utcnow_on_postgresql(element: utcnow, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"(timezone('utc', clock_timestamp()) + make_interval(secs => {seconds}))"
+
+
+def instant(plus_seconds: float = 0.0) -> ScalarSelect[Any]:
+    """Return a time as a subquery, because a value that changes from row to row could use no index."""
+    return select(utcnow(plus_seconds)).scalar_subquery()
 
 
 def parse_time(text: str) -> datetime:

@@ -13,7 +13,7 @@ from threading import Event
 
 from sqlalchemy import TextClause, bindparam, func, select, update
 
-from ..db.clock import utcnow
+from ..db.clock import instant, utcnow
 from ..db.engine import change, db
 from ..settings import current
 from .composing import COMPOSERS, Mail, Undeliverable
@@ -23,11 +23,8 @@ CROWD = 100  # the queue is crowded while more messages of a lane are due
 OLDEST = 200  # of a crowded queue; one of them is next
 TIMER_SECONDS = 0.002  # a wait may end so much later
 
-# The clock is a subquery, because PostgreSQL cannot use an index for a value that changes from row to row.
 _messages = OutboxMessage.__table__.c
-DUE = select(_messages.id).where(
-    _messages.state == "waiting", _messages.due_at <= select(NOW).scalar_subquery()
-)
+DUE = select(_messages.id).where(_messages.state == "waiting", _messages.due_at <= instant())
 # The first of some messages or, if another worker has claimed or locked it meanwhile, another of them.
 _is_candidate = _messages.id.in_(bindparam("candidates", expanding=True))
 _first_candidate = DUE.where(_is_candidate).order_by(_messages.id != bindparam("first")).limit(1)

@@ -15,7 +15,7 @@ from sqlalchemy import TextClause, bindparam, func, select, union_all
 
 from ..accounts.identities import fold_address
 from ..accounts.models import User
-from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
+from ..db.clock import CLOCK_SLACK_SECONDS, instant
 from ..db.encryption import keyed_hash
 from ..db.engine import db
 from ..settings import current
@@ -85,16 +85,11 @@ def refuse_excess(
         at, counted = OutboxMessage.settled_at, (*siblings, OutboxMessage.state == "sent")
     settings = current()
     cooldown = min(cooldown_max, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())
-    # The clock is a subquery, because a value for each row could use no index.
-    day_ago, recently, now, latest = (
-        select(utcnow(seconds)).scalar_subquery()
-        for seconds in (-max(DAY_SECONDS, cooldown), -cooldown, 0, CLOCK_SLACK_SECONDS)
-    )
-    both_counts = func.count() + func.count().filter(*works)  # twice those that serve, once the others
-    counts = select(func.count().filter(at > recently, *works), both_counts, func.max(at), now)
-    recent_count, doubled_count, newest, asked_at = db.session.execute(
-        counts.where(*counted, at.between(day_ago, latest))
-    ).one()
+    recent = func.count().filter(at > instant(-cooldown), *works)
+    doubled = func.count() + func.count().filter(*works)  # twice those that serve, once the others
+    is_today = at.between(instant(-max(DAY_SECONDS, cooldown)), instant(CLOCK_SLACK_SECONDS))
+    counts = select(recent, doubled, func.max(at), instant()).where(*counted, is_today)
+    recent_count, doubled_count, newest, asked_at = db.session.execute(counts).one()
     if recent_count:
         raise Undeliverable("the same kind of email went out a moment ago (RECOVERY_MAIL_COOLDOWN)")
     if doubled_count < 2 * settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ColumnElement, TextClause, false, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..db.clock import utcnow
+from ..db.clock import instant
 from ..db.engine import change, db
 from ..mail import outbox, quota
 from ..mail.heartbeat import WorkerHeartbeat, worker_troubles
@@ -71,17 +70,13 @@ def check() -> Health:
 
 def is_late(*messages: TextClause | ColumnElement[bool]) -> bool:
     """True if one of these messages has waited for RECOVERY_READY_MAIL_AGE or longer."""
-    late = select(OutboxMessage.id).where(*messages, OutboxMessage.created_at < _latest())
+    latest = instant(-current().RECOVERY_READY_MAIL_AGE.total_seconds())
+    late = select(OutboxMessage.id).where(*messages, OutboxMessage.created_at < latest)
     return db.session.scalar(late.order_by(OutboxMessage.created_at).limit(1)) is not None
 
 
 def reason_refused() -> str | None:
     """Return why a mail is set aside, or was first tried in vain RECOVERY_READY_MAIL_AGE ago, or None."""
-    is_old = OutboxMessage.refused_at < _latest()
+    is_old = OutboxMessage.refused_at < instant(-current().RECOVERY_READY_MAIL_AGE.total_seconds())
     refused = select(OutboxMessage.reason).where(REFUSED, or_(IS_ASIDE, is_old))
     return db.session.scalar(refused.order_by(OutboxMessage.refused_at).limit(1))
-
-
-def _latest() -> Any:
-    """Return the clock as a subquery. It is evaluated once, or the database would not use the index."""
-    return select(utcnow(-current().RECOVERY_READY_MAIL_AGE.total_seconds())).scalar_subquery()

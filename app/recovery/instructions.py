@@ -15,7 +15,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from ..accounts.datastore import find_accounts
 from ..accounts.models import NO_PASSWORD, User
-from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
+from ..db.clock import CLOCK_SLACK_SECONDS, instant, utcnow
 from ..db.engine import db
 from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
@@ -24,9 +24,6 @@ from ..settings import current
 from . import codes, not_me
 from . import link as links
 from .link import OPEN, ResetLink, derive_tokens, token_hashes
-
-# The clock is a subquery, because a value for each row could use no index.
-HOUR_AGO, LATEST = (select(utcnow(seconds)).scalar_subquery() for seconds in (-3_600, CLOCK_SLACK_SECONDS))
 
 
 @composer(quota.RESET, quota.INVITATION)
@@ -153,7 +150,8 @@ def _refuse_excess(link: ResetLink, message: OutboxMessage) -> None:
 
 def is_hour_exhausted(kind: str) -> bool:
     """True if RECOVERY_MAIL_HOURLY_MAX links were issued within an hour. Each worker may exceed it by one."""
-    issued = select(ResetLink.id).where(ResetLink.kind == kind, ResetLink.issued_at.between(HOUR_AGO, LATEST))
+    in_last_hour = ResetLink.issued_at.between(instant(-3_600), instant(CLOCK_SLACK_SECONDS))
+    issued = select(ResetLink.id).where(ResetLink.kind == kind, in_last_hour)
     last = issued.order_by(ResetLink.issued_at).offset(current().RECOVERY_MAIL_HOURLY_MAX - 1).limit(1)
     return db.session.scalar(last) is not None
 
