@@ -13,7 +13,7 @@ from flask_security.forms import Form, NextFormMixin
 from flask_security.proxies import _security
 from flask_security.utils import get_message, hash_password
 from sqlalchemy import func, literal, select
-from wtforms import BooleanField, PasswordField, StringField, SubmitField
+from wtforms import BooleanField, HiddenField, PasswordField, StringField, SubmitField
 
 from ..db import audit
 from ..db.engine import db
@@ -43,13 +43,10 @@ class SignInForm(Form, NextFormMixin):
     )
     submit = SubmitField(_l("Sign in"))
 
+    next = HiddenField(default=lambda: request.args.get("next", ""))
+
     requires_confirmation = False  # read by Flask-Security's view
     user: User | None = None  # read by Flask-Security's view: the account that signs in
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not self.next.data:
-            self.next.data = request.args.get("next", "")
 
     def validate(self, **kwargs: Any) -> bool:
         if not super().validate(**kwargs):
