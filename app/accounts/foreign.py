@@ -36,7 +36,7 @@ from ..db.engine import ATTACHED, AccountsAway, attach, db, inserts, limit_lock_
 from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
 from .identities import normalize_identity
-from .imported_hashes import mark, unmark
+from .imported_hashes import STOCK, mark, unmark
 from .mappers import ASCII_LOWER
 from .models import User
 
@@ -185,7 +185,7 @@ def _overlay(user: User, _context: Any, names: Any = None) -> None:
     values: dict[str, Any] = {kind: _text(row.get(kind)) or None for kind in accounts.kinds}
     values["email"], values["active"] = _text(row.get("email")), bool(row) and met.get("active", True)
     hashed = usable_hash(row.get("password"))
-    values["password"] = mark(hashed, accounts.hash) if hashed else None
+    values["password"] = mark(hashed, is_stock=accounts.hash == STOCK) if hashed else None
     for name, value in values.items():
         set_committed_value(user, name, value)
     user.has_unconfirmed_address = not met.get("confirmed", True)

@@ -24,7 +24,7 @@ from ..settings.advice import THREADS_MIN
 from ..settings.schema import Settings
 from ..web.errors import Busy
 from . import foreign_hashes
-from .imported_hashes import mark, unmark
+from .imported_hashes import STOCK, mark, unmark
 
 WAIT_SECONDS = 10  # in the queue, before a request is answered with Busy
 WAITING_MAX = THREADS_MIN - 16  # requests, because each holds a thread, and others need one, too
@@ -89,7 +89,7 @@ def new_hash(password: str, replaced: str | None) -> str:
     if not (accounts := current().RECOVERY_ACCOUNTS):
         return str(hash_password(password))
     made = _security.pwd_context.run(foreign_hashes.make, password, unmark(replaced), accounts.hash)
-    return mark(made, accounts.hash)
+    return mark(made, is_stock=accounts.hash == STOCK)
 
 
 def unusable_hash(replaced: str | None = None) -> str:

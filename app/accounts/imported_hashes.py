@@ -47,19 +47,9 @@ def identify_format(hashed: str) -> str | None:
     return name if name in FORMATS else None
 
 
-def mark_imported(hashed: str, *, is_stock: bool = False) -> str | None:
-    """Return an imported hash as accounts store it, or None when it cannot be verified.
-
-    `is_stock`: another Flask-Security application made it.
-    """
-    prefixed = STOCK + hashed if is_stock else hashed
-    hash_format = identify_format(prefixed)
-    return MARK + prefixed if hash_format and is_stock is (hash_format == STOCK) else None
-
-
-def mark(hashed: str, kind: str) -> str:
-    """Return an application's hash as a stub has it. `kind`: as in RECOVERY_ACCOUNTS."""
-    return MARK + (STOCK if kind == STOCK else "") + hashed
+def mark(hashed: str, *, is_stock: bool) -> str:
+    """Return an imported hash as accounts store it. `is_stock`: Flask-Security made it, elsewhere."""
+    return MARK + (STOCK if is_stock else "") + hashed
 
 
 def unmark(password_hash: str | None) -> str:

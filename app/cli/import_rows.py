@@ -116,8 +116,9 @@ def _text(name: str, value: Any) -> str:
 def _password(hashed: str, is_stock: bool, reset_unknown: bool) -> str | None:
     if not hashed or hashed.startswith(UNUSABLE):
         return None
-    stored = imported_hashes.mark_imported(hashed, is_stock=is_stock)
-    if stored and len(stored) <= STORED_MAX:
+    stored = imported_hashes.mark(hashed, is_stock=is_stock)
+    source = imported_hashes.imported_format(stored)
+    if source and is_stock is (source == imported_hashes.STOCK) and len(stored) <= STORED_MAX:
         return stored
     if reset_unknown:  # because an account without a password gets no reset mail
         return hashing.unusable_hash()
