@@ -45,101 +45,12 @@ LOCK_SECONDS = 5
 GUARDS = ("email", "password", "active")  # what a write of the password finds as it was read
 
 
-def theirs() -> TableClause:
-    """Return the application's table with the columns in use. No search path chooses its schema."""
-    accounts = current().RECOVERY_ACCOUNTS
-    schema, _, name = accounts.table.rpartition(".")
-    names = dict.fromkeys([*accounts.columns_read.values(), *accounts.columns_written])
-    return _table(name, ATTACHED if accounts.file else schema or "public", *names)
-
-
-@cache  # so that all parts of a statement have the same object
-def _table(name: str, schema: str, *names: str) -> TableClause:
-    return table_of(name, *map(column_of, names), schema=schema)
-
-
-def execute(statement: Any) -> Any:
-    """Execute a statement on the application's table, in the session's transaction. Raises AccountsAway."""
-    try:
-        attach(current().RECOVERY_ACCOUNTS.file)
-        return db.session.execute(statement)
-    except DBAPIError as error:
-        # With the connection, in which PostgreSQL may have prepared statements for columns that have changed.
-        db.session().invalidate()
-        raise AccountsAway(reason_of(error)) from error
-
-
-def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict[str, Any]]:
-    """Return rows of the application's table, by the meaning of their columns. Raises AccountsAway."""
-    columns, table = current().RECOVERY_ACCOUNTS.columns_read.items(), theirs()
-    query = select(*(table.c[name].label(meaning) for meaning, name in columns)).where(condition)
-    try:
-        return [dict(row) for row in execute(query.limit(limit)).mappings()]
-    except AccountsAway as error:
-        if isinstance(error.__cause__, DataError):  # no value of the column's type
-            return []
-        raise
-
-
 def find_all(typed: str) -> list[User]:
     """Return the accounts with this identity: those that are spelled so, or else all that differ in case."""
     for kind, name in current().RECOVERY_ACCOUNTS.kinds.items():
         if rows := _matches(kind, theirs().c[name], typed):
             return [_stub_of(row) for row in rows]
     return []
-
-
-def probe() -> None:
-    """Raise AccountsAway if an application has the accounts, and they cannot be read."""
-    if current().RECOVERY_ACCOUNTS:
-        read(false(), 1)
-
-
-def lock(user_id: int) -> None:
-    """Lock an account's row in the application's table (PostgreSQL), and read it again."""
-    user = db.session.get_one(User, user_id)
-    limit_lock_wait(LOCK_SECONDS)
-    execute(select(literal(1)).select_from(theirs()).where(_has_id(user.external_id)).with_for_update())
-    db.session.refresh(user)
-
-
-def write_password(user: User, password_hash: str) -> bool:
-    """Write a stub's password to the application's table. False if the account is not as it was read."""
-    accounts, table, row = current().RECOVERY_ACCOUNTS, theirs(), user.external
-    values = {table.c[name]: _untyped(uuid4().hex) for name in accounts.uniquifier}
-    values[table.c[accounts.password]] = _untyped(unmark(password_hash))
-    limit_lock_wait(LOCK_SECONDS)
-    if accounts.changed_at:
-        values[table.c[accounts.changed_at]] = func.current_timestamp()
-        if not accounts.file:  # columns without a time zone hold UTC in most frameworks
-            db.session.execute(text("SET LOCAL TimeZone = 'UTC'"))
-    guards = {name: row.get(meaning) for meaning, name in accounts.columns_read.items() if meaning in GUARDS}
-    same = (table.c[name].is_not_distinct_from(_untyped(value)) for name, value in guards.items())
-    if execute(update(table).where(_has_id(user.external_id), *same).values(values)).rowcount != 1:
-        return False
-    set_committed_value(user, "password", password_hash)
-    user.external, user.has_new_password = {**row, "password": unmark(password_hash)}, True
-    return True
-
-
-def usable_hash(stored: Any) -> str:
-    """Return a password's hash, or an empty text if the account has none."""
-    hashed = _text(stored)
-    return "" if hashed in ("*", "x") or hashed.startswith("!") else hashed
-
-
-def _untyped(value: Any) -> ColumnElement[Any]:
-    """Return a parameter whose type the database takes from the column, such as an id's: uuid or integer."""
-    return literal(value, NullType())
-
-
-def _has_id(account_id: Any) -> ColumnElement[bool]:
-    return theirs().c[current().RECOVERY_ACCOUNTS.id] == _untyped(account_id)
-
-
-def _text(value: Any) -> str:
-    """Return a value as text, without the blanks of CHAR(n)."""
-    return "" if value is None else str(value).rstrip(" ")
 
 
 def _matches(kind: str, stored: ColumnElement[Any], typed: str) -> list[dict[str, Any]]:
@@ -191,6 +102,33 @@ def _overlay(user: User, _context: Any, names: Any = None) -> None:
     user.has_unconfirmed_address = not met.get("confirmed", True)
 
 
+def lock(user_id: int) -> None:
+    """Lock an account's row in the application's table (PostgreSQL), and read it again."""
+    user = db.session.get_one(User, user_id)
+    limit_lock_wait(LOCK_SECONDS)
+    execute(select(literal(1)).select_from(theirs()).where(_has_id(user.external_id)).with_for_update())
+    db.session.refresh(user)
+
+
+def write_password(user: User, password_hash: str) -> bool:
+    """Write a stub's password to the application's table. False if the account is not as it was read."""
+    accounts, table, row = current().RECOVERY_ACCOUNTS, theirs(), user.external
+    values = {table.c[name]: _untyped(uuid4().hex) for name in accounts.uniquifier}
+    values[table.c[accounts.password]] = _untyped(unmark(password_hash))
+    limit_lock_wait(LOCK_SECONDS)
+    if accounts.changed_at:
+        values[table.c[accounts.changed_at]] = func.current_timestamp()
+        if not accounts.file:  # columns without a time zone hold UTC in most frameworks
+            db.session.execute(text("SET LOCAL TimeZone = 'UTC'"))
+    guards = {name: row.get(meaning) for meaning, name in accounts.columns_read.items() if meaning in GUARDS}
+    same = (table.c[name].is_not_distinct_from(_untyped(value)) for name, value in guards.items())
+    if execute(update(table).where(_has_id(user.external_id), *same).values(values)).rowcount != 1:
+        return False
+    set_committed_value(user, "password", password_hash)
+    user.external, user.has_new_password = {**row, "password": unmark(password_hash)}, True
+    return True
+
+
 @event.listens_for(db.session, "before_flush")
 def _write_changed_passwords(session: Session, *_: Any) -> None:
     """Write a stub's new password to the application's table instead of its own row."""
@@ -198,3 +136,65 @@ def _write_changed_passwords(session: Session, *_: Any) -> None:
         is_new = isinstance(user, User) and inspect(user).attrs.password.history.has_changes()
         if is_new and user.external_id and not write_password(user, str(user.password)):
             raise StaleDataError("the account has changed in the application's table")
+
+
+def usable_hash(stored: Any) -> str:
+    """Return a password's hash, or an empty text if the account has none."""
+    hashed = _text(stored)
+    return "" if hashed in ("*", "x") or hashed.startswith("!") else hashed
+
+
+def probe() -> None:
+    """Raise AccountsAway if an application has the accounts, and they cannot be read."""
+    if current().RECOVERY_ACCOUNTS:
+        read(false(), 1)
+
+
+def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict[str, Any]]:
+    """Return rows of the application's table, by the meaning of their columns. Raises AccountsAway."""
+    columns, table = current().RECOVERY_ACCOUNTS.columns_read.items(), theirs()
+    query = select(*(table.c[name].label(meaning) for meaning, name in columns)).where(condition)
+    try:
+        return [dict(row) for row in execute(query.limit(limit)).mappings()]
+    except AccountsAway as error:
+        if isinstance(error.__cause__, DataError):  # no value of the column's type
+            return []
+        raise
+
+
+def execute(statement: Any) -> Any:
+    """Execute a statement on the application's table, in the session's transaction. Raises AccountsAway."""
+    try:
+        attach(current().RECOVERY_ACCOUNTS.file)
+        return db.session.execute(statement)
+    except DBAPIError as error:
+        # With the connection, in which PostgreSQL may have prepared statements for columns that have changed.
+        db.session().invalidate()
+        raise AccountsAway(reason_of(error)) from error
+
+
+def theirs() -> TableClause:
+    """Return the application's table with the columns in use. No search path chooses its schema."""
+    accounts = current().RECOVERY_ACCOUNTS
+    schema, _, name = accounts.table.rpartition(".")
+    names = dict.fromkeys([*accounts.columns_read.values(), *accounts.columns_written])
+    return _table(name, ATTACHED if accounts.file else schema or "public", *names)
+
+
+@cache  # so that all parts of a statement have the same object
+def _table(name: str, schema: str, *names: str) -> TableClause:
+    return table_of(name, *map(column_of, names), schema=schema)
+
+
+def _has_id(account_id: Any) -> ColumnElement[bool]:
+    return theirs().c[current().RECOVERY_ACCOUNTS.id] == _untyped(account_id)
+
+
+def _untyped(value: Any) -> ColumnElement[Any]:
+    """Return a parameter whose type the database takes from the column, such as an id's: uuid or integer."""
+    return literal(value, NullType())
+
+
+def _text(value: Any) -> str:
+    """Return a value as text, without the blanks of CHAR(n)."""
+    return "" if value is None else str(value).rstrip(" ")

@@ -48,6 +48,75 @@ class IdentityKey(NamedTuple):
     value: str  # in normal form
 
 
+def posted_identity() -> str:
+    """Return the identity in this POST, form or JSON, without surrounding blanks.
+
+    It is named `identity` or, as in Flask-Security, `email`. Raises InvalidRequest unless there is one text
+    of at most IDENTITY_LENGTH_MAX characters that fits a mapper. That depends on the text alone.
+    """
+    body = request.get_json() if request.is_json else request.form
+    values = [body[name] for name in ("identity", "email") if name in body]
+    if len(values) > 1:
+        raise InvalidRequest(_("Only one value is allowed."), field="identity")
+    identity = values[0] if values else ""
+    identity = identity.strip() if isinstance(identity, str) else "\0"  # refused below
+    if not identity:
+        raise InvalidRequest(_("Enter your %(kinds)s.", kinds=identity_names()), field="identity")
+    if len(identity) > IDENTITY_LENGTH_MAX or map_identity(identity) is None:
+        problem = _("Enter a valid %(kinds)s. Check for typos.", kinds=identity_names())
+        raise InvalidRequest(problem, field="identity")
+    return identity
+
+
+def map_identity(typed: str) -> IdentityKey | None:
+    """Return the column and normal form of `typed`, or None when no mapper fits. Asks no database."""
+    for column in current().SECURITY_USER_IDENTITY_ATTRIBUTES:
+        if value := normalize_identity(column, typed):
+            return IdentityKey(column, value)
+    return None
+
+
+def identity_key(typed: str) -> str:
+    """Return the text under which requests for an identity are counted and deduplicated."""
+    # Unrecognized input gets a prefix, so that it cannot collide with a real identity's key.
+    return str(map_identity(typed) or f"? {typed.casefold()}")
+
+
+def normalize_identity(column: str, typed: str) -> str | None:
+    """Return the normal form in which `column` stores `typed`, or None when it cannot."""
+    mapper = get_identity_attribute(column).get("mapper") or MAPPERS[column]
+    normal: str | None = mapper(typed)
+    return normal
+
+
+def stored_identity(column: str, value: Any) -> str | None:
+    """Return the normal form in which `column` stores a value, and None for none. Raises IdentityError."""
+    if value is None or value == "":
+        return None
+    if (stored := normalize_identity(column, str(value))) is None:
+        raise IdentityError(f"{column}: not valid{HINTS.get(column, '')}")
+    if column not in SHIPPED and map_identity(stored) != (column, stored):
+        raise IdentityError(f"{column}: an earlier kind of SECURITY_USER_IDENTITY_ATTRIBUTES takes it")
+    return stored
+
+
+def identity_columns() -> list[str]:
+    """Return the columns that hold identities: the shipped ones, configured or not, and the admin's."""
+    return list(dict.fromkeys([*SHIPPED, *current().SECURITY_USER_IDENTITY_ATTRIBUTES]))
+
+
+def mask_address(address: str) -> str:
+    """Return the address so that only its owner recognizes it: a•••@example.com."""
+    local, _at, domain = address.rpartition("@")
+    return f"{local[:1]}•••@{domain}"
+
+
+def fold_address(address: str) -> str:
+    """Return the key of the mailbox to which most mail servers deliver: without case, and without +tag."""
+    local, _at, domain = address.casefold().rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"
+
+
 def normalize_email(typed: str) -> str | None:
     """Return the address in normal form, with ASCII letters in lower case, or None. Asks no DNS."""
     rules = current().library.get("SECURITY_EMAIL_VALIDATOR_ARGS", {}) if current_app else {}  # `check --to`
@@ -99,17 +168,17 @@ class RecoveryPhoneUtil(PhoneUtil):
         return None if self.get_canonical_form(input_data) else get_message("PHONE_INVALID")[0]
 
 
+class AddressForm(ChangeEmailForm):
+    """Flask-Security's without its look-up: a taken address gets a mail, too, whose link is refused."""
+
+    email = EmailField(validators=UniqueEmailFormMixin.email.kwargs["validators"][:-1])
+
+
 MAPPERS = {"email": normalize_email, "username": uia_username_mapper, "us_phone_number": uia_phone_mapper}
 HINTS = {
     "username": " (SECURITY_USERNAME_ALLOWED_CHARS, RECOVERY_USERNAME_ASCII)",
     "us_phone_number": " (SECURITY_PHONE_REGION_DEFAULT)",
 }
-
-
-class AddressForm(ChangeEmailForm):
-    """Flask-Security's without its look-up: a taken address gets a mail, too, whose link is refused."""
-
-    email = EmailField(validators=UniqueEmailFormMixin.email.kwargs["validators"][:-1])
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -127,72 +196,3 @@ def init_app(app: Flask, settings: Settings) -> None:
         # An own kind's column holds the very result of its mapper, and has an index for that alone.
         attributes.append({name: {"mapper": guarded, "case_insensitive": ignores_case}})
     app.config[setting] = attributes
-
-
-def identity_columns() -> list[str]:
-    """Return the columns that hold identities: the shipped ones, configured or not, and the admin's."""
-    return list(dict.fromkeys([*SHIPPED, *current().SECURITY_USER_IDENTITY_ATTRIBUTES]))
-
-
-def normalize_identity(column: str, typed: str) -> str | None:
-    """Return the normal form in which `column` stores `typed`, or None when it cannot."""
-    mapper = get_identity_attribute(column).get("mapper") or MAPPERS[column]
-    normal: str | None = mapper(typed)
-    return normal
-
-
-def stored_identity(column: str, value: Any) -> str | None:
-    """Return the normal form in which `column` stores a value, and None for none. Raises IdentityError."""
-    if value is None or value == "":
-        return None
-    if (stored := normalize_identity(column, str(value))) is None:
-        raise IdentityError(f"{column}: not valid{HINTS.get(column, '')}")
-    if column not in SHIPPED and map_identity(stored) != (column, stored):
-        raise IdentityError(f"{column}: an earlier kind of SECURITY_USER_IDENTITY_ATTRIBUTES takes it")
-    return stored
-
-
-def map_identity(typed: str) -> IdentityKey | None:
-    """Return the column and normal form of `typed`, or None when no mapper fits. Asks no database."""
-    for column in current().SECURITY_USER_IDENTITY_ATTRIBUTES:
-        if value := normalize_identity(column, typed):
-            return IdentityKey(column, value)
-    return None
-
-
-def identity_key(typed: str) -> str:
-    """Return the text under which requests for an identity are counted and deduplicated."""
-    # Unrecognized input gets a prefix, so that it cannot collide with a real identity's key.
-    return str(map_identity(typed) or f"? {typed.casefold()}")
-
-
-def mask_address(address: str) -> str:
-    """Return the address so that only its owner recognizes it: a•••@example.com."""
-    local, _at, domain = address.rpartition("@")
-    return f"{local[:1]}•••@{domain}"
-
-
-def fold_address(address: str) -> str:
-    """Return the key of the mailbox to which most mail servers deliver: without case, and without +tag."""
-    local, _at, domain = address.casefold().rpartition("@")
-    return f"{local.partition('+')[0]}@{domain}"
-
-
-def posted_identity() -> str:
-    """Return the identity in this POST, form or JSON, without surrounding blanks.
-
-    It is named `identity` or, as in Flask-Security, `email`. Raises InvalidRequest unless there is one text
-    of at most IDENTITY_LENGTH_MAX characters that fits a mapper. That depends on the text alone.
-    """
-    body = request.get_json() if request.is_json else request.form
-    values = [body[name] for name in ("identity", "email") if name in body]
-    if len(values) > 1:
-        raise InvalidRequest(_("Only one value is allowed."), field="identity")
-    identity = values[0] if values else ""
-    identity = identity.strip() if isinstance(identity, str) else "\0"  # refused below
-    if not identity:
-        raise InvalidRequest(_("Enter your %(kinds)s.", kinds=identity_names()), field="identity")
-    if len(identity) > IDENTITY_LENGTH_MAX or map_identity(identity) is None:
-        problem = _("Enter a valid %(kinds)s. Check for typos.", kinds=identity_names())
-        raise InvalidRequest(problem, field="identity")
-    return identity
