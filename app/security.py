@@ -1,7 +1,5 @@
 """The set-up of Flask-Security: its classes, forms, messages and views that Sparekey replaces."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -4,8 +4,6 @@ The service learns five characters of a password's SHA-1, and pads its answers t
 longer than WAIT_SECONDS. After a failure a circuit breaker stays open for BREAKER_SECONDS.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

@@ -4,8 +4,6 @@ A transaction that makes some leaves an event for each and sends `account_change
 page, a command, or an extension. Only statements that bypass the ORM, as imports do, are not noticed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

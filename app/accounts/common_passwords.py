@@ -5,8 +5,6 @@ list is zxcvbn's, of frequent passwords in real leaks. zxcvbn itself is not used
 it seconds.
 """
 
-from __future__ import annotations
-
 import re
 import string
 import unicodedata

@@ -1,7 +1,5 @@
 """The account datastore: Flask-Security's, over Sparekey's tables. Also the look-up and the end of access."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask_security import SQLAlchemyUserDatastore

@@ -5,8 +5,6 @@ links, messages and events refer. Loading a stub reads the account's values from
 new password is written there, in one conditional UPDATE, whatever part of Sparekey sets it.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 from uuid import uuid4

@@ -1,7 +1,5 @@
 """Checks that an application's table fits RECOVERY_ACCOUNTS, each with the statement that mends it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

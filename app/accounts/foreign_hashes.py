@@ -4,8 +4,6 @@ A new hash has the scheme and parameters of the one it replaces, raised to a flo
 would hash again at sign-in, and Django would end the user's other sessions and links with it.
 """
 
-from __future__ import annotations
-
 import secrets
 from typing import Any
 

@@ -5,8 +5,6 @@ out, because a browser that has signed in has counts of its own, and a reset cle
 mail are not counted here, because a count would tell that another visitor asked: the worker's quotas are.
 """
 
-from __future__ import annotations
-
 import secrets
 from functools import partial
 from typing import Any

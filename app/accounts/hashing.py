@@ -4,8 +4,6 @@ By default a hash takes 19 MiB, and a core for some 30 ms. Unlimited, a flood of
 memory.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Callable

@@ -5,8 +5,6 @@ that fits decides. Sign-in, recovery, import and the model's validators use the 
 asks for exactly the stored value.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from functools import partial

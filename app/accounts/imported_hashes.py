@@ -3,8 +3,6 @@
 An imported hash is stored with a prefix. It cannot pass for Sparekey's own, made with SECURITY_PASSWORD_SALT.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

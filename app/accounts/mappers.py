@@ -3,8 +3,6 @@
 A mapper returns the normal form of an input, or None for one of another kind.
 """
 
-from __future__ import annotations
-
 import string
 import time
 import unicodedata

@@ -1,7 +1,5 @@
 """The account models: Flask-Security's complete ones, so that its features need no migration."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import time

@@ -1,7 +1,5 @@
 """One-time codes: protection against replay, text messages, and forms and views of second factors."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime

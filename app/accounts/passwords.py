@@ -4,8 +4,6 @@ The length is counted in code points after NFC (NIST SP 800-63B-4 §3.1.1.2). Th
 new password is refused when it is too short, too long, easily guessed, breached or withdrawn.
 """
 
-from __future__ import annotations
-
 import logging
 import unicodedata
 from typing import Any

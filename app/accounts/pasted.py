@@ -1,7 +1,5 @@
 """Text as people paste it: with invisible characters, full-width forms, and punctuation around it."""
 
-from __future__ import annotations
-
 import unicodedata
 
 _HALF_WIDTH = {code + 0xFEE0: code for code in range(ord("!"), ord("~") + 1)}

@@ -4,8 +4,6 @@ A sign-in ends after REMEMBER_COOKIE_DURATION, or when it is signed out. Its coo
 renewing them does not extend it, and copies end with it. The newest key signs; earlier keys only verify.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """Sign-in with an identity and a password. Neither answer nor time tells who has an account."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask import Response, after_this_request, copy_current_request_context, current_app, request

@@ -4,8 +4,6 @@ An event holds its kind, time (UTC), reason, account, IP address, client and req
 token and no input. Rows are never changed, and deleted by age alone (retention).
 """
 
-from __future__ import annotations
-
 import logging
 import random
 from datetime import datetime

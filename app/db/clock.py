@@ -1,7 +1,5 @@
 """The database's clock, shared by all machines."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

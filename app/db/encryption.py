@@ -1,7 +1,5 @@
 """Encryption at rest for the content of messages, and keyed hashes in place of identities and tokens."""
 
-from __future__ import annotations
-
 import base64
 import hmac
 import json

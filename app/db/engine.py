@@ -4,8 +4,6 @@ SQLite is the embedded default. A transaction begins at its first write, so that
 holds no lock while it hashes a password.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import time

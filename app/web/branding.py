@@ -4,8 +4,6 @@ Text needs a contrast of 4.5:1 (WCAG 2.2, SC 1.4.3). Mail programs cannot mix co
 color for links where the accent is unreadable.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from hashlib import sha256
 from mimetypes import guess_type

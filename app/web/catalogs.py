@@ -1,7 +1,5 @@
 """Translation catalogs: Flask-Security's, Sparekey's and an admin's, for each language."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A challenge is signed and rests nowhere. The store of the rate limits remembers 
 that each is worth one request.
 """
 
-from __future__ import annotations
-
 import time
 from functools import partial
 from secrets import randbelow

@@ -3,8 +3,6 @@
 Redirects lead to configured views only. No part of them comes from a request.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from contextlib import suppress

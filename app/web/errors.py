@@ -4,8 +4,6 @@ A view refuses a request by raising a RequestError. Features add subclasses, suc
 recovery.link_errors.LinkError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus

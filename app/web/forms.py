@@ -1,7 +1,5 @@
 """Forms and variables of pages, as Flask-Security's extension points give them to the views that are ours."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask_security.proxies import _security

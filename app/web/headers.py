@@ -1,7 +1,5 @@
 """Security headers of every response."""
 
-from __future__ import annotations
-
 import secrets
 
 from flask import Flask, Response, g, request

@@ -4,8 +4,6 @@ A page uses the language chosen on it (`?language=de`, kept in a cookie), or els
 the browser accepts. A mail uses the account's language, or else the requester's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta

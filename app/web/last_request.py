@@ -4,8 +4,6 @@ The page after a request shows it. It comes from the browser's own session, encr
 database: so it is the same for everyone, and no cookie names an account.
 """
 
-from __future__ import annotations
-
 import time
 from contextlib import suppress
 from math import ceil

@@ -1,7 +1,5 @@
 """Logging without secrets, as text or JSON (RECOVERY_LOG_FORMAT)."""
 
-from __future__ import annotations
-
 import logging
 import re
 import time

@@ -1,7 +1,5 @@
 """Messages that replace Flask-Security's, by its names."""
 
-from __future__ import annotations
-
 from babel.lists import format_list
 from flask_babel import get_locale, gettext
 from flask_babel import lazy_gettext as _l

@@ -5,8 +5,6 @@ no browser sends JSON to another site without a preflight. Any other origin is r
 are answered for configured origins only. Cookies are never the only proof of the sender.
 """
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit

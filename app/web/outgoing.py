@@ -1,7 +1,5 @@
 """HTTP calls to other services. Each ends at a deadline, and follows no redirect."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -4,8 +4,6 @@ RECOVERY_PUBLIC_URL sets Flask's SERVER_NAME, APPLICATION_ROOT and PREFERRED_URL
 rewritten to it before anything builds a URL.
 """
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 import re

@@ -5,8 +5,6 @@ Known and unknown identities count alike. No limit ends a link. Counts are kept 
 share them, or in the memory of each process.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import logging
 import threading
@@ -25,6 +23,7 @@ from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
 from ..db.encryption import keyed_hashes
+from ..settings import current
 from ..settings.schema import Settings
 
 log = logging.getLogger(__name__)
@@ -58,12 +57,12 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     Links of objections can be guessed, too.
     """
-    limiter = RateLimiter(settings.RATELIMIT_ENABLED, settings.RATELIMIT_STORAGE_URI)
-    app.extensions["recovery_limiter"] = limiter
-    app.before_request(partial(_refuse_excess, settings, limiter))
+    uri = settings.RATELIMIT_STORAGE_URI
+    app.extensions["recovery_limiter"] = RateLimiter(settings.RATELIMIT_ENABLED, uri)
+    app.before_request(_refuse_excess)
 
 
-def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
+def _refuse_excess() -> None:
     """Raise TooManyRequests for a POST over one of its limits.
 
     The limit of the shortest period comes first. A request that it refuses counts against no other.
@@ -71,6 +70,7 @@ def _refuse_excess(settings: Settings, limiter: RateLimiter) -> None:
     endpoint = request.endpoint or ""
     if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
+    settings, limiter = current(), rate_limiter()
     by_source = limits_by_source(settings.RECOVERY_LIMIT_SOURCE)
     counts: list[tuple[RateLimitItem, str, Key]]
     counts = [(item, POSTS, partial(str, network)) for item, network in by_source]

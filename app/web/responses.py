@@ -1,9 +1,7 @@
 """JSON responses in Flask-Security's envelope."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from flask import Request, Response, current_app, jsonify, request
 
@@ -15,7 +13,7 @@ class CodedMessage(str):
 
     code: str
 
-    def __new__(cls, message: str, code: str) -> CodedMessage:
+    def __new__(cls, message: str, code: str) -> Self:
         coded = super().__new__(cls, message)
         coded.code = code
         return coded

@@ -4,8 +4,6 @@ Only the browser that asked remembers it. In a link or the database, a stranger'
 owner ends. The origin is the client's configured one; a request names the path alone.
 """
 
-from __future__ import annotations
-
 import time
 
 from flask import Flask, Response, after_this_request, current_app, redirect, request, session

@@ -1,7 +1,5 @@
 """Template folders: the admin's override ours, and ours override Flask-Security's."""
 
-from __future__ import annotations
-
 from flask import Flask
 from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PrefixLoader
 

@@ -1,7 +1,5 @@
 """The browser and system that a User-Agent header names, in words of our own."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask import request

@@ -1,7 +1,5 @@
 """Migrations of the database (Alembic, through Flask-Migrate): `manage.py db upgrade`."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from pathlib import Path
 from typing import Any

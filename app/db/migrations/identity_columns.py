@@ -3,8 +3,6 @@
 The models map a column for each configured kind. The record tells which of them exist.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
