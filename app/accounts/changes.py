@@ -38,14 +38,14 @@ def _note_accounts(session: Session, *_: Any) -> None:
         if isinstance(user, User) and inspect(user).persistent and user.id not in noted:
             changed = [column.key for column in inspect(user).attrs if column.history.has_changes()]
             if user is not row or user.external_id or any(map(WATCHED.fullmatch, changed)):
-                noted[user.id] = _stored(user.id)
+                noted[user.id] = (user, *_stored(user.id))  # kept, because a stub knows its new password
 
 
 @event.listens_for(db.session, "before_commit")
 def _report_changes(session: Session) -> None:
     session.flush()
-    for user_id, (before, uniquifier) in session.info.pop("accounts", {}).items():
-        if user := session.get(User, user_id):  # not deleted
+    for user_id, (user, before, uniquifier) in session.info.pop("accounts", {}).items():
+        if inspect(user).persistent:  # not deleted
             after, changes = _stored(user_id)[0], []
             has_ended_sessions = user.fs_uniquifier != uniquifier
             if not has_ended_sessions:  # its password, if any, was only hashed anew
