@@ -1,7 +1,7 @@
 """Branding: a logo and an accent color, from which sparekey.css mixes readable shades.
 
-Text needs a contrast of 4.5:1 (WCAG 2.2, SC 1.4.3). Mail programs cannot mix colors, so a mail uses its text
-color for links where the accent is unreadable.
+Text needs a contrast of 4.5:1 (WCAG 2.2, SC 1.4.3). Mail programs cannot mix colors, so a mail has readable
+shades of its own.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,8 @@ from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings
 
 TEXT_CONTRAST = 4.5
-# Backgrounds of links, and text on them, light and dark: as in sparekey.css and security/email/_layout.html.
+# Backgrounds of links, light and dark: as in sparekey.css and security/email/_layout.html.
 LIGHT, DARK = "#f3f5f8", "#1a212b"
-TEXT_ON_LIGHT, TEXT_ON_DARK = "#1c2430", "#e9eef4"
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -58,9 +57,16 @@ def palette(accent: str) -> SimpleNamespace:
     return SimpleNamespace(
         fill=accent,
         on_fill=max(("#ffffff", "#000000"), key=lambda text: contrast(text, accent)),
-        link=accent if contrast(accent, LIGHT) >= TEXT_CONTRAST else TEXT_ON_LIGHT,
-        link_in_the_dark=accent if contrast(accent, DARK) >= TEXT_CONTRAST else TEXT_ON_DARK,
+        link=_readable(accent, LIGHT, "#000000"),
+        link_in_the_dark=_readable(accent, DARK, "#ffffff"),
     )
+
+
+def _readable(color: str, ground: str, mixed: str) -> str:
+    """Return the color with as little of black or white as text on this background needs."""
+    channels = [*zip(*(bytes.fromhex(one.removeprefix("#")) for one in (color, mixed)), strict=True)]
+    shades = (bytes(round(a + (b - a) * share / 20) for a, b in channels).hex() for share in range(21))
+    return next(f"#{shade}" for shade in shades if contrast(shade, ground) >= TEXT_CONTRAST)
 
 
 def contrast(one: str, other: str) -> float:

@@ -82,8 +82,6 @@ def test_backgrounds_of_mails_are_those_of_pages() -> None:
     for name, color in [
         ("page", branding.LIGHT),
         ("card", branding.DARK),
-        ("text", branding.TEXT_ON_LIGHT),
-        ("text", branding.TEXT_ON_DARK),
     ]:
         assert f"--{name}: {color};" in SHEET.read_text()
 
