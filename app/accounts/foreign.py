@@ -46,7 +46,7 @@ GUARDS = ("email", "password", "active")  # what a write of the password finds a
 def find_all(typed: str) -> list[User]:
     """Return the accounts with this identity: those that are spelled so, or else all that differ in case."""
     for kind, name in current().RECOVERY_ACCOUNTS.kinds.items():
-        if rows := _matches(kind, theirs().c[name], typed):
+        if rows := _matches(kind, accounts_table().c[name], typed):
             return [_stub_of(row) for row in rows]
     return []
 
@@ -104,13 +104,14 @@ def lock(user_id: int) -> None:
     """Lock an account's row in the application's table (PostgreSQL), and read it again."""
     user = db.session.get_one(User, user_id)
     limit_lock_wait(LOCK_SECONDS)
-    execute(select(literal(1)).select_from(theirs()).where(_has_id(user.external_id)).with_for_update())
+    row = select(literal(1)).select_from(accounts_table()).where(_has_id(user.external_id))
+    execute(row.with_for_update())
     db.session.refresh(user)
 
 
 def write_password(user: User, password_hash: str) -> bool:
     """Write a stub's password to the application's table. False if the account is not as it was read."""
-    accounts, table, row = current().RECOVERY_ACCOUNTS, theirs(), user.external
+    accounts, table, row = current().RECOVERY_ACCOUNTS, accounts_table(), user.external
     values = {table.c[name]: _untyped(uuid4().hex) for name in accounts.uniquifier}
     values[table.c[accounts.password]] = _untyped(unmark(password_hash))
     limit_lock_wait(LOCK_SECONDS)
@@ -150,7 +151,7 @@ def probe() -> None:
 
 def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict[str, Any]]:
     """Return rows of the application's table, by the meaning of their columns. Raises AccountsAway."""
-    columns, table = current().RECOVERY_ACCOUNTS.columns_read.items(), theirs()
+    columns, table = current().RECOVERY_ACCOUNTS.columns_read.items(), accounts_table()
     query = select(*(table.c[name].label(meaning) for meaning, name in columns)).where(condition)
     try:
         return [dict(row) for row in execute(query.limit(limit)).mappings()]
@@ -171,7 +172,7 @@ def execute(statement: Any) -> Any:
         raise AccountsAway(reason_of(error)) from error
 
 
-def theirs() -> TableClause:
+def accounts_table() -> TableClause:
     """Return the application's table with the columns in use. No search path chooses its schema."""
     accounts = current().RECOVERY_ACCOUNTS
     schema, _, name = accounts.table.rpartition(".")
@@ -185,7 +186,7 @@ def _table(name: str, schema: str, *names: str) -> TableClause:
 
 
 def _has_id(account_id: Any) -> ColumnElement[bool]:
-    return theirs().c[current().RECOVERY_ACCOUNTS.id] == _untyped(account_id)
+    return accounts_table().c[current().RECOVERY_ACCOUNTS.id] == _untyped(account_id)
 
 
 def _untyped(value: Any) -> ColumnElement[Any]:

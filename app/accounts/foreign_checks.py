@@ -62,7 +62,7 @@ def _check() -> Iterator[Finding]:
     """Yield findings. A table that cannot be used is not looked at further."""
     attach(current().RECOVERY_ACCOUNTS.file)
     inspector: Any = inspect(db.session.connection())
-    table = foreign.theirs()
+    table = foreign.accounts_table()
     present = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
     findings = [
         _found("accounts-column-missing", column=name, names=", ".join(sorted(present)))
@@ -111,7 +111,7 @@ def _check_values(columns: set[str]) -> Iterator[Finding]:
 
 
 def _check_duplicates() -> Iterator[Finding]:
-    accounts, table = current().RECOVERY_ACCOUNTS, foreign.theirs()
+    accounts, table = current().RECOVERY_ACCOUNTS, foreign.accounts_table()
     values = {"accounts-id": table.c[accounts.id], "accounts-alike": func.lower(table.c[accounts.email])}
     for kind, value in values.items():
         twice = select(value).where(value.is_not(None)).group_by(value).having(func.count() > 1).subquery()
@@ -123,7 +123,7 @@ def _check_indexes() -> Iterator[Finding]:
     """Yield a finding for each look-up that reads the whole table, by the database's own plan."""
     accounts, table = current().RECOVERY_ACCOUNTS, _quoted(current().RECOVERY_ACCOUNTS.table)
     explain, scan = EXPLAIN[db.engine.dialect.name]
-    place = _quoted(foreign.theirs().fullname)
+    place = _quoted(foreign.accounts_table().fullname)
     if not accounts.file:
         db.session.execute(text("SET LOCAL enable_seqscan = off"))  # which a small table would prefer
     for kind, name in accounts.kinds.items():
