@@ -83,7 +83,6 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
 
     def message(self) -> Any:
         """Return the MIME message."""
-        self.subject = " ".join(self.subject.split())  # a header is one line
         message = super().message()
         subject = Header(self.subject, maxlinelen=ENCODED_WORD_MAX, header_name="Subject")
         message.replace_header("Subject", subject.encode())
@@ -157,7 +156,7 @@ def compose(recipient: str, subject: str, text: str, html: str, message_id: str)
     return Mail(
         recipient,
         _inline_styles(html) if html.strip() else "",
-        subject=subject.strip(),
+        subject=" ".join(subject.split()),  # a header is one line
         body=wrap(text),
         from_email=in_header("From", settings.MAIL_DEFAULT_SENDER),
         reply_to=list(filter(None, [in_header("Reply-To", settings.RECOVERY_MAIL_REPLY_TO)])),

@@ -99,6 +99,7 @@ class OutboxMessage(Model):
 
 RENDERED, WEBHOOK = "flask_security", "webhook"  # kinds: a mail that is written already, and an event
 KEPT = ("address_notice",)  # the kinds whose content an objection needs
+SETTLED = ("sent", "dropped", "given_up")  # the outcomes that end a message
 NOW = utcnow()
 PAUSE_SECONDS, ASIDE_SECONDS_MAX = 10, 300  # from one attempt to the next
 REFUSALS_MAX = 3  # of one message, while others are accepted
@@ -172,13 +173,13 @@ def release(message: OutboxMessage, outcome: str, reason: str | None, claim: str
     if outcome == "dropped" and message.refused_at:  # the refusal remains a problem
         reason = f"{message.reason}; {reason}"
     values: dict[str, Any] = {"claim": None, "user_id": message.user_id, "reason": reason and reason[:255]}
-    if outcome in ("retried", "deferred"):
-        values["due_at"] = utcnow(backoff(message.attempts))
-    elif outcome in ("held", "postponed", "set_aside"):
-        values |= {"created_at": (at := message.created_at), "due_at": at, "attempts": message.attempts - 1}
-    else:
+    if outcome in SETTLED:
         sealed = message.sealed if outcome == "given_up" or message.kind in KEPT else None
         values |= {"state": outcome, "sealed": sealed, "settled_at": NOW}
+    elif outcome in ("retried", "deferred"):
+        values["due_at"] = utcnow(backoff(message.attempts))
+    else:
+        values |= {"created_at": (at := message.created_at), "due_at": at, "attempts": message.attempts - 1}
     if outcome in ("retried", "set_aside") and message.kind != WEBHOOK:
         values["refused_at"] = message.refused_at or NOW
     if outcome == "set_aside":  # due again when it has been refused for twice as long

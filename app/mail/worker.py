@@ -118,7 +118,7 @@ def post_due_events(stop: threading.Event | None = None) -> int:
 
 
 def work_on(
-    message: OutboxMessage, relay: BaseEmailBackend, pace: Pace | None, stop: threading.Event
+    message: OutboxMessage, relay: BaseEmailBackend | None, pace: Pace | None, stop: threading.Event
 ) -> None:
     """Try a claimed message until its deadline, write the outcome, and keep any pace. Raises MailHeld."""
     began, cpu_began = time.monotonic(), time.thread_time()
@@ -142,7 +142,7 @@ def work_on(
         raise RelayMisconfigured(reason)
 
 
-def attempt(message: OutboxMessage, relay: BaseEmailBackend) -> tuple[str, str | None]:
+def attempt(message: OutboxMessage, relay: BaseEmailBackend | None) -> tuple[str, str | None]:
     """Try to deliver a message. Return the outcome for `outbox.release`, and the reason. Raises MailHeld."""
     if message.attempts > current().RECOVERY_MAIL_ATTEMPTS:
         return "given_up", message.reason or "every attempt was cut short"
@@ -171,7 +171,7 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
             leased = (message.claim or "").lower()
             outcome, reason = "retried", LOST
             released_at = outbox.release(message, outcome, reason, leased)
-        if released_at and outcome not in ("retried", "deferred", "set_aside", "postponed", "held"):
+        if released_at and outcome in outbox.SETTLED:
             seconds = max((released_at - message.created_at).total_seconds(), 0.001)  # clocks are set back
             spent = seconds if outcome == "sent" else None
             why, number = (reason or message.kind)[:255], message.user_id

@@ -37,7 +37,7 @@ from . import link as links
 from .link import ResetLink
 from .link_errors import LinkExpired, LinkInvalid
 
-VALID_SECONDS, CONTEST_SECONDS = 30 * 86_400, 72 * 3_600  # after a mail, and after one of a new address
+VALID, CONTEST = timedelta(days=30), timedelta(hours=72)  # after a mail, and after one of a new address
 
 EXPIRED = _l("This link is too old to use. If something looks wrong with your account, reset your password.")
 
@@ -162,8 +162,8 @@ def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
     row = db.session.execute(select(OutboxMessage, utcnow(-CLOCK_SLACK_SECONDS)).where(this)).first()
     if row is None:
         raise LinkInvalid(client=clients.BROWSER)
-    valid = CONTEST_SECONDS if row[0].kind in outbox.KEPT else VALID_SECONDS
-    if (row[0].settled_at or row[0].created_at) + timedelta(seconds=valid) < row[1]:  # it may have waited
+    valid = CONTEST if row[0].kind in outbox.KEPT else VALID
+    if (row[0].settled_at or row[0].created_at) + valid < row[1]:  # it may have waited
         raise LinkExpired(EXPIRED, client=clients.BROWSER)
     return row[0], added
 
