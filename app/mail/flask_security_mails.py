@@ -69,10 +69,10 @@ class QueuedMailUtil(MailUtil):
         if name in VALIDITIES:
             with _reader_language(name, user):
                 subject = composing.render_subject(name, **context)
-        parts = {"subject": str(subject), "text": body or "", "html": html or ""}
-        number, is_typed = user.id if user else None, name == "change_email_instructions"  # by the requester
-        own_quota = quota.of_address(recipient) if is_typed else ""
-        outbox.enqueue(outbox.RENDERED, user_id=number, quota=own_quota, recipient=recipient, **parts)
+        parts = {"recipient": recipient, "subject": str(subject), "text": body or "", "html": html or ""}
+        # A new address is one that the requester typed.
+        own_quota = quota.of_address(recipient) if name == "change_email_instructions" else ""
+        outbox.enqueue(outbox.RENDERED, user_id=user.id if user else None, quota=own_quota, **parts)
         if has_request_context():
             after_this_request(_commit)
 

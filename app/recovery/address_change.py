@@ -6,7 +6,7 @@ an admin.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any
 
 from flask_security.confirmable import requires_confirmation
 from flask_security.proxies import _datastore, _security
@@ -66,7 +66,7 @@ def settle(user: User, keep: str) -> None:
     """End the freeze. The owner of the `old` address sets a new password."""
     if keep == "old":
         links.revoke_all_of(user.id)
-        other = cast("User | None", _datastore.find_user(case_insensitive=True, email=user.contested_email))
+        other: Any = _datastore.find_user(case_insensitive=True, email=user.contested_email)
         if other and gives_way(other):
             db.session.delete(other)
             db.session.flush()

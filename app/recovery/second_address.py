@@ -28,25 +28,23 @@ MAIL = "second_address"
 @auth_required("session", "token", within=lambda: current_app.config["SECURITY_FRESHNESS"])
 def manage() -> ResponseReturnValue:
     """Answer GET and POST of `/second-address`, with a password that was entered a moment ago."""
-    is_json, form = wants_json(request), new_form("change_email_form")
-    has_posted = request.method == "POST"
-    if is_removed := has_posted and form.email.data == "":
-        current_user.second_email = None
-    if is_removed or (has_posted and form.validate()):
-        if not is_removed:
-            _mail_link(current_user, form.email.data)
-        db.session.commit()
-        if is_json:
-            return json_response({})
-        sent = get_message("CHANGE_EMAIL_SENT", email=form.email.data)
-        removed = (_("Your second email address has been removed."), "success")
-        do_flash(*(removed if is_removed else sent))
-        return redirect(url_for("security.second_address"), 303)
-    if is_json:
+    form, is_post = new_form("change_email_form"), request.method == "POST"
+    if is_post and form.email.data == "":
+        current_user.second_email, flashed = None, (_("Saved."), "success")
+    elif is_post and form.validate():
+        _mail_link(current_user, form.email.data)
+        flashed = get_message("CHANGE_EMAIL_SENT", email=form.email.data)
+    elif wants_json(request):
         values = {"second_email": current_user.second_email}
         return base_render_json(form, include_user=False, additional=values)
-    page = render_template("security/second_address.html", change_email_form=form, **context_of(MAIL))
-    return page, 400 if form.errors else 200
+    else:
+        page = render_template("security/second_address.html", change_email_form=form, **context_of(MAIL))
+        return page, 400 if form.errors else 200
+    db.session.commit()
+    if wants_json(request):
+        return json_response({})
+    do_flash(*flashed)
+    return redirect(url_for("security.second_address"), 303)
 
 
 def _mail_link(user: User, address: str) -> None:

@@ -441,6 +441,7 @@ def test_webhook_names_the_account_by_the_applications_id(application: Applicati
     events = [(call.type, call.event["data"]["account_id"]) for call in receiver.calls]
     ended = ("account.sessions_ended", "1")
     assert sorted(events) == sorted([("password.reset", "1"), ended, ("password.changed", "1"), ended])
+    assert site.events().count("password_changed") == 2  # the owner is told as often
 
 
 def test_doctor_knows_that_the_application_signs_its_users_in(
