@@ -29,6 +29,13 @@ from ..db.clock import utcnow
 from ..db.engine import Model, db, inserts
 from ..settings import current
 
+RENDERED, WEBHOOK = "flask_security", "webhook"  # kinds: a mail that is written already, and an event
+KEPT = ("address_notice",)  # the kinds whose content an objection needs
+SETTLED = ("sent", "dropped", "given_up")  # the outcomes that end a message
+NOW = utcnow()
+PAUSE_SECONDS, ASIDE_SECONDS_MAX = 10, 300  # from one attempt to the next
+REFUSALS_MAX = 3  # of one message, while others are accepted
+REPEAT_SECONDS = 5  # on PostgreSQL, a younger message with the same key stays unchanged
 # A message without an attempt. SQL text, because it is a part of an index.
 UNTRIED = text("state = 'waiting' AND attempts = 0")
 FAILED = text("refused_at IS NOT NULL")
@@ -97,21 +104,18 @@ class OutboxMessage(Model):
         return self.message_id.strip("<>").partition("@")[0]
 
 
-RENDERED, WEBHOOK = "flask_security", "webhook"  # kinds: a mail that is written already, and an event
-KEPT = ("address_notice",)  # the kinds whose content an objection needs
-SETTLED = ("sent", "dropped", "given_up")  # the outcomes that end a message
-NOW = utcnow()
-PAUSE_SECONDS, ASIDE_SECONDS_MAX = 10, 300  # from one attempt to the next
-REFUSALS_MAX = 3  # of one message, while others are accepted
 REFUSED = OutboxMessage.refused_at > datetime.min  # a range, or SQLite would scan the index
 IS_ASIDE = OutboxMessage.refused_domain.is_not(None)
-REPEAT_SECONDS = 5  # on PostgreSQL, a younger message with the same key stays unchanged
 
 # The statements of a request, on the table and built once. The ORM would add a third to its time.
 _messages = db.metadata.tables["outbox_message"]
 _REPEATED = update(_messages).where(_messages.c.same == bindparam("key"), UNTRIED)
 REPEAT = _REPEATED.values(sealed=bindparam("content"), created_at=NOW)
 REPEAT_OLDER = REPEAT.where(_messages.c.created_at <= utcnow(-REPEAT_SECONDS))
+INSERTS = {
+    dialect: insert(_messages).on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED)
+    for dialect, insert in inserts.items()
+}
 # Once a message is accepted. A claimed one is left alone, because its `due_at` is the end of its lease.
 _free = select(OutboxMessage.id).where(REFUSED, OutboxMessage.claim.is_(None), bindparam("is_sent", False))
 _RELEASED = update(_messages).where(_messages.c.id.in_(_free.with_for_update(skip_locked=True)))
@@ -121,10 +125,6 @@ END_REFUSALS = _RELEASED.values(
     refusals=_messages.c.refusals + case((IS_ASIDE, 1), else_=0),
     due_at=case((IS_ASIDE, utcnow(PAUSE_SECONDS)), else_=_messages.c.due_at),
 )
-INSERTS = {
-    dialect: insert(_messages).on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED)
-    for dialect, insert in inserts.items()
-}
 
 
 def enqueue(
