@@ -46,7 +46,7 @@ SUBJECT_SETTINGS = {
     "two_factor_instructions": "SECURITY_EMAIL_SUBJECT_TWO_FACTOR",
     "two_factor_rescue": "SECURITY_EMAIL_SUBJECT_TWO_FACTOR_RESCUE",
 }
-Compose = Callable[["OutboxMessage"], "Mail"]
+Compose = Callable[[OutboxMessage], "Mail"]
 COMPOSERS: dict[str, Compose] = {}  # by kind of message
 
 

@@ -144,8 +144,7 @@ def _refuse_excess(link: ResetLink, message: OutboxMessage) -> None:
     is_same_quota = OutboxMessage.quota == message.quota
     # Not one that has ended, because its owner may need another at once.
     works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
-    counted = (*siblings, *mailed, is_same_quota)
-    quota.refuse_excess(message, *counted, at=ResetLink.issued_at, works=works)
+    quota.refuse_excess(message, *siblings, *mailed, is_same_quota, at=ResetLink.issued_at, works=works)
 
 
 def is_hour_exhausted(kind: str) -> bool:
