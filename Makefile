@@ -70,6 +70,7 @@ bench: .venv/.develops  ## beside the alternatives; messages a second, a million
 	$(BIN)/python bench/compare.py --results bench/results
 	$(BIN)/python bench/deliveries.py --results bench/results
 	$(BIN)/python bench/scale.py --results bench/results
+	$(BIN)/python bench/browser.py --results bench/results
 	$(BIN)/python bench/report.py
 
 bench-quick: .venv/.develops  ## requests, redemption and mails beside stock Flask-Security, in two minutes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from peer import FLOOR, PEERS, SPAREKEY, SPAREKEY_JSON, STOCK, Peer
@@ -43,6 +43,7 @@ def main() -> None:
     import chart  # it draws with what is defined here
 
     compared, delivered, scaled = load("compare"), load("deliveries"), load("scale")
+    clicked = load("browser")
     options = compared["options"]
     packages = {peer.package.lower() for peer in present(compared, FLOOR) if peer.package}
     PAGE.write_text(
@@ -57,6 +58,8 @@ def main() -> None:
             comparison=comparison(compared),
             goals=goals(compared, delivered, scaled),
             scale=scale(scaled),
+            browser=browser(clicked),
+            recoveries=clicked["recoveries"],
         )
     )
     CHART.write_text(chart.svg(compared))
@@ -174,6 +177,30 @@ def goals(compared: Results, delivered: list[Results], scaled: Results) -> str:
     ]
     verdicts = ([*row[:3], "reached" if row[3] else "**not reached**"] for row in rows)
     return table(["", "goal", "measured", ""], verdicts)
+
+
+def browser(results: Results) -> str:
+    """Return the tables of a person's waits and of the pages."""
+    steps = next(iter(results["times"].values()), {})
+    rows = [
+        [
+            name,
+            *(
+                f"{number(median(waits[name]))} ({number(quantiles(waits[name], n=100)[98])})"
+                for waits in results["times"].values()
+            ),
+        ]
+        for name in steps
+    ]
+    pages = [
+        [f"`{path}`", number(page["bytes"] / 1000), str(page["elsewhere"]), number(page["shift"], 2)]
+        for path, page in results["pages"].items()
+    ]
+    return (
+        table(["", *results["times"]], rows)
+        + "\n"
+        + table(["", "kB", "files from elsewhere", "layout shift"], pages)
+    )
 
 
 def growths(scaled: Results) -> Iterable[tuple[str, Results, Results, float]]:
