@@ -1,7 +1,8 @@
-"""A process is killed before every statement and commit of asking, mailing and redeeming."""
+"""A process is killed at each write and commit of asking, mailing and redeeming (see dying.py for the points)."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,15 +14,15 @@ from typing import Any
 import pytest
 from flask_security.utils import verify_password
 from support.admin import deployment, uncounted
+from support.application import EVERYWHERE, OLD_HASH, Application
 from support.mailbox import link_in
 from support.outbox import make_due
 from support.receiver import SECRET
+from support.recovery import code_of
 from support.site import BOTH, OLD_PASSWORD, ROOT, Site
 
 from app.accounts.models import User
 from app.db.engine import db
-
-pytestmark = BOTH
 
 NEW = "the-new-password-of-alice"
 POINTS_MAX = 120
@@ -32,41 +33,55 @@ WEBHOOK = {"FLASK_RECOVERY_WEBHOOK_URL": "http://127.0.0.1:9/", "FLASK_RECOVERY_
 class Dying:
     """The process of dying.py."""
 
-    def __init__(self, site: Site, **more: str) -> None:
-        with site.app.app_context():
-            uri = db.engine.url.render_as_string(hide_password=False)
-        base, cap = site.app.config["RECOVERY_PUBLIC_URL"], {"FLASK_RECOVERY_MAIL_DAILY_CAP": "1000"}
-        settings = deployment(uri, site.mailbox.port, base, **cap, **WEBHOOK)
-        environ = {**uncounted(), **settings, **more, "PYTHONPATH": str(ROOT)}
+    def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("dying.py"))]
+        environ = {**uncounted(), "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
+    def deploy(self, site: Site, **environ: str) -> None:
+        """Run the next stories on the site's database, with its accounts."""
+        with site.app.app_context():
+            uri = db.engine.url.render_as_string(hide_password=False)
+        base, cap = site.app.config["RECOVERY_PUBLIC_URL"], {"FLASK_RECOVERY_MAIL_DAILY_CAP": "1000"}
+        settings = deployment(uri, site.mailbox.port, base, **cap, **WEBHOOK)
+        self._tell({**uncounted(), **settings, **environ})
+
     def dies(self, story: str, point: int, *words: str) -> bool:
         """False if the story ended before that point."""
         assert point < POINTS_MAX
-        assert self.process.stdin
         assert self.process.stdout
-        print(story, point, *words, file=self.process.stdin, flush=True)
+        self._tell([point, story, *words])
         outcome = self.process.stdout.readline().strip()
         assert outcome in ("killed", "survived 0"), outcome
         return outcome == "killed"
 
+    def _tell(self, request: Any) -> None:
+        assert self.process.stdin
+        print(json.dumps(request), file=self.process.stdin, flush=True)
 
-@pytest.fixture
-def dying(site: Site) -> Iterator[Dying]:
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Dying]:
     if not hasattr(os, "fork"):
         pytest.skip("no fork on this system")
-    process = Dying(site)
-    yield process
-    process.process.communicate(timeout=20)
+    dying = Dying()
+    yield dying
+    dying.process.communicate(timeout=20)
+
+
+@pytest.fixture
+def dying(process: Dying, site: Site) -> Dying:
+    process.deploy(site)
+    return process
 
 
 def waiting(site: Site) -> list[dict[str, Any]]:
     return [row for row in site.messages() if row["state"] == "waiting"]
 
 
+@BOTH
 def test_killed_server_has_queued_the_request_completely_or_not_at_all(site: Site, dying: Dying) -> None:
     for point in count(1):
         messages, events = len(site.messages()), len(site.events())
@@ -78,6 +93,7 @@ def test_killed_server_has_queued_the_request_completely_or_not_at_all(site: Sit
     assert point > 4
 
 
+@BOTH
 def test_killed_worker_costs_a_lease_and_at_most_one_extra_copy(site: Site, dying: Dying) -> None:
     copies_seen = set()
     for point in count(1):
@@ -100,6 +116,7 @@ def test_killed_worker_costs_a_lease_and_at_most_one_extra_copy(site: Site, dyin
     assert point > 10
 
 
+@BOTH
 @pytest.mark.requirement("R34")
 def test_killed_server_leaves_the_new_password_or_a_working_link(site: Site, dying: Dying) -> None:
     with site.app.app_context():
@@ -133,6 +150,30 @@ def test_killed_server_leaves_the_new_password_or_a_working_link(site: Site, dyi
         assert "was changed" in site.mailbox.mails[-1]["Subject"]
         if not killed:
             assert redeemed
+            break
+    assert outcomes == {True, False}
+    assert point > 6
+
+
+@EVERYWHERE
+def test_killed_server_leaves_the_applications_new_password_or_a_working_link(
+    application: Application, process: Dying, make_site: Any
+) -> None:
+    settings = application.deployment()
+    site: Site = make_site(**settings)
+    process.deploy(site, FLASK_RECOVERY_ACCOUNTS=json.dumps(settings["RECOVERY_ACCOUNTS"]))
+    outcomes = set()
+    for point in count(1):
+        application.execute("UPDATE users SET password = :old WHERE id = 1", old=OLD_HASH)
+        link = site.new_link()
+        killed = process.dies("redeem", point, link.rsplit("/", 1)[1], NEW)
+        is_written = application.signs_in(NEW)
+        outcomes.add(is_written)
+        assert site.links()[-1]["redeemed_at"] is not None or not is_written
+        assert code_of(site, link, NEW) == ("link_used" if is_written else "redeemed")
+        assert application.signs_in(NEW)
+        site.work()
+        if not killed:
             break
     assert outcomes == {True, False}
     assert point > 6
