@@ -78,9 +78,8 @@ def _check() -> Iterator[Finding]:
 def _facts() -> dict[str, Any]:
     """Return the columns that PostgreSQL must have: their rights, lengths and categories of types."""
     accounts = current().RECOVERY_ACCOUNTS
-    categories = dict.fromkeys([accounts.password, *accounts.kinds.values()], "S") | {
-        accounts.changed_at: "D"
-    }
+    categories = dict.fromkeys([accounts.password, *accounts.kinds.values()], "S")
+    categories[accounts.changed_at] = "D"
     return {
         "table": _quoted(accounts.table),
         "read": [*{*accounts.columns_read.values()}],

@@ -27,8 +27,6 @@ from ..settings import current, references
 from ..settings.schema import Settings
 from .pasted import plain
 
-FILE_SERVICE = "file"
-
 
 class UsedCode(Model):
     """The latest accepted code of a secret, for all processes."""
@@ -101,12 +99,10 @@ class FileSender(SmsSenderBaseClass):
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Register FileSender and the operator's SMS sender ("module:Class"). Raises SettingsError."""
-    SmsSenderFactory.senders[FILE_SERVICE] = FileSender
+    SmsSenderFactory.senders["file"] = FileSender
     if ":" in (service := settings.SECURITY_SMS_SERVICE):
-        base = SmsSenderBaseClass
-        SmsSenderFactory.senders[service] = references.resolve(
-            settings, "SECURITY_SMS_SERVICE", service, base
-        )
+        sender = references.resolve(settings, "SECURITY_SMS_SERVICE", service, SmsSenderBaseClass)
+        SmsSenderFactory.senders[service] = sender
 
 
 def guard_factor_setup(view: Callable[..., Any]) -> Callable[..., Any]:
