@@ -1,7 +1,5 @@
 """The admin's commands, one file per command group. The web app never imports them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

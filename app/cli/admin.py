@@ -1,7 +1,5 @@
 """The admin who runs a command, its event in the audit trail, and the account it names."""
 
-from __future__ import annotations
-
 import os
 import pwd
 from functools import wraps

@@ -1,7 +1,5 @@
 """`manage.py after-restore`: ends the links, messages and sessions that a restored backup brings back."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

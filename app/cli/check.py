@@ -1,7 +1,5 @@
 """`manage.py check`: findings about the configuration and the deployment. Needs no bootable app."""
 
-from __future__ import annotations
-
 import logging
 import os
 import stat

@@ -1,7 +1,5 @@
 """`manage.py config`: settings with their values, origins and meanings. Works without a bootable app."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """Checks of a deployment's database: tables, workers, flow of mail, accounts."""
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Iterator
 from pathlib import Path

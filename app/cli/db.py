@@ -1,7 +1,5 @@
 """`manage.py db`: Flask-Migrate's commands, and the columns of identity kinds."""
 
-from __future__ import annotations
-
 import click
 from flask.cli import with_appcontext
 from flask_migrate import cli

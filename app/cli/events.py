@@ -1,7 +1,5 @@
 """`manage.py events`: the audit trail, newest last."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 

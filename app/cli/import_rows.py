@@ -3,8 +3,6 @@
 CSV with a header, or JSON lines. The file is streamed.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import unicodedata

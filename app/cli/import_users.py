@@ -4,8 +4,6 @@ The file is read once, in one transaction, and every bad row is reported. Withou
 rolls everything back.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from itertools import islice

@@ -1,7 +1,5 @@
 """`manage.py users invite`: an account without a password, whose owner chooses one with a mailed link."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Any, cast
 

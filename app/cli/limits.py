@@ -3,8 +3,6 @@
 Only counts in Redis can be read here. Those in the memory of web processes cannot.
 """
 
-from __future__ import annotations
-
 import time
 
 import click

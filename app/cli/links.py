@@ -1,7 +1,5 @@
 """`manage.py links`: revoke reset links without ending sessions."""
 
-from __future__ import annotations
-
 import click
 from flask.cli import AppGroup
 from sqlalchemy import func, select, true

@@ -1,7 +1,5 @@
 """Checks of other services: the relay, DNS of the sender's domain, Redis, the breach service."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """`manage.py mail`: a preview of all mails, and a test mail."""
 
-from __future__ import annotations
-
 import re
 import time
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Why a request for a link brings none: the state of the account, and quotas."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any

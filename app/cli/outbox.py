@@ -1,7 +1,5 @@
 """`manage.py outbox`: mails and events, their status and its reason. Shows no token and no text of a mail."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Terminal output: tables for people, JSON for programs."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime
 from typing import Any

@@ -8,8 +8,6 @@ run at any time, several at once, and be killed. These rows stay:
         like one that an admin handed over
 """
 
-from __future__ import annotations
-
 import time
 from datetime import datetime, timedelta
 from typing import Any

@@ -4,8 +4,6 @@ A block of the file ends at a blank line: comments, then the settings that they 
 has no default, and its value there is an example.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from functools import cache

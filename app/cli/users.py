@@ -1,7 +1,5 @@
 """`manage.py users` and `roles`: Flask-Security's commands and Sparekey's. Each change leaves an event."""
 
-from __future__ import annotations
-
 import secrets
 import shlex
 import sys

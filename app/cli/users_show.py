@@ -1,7 +1,5 @@
 """`manage.py users show`: the whole answer to "why did I not get the mail?", on one screen."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`manage.py webhook`: a test of the application's webhook."""
 
-from __future__ import annotations
-
 import secrets
 
 import click

@@ -1,7 +1,5 @@
 """`manage.py worker`: sends the mail and the events that wait in the outbox."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Readiness: the database answers, a worker runs, and mail and events go out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, TextClause, false, or_, select, update

@@ -5,8 +5,6 @@ value names an account or contains typed text. But a frequent reader can see tha
 thus that an account exists. So a scrape needs RECOVERY_METRICS_TOKEN.
 """
 
-from __future__ import annotations
-
 import hmac
 from collections import Counter
 from collections.abc import Iterator

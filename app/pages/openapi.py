@@ -1,7 +1,5 @@
 """The OpenAPI description of the JSON API, served at /openapi.json. A test compares the app with it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

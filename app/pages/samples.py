@@ -3,8 +3,6 @@
 A new mail needs a sample here; a test compares the variables with those that the mail is really given.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -3,8 +3,6 @@
 A page is compared with the shipped template of its name, which shows its variables and form fields.
 """
 
-from __future__ import annotations
-
 import difflib
 import html
 import re

@@ -1,7 +1,5 @@
 """The features that templates of mails and pages belong to."""
 
-from __future__ import annotations
-
 from pathlib import PurePath
 
 from ..settings import current

@@ -1,7 +1,5 @@
 """Template sources, parsed with Jinja: their references, variables and form fields."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Checks of an admin's translations: unreadable files, and broken, missing or unused texts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The home page, the last page of a reset, health, OpenAPI and well-known URLs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict
 from http import HTTPStatus

@@ -5,8 +5,6 @@ A proxy asks, with the cookies of a request to another application on this host:
 Remote-User, Remote-Email and Remote-Groups by those of the answer (docs/forward-auth.md).
 """
 
-from __future__ import annotations
-
 import string
 from functools import partial
 from http import HTTPStatus

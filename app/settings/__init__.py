@@ -4,8 +4,6 @@ Defaults and meanings are in `config/default.toml`, types and limits in `schema.
 to Flask-Security, typed by its own defaults.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Mapping

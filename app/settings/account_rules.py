@@ -1,7 +1,5 @@
 """Cross-field rules of RECOVERY_ACCOUNTS: its keys together, and features that need accounts of our own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

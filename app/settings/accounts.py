@@ -1,7 +1,5 @@
 """Setting type: the table of another application that has the accounts (RECOVERY_ACCOUNTS)."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from datetime import datetime

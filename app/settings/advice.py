@@ -1,7 +1,5 @@
 """Configuration checks of valid settings that are unwise or incomplete. `findings.toml` has the texts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import timedelta

@@ -4,8 +4,6 @@ The checks of settings are in `advice.py`. Checks that need an app context regis
 RECOVERY_SILENCED lists the ids of warnings that are not logged.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 

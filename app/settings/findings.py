@@ -1,7 +1,5 @@
 """Findings of configuration checks. `findings.toml` has their texts."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Setting one of FORCED to another value is an error that states the reason. `unsu
 without a value.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Identity kinds: the names and tables of SECURITY_USER_IDENTITY_ATTRIBUTES, in Flask-Security's form."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal, get_args
 

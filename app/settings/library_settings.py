@@ -1,7 +1,5 @@
 """Library settings: those of Flask, Flask-Security and others that may be set, with their types."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import tomllib

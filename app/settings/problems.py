@@ -1,7 +1,5 @@
 """Configuration errors, each with the origin of the value at fault."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -3,8 +3,6 @@
 A rule yields the name of the setting to change, and the reason.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The settings schema: every setting of Sparekey's own, with its type and limits."""
 
-from __future__ import annotations
-
 import hmac
 from contextlib import suppress
 from datetime import timedelta

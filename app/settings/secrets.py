@@ -1,7 +1,5 @@
 """Setting types: secrets, encryption keys and the parameters of password hashing."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from typing import Annotated, Any

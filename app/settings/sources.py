@@ -3,8 +3,6 @@
 config/default.toml  <  the file in RECOVERY_CONFIG  <  FLASK_<NAME>  <  FLASK_<NAME>_FILE
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The text of a ValueError is the error message for the admin. It says what to wri
 value, because that may be a secret.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

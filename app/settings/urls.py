@@ -1,7 +1,5 @@
 """Setting types: URLs, origins, hosts, mail addresses, and the table of front ends."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from contextlib import suppress
