@@ -7,7 +7,7 @@ from flask import Flask, abort
 from flask_security import Security, WebauthnUtil, current_user
 from itsdangerous import Serializer, Signer
 
-from .accounts import guess_limits, hashing, identities, imported_hashes, one_time_codes, passwords, sessions
+from .accounts import guess_limits, hashing, identities, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
 from .accounts.models import FsRefreshTracker, Role, User, WebAuthn, map_identity_kind
 from .accounts.one_time_codes import guard_factor_setup
@@ -56,7 +56,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config.update(SECURITY_REDIRECT_BEHAVIOR="spa", SECURITY_REDIRECT_HOST=None)
     app.config.update({name: "/" for name in default_values(settings) if name.endswith("_VIEW")})
     sessions.init_app(app)
-    imported_hashes.init()
     one_time_codes.init_app(app, settings)
     identities.init_app(app, settings)
     for kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES:

@@ -96,9 +96,7 @@ class ImportedHash(MinimalHandler):  # type: ignore[misc]  # libpass has no type
     genhash = genconfig = hash
 
 
-def init() -> None:
-    """Register the scheme with libpass. Comes before Flask-Security's init_app."""
-    register_crypt_handler(ImportedHash)
+register_crypt_handler(ImportedHash)  # for SECURITY_PASSWORD_SCHEMES
 
 
 def django_scrypt(password: str, work: str, salt: str, block: str, parallel: str) -> str:
