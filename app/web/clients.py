@@ -42,10 +42,12 @@ def find(name: str) -> ClientTable:
 
 
 def posted_client() -> str:
-    """Return the name of the client that a POST belongs to. Raise InvalidRequest for an unknown name."""
-    if not request.is_json:
-        return BROWSER
-    name = request.get_json().get("client", DEFAULT)
+    """Return the name of the client that a POST belongs to. Raises InvalidRequest for an unknown name."""
+    return known_name(request.get_json().get("client", DEFAULT)) if request.is_json else BROWSER
+
+
+def known_name(name: object) -> str:
+    """Return the name of a client that a request gives. Raises InvalidRequest for an unknown one."""
     if not isinstance(name, str) or name not in current_app.extensions["recovery_clients"]:
         raise InvalidRequest(_("That client doesn't exist."), field="client")
     return name

@@ -56,9 +56,7 @@ def _remember() -> ResponseReturnValue | None:
         if "next" in query:  # the newer wish
             session.pop(REMEMBERED, None)
         return None
-    client, path = query.get("client", ""), query.get("return_to", "")
-    if client not in current_app.extensions["recovery_clients"]:
-        raise InvalidRequest(_("That client doesn't exist."), field="client")
+    client, path = clients.known_name(query.get("client")), query.get("return_to", "")
     # Browsers read \ as /, and drop control characters.
     is_path = path.startswith("/") and path.isprintable() and not {" ", "\\"} & {*path}
     if path and not (is_path and len(path) <= PATH_MAX and _origin(client)):
