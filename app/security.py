@@ -37,8 +37,8 @@ from .settings.schema import Settings
 from .web import origin
 from .web.clients import ClientSerializer
 from .web.messages import MESSAGES, SECOND_FACTORS, identity_label, identity_names
-from .web.public_url import SHA_256, TimedToken
 from .web.responses import json_response, wants_json
+from .web.tokens import SHA_256, TimedToken
 
 # Of the tokens between the steps of a set-up, of which only the first needs a recent password.
 SET_UPS = ("tf_setup_serializer", "us_setup_serializer", "wan_serializer")

@@ -19,9 +19,9 @@ from werkzeug.exceptions import BadRequest
 from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
-from ..web.public_url import UncompressedToken
 from ..web.rate_limits import count_key, count_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
+from ..web.tokens import UncompressedToken
 from .identities import IdentityKey, identity_columns, identity_key, normalize_identity, posted_identity
 from .models import User
 

@@ -30,8 +30,8 @@ from ..mail import outbox
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web import clients, i18n
-from ..web.public_url import UncompressedToken
 from ..web.responses import json_response, wants_json
+from ..web.tokens import UncompressedToken
 from . import address_change
 from . import link as links
 from .link import ResetLink

@@ -18,9 +18,9 @@ from ..db.audit import ENTERED, RecoveryEvent
 from ..db.clock import utcnow
 from ..db.engine import Model, db
 from ..settings import current
-from ..web.public_url import TimedToken
 from ..web.rate_limits import count_key
 from ..web.responses import keep_cookie
+from ..web.tokens import TimedToken
 from .link import ResetLink
 
 COOKIE = "RECOVERY_REQUEST_COOKIE"  # the setting of its name

@@ -22,7 +22,7 @@ from ..settings.schema import Settings
 from ..settings.urls import ClientTable, origin_of
 from .errors import InvalidRequest, RequestError
 from .messages import identity_label
-from .public_url import TimedToken
+from .tokens import TimedToken
 
 BROWSER = "browser"  # the built-in pages
 DEFAULT = "default"  # JSON that names no client

@@ -1,31 +1,26 @@
-"""The public URL: no Host or X-Forwarded-* header of a request ever reaches a link. Also tokens of links.
+"""The public URL: no Host or X-Forwarded-* header of a request ever reaches a link.
 
 RECOVERY_PUBLIC_URL sets Flask's SERVER_NAME, APPLICATION_ROOT and PREFERRED_URL_SCHEME. Every request is
 rewritten to it before anything builds a URL.
 """
 
-import hashlib
 import ipaddress
 import re
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from flask import Flask, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
-from itsdangerous import Serializer, URLSafeSerializer, URLSafeTimedSerializer
-from itsdangerous.encoding import base64_encode
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ..settings import current
 from ..settings.schema import Settings
 from .errors import InvalidRequest, OriginNotAllowed
 
 # Load balancers request these by any host name or address.
 ANY_HOST = ("pages.alive", "pages.ready", "metrics.show", "static")
 FORWARD_AUTH = "whoami.authenticate"  # proxies ask it, by any host name, about one in X-Forwarded-Host
-SHA_256 = {"digest_method": hashlib.sha256}  # instead of SHA-1, itsdangerous's default (ASVS 11.4.1)
 # Keys in the WSGI environment: the host name of the request, and the scheme that the proxy reports.
 REQUESTED_HOST = "sparekey.requested_host"
 REQUESTED_SCHEME = "sparekey.requested_scheme"
@@ -116,20 +111,3 @@ def init_app(app: Flask, settings: Settings) -> None:
                 )
             )
         return None
-
-
-class UncompressedToken(URLSafeSerializer):
-    """itsdangerous's, which begins a compressed token with a dot. Web servers refuse paths of dotfiles."""
-
-    @classmethod
-    def signed_for(cls, purpose: str, salt: str) -> Self:
-        """Return one whose tokens any valid key for a purpose verifies. The newest signs."""
-        keys = current().derive_keys(purpose)[::-1]  # itsdangerous signs with the last
-        return cls(keys, salt, signer_kwargs=SHA_256)
-
-    def dump_payload(self, obj: Any) -> bytes:
-        return base64_encode(Serializer.dump_payload(self, obj))
-
-
-class TimedToken(UncompressedToken, URLSafeTimedSerializer):
-    """The same, with the time at which it was signed."""
