@@ -60,13 +60,40 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A tab of a browser that was never here, without JavaScript: nothing of ours needs it."""
-    with chromium.new_context(ignore_https_errors=True, java_script_enabled=False) as context:
-        tab = context.new_page()
+@pytest.fixture(scope="session")
+def open_tab(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a tab of a browser that was never here, with JavaScript or without.
+
+    It is always the same tab, without its cookies and history, because a new one takes a core for a second.
+    """
+    tabs: dict[bool, Page] = {}
+
+    def open_tab(*, javascript: bool) -> Page:
+        if javascript not in tabs:
+            context = chromium.new_context(ignore_https_errors=True, java_script_enabled=javascript)
+            tabs[javascript] = context.new_page()
+        tab = tabs[javascript]
+        for other in tab.context.pages:
+            if other != tab:
+                other.close()
+        tab.unroute_all()
+        tab.goto("about:blank")
+        tab.context.clear_cookies()
+        session = tab.context.new_cdp_session(tab)
+        session.send("Page.resetNavigationHistory")
+        session.detach()
         tab.set_default_timeout(15_000)
-        yield tab
+        return tab
+
+    yield open_tab
+    for tab in tabs.values():
+        tab.context.close()
+
+
+@pytest.fixture
+def page(open_tab: Callable[..., Page]) -> Page:
+    """A tab without JavaScript: nothing of ours needs it."""
+    return open_tab(javascript=False)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from babel import Locale
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from support.features import REGISTRATION, confirm_addresses
 from support.live import base_url, live, mailed_link
 from support.mailbox import html_of, link_in
@@ -25,15 +25,13 @@ def running(make_site: Any) -> Iterator[Site]:
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A tab of a new browser with JavaScript. A message on its console fails the test."""
+def page(open_tab: Callable[..., Page]) -> Iterator[Page]:
+    """A tab with JavaScript. A message on its console fails the test."""
     messages: list[str] = []
-    with chromium.new_context() as context:
-        tab = context.new_page()
-        tab.set_default_timeout(15_000)
-        tab.on("console", lambda message: messages.append(message.text))
-        tab.on("pageerror", lambda error: messages.append(str(error)))
-        yield tab
+    tab = open_tab(javascript=True)
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("pageerror", lambda error: messages.append(str(error)))
+    yield tab
     assert [text for text in messages if "the server responded with a status of 400" not in text] == []
 
 
@@ -120,35 +118,34 @@ def test_reset_by_keyboard_alone(running: Site, page: Page) -> None:
 
 
 @pytest.mark.requirement("R68")
-def test_error_has_the_focus_and_several_have_a_summary(make_site: Any, chromium: Browser) -> None:
+def test_error_has_the_focus_and_several_have_a_summary(
+    make_site: Any, open_tab: Callable[..., Page]
+) -> None:
     with live(make_site, **REGISTRATION) as site:
         confirm_addresses(site)
         link = mailed_link(site)
         for has_javascript in (True, False):
-            with chromium.new_context(java_script_enabled=has_javascript) as context:
-                page = context.new_page()
-                page.goto(link)
-                set_password(page, NEW_PASSWORD, "another one than before")
-                expect(page).to_have_title("Error: Choose a new password · Sparekey")
-                assert page.inner_text("main").count(MISMATCH) == 1
-                assert focused(page) == "password_confirm"
-                field = page.locator("[name=password_confirm]")
-                assert field.get_attribute("aria-invalid") == "true"
-                assert page.locator(f"#{field.get_attribute('aria-describedby')}").inner_text() == MISMATCH
-                assert page.locator("[name=password]").get_attribute("aria-invalid") is None
+            page = open_tab(javascript=has_javascript)
+            page.goto(link)
+            set_password(page, NEW_PASSWORD, "another one than before")
+            expect(page).to_have_title("Error: Choose a new password · Sparekey")
+            assert page.inner_text("main").count(MISMATCH) == 1
+            assert focused(page) == "password_confirm"
+            field = page.locator("[name=password_confirm]")
+            assert field.get_attribute("aria-invalid") == "true"
+            assert page.locator(f"#{field.get_attribute('aria-describedby')}").inner_text() == MISMATCH
+            assert page.locator("[name=password]").get_attribute("aria-invalid") is None
 
-                page.goto(f"{base_url(site)}/register")
-                page.locator("[name=email]").fill("alice")
-                page.locator("[name=username]").fill("1")
-                page.locator("main [type=submit]").click()
-                summary = page.locator("[role=alert]")
-                assert summary.inner_text().split("\n")[0] == "There's a problem"
-                assert focused(page) == "alert"
-                summary.get_by_role(
-                    "link", name="Use at least one letter and no unsupported characters."
-                ).focus()
-                page.keyboard.press("Enter")
-                assert focused(page) == "username"
+            page.goto(f"{base_url(site)}/register")
+            page.locator("[name=email]").fill("alice")
+            page.locator("[name=username]").fill("1")
+            page.locator("main [type=submit]").click()
+            summary = page.locator("[role=alert]")
+            assert summary.inner_text().split("\n")[0] == "There's a problem"
+            assert focused(page) == "alert"
+            summary.get_by_role("link", name="Use at least one letter and no unsupported characters.").focus()
+            page.keyboard.press("Enter")
+            assert focused(page) == "username"
 
 
 def test_password_length_is_announced_and_read_in_order(running: Site, page: Page) -> None:
