@@ -32,7 +32,7 @@ LEGACY = {
         "pbkdf2_sha1$1000000$a$XG6Bn3dSHlQ1Bq4bFkCiscUTS5Q=",
     ],
     "werkzeug": ["sha1$a$86f7e437faa5a7fce15d1ddcb9eaeaea377667b8", "pbkdf2:sha1:50000$a$86f7e437"],
-    "bcrypt": ["0cc175b9c0f1b6a831c399e269772661", "86f7e437faa5a7fce15d1ddcb9eaeaea377667b8"],
+    "bcrypt": ["0cc175b9c0f1b6a831c399e269772661"],
     "argon2": ["$2b$10$55WUGdiaMTvw5uos3LnPyOyWH3oBuIDsbkPwMUjbDsnywwNYVL9aa"],
     "flask-security": ["plain text"],
 }
@@ -98,7 +98,7 @@ def stock_application(scheme: str, **options: Any) -> Flask:
     return app
 
 
-@pytest.mark.parametrize("name", FLASK_SECURITY_HASHES)
+@pytest.mark.parametrize("name", ["argon2", "bcrypt", "pbkdf2"])
 def test_flask_security_verifies_the_hash(flask_security: Site, name: str) -> None:
     old, _ = FLASK_SECURITY_HASHES[name]
     password = "zoës pässwörd, decomposed or not, of more than the 72 bytes that bcrypt reads"

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from support import servers
 from support.commands import run
-from support.foreign_hashes import FLASK_SECURITY_HASHES, HASHES, NON_ASCII_PASSWORD, PASSWORD
+from support.foreign_hashes import FLASK_SECURITY_HASHES, NON_ASCII_PASSWORD, PASSWORD, QUICK_HASHES
 from support.servers import skip_or_fail
 from support.site import ROOT, Site
 
@@ -24,7 +24,9 @@ DORA, ZOE = "Dora@example.com", "zoë@example.com"
 INACTIVE, NO_PASSWORD = "off@example.com", "nopass@example.com"
 MOMENT = "2026-01-31 12:00:00.123456"
 ARGON2, ARGON2_NON_ASCII = (FLASK_SECURITY_HASHES[scheme][0] for scheme in ("argon2", "argon2 ü"))
-SCRYPT, PBKDF2, BCRYPT = (HASHES[name] for name in ("werkzeug scrypt", "werkzeug pbkdf2", "flask-bcrypt"))
+SCRYPT, PBKDF2, BCRYPT = (
+    QUICK_HASHES[name] for name in ("werkzeug scrypt", "werkzeug pbkdf2", "flask-bcrypt")
+)
 
 TOKENS = f"""create table users (id serial primary key, email text unique not null, username text,
     password_hash text, is_active boolean not null default true, created_at timestamptz default now());
@@ -54,19 +56,19 @@ insert into "user" values
 DJANGO = f"""create table auth_user (id integer primary key, password varchar(128) not null,
     username varchar(150) not null unique, email varchar(254) not null, is_active boolean not null);
 insert into auth_user values
-    (1, '{HASHES["django pbkdf2"]}', 'Dora', '{DORA}', true),
-    (2, '{HASHES["django bcrypt sha256"]}', 'zoe', '{ZOE}', true),
-    (3, '{HASHES["django scrypt"]}', 'ina', '{INACTIVE}', false),
+    (1, '{QUICK_HASHES["django pbkdf2"]}', 'Dora', '{DORA}', true),
+    (2, '{QUICK_HASHES["django bcrypt sha256"]}', 'zoe', '{ZOE}', true),
+    (3, '{QUICK_HASHES["django scrypt"]}', 'ina', '{INACTIVE}', false),
     (4, '!Abc123', 'nopass', '{NO_PASSWORD}', true),
-    (5, '{HASHES["django argon2"]}', 'nomail', '', true);"""
+    (5, '{QUICK_HASHES["django argon2"]}', 'nomail', '', true);"""
 DEVISE = f"""create table users (id integer primary key, email varchar not null,
     encrypted_password varchar not null, confirmed_at timestamp);
 insert into users values
-    (1, '{DORA}', '{HASHES["devise"]}', '{MOMENT}'), (2, '{ZOE}', '{HASHES["devise"]}', null);"""
+    (1, '{DORA}', '{QUICK_HASHES["devise"]}', '{MOMENT}'), (2, '{ZOE}', '{QUICK_HASHES["devise"]}', null);"""
 LARAVEL = f"""create table users (id integer primary key, name varchar not null, email varchar not null,
     email_verified_at datetime, password varchar not null);
 insert into users values
-    (1, 'Dora D.', '{DORA}', '{MOMENT}', '{HASHES["laravel"]}'), (2, 'Zoë', '{ZOE}', null, '{HASHES["argon2"]}');"""
+    (1, 'Dora D.', '{DORA}', '{MOMENT}', '{QUICK_HASHES["laravel"]}'), (2, 'Zoë', '{ZOE}', null, '{QUICK_HASHES["argon2"]}');"""
 
 
 def jwt(kind: str, dora: str, zoe: str) -> str:
@@ -79,7 +81,7 @@ SOURCES = {
     "JWT": [
         jwt("varchar(256)", SCRYPT, PBKDF2),
         jwt("varchar(256)", SCRYPT, BCRYPT),
-        jwt("bytea", BCRYPT, HASHES["devise"]),
+        jwt("bytea", BCRYPT, QUICK_HASHES["devise"]),
     ],
     "itsdangerous": [ITSDANGEROUS],
     "Flask-Security": [STOCK, STOCK],

@@ -10,13 +10,13 @@ import bcrypt
 import pytest
 from click.testing import Result
 from support.commands import run
-from support.foreign_hashes import FLASK_SECURITY_HASHES, HASHES, PASSWORD
+from support.foreign_hashes import FLASK_SECURITY_HASHES, PASSWORD, QUICK_HASHES
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
 from app.accounts import imported_hashes
 from app.accounts.models import User
 
-BCRYPT = HASHES["laravel"]
+BCRYPT = QUICK_HASHES["laravel"]
 DORA = "dora@example.com"
 OWN_HASH = "$argon2id$v=19$m=19456,t=2,p=1$"
 FIRST = {"email": "first@example.com", "username": "first", "us_phone_number": "+14155550177"}
@@ -42,7 +42,7 @@ def stored_password(site: Site, email: str = DORA) -> Any:
 
 @pytest.mark.parametrize("is_stock", [False, True], ids=["other applications", "Flask-Security"])
 def test_imported_password_signs_in_and_is_hashed_anew(site: Site, tmp_path: Path, is_stock: bool) -> None:
-    others = {name: (hashed, PASSWORD) for name, hashed in HASHES.items()}
+    others = {name: (hashed, PASSWORD) for name, hashed in QUICK_HASHES.items()}
     cases = list((FLASK_SECURITY_HASHES if is_stock else others).values())
     rows = [{"email": f"dora{n}@example.com", "password_hash": case[0]} for n, case in enumerate(cases)]
     import_rows(site, tmp_path, *rows, options=("--from-flask-security",) if is_stock else ())
@@ -64,7 +64,7 @@ def test_imported_account_is_shown_signs_in_again_and_resets(site: Site, tmp_pat
     assert not site.password_works(PASSWORD, "eve@example.com")
 
 
-@pytest.mark.parametrize("hashed", ["x", HASHES["werkzeug scrypt"], imported_hashes.STOCK + BCRYPT])
+@pytest.mark.parametrize("hashed", ["x", QUICK_HASHES["werkzeug scrypt"], imported_hashes.STOCK + BCRYPT])
 def test_import_from_flask_security_refuses_other_hash(site: Site, tmp_path: Path, hashed: str) -> None:
     row = {"email": DORA, "password_hash": hashed}
     result = import_rows(site, tmp_path, row, options=("--from-flask-security",), fails=True)

@@ -26,7 +26,18 @@ HASHES = {
     "argon2": "$argon2id$v=19$m=65536,t=3,p=4$NrTRaNbbLfGC1TZ1f/lVVg$xdSAcrxRXSE8xuNGb/xWrMaQehYzl0GIIPtFZK3J7yk",
 }
 
-# Made by Flask-Security-Too 5.9.2 with its defaults and the tests' salt: the hash and its password.
+# The same with the fewest rounds, for tests that only verify them.
+QUICK_HASHES = {
+    **HASHES,
+    "django pbkdf2": "pbkdf2_sha256$1$HOolUvuvRotJMPJaogjgIo$QanOuvPljQDLcCHgik61V866QcsVoIcNPIOXbjMNft0=",
+    "django pbkdf2 sha1": "pbkdf2_sha1$1$Im8jUJUUXdf7LiqanU1Asc$R17kF3eZK11c8KZG2rPSi/cwjW0=",
+    "django bcrypt sha256": "bcrypt_sha256$$2b$04$TiUeAuFZ5//48p6sfPFlHOEcPwiVz5EAskuFp69uW1FctQfvW0u66",
+    "django bcrypt": "bcrypt$$2b$04$LSnZz9gnJ3rvLa2WF03A0.Ff873kwEdp2alyF9XOynixucH10wi9a",
+    "werkzeug pbkdf2": "pbkdf2:sha256:1$nqCs5ZADKdtRYlVA$4e7bcbd781c2ab04027c438947b262ac338051d32d931d7c639add8c43aa068b",
+}
+
+# Made by Flask-Security-Too 5.9.2 with the tests' salt: the hash and its password. Argon2 and PBKDF2 are as by
+# default, the others have the fewest rounds.
 FLASK_SECURITY_HASHES = {
     "argon2": (
         "$argon2id$v=19$m=65536,t=3,p=4$BOA8xxjDeI8RAiAEoPT+fw$EVyaZ8ztmyxILHuPsv7U/lVKx7czK7U+BTOc6uIFMwA",
@@ -36,13 +47,13 @@ FLASK_SECURITY_HASHES = {
         "$argon2id$v=19$m=65536,t=3,p=4$Y+x9L4XQeo+x9j7n3Nvb+w$4JInX16VTlt0/yY8pLcAn/ZDPAr94aV9Kygpkr8/Gro",
         NON_ASCII_PASSWORD,
     ),
-    "bcrypt": ("$2b$12$ukn98KdW7qe5Suk/rvTSGOROnMdyxuLb7APqJK.ebqwrTE5zYlQ2y", PASSWORD),
+    "bcrypt": ("$2b$04$NoC0ld5silGRNyIf4W1EaOlxmqPiMV8LuxhSgxb50m4yjNQobXnLi", PASSWORD),
     "pbkdf2": (
         "$pbkdf2-sha512$25000$0tq7N0YoJUQoRYhRipHSmg$jWW4XulhFY4vEO.WW8V4O.CBEplWYZL5ySOFGHRCyaqthaOwrIHMEHBVgoDsVpS1/cSqRL1v85IsnGKToEwNfw",
         NON_ASCII_PASSWORD,
     ),
     "sha512_crypt": (
-        "$6$rounds=656000$69wkdHWlqPKyoZmI$lNBybkzvaPCT0nFNbJLdV2NmL6FAvPKs3TefTRbg4M2.FgHTM2pCG./RZ49tcqKx6PwWBHy5El8GQOtHqmujq1",
+        "$6$rounds=1000$wAMQVCczDO3HnbFe$lzmxr9AWuVzPwnJCn16p3IPRVIjtPmHf8DBafFwO433jOvwI9zWLDGiqjDEIeoB7XcWCsF47X6r.hV1tITD3x0",
         PASSWORD,
     ),
 }
