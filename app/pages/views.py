@@ -70,7 +70,7 @@ def settle_address() -> ResponseReturnValue:
         return redirect(url_for("pages.home"), 303)
     keep = (request.get_json() if request.is_json else request.form).get("keep")
     if keep not in ("old", "new") or not address_change.has_older_factor(current_user):
-        abort(HTTPStatus.FORBIDDEN)
+        raise address_change.NoOlderFactor
     address_change.settle(current_user, keep)
     db.session.commit()
     return json_response({}) if wants_json(request) else redirect(url_for("pages.home"), 303)

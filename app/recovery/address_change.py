@@ -6,8 +6,10 @@ an admin.
 """
 
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
+from flask_babel import lazy_gettext as _l
 from flask_security.confirmable import requires_confirmation
 from flask_security.proxies import _datastore, _security
 from sqlalchemy import select, update
@@ -20,9 +22,17 @@ from ..db.engine import change, db
 from ..mail import outbox
 from ..mail.outbox import OutboxMessage
 from ..settings import current
+from ..web.errors import RequestError
 from . import link as links
 
 FACTOR_AGE = timedelta(hours=72)  # at the change, because a thief adds a factor first: time to object to it
+
+
+class NoOlderFactor(RequestError):
+    """A choice of the address by a user who has no second factor that may decide."""
+
+    status = HTTPStatus.FORBIDDEN
+    message = _l("Your second factors can't decide this. Please contact support.")
 
 
 def contest(user: User, notice: OutboxMessage) -> tuple[str, bool]:

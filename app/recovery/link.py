@@ -30,6 +30,7 @@ from .link_errors import (
     LinkRevoked,
     LinkSuperseded,
     LinkUsed,
+    SignUpExpired,
 )
 
 DOUBLE_CLICK_SECONDS = 60  # a second click on a button comes sooner
@@ -88,7 +89,7 @@ class ResetLink(Model):
             (self.is_redeemed, LinkUsed),
             (self.superseded_at, LinkSuperseded),
             (self.revoked_at, LinkRevoked),
-            (self.is_expired, LinkExpired),
+            (self.is_expired, SignUpExpired if self.kind == "registration" else LinkExpired),
             (self.user.reason_not_recoverable(confirmed=True), AccountUnavailable),
             (not self.is_current(), LinkRevoked),
         )

@@ -1,5 +1,7 @@
 """The errors of a reset link that cannot be used, each with its code for programs."""
 
+from typing import Any
+
 from flask_babel import lazy_gettext as _l
 
 from ..web import clients
@@ -10,6 +12,7 @@ class LinkError(RequestError):
     """A reset link that cannot be used, with its account for the audit trail."""
 
     title = _l("This link doesn't work")
+    again: tuple[str, Any] | None = ("security.forgot_password", _l("Request a new link"))
 
     def __init__(
         self, message: str | None = None, *, user_id: int | None = None, client: str = clients.DEFAULT
@@ -30,6 +33,13 @@ class LinkExpired(LinkError):
     code = "link_expired"
     title = _l("This link has expired")
     message = _l("Links expire after a short time to keep your account safe. Request a new one.")
+
+
+class SignUpExpired(LinkExpired):
+    """Of an account that is not confirmed, which a request for a reset link sends nothing."""
+
+    message = _l("Links expire after a short time to keep your account safe. Sign up again to get a new one.")
+    again = ("security.register", _l("Sign up"))
 
 
 class LinkUsed(LinkError):
@@ -57,3 +67,4 @@ class AccountUnavailable(LinkError):
     code = "account_unavailable"
     title = _l("This password can't be reset")
     message = _l("We can't reset the password for this account. Please contact support.")
+    again = None

@@ -69,6 +69,7 @@ def _render(form: NewPasswordForm, user: User, handle: str) -> str:
         account=mask_address(user.email),
         username=user.calc_username(),
         is_invited=user.is_invited,
+        is_first=_is_first(user),
         other=mask_address(current_user.email) if other else None,
         **context_of("reset_password"),
     )
@@ -80,7 +81,7 @@ def set_password(handle: str) -> ResponseReturnValue:
     token, is_in_browser = landing.resolve_handle(handle), landing.is_handle(handle)
     try:
         link = links.resolve(token)
-        user, client, is_first = link.user, link.client, not link.user.password
+        user, client, is_first = link.user, link.client, _is_first(link.user)
         form.user = user
         if not form.validate():
             return _refuse_password(form, link, handle)
@@ -109,6 +110,11 @@ def set_password(handle: str) -> ResponseReturnValue:
         return json_response({})
     session["reset_done"] = client, is_first
     return redirect(url_for("pages.reset_done"))
+
+
+def _is_first(user: User) -> bool:
+    """True if the account, such as one that has just signed up, has had no password of its owner's."""
+    return not user.password or requires_confirmation(user)
 
 
 def _is_repeated_click(handle: str, token: str, password: object) -> bool:

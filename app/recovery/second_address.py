@@ -30,7 +30,8 @@ def manage() -> ResponseReturnValue:
     """Answer GET and POST of `/second-address`, with a password that was entered a moment ago."""
     form, is_post = new_form("change_email_form"), request.method == "POST"
     if is_post and form.email.data == "":
-        current_user.second_email, flashed = None, (_("Saved."), "success")
+        current_user.second_email = None
+        flashed = _("Your second email address has been removed."), "success"
     elif is_post and form.validate():
         _mail_link(current_user, form.email.data)
         flashed = get_message("CHANGE_EMAIL_SENT", email=form.email.data)

@@ -32,6 +32,7 @@ class RequestError(Exception):
     title = _l("That didn't work")
     message = _l("We couldn't understand the request.")
     headers: Mapping[str, str] = {}
+    again: tuple[str, Any] | None = None  # the endpoint at which the user can start over, and its button
 
     def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
         self.field = field
@@ -135,7 +136,8 @@ def respond(error: RequestError) -> ResponseReturnValue:
         return json_response(payload, error.status, error.headers)
     name = audit.request_id() if error.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
     context = {"title": error.title, "text": text, "code": error.code, "request_id": name}
-    return render_template("security/problem.html", **context), error.status, error.headers
+    page = render_template("security/problem.html", **context, again=error.again)
+    return page, error.status, error.headers
 
 
 def respond_to_http_error(error: HTTPException) -> ResponseReturnValue:

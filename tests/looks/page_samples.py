@@ -82,6 +82,7 @@ def pages() -> list[Page]:
     """Return the pages in their states. Needs a request context, but no database."""
     problem = {"title": "Sorry", "text": "That didn't work."}
     problems = (("not_found", None), ("link_expired", None), ("internal_error", "sample"))
+    fresh = {"link_expired": ("security.forgot_password", "Request a new link")}
     pages = [
         Page("home", {"current_user": sample_user()}, state="signed-in"),
         Page("home", {"current_user": sample_user(contested_email="alice@old.example.com")}, state="frozen"),
@@ -89,7 +90,10 @@ def pages() -> list[Page]:
         Page("reset_done", {"onward": None}),
         Page("reset_done", {"onward": None, "is_first": True}, state="first"),
         Page("reset_done", {"onward": "https://app.example.com/"}, state="onward"),
-        *(Page("problem", {**problem, "code": code, "request_id": id}, state=code) for code, id in problems),
+        *(
+            Page("problem", {**problem, "code": code, "request_id": id, "again": fresh.get(code)}, state=code)
+            for code, id in problems
+        ),
         *_not_me("reset_instructions"),
         *_not_me("reset_instructions", "late-"),
         *_not_me("reset_notice"),
