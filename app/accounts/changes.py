@@ -5,6 +5,7 @@ page, a command, or an extension. Only statements that bypass the ORM, as import
 """
 
 import json
+import re
 from typing import Any
 
 from blinker import Signal
@@ -19,6 +20,9 @@ from .models import Role, User, WebAuthn
 # By an account, with what it was before, the action, place, method and name of each change, and if its
 # sessions have ended.
 account_changed = Signal()
+WATCHED = re.compile(
+    "(second_)?email|password|active|confirmed_at|contested_email|fs_uniquifier|roles|(tf|us|mf)_.*"
+)
 SECOND = "second_address"  # a place
 # The kind of event, by the beginning of the place. Any other place holds a factor.
 KINDS = dict.fromkeys(("active", "confirmed", "frozen", "role"), "account_changed")
@@ -32,7 +36,9 @@ def _note_accounts(session: Session, *_: Any) -> None:
     for row in (*session.new, *session.dirty, *session.deleted):
         user = row.user if isinstance(row, WebAuthn) else row
         if isinstance(user, User) and inspect(user).persistent and user.id not in noted:
-            noted[user.id] = (user, *_stored(user.id))  # kept, because a stub knows its new password
+            changed = [column.key for column in inspect(user).attrs if column.history.has_changes()]
+            if user is not row or user.external_id or any(map(WATCHED.fullmatch, changed)):
+                noted[user.id] = (user, *_stored(user.id))  # kept, because a stub knows its new password
 
 
 @event.listens_for(db.session, "before_commit")
