@@ -47,7 +47,7 @@ def test_account_is_found_by_each_identity_and_recovered(
     assert not application.signs_in(OLD_PASSWORD)
     assert {**application.user(), "password": None} == {**before, "password": None}
     site.work()
-    assert "changed" in site.mailbox.mails[-1]["Subject"]
+    assert "new password" in site.mailbox.mails[-1]["Subject"]
 
 
 @EVERYWHERE

@@ -24,7 +24,7 @@ from app.pages import health
 from app.recovery.link import ResetLink
 
 CAROL = "carol@example.com"
-INVITATION, WELCOME = "Set up your Sparekey account", "<h1>Welcome</h1>"
+INVITATION, WELCOME = "Set up your Sparekey account", "<h1>Choose a password</h1>"
 
 
 def invite(site: Site, *words: str) -> str:
@@ -47,7 +47,7 @@ def test_invited_user_chooses_a_password_in_the_browser(make_site: Any, page: Pa
         assert "Hello Carol &lt;D&gt;," in html_of(mail)
         assert "in 7 days" in " ".join(text_of(mail).split())
         page.goto(link_in(mail))
-        assert page.locator("h1").text_content() == "Welcome"
+        assert page.locator("h1").text_content() == "Choose a password"
         for field in ("password", "password_confirm"):
             page.locator(f"[name={field}]").fill(NEW_PASSWORD)
         page.locator("main form [type=submit]").click()

@@ -64,7 +64,7 @@ def test_instructions_name_site_link_lifetime_and_contact(make_site: Any) -> Non
 def test_notice_names_time_source_browser_and_what_to_do(site: Site) -> None:
     mail = notice(site, **{"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/148.0 <b>4</b>\x7f"})
     assert mail["To"] == "alice@example.com"
-    assert mail["Subject"] == "Your Sparekey password was changed"
+    assert mail["Subject"] == "A new password was set for your Sparekey account"
     assert re.search(r"\w+ \d+, 20\d\d, \d+:\d\d:\d\d\s[AP]M UTC", text_of(mail))
     for text in ("127.0.0.1", "Browser: Firefox, Linux", "Wasn't you?"):
         assert text in text_of(mail)

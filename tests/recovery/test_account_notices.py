@@ -44,6 +44,7 @@ from app.mail.outbox import OutboxMessage
 ALICE, NEW, INACTIVE = "alice@example.com", "alice@new.example.com", "inactive@example.com"
 SECOND = "alice@home.example.com"
 PASSWORD = "Your Sparekey password was changed"
+RESET = "A new password was set for your Sparekey account"
 ADDRESS = "Your Sparekey email address was changed"
 ACCOUNT = "Your Sparekey account was changed"
 FACTOR = ACCOUNT
@@ -227,11 +228,11 @@ WEB = [
         "security.reset_password",
         request_link,
         redeem(as_json=False),
-        {ALICE: PASSWORD},
+        {ALICE: RESET},
         ["password_changed"],
     ),
     Way(
-        "security.reset_password", request_link, redeem(as_json=True), {ALICE: PASSWORD}, ["password_changed"]
+        "security.reset_password", request_link, redeem(as_json=True), {ALICE: RESET}, ["password_changed"]
     ),
     Way("security.change_password", nothing, change_password(False), {ALICE: PASSWORD}, ["password_changed"]),
     Way("security.change_password", nothing, change_password(True), {ALICE: PASSWORD}, ["password_changed"]),

@@ -90,7 +90,7 @@ def test_first_password_is_set_with_a_link_if_allowed(make_site: Any, by: str) -
     assert site.password_works(NEW_PASSWORD, SSO)
     assert code_of(site, first) == "link_superseded"
     site.work()
-    assert "Your Sparekey password was changed" in site.mailbox.mails[-1]["Subject"]
+    assert "A new password was set for your Sparekey account" in site.mailbox.mails[-1]["Subject"]
     object_to(site, site.mailbox.mails[-1])
     assert not site.password_works(NEW_PASSWORD, SSO)
 

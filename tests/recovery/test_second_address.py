@@ -22,7 +22,7 @@ from app.accounts.models import User
 
 FIRST, SECOND, NEW = "alice@example.com", "alice@home.example.com", "alice@new.example.com"
 SETTINGS = {"RECOVERY_SECOND_ADDRESS": True, "SECURITY_CHANGE_EMAIL": True}
-CHANGED = "Your Sparekey password was changed"
+CHANGED = "A new password was set for your Sparekey account"
 
 
 @pytest.fixture
