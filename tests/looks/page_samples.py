@@ -153,7 +153,12 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
         Page("check_mail", {**reading, "last": {**LAST, "wait": 30}}),
         Page("forgot_password", asking, IDENTITY if current().sends_mail else ()),
         Page("reset_password", resetting, (*PASSWORD, "password_confirm")),
-        Page("reset_password", {**resetting, "is_invited": True, "is_first": True}, (*PASSWORD, "password_confirm"), "invited"),
+        Page(
+            "reset_password",
+            {**resetting, "is_invited": True, "is_first": True},
+            (*PASSWORD, "password_confirm"),
+            "invited",
+        ),
     ]
     if current().SECURITY_REGISTERABLE:
         signing_up = {"register_user_form": RegistrationForm(formdata=None)}

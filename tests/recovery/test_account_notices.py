@@ -231,9 +231,7 @@ WEB = [
         {ALICE: RESET},
         ["password_changed"],
     ),
-    Way(
-        "security.reset_password", request_link, redeem(as_json=True), {ALICE: RESET}, ["password_changed"]
-    ),
+    Way("security.reset_password", request_link, redeem(as_json=True), {ALICE: RESET}, ["password_changed"]),
     Way("security.change_password", nothing, change_password(False), {ALICE: PASSWORD}, ["password_changed"]),
     Way("security.change_password", nothing, change_password(True), {ALICE: PASSWORD}, ["password_changed"]),
     Way(
