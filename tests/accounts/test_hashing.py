@@ -186,9 +186,8 @@ def test_hundred_sign_ins_at_once_take_the_memory_of_the_hashes_that_run(databas
 
         before = kib("VmRSS")
         with ThreadPoolExecutor(100) as threads:
-            assert (
-                {200} <= {*threads.map(sign_in, range(100))} <= {200, 503}
-            )  # on a slow machine some wait too long
+            statuses = {*threads.map(sign_in, range(100))}
+        assert 200 in statuses <= {200, 503}  # on a slow machine some wait too long
         assert kib("VmHWM") - before < 100_000  # 100 hashes would take 1,900 MiB
     finally:
         admin.stops()
