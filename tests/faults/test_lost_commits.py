@@ -29,6 +29,7 @@ from support.site import fill
 
 CRASHES = 40 if IS_LONG else 3
 ACCOUNTS = 3000  # more than the requests, so that no second request hides that the first was lost
+PAUSE = 0.1 if IS_LONG else 0.2  # seconds between two requests of a visitor
 LAGS = (0, 1, 5) if IS_LONG else (1,)
 # The transaction that issues a link returns before its commit is on the disk, and others do not.
 LINKS_WITHOUT_SYNC = """
@@ -118,7 +119,7 @@ class Traffic:
             thread.join()
 
     def _ask(self) -> None:
-        while not self.is_over.wait(0.1):
+        while not self.is_over.wait(PAUSE):
             self.storm.ask(next(self.identities))
 
     def _redeem(self) -> None:
@@ -213,9 +214,9 @@ def test_failover_loses_what_the_standby_has_not_got(
             both = f"postgresql://tests@/d1?{hosts}&target_session_attrs=read-write"
             with brewing(Storm(both, tmp_path, SEED, webs=1, workers=1)) as storm:
                 with Traffic(storm, live):
-                    time.sleep(3)
+                    time.sleep(2)
                     killed_at = fail_over(primary, standby, lag)
-                    time.sleep(3)
+                    time.sleep(2)
                 storm.settle(is_long=False)
                 storm.follow_links()
         finally:
