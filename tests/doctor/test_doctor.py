@@ -710,10 +710,10 @@ DEFECTS_OVER_TLS: dict[str, Defect] = {
 }
 
 
-@pytest.mark.parametrize("case", DEFECTS_OVER_TLS)
-def test_defect_over_tls_yields_its_finding_only(tls_demo: TlsDeployment, case: str) -> None:
-    with tls_demo.with_defect(DEFECTS_OVER_TLS[case]):
-        assert tls_demo.ids() == {case.partition(":")[0]}
+@pytest.mark.parametrize("cases", scans(DEFECTS_OVER_TLS, ("scheme-lost",)), ids=", ".join)
+def test_defects_over_tls_yield_their_findings_only(tls_demo: TlsDeployment, cases: list[str]) -> None:
+    with tls_demo.with_defect(together(*(DEFECTS_OVER_TLS[case] for case in cases))):
+        assert tls_demo.ids() == {case.partition(":")[0] for case in cases}
 
 
 def in_days(number: int) -> datetime.datetime:

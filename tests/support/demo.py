@@ -18,12 +18,12 @@ import pytest
 from .servers import NO_TLS, two_free_ports
 from .site import ROOT
 
-NOT_COPIED = shutil.ignore_patterns("__pycache__", "node_modules", ".venv")
+NOT_COPIED = shutil.ignore_patterns("node_modules", ".venv")
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what a clone contains."""
+    """A copy of what a clone contains, and of what Python has compiled of it."""
     for name in ("app", "config", "doctor", "examples", "templates"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=NOT_COPIED)
     for name in ("manage.py", "gunicorn.conf.py"):
