@@ -1,7 +1,5 @@
 """The fixtures that every test may use. What they are made of is in `support/`."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of `make plant` fits the source and the tests."""
 
-from __future__ import annotations
-
 from support import plant
 from support.security_table import proofs, rows
 

@@ -1,7 +1,5 @@
 """`make demo`, and its inbox."""
 
-from __future__ import annotations
-
 import re
 import socket
 import stat

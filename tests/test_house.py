@@ -4,8 +4,6 @@ The rules are functions in house.py. The first tests hold this tree to them; the
 in a made-up tree and read the message.
 """
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires

@@ -1,7 +1,5 @@
 """examples/: applications that keep their users, and Sparekey beside each, with the documented settings and grants."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

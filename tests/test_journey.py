@@ -5,8 +5,6 @@
 3. An admin sets Sparekey up from the command line, and runs gunicorn and the worker.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """examples/proxy: an application behind a reverse proxy, with the sign-in of Sparekey and no code of its own."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import ssl

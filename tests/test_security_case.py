@@ -1,7 +1,5 @@
 """docs/security.md is true: every requirement has a row, and every row its tests or its argument."""
 
-from __future__ import annotations
-
 import re
 
 from support.security_table import proofs, rows, weaknesses

@@ -1,7 +1,5 @@
 """The style of code and documents, as far as a program can hold it. Run it as a script for the figures."""
 
-from __future__ import annotations
-
 import ast
 import io
 import re

@@ -1,7 +1,5 @@
 """A breach service that drips: no call outlives its deadline, and the service is asked again afterwards."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

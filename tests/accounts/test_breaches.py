@@ -1,7 +1,5 @@
 """The client of the breach service."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """The pages of the optional features in a real browser, under the content security policy."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """The optional features, each alone and all together: the reset works, and no answer tells who has an account."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Accounts in another application's table: found by any identity, read where they are, and never copied."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from contextlib import suppress

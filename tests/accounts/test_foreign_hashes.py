@@ -1,7 +1,5 @@
 """New hashes in an application's format: its own library verifies them, and does not hash again."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import argon2

@@ -1,7 +1,5 @@
 """A change of address or of a factor needs a password that was entered within the last minute."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

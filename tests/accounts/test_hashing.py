@@ -1,7 +1,5 @@
 """Password hashing: Argon2id, at a limited concurrency."""
 
-from __future__ import annotations
-
 import re
 import statistics
 import sys

@@ -1,7 +1,5 @@
 """Identities: one normal form for each kind, the same in the database and in requests."""
 
-from __future__ import annotations
-
 import itertools
 import unicodedata
 from typing import Any

@@ -1,7 +1,5 @@
 """Identity kinds of the admin's: an employee number signs in, recovers and is imported, like any other identity."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Identities that look alike are different accounts; spellings of one mailbox are the same account."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

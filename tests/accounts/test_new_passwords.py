@@ -1,7 +1,5 @@
 """The length of a new password, its normal form and its hash."""
 
-from __future__ import annotations
-
 import unicodedata
 
 import pytest

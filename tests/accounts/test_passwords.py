@@ -1,7 +1,5 @@
 """The password policy: patterns, common passwords, and names of the account and the site."""
 
-from __future__ import annotations
-
 import random
 import re
 import string

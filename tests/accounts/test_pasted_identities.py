@@ -1,7 +1,5 @@
 """Identities as people paste and type them: the clear ones are accepted, the impossible ones refused."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Second factors and one-time codes. No reset gets around them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The lifetime of sign-ins, signing out, and the rotation of the secret key."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Signing in with a password."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Signals that Flask-Security documents: each is sent, or the reason why not is given here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Addresses in networks of their own: at special-use domains and at hosts without a dot."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

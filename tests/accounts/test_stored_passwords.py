@@ -1,7 +1,5 @@
 """Stored passwords: what counts as one, the cost of a sign-in, and where none comes from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import flask_migrate

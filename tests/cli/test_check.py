@@ -3,8 +3,6 @@
 `settings/test_advice.py`, `pages/test_template_checks.py` and `cli/test_live_checks.py` have the other findings.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

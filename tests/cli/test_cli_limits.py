@@ -1,7 +1,5 @@
 """`manage.py limits` shows and clears the counts of rate limits in Redis."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`manage.py outbox` lists, shows, retries and discards messages."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """`manage.py config`, and the reference of settings that it shows: `config/default.toml`."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """`check` and `check --live` find each mismatch of RECOVERY_ACCOUNTS, with the statement that mends it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

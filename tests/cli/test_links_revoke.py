@@ -1,7 +1,5 @@
 """`manage.py links revoke` and `users force-reset` end links; the latter ends password and sessions, too."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from support.commands import run

@@ -1,7 +1,5 @@
 """`manage.py check --live`: the relay, DNS of the sender's domain, Redis and the breach service."""
 
-from __future__ import annotations
-
 import json
 import socket
 import threading

@@ -1,7 +1,5 @@
 """The commands of docs/migrate.md export the tables of each source, and `users import` takes the result."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """`manage.py purge` deletes what is older than its retention, and nothing that still counts."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 import threading

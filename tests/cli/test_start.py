@@ -1,7 +1,5 @@
 """The cost of a start: processes import what they need, before anyone waits."""
 
-from __future__ import annotations
-
 import json
 import re
 import resource

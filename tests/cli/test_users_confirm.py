@@ -1,7 +1,5 @@
 """SECURITY_CONFIRMABLE is switched on for a site that has accounts."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

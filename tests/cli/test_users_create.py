@@ -1,7 +1,5 @@
 """`users create` refuses a second account with the same identity."""
 
-from __future__ import annotations
-
 import pytest
 from support.commands import run
 from support.site import OLD_PASSWORD, Site

@@ -1,7 +1,5 @@
 """`manage.py users import`: accounts of other applications keep their passwords."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`manage.py users invite` and `users import --invite`: an admin makes an account, its owner chooses the password."""
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 from pathlib import Path

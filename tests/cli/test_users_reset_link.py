@@ -1,7 +1,5 @@
 """`manage.py users reset-link`: an admin hands over a link, without mail."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

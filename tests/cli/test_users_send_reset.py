@@ -1,7 +1,5 @@
 """`manage.py users send-reset` and `force-reset` mail a link past all quotas, or say why none can go out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """`manage.py users show` answers "Why did I not get the mail?"."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """A deployment without a relay: MAIL_SERVER is empty."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

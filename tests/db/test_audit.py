@@ -1,7 +1,5 @@
 """The audit trail: one event for each thing that happens, in the table and in the log."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,7 +1,5 @@
 """What a database error says."""
 
-from __future__ import annotations
-
 import pytest
 from sqlalchemy.exc import OperationalError
 

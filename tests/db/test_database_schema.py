@@ -1,7 +1,5 @@
 """The migrated database: both databases get the schema of the models, and SQLite its settings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import flask_migrate

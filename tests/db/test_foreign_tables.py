@@ -1,7 +1,5 @@
 """`db upgrade` on a database that holds another application's tables: refused, with the two ways on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Logs hold no token, password or address, and no line that a request has forged."""
 
-from __future__ import annotations
-
 import logging
 import time
 

@@ -1,7 +1,5 @@
 """Queries: no statement scans a table, on either database."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

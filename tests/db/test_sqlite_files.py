@@ -1,7 +1,5 @@
 """The files of SQLite: nobody else on the machine reads them."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

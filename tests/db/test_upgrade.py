@@ -1,7 +1,5 @@
 """A release: its version, and the upgrade of every earlier one's database."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 A faulty proxy in front of the real app makes one defect at a time; raw servers speak other protocols.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import email

@@ -1,7 +1,5 @@
 """The doctor's slow clients, at real servers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -5,8 +5,6 @@ before and after each commit of such statements. Before a statement that only re
 write is undone wherever the process dies, so it would die as at the point before or the point after.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -4,8 +4,6 @@ While people ask for links and redeem them, `Storm` kills processes, breaks the 
 Afterwards `Balance` compares the promised mails and changes with the actual ones. One seed makes all choices.
 """
 
-from __future__ import annotations
-
 import asyncio
 import email
 import email.policy

@@ -1,7 +1,5 @@
 """The documented deployment: gunicorn, worker, PostgreSQL, a TLS relay with login, and nginx with a prefix."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import ssl

@@ -1,7 +1,5 @@
 """A process is killed at each write and commit of asking, mailing and redeeming (see dying.py for the points)."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """No log of the documented deployment holds a token, however a link is spelled and whatever goes wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import socket

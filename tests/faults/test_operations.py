@@ -1,7 +1,5 @@
 """The promises of docs/operations.md: keys change under load, and a restore revives nothing. The units."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The relay is down, the disk is full, or the clock jumps, while real processes run."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3

@@ -1,7 +1,5 @@
 """No promised mail or change is lost in a storm of SIGKILLs. `make storm` runs the long form."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable

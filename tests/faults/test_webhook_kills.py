@@ -1,7 +1,5 @@
 """No event for the webhook is lost under SIGKILLs and while the receiver is down. `make storm` runs the long form."""
 
-from __future__ import annotations
-
 import os
 import random
 import threading

@@ -3,8 +3,6 @@
 320 pixels are also a window of 1280 at 400 % (WCAG 1.4.10). The exit code is 1 if there is a defect.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """`make sheets`: draws pictures of every page and mail, twelve on a sheet."""
 
-from __future__ import annotations
-
 import sys
 from base64 import b64decode
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """The start tags of an HTML page or mail."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from html.parser import HTMLParser
 

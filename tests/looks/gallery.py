@@ -1,7 +1,5 @@
 """The HTML of every page in each state, and every mail. Names are stable, such as `reset_password-with-errors`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace

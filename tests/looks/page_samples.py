@@ -1,7 +1,5 @@
 """Every page with sample data, in each state."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any

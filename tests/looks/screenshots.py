@@ -1,7 +1,5 @@
 """`make screenshots`: takes the pictures of README.md and docs/ from the running demo."""
 
-from __future__ import annotations
-
 import os
 import re
 import secrets

@@ -3,8 +3,6 @@
 The gallery renders the pages. Style sheets, scripts and pictures are the app's own files.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Every page in every state, and every mail: accessible, narrow enough for a phone, still, and valid HTML."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Prints a table for each. The exit code is 1 if anything fails. Installs nothing, and sends nothing to other machines.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

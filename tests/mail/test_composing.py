@@ -1,7 +1,5 @@
 """Mail composition: contents, links, headers, and layout."""
 
-from __future__ import annotations
-
 import email
 import email.policy
 import re

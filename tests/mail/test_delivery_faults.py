@@ -1,7 +1,5 @@
 """Lost leases, lost keys, failing databases and relays that want a login: no mail is lost, sent twice or leaked."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

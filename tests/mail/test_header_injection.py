@@ -1,7 +1,5 @@
 """Input and settings cannot add a header, a recipient or markup to a mail or page."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from html import unescape

@@ -1,7 +1,5 @@
 """The language of a mail: the account's own, or else the requester's, or else the default."""
 
-from __future__ import annotations
-
 import re
 from email.message import EmailMessage
 from typing import Any

@@ -1,7 +1,5 @@
 """The login at the mail server by OAuth 2, with a token server and a mail server of the suite's own."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`mail preview`, `mail send-test`, and an admin's own templates."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The outbox: deduplication, claims and leases, back-off, and the outcome of a message."""
 
-from __future__ import annotations
-
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The queue: neither the order nor the times of an attacker's own mails tell who has an account."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Replies of mail servers: which ones end a message, which ones set it aside, and which ones hold all mail."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from contextlib import closing, suppress

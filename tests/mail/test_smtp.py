@@ -1,7 +1,5 @@
 """SMTP: TLS, certificates, logins, refusals, outages, and relays that are slow or odd."""
 
-from __future__ import annotations
-
 import logging
 import smtplib
 import socket

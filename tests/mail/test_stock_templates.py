@@ -1,7 +1,5 @@
 """Flask-Security's own mail templates, dropped into RECOVERY_TEMPLATE_DIR, are rendered and mailed."""
 
-from __future__ import annotations
-
 import shutil
 from datetime import datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The webhook: which changes it tells of, the signature, retries, and that its failures delay no mail."""
 
-from __future__ import annotations
-
 import json
 import re
 import socket

@@ -1,7 +1,5 @@
 """The worker: threads, shutdown, errors, its log lines and heartbeats."""
 
-from __future__ import annotations
-
 import logging
 import smtplib
 import threading

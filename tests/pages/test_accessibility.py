@@ -1,7 +1,5 @@
 """Recovery in every language, without JavaScript, by keyboard alone, and with a screen reader."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """/healthz and /readyz."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

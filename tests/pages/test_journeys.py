@@ -3,8 +3,6 @@
 Over HTTP here, a site for each group of settings. `make journeys` repeats them in Chromium, one setting at a time.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Forms whose session ended while they were open: the same form again, with the text that was typed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

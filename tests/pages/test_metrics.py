@@ -1,7 +1,5 @@
 """/metrics: the same from every process, without personal data, and only with its token. And the alert rules."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """/openapi.json describes every response."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any

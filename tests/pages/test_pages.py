@@ -1,7 +1,5 @@
 """Home, the end of a reset, problems and well-known URLs, and the headers of pages."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

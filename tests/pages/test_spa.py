@@ -1,7 +1,5 @@
 """The sample single-page app in Chromium, on another site than Sparekey's."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

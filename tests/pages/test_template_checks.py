@@ -1,7 +1,5 @@
 """Checks of an admin's templates: defects are named, and templates that work are left alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import flask_security

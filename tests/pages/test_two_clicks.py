@@ -3,8 +3,6 @@
 Chromium drops the answer to the first request, with its cookies, and shows the answer to the second.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field

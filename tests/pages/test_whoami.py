@@ -1,7 +1,5 @@
 """Whose request it is: the account in JSON answers, and forward authentication at /auth."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 from typing import Any

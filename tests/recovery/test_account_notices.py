@@ -3,8 +3,6 @@
 The lists below name every POST and every command. A new one fails a test until it has a place here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Changes of address: links that act once and by a button only, and a change that the old address contests."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

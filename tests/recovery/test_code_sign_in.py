@@ -1,7 +1,5 @@
 """Sign-in with a password or a mailed code in one box."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """The code beside the link (RECOVERY_CODE): where it works, how often it may be tried, and what it tells."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

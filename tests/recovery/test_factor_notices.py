@@ -1,7 +1,5 @@
 """Notices of factors: the owner learns of each one that is added, changed or removed, and can object."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Redemption in another application's table: one conditional UPDATE, whatever else writes or fails."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading

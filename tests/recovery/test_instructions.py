@@ -1,7 +1,5 @@
 """The reset instructions: their quotas, and accounts that change while a mail is written."""
 
-from __future__ import annotations
-
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor

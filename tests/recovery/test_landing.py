@@ -1,7 +1,5 @@
 """The landing of a reset link: the token leaves the address bar, and the form names its account."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reset links: their tokens, their lifetime, and the changes of an account that end them."""
 
-from __future__ import annotations
-
 import base64
 import hmac
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Reset tokens and links: unguessable, for one purpose, and dead once they or their account end."""
 
-from __future__ import annotations
-
 import base64
 import hmac
 from datetime import datetime, timedelta

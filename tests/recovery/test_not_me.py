@@ -1,7 +1,5 @@
 """This wasn't me: an objection revokes links, and after a change ends all access to the account."""
 
-from __future__ import annotations
-
 import base64
 import re
 import threading

@@ -1,7 +1,5 @@
 """The token of a "This wasn't me" link."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

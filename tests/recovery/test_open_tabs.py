@@ -1,7 +1,5 @@
 """One reset link in several tabs of a browser, opened at the same time and one after the other."""
 
-from __future__ import annotations
-
 import functools
 import re
 import time

@@ -1,7 +1,5 @@
 """Mails besides reset links: confirmation, forgotten usernames, changes of address."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

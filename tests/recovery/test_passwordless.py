@@ -1,7 +1,5 @@
 """Accounts without a password: a request brings an explanation, a link to a first password, or nothing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Links as mail programs and people pass them on: with punctuation, a slash or an invisible character behind."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 from urllib.parse import quote

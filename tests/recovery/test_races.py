@@ -1,7 +1,5 @@
 """Another request commits between two steps of a change, and the change notices."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Redeeming a link: the new password is stored whole, other access ends, and failures change nothing."""
 
-from __future__ import annotations
-
 import json
 import re
 import secrets

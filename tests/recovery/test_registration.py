@@ -1,7 +1,5 @@
 """Registration. The worker makes the account, and its password is set with the mailed link."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Requests for a reset link: every requester gets the same answer, and malformed input a clear one."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime
 from typing import Any

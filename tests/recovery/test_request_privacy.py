@@ -1,7 +1,5 @@
 """A request for a reset link reveals nothing about the account and changes nothing on it."""
 
-from __future__ import annotations
-
 import random
 import socket
 import time

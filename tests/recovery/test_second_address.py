@@ -1,7 +1,5 @@
 """A second address: it gets every notice and no link, and its reader cannot take the account over."""
 
-from __future__ import annotations
-
 import json
 import re
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Redemption of a reset link happens once or not at all, whatever fails and whoever else tries."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Iterator

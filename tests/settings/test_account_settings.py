@@ -1,7 +1,5 @@
 """RECOVERY_ACCOUNTS: a table that cannot work stops the start, and says which key to change."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Findings about settings that are valid and unwise, or incomplete in a public deployment."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Flask-Security's own settings: each is honored as it documents them, or refused by name with the reason."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 from urllib.parse import urlsplit

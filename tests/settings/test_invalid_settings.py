@@ -1,7 +1,5 @@
 """Settings that would weaken a protection, fail later or leak a secret stop the start."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

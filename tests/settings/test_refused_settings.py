@@ -1,7 +1,5 @@
 """Settings that stop the start. Each refusal names the setting, its source and the remedy."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Settings: their sources, the types of their values, and their effect on cookies and proxies."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """An operator's processes: commands of manage.py, gunicorn and the worker."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Another application's database, with a table of users that Sparekey recovers (RECOVERY_ACCOUNTS)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A passkey authenticator in software (WebAuthn, attestation "none")."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets

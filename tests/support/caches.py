@@ -1,7 +1,5 @@
 """What makes a run faster: the apps of its tests share what is compiled, and its files are in memory."""
 
-from __future__ import annotations
-
 import gc
 import os
 import shutil

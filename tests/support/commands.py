@@ -1,7 +1,5 @@
 """Runs commands of manage.py within the test's process, on a site."""
 
-from __future__ import annotations
-
 import re
 
 from click.testing import Result

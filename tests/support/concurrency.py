@@ -1,7 +1,5 @@
 """A second writer at a moment that a test chooses."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any

@@ -3,8 +3,6 @@
 It has two web processes, a worker and a slow relay. Users request links and set passwords, once in a burst.
 """
 
-from __future__ import annotations
-
 import random
 import sqlite3
 import tempfile

@@ -1,7 +1,5 @@
 """The database of a site, as a URL and as text."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 

@@ -1,7 +1,5 @@
 """`make demo` as a process, from the source tree or from a copy in which nothing has run before."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Adding factors to alice's account, as a browser that is signed in does."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A faulty proxy for tests of `manage.py doctor`: WSGI middleware that makes one defect in the app's responses."""
 
-from __future__ import annotations
-
 import re
 import socket
 from collections.abc import Callable

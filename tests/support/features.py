@@ -1,7 +1,5 @@
 """The optional features: their settings, and their set-up in the database."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Password hashes made by other applications' libraries."""
 
-from __future__ import annotations
-
 PASSWORD = "the password from before"
 NON_ASCII_PASSWORD = "zoës pässwörd"
 

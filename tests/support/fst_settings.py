@@ -3,8 +3,6 @@
 A group is one site: its settings do not contradict each other. The names lack SECURITY_.
 """
 
-from __future__ import annotations
-
 import tomllib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The house rules as functions over a root folder. Each returns one line per violation, with file and line."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import re

@@ -1,7 +1,5 @@
 """A site on a real socket, for browsers and HTTP clients."""
 
-from __future__ import annotations
-
 import ssl
 import threading
 from collections.abc import Iterator

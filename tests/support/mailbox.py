@@ -1,7 +1,5 @@
 """An SMTP server on this machine, and its mails."""
 
-from __future__ import annotations
-
 import asyncio
 import email
 import email.policy

@@ -1,7 +1,5 @@
 """Metrics as a mapping."""
 
-from __future__ import annotations
-
 from prometheus_client.parser import text_string_to_metric_families
 
 Metrics = dict[tuple[str, ...], float]

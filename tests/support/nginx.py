@@ -1,7 +1,5 @@
 """The documented nginx configurations, with ports and a certificate of a test."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator

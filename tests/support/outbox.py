@@ -1,7 +1,5 @@
 """Time for the outbox: tests move the stored times instead of waiting."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 from app.db.engine import db

@@ -6,8 +6,6 @@ A WORD selects the defects of a requirement (R13), of a room (recovery), or thos
 that caught each. Exits with 1 if one is not caught, or cannot be planted because its `old` text does not occur once.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A server for tests of HTTP clients: it reads a request, and sends any bytes."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

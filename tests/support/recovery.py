@@ -1,7 +1,5 @@
 """Reset links as programs and browsers meet them, and the links of "This wasn't me"."""
 
-from __future__ import annotations
-
 import re
 from email.message import EmailMessage
 

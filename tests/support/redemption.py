@@ -1,7 +1,5 @@
 """Redeeming a reset link as a browser or as a JSON client."""
 
-from __future__ import annotations
-
 from .site import NEW_PASSWORD, Site
 
 

@@ -1,7 +1,5 @@
 """A mail relay with TLS and a login."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager

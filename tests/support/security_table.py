@@ -3,8 +3,6 @@
 `make security` runs the tests that are marked with a requirement and prints one line for each row.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Real servers for one run of the tests, on ports of their own."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -4,8 +4,6 @@
 most stories.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 import time

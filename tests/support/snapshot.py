@@ -4,8 +4,6 @@ tests/db/test_upgrade.py loads the snapshots of every release and upgrades them.
 site.py, a link that was mailed to alice (in its first line) and bob's request, which waits.
 """
 
-from __future__ import annotations
-
 import re
 import sqlite3
 import subprocess

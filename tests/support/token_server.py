@@ -1,7 +1,5 @@
 """A token server of OAuth 2, and a mail server whose login takes its tokens (XOAUTH2)."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import time

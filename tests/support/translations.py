@@ -1,7 +1,5 @@
 """The shipped languages, an admin's own translations, and the language of a page."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Redirect targets that lead away from this site, and the URL that a browser makes of each."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import urljoin
 

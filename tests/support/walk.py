@@ -18,8 +18,6 @@ before counting, so one-time work is left out. The round with the fewest calls i
 is due once a second falls into any of them.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import sys

@@ -4,8 +4,6 @@ The imports take a second of a core, the first app a tenth, and the tests start 
 cold: `test_journey`, `test_settings`, `test_start`, and the restarts of `test_operations`.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

@@ -1,7 +1,5 @@
 """Branding: the logo and the accent color, which stays readable on pages and in mails."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

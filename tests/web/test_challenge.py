@@ -1,7 +1,5 @@
 """A challenge before a request for an email: who needs one, what it is worth, and its widget in a browser."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Front ends: where their links land, and the settings that describe them."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 from typing import Any

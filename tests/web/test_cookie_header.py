@@ -1,7 +1,5 @@
 """The Cookie header: a pair that is not well-formed is dropped whole."""
 
-from __future__ import annotations
-
 import pytest
 from support.site import Site
 

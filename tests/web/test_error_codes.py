@@ -1,7 +1,5 @@
 """Error codes: each that is documented, with a request that gets it."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rules that hold for every endpoint: CSRF, rate limits, password rules, cookies and caching."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Code of one's own: the package of docs/extend.md, which lies outside of the tree, and its refusals."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Security headers of every response, and security.txt."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Malformed headers, hosts, forwarded addresses and paths are answered, never with a server error."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

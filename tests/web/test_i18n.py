@@ -1,7 +1,5 @@
 """Languages of pages and mails: which one is used, the switch, and formats of times and durations."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Every logger redacts tokens and addresses."""
 
-from __future__ import annotations
-
 import logging
 from urllib.parse import unquote
 

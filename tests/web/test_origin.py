@@ -1,7 +1,5 @@
 """CSRF and CORS: a form needs its token, and JSON an origin that is absent, our own or a configured client's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The public URL: plain HTTP is refused where it promises https."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

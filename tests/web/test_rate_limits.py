@@ -1,7 +1,5 @@
 """Rate limits by source, identity, account and link: floods are refused, and lock no owner out."""
 
-from __future__ import annotations
-
 import signal
 import time
 import tracemalloc

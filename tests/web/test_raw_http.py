@@ -1,7 +1,5 @@
 """Raw requests to gunicorn, as no HTTP library sends them: foreign hosts, huge bodies, long heads."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """Redirects stay on the public address, whatever a request names as the next page."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import urlsplit
 

@@ -1,7 +1,5 @@
 """Bodies of the wrong type, shape or size are refused at every view, before any work is done."""
 
-from __future__ import annotations
-
 import io
 import json
 import time

@@ -1,7 +1,5 @@
 """Back to the client's page from which a user came, in the browser that asked and in no other."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 from unittest.mock import Mock

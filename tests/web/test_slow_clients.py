@@ -1,7 +1,5 @@
 """Clients that send half a request hold a connection, and no thread."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket

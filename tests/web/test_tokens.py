@@ -1,7 +1,5 @@
 """Tokens in URLs: none begins with a dot, because web servers refuse paths that look like hidden files."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 from urllib.parse import urlsplit

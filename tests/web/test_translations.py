@@ -1,7 +1,5 @@
 """Translations: the shipped ones are complete, and the checks find what is wrong with an admin's own."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """What a notice says of the browser: words of ours, never the sender's."""
 
-from __future__ import annotations
-
 import pytest
 from support.mailbox import html_of, text_of
 from support.site import NEW_PASSWORD, Site
