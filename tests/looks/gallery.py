@@ -133,7 +133,7 @@ def _problems(locale: str) -> Iterator[tuple[str, str]]:
 
 def _errors() -> Iterator[tuple[str, Callable[[], Exception]]]:
     for kind in (errors.CsrfFailed, *_subclasses(RequestError)):
-        yield kind.code, partial(kind, HELP) if kind is NoMail else kind
+        yield kind.__name__, partial(kind, HELP) if kind is NoMail else kind
     for status, (code, _, _) in errors.HTTP_ERRORS.items():
         yield f"{code}-{status}", default_exceptions[status]
 
