@@ -18,13 +18,13 @@ from .mail import flask_security_mails, webhook  # noqa: F401  # listens to the 
 from .pages.views import land_first, lead_to_application, show_sign_out
 from .recovery import (  # instructions and other_requests register their composers
     code_sign_in,
-    codes,
     instructions,  # noqa: F401
     landing,
     notices,
     other_requests,  # noqa: F401
     redemption,
     registration,
+    reset_code,
     second_address,
 )
 from .recovery.code_sign_in import UnifiedForm
@@ -172,7 +172,9 @@ def _mount_views(app: Flask, settings: Settings) -> None:
         views[name] = guard_factor_setup(views[name])
     if app.config["RECOVERY_CODE"]:
         path = next(app.url_map.iter_rules("security.forgot_password")).rule
-        app.add_url_rule(f"{path}/code", "security.reset_code", codes.enter_code, methods=["GET", "POST"])
+        app.add_url_rule(
+            f"{path}/code", "security.reset_code", reset_code.enter_code, methods=["GET", "POST"]
+        )
     sign_out = next(app.url_map.iter_rules("security.logout")).rule
     app.add_url_rule(sign_out, "pages.sign_out", show_sign_out, methods=["GET"])
     for name in MAILED_LINKS.keys() & views.keys():

@@ -34,8 +34,8 @@ from ..db.engine import ATTACHED, AccountsAway, attach, db, inserts, limit_lock_
 from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
 from .identities import normalize_identity
+from .identity_mappers import ASCII_LOWER
 from .imported_hashes import STOCK, mark, unmark
-from .mappers import ASCII_LOWER
 from .models import User
 
 COMPARED_MAX = 20  # accounts whose identities the database finds equal

@@ -29,7 +29,7 @@ from ..settings.schema import Settings
 from ..settings.types import SPECIAL_USE_DOMAINS
 from ..web.errors import InvalidRequest
 from ..web.messages import identity_label, identity_names
-from .mappers import ASCII_LOWER, IDENTITY_LENGTH_MAX, GuardedMapper, match, match_printable
+from .identity_mappers import ASCII_LOWER, IDENTITY_LENGTH_MAX, GuardedMapper, match, match_printable
 from .pasted import plain
 
 IDENTITY_LABEL = LazyString(identity_label)

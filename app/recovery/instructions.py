@@ -21,8 +21,8 @@ from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
-from . import codes, not_me
 from . import link as links
+from . import not_me, reset_code
 from .link import OPEN, ResetLink, derive_tokens, token_hashes
 
 
@@ -90,13 +90,13 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
         template, context = quota.INVITATION, {"name": message.content.get("name")}
     # Some names are Flask-Security's, so that its own templates work.
     context |= {"reset_token": token, "reset_link": link, "confirmation_link": link}
-    context["reset_code"] = code = codes.derive(message, token) if template == quota.RESET else None
+    context["reset_code"] = code = reset_code.derive(message, token) if template == quota.RESET else None
     mail = composing.write(message, template, user.email, within=user.link_life, **context)
     if template == "reset_instructions":
         values = {"user": user, "token": token, "reset_token": token}
         mail.signal = (reset_password_instructions_sent, values)
     _issue_unless_refused(message, user, token, user.link_life)  # last: on SQLite it takes the write lock
-    codes.store(message, user, code)
+    reset_code.store(message, user, code)
     return mail
 
 

@@ -22,7 +22,7 @@ from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
 from ..accounts.hashing import unusable_hash
 from ..accounts.identities import normalize_identity
-from ..accounts.mappers import IDENTITY_LENGTH_MAX
+from ..accounts.identity_mappers import IDENTITY_LENGTH_MAX
 from ..accounts.models import User
 from ..db import audit
 from ..mail import composing, quota

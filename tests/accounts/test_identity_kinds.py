@@ -19,7 +19,7 @@ from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, load_settings
 
 from app import create_app
 from app.accounts.identities import IdentityError, normalize_identity
-from app.accounts.mappers import match
+from app.accounts.identity_mappers import match
 from app.accounts.models import User
 from app.db.engine import db
 from app.pages import openapi

@@ -20,9 +20,9 @@ from app.db.audit import RecoveryEvent
 from app.db.engine import db
 from app.mail.outbox import OutboxMessage
 from app.recovery import not_me
-from app.recovery.codes import ResetCode
 from app.recovery.link import ResetLink
 from app.recovery.requesters import CodeRequest
+from app.recovery.reset_code import ResetCode
 
 DELETED = {
     "links": 1,

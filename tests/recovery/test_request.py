@@ -9,7 +9,7 @@ from sqlalchemy import event
 from support.features import REGISTRATION
 from support.site import NOBODYS, Site
 
-from app.accounts.mappers import IDENTITY_LENGTH_MAX
+from app.accounts.identity_mappers import IDENTITY_LENGTH_MAX
 from app.accounts.models import User
 from app.db.engine import db
 
