@@ -276,7 +276,7 @@ def ask(port: int, row: Measured, people: People, samples: int, ids: dict[str, l
 
 
 def timed(
-    client: HTTPConnection, path: str, address: str, fields: dict[str, str] | None
+    client: HTTPConnection, path: str, address: str, fields: dict[str, str] | None = None
 ) -> tuple[int, tuple[int, bytes]]:
     identity = f"E{address[6:18]}" if SETTING in ENVIRON and path != "/register" else address
     fields = fields or {name: value.format(address=identity) for name, value in BODIES[path].items()}
