@@ -61,7 +61,7 @@ def test_demo_tells_the_story_and_keeps_its_accounts(start: Callable[[int], Demo
         assert link is not None
         assert client.post(link[0], json={"password": new["password"]}).status_code == 200
         assert client.post("/login", json=old).status_code == 400
-        assert "was changed" in newest_mail(demo.base, 2)
+        assert "new password" in newest_mail(demo.base, 2)
 
     spa = re.search(r"Sample SPA +(http://localhost:\d+)", printed)
     assert spa is not None

@@ -192,7 +192,7 @@ def test_user_of_an_application_forgets_and_signs_in_there(
             assert is_signed_in(before) != shop.example.ends_sessions
             use_the_rest(shop, after)
         sparekey.types("worker", "--once")
-        assert "was changed" in mailbox.wait_for(3)["Subject"]
+        assert "new password" in mailbox.wait_for(3)["Subject"]
 
 
 def deploy(shop: Shop, sparekey: Admin) -> None:

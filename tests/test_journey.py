@@ -66,7 +66,7 @@ def test_user_resets_a_forgotten_password(make_site: Any, page: Page, scheme: st
         see_heading(page, "You're signed in")
 
         # A mail tells the owner. The link works no second time, and its page leads to a new one.
-        assert "was changed" in site.mailbox.wait_for(2)["Subject"]
+        assert "new password" in site.mailbox.wait_for(2)["Subject"]
         page.goto(link)
         see_heading(page, "This link has already been used")
         page.get_by_role("link", name="Request a new link").click()
@@ -153,7 +153,7 @@ def test_admin_sets_sparekey_up_and_a_user_recovers(admin: Admin, mailbox: Mailb
     # A new password, its notice, and a sign-in.
     body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
     assert httpx.post(link_in(mailbox.mails[-1]), json=body).status_code == 200
-    assert "was changed" in mailbox.wait_for(4)["Subject"]
+    assert "new password" in mailbox.wait_for(4)["Subject"]
     login = httpx.post(f"{admin.base}/login", json={"identity": "carol", "password": NEW_PASSWORD})
     assert login.status_code == 200
 

@@ -125,7 +125,7 @@ def test_purge_keeps_objection_working_as_long_as_promised(site: Site) -> None:
     site.work()
     set_age(site, not_me.VALID.days - 0.01)
     purge(site)
-    [notice] = [text_of(mail) for mail in site.mailbox.mails if "was changed" in mail["Subject"]]
+    [notice] = [text_of(mail) for mail in site.mailbox.mails if "new password" in mail["Subject"]]
     [link] = [word for word in notice.split() if "/not-me/" in word]
     assert site.visitor().post_json(link, json={}).json["response"]["state"] == "done"
     assert not site.password_works(NEW_PASSWORD)

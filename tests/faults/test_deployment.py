@@ -63,7 +63,7 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
             assert browser.submit(link, **passwords).url == f"{base}/reset-done"
             home = browser.submit("/login", identity="alice", password=NEW_PASSWORD)
             assert "alice@example.com" in home.text
-            assert "was changed" in box.wait_for(2)["Subject"]
+            assert "new password" in box.wait_for(2)["Subject"]
             cookies = list(browser.client.cookies.jar)
             names = {cookie.name.partition("~")[0].removeprefix("__Host-sparekey_") for cookie in cookies}
             assert names == {"session", "known", "link"}
@@ -99,7 +99,7 @@ def test_deployment_one_of_64_clients_redeems_a_link(
             # An id has five tries, and fewer if some come at once.
             assert Counter(codes.values())["code_invalid"] >= RACERS // 8 - 5, codes
             assert set(codes.values()) == {"redeemed", "link_used", "code_invalid"}, codes
-            assert "was changed" in mailbox.wait_for(mails + 2)["Subject"]
+            assert "new password" in mailbox.wait_for(mails + 2)["Subject"]
             login = {"identity": "alice", "password": winner}
             assert httpx.post(f"{admin.base}/login", json=login).status_code == 200
         assert len(mailbox.mails) == 2 * RACE_ROUNDS  # one notice a round

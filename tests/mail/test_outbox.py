@@ -143,7 +143,7 @@ def test_outbox_full_answers_alike_logs_and_still_takes_notices(
     assert "RECOVERY_MAIL_WAITING_MAX" in caplog.text
     site.visitor().set_password(link)
     site.work()
-    assert "was changed" in site.mailbox.mails[-1]["Subject"]
+    assert "new password" in site.mailbox.mails[-1]["Subject"]
     site.new_link()
 
 

@@ -166,6 +166,7 @@ def test_objection_takes_the_stolen_password_away_in_the_applications_table(
     assert "The new password has been disabled" in page
     assert not application.signs_in(stolen)
     assert not application.signs_in(OLD_PASSWORD)
+    assert site.work() == 1  # the notice that the password was disabled
     link = site.new_link()
     assert code_of(site, link, stolen) == "password_unchanged"
     assert code_of(site, link) == "redeemed"
