@@ -24,7 +24,7 @@ from app.db.engine import db
 from app.recovery import redemption
 
 RACERS = 32
-RACE_ROUNDS = int(os.environ.get("RACE_ROUNDS", "2"))
+RACE_ROUNDS = int(os.environ.get("RACE_ROUNDS", "1"))
 
 
 @pytest.fixture
