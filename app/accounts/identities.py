@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import bleach
 import email_validator
+import nh3  # noqa: F401  # loaded at start, because Flask-Security imports it in a request
 import phonenumbers
 from flask import Flask, current_app, request
 from flask_babel import LazyString
@@ -181,6 +182,7 @@ HINTS = {
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Give Flask-Security the mappers of the configured kinds, in their order. Raises SettingsError."""
+    bleach.clean("")  # loads its parser at start, because the first use imports it
     # As the library documents it, because no argument lifts a domain. A process has one app.
     lifted = settings.RECOVERY_SPECIAL_USE_DOMAINS
     email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name for name in SPECIAL_USE_DOMAINS if name not in lifted]
