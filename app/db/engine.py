@@ -72,8 +72,7 @@ def init_app(app: Flask) -> None:
             event.listen(db.engine, "checkin", _detach)
         else:
             event.listen(db.engine, "do_connect", _limit_waiting)
-            # After a wait for a lock, a statement must see the rows that were committed meanwhile.
-            db.engine.update_execution_options(isolation_level="READ COMMITTED")
+            event.listen(db.engine, "connect", _set_up_postgresql)
 
 
 def change(statement: Update | Delete) -> int:
@@ -150,6 +149,13 @@ def _limit_waiting(_dialect: Any, _record: Any, _arguments: Any, parameters: dic
     """Set timeouts for a server that does not answer, unless the URI sets its own."""
     parameters.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
     parameters.setdefault("tcp_user_timeout", TCP_TIMEOUT_MS)
+
+
+def _set_up_postgresql(connection: Any, _record: Any) -> None:
+    from psycopg import IsolationLevel  # loaded only where it is the driver: 7 MiB
+
+    # After a wait for a lock, a statement must see the rows that were committed meanwhile.
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 if TYPE_CHECKING:
