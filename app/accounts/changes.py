@@ -6,6 +6,7 @@ page, a command, or an extension. Only statements that bypass the ORM, as import
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from blinker import Signal
@@ -93,8 +94,11 @@ def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
     columns[SECOND] = user.second_email
     places = [(place, place, "", value) for place, value in columns.items()]
     places += [("second_factor", user.tf_primary_method, user.tf_phone_number, user.tf_totp_secret)]
-    for method, secret in json.loads(user.us_totp_secrets or "{}").items():
-        places.append((f"sign_in:{method}", method, user.us_phone_number, secret))
+    with suppress(ValueError):  # what cannot be read is no factor, and stops no end of a session
+        secrets = json.loads(user.us_totp_secrets or "{}")
+        places += [
+            (f"sign_in:{method}", method, user.us_phone_number, secret) for method, secret in secrets.items()
+        ]
     passkeys = select(WebAuthn.name, WebAuthn.credential_id).where(WebAuthn.user_id == user_id)
     places += [(f"passkey:{name}", "webauthn", name, key) for name, key in db.session.execute(passkeys)]
     roles = select(Role.name).select_from(User).join(User.roles).where(User.id == user_id)

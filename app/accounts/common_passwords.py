@@ -98,7 +98,7 @@ def _forms(password: str) -> set[str]:
 def _is_simple(text: str, words: Set[str]) -> bool:
     """True if the text repeats a short piece or a known word with little around it or between."""
     unit = _unit(text)
-    repeated = {*_LETTERS.findall(unit)}
+    repeated = {*map(_unit, _LETTERS.findall(unit))}
     parts = [unit, *_FROM_LETTER_TO_LETTER.findall(unit), *(repeated if len(repeated) == 1 else ())]
     rests = [unit.split(word) for word in {*parts, *map(_unit, parts)} if _is_known(word, words)]
     return len(unit) <= UNIT_MAX or any(all(_is_extra(piece, words) for piece in rest) for rest in rests)

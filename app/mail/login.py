@@ -14,7 +14,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.request import HTTPErrorProcessor, Request
 
-from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
+from oauthlib.oauth2 import BackendApplicationClient, MissingTokenError, OAuth2Error
 
 from ..settings import current
 from ..web import outgoing
@@ -60,7 +60,7 @@ def access_token() -> str | None:
     """Return an access token, or None without RECOVERY_MAIL_OAUTH_URL. Raises MailHeld."""
     if not current().RECOVERY_MAIL_OAUTH_URL:
         return None
-    values = (getattr(current(), PREFIX + name) for name in ("CLIENT_ID", "SCOPE", "REFRESH_TOKEN"))
+    values = (getattr(current(), PREFIX + name) for name in ("CLIENT_ID", "REFRESH_TOKEN"))
     try:
         with _lock:
             client = _client(*values)
@@ -69,19 +69,21 @@ def access_token() -> str | None:
             return str(client.access_token)
     except (OSError, HTTPException) as error:
         raise RelayAway(f"{URL}: the token server cannot be reached ({describe(error)})") from None
+    except (MissingTokenError, AttributeError, TypeError, ValueError):
+        _client.cache_clear()
+        raise RelayMisconfigured(f"{URL}: the token server answers without a token") from None
     except OAuth2Error as error:
         _client.cache_clear()  # the configured refresh token is next
         reason = redact_line(f"{error.error}: {error.description or ''}")[:200]
-        raise RelayMisconfigured(f"{FAULTS.get(error.error, URL)}: the token server said {reason}") from None
-    except (AttributeError, TypeError, ValueError):
-        _client.cache_clear()
-        raise RelayMisconfigured(f"{URL}: the token server answers without a token") from None
+        setting = FAULTS.get(str(error.error), URL)
+        raise RelayMisconfigured(f"{setting}: the token server said {reason}") from None
 
 
 @cache
-def _client(client_id: str, scope: str, refresh_token: str) -> BackendApplicationClient:
+def _client(client_id: str, refresh_token: str) -> BackendApplicationClient:
     """Return the client that keeps the tokens."""
-    return BackendApplicationClient(client_id, scope=scope, refresh_token=refresh_token)
+    # Without the scope, or oauthlib would raise for a token that is granted for another.
+    return BackendApplicationClient(client_id, refresh_token=refresh_token)
 
 
 def _renew(client: BackendApplicationClient) -> None:
@@ -90,14 +92,16 @@ def _renew(client: BackendApplicationClient) -> None:
     if client.refresh_token:
         prepare = partial(client.prepare_refresh_body, client_id=client.client_id)
     # Not basic, because servers disagree on how a secret is quoted there (RFC 6749 §2.3.1).
-    body = prepare(client_secret=current().RECOVERY_MAIL_OAUTH_CLIENT_SECRET or None)
-    call = Request(current().RECOVERY_MAIL_OAUTH_URL, body.encode())  # noqa: S310  # its type checks the scheme
-    ends_at = time.monotonic() + current().MAIL_TIMEOUT.total_seconds()
+    settings = current()
+    secret = settings.RECOVERY_MAIL_OAUTH_CLIENT_SECRET or None
+    body = prepare(client_secret=secret, scope=settings.RECOVERY_MAIL_OAUTH_SCOPE)
+    call = Request(settings.RECOVERY_MAIL_OAUTH_URL, body.encode())  # noqa: S310  # its type checks the scheme
+    ends_at = time.monotonic() + settings.MAIL_TIMEOUT.total_seconds()
     with outgoing.send(call, ends_at, _EveryStatus) as answer:
         if answer.status >= 500:
             raise OSError(f"HTTP status {answer.status}")
         text = answer.read(ANSWER_BYTES_MAX).decode()
-    client.parse_request_body_response(text, scope="")  # or one that is granted in part would be an error
+    client.parse_request_body_response(text)
 
 
 class _EveryStatus(HTTPErrorProcessor):

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from datetime import datetime, timedelta
 
+from flask_security.confirmable import requires_confirmation
 from flask_security.proxies import _datastore
 from sqlalchemy import ColumnElement, ForeignKey, Index, String, select, update
 from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, relationship
@@ -83,13 +84,18 @@ class ResetLink(Model):
         account = (self.user.email, fingerprint(self.user.password))
         return not has_ended and (self.email, self.password_state) == account
 
+    def _is_of_sign_up(self) -> bool:
+        """True if only another sign-up brings the account a new link."""
+        is_open = self.kind == "registration" and current().SECURITY_REGISTERABLE
+        return is_open and requires_confirmation(self.user)
+
     def refusal(self) -> LinkError | None:
         """Return why the link cannot be used, or None."""
         refusals = (
             (self.is_redeemed, LinkUsed),
             (self.superseded_at, LinkSuperseded),
             (self.revoked_at, LinkRevoked),
-            (self.is_expired, SignUpExpired if self.kind == "registration" else LinkExpired),
+            (self.is_expired, SignUpExpired if self._is_of_sign_up() else LinkExpired),
             (self.user.reason_not_recoverable(confirmed=True), AccountUnavailable),
             (not self.is_current(), LinkRevoked),
         )

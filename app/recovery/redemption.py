@@ -113,7 +113,7 @@ def set_password(handle: str) -> ResponseReturnValue:
 
 
 def _is_first(user: User) -> bool:
-    """True if the account, such as one that has just signed up, has had no password of its owner's."""
+    """True if the account has no password, or is a sign-up that its owner has not confirmed yet."""
     return not user.password or requires_confirmation(user)
 
 

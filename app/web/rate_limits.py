@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -70,12 +71,14 @@ def _refuse_excess() -> None:
     if request.method != "POST" or not endpoint.startswith(LIMITED_PREFIXES) or endpoint in UNLIMITED:
         return
     settings, limiter = current(), rate_limiter()
-    counts = [(item, key, POSTS) for item, key in limits_by_source(settings.RECOVERY_LIMIT_SOURCE)]
-    for scope, rates, key_of in _registered[endpoint]:
-        if key := key_of():
-            counts += [(item, key, scope) for item in parse_many(getattr(settings, rates))]
-    for item, key, scope in sorted(counts, key=lambda count: count[0]):
-        if not limiter.hit(item, key, scope):
+    by_source = limits_by_source(settings.RECOVERY_LIMIT_SOURCE)
+    counts: list[tuple[RateLimitItem, str, Key]]
+    counts = [(item, POSTS, partial(str, network)) for item, network in by_source]
+    for scope, rates, key in _registered[endpoint]:
+        key_of: Key = cache(key)  # called late, because it may query the database
+        counts += [(item, scope, key_of) for item in parse_many(getattr(settings, rates))]
+    for item, scope, key_of in sorted(counts, key=lambda count: count[0]):
+        if (name := key_of()) and not limiter.hit(item, name, scope):
             # The whole period, because the rest of it would tell when another visitor used up the count.
             raise TooManyRequests(retry_after=item.get_expiry())
 

@@ -5,6 +5,7 @@ import statistics
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -184,8 +185,10 @@ def test_hundred_sign_ins_at_once_take_the_memory_of_the_hashes_that_run(databas
 
         before = kib("VmRSS")
         with ThreadPoolExecutor(100) as threads:
-            statuses = {*threads.map(sign_in, range(100))}
-        assert 200 in statuses <= {200, 503}  # on a slow machine some wait too long
+            statuses = Counter(threads.map(sign_in, range(100)))
+        # On a slow machine some wait too long.
+        assert statuses[200] >= 50, statuses
+        assert statuses.keys() <= {200, 503}
         assert kib("VmHWM") - before < 100_000  # 100 hashes would take 1,900 MiB
     finally:
         admin.stops()

@@ -140,6 +140,7 @@ def test_revoked_token_holds_mail_and_a_new_one_is_fetched(
         ({}, (200, b"<html>"), "RECOVERY_MAIL_OAUTH_URL"),
         ({}, (302, b""), "RECOVERY_MAIL_OAUTH_URL"),
         ({}, (404, b"[]"), "RECOVERY_MAIL_OAUTH_URL"),
+        ({}, (400, b'{"error": {"code": 1}}'), "RECOVERY_MAIL_OAUTH_URL"),
         ({}, (200, b'{"token_type": "Bearer"}'), "RECOVERY_MAIL_OAUTH_URL"),
         ({}, (200, b'{"access_token": "x", "expires_in": "soon"}'), "RECOVERY_MAIL_OAUTH_URL"),
     ],

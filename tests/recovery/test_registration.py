@@ -10,7 +10,9 @@ from werkzeug.test import TestResponse
 
 from app.accounts.datastore import AccountDatastore
 from app.accounts.models import User
+from app.db.clock import utcnow
 from app.pages import health
+from app.recovery.link import ResetLink
 
 
 @pytest.fixture
@@ -45,6 +47,23 @@ def test_registration_creates_the_account_and_the_link_confirms_it(site: Site) -
     assert "registered" in site.events()
     site.work()
     site.new_link("dora")
+
+
+@pytest.mark.requirement("R69")
+def test_registration_is_repeated_for_a_link_that_has_expired(site: Site, make_site: Any) -> None:
+    """A request for a reset link sends an account nothing that is not confirmed."""
+    register(site)
+    site.work()
+    link, uri = site.last_link(), site.app.config["SQLALCHEMY_DATABASE_URI"]
+    assert "Choose a password" in site.visitor().open(link, follow_redirects=True).text
+    site.change(ResetLink, expires_at=utcnow(-1))
+    page = site.visitor().open(link).text
+    assert "Sign up again" in page
+    assert 'href="/register">Sign up</a>' in page
+    closed = make_site(**{**REGISTRATION, "SECURITY_REGISTERABLE": False}, SQLALCHEMY_DATABASE_URI=uri)
+    assert 'href="/reset">Request a new link</a>' in closed.visitor().open(link).text
+    confirm_addresses(site)
+    assert "Request a new link" in site.visitor().open(link).text
 
 
 @pytest.mark.requirement("R1")

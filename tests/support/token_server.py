@@ -59,7 +59,13 @@ class TokenServer:
             return 400, b'{"error": "invalid_grant"}'
         token = secrets.token_urlsafe(1800)  # as long as Microsoft's
         self.valid.add(token)
-        answer = {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime}
+        # As Google and Microsoft do, whose scopes may be spelled otherwise than asked for.
+        answer = {
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": self.lifetime,
+            "scope": "SMTP.Send",
+        }
         if self.rotates and asked["grant_type"] == "refresh_token":
             answer["refresh_token"] = self.refresh_token = f"refresh {len(self.requests) + 1}"
         return 200, json.dumps(answer).encode()
