@@ -38,8 +38,9 @@ _DATES = re.compile(rf"(?:{_YEAR}(?:{_MONTH}{_DAY})?|{_DAY}{_MONTH}{_YEAR}|{_MON
 _PHRASES = Path(__file__).with_name("famous_phrases.txt")  # one a line, in letters alone
 _LOOKS_LIKE = str.maketrans("013457@$!|", "oieastasil")
 _SIGNS = re.compile(r"[\W_]+")  # between words
-_LETTERS = re.compile("[a-z]+")
-_FROM_LETTER_TO_LETTER = re.compile("[a-z](?:.*[a-z])?", re.DOTALL)
+_LETTER = r"[^\W\d_]"
+_LETTERS = re.compile(f"{_LETTER}+")
+_FROM_LETTER_TO_LETTER = re.compile(f"{_LETTER}(?:.*{_LETTER})?", re.DOTALL)
 
 
 def reason_guessed(password: str, names: Iterable[str]) -> str | None:

@@ -143,6 +143,8 @@ def test_password_about_the_account_or_the_site_is_recognized() -> None:
     simple = (*names[:1], "ALICE.example.com", "alicealicealice", "alice1234!!!", "example2024")
     for password in (*simple, "Example2026Example", "alice-1-alice-2-alice-3", "2026 example 2026 example"):
         assert common_passwords.is_about(password, names), password
+    for name, password in (("мария.иванова", "мария.иванова2024"), ("密码密码", "密码密码12345678")):
+        assert common_passwords.is_about(password, [name]), password
     assert not common_passwords.is_about("my name is alice, and that is all", names)
 
 
