@@ -11,16 +11,18 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
-from support import application as applications
-from support import nginx as documented_nginx
-from support import servers
+from support import application as applications, nginx as documented_nginx, servers
 from support.application import Application
-from support.caches import pytest_collection_finish as pytest_collection_finish
-from support.caches import pytest_configure as pytest_configure
+from support.caches import (
+    pytest_collection_finish as pytest_collection_finish,
+    pytest_configure as pytest_configure,
+)
 from support.hashes import pytest_runtest_setup as pytest_runtest_setup
 from support.mailbox import Mailbox, listening
-from support.security_table import pytest_addoption as pytest_addoption  # `make security`
-from support.security_table import pytest_terminal_summary as pytest_terminal_summary
+from support.security_table import (
+    pytest_addoption as pytest_addoption,  # `make security`
+    pytest_terminal_summary as pytest_terminal_summary,
+)
 from support.servers import CHROMIUM, free_port, skip_or_fail
 from support.site import Site, fill, load_settings
 

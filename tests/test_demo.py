@@ -12,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from support.demo import Demo
-from support.demo import tree as tree  # a fixture
+from support.demo import (
+    Demo,
+    tree as tree,  # a fixture
+)
 from support.servers import NO_TLS, two_free_ports
 from support.site import ROOT, Site
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy import (
     ColumnElement,
     TableClause,
+    column as column_of,
     event,
     false,
     func,
@@ -19,11 +20,10 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    table as table_of,
     text,
     update,
 )
-from sqlalchemy import column as column_of
-from sqlalchemy import table as table_of
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value

@@ -15,8 +15,7 @@ import email_validator
 import nh3  # noqa: F401  # loaded at start, because Flask-Security imports it in a request
 import phonenumbers
 from flask import Flask, current_app, request
-from flask_babel import LazyString
-from flask_babel import gettext as _
+from flask_babel import LazyString, gettext as _
 from flask_security import PhoneUtil, UsernameUtil, uia_phone_mapper, uia_username_mapper
 from flask_security.change_email import ChangeEmailForm
 from flask_security.forms import UniqueEmailFormMixin

@@ -3,8 +3,7 @@
 from typing import Any
 
 from flask import Response, after_this_request, copy_current_request_context, current_app, request
-from flask_babel import gettext as _
-from flask_babel import lazy_gettext as _l
+from flask_babel import gettext as _, lazy_gettext as _l
 from flask_security import user_failed_authn
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, NextFormMixin

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from doctor.output import format_option as format_option
-from doctor.output import printable
+from doctor.output import format_option as format_option, printable
 
 Row = dict[str, Any]
 

@@ -18,8 +18,7 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..mail import outbox
 from ..mail.quota import BY_ADMIN, RESET
-from ..recovery import address_change
-from ..recovery import link as links
+from ..recovery import address_change, link as links
 from ..recovery.request import deduplication_key
 from ..settings import current
 from ..web import clients

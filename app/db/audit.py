@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import g, has_request_context, request
-from sqlalchemy import ForeignKey, Index, String, insert, text
-from sqlalchemy import event as listeners
+from sqlalchemy import ForeignKey, Index, String, event as listeners, insert, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from .clock import utcnow

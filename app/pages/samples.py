@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from flask import current_app, render_template, url_for
 from flask.ctx import RequestContext
-from flask_babel import LazyString
-from flask_babel import gettext as _
+from flask_babel import LazyString, gettext as _
 
 from ..accounts.models import User
 from ..mail import composing

@@ -9,8 +9,7 @@ from typing import Any
 
 from flask import current_app, render_template, request
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext as _
-from flask_babel import lazy_gettext as _l
+from flask_babel import gettext as _, lazy_gettext as _l
 from flask_security import UnifiedSigninForm
 from flask_security.forms import Form
 from flask_security.proxies import _security

@@ -21,8 +21,7 @@ from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
-from . import link as links
-from . import not_me, reset_code
+from . import link as links, not_me, reset_code
 from .link import OPEN, ResetLink, derive_tokens, token_hashes
 
 

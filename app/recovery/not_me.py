@@ -10,8 +10,7 @@ from datetime import timedelta
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext
-from flask_babel import lazy_gettext as _l
+from flask_babel import gettext, lazy_gettext as _l
 from flask_security.proxies import _security
 from itsdangerous import BadData
 from sqlalchemy import select
@@ -32,8 +31,7 @@ from ..settings import current
 from ..web import clients, i18n
 from ..web.responses import json_response, wants_json
 from ..web.tokens import UncompressedToken
-from . import address_change
-from . import link as links
+from . import address_change, link as links
 from .link import ResetLink
 from .link_errors import LinkExpired, LinkInvalid
 

@@ -18,8 +18,7 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from ..web import user_agents
-from . import link as links
-from . import not_me
+from . import link as links, not_me
 from .link import ResetLink
 
 TOLD_BY_KIND = ("address", "confirmed", "frozen", "password")  # places that other kinds do not list

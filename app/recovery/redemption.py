@@ -23,8 +23,7 @@ from ..db.engine import db
 from ..web.forms import context_of, new_form
 from ..web.origin import csrf
 from ..web.responses import CodedMessage, code_of, json_response, wants_json
-from . import landing
-from . import link as links
+from . import landing, link as links
 from .link import ResetLink
 from .link_errors import LinkUsed
 

@@ -11,8 +11,7 @@ from typing import Any, cast
 
 from flask import current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext as _
-from flask_babel import lazy_gettext as _l
+from flask_babel import gettext as _, lazy_gettext as _l
 from flask_security import anonymous_user_required, user_not_registered, user_registered
 from flask_security.confirmable import requires_confirmation
 from flask_security.forms import Form, IsString

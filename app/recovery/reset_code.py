@@ -11,8 +11,7 @@ from contextlib import suppress
 
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext as _
-from flask_babel import lazy_gettext as _l
+from flask_babel import gettext as _, lazy_gettext as _l
 from flask_security.utils import do_flash
 from itsdangerous import BadData
 from sqlalchemy import ForeignKey, String, delete, insert, select
@@ -27,8 +26,7 @@ from ..mail.quota import BY_ADMIN
 from ..settings import current
 from ..web.errors import RequestError
 from ..web.responses import json_response, wants_json
-from . import landing, requesters
-from . import link as links
+from . import landing, link as links, requesters
 from .link import ResetLink
 
 

@@ -1,8 +1,7 @@
 """Messages that replace Flask-Security's, by its names."""
 
 from babel.lists import format_list
-from flask_babel import get_locale, gettext
-from flask_babel import lazy_gettext as _l
+from flask_babel import get_locale, gettext, lazy_gettext as _l
 
 from ..settings import current
 from .i18n import N_

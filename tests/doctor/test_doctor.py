@@ -27,8 +27,10 @@ import trustme
 from click.testing import CliRunner, Result
 from support import house
 from support.admin import Admin, inherited
-from support.demo import Demo
-from support.demo import tree as tree  # a fixture
+from support.demo import (
+    Demo,
+    tree as tree,  # a fixture
+)
 from support.faulty_proxy import (
     Defect,
     Edit,

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import flask_security
 import pytest
-from looks import gallery, page_samples
-from looks import stage as stages
+from looks import gallery, page_samples, stage as stages
 from looks.elements import elements_of
 from looks.stage import COLOR_RULES, MAIL_RULES, RULES, Stage, stage
 from playwright.sync_api import Browser

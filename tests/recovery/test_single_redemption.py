@@ -16,8 +16,7 @@ from werkzeug.test import TestResponse
 
 from app.accounts.models import User
 from app.db.engine import db
-from app.recovery import link as links
-from app.recovery import not_me
+from app.recovery import link as links, not_me
 from app.recovery.link import ResetLink
 
 LONG_AGO = datetime(2020, 1, 1)
