@@ -66,7 +66,7 @@ lock: .venv/.develops  ## compile requirements*.in (needs uv; UPGRADE=--upgrade 
 	$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt
 	$(COMPILE) $(UPGRADE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
-bench: .venv/.develops  ## beside the alternatives; messages a second, a million users: docs/performance.md (40 minutes)
+bench: .venv/.develops  ## beside the alternatives; messages a second, a million users: docs/performance.md (35 minutes)
 	$(BIN)/python bench/compare.py --results bench/results
 	$(BIN)/python bench/deliveries.py --results bench/results
 	$(BIN)/python bench/scale.py --results bench/results

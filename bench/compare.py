@@ -29,7 +29,7 @@ CONNECTIONS = 8
 ASKERS = 20  # while the relay is down
 UP_SECONDS = {True: 60.0, False: 15.0}  # until a mail is lost; Sparekey's worker looks every 5 seconds
 # How much is measured in a round; --quick only shows that it runs.
-FULL = {"rounds": 3, "seconds": 4.0, "links": 10, "samples": 150, "accounts": 10_000, "races": 10}
+FULL = {"rounds": 2, "seconds": 4.0, "links": 10, "samples": 150, "accounts": 10_000, "races": 10}
 QUICK = {"rounds": 1, "seconds": 0.6, "links": 2, "samples": 20, "accounts": 1000, "races": 1}
 
 
