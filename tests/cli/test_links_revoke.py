@@ -19,10 +19,7 @@ def test_force_reset_ends_password_sessions_and_links_and_mails_another(make_sit
     assert "canceled" in visitor.open(earlier).text
     site.work()  # within the cool-down
     link, notice = site.mailbox.mails[-2:]
-    assert (link["To"], notice["Subject"]) == (
-        "alice@example.com",
-        "A new password was set for your Sparekey account",
-    )
+    assert (link["To"], notice["Subject"]) == ("alice@example.com", "Your Sparekey password was changed")
     assert site.visitor().set_password(link_in(link)).status_code == 302
     assert site.password_works(NEW_PASSWORD)
     reasons = [row["reason"] for row in site.rows(RecoveryEvent) if row["kind"] == "admin"]
