@@ -91,8 +91,8 @@ def _renew(client: BackendApplicationClient) -> None:
     prepare = partial(client.prepare_request_body, include_client_id=True)
     if client.refresh_token:
         prepare = partial(client.prepare_refresh_body, client_id=client.client_id)
-    # Not basic, because servers disagree on how a secret is quoted there (RFC 6749 §2.3.1).
     settings = current()
+    # Not in a header (basic), because servers disagree on how a secret is quoted there (RFC 6749 §2.3.1).
     secret = settings.RECOVERY_MAIL_OAUTH_CLIENT_SECRET or None
     body = prepare(client_secret=secret, scope=settings.RECOVERY_MAIL_OAUTH_SCOPE)
     call = Request(settings.RECOVERY_MAIL_OAUTH_URL, body.encode())  # noqa: S310  # its type checks the scheme
