@@ -128,7 +128,7 @@ def sql_engine(database: str) -> Engine:
 
 def accounts(users: int) -> Iterator[Row]:
     for address in alike.known(users)[2:]:
-        yield {"email": address, "fs_uniquifier": address}
+        yield {"email": address, "fs_uniquifier": address, "fs_webauthn_user_handle": address}
 
 
 def recoveries(count: int) -> Iterator[tuple[str, Iterator[Row]]]:
