@@ -411,7 +411,7 @@ def for_alice(defect: Defect, type: str = "json") -> Defect:
 
 
 def slow(forward: Forward, environ: Environ) -> Response:
-    time.sleep(0.1)  # more than the delays of a busy machine
+    time.sleep(0.4)  # more than the delays of a busy machine
     return forward(environ)
 
 
