@@ -94,7 +94,7 @@ def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
     columns[SECOND] = user.second_email
     places = [(place, place, "", value) for place, value in columns.items()]
     places += [("second_factor", user.tf_primary_method, user.tf_phone_number, user.tf_totp_secret)]
-    with suppress(ValueError):  # what cannot be read is no factor, and stops no end of a session
+    with suppress(ValueError, AttributeError):  # what cannot be read is no factor
         secrets = json.loads(user.us_totp_secrets or "{}")
         places += [
             (f"sign_in:{method}", method, user.us_phone_number, secret) for method, secret in secrets.items()

@@ -36,7 +36,7 @@ class LinkExpired(LinkError):
 
 
 class SignUpExpired(LinkExpired):
-    """Of an account that is not confirmed, which a request for a reset link sends nothing."""
+    """The expired link of a sign-up: a request for a reset link sends an unconfirmed account nothing."""
 
     message = _l("Links expire after a short time to keep your account safe. Sign up again to get a new one.")
     again = ("security.register", _l("Sign up"))

@@ -34,6 +34,7 @@ from support.recovery import object_to, objection_in
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
 import manage
+from app.accounts.datastore import end_access
 from app.accounts.models import User
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
@@ -573,3 +574,14 @@ def test_notice_is_committed_with_the_change_or_not_at_all(
     assert site.rows(User)[0]["active"]
     assert "account_changed" not in site.events()
     assert site.rows(OutboxMessage) == []
+
+
+@pytest.mark.parametrize("stored", ["not JSON", "[]"])
+def test_sessions_end_although_the_codes_of_the_account_cannot_be_read(site: Site, stored: str) -> None:
+    visitor = site.visitor()
+    visitor.sign_in()
+    site.change(User, User.username == "alice", us_totp_secrets=stored)
+    with site.app.app_context():
+        end_access(site.rows(User)[0]["id"], with_password=False)
+        db.session.commit()
+    assert not visitor.is_signed_in()
