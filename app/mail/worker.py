@@ -68,13 +68,16 @@ def _repeat(app: Flask, stop: threading.Event, job: Callable[[], float]) -> None
 
 
 def _send_due_mail(stop: threading.Event, heartbeat: Heartbeat, pace: Pace) -> float:
+    poll = current().RECOVERY_WORKER_POLL.total_seconds()
+    if not (queue.is_due() or heartbeat.trouble):
+        return poll
     try:
         work_until_done(stop, heartbeat, pace)
     except (MailHeld, AccountsAway) as error:
         if heartbeat.report(str(error)):
             log.error("all mail is held: %s", error)
         return getattr(error, "pause", MailHeld.pause)
-    return current().RECOVERY_WORKER_POLL.total_seconds()
+    return poll
 
 
 def work_until_done(
@@ -92,7 +95,7 @@ def work_until_done(
             lanes = quota.open_lanes()
             if not relay.connection:
                 may_recover = bool(heartbeat.trouble) and not queue.is_all_refused()
-                if not (queue.is_due(lanes) or may_recover):
+                if not (queue.is_due(*lanes) or may_recover):
                     break
                 began = time.monotonic()
                 relay.open()

@@ -99,8 +99,8 @@ def test_worker_stops_when_a_due_message_cannot_be_claimed(
     looks: list[bool] = []
     is_due = queue.is_due
 
-    def count(lanes: Any) -> bool:
-        looks.append(is_due(lanes))
+    def count(*lanes: Any) -> bool:
+        looks.append(is_due(*lanes))
         assert len(looks) < 5
         return looks[-1]
 
