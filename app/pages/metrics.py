@@ -121,9 +121,9 @@ def _messages() -> Iterator[Sample]:
     group = (OutboxMessage.kind == WEBHOOK).label("is_webhook"), STATUS.label("status")
     columns = *group, func.count(), func.min(OutboxMessage.created_at), utcnow()
     rows = db.session.execute(select(*columns).where(*unsettled).group_by("is_webhook", "status"))
-    found = {row[:2]: row[2:] for row in rows}
+    groups = {row[:2]: row[2:] for row in rows}
     for (name, key), state in product((("mail", False), ("webhook", True)), STATES):
-        count, oldest, now = found.get((key, state), (0, None, None))
+        count, oldest, now = groups.get((key, state), (0, None, None))
         age = max(0, (now - oldest).total_seconds()) if oldest else 0
         yield f"sparekey_{name}s", {"state": state}, count
         yield f"sparekey_oldest_{name}_seconds", {"state": state}, age
