@@ -23,7 +23,7 @@ from ..db.engine import change, db
 from ..mail.outbox import OutboxMessage
 from ..mail.quota import DAY_SECONDS
 from ..recovery.link import ResetLink
-from ..recovery.requesters import CodeRequest
+from ..recovery.reset_code import CodeRequest
 from ..settings import current
 from . import admin
 from .output import format_option, write_json, write_table

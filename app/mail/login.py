@@ -28,7 +28,6 @@ FAULTS = {"invalid_client": CLIENT, "unauthorized_client": CLIENT, "invalid_scop
 FAULTS["invalid_grant"] = f"{PREFIX}REFRESH_TOKEN"
 ANSWER_BYTES_MAX = 64 * 1024
 EARLY_SECONDS = 60  # so that a token lasts for a conversation
-ENDED = {"expires_at": 0}  # before the first token
 _lock = threading.Lock()  # one thread fetches the token, and the others wait for it
 
 
@@ -64,7 +63,7 @@ def access_token() -> str | None:
     try:
         with _lock:
             client = _client(*values)
-            if (client.token or ENDED).get("expires_at", math.inf) <= time.time() + EARLY_SECONDS:
+            if not client.token or client.token.get("expires_at", math.inf) <= time.time() + EARLY_SECONDS:
                 _renew(client)
             return str(client.access_token)
     except (OSError, HTTPException) as error:

@@ -26,7 +26,7 @@ from ..web.headers import policy
 from ..web.last_request import remember
 from ..web.responses import json_response, wants_json
 from ..web.return_to import asking_client
-from . import requesters
+from . import reset_code
 
 
 class MailRequest(NamedTuple):
@@ -70,7 +70,7 @@ def store_request(kind: str, identity: str, quota: str = "", signed_id: str = ""
         content |= {"identity": identity, "client": client, **user_agents.requester()}
         outbox.enqueue(kind, same=deduplication_key(kind, key, quota), quota=quota, **content)
         if signed_id:
-            requesters.record(signed_id, key, is_known)
+            reset_code.record_request(signed_id, key, is_known)
     audit.record("requested", reason=kind, client=client)
     db.session.commit()
 
@@ -98,7 +98,7 @@ def request_mail() -> ResponseReturnValue:
     form = new_form("forgot_password_form", meta={"csrf": not is_json})
     if not form.validate():
         return base_render_json(form, include_user=False) if is_json else _render(page, form=form)
-    signed_id = requesters.issue_id() if current().RECOVERY_CODE and page.flashed is None else ""
+    signed_id = reset_code.issue_request_id() if current().RECOVERY_CODE and page.flashed is None else ""
     store_request(page.kind, identity, signed_id=signed_id)
     if is_json:
         return json_response({"request_id": signed_id} if signed_id else {})

@@ -21,8 +21,7 @@ from app.db.engine import db
 from app.mail.outbox import OutboxMessage
 from app.recovery import not_me
 from app.recovery.link import ResetLink
-from app.recovery.requesters import CodeRequest
-from app.recovery.reset_code import ResetCode
+from app.recovery.reset_code import CodeRequest, ResetCode
 
 DELETED = {
     "links": 1,

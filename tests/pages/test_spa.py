@@ -13,7 +13,7 @@ from support.mailbox import code_in, link_in
 from support.servers import free_port
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, served
 
-from app.recovery.requesters import CodeRequest
+from app.recovery.reset_code import CodeRequest
 
 sys.path.insert(0, str(ROOT / "examples" / "spa"))
 

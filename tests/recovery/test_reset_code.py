@@ -21,8 +21,7 @@ from support.site import BOTH, NEW_PASSWORD, NOBODYS, OLD_PASSWORD, Site
 
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
-from app.recovery.requesters import CodeRequest
-from app.recovery.reset_code import ResetCode
+from app.recovery.reset_code import CodeRequest, ResetCode
 
 HOUR = 3_600
 ASKED = "Email, username, or phone number"
