@@ -7,9 +7,7 @@ longer than WAIT_SECONDS. After a failure a circuit breaker stays open for BREAK
 import hashlib
 import logging
 import re
-import threading
 import time
-from concurrent.futures import Future
 from http.client import HTTPException
 from urllib.request import Request
 
@@ -40,40 +38,15 @@ def count_breaches(password: str) -> int:
         raise BreachesUnknown
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
     url = f"{current().RECOVERY_BREACHES_URL.rstrip('/')}/range/{digest[:5]}"
+    request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # the setting's type allows https, or this machine
     try:
-        return _start(url).result(WAIT_SECONDS).get(digest[5:], 0)
+        text = outgoing.call(request, WAIT_SECONDS, ANSWER_BYTES_MAX).decode("ascii")
+        lines = [_LINE.fullmatch(line) for line in text.split()]
+        if not lines or not all(lines):
+            raise ValueError("no list of digests")
     except (OSError, HTTPException, ValueError) as error:
         _Breaker.open_until = time.monotonic() + BREAKER_SECONDS
         reason = getattr(error, "reason", error)
         log.warning("breach service (RECOVERY_BREACHES_URL) skipped for %s s: %s", BREAKER_SECONDS, reason)
         raise BreachesUnknown from error
-
-
-def _start(url: str) -> Future[dict[str, int]]:
-    """Fetch in a daemon thread: a resolver has no timeout, and no process should wait for it to stop."""
-    future: Future[dict[str, int]] = Future()
-
-    def fetch() -> None:
-        try:
-            future.set_result(fetch_range(url))
-        except Exception as error:  # raised again where the result is read
-            future.set_exception(error)
-
-    threading.Thread(target=fetch, name="breaches", daemon=True).start()
-    return future
-
-
-def fetch_range(url: str) -> dict[str, int]:
-    """Return counts by the rest of the digest, in upper case.
-
-    Raises OSError, HTTPException or ValueError for anything but a complete answer.
-    """
-    request = Request(url, headers={"Add-Padding": "true", "User-Agent": "Sparekey"})  # noqa: S310  # the setting's type allows https, or this machine
-    with outgoing.send(request, time.monotonic() + WAIT_SECONDS) as answer:
-        text = answer.read(ANSWER_BYTES_MAX).decode("ascii")
-        if answer.length:
-            raise ValueError("cut off, or too long")
-    lines = [_LINE.fullmatch(line) for line in text.split()]
-    if not lines or not all(lines):
-        raise ValueError("no list of digests")
-    return {line[1].upper(): int(line[2]) for line in lines if line}
+    return {line[1].upper(): int(line[2]) for line in lines if line}.get(digest[5:], 0)

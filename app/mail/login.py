@@ -11,8 +11,7 @@ import threading
 import time
 from functools import cache, partial
 from http.client import HTTPException
-from typing import Any
-from urllib.request import HTTPErrorProcessor, Request
+from urllib.request import Request
 
 from oauthlib.oauth2 import BackendApplicationClient, MissingTokenError, OAuth2Error
 
@@ -95,16 +94,6 @@ def _renew(client: BackendApplicationClient) -> None:
     secret = settings.RECOVERY_MAIL_OAUTH_CLIENT_SECRET or None
     body = prepare(client_secret=secret, scope=settings.RECOVERY_MAIL_OAUTH_SCOPE)
     call = Request(settings.RECOVERY_MAIL_OAUTH_URL, body.encode())  # noqa: S310  # its type checks the scheme
-    ends_at = time.monotonic() + settings.MAIL_TIMEOUT.total_seconds()
-    with outgoing.send(call, ends_at, _EveryStatus) as answer:
-        if answer.status >= 500:
-            raise OSError(f"HTTP status {answer.status}")
-        text = answer.read(ANSWER_BYTES_MAX).decode()
-    client.parse_request_body_response(text)
-
-
-class _EveryStatus(HTTPErrorProcessor):
-    def http_response(self, request: Request, response: Any) -> Any:  # a refusal has its reason in the body
-        return response
-
-    https_response = http_response
+    # A refusal (4xx) has its reason in the body.
+    seconds, accepted = settings.MAIL_TIMEOUT.total_seconds(), range(500)
+    client.parse_request_body_response(outgoing.call(call, seconds, ANSWER_BYTES_MAX, accepted).decode())

@@ -1,60 +1,44 @@
 """HTTP calls to other services. Each ends at a deadline, and follows no redirect."""
 
-import socket
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from http.client import HTTPResponse
-from typing import Any
-from urllib.request import BaseHandler, HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from concurrent.futures import Future
+from urllib.error import HTTPError
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
+
+CALLS_MAX = 128  # to one host at a time, as many as a process serves; a server's drip outlives its deadline
 
 
-@contextmanager
-def send(request: Request, ends_at: float, *handlers: type[BaseHandler]) -> Iterator[HTTPResponse]:
-    """Yield the answer. At `ends_at`, by time.monotonic(), its socket shuts down, even while it is read.
+def call(request: Request, seconds: float, bytes_max: int = 0, accepted: range = range(200, 300)) -> bytes:
+    """Return the answer's body, or b"" without `bytes_max`.
 
-    Raises OSError, such as TimeoutError, or HTTPError for an answer other than 2xx, or HTTPException.
+    Raises OSError, such as TimeoutError, or HTTPError for a status that is not accepted, or HTTPException.
     """
-    with ExitStack() as resources:
-        opener = build_opener(_NoRedirects, _Deadline(ends_at, resources), *handlers)
-        timeout = max(ends_at - time.monotonic(), 0.001)
+    name, answer = f"call to {request.host}", Future[bytes]()
+    if sum(thread.name == name for thread in threading.enumerate()) >= CALLS_MAX:
+        raise TimeoutError("earlier calls have not ended")
+
+    def fetch() -> None:
         try:
-            yield resources.enter_context(opener.open(request, timeout=timeout))
-        finally:
-            if time.monotonic() >= ends_at:  # an answer that was cut off may look complete
-                raise TimeoutError("the answer took too long")
+            answer.set_result(_fetch(request, max(seconds, 0.001), bytes_max, accepted))
+        except Exception as error:  # raised again where the result is read
+            answer.set_exception(error)
+
+    # A resolver has no timeout, a drip of bytes prevents read timeouts, and no process should wait for them.
+    threading.Thread(target=fetch, name=name, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError:
+        raise TimeoutError("the answer took too long") from None
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None  # urllib then raises HTTPError
-
-
-class _Deadline(HTTPSHandler, HTTPHandler):
-    """A handler that shuts its socket down in time, because a drip of bytes prevents read timeouts."""
-
-    def __init__(self, ends_at: float, resources: ExitStack) -> None:
-        super().__init__()
-        self.ends_at, self.resources = ends_at, resources
-
-    def do_open(self, http_class: Any, req: Request, **arguments: Any) -> Any:
-        def connection(*args: Any, **kwargs: Any) -> Any:
-            made = http_class(*args, **kwargs)
-            made._create_connection = self._connect  # the only place before TLS
-            return made
-
-        return super().do_open(connection, req, **arguments)
-
-    def _connect(self, *arguments: Any) -> socket.socket:
-        def shut_down() -> None:
-            with suppress(OSError):  # it may have ended
-                same.shutdown(socket.SHUT_RDWR)
-
-        connected = socket.create_connection(*arguments)
-        same = self.resources.enter_context(connected.dup())  # TLS detaches the original
-        timer = threading.Timer(self.ends_at - time.monotonic(), shut_down)
-        timer.daemon = True
-        timer.start()
-        self.resources.callback(timer.cancel)
-        return connected
+def _fetch(request: Request, seconds: float, bytes_max: int, accepted: range) -> bytes:
+    opener = OpenerDirector()
+    for handler in (ProxyHandler, HTTPHandler, HTTPSHandler, UnknownHandler):  # none follows a redirect
+        opener.add_handler(handler())
+    with opener.open(request, timeout=seconds) as answer:
+        if answer.status not in accepted:
+            raise HTTPError(request.full_url, answer.status, answer.reason, answer.headers, None)
+        body: bytes = answer.read(bytes_max) if bytes_max else b""
+        if bytes_max and answer.length:
+            raise OSError("the answer is cut off, or too long")
+        return body

@@ -12,7 +12,7 @@ Talk = Callable[[socket.socket], None]
 @contextmanager
 def raw_server(talk: Talk, requests: list[bytes] | None = None) -> Iterator[str]:
     """Run a server that reads a request, records it, and then talks. Yields host and port."""
-    requests = [] if requests is None else requests
+    requests, connections = [] if requests is None else requests, list[socket.socket]()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
         is_over = threading.Event()
@@ -22,9 +22,11 @@ def raw_server(talk: Talk, requests: list[bytes] | None = None) -> Iterator[str]
                 with suppress(OSError):
                     connection, _ = listener.accept()
                     with connection:
+                        connections.append(connection)
                         connection.settimeout(2)
                         requests.append(connection.recv(65_536))
-                        talk(connection)
+                        if not is_over.is_set():
+                            talk(connection)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -32,6 +34,9 @@ def raw_server(talk: Talk, requests: list[bytes] | None = None) -> Iterator[str]
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
             is_over.set()
+            for connection in connections:
+                with suppress(OSError):  # most are closed
+                    connection.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 

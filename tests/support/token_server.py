@@ -29,7 +29,7 @@ class TokenServer:
     lifetime: Any = 3600  # expires_in
     rotates: bool = False  # each refresh token works once
     answer: tuple[int, bytes] | None = None  # in place of a token
-    drips: bool = False  # the answer, byte by byte
+    drips: bool = False  # blanks before the answer
     refresh_token: str = REFRESH_TOKEN
 
     def grants(self, **more: Any) -> dict[str, Any]:
@@ -79,10 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        for byte in answer if server.drips else []:
-            self.wfile.write(bytes([byte]))
+        while server.drips:
+            self.wfile.write(b" ")
             time.sleep(0.05)
-        self.wfile.write(b"" if server.drips else answer)
+        self.wfile.write(answer)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -100,6 +100,7 @@ def granting() -> Iterator[TokenServer]:
     server.tokens = tokens  # type: ignore[attr-defined]
     with serving(server) as tokens.port:
         yield tokens
+        tokens.drips = False
 
 
 class _LongLines(SMTP):
