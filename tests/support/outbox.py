@@ -1,10 +1,11 @@
 """Time for the outbox: tests move the stored times instead of waiting."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from app.db.engine import db
 from app.mail import outbox
-from app.mail.heartbeat import WorkerHeartbeat
+from app.mail.heartbeat import Heartbeat, WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 
 from .site import Site
@@ -41,3 +42,11 @@ def shift(site: Site, by: timedelta) -> None:
 def states(site: Site) -> list[tuple[str, int]]:
     """Return the state and the number of attempts of each message."""
     return [(row["state"], row["attempts"]) for row in site.messages()]
+
+
+def beat(site: Site, **values: Any) -> None:
+    """Let a worker report, with these values in its row."""
+    with site.app.app_context():
+        Heartbeat().beat()
+    if values:
+        site.change(WorkerHeartbeat, **values)
