@@ -314,7 +314,7 @@ def test_gunicorn_logs_findings_about_its_processes_once(configuration: Configur
     finally:
         server.terminate()
         server.wait(timeout=20)
-    logged = sorted(re.findall(r"\[([a-z-]+)\]$", path.read_text(), re.M))
+    logged = sorted(re.findall(r"\[([a-z]+-[a-z-]+)\]", path.read_text()))
     assert logged == ["hashes-undivided", "limits-in-memory", "threads-few"]
 
 

@@ -85,7 +85,9 @@ EXPORTS = re.findall(r"^ *((?:psql|sqlite3) .*)$", GUIDE, re.M)
 STOCK_OPTIONS = ("--from-flask-security",)
 
 
-@pytest.mark.parametrize(("command", "sql"), zip(EXPORTS, SOURCES, strict=True), ids=range(len(EXPORTS)))
+@pytest.mark.parametrize(
+    ("command", "sql"), [*zip(EXPORTS, SOURCES, strict=True)], ids=lambda text: text.split()[0]
+)
 def test_export_command_of_the_guide_makes_an_importable_file(
     site: Site, tmp_path: Path, request: pytest.FixtureRequest, command: str, sql: str
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, text
 from support.commands import run
-from support.mailbox import text_of
+from support.recovery import code_of, object_to
 from support.site import BOTH, NEW_PASSWORD, Site, at_work
 
 from app.accounts.models import FsRefreshTracker, SignedOut, User
@@ -23,16 +23,8 @@ from app.recovery import not_me
 from app.recovery.link import ResetLink
 from app.recovery.reset_code import CodeRequest, ResetCode
 
-DELETED = {
-    "links": 1,
-    "code_requests": 2,
-    "mails": 1,
-    "mails_not_sent": 1,
-    "dead_letters": 0,
-    "events": 4,
-    "refresh_tokens": 0,
-    "sign_outs": 0,
-}
+DELETED = {"links": 1, "code_requests": 2, "mails": 1, "mails_not_sent": 1, "dead_letters": 0, "events": 4,
+    "refresh_tokens": 0, "sign_outs": 0}  # fmt: skip
 
 
 def days_ago(days: float) -> datetime:
@@ -42,12 +34,11 @@ def days_ago(days: float) -> datetime:
 def set_age(site: Site, days: float) -> None:
     """Date every link, message and event back."""
     at = days_ago(days)
-    site.change(ResetLink, ResetLink.id > 0, issued_at=at, expires_at=at + timedelta(hours=1))
-    settled = {"created_at": at, "due_at": at, "settled_at": at}
-    site.change(OutboxMessage, OutboxMessage.state != "waiting", **settled)
-    site.change(OutboxMessage, OutboxMessage.state == "waiting", created_at=at, due_at=at)
-    site.change(RecoveryEvent, RecoveryEvent.id > 0, at=at)
-    site.change(CodeRequest, CodeRequest.id > 0, at=at)
+    site.change(ResetLink, issued_at=at, expires_at=at + timedelta(hours=1))
+    site.change(OutboxMessage, created_at=at, due_at=at)
+    site.change(OutboxMessage, OutboxMessage.state != "waiting", settled_at=at)
+    site.change(RecoveryEvent, at=at)
+    site.change(CodeRequest, at=at)
 
 
 def purge(site: Site, *words: str) -> Any:
@@ -82,97 +73,102 @@ def test_purge_keeps_waiting_message_and_open_link(site: Site) -> None:
     set_age(site, 400)
     purge(site)
     assert [row["state"] for row in site.messages()] == ["waiting"]
-    site.change(OutboxMessage, OutboxMessage.id > 0, created_at=days_ago(0), due_at=days_ago(0))
+    site.change(OutboxMessage, created_at=days_ago(0), due_at=days_ago(0))
     site.work()
     # A link is issued before the first attempt, and expires after the last.
-    site.change(ResetLink, ResetLink.id > 0, issued_at=days_ago(60))
-    site.change(OutboxMessage, OutboxMessage.id > 0, due_at=days_ago(60), settled_at=days_ago(60))
+    site.change(ResetLink, issued_at=days_ago(60))
+    site.change(OutboxMessage, due_at=days_ago(60), settled_at=days_ago(60))
     purge(site)
     assert len(site.links()) == len(site.messages()) == 1
-    assert site.visitor().set_password(site.last_link()).status_code == 302
+    assert code_of(site, site.last_link()) == "redeemed"
 
 
-def test_purge_keeps_dead_letter_and_its_link_longer(site: Site) -> None:
-    site.mailbox.refuse["RCPT"] = "550 5.1.1 no"
+@pytest.mark.parametrize(
+    ("settings", "days"),
+    [({}, 80), ({"RECOVERY_KEEP_LINKS": "60 days"}, 45), ({"RECOVERY_MAIL_COOLDOWN": "60 days"}, 45)],
+    ids=["dead letter", "link", "cool-down"],
+)
+def test_purge_keeps_link_and_its_message_as_long_as_the_setting(
+    make_site: Any, settings: dict[str, str], days: int
+) -> None:
+    """Without its message, a link would look like one that an admin handed over."""
+    site: Site = make_site(**settings)
+    if not settings:  # a dead letter is kept for 90 days
+        site.mailbox.refuse["RCPT"] = "550 5.1.1 no"
     site.ask()
     site.work()
-    set_age(site, 80)
+    set_age(site, days)
     purge(site)
-    assert [row["state"] for row in site.messages()] == ["given_up"]
-    assert len(site.links()) == 1
-    set_age(site, 91)
-    purge(site)
-    assert (site.links(), site.messages()) == ([], [])
-
-
-@pytest.mark.parametrize("setting", ["RECOVERY_KEEP_LINKS", "RECOVERY_MAIL_COOLDOWN"])
-def test_purge_keeps_link_and_its_message_as_long_as_the_setting(make_site: Any, setting: str) -> None:
-    """Without its message, a link would look like one that an admin handed over."""
-    site: Site = make_site(**{setting: "60 days"})
-    site.new_link()
-    set_age(site, 45)
-    purge(site)
+    assert [row["state"] for row in site.messages()] == ["sent" if settings else "given_up"]
     assert [row["message_id"] for row in site.links()] == [row["id"] for row in site.messages()] == [1]
-    set_age(site, 62)
+    set_age(site, days + 17)
     purge(site)
     assert (site.links(), site.messages()) == ([], [])
 
 
 def test_purge_keeps_objection_working_as_long_as_promised(site: Site) -> None:
-    visitor = site.visitor()
-    visitor.set_password(site.new_link())
+    code_of(site, site.new_link())
     site.work()
     set_age(site, not_me.VALID.days - 0.01)
     purge(site)
-    [notice] = [text_of(mail) for mail in site.mailbox.mails if "new password" in mail["Subject"]]
-    [link] = [word for word in notice.split() if "/not-me/" in word]
-    assert site.visitor().post_json(link, json={}).json["response"]["state"] == "done"
+    assert "The new password has been disabled" in object_to(site, site.mailbox.mails[-1])
     assert not site.password_works(NEW_PASSWORD)
 
 
-def test_purge_deletes_ended_refresh_tokens(site: Site) -> None:
-    def token(name: str, ended: float) -> dict[str, Any]:
-        times = {"last_used_at": days_ago(0), "expires_at": days_ago(ended)}
-        return {"refresh_family": name, "name": name, "user_id": 1, "gen": 1, **times}
-
-    with site.app.app_context():
-        db.session.execute(insert(FsRefreshTracker), [token("old", 40), token("new", -3)])
-        db.session.commit()
-    purge(site)
-    assert [row["refresh_family"] for row in site.rows(FsRefreshTracker)] == ["new"]
-
-
 @BOTH
-def test_purge_keeps_a_sign_out_as_long_as_a_sign_in_can_last(make_site: Any) -> None:
+def test_purge_keeps_tokens_and_sign_outs_as_long_as_a_sign_in_can_last(make_site: Any) -> None:
     site: Site = make_site(REMEMBER_COOKIE_DURATION="30 days")
     visitor = site.visitor()
     visitor.sign_in()
     visitor.submit("/", "/logout")
     [row] = site.rows(SignedOut)
     assert timedelta(days=30) < row["ends_at"] - days_ago(0) <= timedelta(days=31)
-    assert purge(site)["deleted"]["sign_outs"] == 0
-    site.change(SignedOut, SignedOut.id == row["id"], ends_at=days_ago(0.01))
+    token = {"user_id": 1, "gen": 1, "last_used_at": days_ago(0)}
+    ends = {"old": days_ago(40), "new": days_ago(-3)}
+    tokens = [{"refresh_family": name, "name": name, "expires_at": at, **token} for name, at in ends.items()]
+    with site.app.app_context():
+        db.session.execute(insert(FsRefreshTracker), tokens)
+        db.session.commit()
+    deleted = purge(site)["deleted"]
+    assert (deleted["refresh_tokens"], deleted["sign_outs"]) == (1, 0)
+    assert [row["refresh_family"] for row in site.rows(FsRefreshTracker)] == ["new"]
+    site.change(SignedOut, ends_at=days_ago(0.01))
     assert purge(site)["deleted"]["sign_outs"] == 1
     assert site.rows(SignedOut) == []
 
 
 def fill(site: Site, count: int) -> None:
     """Add so many sent messages, each with a link, and as many events."""
-    at = days_ago(400)
+    at, numbers = days_ago(400), range(1, count + 1)
+    mail = {"kind": "reset_instructions", "nonce": b"x", "state": "sent", "attempts": 1, "user_id": 1}
+    link = {"user_id": 1, "email": "a", "password_state": "x", "client": "browser", "issued_at": at}
+    event = {"kind": "requested", "reason": "reset_instructions", "at": at}
+    times = {"created_at": at, "due_at": at, "settled_at": at}
+    tables: dict[Any, list[Any]] = {
+        OutboxMessage: [{"id": n, "message_id": f"<{n}@here>", **mail, **times} for n in numbers],
+        ResetLink: [{"message_id": n, "token_hash": str(n), "expires_at": at, **link} for n in numbers],
+        RecoveryEvent: [{"id": n, **event} for n in numbers],
+    }
     with site.app.app_context():
-        mail = {"kind": "reset_instructions", "nonce": b"x", "state": "sent", "attempts": 1, "user_id": 1}
-        times = {"created_at": at, "due_at": at, "settled_at": at}
-        numbers = range(1, count + 1)
-        mails = [{"id": n, "message_id": f"<{n}@here>", **mail, **times} for n in numbers]
-        link = {"user_id": 1, "email": "a", "password_state": "x", "client": "browser", "issued_at": at}
-        links = [{"message_id": n, "token_hash": str(n), "expires_at": at, **link} for n in numbers]
-        events = [{"id": n, "kind": "requested", "reason": "reset_instructions", "at": at} for n in numbers]
-        for table, rows in ((OutboxMessage, mails), (ResetLink, links), (RecoveryEvent, events)):
+        for table, rows in tables.items():
             db.session.execute(insert(table), rows)
             if db.engine.dialect.name == "postgresql":
                 name = table.__tablename__
                 db.session.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), {count})"))
         db.session.commit()
+
+
+def start_purge(site: Site) -> tuple[threading.Thread, dict[str, int]]:
+    """Purge in a thread, which counts what it deletes."""
+    deleted: dict[str, int] = {}
+
+    def purge_all() -> None:
+        with site.app.app_context():
+            deleted.update(purging.run())
+
+    thread = threading.Thread(target=purge_all)
+    thread.start()
+    return thread, deleted
 
 
 @pytest.fixture
@@ -184,23 +180,16 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_batches")
 def test_concurrent_purges_worker_and_requests_lose_nothing(site: Site) -> None:
     fill(site, 200)
-    deleted: list[dict[str, int]] = []
-
-    def purge_once() -> None:
-        with site.app.app_context():
-            deleted.append(purging.run())
-
-    threads = [threading.Thread(target=purge_once) for _ in range(2)]
     with at_work(site) as stop:
-        for thread in threads:
-            thread.start()
+        purges = [start_purge(site) for _ in range(2)]
         for number in range(5):
             assert site.ask("alice" if number % 2 else "bob").status_code == 200
-        for thread in threads:
+        for thread, _ in purges:
             thread.join()
         site.mailbox.wait_for(2)
         stop.set()
-    assert [sum(each[name] for each in deleted) for name in ("links", "mails", "events")] == [200] * 3
+    for name in ("links", "mails", "events"):
+        assert sum(deleted[name] for _, deleted in purges) == 200, name
     assert {row["user_id"] for row in site.links()} == {1, 2}
     assert site.events().count("requested") == 5
 
@@ -238,22 +227,13 @@ def test_purge_killed_after_any_statement_is_finished_by_the_next(site: Site) ->
 
 def test_purge_lets_other_writers_pass_on_sqlite(site: Site) -> None:
     fill(site, 1_500)
-    done = threading.Event()
-
-    def purge_all() -> None:
-        with site.app.app_context():
-            purging.run()
-        done.set()
-
-    path = str(site.app.config["SQLALCHEMY_DATABASE_URI"]).removeprefix("sqlite:///")
-    thread, waits = threading.Thread(target=purge_all), []
-    thread.start()
+    path, waits = str(site.app.config["SQLALCHEMY_DATABASE_URI"]).removeprefix("sqlite:///"), []
+    thread, _ = start_purge(site)
     with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as database:
-        while not done.is_set():
+        while thread.is_alive():
             began = time.monotonic()
             database.execute("UPDATE user SET active = active WHERE username = 'alice'")
             waits.append(time.monotonic() - began)
             time.sleep(0.002)
-    thread.join()
     assert len(waits) > 20
     assert max(waits) < 1, sorted(waits)[-5:]

@@ -18,20 +18,16 @@ from app.cli import COMMANDS, Commands, worker
 HELP_CPU_SECONDS_MAX = 5  # of a core that others use, too; alone it takes one
 
 
-def run_script(script: str, stdin: str = "", **environ: str) -> str:
-    """Return what a Python process prints."""
-    environ = {**uncounted(), **SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL, **environ}
-    command = [sys.executable, "-c", script]
-    ended = subprocess.run(
-        command, cwd=ROOT, env=environ, input=stdin, check=True, stdout=subprocess.PIPE, text=True
+def run_python(*words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    command, environ = [sys.executable, *words], {**uncounted(), **environ}
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, input=stdin, check=True, capture_output=True, text=True
     )
-    return ended.stdout
 
 
 def test_help_lists_commands_without_configuration() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    command = [sys.executable, "manage.py", "--help"]
-    ended = subprocess.run(command, cwd=ROOT, env=uncounted(), check=True, capture_output=True, text=True)
+    ended = run_python("manage.py", "--help")
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     listed = re.findall(r"^  ([a-z-]+)  ", ended.stdout.partition("Commands:")[2], re.M)
     assert {"run", *(command.name for command in COMMANDS)} <= set(listed)
@@ -40,16 +36,15 @@ def test_help_lists_commands_without_configuration() -> None:
 
 
 def test_plugin_adds_commands_and_replaces_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "greetings.py").write_text(
-        "import click\n@click.command()\n@click.argument('name')\ndef greet(name):\n"
-        "    'Say hello.'\n    click.echo(f'Hello, {name}')\n"
-    )
-    about = tmp_path / "greetings-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(
-        "[flask.commands]\ngreet = greetings:greet\nworker = greetings:greet\n"
-    )
+    (tmp_path / "greetings-1.0.dist-info").mkdir()
+    for name, content in {
+        "greetings.py": "import click\n@click.command()\n@click.argument('name')\ndef greet(name):\n"
+        "    'Say hello.'\n    click.echo(f'Hello, {name}')\n",
+        "greetings-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n",
+        "greetings-1.0.dist-info/entry_points.txt": "[flask.commands]\n"
+        "greet = greetings:greet\nworker = greetings:greet\n",
+    }.items():
+        (tmp_path / name).write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
     cli = Commands(load_dotenv=False)
 
@@ -62,20 +57,38 @@ def test_plugin_adds_commands_and_replaces_none(tmp_path: Path, monkeypatch: pyt
     assert "--once" in output("worker", "--help")
 
 
-POST_AND_PRINT_IMPORTS = """
-import json, sys, app
-visitor = app.create_app().test_client()
+# Posts, and then hashes in many threads.
+PRINT_IMPORTS_AND_MEMORY = """
+import json, sys, threading, app
+from flask_security.utils import hash_password
+site = app.create_app()
+visitor = site.test_client()
 before = set(sys.modules)
 posts = json.loads(sys.stdin.read())
 codes = [visitor.post(path, base_url="http://127.0.0.1:5000", json=body).status_code for path, body in posts]
-print(json.dumps([codes, list(before), list(set(sys.modules) - before)]))
+imported = set(sys.modules) - before
+
+def kib():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+def hash_once():
+    with site.app_context():
+        hash_password("a password of somebody")
+
+hash_once()
+used = kib()
+threads = [threading.Thread(target=hash_once) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps([codes, list(before), list(imported), kib() - used]))
 """
 # They depend on the input, and not on whether it belongs to an account: the country of a number, and the list
 # of common passwords, which needs a link.
 DEPENDS_ON_INPUT = ("phonenumbers.data.", "encodings.", "zxcvbn")
 
 
-def test_server_imports_what_requests_need_and_nothing_that_only_commands_and_mails_need(site: Site) -> None:
+def test_server_imports_what_requests_need_and_keeps_the_memory_of_the_hashes_at_once(site: Site) -> None:
     """If a request imported, the first answer's time would tell whether an account exists."""
     link = hand_over(site)
     posts = [
@@ -86,37 +99,11 @@ def test_server_imports_what_requests_need_and_nothing_that_only_commands_and_ma
         ("/logout", {}),
         (f"/reset/{link.rsplit('/', 1)[1]}", {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}),
     ]
-    uri = site.app.config["SQLALCHEMY_DATABASE_URI"]
-    printed = run_script(POST_AND_PRINT_IMPORTS, json.dumps(posts), FLASK_SQLALCHEMY_DATABASE_URI=uri)
-    codes, before, imported = json.loads(printed)
+    settings = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL, "FLASK_RECOVERY_HASHES_AT_ONCE": "2"}
+    settings["FLASK_SQLALCHEMY_DATABASE_URI"] = site.app.config["SQLALCHEMY_DATABASE_URI"]
+    ended = run_python("-c", PRINT_IMPORTS_AND_MEMORY, stdin=json.dumps(posts), **settings)
+    codes, before, imported, kib = json.loads(ended.stdout)
     assert not {"alembic", "css_inline", "prometheus_client", "qrcode", "app.cli"} & set(before)
     assert codes == [200, 200, 200, 400, 400, 200, 200, 200]
     assert not [name for name in imported if not name.startswith(DEPENDS_ON_INPUT)]
-
-
-HASH_AND_PRINT_MEMORY = """
-import app, threading
-from flask_security.utils import hash_password
-site = app.create_app()
-
-def used():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
-
-def hash_once():
-    with site.app_context():
-        hash_password("a password of somebody")
-
-hash_once()
-before = used()
-threads = [threading.Thread(target=hash_once) for _ in range(8)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(used() - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory is in use")
-def test_hashing_in_many_threads_keeps_memory_of_those_that_run_at_once() -> None:
-    kib = run_script(HASH_AND_PRINT_MEMORY, FLASK_RECOVERY_HASHES_AT_ONCE="2")
-    assert int(kib) < 25_000  # a hash takes 19 MiB, and the first one's are in `before`
+    assert kib < 25_000  # a hash takes 19 MiB, and the first one's are used before

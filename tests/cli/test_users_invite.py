@@ -25,11 +25,11 @@ CAROL = "carol@example.com"
 INVITATION, WELCOME = "Set up your Sparekey account", "<h1>Choose a password</h1>"
 
 
-def invite(site: Site, *words: str) -> str:
+def invite(site: Site, *words: str, subject: str = INVITATION) -> str:
     """Invite carol, work, and return the mailed link."""
     run(site, "users", "invite", f"email:{CAROL}", *words)
     site.work()
-    assert site.mailbox.mails[-1]["Subject"] == INVITATION
+    assert site.mailbox.mails[-1]["Subject"] == subject
     return site.last_link()
 
 
@@ -89,7 +89,7 @@ def test_invitation_lives_for_its_time_works_once_and_is_recorded(make_site: Any
 def test_request_before_the_redemption_sends_the_invitation_again(make_site: Any, settings: Any) -> None:
     site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes", **settings)
     first = invite(site)
-    site.change(ResetLink, ResetLink.id > 0, expires_at=utcnow(-1))
+    site.change(ResetLink, expires_at=utcnow(-1))
     assert code_of(site, first) == "link_expired"
     site.visitor().submit("/reset", identity=CAROL)
     site.work()
@@ -109,22 +109,16 @@ def test_sign_up_with_an_invited_address_sends_the_invitation(make_site: Any) ->
     site.visitor().submit("/register", "/register", email=CAROL)
     site.work()
     assert site.mailbox.mails[-1]["Subject"] == INVITATION
-    assert site.visitor().set_password(site.last_link()).status_code == 302
+    assert code_of(site, site.last_link()) == "redeemed"
     assert account(site)["confirmed_at"]
 
 
 def test_invitation_that_was_used_meanwhile_is_not_sent(site: Site) -> None:
-    link = invite(site)
+    link = invite(site, "language:de", subject="Richten Sie Ihr Konto bei Sparekey ein")
     run(site, "users", "invite", CAROL, "--again")
     code_of(site, link)
     site.work()
     assert "the account already has a password" in {row["reason"] for row in site.messages()}
-
-
-def test_invitation_in_the_language_of_the_account(site: Site) -> None:
-    run(site, "users", "invite", f"email:{CAROL}", "language:de")
-    site.work()
-    assert site.mailbox.mails[-1]["Subject"] == "Richten Sie Ihr Konto bei Sparekey ein"
 
 
 def test_invitation_without_mail_is_handed_over(make_site: Any) -> None:
@@ -137,7 +131,6 @@ def test_invitation_without_mail_is_handed_over(make_site: Any) -> None:
     ("words", "refusal"),
     [
         (["email:ALICE@example.com"], "another account has one of these identities"),
-        (["username:carol"], "give email:carol@example.com"),
         ([CAROL, "password:x"], "give email:carol@example.com"),
         (["not an address"], "email: not valid"),
         ([CAROL, "language:klingon"], "give a language"),
@@ -166,7 +159,7 @@ def test_import_invites_those_without_a_password_and_holds_up_no_reset(
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     imported = run(site, "users", "import", str(file), "--invite", "--from-flask-security").output
     assert imported == "7 accounts imported, 6 of them invited\n"
-    site.change(OutboxMessage, OutboxMessage.id > 0, created_at=utcnow(-3600))
+    site.change(OutboxMessage, created_at=utcnow(-3600))
     site.ask()
     site.work()
     subjects = [mail["Subject"] for mail in site.mailbox.mails]

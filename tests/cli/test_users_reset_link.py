@@ -1,4 +1,4 @@
-"""`manage.py users reset-link`: an admin hands over a link, without mail."""
+"""An admin's links: `users send-reset`, `force-reset` and `reset-link` make them, `links revoke` ends them."""
 
 import json
 import re
@@ -7,10 +7,111 @@ from typing import Any
 import pytest
 import zxingcpp
 from support.commands import hand_over, run
-from support.site import NEW_PASSWORD, Site
+from support.mailbox import link_in
+from support.outbox import beat, make_due, states
+from support.recovery import code_of
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
 from app.accounts.models import User
 from app.db.audit import RecoveryEvent
+from app.mail.outbox import OutboxMessage
+
+QUOTAS = {"RECOVERY_MAIL_COOLDOWN": "5 minutes", "RECOVERY_MAIL_DAILY_CAP": 1}
+SENDS = pytest.mark.parametrize("command", ["send-reset", "force-reset"])
+
+
+# --- By mail ---
+
+
+@BOTH
+@SENDS
+@pytest.mark.requirement("R43", "R58")
+def test_link_of_an_admin_passes_cooldown_and_cap(make_site: Any, command: str) -> None:
+    site: Site = make_site(**QUOTAS)
+    code_of(site, site.new_link())
+    for _ in range(2):
+        for _ in range(2):  # before the worker comes: one mail
+            run(site, "users", command, "alice")
+        assert "email is waiting for its first attempt" in run(site, "users", "show", "alice").output
+        mails = len(site.mailbox.mails)
+        site.work()
+        [link] = [link_in(mail) for mail in site.mailbox.mails[mails:] if "Reset" in mail["Subject"]]
+    assert code_of(site, link, "three foxes took the eggs") == "redeemed"
+
+
+def test_links_of_an_admin_change_no_quota(make_site: Any) -> None:
+    site: Site = make_site(**QUOTAS)
+    run(site, "users", "send-reset", "alice")
+    site.work()
+    site.new_link()
+    run(site, "users", "send-reset", "alice")
+    site.work()
+    site.ask()
+    assert site.work() == 1
+    assert len(site.mailbox.mails) == 3  # the last request came within the cool-down
+
+
+@BOTH
+def test_message_that_an_admin_retries_passes_cooldown_and_cap(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="0 seconds", RECOVERY_MAIL_DAILY_CAP=1)
+    site.new_link()
+    site.ask()
+    site.work()
+    assert states(site) == [("sent", 1), ("waiting", 0)]  # postponed
+    run(site, "outbox", "retry", "2")
+    site.work()
+    assert states(site) == [("sent", 1), ("sent", 1)]
+
+
+def test_force_reset_ends_password_sessions_and_links_and_mails_another(make_site: Any) -> None:
+    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes")
+    visitor, earlier = site.visitor(), site.new_link()
+    visitor.sign_in()
+    assert "signed out everywhere" in run(site, "users", "force-reset", "#1").output
+    assert not site.password_works(OLD_PASSWORD)
+    assert visitor.open("/").location == "/login"
+    assert "canceled" in visitor.open(earlier).text
+    site.work()  # within the cool-down
+    link, notice = site.mailbox.mails[-2:]
+    assert (link["To"], notice["Subject"]) == ("alice@example.com", "Your Sparekey password was changed")
+    assert code_of(site, link_in(link)) == "redeemed"
+    reasons = [row["reason"] for row in site.rows(RecoveryEvent) if row["kind"] == "admin"]
+    assert [reason.partition(" by ")[0] for reason in reasons] == ["users force-reset"]
+    for unknown in ("nobody", "#99999999999999"):
+        run(site, "users", "force-reset", unknown, fails=True)
+
+
+@SENDS
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        ("inactive@example.com", "the account is not active"),
+        ("sso@example.com", "the account has no password"),
+        ("alice", "MAIL_PASSWORD: the relay refuses it"),
+    ],
+)
+def test_link_that_cannot_be_mailed_is_refused_and_changes_nothing(
+    site: Site, command: str, identity: str, reason: str
+) -> None:
+    beat(site, trouble=reason if identity == "alice" else None)
+    accounts, browser = site.rows(User), site.visitor()
+    browser.sign_in()
+    output = run(site, "users", command, identity, fails=True).output
+    assert reason in output
+    assert "Nothing was changed" in output
+    assert browser.is_signed_in()
+    assert (site.rows(User), site.rows(OutboxMessage), site.events().count("admin")) == (accounts, [], 0)
+
+
+def test_force_reset_without_mail_mails_no_link(site: Site) -> None:
+    output = run(site, "users", "force-reset", "alice", "--without-mail", "--quiet").output
+    assert "users reset-link alice" in output
+    make_due(site)
+    assert site.work() == 0
+    assert not site.password_works(OLD_PASSWORD)
+
+
+# --- Handed over ---
 
 
 def read_qr_code(lines: list[str]) -> str:
@@ -23,13 +124,6 @@ def read_qr_code(lines: list[str]) -> str:
     return str(code.text)
 
 
-def test_reset_link_works_once(site: Site) -> None:
-    link = hand_over(site)
-    assert site.visitor().set_password(link).status_code == 302
-    assert site.password_works(NEW_PASSWORD)
-    assert "already been used" in site.visitor().open(link).text
-
-
 @pytest.mark.requirement("R43")
 def test_reset_link_event_has_admin_and_reason_without_token_or_address(site: Site) -> None:
     link = hand_over(site, reason="  lost the mailbox;\tI know  her voice, wrote from other@example.com ")
@@ -40,46 +134,41 @@ def test_reset_link_event_has_admin_and_reason_without_token_or_address(site: Si
     assert link.rpartition("/")[2] not in json.dumps([*site.links(), event], default=str)
 
 
-@pytest.mark.parametrize("reason", ["", "   ", "x" * 151])
-def test_reset_link_needs_a_reason(site: Site, reason: str) -> None:
-    result = run(site, "users", "reset-link", "alice", "--reason", reason, fails=True)
-    assert result.exit_code == 2
-    assert "give a reason of 1 to 150 characters" in result.output
-    assert site.links() == []
-
-
 @pytest.mark.parametrize(
-    ("identity", "refusal"),
+    ("identity", "reason", "code", "refusal"),
     [
-        ("nobody@example.com", "no account has this identity"),
-        ("inactive@example.com", "the account is not active"),
-        ("sso@example.com", "it signs in another way"),
+        ("alice", "   ", 2, "give a reason of 1 to 150 characters"),
+        ("alice", "x" * 151, 2, "give a reason of 1 to 150 characters"),
+        ("nobody@example.com", "asked", 1, "no account has this identity"),
+        ("inactive@example.com", "asked", 1, "the account is not active"),
+        ("sso@example.com", "asked", 1, "it signs in another way"),
     ],
 )
-def test_reset_link_is_refused_for_account_that_cannot_recover(
-    site: Site, identity: str, refusal: str
+def test_reset_link_needs_a_reason_and_an_account_that_can_recover(
+    site: Site, identity: str, reason: str, code: int, refusal: str
 ) -> None:
-    assert refusal in run(site, "users", "reset-link", identity, "--reason", "asked", fails=True).output
+    result = run(site, "users", "reset-link", identity, "--reason", reason, fails=True)
+    assert (result.exit_code, refusal in result.output) == (code, True)
     assert site.links() == []
 
 
-def test_reset_link_confirms_no_address(make_site: Any) -> None:
-    site: Site = make_site()
+def test_reset_link_confirms_no_address(site: Site) -> None:
     link = hand_over(site)
     site.app.config["SECURITY_CONFIRMABLE"] = True
     site.app.extensions["security"].confirmable = True
-    assert site.visitor().set_password(link).status_code == 302
+    assert code_of(site, link) == "redeemed"
     assert site.rows(User)[0]["confirmed_at"] is None
 
 
 def test_reset_link_counts_for_no_quota_and_supersedes_others_when_used(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_MAIL_COOLDOWN="5 minutes", RECOVERY_MAIL_DAILY_CAP=1)
+    site: Site = make_site(**QUOTAS)
     link = hand_over(site)
     assert "A reset email went out" not in run(site, "users", "show", "alice").output
     mailed = site.new_link()
     assert site.visitor().open(mailed).status_code == 303
-    site.visitor().set_password(link)
+    assert site.visitor().set_password(link).status_code == 302
     assert "A different link was used" in site.visitor().open(mailed).text
+    assert "already been used" in site.visitor().open(link).text
 
 
 def test_reset_link_ends_when_the_address_changes(site: Site) -> None:
@@ -98,4 +187,18 @@ def test_reset_link_as_qr_code_and_json(site: Site) -> None:
     handed_over = json.loads(result.output)
     assert handed_over["account"] == "alice@example.com"
     assert handed_over["expires_at"].endswith("Z")
-    assert site.visitor().set_password(handed_over["link"]).status_code == 302
+    assert code_of(site, handed_over["link"]) == "redeemed"
+    assert site.password_works(NEW_PASSWORD)
+
+
+def test_links_revoke_keeps_sessions(site: Site) -> None:
+    visitor, link, link_of_bob = site.visitor(), site.new_link(), site.new_link("bob")
+    visitor.sign_in()
+    assert run(site, "links", "revoke", "alice").output == "1 link revoked\n"
+    assert "canceled" in visitor.open(link).text
+    assert "You're signed in" in visitor.open("/").text
+    assert run(site, "links", "revoke", "--all").output == "1 link revoked\n"
+    assert "canceled" in visitor.open(link_of_bob).text
+    assert run(site, "links", "revoke", "--all").output == "0 links revoked\n"
+    for words in ((), ("alice", "--all"), ("nobody",)):
+        run(site, "links", "revoke", *words, fails=True)
