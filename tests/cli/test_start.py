@@ -5,8 +5,9 @@ import re
 import resource
 import subprocess
 import sys
-from pathlib import Path
+from importlib import metadata
 
+import click
 import pytest
 from click.testing import CliRunner
 from support.admin import uncounted
@@ -35,17 +36,18 @@ def test_help_lists_commands_without_configuration() -> None:
     assert seconds < HELP_CPU_SECONDS_MAX
 
 
-def test_plugin_adds_commands_and_replaces_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "greetings-1.0.dist-info").mkdir()
-    for name, content in {
-        "greetings.py": "import click\n@click.command()\n@click.argument('name')\ndef greet(name):\n"
-        "    'Say hello.'\n    click.echo(f'Hello, {name}')\n",
-        "greetings-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n",
-        "greetings-1.0.dist-info/entry_points.txt": "[flask.commands]\n"
-        "greet = greetings:greet\nworker = greetings:greet\n",
-    }.items():
-        (tmp_path / name).write_text(content)
-    monkeypatch.syspath_prepend(tmp_path)
+@click.command()
+@click.argument("name")
+def greet(name: str) -> None:
+    """Say hello."""
+    click.echo(f"Hello, {name}")
+
+
+def test_plugin_adds_commands_and_replaces_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        metadata.EntryPoint(name, f"{__name__}:greet", "flask.commands") for name in ("greet", "worker")
+    ]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
     cli = Commands(load_dotenv=False)
 
     def output(*words: str) -> str:
