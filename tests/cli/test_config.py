@@ -21,7 +21,6 @@ from app.settings import forced, library_settings, schema, sources
 GOOD = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
 SCHEMA, ENTRIES = reference.schema(), reference.entries()
 TIMEOUT = {"FLASK_SECURITY_WAN_REGISTER_TIMEOUT": "1000"}  # no effect without SECURITY_WEBAUTHN
-SUBJECT = 'default "that of {}_instructions.subject.txt"'
 
 
 def config(*words: str, **environ: str) -> Result:
@@ -86,12 +85,10 @@ def test_config_diff_shows_settings_that_differ_from_defaults() -> None:
         ("SECURITY_RECOVERABLE", ["cannot be set", "what Sparekey is for"]),
         ("SECURITY_ANONYMOUS_USER_DISABLED", ["Flask-Security's own", "true or false", "default false"]),
         ("MAIL_PORT", ["The mail server that accepts", "at least 1, at most 65535", "default 25"]),
-        ("RECOVERY_LOG_FORMAT", ['"text"', '"json"']),
         ("MAIL_TIMEOUT", ['now "7 seconds", from FLASK_MAIL_TIMEOUT', 'default "10 seconds"']),
         ("SECURITY_USERNAME_MIN_LENGTH", ["default 1"]),
         ("SECURITY_WAN_RP_NAME", ['default "Sparekey"']),
-        ("SECURITY_CHANGE_EMAIL_SUBJECT", [SUBJECT.format("change_email")]),
-        ("SECURITY_EMAIL_SUBJECT_PASSWORD_RESET", [SUBJECT.format("reset")]),
+        ("SECURITY_EMAIL_SUBJECT_PASSWORD_RESET", ['default "that of reset_instructions.subject.txt"']),
         ("SECURITY_RESET_VIEW", ['now "https://app.example.com/reset-password", from FLASK_SECURITY_RESET']),
         ("SECURITY_POST_CONFIRM_VIEW", ['now "https://app.example.com/#/confirmed"', '"security.login"']),
         ("SECURITY_WAN_REGISTER_TIMEOUT", ["no effect without SECURITY_WEBAUTHN"]),
@@ -169,17 +166,16 @@ def test_config_schema_is_valid_and_accepts_the_examples() -> None:
         assert [error.message for error in validator.iter_errors(values)] == [], name
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        'MAIL_SEVER = "x"', "MAIL_PORT = 99999", 'MAIL_PORT = "25"', "RECOVERY_MAIL_COOLDOWN = 5",
-        'RECOVERY_MAIL_COOLDOWN = "5 moons"', 'RECOVERY_LOG_FORMAT = "jsno"', 'SECURITY_TRACKABLE = "yes"',
-        'RECOVERY_CLIENTS = { web = { rest_view = "https://a.example" } }', "SECURITY_PASSWORD_LENGTH_MIN = 7",
-        "SECURITY_RECOVERABLE = false", 'SQLALCHEMY_DATABASE_URI = "mysql://x"', 'RECOVERY_PUBLIC_URL = "id.example.com"',
-    ],
-)  # fmt: skip
-def test_config_schema_rejects_mistake(line: str) -> None:
-    assert not jsonschema_rs.validator_for(SCHEMA).is_valid(tomllib.loads(line))
+def test_config_schema_rejects_mistakes() -> None:
+    validator = jsonschema_rs.validator_for(SCHEMA)
+    for line in (
+        *('MAIL_SEVER = "x"', "MAIL_PORT = 99999", 'MAIL_PORT = "25"', 'SECURITY_TRACKABLE = "yes"'),
+        *("RECOVERY_MAIL_COOLDOWN = 5", 'RECOVERY_MAIL_COOLDOWN = "5 moons"', 'RECOVERY_LOG_FORMAT = "jsno"'),
+        *('RECOVERY_PUBLIC_URL = "id.example.com"', 'SQLALCHEMY_DATABASE_URI = "mysql://x"'),
+        *("SECURITY_PASSWORD_LENGTH_MIN = 7", "SECURITY_RECOVERABLE = false"),
+        'RECOVERY_CLIENTS = { web = { rest_view = "https://a.example" } }',
+    ):
+        assert not validator.is_valid(tomllib.loads(line)), line
 
 
 def test_reference_explains_every_setting_with_its_unit_and_default() -> None:

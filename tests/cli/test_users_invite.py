@@ -119,25 +119,6 @@ def test_invitation_without_mail_is_handed_over(make_site: Any) -> None:
     assert WELCOME in site.visitor().open(hand_over(site, CAROL), follow_redirects=True).text
 
 
-@pytest.mark.parametrize(
-    ("words", "refusal"),
-    [
-        (["email:ALICE@example.com"], "another account has one of these identities"),
-        ([CAROL, "password:x"], "give email:carol@example.com"),
-        (["not an address"], "email: not valid"),
-        ([CAROL, "language:klingon"], "give a language"),
-        ([CAROL, "--client", "none"], "no such client"),
-        ([CAROL, "--again"], "no account has this identity"),
-        (["sso@example.com", "--again"], "has not used its invitation"),
-    ],
-)
-def test_invitation_is_refused_and_changes_nothing(site: Site, words: list[str], refusal: str) -> None:
-    accounts = site.rows(User)
-    output = " ".join(run(site, "users", "invite", *words, fails=True).output.split())
-    assert refusal in output
-    assert [site.rows(User), site.messages()] == [accounts, []]
-
-
 @BOTH
 @pytest.mark.requirement("R56")
 def test_import_invites_those_without_a_password_and_holds_up_no_reset(

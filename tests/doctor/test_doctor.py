@@ -71,9 +71,10 @@ from doctor.findings import KINDS, Finding
 from examples.demo import create_app
 
 ALICE = "alice@example.com"
-DEFAULTS = [
-    (module, name, getattr(module, name))
-    for module, name in ((sources, "POSTS_MAX"), (scan, "POSTS_PER_MINUTE"), (link_delivery, "POLL_SECONDS"))
+SHIPPED = [
+    *((slow_clients, name, getattr(slow_clients, name)) for name in ("CONNECTIONS", "ARRIVAL_SECONDS")),
+    (sources, "POSTS_MAX", sources.POSTS_MAX),
+    (scan, "POSTS_PER_MINUTE", scan.POSTS_PER_MINUTE),
 ]
 DEMO_NOTES = {"inbox-here"}  # the findings of a sound demo
 OPEN_LINK = r"/reset/[\w-]{43}$"
@@ -86,25 +87,19 @@ STRICT = (
 # --- Defects ------------------------------------------------------------------------------
 
 
-def policy_as_report_only(response: Response, _: Environ) -> None:
-    response.headers["Content-Security-Policy-Report-Only"] = response.headers.pop("Content-Security-Policy")
+def asking(edit: Callable[[Environ], object]) -> Defect:
+    """Edit the request."""
+    return lambda forward, environ: (edit(environ), forward(environ))[1]
 
 
 def echo_origin(is_ours: Callable[[str, str], bool]) -> Defect:
     """Allow origins by a careless comparison with the host."""
 
     def edit(response: Response, environ: Environ) -> None:
-        origin = environ.get("HTTP_ORIGIN", "")
-        if origin and is_ours(origin, environ["HTTP_HOST"]):
+        if (origin := environ.get("HTTP_ORIGIN", "")) and is_ours(origin, environ["HTTP_HOST"]):
             response.headers["Access-Control-Allow-Origin"] = origin
 
     return edited(edit)
-
-
-def drop_lookalike_origin(forward: Forward, environ: Environ) -> Response:
-    if environ.get("HTTP_ORIGIN", "").endswith(environ["HTTP_HOST"]):
-        del environ["HTTP_ORIGIN"]
-    return forward(environ)
 
 
 def echo_path(response: Response, environ: Environ) -> None:
@@ -144,15 +139,9 @@ def redirect_to_next(forward: Forward, environ: Environ) -> Response:
     return forward(environ)
 
 
-def accept_text_as_json(forward: Forward, environ: Environ) -> Response:
-    if environ.get("CONTENT_TYPE") == TEXT:
-        environ["CONTENT_TYPE"] = JSON
-    return forward(environ)
-
-
-def accept_any_host(forward: Forward, environ: Environ) -> Response:
-    environ["HTTP_HOST"] = f"127.0.0.1:{environ['SERVER_PORT']}"
-    return forward(environ)
+def drop_lookalike_origin(environ: Environ) -> None:
+    if environ.get("HTTP_ORIGIN", "").endswith(environ["HTTP_HOST"]):
+        del environ["HTTP_ORIGIN"]
 
 
 def ready(problem: str) -> Defect:
@@ -163,7 +152,7 @@ CSP, JSON, TEXT = "Content-Security-Policy", "application/json", "text/plain"
 # Defects that need no account, by "id of the finding: case".
 DEFECTS: dict[str, Defect] = {
     "csp-missing: no header": header(CSP, None),
-    "csp-missing: report only": edited(policy_as_report_only),
+    "csp-missing: report only": edited(lambda r, _: r.headers.set(f"{CSP}-Report-Only", r.headers.pop(CSP))),
     "csp-weak: no default": header_part(CSP, "default", "", at="^/login$"),
     "csp-weak: inline styles": header_part(CSP, "style-src", "style-src 'unsafe-inline'"),
     "csp-weak: any host": header_part(CSP, "default-src 'none'", "default-src https:"),
@@ -192,7 +181,7 @@ DEFECTS: dict[str, Defect] = {
     "host-believed: redirect": prefix_location("HTTP_X_FORWARDED_HOST", "http://"),
     "host-believed: prefix": prefix_location("HTTP_X_FORWARDED_PREFIX", ""),
     "host-believed: page": edited(original_host_in_page),
-    "host-any: front door": accept_any_host,
+    "host-any: front door": asking(lambda e: e.update(HTTP_HOST=f"127.0.0.1:{e['SERVER_PORT']}")),
     "open-redirect: next": redirect_to_next,
     "open-redirect: backslashes": edited(link_to_next, at="^/login$"),
     "open-redirect: slash appended": instead(r"^/\\", "", 301, Location="/\\doctor.invalid/"),
@@ -203,9 +192,9 @@ DEFECTS: dict[str, Defect] = {
     "file-served: git": instead(r"^/\.git/config$", "[core]\n\tbare = false\n", type=TEXT),
     "file-served: listing": instead("^/instance/$", "<h1>Index of /instance/</h1>"),
     "csrf-open: form": edited(accept_form_without_token),
-    "csrf-open: text": accept_text_as_json,
+    "csrf-open: text": asking(lambda e: e.get("CONTENT_TYPE") == TEXT and e.update(CONTENT_TYPE=JSON)),
     "origin-open: Origin dropped": request_variable("HTTP_ORIGIN", None),
-    "origin-open: lookalike": drop_lookalike_origin,
+    "origin-open: lookalike": asking(drop_lookalike_origin),
     "page-fails: 500": instead("^/check-mail$", "oh", 500),
     "no-answer: closed": close_connection("^/check-mail$"),
     "not-alive: 503": instead("^/healthz$", "oh", 503),
@@ -305,6 +294,12 @@ def discreet_server() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in SHIPPED:
+        monkeypatch.setattr(module, name, value)
+
+
 @pytest.fixture(scope="module")
 def demo(fresh_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with deployed(fresh_sqlite, tmp_path_factory.mktemp("demo")) as deployment:
@@ -396,15 +391,10 @@ def for_alice(defect: Defect, type: str = "json") -> Defect:
     return defect_for_alice
 
 
-def slow(forward: Forward, environ: Environ) -> Response:
-    time.sleep(0.4)  # more than the delays of a busy machine
-    return forward(environ)
-
-
 def no_mail(forward: Forward, environ: Environ) -> Response:
-    is_json = environ["PATH_INFO"] == "/reset" and environ.get("CONTENT_TYPE") == "application/json"
+    is_json = environ["PATH_INFO"] == "/reset" and environ.get("CONTENT_TYPE") == JSON
     if is_json and environ["CONTENT_LENGTH"] != "2" and "HTTP_ORIGIN" not in environ:
-        return page('{"meta":{"code":200},"response":{}}', type="application/json")
+        return page('{"meta":{"code":200},"response":{}}', type=JSON)
     return forward(environ)
 
 
@@ -442,7 +432,9 @@ DEFECTS_OF_AN_ACCOUNT: dict[str, Defect] = {
     "told-by-answer: body": for_alice(body('"response":{}', '"response":{"sent":true}')),
     "told-by-answer: header": for_alice(header("X-Queue", "reset")),
     "told-by-answer: form": for_alice(header("Location", "/check-mail?sent=1"), "form"),
-    "told-by-time: slow": for_alice(slow),
+    "told-by-time: slow": for_alice(
+        asking(lambda _: time.sleep(0.4))
+    ),  # more than the delays of a busy machine
     "mail-not-there: dropped": no_mail,
     "link-elsewhere: reset link": body(r"http://[\d.:]+/reset/", FOREIGN_RESET, at="^/inbox/"),
     "link-elsewhere: objection": body(r"http://[\d.:]+/not-me/", FOREIGN_NOT_ME, at=TEXT_PART),
@@ -539,24 +531,15 @@ PROXIES: dict[str, tuple[int, Sender]] = {
 }
 
 
-def through_proxy(sender: Sender) -> Defect:
-    def defect(forward: Forward, environ: Environ) -> Response:
-        environ["HTTP_X_FORWARDED_FOR"] = sender(environ)
-        return forward(environ)
-
-    return defect
-
-
 @pytest.mark.parametrize("case", PROXIES)
-def test_source_of_requests_behind_a_proxy(
-    fresh_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+@pytest.mark.usefixtures("as_shipped")
+def test_source_of_requests_behind_a_proxy(fresh_sqlite: Path, tmp_path: Path, case: str) -> None:
     """The doctor uses up its rate limit, and asks with other headers and from other addresses."""
-    monkeypatch.setattr(*DEFAULTS[0])
     proxies, sender = PROXIES[case]
+    proxy = asking(lambda environ: environ.update(HTTP_X_FORWARDED_FOR=sender(environ)))
     limits = {"RATELIMIT_ENABLED": True, "RECOVERY_LIMIT_SOURCE": "8 per hour"}
     settings = {"RECOVERY_TRUSTED_PROXIES": proxies, **limits}
-    with deployed(fresh_sqlite, tmp_path, **settings) as demo, demo.with_defect(through_proxy(sender)):
+    with deployed(fresh_sqlite, tmp_path, **settings) as demo, demo.with_defect(proxy):
         report = demo.report()
     findings = {one["id"]: one["what"] for one in report["findings"] if one["id"] not in DEMO_NOTES}
     id, _, name = case.partition(": ")
@@ -723,12 +706,9 @@ def test_http_must_redirect_to_https_or_be_closed(
 # --- As operators run it ------------------------------------------------------------------
 
 
-def test_documented_deployment_passes(
-    database: Callable[[], str], nginx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("as_shipped")
+def test_documented_deployment_passes(database: Callable[[], str], nginx: Any, tmp_path: Path) -> None:
     """Gunicorn, a worker, and the documented nginx with a prefix, below its rate limits."""
-    for module, name, value in DEFAULTS:
-        monkeypatch.setattr(module, name, value)
     port = free_port()
     base, ca = f"https://localhost:{port}/auth", ("--ca", str(tmp_path / "ca.pem"))
     settings = {"RECOVERY_PUBLIC_URL": base, "RECOVERY_TRUSTED_PROXIES": "1", "RATELIMIT_ENABLED": "true"}
@@ -752,6 +732,25 @@ def test_documented_deployment_passes(
         admin.stops()
 
 
+@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.requirement("R32")
+def test_slow_clients_are_found_at_threads_that_read_and_not_at_the_default(
+    database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "SECONDS", 3)
+    admin = Admin(database(), free_port())
+    for options, ids in (
+        ((), []),
+        (("--worker-class", "gthread", "--graceful-timeout", "1"), ["slow-clients"]),
+    ):
+        try:
+            admin.serves(1, None, *options)
+            results = slow_clients.CHECKS[0].run(scan.Scan(http_client.Client(admin.base)))
+        finally:
+            admin.stops()
+        assert [result.id for result in results if isinstance(result, Finding)] == ids
+
+
 def test_module_and_command_have_the_same_help() -> None:
     command = [sys.executable, "-m", "doctor", "--help"]
     result = subprocess.run(command, cwd=ROOT, env=inherited(), capture_output=True, text=True, check=True)
@@ -767,24 +766,19 @@ OK = "HTTP/1.1 200 OK\r\n"
 OK_JSON = f"{OK}Content-Type: application/json\r\nConnection: close\r\n\r\n"
 REDIRECT_TO_SELF = "HTTP/1.1 302 Found\r\nLocation: /openapi.json\r\nContent-Length: 0\r\n\r\n"
 ODD_OPENAPI = '{"paths": {"/reset": 1, "/reset/{token}": 1}, "servers": [[]]}'
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NO_HTTP, TOO_SLOW = "does not speak HTTP", "no complete response within 0.4 seconds"
 TOO_LONG = "longer than 1,000,000 bytes"
 OTHER_SERVERS: dict[str, tuple[Talk, str, str]] = {
     "html": (send(OK_JSON.replace(JSON, "text/html"), "<html>"), "not-sparekey", "text/html"),
-    "json list": (send(OK_JSON, "[1]"), "not-sparekey", "200, application/json"),
     "odd servers": (send(OK_JSON, ODD_OPENAPI), "not-sparekey", "200"),
     "deep nesting": (send(OK_JSON, '{"a":' + "[" * 100_000), "not-sparekey", "200"),
     "control characters": (send(f"{OK}Content-Type: a\x1b[2Jb\r\n\r\n{{}}"), "not-sparekey", "a�[2Jb"),
     "redirect to itself": (send(REDIRECT_TO_SELF), "redirected", "/openapi.json"),
     "ssh": (send("SSH-2.0-OpenSSH\x00\xff\r\n"), "unreachable", NO_HTTP),
-    "1000 headers": (send(OK, "X: y\r\n" * 1000), "unreachable", NO_HTTP),
     "half a response": (send(OK, "Content-Length: 9\r\n\r\n{"), "unreachable", "is incomplete"),
-    "bad chunks": (send(OK, "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "unreachable", "response"),
     "closed": (send(""), "unreachable", "closed the connection without a response"),
     "silence": (stay_silent, "unreachable", TOO_SLOW),
     "slow drip": (send_forever(OK.encode() + b"X: ", b"y", pause=0.02), "unreachable", TOO_SLOW),
-    "endless continue": (send_forever(b"", CONTINUE * 100), "unreachable", TOO_SLOW),
     "endless body": (send_forever(OK.encode() + b"\r\n", b"y" * 100_000), "unreachable", TOO_LONG),
 }
 

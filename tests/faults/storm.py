@@ -13,7 +13,7 @@ import random
 import signal
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -40,25 +40,10 @@ WORKER_THREADS = 2
 SETTLE_SECONDS_MAX = 180  # a message that still waits then is stuck
 
 
-@dataclass
-class Arrival:
-    """A mail that the relay has accepted."""
-
-    at: float
-    worker: str
-    recipient: str
-    message_id: str
-    link: str | None
-    code: str
-
-
-@dataclass
-class Kill:
-    """A process that was ended with SIGKILL."""
-
-    at: float
-    name: str
-    moment: str
+# A mail that the relay has accepted; a process that was ended with SIGKILL; a request that was answered with 200.
+Arrival = namedtuple("Arrival", "at worker recipient message_id link code")
+Kill = namedtuple("Kill", "at name moment")
+Request = namedtuple("Request", "at identity")
 
 
 class Process:
@@ -98,10 +83,8 @@ class Relay:
 
     def start(self) -> None:
         if not self.controllers:
-            self.controllers = [
-                Controller(_Conversation(self, name), hostname="127.0.0.1", port=port)
-                for name, port in self.ports.items()
-            ]
+            handlers = {_Conversation(self, name): port for name, port in self.ports.items()}
+            self.controllers = [Controller(one, "127.0.0.1", port) for one, port in handlers.items()]
             for controller in self.controllers:
                 controller.start()
 
@@ -114,19 +97,15 @@ class Relay:
 
     def switch_to(self, mode: str) -> None:
         self.mode = mode
-        if mode == "refusing":
-            self.stop()
-        else:
-            self.start()
+        (self.stop if mode == "refusing" else self.start)()
 
 
-@dataclass
 class _Conversation:
     """aiosmtpd's handler for one worker."""
 
-    relay: Relay
-    worker: str
-    transports: list[Any] = field(default_factory=list)
+    def __init__(self, relay: Relay, worker: str) -> None:
+        self.relay, self.worker = relay, worker
+        self.transports: list[Any] = []
 
     async def handle_EHLO(
         self, server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
@@ -160,14 +139,6 @@ class _Conversation:
             loop = asyncio.get_running_loop()
             loop.call_later(random.random() / 200, relay.on_kill, self.worker, moment)
         return "250 accepted"
-
-
-@dataclass
-class Request:
-    """A request for a link that was answered with 200."""
-
-    at: float
-    identity: str
 
 
 @dataclass
@@ -288,11 +259,10 @@ class Storm:
                 if len(waiting) <= len(identities) * (1 - progress) and len(self.kills) < kills:
                     time.sleep(0.02)
                     continue
-                try:
-                    identity = waiting.pop()
-                except IndexError:
+                if not waiting:
                     return
-                self.ask(identity)
+                with suppress(IndexError):  # another asker was faster
+                    self.ask(waiting.pop())
 
         with ThreadPoolExecutor(askers) as people, ThreadPoolExecutor(1) as redeemer:
             redemptions = redeemer.submit(self._redeem_links, done)
@@ -354,8 +324,7 @@ class Storm:
         query = text("""
             SELECT (SELECT count(*) FROM outbox_message WHERE state = 'waiting') = 0
             AND (SELECT count(*) FROM worker_sign) >= :workers""")
-        deadline = time.monotonic() + SETTLE_SECONDS_MAX
-        is_settled = False
+        deadline, is_settled = time.monotonic() + SETTLE_SECONDS_MAX, False
         while not is_settled and time.monotonic() < deadline:
             time.sleep(0.2)
             with engine.connect() as connection:

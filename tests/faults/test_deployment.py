@@ -1,10 +1,7 @@
 """The documented deployment: gunicorn, worker, PostgreSQL, a TLS relay with login, and nginx with a prefix."""
 
 import os
-import shutil
 import ssl
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,12 +14,12 @@ import httpx
 import pytest
 import trustme
 from sqlalchemy import NullPool, create_engine, text
-from support.admin import Admin, inherited
+from support.admin import Admin
 from support.http_browser import HttpBrowser
 from support.mailbox import Mailbox, code_in, link_in
 from support.relay import LOGIN, certificate, check_login, relay
 from support.servers import NO_TLS, free_port
-from support.site import BOTH, NEW_PASSWORD, ROOT, SECRETS
+from support.site import BOTH, NEW_PASSWORD
 
 from app.db.engine import db
 
@@ -36,25 +33,24 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
     database: Callable[[], str], authority: trustme.CA, nginx: Any, tmp_path: Path
 ) -> None:
     port = free_port()
-    base = f"https://localhost:{port}/auth"
+    base, ca = f"https://localhost:{port}/auth", str(tmp_path / "ca.pem")
     tls = {"tls_context": certificate(authority), "require_starttls": True}
     with relay(**tls, authenticator=check_login, auth_required=True) as box:
-        admin = Admin(
-            database(),
-            box.port,
-            FLASK_RECOVERY_PUBLIC_URL=base,
-            FLASK_RECOVERY_TRUSTED_PROXIES="1",
-            FLASK_MAIL_SERVER="localhost",
-            FLASK_MAIL_USE_TLS="true",
-            FLASK_MAIL_USERNAME=LOGIN.login.decode(),
-            FLASK_MAIL_PASSWORD=LOGIN.password.decode(),
-            FLASK_RECOVERY_MAIL_CA=str(tmp_path / "ca.pem"),
-        )
+        settings = {
+            "RECOVERY_PUBLIC_URL": base,
+            "RECOVERY_TRUSTED_PROXIES": "1",
+            "MAIL_SERVER": "localhost",
+            "MAIL_USE_TLS": "true",
+            "MAIL_USERNAME": LOGIN.login.decode(),
+            "MAIL_PASSWORD": LOGIN.password.decode(),
+            "RECOVERY_MAIL_CA": ca,
+        }
+        admin = Admin(database(), box.port, **{f"FLASK_{name}": text for name, text in settings.items()})
         try:
             admin.serves(workers=2, threads=4)
             admin.starts("manage.py", "worker")
             nginx(port, admin.port)
-            browser = HttpBrowser(base, tls=ssl.create_default_context(cafile=tmp_path / "ca.pem"))
+            browser = HttpBrowser(base, tls=ssl.create_default_context(cafile=ca))
             assert 'href="/auth/reset"' in browser.open("/login").text
             assert browser.submit("/reset", identity="(415) 555-0123").url == f"{base}/check-mail"
             link = link_in(box.wait_for(1))
@@ -69,7 +65,6 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
             assert names == {"session", "known", "link"}
             for cookie in cookies:  # or browsers refuse the prefix
                 assert (cookie.secure, cookie.path, cookie.domain_specified) == (True, "/", False)
-
             ready = {"database": True, "worker": True, "mail": True, "problems": [], "reason": None}
             assert httpx.get(f"{admin.base}/readyz").json() == ready
             assert httpx.get(f"{admin.base}/login", headers={"Host": "evil.example"}).status_code == 400
@@ -152,29 +147,3 @@ def test_deployment_two_machines_upgrade_the_schema_at_once(
         assert [process.wait(timeout=60) for process in upgrades] == [0, 0], admin.stops()
         assert db.session.scalars(text("SELECT version_num FROM sparekey_version")).all() == ["0001"]
     admin.stops()
-
-
-def test_deployment_admin_script_runs_with_the_settings_of_the_units(tmp_path: Path) -> None:
-    """docs/deploy/sparekey, in other folders and without another user."""
-    script = (ROOT / "docs/deploy/sparekey").read_text()
-    for documented, actual in (
-        ("/opt/sparekey", str(ROOT)),
-        ("/etc/sparekey", str(tmp_path)),
-        ("runuser -u sparekey -- .venv/bin/python", sys.executable),
-    ):
-        assert documented in script
-        script = script.replace(documented, actual)
-    shutil.copy(ROOT / "config/production.toml", tmp_path / "sparekey.toml")
-    secret_key, salt = SECRETS.values()
-    for name, content in {
-        "secret-key": secret_key,
-        "password-salt": salt,
-        "secret-key-fallbacks": "[]",
-        "mail-password": "a password",
-        "metrics-token": "",
-    }.items():
-        (tmp_path / name).write_text(f"{content}\n")
-    command = ["sh", "-c", script, "sparekey", "check"]
-    result = subprocess.run(command, env=inherited(), capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "The configuration is fine." in result.stdout

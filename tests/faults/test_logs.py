@@ -99,7 +99,8 @@ def test_no_log_holds_a_token(
         tokens = [link_in(mail).rsplit("/", 1)[1], objection_in(mail).rsplit("/", 1)[1]]
         signer = URLSafeTimedSerializer("a key", signer_kwargs={"digest_method": hashlib.sha256})
         tokens.append(signer.dumps(["0123456789abcdef" * 2, "someone@example.com"]))  # as for /confirm
-        targets = [target for token in tokens for target in spellings(token)]
+        # nginx is the same before either, and so are the spellings.
+        targets = [target for token in tokens[: 1 if gunicorn else 3] for target in spellings(token)]
         for target in targets:
             ask(target)
             ask(target, headers={**TOO_LARGE, "Referer": f"{base}{target}"})

@@ -16,6 +16,7 @@ import pytest
 from support import servers
 from support.admin import Admin
 from support.mailbox import Mailbox, listening
+from support.recovery import code_of
 from support.servers import NO_TLS, free_port, skip_or_fail
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, fill, wait_for
 
@@ -72,8 +73,7 @@ def test_while_the_relay_is_down_requests_are_answered_alike_and_mails_follow(
         with listening(box):
             back_at = time.monotonic()
             wait_for(
-                lambda: len(recipients()) >= len(NAMES) and recipients().count(BOB) == 3,
-                seconds=BACK_SECONDS_MAX,
+                lambda: len(recipients()) >= len(NAMES) and recipients().count(BOB) == 3, BACK_SECONDS_MAX
             )
             seconds = time.monotonic() - back_at
     finally:
@@ -152,28 +152,29 @@ class ServerClock:
         draft.rename(self.file)
 
 
-@pytest.fixture
-def clock_and_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerClock, str]]:
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerClock]:
     folder = tmp_path_factory.mktemp("clock")
-    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not libraries:
-        skip_or_fail("libfaketime is not installed (Debian: apt-get install libfaketime)")
-    programs = servers.find_postgresql()
-    if programs is None:
-        skip_or_fail("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    libraries, programs = (
+        sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")),
+        servers.find_postgresql(),
+    )
+    if not libraries or programs is None:
+        skip_or_fail(
+            "libfaketime or PostgreSQL is not installed (Debian: apt-get install libfaketime postgresql)"
+        )
     for place in (folder, *folder.parents[:2]):
         place.chmod(0o755)  # the server's user reads the clock's file, too
     clock = ServerClock(libraries[0], folder)
-    with servers.postgresql(programs, clock.environ) as server:
-        yield clock, fill(server.create())
+    with servers.postgresql(programs, clock.environ) as clock.server:
+        yield clock
 
 
 def test_database_clock_that_jumps_back_and_forward_stops_no_mail(
-    clock_and_uri: tuple[ServerClock, str], mailbox: Mailbox
+    clock: ServerClock, mailbox: Mailbox
 ) -> None:
     """While a message waits, and while a worker runs."""
-    clock, uri = clock_and_uri
-    admin = Admin(uri, mailbox.port)
+    admin = Admin(fill(clock.server.create()), mailbox.port)
     try:
         admin.serves()
         for name, minutes in (("alice", -40), ("bob", 10)):
@@ -194,17 +195,13 @@ def test_database_clock_that_jumps_back_and_forward_stops_no_mail(
 
 @pytest.mark.requirement("R13", "R46", "R58")
 def test_clocks_that_jump_back_and_forward_revive_nothing_and_keep_no_limit_closed(
-    clock_and_uri: tuple[ServerClock, str], make_site: Any, monkeypatch: pytest.MonkeyPatch
+    clock: ServerClock, make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock of the database's machine, and that of the web process."""
-    clock, uri = clock_and_uri
     limits = {"RATELIMIT_ENABLED": True, "RECOVERY_LIMIT_IDENTITY": "8 per hour"}
+    uri = fill(clock.server.create())
     site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MAIL_COOLDOWN="5 minutes", **limits)
     passwords = iter((NEW_PASSWORD, "another password of bob", "a third password of bob", "and his last one"))
-
-    def redeem(link: str, password: str) -> str:
-        answer: Any = site.visitor().post_json(link, json={"password": password}).json
-        return str(answer["response"].get("error_code", "redeemed"))
 
     def guess() -> int:
         return site.visitor().post_json("/login", json={"identity": "nobody", "password": "?"}).status_code
@@ -216,7 +213,7 @@ def test_clocks_that_jump_back_and_forward_revive_nothing_and_keep_no_limit_clos
     assert copy.is_signed_in()
     alice.submit("/", "/logout")
     used = [site.new_link("bob")]
-    assert redeem(used[0], next(passwords)) == "redeemed"
+    assert code_of(site, used[0], next(passwords)) == "redeemed"
     site.work()
     assert [guess() for _ in range(9)] == [400] * 8 + [429]
     true_time = time.time
@@ -224,9 +221,9 @@ def test_clocks_that_jump_back_and_forward_revive_nothing_and_keep_no_limit_clos
         clock.set(minutes)
         monkeypatch.setattr(time, "time", lambda minutes=minutes: true_time() + 60 * minutes)
         assert not copy.is_signed_in()
-        assert {redeem(link, OLD_PASSWORD) for link in used} == {"link_used"}
+        assert {code_of(site, link, OLD_PASSWORD) for link in used} == {"link_used"}
         assert site.visitor().sign_in()
         used.append(site.new_link("bob"))
-        assert redeem(used[-1], next(passwords)) == "redeemed"
+        assert code_of(site, used[-1], next(passwords)) == "redeemed"
         site.work()
         assert guess() == 400

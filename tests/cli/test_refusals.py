@@ -1,0 +1,66 @@
+"""Commands that cannot do what an admin asks for say why, and change nothing."""
+
+import re
+import shlex
+
+import pytest
+from support.commands import run
+from support.database import dump
+from support.site import Site
+
+NO_ACCOUNT, NOT_ACTIVE = "no account has this identity", "the account is not active"
+INSTEAD = "Nothing was changed. To hand over a link, run"
+REASON = "give a reason of 1 to 150 characters"
+ADDRESS_NEEDED = "give email:carol@example.com"
+# Flask-Security's form has a username field only once an app of this process has enabled usernames.
+TAKEN = "already associated|another account has one of these identities"
+CREATE = "users create --active --password 'the old password of alice'"
+# The exit code, the command, and a pattern of its answer.
+REFUSED = [
+    (2, "users reset-link alice --reason '   '", REASON),
+    (2, f"users reset-link alice --reason {'x' * 151}", REASON),
+    (1, "users reset-link nobody@example.com --reason asked", NO_ACCOUNT),
+    (1, "users reset-link inactive@example.com --reason asked", NOT_ACTIVE),
+    (1, "users reset-link sso@example.com --reason asked", "it signs in another way"),
+    (1, "users send-reset inactive@example.com", f"{NOT_ACTIVE}. {INSTEAD}"),
+    (1, "users send-reset sso@example.com", f"the account has no password.*{INSTEAD}"),
+    (1, "users force-reset inactive@example.com", f"{NOT_ACTIVE}. {INSTEAD}"),
+    (1, "users force-reset '#99999999999999'", NO_ACCOUNT),
+    (2, "links revoke", "give an identity, or --all"),
+    (2, "links revoke alice --all", "give an identity, or --all"),
+    (1, "links revoke nobody", NO_ACCOUNT),
+    (2, "users confirm", "give an identity, or --all-existing"),
+    (2, "users confirm alice --all-existing", "give an identity, or --all-existing"),
+    (1, "users confirm nobody", NO_ACCOUNT),
+    (2, f"{CREATE} email:ALICE@EXAMPLE.COM", TAKEN),
+    (2, f"{CREATE} email:d@example.com username:alice", TAKEN),
+    (2, f"{CREATE} d@example.com confirmed_at:yes", "yes"),
+    (2, f"{CREATE} d@example.com confirmed_at:0001-01-01T00+1400", "out of range"),
+    (2, f"{CREATE} d@example.com confirmed_at:2026-01-31T12:00:00Z", "write a time without colons"),
+    (1, "users invite email:ALICE@example.com", TAKEN),
+    (2, "users invite username:carol", ADDRESS_NEEDED),
+    (2, "users invite carol@example.com password:x", ADDRESS_NEEDED),
+    (2, "users invite 'not an address'", "email: not valid"),
+    (2, "users invite carol@example.com language:klingon", "give a language"),
+    (2, "users invite carol@example.com --client none", "no such client"),
+    (1, "users invite carol@example.com --again", NO_ACCOUNT),
+    (1, "users invite sso@example.com --again", "has not used its invitation"),
+    (1, "outbox list --identity '!!! what is this ???'", NO_ACCOUNT),
+    (2, "outbox list --state lost", "'lost' is not one of"),
+    (1, "outbox show 7", "there is no message 7"),
+    (2, "check --to alice", "not an email address"),
+    (2, "check --to 'a@b, c@d'", "not an email address"),
+    (2, r"check --to 'a@example.com\nDATA'", "not an email address"),
+]
+
+
+@pytest.mark.requirement("R39", "R43")
+@pytest.mark.parametrize(("code", "command", "reason"), REFUSED, ids=[words for _, words, _ in REFUSED])
+def test_command_refuses_with_a_reason_and_changes_nothing(
+    site: Site, code: int, command: str, reason: str
+) -> None:
+    before = dump(site)
+    result = run(site, *shlex.split(command.replace(r"\n", "\n")), fails=True)
+    assert re.search(reason, " ".join(result.output.split()))
+    assert result.exit_code == code
+    assert dump(site) == before
