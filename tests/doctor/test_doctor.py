@@ -711,9 +711,8 @@ def test_documented_deployment_passes(database: Callable[[], str], nginx: Any, t
     """Gunicorn, a worker, and the documented nginx with a prefix, below its rate limits."""
     port = free_port()
     base, ca = f"https://localhost:{port}/auth", ("--ca", str(tmp_path / "ca.pem"))
-    settings = {"RECOVERY_PUBLIC_URL": base, "RECOVERY_TRUSTED_PROXIES": "1", "RATELIMIT_ENABLED": "true"}
-    admin = Admin(database(), free_port(), **{f"FLASK_{name}": text for name, text in settings.items()})
-    try:
+    settings = {"FLASK_RECOVERY_PUBLIC_URL": base, "FLASK_RECOVERY_TRUSTED_PROXIES": "1"}
+    with Admin(database(), free_port(), **settings, FLASK_RATELIMIT_ENABLED="true") as admin:
         admin.serves()
         nginx(port, admin.port, http := free_port())
         result = doctor(base, *ca, "--http-port", str(http), "--identity", ALICE)
@@ -728,8 +727,6 @@ def test_documented_deployment_passes(database: Callable[[], str], nginx: Any, t
             assert text in result.stdout
         assert "not-sparekey" in doctor(base.removesuffix("/auth"), *ca).stdout
         assert doctor(base).exit_code == 1  # without --ca, the authority is unknown
-    finally:
-        admin.stops()
 
 
 @pytest.mark.usefixtures("as_shipped")

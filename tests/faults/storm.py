@@ -245,6 +245,24 @@ class Storm:
             answer = httpx.get(url, headers={"Accept": "application/json"}, timeout=30, verify=NO_TLS)
             self.landings[link] = answer.json()["response"].get("error_code", "works")
 
+    @contextmanager
+    def traffic(self, identities: list[str], pause: float) -> Iterator[None]:
+        """During the block, ask for a link in each pause, and redeem every fifth."""
+        waiting, is_over = iter(identities), threading.Event()
+
+        def ask() -> None:
+            while not is_over.wait(pause):
+                self.ask(next(waiting))
+
+        with ThreadPoolExecutor(5) as people:
+            acts = [*(people.submit(ask) for _ in range(4)), people.submit(self._redeem_links, is_over)]
+            try:
+                yield
+            finally:
+                is_over.set()
+            for act in acts:
+                act.result()
+
     # --- Faults ---
 
     def rage(self, identities: list[str], kills: int, askers: int = 6) -> None:

@@ -37,16 +37,15 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
     tls = {"tls_context": certificate(authority), "require_starttls": True}
     with relay(**tls, authenticator=check_login, auth_required=True) as box:
         settings = {
-            "RECOVERY_PUBLIC_URL": base,
-            "RECOVERY_TRUSTED_PROXIES": "1",
-            "MAIL_SERVER": "localhost",
-            "MAIL_USE_TLS": "true",
-            "MAIL_USERNAME": LOGIN.login.decode(),
-            "MAIL_PASSWORD": LOGIN.password.decode(),
-            "RECOVERY_MAIL_CA": ca,
+            "FLASK_RECOVERY_PUBLIC_URL": base,
+            "FLASK_RECOVERY_TRUSTED_PROXIES": "1",
+            "FLASK_MAIL_SERVER": "localhost",
+            "FLASK_MAIL_USE_TLS": "true",
+            "FLASK_MAIL_USERNAME": LOGIN.login.decode(),
+            "FLASK_MAIL_PASSWORD": LOGIN.password.decode(),
+            "FLASK_RECOVERY_MAIL_CA": ca,
         }
-        admin = Admin(database(), box.port, **{f"FLASK_{name}": text for name, text in settings.items()})
-        try:
+        with Admin(database(), box.port, **settings) as admin:
             admin.serves(workers=2, threads=4)
             admin.starts("manage.py", "worker")
             nginx(port, admin.port)
@@ -68,8 +67,6 @@ def test_deployment_journey_behind_nginx_with_a_prefix(
             ready = {"database": True, "worker": True, "mail": True, "problems": [], "reason": None}
             assert httpx.get(f"{admin.base}/readyz").json() == ready
             assert httpx.get(f"{admin.base}/login", headers={"Host": "evil.example"}).status_code == 400
-        finally:
-            admin.stops()
 
 
 @BOTH
@@ -80,8 +77,7 @@ def test_deployment_one_of_64_clients_redeems_a_link(
     """Through gunicorn, with two processes of 16 threads. Eight clients have the code."""
     uri = database()
     options = {"FLASK_RECOVERY_MAIL_DAILY_CAP": "100000", "FLASK_RECOVERY_CODE": "true"}
-    admin = Admin(uri, mailbox.port, **options)
-    try:
+    with Admin(uri, mailbox.port, **options) as admin:
         admin.serves(workers=2, threads=16)
         admin.starts("manage.py", "worker")
         for number in range(RACE_ROUNDS):
@@ -102,8 +98,6 @@ def test_deployment_one_of_64_clients_redeems_a_link(
         with capsys.disabled():
             print(f"\n{RACE_ROUNDS} rounds of {RACERS} on {uri.split(':')[0]}: one winner each")
         assert admin.types("worker", "--once").stdout == "0 processed\n"
-    finally:
-        admin.stops()
 
 
 def race(link: str, code: dict[str, str], number: int) -> dict[str, str]:

@@ -104,8 +104,7 @@ def test_full_disk_refuses_requests_alike_and_loses_no_accepted_one(
     path, ballast = small_disk / "site.db", small_disk / "ballast"
     shutil.copy(fresh_sqlite, path)
     box = Mailbox(free_port())
-    admin = Admin(f"sqlite:///{path}", box.port)
-    try:
+    with Admin(f"sqlite:///{path}", box.port) as admin:
         admin.serves()
         assert ask(admin, "alice")[0] == 200
         with ballast.open("wb", buffering=0) as file, suppress(OSError):
@@ -122,8 +121,6 @@ def test_full_disk_refuses_requests_alike_and_loses_no_accepted_one(
             assert ask(admin, "bob")[0] == 200
             box.wait_for(2)
             time.sleep(0.5)
-    finally:
-        admin.stops()
     assert [box[0] for box in box.envelopes] == [ALICE, BOB]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -174,8 +171,7 @@ def test_database_clock_that_jumps_back_and_forward_stops_no_mail(
     clock: ServerClock, mailbox: Mailbox
 ) -> None:
     """While a message waits, and while a worker runs."""
-    admin = Admin(fill(clock.server.create()), mailbox.port)
-    try:
+    with Admin(fill(clock.server.create()), mailbox.port) as admin:
         admin.serves()
         for name, minutes in (("alice", -40), ("bob", 10)):
             ask(admin, name)
@@ -188,8 +184,6 @@ def test_database_clock_that_jumps_back_and_forward_stops_no_mail(
             ask(admin, f"{name}@example.com")
             mailbox.wait_for(len(mailbox.mails) + 1)
             admin.ends(worker)
-    finally:
-        admin.stops()
     assert len({mail["Message-ID"] for mail in mailbox.mails}) == len(mailbox.mails) == 4
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from typing import TextIO
+from typing import Self, TextIO
 
 import httpx
 import pytest
@@ -53,6 +53,12 @@ class Admin:
         self.base = f"http://127.0.0.1:{self.port}"
         self.running: dict[Process, TextIO] = {}
         self.environ = {**inherited(), **deployment(database_uri, mail_port, self.base, **environ)}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stops()
 
     def types(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of manage.py that ends by itself."""
