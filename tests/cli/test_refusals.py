@@ -40,7 +40,7 @@ REFUSED = [
     (1, "users invite email:ALICE@example.com", TAKEN),
     (2, "users invite username:carol", ADDRESS_NEEDED),
     (2, "users invite carol@example.com password:x", ADDRESS_NEEDED),
-    (2, "users invite 'not an address'", "email: not valid"),
+    (1, "users invite 'not an address'", "email: not valid"),
     (2, "users invite carol@example.com language:klingon", "give a language"),
     (2, "users invite carol@example.com --client none", "no such client"),
     (1, "users invite carol@example.com --again", NO_ACCOUNT),
