@@ -3,9 +3,7 @@
 import base64
 import hashlib
 import json
-import re
 import time
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -14,7 +12,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 from support.live import base_url, live
 from support.site import ROOT, Site
-from werkzeug.test import TestResponse
 
 from app.web import challenge
 
@@ -28,6 +25,7 @@ RELEASED = {
 }
 ON = {"RATELIMIT_ENABLED": True, "RECOVERY_LIMIT_SOURCE": "1000 per minute"}
 ALWAYS = {**ON, "RECOVERY_CHALLENGE": "always"}
+REQUIRED = "challenge_required"
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +44,15 @@ def solve(site: Site, **changes: Any) -> str:
     return altcha.Payload(made, solution).to_base64()
 
 
-def ask(site: Site, solution: Any = None, source: str = "192.0.2.1", **options: Any) -> str:
+def ask(site: Site, solution: Any = None, source: str = "192.0.2.1", identity: str = "alice") -> str:
     """Request a link in JSON, and return the error code, or nothing."""
-    body = {"identity": "alice"} | ({} if solution is None else {"altcha": solution})
-    answer = site.visitor().post_json(
-        "/reset", json=body, environ_overrides={"REMOTE_ADDR": source}, **options
-    )
+    body = {"identity": identity} | ({} if solution is None else {"altcha": solution})
+    answer = site.visitor().post_json("/reset", json=body, environ_overrides={"REMOTE_ADDR": source})
     return str(answer.json["response"].get("error_code", ""))  # type: ignore[index]
+
+
+def encode(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 @pytest.mark.parametrize("store", ["memory", "redis"])
@@ -61,21 +61,13 @@ def test_solved_challenge_is_worth_one_request_in_both_stores(
     make_site: Any, request: pytest.FixtureRequest, store: str
 ) -> None:
     uri = request.getfixturevalue("redis").url if store == "redis" else "memory://"
-    site: Site = make_site(**ALWAYS, RATELIMIT_STORAGE_URI=uri)
-    others = [make_site(**ALWAYS, RATELIMIT_STORAGE_URI=uri)] if store == "redis" else []
-    solution = solve(site)
-    respelled = base64.b64encode(
-        json.dumps(json.loads(base64.b64decode(solution)), indent=1).encode()
-    ).decode()
-    assert [ask(site, one) for one in (None, solution, solution, respelled)] == [
-        "challenge_required",
-        "",
-        "challenge_required",
-        "challenge_required",
-    ]
-    assert [ask(other, solution) for other in others] == ["challenge_required"] * len(others)
-    assert len(site.messages()) == 1
-    assert ask(site, solve(site)) == ""
+    sites = [make_site(**ALWAYS, RATELIMIT_STORAGE_URI=uri) for _ in range(2 if store == "redis" else 1)]
+    solution = solve(sites[0])
+    respelled = encode(json.dumps(json.loads(base64.b64decode(solution)), indent=1))
+    assert [ask(sites[0], one) for one in (None, solution)] == [REQUIRED, ""]
+    assert {ask(site, one) for site in sites for one in (solution, respelled)} == {REQUIRED}
+    assert len(sites[0].messages()) == 1
+    assert ask(sites[0], solve(sites[0])) == ""
 
 
 def test_what_solves_nothing_is_refused(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,30 +75,14 @@ def test_what_solves_nothing_is_refused(make_site: Any, monkeypatch: pytest.Monk
     right = json.loads(base64.b64decode(solve(site)))
     wrong_key = {**right, "solution": {**right["solution"], "derivedKey": "00" * 32}}
     unsigned = {**right, "challenge": {"parameters": right["challenge"]["parameters"]}}
-    texts = [
-        "",
-        "x",
-        "null",
-        "[]",
-        "{}",
-        '{"challenge": [], "solution": 1}',
-        '{"challenge": {"parameters": 5}, "solution": {}}',
-    ]
-    made_up = [base64.b64encode(text.encode()).decode() for text in texts] + [
-        "é",
-        "=",
-        "A" * 5000,
-        5,
-        ["x"],
-        {},
-        None,
-    ]
-    made_up += [base64.b64encode(json.dumps(value).encode()).decode() for value in (wrong_key, unsigned)]
+    texts = ["", "x", "null", "[]", "{}", '{"challenge": [], "solution": 1}']
+    texts += ['{"challenge": {"parameters": 5}, "solution": {}}', json.dumps(wrong_key), json.dumps(unsigned)]
+    made_up = [*map(encode, texts), "é", "=", "A" * 5000, 5, ["x"], {}, None]
     made_up += [solve(site, expiresAt=int(time.time()) + 10**6), solve(site, cost=1, keyPrefix="00")]
-    assert {ask(site, value) for value in made_up} == {"challenge_required"}
+    assert {ask(site, value) for value in made_up} == {REQUIRED}
     late = solve(site)
     monkeypatch.setattr("altcha.v2.time", Mock(time=lambda: time.time() + 601, monotonic=time.monotonic))
-    assert ask(site, late) == "challenge_required"
+    assert ask(site, late) == REQUIRED
     assert site.messages() == []
 
 
@@ -117,86 +93,48 @@ def test_challenge_survives_the_rotation_of_the_key(make_site: Any) -> None:
     assert ask(rotated, solution) == ""
 
 
-@pytest.mark.parametrize(
-    ("rates", "codes"),
-    [
-        ({"SOURCE": "2 per minute"}, ["", "", "challenge_required", ""]),
-        ({"TOTAL": "2 per minute"}, ["", "", "challenge_required", "challenge_required"]),
-    ],
-)
+@pytest.mark.parametrize(("rates", "last"), [("SOURCE", ""), ("TOTAL", REQUIRED)])
 @pytest.mark.requirement("R56")
-def test_challenge_begins_under_load_of_one_network_or_of_all(
-    make_site: Any, rates: dict[str, str], codes: list[str]
-) -> None:
-    settings = {f"RECOVERY_CHALLENGE_{name}": rate for name, rate in rates.items()}
-    site: Site = make_site(**ON, RECOVERY_CHALLENGE="under-load", **settings)
-    sources = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.9"]
-    shown = []
-    for source, code in zip(sources, codes, strict=True):
-        page = site.visitor().open("/reset", environ_overrides={"REMOTE_ADDR": source})
-        shown.append("altcha-widget" in page.text)
-        assert ask(site, source=source) == code
-    assert shown == [bool(code) for code in codes]  # the page knows before
-    assert ask(site, solve(site), source=sources[2]) == ""
-
-
-def test_requests_of_known_and_unknown_accounts_count_alike(make_site: Any) -> None:
-    rate = {"RECOVERY_CHALLENGE": "under-load", "RECOVERY_CHALLENGE_SOURCE": "2 per minute"}
-    for names in (
-        ("alice", "alice", "nobody"),
-        ("nobody", "nobody", "alice"),
-        ("nobody", "x@y.example", "stranger"),
+def test_challenge_begins_under_load_of_one_network_or_of_all(make_site: Any, rates: str, last: str) -> None:
+    settings = {"RECOVERY_CHALLENGE": "under-load", f"RECOVERY_CHALLENGE_{rates}": "2 per minute"}
+    site: Site = make_site(**ON, **settings)
+    for source, identity, code in (
+        ("2001:db8::1", "alice", ""),
+        ("2001:db8::2", "nobody", ""),  # known and unknown accounts count alike
+        ("2001:db8::3", "alice", REQUIRED),
+        ("2001:db8::4", "nobody", REQUIRED),
+        ("192.0.2.9", "alice", last),
     ):
-        site, answers = make_site(**ON, **rate), []
-        for name in names:
-            answers.append(site.visitor().post_json("/reset", json={"identity": name}).status_code)
-        assert answers == [200, 200, 400]
+        page = site.visitor().open("/reset", environ_overrides={"REMOTE_ADDR": source})
+        assert ("altcha-widget" in page.text) is bool(code), source  # the page knows before
+        assert ask(site, source=source, identity=identity) == code, source
+    assert ask(site, solve(site), source="2001:db8::3") == ""
 
 
 def test_challenge_is_for_its_pages_alone_and_off_by_default(make_site: Any, site: Site) -> None:
-    def policy(answer: TestResponse) -> str:
-        return answer.headers["Content-Security-Policy"]
-
     assert site.visitor().open("/challenge").status_code == 404
     page = site.visitor().open("/reset")
-    assert ("altcha" in page.text, "worker-src" in policy(page)) == (False, False)
+    assert "altcha" not in page.text
+    assert "worker-src" not in page.headers["Content-Security-Policy"]
     challenged: Site = make_site(**ALWAYS, SECURITY_CONFIRMABLE=True, SECURITY_USERNAME_RECOVERY=True)
     for path in ("/reset", "/confirm", "/recover-username"):
-        page = challenged.visitor().open(path)
-        assert "; worker-src 'self'; script-src 'nonce-" in policy(page)
-        refused = challenged.visitor().submit(path, identity="alice")
+        page, refused = challenged.visitor().open(path), challenged.visitor().submit(path, identity="alice")
+        for answer in (page, refused):
+            assert "; worker-src 'self'; script-src 'nonce-" in answer.headers["Content-Security-Policy"]
         assert (refused.status_code, "Please try again." in refused.text) == (400, True)
         assert 'value="alice"' in refused.text
-        assert "worker-src" in policy(refused)
     for path in ("/login", "/check-mail", "/challenge", "/"):
-        assert "worker-src" not in policy(challenged.visitor().open(path))
-    sources = set(
-        re.findall(r'(?:src|href|challenge|data-worker)="([^"#?]+)', challenged.visitor().open("/reset").text)
-    )
-    assert [url for url in sources if not url.startswith("/")] == []
-
-
-def test_client_of_another_origin_may_read_a_challenge(make_site: Any) -> None:
-    site: Site = make_site(**ALWAYS, RECOVERY_CLIENTS={"web": {"origins": ["https://app.example.com"]}})
-    answer = site.visitor().open("/challenge", headers={"Origin": "https://app.example.com"})
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "Set-Cookie" not in answer.headers
+        assert "worker-src" not in challenged.visitor().open(path).headers["Content-Security-Policy"]
 
 
 def test_widget_is_the_released_one() -> None:
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in VENDOR.iterdir()} == RELEASED
-    assert b"MIT License" in Path(VENDOR / "LICENSE.txt").read_bytes()
 
 
-@pytest.mark.parametrize("language", ["en", "ar"])
 @pytest.mark.requirement("R50")
-def test_browser_solves_the_challenge_when_the_form_is_sent(
-    make_site: Any, chromium: Browser, language: str
-) -> None:
+def test_browser_solves_the_challenge_when_the_form_is_sent(make_site: Any, chromium: Browser) -> None:
     """By keyboard, under the CSP, with nothing from elsewhere. A screen reader hears the widget's texts."""
-    settings = {**ALWAYS, "RECOVERY_LIMIT_SOURCE": "30 per minute"}
-    with live(make_site, **settings) as site, chromium.new_context(locale=language) as context:
+    with live(make_site, **ALWAYS) as site, chromium.new_context(locale="ar") as context:
         page, troubles, urls = context.new_page(), [], []
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))

@@ -1,8 +1,6 @@
 """Code of one's own: the package of docs/extend.md, which lies outside of the tree, and its refusals."""
 
-import os
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +8,8 @@ from typing import Any
 
 import pytest
 from support.commands import run
-from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, SECRETS, Site, load_settings
+from support.mailbox import text_of
+from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, load_settings
 
 from app import create_app
 from app.settings.problems import SettingsError
@@ -21,153 +20,91 @@ SETTINGS = tomllib.loads(re.search(r"```toml\n(.*?)```", GUIDE, re.DOTALL)[1])  
 
 
 @pytest.fixture
-def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The documented package, where Python finds it."""
-    package = tmp_path / "acme"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "sparekey.py").write_text(CODE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    for name in [name for name in sys.modules if name.split(".")[0] == "acme"]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def site(acme: Path, make_site: Any, tmp_path: Path) -> Site:
-    own = tmp_path / "templates" / "security"
-    (own / "email").mkdir(parents=True)
-    shipped = '{% extends "shipped/security/reset_password.html" %}'
-    (own / "reset_password.html").write_text(
-        f"{shipped}{{% block scripts %}}{{{{ hotline }}}}{{% endblock %}}"
-    )
+def site(make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Sparekey with the documented package, and templates that show its variable."""
     mail = (ROOT / "templates/security/email/reset_instructions.txt").read_text()
-    (own / "email" / "reset_instructions.txt").write_text(
-        mail.replace("{% block content %}", "{% block content %}{{ hotline }} ")
+    page = (
+        '{% extends "shipped/security/reset_password.html" %}{% block scripts %}{{ hotline }}{% endblock %}'
     )
-    settings = {**SETTINGS, "RECOVERY_TEMPLATE_DIR": str(own.parent)}
-    built: Site = make_site(**settings, SECURITY_CHANGE_EMAIL=True)
-    return built
+    for name, text in {
+        "acme/sparekey.py": CODE,
+        "templates/security/reset_password.html": page,
+        "templates/security/email/reset_instructions.txt": mail.replace(
+            "{% block content %}", "{% block content %}{{ hotline }} "
+        ),
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = str(tmp_path / "templates")
+    yield make_site(**SETTINGS, RECOVERY_TEMPLATE_DIR=folder, SECURITY_CHANGE_EMAIL=True)
+    for module in [module for module in sys.modules if module.split(".")[0] == "acme"]:
+        del sys.modules[module]
 
 
-def test_page_and_mail_get_the_variables_of_context_processors(site: Site) -> None:
-    site.ask()
-    site.work()
-    assert "555-0100" in site.mailbox.mails[-1].get_body(("plain",)).get_content()
-    assert "555-0100" in site.visitor().open(site.last_link(), follow_redirects=True).text
-
-
-def test_added_field_is_shown_and_enforced(site: Site) -> None:
-    site.ask()
-    site.work()
-    visitor, link = site.visitor(), site.last_link()
-    assert "I have read the rules" in visitor.open(link, follow_redirects=True).text
+def test_documented_package_changes_the_reset(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    visitor, program, link = site.visitor(), site.visitor(), site.new_link()
+    assert "555-0100" in text_of(site.mailbox.mails[-1])  # a variable
+    page = visitor.open(link, follow_redirects=True).text
+    assert "555-0100" in page
+    assert "I have read the rules" in page  # a field
     fields = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}
     assert "Please read the rules." in visitor.submit(link, **fields).text
-    refused = site.visitor().post_json(link, json={"password": NEW_PASSWORD})
-    assert refused.status_code == 400
-    assert "rules" in refused.json["response"]["field_errors"]
+    refused = program.post_json(link, json={"password": NEW_PASSWORD})
+    assert (refused.status_code, [*refused.json["response"]["field_errors"]]) == (400, ["rules"])
+    refused = program.post_json(link, json={"password": f"{NEW_PASSWORD} at Acme", "rules": True})
+    reason = "Choose a password without the name of this company."
+    assert refused.json["response"]["field_errors"]["password"] == [reason]
+    assert "acme:" not in caplog.text
     assert visitor.submit(link, **fields, rules="y").location == "/reset-done"
+    assert "acme: account 1 has a new password" in caplog.text  # a receiver
 
 
-def test_replaced_password_rule_refuses(site: Site) -> None:
-    site.ask()
-    site.work()
-    body = {"password": f"{NEW_PASSWORD} at Acme", "rules": True}
-    refused = site.visitor().post_json(site.last_link(), json=body)
-    assert refused.json["response"]["field_errors"]["password"] == [
-        "Choose a password without the name of this company."
-    ]
-
-
-def test_receiver_hears_of_a_reset(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    site.ask()
-    site.work()
-    site.visitor().post_json(site.last_link(), json={"password": NEW_PASSWORD, "rules": True})
-    assert "acme: account 1 has a new password" in caplog.text
-
-
-def test_replaced_utilities_map_identities(site: Site) -> None:
-    for typed in ("@alice", "+1 415/555/0123"):
-        site.ask(typed)
-        site.work()
-        assert site.mailbox.mails.pop()["To"] == "alice@example.com"
-
-
-def test_added_identity_kind_signs_in_and_recovers(site: Site) -> None:
+def test_documented_package_adds_identities_a_page_and_a_command(site: Site) -> None:
     identities = ("email:carol@example.com", "employee_number:e-12345")
     run(site, "users", "create", *identities, "--password", OLD_PASSWORD, "--active")
     assert site.password_works(OLD_PASSWORD, "E12345")
-    site.ask("E-12345")
-    site.work()
-    assert site.mailbox.mails.pop()["To"] == "carol@example.com"
+    for typed, name in (("@alice", "alice"), ("+1 415/555/0123", "alice"), ("E-12345", "carol")):
+        site.new_link(typed)
+        assert site.mailbox.mails[-1]["To"] == f"{name}@example.com"
     assert "Email, employee number, username, or phone number" in site.visitor().open("/reset").text
+    assert site.visitor().open("/acme").text == "Hello from Acme"
+    assert run(site, "motto").output.endswith("by Acme\n")
 
 
-def test_replaced_mail_utility_queues(site: Site) -> None:
+def test_documented_package_signs_mails_of_flask_security(site: Site) -> None:
     visitor = site.visitor()
-    assert visitor.sign_in(password=OLD_PASSWORD)
+    assert visitor.sign_in()
     visitor.submit("/change-email", email="alice@example.net")
     site.work()
-    texts = [mail.get_body(("plain",)).get_content() for mail in site.mailbox.mails]
-    assert [text for text in texts if "Acme, 1 Main Street" in text] != [], texts
+    texts = [text_of(mail) for mail in site.mailbox.mails]
+    assert any("Acme, 1 Main Street" in text for text in texts), texts
 
 
-def test_added_page_and_command(site: Site) -> None:
-    assert site.visitor().open("/acme").text == "Hello from Acme"
-    assert site.app.test_cli_runner().invoke(args=["motto"]).output.endswith("by Acme\n")
-
-
-def test_command_and_worker_load_the_extension_alike(acme: Path, tmp_path: Path, database: Any) -> None:
-    config = tmp_path / "mine.toml"
-    config.write_text(
-        f'RECOVERY_PUBLIC_URL = "http://127.0.0.1:5000"\nRECOVERY_INBOX = true\n'
-        f'SQLALCHEMY_DATABASE_URI = "{database()}"\n' + re.search(r"```toml\n(.*?)```", GUIDE, re.DOTALL)[1]  # type: ignore[index]
-    )
-    environ = {**os.environ, **SECRETS, "RECOVERY_CONFIG": str(config), "PYTHONPATH": str(acme)}
-    for words, printed in ((["motto"], "by Acme"), (["worker", "--once"], "0 processed")):
-        command = [sys.executable, str(ROOT / "manage.py"), *words]
-        done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert printed in done.stdout
-
-
-BAD = """
-def fails(app):
-    raise RuntimeError("no licence")
-
-class Alone:
-    pass
-"""
+BAD = 'def fails(app): raise RuntimeError("no licence")\nclass Alone: pass'
 
 
 @pytest.mark.parametrize(
-    ("settings", "problem"),
+    ("setting", "value", "problem"),
     [
-        ({"RECOVERY_EXTENSIONS": ["nowhere.at_all:init_app"]}, "nowhere.at_all:init_app cannot be imported"),
-        ({"RECOVERY_EXTENSIONS": ["bad:nothing"]}, "bad:nothing cannot be imported: AttributeError"),
-        ({"RECOVERY_EXTENSIONS": ["bad:fails"]}, "bad:fails failed: RuntimeError: no licence"),
-        ({"RECOVERY_EXTENSIONS": ["bad:__name__"]}, "bad:__name__ cannot be used"),
-        ({"RECOVERY_EXTENSIONS": ["bad"]}, "give module:name"),
-        (
-            {"RECOVERY_CLASSES": {"password_util_cls": "bad:Alone"}},
-            "does not derive from app.accounts.passwords.RecoveryPasswordUtil",
-        ),
-        ({"RECOVERY_CLASSES": {"mail_util_cls": "flask_security:MailUtil"}}, "QueuedMailUtil"),
-        (
-            {"RECOVERY_CLASSES": {"register_form": "bad:Alone"}},
-            "register_form is no class that can be replaced",
-        ),
-        ({"RECOVERY_CLASSES": {"wings": "bad:Alone"}}, "wings is no class that can be replaced"),
+        ("EXTENSIONS", ["nowhere.at_all:init_app"], "nowhere.at_all:init_app cannot be imported"),
+        ("EXTENSIONS", ["bad:nothing"], "bad:nothing cannot be imported: AttributeError"),
+        ("EXTENSIONS", ["bad:fails"], "bad:fails failed: RuntimeError: no licence"),
+        ("EXTENSIONS", ["bad:__name__"], "bad:__name__ cannot be used"),
+        ("EXTENSIONS", ["bad"], "give module:name"),
+        ("CLASSES", {"password_util_cls": "bad:Alone"}, "does not derive from app.accounts.passwords.RecoveryPasswordUtil"),
+        ("CLASSES", {"mail_util_cls": "flask_security:MailUtil"}, "QueuedMailUtil"),
+        ("CLASSES", {"register_form": "bad:Alone"}, "register_form is no class that can be replaced"),
+        ("CLASSES", {"wings": "bad:Alone"}, "wings is no class that can be replaced"),
     ],
-)
+)  # fmt: skip
 def test_unusable_extension_stops_the_start_and_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], problem: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: Any, problem: str
 ) -> None:
     (tmp_path / "bad.py").write_text(BAD)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(SettingsError) as caught:
-        create_app(load_settings(**settings))
+        create_app(load_settings(**{f"RECOVERY_{setting}": value}))
     [found] = caught.value.problems
-    assert found.name.split(".")[0] in settings
+    assert found.name.split(".")[0] == f"RECOVERY_{setting}"
     assert problem in found.message

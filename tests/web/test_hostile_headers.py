@@ -1,4 +1,4 @@
-"""Malformed headers, hosts, forwarded addresses and paths are answered, never with a server error."""
+"""Malformed headers, hosts, cookies, forwarded addresses and paths are answered, never with a server error."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ MALFORMED = [
     {"Authorization": "Basic YTpi"},
     {"Accept": "application/json;q=nan, \xff;q=x, " * 50},
     {"Accept-Language": "\xff;q=99999999999999"},
+    {"Accept-Language": "de" * 3000 + ",de;q=1e400,de;q=nan,de;q=-1" + ",xx" * 3000},
     {"Cookie": "sparekey_session=.eJx; sparekey_remember=1|2|3; XSRF-TOKEN=\x01"},
     {"Cookie": "sparekey_remember=\xff|\xff"},
     {"Cookie": ";".join(["sparekey_session=" + "x" * 500] * 10)},
@@ -25,20 +26,17 @@ MALFORMED = [
     {"User-Agent": "\x00\xff" * 2_000},
     {"If-Modified-Since": "x", "Range": "bytes=9-1,-"},
 ]
+PATHS = ["/reset/%00", "/reset/%ff%fe", "/reset/~%ed%a0%80", "/reset/" + "~" * 4_000, "/reset/%2e%2e", "/%00"]
+PATHS += ["/static/%00", "/static/..%2f..%2fREADME.md", "/static/" + "a/" * 1_500, "/reset/" + "%0a" * 1_000]
 
 
 def test_malformed_header_is_answered(site: Site) -> None:
-    pages = ["/", "/login", "/reset", "/change", "/verify", "/logout", "/healthz", "/static/sparekey.css"]
     for headers in MALFORMED:
-        for path in pages:
+        for path in ("/", "/login", "/reset", "/change", "/healthz", "/static/sparekey.css"):
             for method in ("GET", "POST"):
                 answer = site.visitor().open(path, method=method, headers=headers)
                 answer.close()
                 assert answer.status_code < 500, (path, method, headers)
-
-
-PATHS = ["/reset/%00", "/reset/%ff%fe", "/reset/~%ed%a0%80", "/reset/" + "~" * 4_000, "/reset/%2e%2e", "/%00"]
-PATHS += ["/static/%00", "/static/..%2f..%2fREADME.md", "/static/" + "a/" * 1_500, "/reset/" + "%0a" * 1_000]
 
 
 def test_malformed_path_is_answered(site: Site) -> None:
@@ -48,6 +46,22 @@ def test_malformed_path_is_answered(site: Site) -> None:
             answer.close()
             refused = (308, 400, 404, 200 if method == "OPTIONS" else 405)
             assert answer.status_code in refused, (path, method)
+
+
+@pytest.mark.requirement("R44")
+def test_odd_character_in_a_cookie_name_makes_no_other_cookie(site: Site) -> None:
+    """A pair that is not well-formed is dropped whole."""
+    visitor, program = site.visitor(), site.app.test_client(use_cookies=False)
+    assert visitor.sign_in()
+    name = site.app.config["SESSION_COOKIE_NAME"]
+    value = visitor.client.get_cookie(name, domain="127.0.0.1").value
+
+    def status(header: str) -> int:
+        return program.get("/change", base_url=visitor.base, headers={"Cookie": header}).status_code
+
+    for odd in ("\xe9", "\x85", "\xa0", "\x0b", "\x1f", "\x00", '"', "(", "a\xe9"):
+        assert status(f"{odd}{name}={value}") == 302, f"signed in by a cookie of another name: {odd!r}"
+    assert status(f"x\xe9=1; {name}={value}; y=\xe9") == 200
 
 
 @pytest.mark.requirement("R52", "R54")

@@ -13,19 +13,19 @@ from support.mailbox import link_in
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
 from support.urls import BAIT, HOSTILE_URLS
 
-SHOP = "https://shop.example.com"
+SHOP, QUIET = "https://shop.example.com", "https://quiet.example.com"
 CLIENTS = {
     "shop": {"post_reset_view": f"{SHOP}/welcome", "origins": ["https://other.example.com"]},
-    "web": {"reset_view": "https://app.example.com/r", "reset_error_view": "https://app.example.com/p"},
-    "quiet": {"origins": ["https://quiet.example.com"]},
+    "quiet": {"origins": [QUIET]},
     "app": {"reset_view": "myapp://reset", "reset_error_view": "myapp://problem"},
 }
 CART = {"client": "shop", "return_to": "/cart?item=1&x=ü#top"}
+SIGN_IN = {"identity": "alice", "password": OLD_PASSWORD}
 
 
 @pytest.fixture
 def site(make_site: Any) -> Site:
-    built: Site = make_site(RECOVERY_CLIENTS=CLIENTS)
+    built: Site = make_site(RECOVERY_CLIENTS=CLIENTS, **CODE_SIGN_IN)
     return built
 
 
@@ -64,40 +64,36 @@ def test_stranger_who_asks_for_an_owner_does_not_steer_her(site: Site) -> None:
     assert way_on(owner, link_of_bob) == "/login"
 
 
-def test_sign_in_leads_back_once(site: Site) -> None:
-    visitor, sign_in = site.visitor(), {"identity": "alice", "password": OLD_PASSWORD}
+def test_sign_in_leads_back_once_and_a_newer_next_wins(site: Site) -> None:
+    visitor = site.visitor()
     visitor.open("/login", query_string={"client": "quiet", "return_to": "/start"})
-    assert "https://quiet.example.com" in visitor.open("/login").headers["Content-Security-Policy"]
+    assert QUIET in visitor.open("/login").headers["Content-Security-Policy"]
     assert visitor.submit("/login", identity="alice", password="wrong").status_code == 200
-    assert visitor.submit("/login", **sign_in).location == "https://quiet.example.com/start"
-    page = visitor.open("/change")
-    assert "quiet.example.com" not in page.headers["Content-Security-Policy"]
+    assert visitor.submit("/login", **SIGN_IN).location == f"{QUIET}/start"
+    assert QUIET not in visitor.open("/change").headers["Content-Security-Policy"]
     assert visitor.open("/login").location == "/"
     again = visitor.open("/login", query_string=CART)  # she is signed in
     assert again.location == f"{SHOP}/cart?item=1&x=%C3%BC#top"
-
-
-def test_sign_in_with_a_code_leads_back_and_a_newer_next_wins(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_CLIENTS=CLIENTS, **CODE_SIGN_IN)
-    for path, target in (("/us-signin", f"{SHOP}/cart"), ("/login?next=/change", "/change")):
+    for path, field, target in (
+        ("/us-signin", "passcode", f"{SHOP}/cart"),  # with a code, too
+        ("/login?next=/change", "password", "/change"),
+    ):
         visitor = site.visitor()
         visitor.open("/login", query_string={"client": "shop", "return_to": "/cart"})
-        secret = {"passcode" if path == "/us-signin" else "password": OLD_PASSWORD}
-        assert visitor.submit(path, path, identity="alice", **secret).location == target
+        assert visitor.submit(path, path, identity="alice", **{field: OLD_PASSWORD}).location == target
 
 
 def test_way_back_is_forgotten_with_time_and_with_its_client(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for client in ("shop", "quiet"):
-        visitor = site.visitor()
+    visitors = {client: site.visitor() for client in ("shop", "quiet")}
+    for client, visitor in visitors.items():
         visitor.open("/login", query_string={"client": client, "return_to": "/x"})
-        if client == "shop":
-            del site.app.extensions["recovery_clients"][client]
-        else:
-            late = time.time() + site.app.config["SECURITY_RESET_PASSWORD_WITHIN"].total_seconds()
-            monkeypatch.setattr("app.web.return_to.time", Mock(**{"time.return_value": late}))
-        assert visitor.submit("/login", identity="alice", password=OLD_PASSWORD).location == "/"
+    del site.app.extensions["recovery_clients"]["shop"]
+    assert visitors["shop"].submit("/login", **SIGN_IN).location == "/"
+    late = time.time() + site.app.config["SECURITY_RESET_PASSWORD_WITHIN"].total_seconds()
+    monkeypatch.setattr("app.web.return_to.time", Mock(**{"time.return_value": late}))
+    assert visitors["quiet"].submit("/login", **SIGN_IN).location == "/"
 
 
 @pytest.mark.requirement("R19", "R52")
@@ -105,21 +101,20 @@ def test_only_a_path_of_a_client_with_an_origin_is_taken(site: Site) -> None:
     visitor = site.visitor()
     refused = [{"client": "nobody"}, {"client": "shop\r\nx: y"}, {"return_to": "/cart"}, {"client": ""}]
     refused += [{"client": name, "return_to": "/x"} for name in ("app", "browser", "default")]
-    refused += [
-        {"client": "shop", "return_to": path} for path in ("cart", "/a b", "/a\tb", "/\\x", "/" * 1001)
-    ]
+    for path in ("cart", "/a b", "/a\tb", "/\\x", "/" * 1001):
+        refused.append({"client": "shop", "return_to": path})
     for page in ("/reset", "/login"):
         for query in refused:
             answer = visitor.open(page, query_string=query)
             assert (answer.status_code, answer.headers.get("Set-Cookie")) == (400, None), query
-        for url in HOSTILE_URLS:
-            answer = visitor.open(page, query_string={"client": "shop", "return_to": url})
-            assert answer.status_code in (200, 400), url
-            if answer.status_code == 200:  # it is a path
-                owner = site.visitor()
-                owner.open("/login", query_string={"client": "shop", "return_to": url})
-                target = owner.submit("/login", identity="alice", password=OLD_PASSWORD).location
-                assert urlsplit(target).netloc == "shop.example.com", url
+    for url in HOSTILE_URLS:
+        query = {"client": "shop", "return_to": url}
+        answer = visitor.open("/reset", query_string=query)
+        assert answer.status_code in (200, 400), url
+        if answer.status_code == 200:  # it is a path
+            owner = site.visitor()
+            owner.open("/login", query_string=query)
+            assert urlsplit(owner.submit("/login", **SIGN_IN).location).netloc == "shop.example.com", url
     assert BAIT not in visitor.open("/reset").headers["Content-Security-Policy"]
 
 

@@ -1,4 +1,4 @@
-"""What a notice says of the browser: words of ours, never the sender's."""
+"""The browser in a notice: words of ours, never the sender's."""
 
 import pytest
 from support.mailbox import html_of, text_of
@@ -19,16 +19,12 @@ CASES = {
 
 @pytest.mark.requirement("R21")
 def test_notice_names_browser_and_system_and_repeats_nothing_of_the_header(site: Site) -> None:
-    for user_agent, words in CASES.items():
-        link = site.new_link("bob")
-        answer = site.visitor().post_json(
-            link,
-            json={"password": f"{NEW_PASSWORD} {len(site.messages())}"},
-            headers={"User-Agent": user_agent},
-        )
+    for number, (user_agent, words) in enumerate(CASES.items()):
+        link, body = site.new_link("bob"), {"password": f"{NEW_PASSWORD} {number}"}
+        answer = site.visitor().post_json(link, json=body, headers={"User-Agent": user_agent})
         assert answer.status_code == 200
         site.work()
-        notice = site.mailbox.mails[-1]
-        assert f"Browser: {words}" in " ".join(text_of(notice).split())
-        assert words in html_of(notice)
-        assert "evil.example" not in text_of(notice) + html_of(notice)
+        text, html = text_of(site.mailbox.mails[-1]), html_of(site.mailbox.mails[-1])
+        assert f"Browser: {words}" in " ".join(text.split())
+        assert words in html
+        assert "evil.example" not in text + html
