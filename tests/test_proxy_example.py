@@ -3,10 +3,9 @@
 import shutil
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from support.admin import Admin
 from support.http_browser import HttpBrowser
 from support.mailbox import Mailbox, link_in
 from support.nginx import replaced
-from support.servers import free_port, skip_or_fail, wait_until
+from support.servers import free_port, listening, skip_or_fail
 from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT
 
 SPOOFED = {"Remote-User": "1", "Remote-Email": "admin@example.com", "Remote-Groups": "admin"}
@@ -28,15 +27,8 @@ EXAMPLE = ROOT / "examples" / "proxy"
 @pytest.fixture
 def application() -> Iterator[int]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, str(EXAMPLE / "application.py"), "--port", str(port)])
-    try:
-        wait_until(
-            lambda: socket.create_connection(("127.0.0.1", port)).close() is None, process, "the application"
-        )
+    with listening([sys.executable, str(EXAMPLE / "application.py"), "--port", str(port)], port):
         yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 @pytest.fixture
@@ -45,25 +37,18 @@ def caddy(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., None]
     program = shutil.which("caddy")
     if program is None:
         skip_or_fail("Caddy is not installed")
-    running: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as started:
 
-    def start(port: int, behind: int, application: int) -> None:
-        pem, file = tmp_path / "tls.pem", tmp_path / "Caddyfile"
-        ports = {"127.0.0.1:8000": f"127.0.0.1:{behind}", "127.0.0.1:9000": f"127.0.0.1:{application}"}
-        site = {"app.example.com {": f"https://localhost:{port} {{\n\ttls {pem} {pem}", **ports}
-        options = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
-        file.write_text(options + replaced(EXAMPLE / "Caddyfile", site))
-        command = [program, "run", "--config", str(file)]
-        environ = {"HOME": str(tmp_path), "PATH": ""}
-        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environ))
-        wait_until(
-            lambda: socket.create_connection(("127.0.0.1", port)).close() is None, running[-1], "Caddy"
-        )
+        def start(port: int, behind: int, application: int) -> None:
+            pem, file = tmp_path / "tls.pem", tmp_path / "Caddyfile"
+            ports = {"127.0.0.1:8000": f"127.0.0.1:{behind}", "127.0.0.1:9000": f"127.0.0.1:{application}"}
+            site = {"app.example.com {": f"https://localhost:{port} {{\n\ttls {pem} {pem}", **ports}
+            options = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
+            file.write_text(options + replaced(EXAMPLE / "Caddyfile", site))
+            command, environ = [program, "run", "--config", str(file)], {"HOME": str(tmp_path), "PATH": ""}
+            started.enter_context(listening(command, port, env=environ))
 
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait(timeout=20)
+        yield start
 
 
 @pytest.mark.parametrize("proxy", ["nginx", "caddy"])
@@ -134,14 +119,12 @@ def keep_out(stranger: HttpBrowser, port: int, tls: ssl.SSLContext) -> None:
     program = stranger.client.get("/x", headers={"Accept": "application/json"})
     assert program.status_code in (302, 401)
     for head in ("GET /x HTTP/1.0", "GET //account/../x HTTP/1.1", "GET /account/%2e%2e/x HTTP/1.1"):
-        with tls.wrap_socket(
-            socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
-        ) as client:
+        connection = socket.create_connection(("127.0.0.1", port))
+        with tls.wrap_socket(connection, server_hostname="localhost") as client:
             client.sendall(
                 f"{head}\r\nHost: localhost\r\nRemote-User: 1\r\nConnection: close\r\n\r\n".encode()
             )
-            with closing(client.makefile("rb")) as answer_file:
-                assert b'"user"' not in answer_file.read(), head
+            assert b'"user"' not in b"".join(iter(lambda: client.recv(65_536), b"")), head
 
 
 def forget_and_reset(stranger: HttpBrowser, admin: Admin, mailbox: Mailbox) -> None:

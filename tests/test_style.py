@@ -1,4 +1,4 @@
-"""The style of code and documents, as far as a program can hold it. Run it as a script for the figures."""
+"""The style of code and documents, as far as a program can hold it."""
 
 import ast
 import io
@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,20 +62,10 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.body[0].lineno, text
 
 
-def comments(path: Path) -> Iterator[tuple[int, str]]:
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+def comments(source: str) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT and not token.string.startswith(("# noqa", "# type:")):
             yield token.start[0], token.string
-
-
-def bound_names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[int, str]]:
-    """Yield arguments, and names that a statement or a comprehension binds."""
-    arguments = function.args
-    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
-        yield argument.lineno, argument.arg
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.id
 
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -89,107 +78,89 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
         for argument in ast.walk(call)
     }
     for node in set(ast.walk(tree)) - translated:
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.lineno not in documentation
-        ):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and node.lineno not in documentation:
             yield node.lineno, node.value
 
 
-def texts_for_users() -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield every text of the catalogs, and every template without its comments, with what is refused there."""
-    with (ROOT / "app/web/translations/messages.pot").open("rb") as file:
-        for message in read_po(file):
-            for text in message.id if isinstance(message.id, tuple) else (message.id,):
-                yield text, SENTENCES | WORDS
-    for path in (path for folder in TEMPLATES for path in sorted(folder.rglob("*.*"))):
-        yield re.sub(r"{#.*?#}", "", path.read_text(), flags=re.DOTALL), SENTENCES
+def bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield arguments of functions, and names that a statement or a comprehension in one binds."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.arg):
+                    yield node.lineno, node.arg
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.lineno, node.id
 
 
-def figures() -> tuple[float, int, int]:
-    """Return "what" in 1,000 words of comments and docstrings, "whoever" in all, and how many words."""
-    words: Counter[str] = Counter()
-    for path in SOURCES:
-        for _, text in (*docstrings(ast.parse(path.read_text())), *comments(path)):
-            words.update(re.findall(r"[a-z']+", text.lower()))
-    return 1000 * words["what"] / words.total(), words["whoever"], words.total()
-
-
-def at(path: Path, line: int) -> str:
-    return f"{path.relative_to(ROOT)}:{line}"
-
-
-@pytest.fixture(scope="module", params=SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def source(request: pytest.FixtureRequest) -> tuple[Path, ast.Module]:
-    path: Path = request.param
-    return path, ast.parse(path.read_text())
-
-
-def test_docstrings_begin_with_the_name_of_the_thing(source: tuple[Path, ast.Module]) -> None:
-    path, tree = source
-    assert [
-        at(path, line) for line, text in docstrings(tree) if re.split(r"\W", text)[0] in FIRST_WORDS
-    ] == []
-
-
-def test_locals_are_named_for_what_they_hold(source: tuple[Path, ast.Module]) -> None:
-    path, tree = source
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    vague = {at(path, line) for node in functions for line, name in bound_names(node) if name in LOCALS}
-    assert sorted(vague) == []
-
-
-def test_module_constants_are_bound_once(source: tuple[Path, ast.Module]) -> None:
-    path, tree = source
-    targets = [
-        target.id
-        for node in tree.body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name)
+def phrases(text: str, refused: dict[str, str]) -> list[str]:
+    return [
+        f"{hit[0]!r}: {instead}" for phrase, instead in refused.items() if (hit := re.search(phrase, text))
     ]
-    assert [name for name, count in Counter(targets).items() if count > 1] == [], path
 
 
-def test_messages_avoid_forbidden_phrases(source: tuple[Path, ast.Module]) -> None:
-    path, tree = source
-    assert [
-        f"{at(path, line)}: {instead}"
-        for line, text in texts(tree)
-        for phrase, instead in PHRASES.items()
-        if re.search(phrase, text)
-    ] == []
+def violations(source: str) -> list[str]:
+    """Return what breaks a rule in a file of Python, with its line."""
+    tree = ast.parse(source)
+    found = [
+        (line, f"docstring: {text}")
+        for line, text in docstrings(tree)
+        if re.split(r"\W", text)[0] in FIRST_WORDS
+    ]
+    found += [(line, f"local: {name}") for line, name in set(bound_names(tree)) if name in LOCALS]
+    found += [(line, hit) for line, text in texts(tree) for hit in phrases(text, PHRASES)]
+    bound = set()
+    for node in tree.body:
+        targets = [*node.targets] if isinstance(node, ast.Assign) else []
+        targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+        for name in (target.id for target in targets if isinstance(target, ast.Name)):
+            found += [(node.lineno, f"bound again: {name}")] if name in bound else []
+            bound.add(name)
+    return [f"{line} {text}" for line, text in sorted(found)]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_documents_avoid_forbidden_phrases(path: Path) -> None:
-    lines = enumerate(path.read_text().splitlines(), start=1)
-    assert [
-        f"{at(path, number)}: {instead}"
-        for number, line in lines
-        for phrase, instead in PHRASES.items()
-        if re.search(phrase, line)
-    ] == []
+def test_sources_keep_the_style() -> None:
+    broken = [f"{path.relative_to(ROOT)}:{one}" for path in SOURCES for one in violations(path.read_text())]
+    assert broken == []
+
+
+def test_a_violation_is_found_at_its_line() -> None:
+    source = '''"""What it is."""
+WAIT = 5
+WAIT: int = 6
+def f(kept):
+    print("It can not", _("It can not"))
+    return [told for told in kept]'''
+    assert violations(source) == [
+        "1 docstring: What it is.",
+        "3 bound again: WAIT",
+        "4 local: kept",
+        "5 'can not': cannot",
+        "6 local: told",
+    ]
+
+
+def test_documents_avoid_forbidden_phrases() -> None:
+    hits = {path.name: phrases(path.read_text(), PHRASES) for path in DOCUMENTS}
+    assert {name: found for name, found in hits.items() if found} == {}
 
 
 def test_texts_for_users_avoid_phrases_of_translations() -> None:
-    assert [
-        f"{hit[0]!r} in {text[:60]!r}: {instead}"
-        for text, refused in texts_for_users()
-        for phrase, instead in refused.items()
-        if (hit := re.search(phrase, text))
-    ] == []
+    """In the catalogs, and in templates without their comments."""
+    with (ROOT / "app/web/translations/messages.pot").open("rb") as file:
+        messages = [message.id for message in read_po(file)]
+    for text in (text for id in messages for text in (id if isinstance(id, tuple) else (id,))):
+        assert phrases(text, SENTENCES | WORDS) == [], text
+    for path in (path for folder in TEMPLATES for path in folder.rglob("*.*")):
+        text = re.sub(r"{#.*?#}", "", path.read_text(), flags=re.DOTALL)
+        assert phrases(text, SENTENCES) == [], path
 
 
 def test_prose_says_what_seldom_and_whoever_never() -> None:
-    what, whoever, _ = figures()
-    assert what <= WHAT_MAX
-    assert whoever == WHOEVER_MAX
-
-
-if __name__ == "__main__":
-    what, whoever, total = figures()
-    print(
-        f'"what": {what:.1f} in 1,000 words; "whoever": {whoever}; {total:,} words of comments and docstrings'
-    )
+    words: Counter[str] = Counter()
+    for source in (path.read_text() for path in SOURCES):
+        for _, text in (*docstrings(ast.parse(source)), *comments(source)):
+            words.update(re.findall(r"[a-z']+", text.lower()))
+    assert 1000 * words["what"] / words.total() <= WHAT_MAX
+    assert words["whoever"] == WHOEVER_MAX

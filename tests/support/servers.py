@@ -8,10 +8,10 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -49,6 +49,19 @@ def wait_until(is_up: Callable[[], object], process: subprocess.Popen[bytes], na
             pass
         time.sleep(0.05)
     raise RuntimeError(f"{name} did not start")
+
+
+@contextmanager
+def listening(command: Sequence[str], port: int, **options: Any) -> Iterator[None]:
+    """Run a program that listens on a port, from the moment at which it does."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **options)
+    try:
+        address = ("127.0.0.1", port)
+        wait_until(lambda: socket.create_connection(address).close() is None, process, command[0])
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
 
 
 class PostgreSQL:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
@@ -163,19 +164,13 @@ def test_client_redirect_takes_nothing_from_the_request(make_site: Any) -> None:
 
 
 def test_client_can_ask_for_the_policy_and_whether_a_link_works(site: Site) -> None:
-    json = {"Accept": "application/json"}
-    assert site.visitor().open("/reset", headers=json).json["response"] == {
-        "identity_attributes": ["email", "username", "us_phone_number"],
-        "identity_label": "Email, username, or phone number",
-        "password_length_min": 15,
-        "password_length_max": 128,
-        "password_blocklist": True,
-        "sends_mail": True,
-        "support_contact": "",
-    }
-    link = site.new_link()
-    good, bad = (site.visitor().open(url, headers=json) for url in (link, link + "x"))
-    assert good.json["response"]["expires_at"].startswith("20")
+    client, link = partial(site.visitor().open, headers={"Accept": "application/json"}), site.new_link()
+    assert client("/reset").json["response"] == {
+        "identity_attributes": ["email", "username", "us_phone_number"], "identity_label": "Email, username, or phone number",
+        "password_length_min": 15, "password_length_max": 128, "password_blocklist": True, "sends_mail": True, "support_contact": "",
+    }  # fmt: skip
+    assert client(link).json["response"]["expires_at"].startswith("20")
+    bad = client(link + "x")
     assert (bad.status_code, bad.json["response"]["error_code"]) == (400, "link_invalid")
 
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
-from support.site import BOTH, Site
+from support.mailbox import html_of, text_of
+from support.site import BOTH, NEW_PASSWORD, Site
 
 from app.db.audit import RecoveryEvent
+from app.web.user_agents import describe
 
 MALFORMED = [
     {"Authentication-Token": "\xff"},
@@ -82,3 +84,31 @@ def test_malformed_forwarded_address_is_dropped(make_site: Any) -> None:
         answer = site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers)
         assert answer.status_code == 200
     assert {row["source"] for row in site.rows(RecoveryEvent)} <= {"", None, "fe80::1"}
+
+
+WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"
+EVIL = "planned maintenance, sign in at https://evil.example"
+BROWSERS = {
+    "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0": "Firefox, Linux",
+    WINDOWS: "Chrome, Windows",
+    f"{WINDOWS} Edg/142.0": "Edge, Windows",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) Version/18.6 Mobile/15E148 Safari/604.1": "Safari, iPhone",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.6 Safari/605.1.15": "Safari, macOS",
+    "Mozilla/5.0 (Linux; Android 15) SamsungBrowser/28.0 Chrome/130.0 Mobile Safari/537.36": "Samsung Internet, Android",
+    EVIL: "",
+    "": "",
+}
+
+
+@pytest.mark.requirement("R21")
+def test_notice_names_browser_and_system_and_repeats_nothing_of_the_header(site: Site) -> None:
+    assert {header: describe(header) for header in BROWSERS} == BROWSERS
+    for header, words in ((f"{WINDOWS} {EVIL}", "Chrome, Windows"), (EVIL, "unknown")):
+        link, body = site.new_link(), {"password": f"{NEW_PASSWORD}: {words}"}
+        answer = site.visitor().post_json(link, json=body, headers={"User-Agent": header})
+        assert answer.status_code == 200
+        site.work()
+        text, html = text_of(site.mailbox.mails[-1]), html_of(site.mailbox.mails[-1])
+        assert f"Browser: {words}" in " ".join(text.split())
+        assert words in html
+        assert "evil.example" not in text + html

@@ -18,19 +18,15 @@ def assert_stays_here(answer: TestResponse, case: object) -> None:
 
 
 @pytest.mark.requirement("R52")
-def test_verify_redirects_to_next_on_this_site_only(site: Site) -> None:
-    visitor = site.visitor()
-    assert visitor.sign_in()
-    fields = {"csrf_token": csrf_token(visitor.open("/")), "password": OLD_PASSWORD}
+def test_next_leads_to_this_site_only(site: Site) -> None:
+    alice = site.visitor()
+    assert alice.sign_in()
+    fields = {"csrf_token": csrf_token(alice.open("/")), "password": OLD_PASSWORD}
     for url in HOSTILE_URLS:
-        assert_stays_here(visitor.post_json("/verify", data={**fields, "next": url}), url)
-    followed = visitor.post_json("/verify", data={**fields, "next": "/change"})
+        assert_stays_here(alice.post_json("/verify", data={**fields, "next": url}), url)
+    followed = alice.post_json("/verify", data={**fields, "next": "/change"})
     assert followed.location == "/change"  # or the loop would prove nothing
-
-
-@pytest.mark.requirement("R52")
-def test_login_redirects_to_next_on_this_site_only(site: Site) -> None:
-    for url in HOSTILE_URLS[:24:3]:
+    for url in HOSTILE_URLS[:24:6]:
         assert_stays_here(site.visitor().submit("/login", **LOGIN, next=url), url)
         fields = {"csrf_token": csrf_token((visitor := site.visitor()).open("/login")), **LOGIN}
         in_query: Any = {"query_string": {"next": url}, "data": fields}
