@@ -148,7 +148,7 @@ def test_admin_sets_sparekey_up_and_a_user_recovers(admin: Admin, mailbox: Mailb
     worker = admin.starts("manage.py", "worker")
     for count, identity in enumerate(("carol@example.com", "carol", "+14155550123"), start=1):
         assert httpx.post(f"{admin.base}/reset", json={"identity": identity}).status_code == 200
-        assert mailbox.wait_for(count)["To"] == "carol@example.com"
+        assert mailbox.wait_for(count, 60)["To"] == "carol@example.com"
 
     # A new password, its notice, and a sign-in.
     body = {"password": NEW_PASSWORD, "password_confirm": NEW_PASSWORD}

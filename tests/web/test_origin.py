@@ -50,9 +50,7 @@ def test_form_needs_the_csrf_token_of_its_session(make_site: Any) -> None:
 
 
 @pytest.mark.requirement("R6", "R53")
-def test_json_is_accepted_from_our_own_origin_and_with_cors_headers_from_configured_ones(
-    make_site: Any,
-) -> None:
+def test_json_is_accepted_from_our_own_origin_and_with_cors_headers_from_configured_ones(make_site: Any) -> None:  # fmt: skip
     site: Site = make_site(RECOVERY_CLIENTS=CLIENTS)
     own = ask(site, PUBLIC_URL)
     assert (own.status_code, own.json) == (200, {"meta": {"code": 200}, "response": {}})
