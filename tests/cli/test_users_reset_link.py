@@ -15,6 +15,7 @@ from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 from app.accounts.models import User
 from app.db.audit import RecoveryEvent
 from app.mail.outbox import OutboxMessage
+from app.mail.smtp_failures import MailHeld
 
 QUOTAS = {"RECOVERY_MAIL_COOLDOWN": "5 minutes", "RECOVERY_MAIL_DAILY_CAP": 1}
 SENDS = pytest.mark.parametrize("command", ["send-reset", "force-reset"])
@@ -90,14 +91,6 @@ def test_link_that_cannot_be_mailed_is_refused_and_changes_nothing(site: Site, c
     assert (site.rows(User), site.rows(OutboxMessage), site.events().count("admin")) == (accounts, [], 0)
 
 
-def test_force_reset_without_mail_mails_no_link(site: Site) -> None:
-    output = run(site, "users", "force-reset", "alice", "--without-mail", "--quiet").output
-    assert "users reset-link alice" in output
-    make_due(site)
-    assert site.work() == 0
-    assert not site.password_works(OLD_PASSWORD)
-
-
 # --- Handed over ---
 
 
@@ -119,14 +112,10 @@ def test_reset_link_event_has_admin_and_reason_without_token_or_address(site: Si
     reason = r"users reset-link by \S+: lost the mailbox; I know her voice, wrote from \[address\]"
     assert re.fullmatch(reason, event["reason"])
     assert link.rpartition("/")[2] not in json.dumps([*site.links(), event], default=str)
-
-
-def test_reset_link_confirms_no_address(site: Site) -> None:
-    link = hand_over(site)
-    site.app.config["SECURITY_CONFIRMABLE"] = True
-    site.app.extensions["security"].confirmable = True
-    assert code_of(site, link) == "redeemed"
-    assert site.rows(User)[0]["confirmed_at"] is None
+    assert "was handed over by an admin, and works until" in run(site, "users", "show", "alice").output
+    site.change(email="another@example.com")
+    assert "canceled" in site.visitor().open(link).text
+    assert "no longer works" in run(site, "users", "show", "another@example.com").output
 
 
 def test_reset_link_counts_for_no_quota_and_supersedes_others_when_used(make_site: Any) -> None:
@@ -135,17 +124,11 @@ def test_reset_link_counts_for_no_quota_and_supersedes_others_when_used(make_sit
     assert "A reset email went out" not in run(site, "users", "show", "alice").output
     mailed = site.new_link()
     assert site.visitor().open(mailed).status_code == 303
+    site.app.config["SECURITY_CONFIRMABLE"] = site.app.extensions["security"].confirmable = True
     assert site.visitor().set_password(link).status_code == 302
+    assert site.rows(User)[0]["confirmed_at"] is None  # no mail has proven the address
     assert "A different link was used" in site.visitor().open(mailed).text
     assert "already been used" in site.visitor().open(link).text
-
-
-def test_reset_link_ends_when_the_address_changes(site: Site) -> None:
-    link = hand_over(site)
-    assert "was handed over by an admin, and works until" in run(site, "users", "show", "alice").output
-    site.change(email="another@example.com")
-    assert "canceled" in site.visitor().open(link).text
-    assert "no longer works" in run(site, "users", "show", "another@example.com").output
 
 
 def test_reset_link_as_qr_code_and_json(site: Site) -> None:
@@ -154,8 +137,7 @@ def test_reset_link_as_qr_code_and_json(site: Site) -> None:
     assert read_qr_code([line for line in output.splitlines() if set(line) & set("█▀▄")]) == link
     result = run(site, "users", "reset-link", "alice", "--reason", "asked", "--format", "json")
     handed_over = json.loads(result.output)
-    assert handed_over["account"] == "alice@example.com"
-    assert handed_over["expires_at"].endswith("Z")
+    assert (handed_over["account"], handed_over["expires_at"][-1]) == ("alice@example.com", "Z")
     assert code_of(site, handed_over["link"]) == "redeemed"
     assert site.password_works(NEW_PASSWORD)
 
@@ -169,3 +151,58 @@ def test_links_revoke_keeps_sessions(site: Site) -> None:
     assert run(site, "links", "revoke", "--all").output == "1 link revoked\n"
     assert "canceled" in visitor.open(link_of_bob).text
     assert run(site, "links", "revoke", "--all").output == "0 links revoked\n"
+
+
+# --- Without a relay ---
+
+WITHOUT_MAIL = {"MAIL_SERVER": "", "RECOVERY_SUPPORT_CONTACT": "help@example.com"}
+
+
+def test_without_mail_requests_are_refused_alike_and_the_page_names_the_contact(make_site: Any) -> None:
+    site: Site = make_site(**WITHOUT_MAIL)
+    page = site.visitor().open("/reset")
+    assert page.status_code == 200
+    assert "To get a reset link, contact" in page.text
+    assert 'href="mailto:help@example.com"' in page.text
+    assert 'name="identity"' not in page.text
+    known, unknown = (site.ask(identity) for identity in ("alice@example.com", "nobody@example.com"))
+    assert (known.status_code, known.json) == (unknown.status_code, unknown.json)
+    assert (known.status_code, known.json["response"]["error_code"]) == (503, "mail_not_configured")
+    assert "help@example.com" in known.json["response"]["errors"][0]
+    form = site.visitor().open("/reset", headers={"Accept": "application/json"}).json["response"]
+    assert (form["sends_mail"], form["support_contact"]) == (False, "help@example.com")
+    ready = site.visitor().open("/readyz")
+    body = {"database": True, "worker": False, "mail": False, "problems": [], "reason": None}
+    assert (ready.status_code, ready.json) == (200, body)
+    assert code_of(site, hand_over(site)) == "redeemed"
+    assert (site.messages(), site.work()) == ([], 0)
+
+
+def test_commands_without_mail_suggest_reset_link(make_site: Any) -> None:
+    site: Site = make_site(**WITHOUT_MAIL)
+    instead = 'users reset-link alice --reason "..."'
+    for command in ("send-reset", "force-reset"):
+        assert instead in run(site, "users", command, "alice", fails=True).output
+    assert site.password_works(OLD_PASSWORD)
+    shown = run(site, "users", "show", "alice").output
+    assert "No mail is sent (MAIL_SERVER is empty)" in shown
+    assert "worker" not in shown
+    tested = run(site, "mail", "send-test", "me@example.com", fails=True)
+    assert "MAIL_SERVER: it is empty, so no mail is sent" in tested.output
+    for relay in (site, make_site()):
+        output = run(relay, "users", "force-reset", "alice", "--without-mail", "--quiet").output
+        assert instead in output
+        make_due(relay)
+        assert relay.work() == 0
+        assert not relay.password_works(OLD_PASSWORD)
+
+
+def test_message_queued_before_mail_was_switched_off_is_held(site: Site) -> None:
+    site.ask()
+    mailman = site.app.extensions["mailman"]
+    server, mailman.server, site.app.config["MAIL_SERVER"] = mailman.server, "", ""
+    with pytest.raises(MailHeld, match="MAIL_SERVER: it is empty"):
+        site.work()
+    assert [message["attempts"] for message in site.messages()] == [0]
+    mailman.server = server
+    assert site.work() == 1
