@@ -11,19 +11,14 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
-from support import application as applications, nginx as documented_nginx, servers
-from support.application import Application
-from support.caches import (
-    pytest_collection_finish as pytest_collection_finish,
-    pytest_configure as pytest_configure,
-)
-from support.hashes import pytest_runtest_setup as pytest_runtest_setup
+from support import servers
+from support.application import application, application_database, application_files  # noqa: F401
+from support.caches import pytest_collection_finish, pytest_configure  # noqa: F401
+from support.hashes import pytest_runtest_setup  # noqa: F401
 from support.mailbox import Mailbox, listening
-from support.security_table import (
-    pytest_addoption as pytest_addoption,  # `make security`
-    pytest_terminal_summary as pytest_terminal_summary,
-)
-from support.servers import CHROMIUM, free_port, skip_or_fail
+from support.nginx import nginx  # noqa: F401
+from support.security_table import pytest_addoption, pytest_terminal_summary  # noqa: F401  # `make security`
+from support.servers import CHROMIUM, free_port, redis, skip_or_fail  # noqa: F401
 from support.site import Site, fill, load_settings
 
 from app import create_app
@@ -32,10 +27,9 @@ from app.db.engine import db
 
 @pytest.fixture(scope="session", autouse=True)
 def connections() -> Iterator[list[Any]]:
-    """The connections to databases that the tests open. They are closed at the end, not by the garbage collector.
+    """The connections to databases that the tests open, closed at the end.
 
-    A command that a test runs leaves its own to the end of the process, and a session may outlive its engine.
-    Python 3.13 would warn of those in any later test.
+    A command that a test runs leaves its own to the garbage collector, of which Python 3.13 would warn in any test.
     """
     opened: list[Any] = []
 
@@ -51,17 +45,17 @@ def connections() -> Iterator[list[Any]]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        skip_or_fail("Chromium is not installed (Debian: apt-get install chromium)")
+    program = CHROMIUM or skip_or_fail("Chromium is not installed (Debian: apt-get install chromium)")
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=program, args=quiet) as browser,
+    ):
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
-def open_tab(chromium: Browser) -> Iterator[Callable[..., Page]]:
+def open_tab(chromium: Browser) -> Callable[..., Page]:
     """Opens a tab of a browser that was never here, with JavaScript or without.
 
     It is always the same tab, without its cookies and history, because a new one takes a core for a second.
@@ -85,9 +79,7 @@ def open_tab(chromium: Browser) -> Iterator[Callable[..., Page]]:
         tab.set_default_timeout(15_000)
         return tab
 
-    yield open_tab
-    for tab in tabs.values():
-        tab.context.close()
+    return open_tab
 
 
 @pytest.fixture
@@ -105,10 +97,8 @@ def fresh_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[servers.PostgreSQL]:
-    programs = servers.find_postgresql()
-    if programs is None:
-        skip_or_fail("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
-    with servers.postgresql(programs) as server:
+    missing = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
+    with servers.postgresql(servers.find_postgresql() or skip_or_fail(missing)) as server:
         yield server
 
 
@@ -130,41 +120,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str
         server: servers.PostgreSQL = request.getfixturevalue("postgresql")
         return server.create(request.getfixturevalue("fresh_postgresql"))
 
-    return {"sqlite": on_sqlite, "postgresql": on_postgresql}[getattr(request, "param", "sqlite")]
-
-
-@pytest.fixture(scope="session")
-def application_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an application's file and Sparekey's own beside it."""
-    folder = tmp_path_factory.mktemp("application")
-    made = Application(f"sqlite:///{folder}/sparekey.db", folder / "shop.db")
-    applications.create_users(made)
-    applications.deploy(**made.deployment())
-    made.engine.dispose()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def application_database(postgresql: servers.PostgreSQL) -> str:
-    """The name of an application's database with Sparekey's schema in it."""
-    made = Application(postgresql.create(), None)
-    applications.create_users(made)
-    applications.deploy(**made.deployment())
-    made.engine.dispose()
-    return made.uri.rsplit("/", 1)[1]
-
-
-@pytest.fixture
-def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Application]:
-    """An application with users: on SQLite, or on the databases that the test is marked for (EVERYWHERE)."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        folder = shutil.copytree(request.getfixturevalue("application_files"), tmp_path / "application")
-        made = Application(f"sqlite:///{folder}/sparekey.db", folder / "shop.db")
-    else:
-        server: servers.PostgreSQL = request.getfixturevalue("postgresql")
-        made = Application(server.create(request.getfixturevalue("application_database")), None)
-    yield made
-    made.engine.dispose()
+    return on_postgresql if getattr(request, "param", "sqlite") == "postgresql" else on_sqlite
 
 
 @pytest.fixture
@@ -181,16 +137,11 @@ def make_site(database: Callable[[], str], mailbox: Mailbox) -> Iterator[Any]:
     def make(**overrides: Any) -> Site:
         defaults = {
             "SQLALCHEMY_DATABASE_URI": overrides.get("SQLALCHEMY_DATABASE_URI") or database(),
-            "MAIL_SERVER": "127.0.0.1",
-            "MAIL_PORT": mailbox.port,
-            "MAIL_DEFAULT_SENDER": "no-reply@example.com",
-            "RECOVERY_MAIL_COOLDOWN": "0 seconds",
-            "RECOVERY_MAIL_DAILY_CAP": 1000,
-            "RATELIMIT_ENABLED": False,
-        }
-        app = create_app(load_settings(**{**defaults, **overrides}))
-        made.append(app)
-        return Site(app, mailbox)
+            "MAIL_SERVER": "127.0.0.1", "MAIL_PORT": mailbox.port, "MAIL_DEFAULT_SENDER": "no-reply@example.com",
+            "RECOVERY_MAIL_COOLDOWN": "0 seconds", "RECOVERY_MAIL_DAILY_CAP": 1000, "RATELIMIT_ENABLED": False,
+        }  # fmt: skip
+        made.append(create_app(load_settings(**{**defaults, **overrides})))
+        return Site(made[-1], mailbox)
 
     yield make
     for app in made:
@@ -206,28 +157,9 @@ def site(make_site: Any) -> Site:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[servers.Redis]:
-    program = servers.find_redis()
-    if program is None:
-        skip_or_fail("Redis is not installed (Debian: apt-get install redis-server)")
-    server = servers.Redis(program, tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
     made = trustme.CA()
     made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    made.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        str(tmp_path / "tls.pem")
-    )
+    issued = made.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
     return made
-
-
-@pytest.fixture
-def nginx(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Starts the documented nginx with the authority's certificate, before a server on another port."""
-    with documented_nginx.nginx(tmp_path) as start:
-        yield start

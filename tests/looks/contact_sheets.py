@@ -32,11 +32,8 @@ class View:
     columns: int
 
     def options(self) -> dict[str, Any]:
-        return {
-            "viewport": {"width": self.width, "height": self.height},
-            "color_scheme": self.scheme,
-            "reduced_motion": "reduce",
-        }
+        size = {"width": self.width, "height": self.height}
+        return {"viewport": size, "color_scheme": self.scheme, "reduced_motion": "reduce"}
 
 
 VIEWS = (
@@ -51,36 +48,27 @@ WHOLE_HEIGHT_MAX = 1_800
 
 
 def draw_sheets(browser: Browser, folder: Path, locales: Iterable[str]) -> None:
-    """Write the sheets of each language, width and theme."""
     folder.mkdir(parents=True, exist_ok=True)
     for locale in locales:
         for view in VIEWS:
             shown = pictures(browser, view, locale)
-            for number, some in enumerate(in_groups(shown, PICTURES_PER_SHEET), 1):
+            number = 0
+            while some := list(islice(shown, PICTURES_PER_SHEET)):
+                number += 1
                 sheet_of(some, view.columns).save(folder / f"{locale}-{view.name}-{number:02d}.png")
 
 
-def sheet_of(some: tuple[tuple[str, Image.Image], ...], columns: int) -> Image.Image:
-    lines = list(in_groups(some, columns))
+def sheet_of(some: list[tuple[str, Image.Image]], columns: int) -> Image.Image:
+    lines = [some[start : start + columns] for start in range(0, len(some), columns)]
     heights = [max(picture.height for _, picture in line) + LABEL + GAP for line in lines]
     width = max(picture.width for _, picture in some) + GAP
     sheet = Image.new("RGB", (width * columns + GAP, sum(heights) + GAP), PAPER)
     for row, line in enumerate(lines):
         for column, (name, picture) in enumerate(line):
             left, top = column * width + GAP, sum(heights[:row]) + GAP
-            write(sheet, (left, top), name)
+            ImageDraw.Draw(sheet).text((left, top), name, INK, ImageFont.load_default(11))
             sheet.paste(picture, (left, top + LABEL))
     return sheet
-
-
-def in_groups(some: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
-    left = iter(some)
-    while group := tuple(islice(left, size)):
-        yield group
-
-
-def write(sheet: Image.Image, place: tuple[int, int], text: str) -> None:
-    ImageDraw.Draw(sheet).text(place, text, INK, ImageFont.load_default(11))
 
 
 def pictures(browser: Browser, view: View, locale: str) -> Iterator[tuple[str, Image.Image]]:

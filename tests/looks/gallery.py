@@ -26,25 +26,20 @@ LOCALES = ("en", "de", "fr", "es", "ar")
 HELP = "help@example.com"
 
 MAILING = {
-    "RECOVERY_PUBLIC_URL": "https://id.example.com",
-    "MAIL_SERVER": "mail.example.com",
-    "MAIL_USE_TLS": True,
+    "RECOVERY_PUBLIC_URL": "https://id.example.com", "MAIL_SERVER": "mail.example.com", "MAIL_USE_TLS": True,
     "MAIL_DEFAULT_SENDER": "no-reply@example.com",
-}
+}  # fmt: skip
+FULL = {
+    **ALL_FEATURES, **MAILING, "SECURITY_SMS_SERVICE": "app.accounts.one_time_codes:FileSender",
+    "RECOVERY_SUPPORT_CONTACT": HELP, "RECOVERY_OPERATOR": "operator@example.com",
+}  # fmt: skip
 # Each shows pages that the others do not have, or have in another form.
 DEPLOYMENTS: dict[str, dict[str, Any]] = {
-    "full": {
-        **ALL_FEATURES,
-        **MAILING,
-        "SECURITY_SMS_SERVICE": "app.accounts.one_time_codes:FileSender",
-        "RECOVERY_SUPPORT_CONTACT": HELP,
-        "RECOVERY_OPERATOR": "operator@example.com",
-    },
+    "full": FULL,
     "plain": MAILING,
     "without-mail": {**MAILING, "MAIL_SERVER": "", "RECOVERY_SUPPORT_CONTACT": HELP},
     "demo": {"RECOVERY_INBOX": True, "RECOVERY_SITE_NAME": "Sparekey demo"},
 }
-
 # Pages that look different in these deployments.
 OTHER_PAGES = {
     "plain": {"home-signed-in", "login_user", "verify", "check_mail", "not_me-address_notice-done"},
@@ -60,11 +55,7 @@ MAIL_VARIANTS = {
 }
 
 # A flashed message of each category.
-MESSAGES = {
-    "info": "UNAUTHENTICATED",
-    "success": "REAUTHENTICATION_SUCCESSFUL",
-    "error": "TWO_FACTOR_SETUP_EXPIRED",
-}
+MESSAGES = {"info": "UNAUTHENTICATED", "success": "REAUTHENTICATION_SUCCESSFUL", "error": "TWO_FACTOR_SETUP_EXPIRED"}  # fmt: skip
 
 
 @cache
@@ -75,13 +66,7 @@ def deployment(name: str) -> Flask:
 @cache
 def pages_in(locale: str = "en") -> dict[str, str]:
     """Return the HTML of every page by name. States that look the same are returned once."""
-    pages = [
-        *_samples("full", locale),
-        *_problems(locale),
-        *_with_messages(locale),
-        *_of_other_deployments(locale),
-        *_of_the_demo(locale),
-    ]
+    pages = [*_of_deployments(locale), *_problems(locale), *_with_messages(locale), *_of_the_demo(locale)]
     assert len(dict(pages)) == len(pages), "two states of a page have one name"
     first_names = {html: name for name, html in reversed(pages)}
     return {name: html for name, html in pages if first_names[html] == name}
@@ -116,11 +101,12 @@ def rendered(page: Page) -> str:
     return render_template(f"security/{page.template}.html", **page.context)
 
 
-def _samples(deployed: str, locale: str) -> Iterator[tuple[str, str]]:
-    with request_in(deployed, locale):
-        for page in page_samples.pages():
-            if page.template != "problem":
-                yield page.name, rendered(page)
+def _of_deployments(locale: str) -> Iterator[tuple[str, str]]:
+    for deployed, names in {"full": None, **OTHER_PAGES}.items():
+        with request_in(deployed, locale):
+            for page in page_samples.pages():
+                if names is None or page.name in names:
+                    yield page.name if names is None else f"{page.name}-{deployed}", rendered(page)
 
 
 def _problems(locale: str) -> Iterator[tuple[str, str]]:
@@ -146,39 +132,20 @@ def _subclasses(root: type[RequestError]) -> Iterator[type[RequestError]]:
 
 
 def _with_messages(locale: str) -> Iterator[tuple[str, str]]:
-    for kind, names in {
-        **{kind: [name] for kind, name in MESSAGES.items()},
-        "messages": [*MESSAGES.values()],
-    }.items():
+    for kind, names in {**{kind: [name] for kind, name in MESSAGES.items()}, "messages": [*MESSAGES.values()]}.items():  # fmt: skip
         with request_in("full", locale, names):
             login = next(page for page in page_samples.pages() if page.template == "login_user")
             yield f"login_user-with-{kind}", rendered(login)
 
 
-def _of_other_deployments(locale: str) -> Iterator[tuple[str, str]]:
-    for deployed, names in OTHER_PAGES.items():
-        with request_in(deployed, locale):
-            for page in page_samples.pages():
-                if page.name in names:
-                    yield f"{page.name}-{deployed}", rendered(page)
-
-
 def _of_the_demo(locale: str) -> Iterator[tuple[str, str]]:
     with request_in("demo", locale):
-        mail = _inbox_row(samples.compose(samples.MAILS[0]))
+        composed = samples.compose(samples.MAILS[0])
+        mail = {
+            "number": "1", "subject": composed.subject, "sender": "no-reply@example.com", "recipient": composed.recipient,
+            "at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC), "text": composed.body, "html": composed.html,
+        }  # fmt: skip
         long = {**mail, "subject": "A subject that goes on and on, as some do, " * 3}
         yield "inbox-empty", render_template("inbox.html", mails=[])
         yield "inbox", render_template("inbox.html", mails=[mail, long])
         yield "inbox_mail", render_template("inbox_mail.html", mail=mail)
-
-
-def _inbox_row(mail: Mail) -> dict[str, Any]:
-    return {
-        "number": "1",
-        "subject": mail.subject,
-        "sender": "no-reply@example.com",
-        "recipient": mail.recipient,
-        "at": datetime(2026, 2, 28, 14, 5, tzinfo=UTC),
-        "text": mail.body,
-        "html": mail.html,
-    }

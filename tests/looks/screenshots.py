@@ -55,13 +55,12 @@ def show_the_mails(browser: Browser) -> None:
     """Take a picture of `mail preview` with nothing but the required settings."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mails.html"
-        environ = {
-            **os.environ,
-            "FLASK_SECRET_KEY": secrets.token_urlsafe(),
-            "FLASK_SECURITY_PASSWORD_SALT": secrets.token_urlsafe(),
-            "FLASK_RECOVERY_PUBLIC_URL": "https://id.example.com",
-            "FLASK_MAIL_DEFAULT_SENDER": "no-reply@example.com",
+        settings = {
+            "RECOVERY_PUBLIC_URL": "https://id.example.com",
+            "MAIL_DEFAULT_SENDER": "no-reply@example.com",
         }
+        settings |= {name: secrets.token_urlsafe() for name in ("SECRET_KEY", "SECURITY_PASSWORD_SALT")}
+        environ = {**os.environ, **{f"FLASK_{name}": value for name, value in settings.items()}}
         command = [sys.executable, "manage.py", "mail", "preview", "--output", str(path)]
         subprocess.run(command, cwd=ROOT, env=environ, check=True)
         page = browser.new_page(viewport={"width": 1500, "height": 1000})

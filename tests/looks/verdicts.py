@@ -10,8 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +33,7 @@ TRIES = 3  # another process may slow down a measurement
 LIGHTHOUSE = stage.MODULES / "lighthouse" / "cli" / "index.js"
 
 
-@dataclass
-class Table:
-    """The results of one tool."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    has_failed: bool
-
-    def __str__(self) -> str:
-        lines = [self.columns, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        shown = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-        return "\n".join([f"\n{self.title}", *shown])
+Row = tuple[str, ...]  # the first column is the verdict: FAILS, or another
 
 
 def main() -> int:
@@ -55,12 +41,18 @@ def main() -> int:
         print("Missing: " + ", ".join(missing))
         return 1
     has_failed = False
-    for check in (mail_programs, spam_filter, lighthouse):
-        table = check()
-        print(table, flush=True)
-        has_failed |= table.has_failed
+    for (title, *columns), check in TABLES.items():
+        rows = list(check())
+        print_table(title, ("verdict", *columns), *rows)
+        has_failed |= any(verdict == "FAILS" for verdict, *_ in rows)
     print("\nSomething failed." if has_failed else "\nEverything passed.")
     return 1 if has_failed else 0
+
+
+def print_table(title: str, *lines: Row) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    print("\n".join([f"\n{title}", *shown]), flush=True)
 
 
 def missing_tools() -> Iterator[str]:
@@ -72,43 +64,24 @@ def missing_tools() -> Iterator[str]:
         yield "SpamAssassin (Debian: apt-get install spamassassin)"
 
 
-# --- mail programs --------------------------------------------------------------------------------------------
-
-
-def mail_programs() -> Table:
+def mail_programs() -> Iterator[Row]:
     """Compare the HTML and CSS that the mails use with the tables of caniemail.com."""
-    documents = {
-        f"{name} ({locale})": mail.html
-        for locale in ("en", "ar")
-        for name, mail in gallery.mails_in(locale).items()
-    }
+    mails = {locale: gallery.mails_in(locale) for locale in ("en", "ar")}
+    documents = {f"{name} ({locale})": mail.html for locale in mails for name, mail in mails[locale].items()}
     results = stage.run_node("mail_clients.mjs", documents)
-    rows = [
-        ("FAILS", feature, programs, where(mails, documents))
-        for feature, programs, mails in results["errors"]
-    ]
-    rows += [("FAILS", feature, "", "an exception that no mail needs") for feature in results["unused"]]
-    rows += [("allowed", *row) for row in results["allowed"]]
-    rows += [("in part", *row) for row in results["warnings"]]
-    failed = bool(results["errors"] or results["unused"])
-    return Table("Mail programs", ("verdict", "feature", "unsupported by", "where, or why"), rows, failed)
+    for feature, programs, names in results["errors"]:
+        where = "all mails" if len(names) == len(documents) else ", ".join(names)
+        yield "FAILS", feature, programs, where
+    yield from (("FAILS", feature, "", "an exception that no mail needs") for feature in results["unused"])
+    yield from (("allowed", *row) for row in results["allowed"])
+    yield from (("in part", *row) for row in results["warnings"])
 
 
-def where(mails: list[str], documents: dict[str, str]) -> str:
-    return "all mails" if len(mails) == len(documents) else ", ".join(mails)
-
-
-# --- the spam filter ------------------------------------------------------------------------------------------
-
-
-def spam_filter() -> Table:
+def spam_filter() -> Iterator[Row]:
     """Score the mails in every language, and one that is spam."""
-    rows, failed = [], False
     for name, score, rules in scores_of(dict(raw_mails())):
         passes = (score > SPAM_SCORE_MAX) is (name == PLANTED)
-        failed |= not passes
-        rows.append(("passes" if passes else "FAILS", f"{score:.1f}", name, rules))
-    return Table("SpamAssassin", ("verdict", "score", "mail", "rules"), rows, failed)
+        yield "passes" if passes else "FAILS", f"{score:.1f}", name, rules
 
 
 def raw_mails() -> Iterator[tuple[str, bytes]]:
@@ -129,35 +102,21 @@ def scores_of(mails: dict[str, bytes]) -> Iterator[tuple[str, float, str]]:
         files = sorted(map(str, folder.glob("*.eml")))
         environ = {**os.environ, "HOME": name}
         process = subprocess.run([*SPAMASSASSIN, *files], capture_output=True, env=environ, check=True)
-    statuses = re.findall(
-        rb"^X-Spam-Status: \w+, score=(-?[\d.]+).*?tests=(.*?)\s+autolearn", process.stdout, re.M | re.S
-    )
+    pattern = rb"^X-Spam-Status: \w+, score=(-?[\d.]+).*?tests=(.*?)\s+autolearn"
+    statuses = re.findall(pattern, process.stdout, re.M | re.S)
     for name, (score, rules) in zip(mails, statuses, strict=True):
         yield name, float(score), "".join(rules.decode().split())
 
 
-# --- Lighthouse -----------------------------------------------------------------------------------------------
-
-
-def lighthouse() -> Table:
+def lighthouse() -> Iterator[Row]:
     """Measure the demo's pages as a mid-range phone loads them."""
-    rows, failed = [], False
     with demo_of_source_tree() as base:
         for path in PATHS:
-            figures, defects = best_of(f"{base}{path}")
-            failed |= bool(defects)
-            verdict = "FAILS" if defects else "passes"
-            rows.append((verdict, path, *map(str, figures), "; ".join(defects)))
-    columns = ("verdict", "page", *CATEGORIES, "bytes", "layout shift", "defects")
-    return Table("Lighthouse", columns, rows, failed)
-
-
-def best_of(url: str) -> tuple[list[float], list[str]]:
-    for _ in range(TRIES):
-        figures, defects = measure(url)
-        if not defects:
-            break
-    return figures, defects
+            for _ in range(TRIES):
+                figures, defects = measure(f"{base}{path}")
+                if not defects:
+                    break
+            yield "FAILS" if defects else "passes", path, *map(str, figures), "; ".join(defects)
 
 
 def measure(url: str) -> tuple[list[float], list[str]]:
@@ -167,22 +126,16 @@ def measure(url: str) -> tuple[list[float], list[str]]:
     scores = {name: round(100 * (categories[name]["score"] or 0)) for name in CATEGORIES}
     sent = round(audits["total-byte-weight"]["numericValue"])
     shift = round(audits["cumulative-layout-shift"]["numericValue"], 4)
-    defects = [
-        f"{name}: {', '.join(failed_audits(categories[name], audits))}"
-        for name in CATEGORIES
-        if scores[name] < 100
-    ]
+    low = [name for name in CATEGORIES if scores[name] < 100]
+    defects = [f"{name}: {', '.join(failed_audits(categories[name], audits))}" for name in low]
     defects += [f"more than {BYTES_MAX} bytes"] if sent >= BYTES_MAX else []
     defects += ["the layout shifts"] if shift else []
     return [*scores.values(), sent, shift], defects
 
 
 def failed_audits(category: dict[str, Any], audits: dict[str, Any]) -> list[str]:
-    return [
-        ref["id"]
-        for ref in category["auditRefs"]
-        if ref["weight"] and (audits[ref["id"]]["score"] or 0) < 0.995
-    ]
+    weighty = [ref["id"] for ref in category["auditRefs"] if ref["weight"]]
+    return [id for id in weighty if (audits[id]["score"] or 0) < 0.995]
 
 
 def visit(url: str) -> dict[str, Any]:
@@ -196,6 +149,13 @@ def visit(url: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(process.stdout)
     return report
 
+
+# Each tool's title and columns.
+TABLES: dict[Row, Callable[[], Iterator[Row]]] = {
+    ("Mail programs", "feature", "unsupported by", "where, or why"): mail_programs,
+    ("SpamAssassin", "score", "mail", "rules"): spam_filter,
+    ("Lighthouse", "page", *CATEGORIES, "bytes", "layout shift", "defects"): lighthouse,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,5 +1,6 @@
 """Home, the end of a reset, problems and well-known URLs, and the headers of pages."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,27 +9,19 @@ from support.site import PUBLIC_URL, Site
 NO_TOKEN = "/reset/" + "x" * 43
 
 
-def test_home_shows_the_account_while_signed_in(site: Site) -> None:
+def test_home_shows_the_account_and_sign_out_is_a_button(site: Site) -> None:
     visitor = site.visitor()
     assert visitor.open("/").location == "/login"
-    visitor.sign_in()
-    assert "alice@example.com" in visitor.open("/").text
-    visitor.submit("/", "/logout")
-    assert visitor.open("/").location == "/login"
-
-
-def test_logout_is_a_page_with_the_button(site: Site) -> None:
-    visitor = site.visitor()
     assert "<h1>Sign in</h1>" in visitor.open("/logout", follow_redirects=True).text
-    visitor.sign_in()
-    for method in ("HEAD", "GET"):  # neither signs out
-        page = visitor.open("/logout", method=method)
-        assert page.status_code == 200
-    assert '<form method="post" action="/logout">' in page.text
+    assert visitor.sign_in()
+    assert "alice@example.com" in visitor.open("/").text
+    pages = [visitor.open("/logout", method=method) for method in ("HEAD", "GET")]  # neither signs out
+    assert [page.status_code for page in pages] == [200, 200]
+    assert '<form method="post" action="/logout">' in pages[1].text
     assert visitor.is_signed_in()
     assert visitor.submit("/logout", "/logout").location == "/"
     assert not visitor.is_signed_in()
-    assert visitor.open("/logout").location == "/"
+    assert visitor.open("/").location == "/login"
 
 
 def test_logout_follows_its_settings(make_site: Any) -> None:
@@ -60,12 +53,10 @@ def test_problem_has_the_format_of_the_request(site: Site) -> None:
     visitor = site.visitor()
     for method, path, status in (("GET", "/nowhere", 404), ("PUT", "/", 405)):
         answer = visitor.open(path, method=method, json={})
-        assert answer.json is not None
         assert (answer.status_code, answer.json["meta"]["code"]) == (status, status)
         assert answer.json["response"]["error_code"]
     page = visitor.open("/nowhere")
-    assert page.status_code == 404
-    assert "<h1>Page not found</h1>" in page.text
+    assert (page.status_code, "<h1>Page not found</h1>" in page.text) == (404, True)
 
 
 @pytest.mark.requirement("R52")
@@ -86,16 +77,9 @@ def test_pages_have_no_inline_style_or_script(site: Site) -> None:
     visitor = site.visitor()
     for path in ("/", "/login", "/reset", "/nowhere", site.new_link()):
         page = visitor.open(path, follow_redirects=True).text
-        assert "<style" not in page, path
-        assert "style=" not in page, path
+        assert not re.search("<style|style=", page), path
         assert page.count("<script") == page.count('<script nonce="'), path
         assert ('src="/static/forms.js"' in page) is ("<form" in page), path
         assert '<html lang="en" dir="ltr">' in page, path
     visitor.sign_in()
     assert "Change your password" in visitor.open("/change").text
-    assert "<style" not in visitor.open("/verify").text  # Flask-Security's own page in our layout
-
-
-def test_stylesheet_can_be_cached(site: Site) -> None:
-    with site.visitor().open("/static/sparekey.css") as answer:
-        assert "max-age" in answer.headers["Cache-Control"]

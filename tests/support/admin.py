@@ -68,8 +68,8 @@ class Admin:
                 process.wait(timeout=60)
             finally:
                 process.kill()
-            stdout.seek(0)
-            stderr.seek(0)
+            for file in (stdout, stderr):
+                file.seek(0)
             return subprocess.CompletedProcess(words, process.wait(), stdout.read(), stderr.read())
 
     def starts(self, *words: str) -> Process:

@@ -20,9 +20,8 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 def cose_key(private: ec.EllipticCurvePrivateKey) -> bytes:
     """Return the public key as a server stores it."""
     key = private.public_key().public_numbers()
-    return cbor2.dumps(
-        {1: 2, 3: -7, -1: 1, -2: key.x.to_bytes(32, "big"), -3: key.y.to_bytes(32, "big")}
-    )  # ES256
+    x, y = (number.to_bytes(32, "big") for number in (key.x, key.y))
+    return cbor2.dumps({1: 2, 3: -7, -1: 1, -2: x, -3: y})  # ES256
 
 
 def use_credential(number: bytes, key: ec.EllipticCurvePrivateKey, challenge: str, origin: str) -> str:
@@ -42,15 +41,10 @@ def use_credential(number: bytes, key: ec.EllipticCurvePrivateKey, challenge: st
 def create_credential(challenge: str, origin: str) -> str:
     """Return the JSON that a browser sends after navigator.credentials.create()."""
     number = secrets.token_bytes(32)
-    authenticator = (
-        _relying_party(origin)
-        + bytes([PRESENT | VERIFIED | HAS_CREDENTIAL])
-        + bytes(4)  # the counter
-        + bytes(16)  # the model: unknown
-        + len(number).to_bytes(2, "big")
-        + number
-        + cose_key(new_key())
-    )
+    counter, model = bytes(4), bytes(16)
+    flags = bytes([PRESENT | VERIFIED | HAS_CREDENTIAL])
+    credential = len(number).to_bytes(2, "big") + number + cose_key(new_key())
+    authenticator = _relying_party(origin) + flags + counter + model + credential
     client = {"type": "webauthn.create", "challenge": challenge, "origin": origin}
     attestation = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": authenticator})
     response = {

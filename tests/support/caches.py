@@ -52,7 +52,6 @@ def share_rules() -> None:
 def share_statements() -> None:
     """Compile each statement once a dialect, not once an engine, until a table gets a column."""
     statements: Any = LRUCache(3000)
-    event.listen(Column, "after_parent_attach", lambda *_: statements.clear())
     DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[method-assign]
     DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
     Engine._compiled_cache = property(lambda _: statements, lambda *_: None)  # type: ignore[assignment]

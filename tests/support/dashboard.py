@@ -21,16 +21,22 @@ from support.metrics import Metrics, parse_metrics
 from support.servers import free_port
 from support.site import fill
 
-SECONDS, EVERY = 60, 1.0
-ACCOUNTS = 60
-TOKEN = "dashboard-7fK2mQ9xW4nR8sT3vY6z"
-FUNNEL = (
-    ("requested", "requested", "reset_instructions"),
-    ("mailed", "mail_sent", "reset_instructions"),
-    ("opened", "opened", ""),
-    ("redeemed", "redeemed", ""),
-)
-LINES = {"untried": "#2f6fb0", "retried": "#c07a1b", "given_up": "#b3372f"}
+SECONDS, ACCOUNTS, TOKEN = 60, 60, "dashboard-7fK2mQ9xW4nR8sT3vY6z"
+EVENTS, DELIVERIES = "sparekey_events_last_hour", "sparekey_deliveries_last_hour"
+FUNNEL = {
+    "requested": ("requested", "reset_instructions"), "mailed": ("mail_sent", "reset_instructions"),
+    "opened": ("opened", ""), "redeemed": ("redeemed", ""),
+}  # fmt: skip
+BLUE, RED, GREEN = "#2f6fb0", "#b3372f", "#3d8361"
+LINES = {"untried": BLUE, "retried": "#c07a1b", "given_up": RED}
+PAGE = """<!doctype html><meta charset="utf-8"><style>
+body{{margin:0;padding:24px;font:14px system-ui,sans-serif;color:#1c2530;background:#eef1f4}}
+main{{display:grid;grid-template-columns:1fr 1fr;gap:16px}}
+section{{background:#fff;border-radius:8px;padding:14px 18px}}
+h2{{font-size:15px;margin:0 0 2px}} p{{margin:0 0 10px;color:#5b6875;font-size:12px}}
+svg{{display:block;width:100%}} text{{font:12px system-ui,sans-serif;fill:#1c2530}}
+header{{display:flex;gap:28px;margin:0 0 16px}} header b{{font-size:22px;display:block}}
+</style><header>{tiles}</header><main>{panels}</main>"""
 
 
 def draw(browser: Browser, to: Path) -> None:
@@ -54,9 +60,10 @@ def watch_a_minute() -> Iterator[Metrics]:
             admin.starts("manage.py", "worker")
             for thread in people:
                 thread.start()
-            for _ in range(int(SECONDS / EVERY)):
-                yield scrape(admin.base)
-                time.sleep(EVERY)
+            for _ in range(SECONDS):
+                headers = {"Authorization": f"Bearer {TOKEN}"}
+                yield parse_metrics(httpx.get(f"{admin.base}/metrics", headers=headers, timeout=30).text)
+                time.sleep(1)
         finally:
             over.set()
             for thread in people:
@@ -65,13 +72,9 @@ def watch_a_minute() -> Iterator[Metrics]:
 
 
 def add_people(path: str) -> None:
+    copy = "INSERT INTO user (email, password, active, fs_uniquifier) SELECT ?, password, 1, ? FROM user WHERE id = 1"
     with closing(sqlite3.connect(path)) as database, database:
-        for number in range(ACCOUNTS):
-            database.execute(
-                "INSERT INTO user (email, password, active, fs_uniquifier)"
-                " SELECT ?, password, 1, ? FROM user WHERE username = 'alice'",
-                (f"u{number}@example.com", f"u{number}"),
-            )
+        database.executemany(copy, ((f"u{number}@example.com", f"u{number}") for number in range(ACCOUNTS)))
 
 
 def live(base: str, box: Mailbox, over: threading.Event, number: int) -> None:
@@ -79,21 +82,15 @@ def live(base: str, box: Mailbox, over: threading.Event, number: int) -> None:
     dice = random.Random(number)
     with httpx.Client(timeout=30) as client:
         while not over.wait(dice.uniform(0.2, 0.9)):
-            identity = (
-                f"u{dice.randrange(ACCOUNTS)}@example.com" if dice.random() < 0.8 else "stranger@example.com"
-            )
+            identity = f"u{dice.randrange(ACCOUNTS)}@example.com" if dice.random() < 0.8 else "stranger"
             client.post(f"{base}/reset", json={"identity": identity})
             over.wait(dice.uniform(0.5, 2))
             if (link := newest(box, identity)) and dice.random() < 0.85:
                 client.get(link, headers={"Accept": "application/json"})
-                for password in typed(dice):
+                good = f"a password of {dice.random()}"
+                ways = (["too short", good], ["passwordpassword", good], [good, good], [good], [good], [])
+                for password in dice.choice(ways):
                     client.post(link, json={"password": password})
-
-
-def typed(dice: random.Random) -> list[str]:
-    good = f"a password of {dice.random()}"
-    ways = (["too short", good], ["passwordpassword", good], [good, good], [good], [good], [])
-    return dice.choice(ways)
 
 
 def newest(box: Mailbox, address: str) -> str | None:
@@ -107,29 +104,10 @@ def newest(box: Mailbox, address: str) -> str | None:
 def burst(base: str, box: Mailbox, over: threading.Event) -> None:
     """Request a link for every account twice after a third of the time. The relay refuses two recipients."""
     over.wait(SECONDS / 3)
-    box.refuse_only["u7@example.com"] = "451 later"
-    box.refuse_only["u8@example.com"] = "550 5.1.1 no such mailbox"
+    box.refuse_only |= {"u7@example.com": "451 later", "u8@example.com": "550 5.1.1 no such mailbox"}
     with httpx.Client(timeout=30) as client:
         for number in range(ACCOUNTS * 2):
             client.post(f"{base}/reset", json={"identity": f"u{number % ACCOUNTS}@example.com"})
-
-
-def scrape(base: str) -> Metrics:
-    answer = httpx.get(f"{base}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
-    assert answer.status_code == 200
-    return parse_metrics(answer.text)
-
-
-# --- drawing -------------------------------------------------------------------------------------------------
-
-PAGE = """<!doctype html><meta charset="utf-8"><style>
-body{{margin:0;padding:24px;font:14px system-ui,sans-serif;color:#1c2530;background:#eef1f4}}
-main{{display:grid;grid-template-columns:1fr 1fr;gap:16px}}
-section{{background:#fff;border-radius:8px;padding:14px 18px}}
-h2{{font-size:15px;margin:0 0 2px}} p{{margin:0 0 10px;color:#5b6875;font-size:12px}}
-svg{{display:block;width:100%}} text{{font:12px system-ui,sans-serif;fill:#1c2530}}
-header{{display:flex;gap:28px;margin:0 0 16px}} header b{{font-size:22px;display:block}}
-</style><header>{tiles}</header><main>{panels}</main>"""
 
 
 def as_page(moments: list[Metrics]) -> str:
@@ -142,61 +120,45 @@ def as_page(moments: list[Metrics]) -> str:
         "waiting mails": f"{last['sparekey_mails', 'untried'] + last['sparekey_mails', 'retried']:.0f}",
         "dead letters": f"{last['sparekey_mails', 'given_up']:.0f}",
     }
-    panels = (
-        panel("From request to new password", "sparekey_events_last_hour", bars(funnel(last))),
-        panel(
-            "Refused",
-            'sparekey_events_last_hour{kind=~"refused|password_refused"}',
-            bars(refusals(last), "#b3372f"),
-        ),
-        panel("Waiting mails", "sparekey_mails, each second", lines(moments)),
-        panel(
-            "Time from request to relay",
-            "sparekey_deliveries_last_hour, reset instructions",
-            bars(delivery(last), "#3d8361"),
+    refusals = [
+        (n, label[2])
+        for label, n in last.items()
+        if n and label[1:2] and label[1] in ("refused", "password_refused")
+    ]
+    panels = {
+        "From request to new password": (EVENTS, bars({name: last[EVENTS, *of] for name, of in FUNNEL.items()})),
+        "Refused": (f'{EVENTS}{{kind=~"refused|password_refused"}}', bars({name: n for n, name in sorted(refusals, reverse=True)}, RED)),
+        "Waiting mails": ("sparekey_mails, each second", lines(moments)),
+        "Time from request to relay": (f"{DELIVERIES}, reset instructions", bars(delivery(last), GREEN)),
+    }  # fmt: skip
+    return PAGE.format(
+        tiles="".join(f"<div>{escape(name)}<b>{escape(value)}</b></div>" for name, value in tiles.items()),
+        panels="".join(
+            f"<section><h2>{title}</h2><p>{escape(metric)}</p>{drawing}</section>"
+            for title, (metric, drawing) in panels.items()
         ),
     )
-    summary = "".join(f"<div>{escape(name)}<b>{escape(value)}</b></div>" for name, value in tiles.items())
-    return PAGE.format(tiles=summary, panels="".join(panels))
 
 
-def panel(title: str, metric: str, drawing: str) -> str:
-    return f"<section><h2>{escape(title)}</h2><p>{escape(metric)}</p>{drawing}</section>"
-
-
-def funnel(last: Metrics) -> list[tuple[str, float]]:
-    return [(words, last["sparekey_events_last_hour", kind, reason]) for words, kind, reason in FUNNEL]
-
-
-def refusals(last: Metrics) -> list[tuple[str, float]]:
-    reasons = {
-        label[2]: n for label, n in last.items() if label[1:2] in (("refused",), ("password_refused",)) and n
-    }
-    return sorted(reasons.items(), key=lambda pair: -pair[1])
-
-
-def delivery(last: Metrics) -> list[tuple[str, float]]:
+def delivery(last: Metrics) -> dict[str, float]:
     """Return how many mails took so long. A bucket of the metric also counts the mails of those below."""
-    buckets = [
-        (float(label[1]), n)
-        for label, n in last.items()
-        if label[0] == "sparekey_deliveries_last_hour" and label[2] == "reset_instructions"
-    ]
-    rows, below = [], 0.0
-    for bound, upto in sorted(buckets):
-        rows.append((f"≤ {bound:g} s", upto - below))
+    kind = (DELIVERIES, "reset_instructions")
+    buckets = sorted((float(label[1]), n) for label, n in last.items() if label[::2] == kind)
+    rows, below = {}, 0.0
+    for bound, upto in buckets:
+        rows[f"≤ {bound:g} s"] = upto - below
         below = upto
-    longest = max((number for number, (_, many) in enumerate(rows) if many), default=0)
-    return rows[: max(longest + 2, 5)]
+    longest = max((number for number, many in enumerate(rows.values()) if many), default=0)
+    return dict(list(rows.items())[: max(longest + 2, 5)])
 
 
-def bars(rows: list[tuple[str, float]], color: str = "#2f6fb0") -> str:
-    most = max((value for _, value in rows), default=1) or 1
+def bars(rows: dict[str, float], color: str = BLUE) -> str:
+    most = max(rows.values(), default=1) or 1
     drawn = [
         f'<text x="0" y="{y + 17}">{escape(name)}</text>'
         f'<rect x="170" y="{y}" width="{max(290 * value / most, 1):.0f}" height="24" fill="{color}" rx="3"/>'
         f'<text x="{178 + 290 * value / most:.0f}" y="{y + 17}">{value:.0f}</text>'
-        for y, (name, value) in zip(range(4, 1000, 34), rows, strict=False)
+        for y, (name, value) in zip(range(4, 1000, 34), rows.items(), strict=False)
     ]
     return f'<svg viewBox="0 0 510 {len(rows) * 34 + 6}">{"".join(drawn)}</svg>'
 
@@ -210,7 +172,6 @@ def lines(moments: list[Metrics]) -> str:
             for at, moment in enumerate(moments)
         )
         drawn.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
-        x = 330
-        drawn.append(f'<rect x="{x}" y="{14 + 20 * number}" width="12" height="12" fill="{color}"/>')
-        drawn.append(f'<text x="{x + 20}" y="{25 + 20 * number}">{state.replace("_", " ")}</text>')
+        drawn.append(f'<rect x="330" y="{14 + 20 * number}" width="12" height="12" fill="{color}"/>')
+        drawn.append(f'<text x="350" y="{25 + 20 * number}">{state.replace("_", " ")}</text>')
     return f'<svg viewBox="0 0 510 210">{"".join(drawn)}</svg>'

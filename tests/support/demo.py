@@ -29,21 +29,20 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def command(port: int) -> list[str]:
+    return [sys.executable, "-m", "examples.demo", "--port", str(port)]
+
+
 class Demo:
     """The demo and its output."""
 
     def __init__(self, tree: Path, port: int) -> None:
         self.base = f"http://127.0.0.1:{port}"
         self.printed = tree / "printed.txt"
-        command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
+        environ = {"PATH": os.environ["PATH"]}  # without coverage, because the tree is a copy
         with self.printed.open("w") as output:
             self.process = subprocess.Popen(
-                command,
-                cwd=tree,
-                env={"PATH": os.environ["PATH"]},  # without coverage, because the tree is a copy
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+                command(port), cwd=tree, env=environ, stdout=output, stderr=output, start_new_session=True
             )
 
     def wait_for(self, text: str) -> str:
@@ -67,8 +66,7 @@ def demo_of_source_tree() -> Iterator[str]:
     """Run the demo, and yield its base URL."""
     port = two_free_ports()
     base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "examples.demo", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command(port), cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         for _ in range(600):
             with suppress(httpx.TransportError):

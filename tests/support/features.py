@@ -45,15 +45,9 @@ ALL_FEATURES = {name: value for feature in SETTINGS_BY_FEATURE.values() for name
 # The features that send mail, at a public URL with a path.
 PUBLIC_URL = "https://id.example.com/auth"
 MAIL_FEATURES = {
-    "RECOVERY_PUBLIC_URL": PUBLIC_URL,
-    **CONFIRMATION,
-    "SECURITY_CHANGE_EMAIL": True,
-    "SECURITY_USERNAME_RECOVERY": True,
-    **TOTP,
-    "SECURITY_TOTP_ISSUER": "Sparekey",
-    "SECURITY_TWO_FACTOR": True,
-    "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"],
-}
+    "RECOVERY_PUBLIC_URL": PUBLIC_URL, **CONFIRMATION, "SECURITY_CHANGE_EMAIL": True, "SECURITY_USERNAME_RECOVERY": True,
+    **TOTP, "SECURITY_TOTP_ISSUER": "Sparekey", "SECURITY_TWO_FACTOR": True, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"],
+}  # fmt: skip
 
 
 def confirm_addresses(site: Site) -> Site:

@@ -6,18 +6,12 @@ A group is one site: its settings do not contradict each other. The names lack S
 import tomllib
 from typing import Any
 
-from .features import CODE_SIGN_IN, TOTP
+from .features import CODE_SIGN_IN, REGISTRATION, TOTP
 from .site import ROOT
 
 SPA_TOML = "config/spa.toml"
 
-FEATURES = {
-    "SECURITY_CONFIRMABLE": True,
-    "SECURITY_REGISTERABLE": True,
-    "SECURITY_USERNAME_ENABLE": True,
-    "SECURITY_USERNAME_RECOVERY": True,
-    "SECURITY_CHANGE_EMAIL": True,
-}
+FEATURES = {**REGISTRATION, "SECURITY_USERNAME_RECOVERY": True, "SECURITY_CHANGE_EMAIL": True}
 BREACHES = {"SECURITY_PASSWORD_CHECK_BREACHED": "best-effort", "SECURITY_PASSWORD_BREACHED_COUNT": 3}
 SPA = {
     "REDIRECT_BEHAVIOR": "spa",
@@ -29,10 +23,7 @@ SPA = {
     "POST_CHANGE_EMAIL_VIEW": "/?v=1#/changed",
     "CHANGE_EMAIL_ERROR_VIEW": "/problem?of=change",
 }
-ELSEWHERE = {
-    "SECURITY_REDIRECT_BASE_DOMAIN": "example.com",
-    "SECURITY_REDIRECT_ALLOWED_SUBDOMAINS": ["app"],
-}
+ELSEWHERE = {"SECURITY_REDIRECT_BASE_DOMAIN": "example.com", "SECURITY_REDIRECT_ALLOWED_SUBDOMAINS": ["app"]}
 GROUPS: dict[str, dict[str, Any]] = {
     "pages": {
         "ANONYMOUS_USER_DISABLED": True,
@@ -73,55 +64,6 @@ GROUPS: dict[str, dict[str, Any]] = {
     },
 }
 NEEDED = {"pages": BREACHES, "clients": CODE_SIGN_IN, "elsewhere": ELSEWHERE}  # besides FEATURES
-# Refused by name, whatever else is set.
-REFUSED: dict[str, Any] = {
-    "CHANGE_USERNAME_URL": "/rename",
-    "CLI_ROLES_NAME": "groups",
-    "CLI_USERS_NAME": "people",
-    "CSRF_COOKIE": {"samesite": "None"},
-    "DATETIME_FACTORY": "x:y",
-    "DEPRECATED_PASSWORD_SCHEMES": ["bcrypt"],
-    "EMAIL_CHANGE_SALT": "salt",
-    "EMAIL_SENDER": "me@example.com",
-    "EMAIL_SUBJECT_PASSWORDLESS": "Hello",
-    "EMAIL_SUBJECT_USERNAME_CHANGE_NOTICE": "Hello",
-    "I18N_DIRNAME": ["/srv/translations"],
-    "I18N_DOMAIN": "mine",
-    "INPUT_NORMALIZE_FORM": "NFC",
-    "LOGIN_ERROR_VIEW": "/problem",
-    "LOGIN_SALT": "salt",
-    "LOGIN_WITHIN": "1 days",
-    "LOGOUT_CSRF": True,
-    "OAUTH_BUILTIN_PROVIDERS": ["github"],
-    "OAUTH_RESPONSE_URL": "/oauth",
-    "OAUTH_START_URL": "/oauth",
-    "OAUTH_VERIFY_RESPONSE_URL": "/oauth",
-    "OAUTH_VERIFY_START_URL": "/oauth",
-    "PASSWORD_CONFIRM_REQUIRED": False,
-    "POST_CHANGE_USERNAME_VIEW": "/",
-    "POST_OAUTH_LOGIN_VIEW": "/",
-    "POST_OAUTH_VERIFY_VIEW": "/",
-    "POST_VERIFY_URL": "/",
-    "REFRESH_COOKIE_NAME": "mine",
-    "REFRESH_TOKEN_COOKIE": {"samesite": "Lax"},
-    "REFRESH_TOKEN_COOKIE_NAME": "mine",
-    "REQUIRES_CONFIRMATION_ERROR_VIEW": "/confirm",
-    "RESET_SALT": "salt",
-    "SCRIPT_NONCE_KEY": "nonce",
-    "SEND_PASSWORD_RESET_EMAIL": False,
-    "SEND_REGISTER_EMAIL": False,
-    "SEND_USERNAME_CHANGE_EMAIL": False,
-    "TOKEN_EXPIRE_TIMESTAMP": "x:y",
-    "TWO_FACTOR_IMPLEMENTATIONS": {"code": "x.y"},
-    "TWO_FACTOR_RESCUE_MAIL": "me@example.com",
-    "TWO_FACTOR_VALIDITY_COOKIE": {"samesite": "Lax"},
-    "TWO_FACTOR_VALIDITY_COOKIE_NAME": "mine",
-    "USER_IDENTITY_MAPPINGS": ["email"],
-    "USE_REGISTER_V2": False,
-    "US_VERIFY_LINK_URL": "/verify",
-    "VERIFY_ERROR_VIEW": "/problem",
-    "ZXCVBN_MINIMUM_SCORE": 4,
-}
 
 
 def named(settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from argon2.exceptions import VerifyMismatchError
 _hash, _verify = low_level.hash_secret, low_level.verify_secret
 _hashes: dict[Any, bytes] = {}  # by password, cost and number
 _passwords: dict[bytes, bytes] = {}  # by hash
-_numbers: dict[Any, count[int]] = defaultdict(
-    count
-)  # of the hashes that this test has got, by password and cost
+# The next number of the hashes that this test gets, by password and cost.
+_numbers: dict[Any, count[int]] = defaultdict(count)
 
 
 def hash_secret(*, secret: bytes, salt: bytes, **cost: Any) -> bytes:

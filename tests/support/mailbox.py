@@ -94,16 +94,14 @@ class Mailbox:
             return self.mails[count - 1]
 
 
-def text_of(mail: EmailMessage) -> str:
-    part = mail.get_body(("plain",))
+def text_of(mail: EmailMessage, kind: str = "plain") -> str:
+    part = mail.get_body((kind,))
     assert part is not None
     return str(part.get_content())
 
 
 def html_of(mail: EmailMessage) -> str:
-    part = mail.get_body(("html",))
-    assert part is not None
-    return str(part.get_content())
+    return text_of(mail, "html")
 
 
 def link_in(mail: EmailMessage) -> str:

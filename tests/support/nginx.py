@@ -1,20 +1,21 @@
 """The documented nginx configurations, with ports and a certificate of a test."""
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import httpx
+import pytest
 
 from .servers import free_port, skip_or_fail, wait_until
 from .site import ROOT
 
 
-@contextmanager
-def nginx(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Yield a function that starts nginx on a port, before a server on another, and returns its access log.
+@pytest.fixture
+def nginx(authority: Any, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Starts nginx with the authority's certificate on a port, before a server on another. Returns its access log.
 
     The error log is beside it. `http` is the port without TLS, if a test uses it. `application` is that of an
     application; then the configuration is examples/proxy/nginx.conf.
@@ -40,19 +41,15 @@ def nginx(tmp_path: Path) -> Iterator[Callable[..., Path]]:
             **({"127.0.0.1:9000": f"127.0.0.1:{application}"} if application else {}),
         }
         site = replaced(file, replacements)
-        places = "".join(
-            f"{kind}_temp_path {tmp_path}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        whole = (
-            f"events {{}} pid {tmp_path}/pid; error_log {tmp_path}/error.log; http {{ {places}\n{site}\n}}"
-        )
-        (tmp_path / "nginx.conf").write_text(whole)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        places = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
+        main = f"events {{}} pid {tmp_path}/pid; error_log {tmp_path}/error.log;"
+        (tmp_path / "nginx.conf").write_text(f"{main} http {{ {places}\n{site}\n}}")
         command = [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-g", "daemon off;"]
         running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        with httpx.Client(verify=False) as client:  # noqa: S501  # its certificate is made here
-            url = f"https://localhost:{port}/"
-            wait_until(lambda: _answers(client, url), running[-1], "nginx")
+        wait_until(
+            lambda: socket.create_connection(("127.0.0.1", port)).close() is None, running[-1], "nginx"
+        )
         return log
 
     try:
@@ -70,10 +67,3 @@ def replaced(file: Path, replacements: dict[str, str]) -> str:
         assert documented in text
         text = text.replace(documented, replacement)
     return text
-
-
-def _answers(client: httpx.Client, url: str) -> bool:
-    try:
-        return client.get(url).status_code > 0
-    except httpx.TransportError:
-        return False

@@ -87,14 +87,9 @@ class PostgreSQL:
         settings = (*self.settings, "listen_addresses=127.0.0.1", "max_connections=300")
         options = [word for setting in settings for word in ("-c", setting)]
         command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
-        self.process = subprocess.Popen(
-            [*command, "-k", str(self.folder), *options],
-            cwd=self.folder,
-            env=self.environ,
-            user=self.user,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        command += ["-k", str(self.folder), *options]
+        silent: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, cwd=self.folder, env=self.environ, user=self.user, **silent)
         wait_until(lambda: self.execute("SELECT 1") is None, self.process, "PostgreSQL")
 
     def stop(self) -> None:
@@ -177,12 +172,17 @@ class Redis:
         return self.ask(b"KEYS *\r\n")
 
 
-def find_redis() -> str | None:
-    return shutil.which("redis-server")
-
-
 def skip_or_fail(reason: str) -> NoReturn:
     """Skip a test that this machine cannot run, but fail in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"needed in CI: {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    missing = "Redis is not installed (Debian: apt-get install redis-server)"
+    server = Redis(shutil.which("redis-server") or skip_or_fail(missing), tmp_path)
+    server.start()
+    yield server
+    server.stop()

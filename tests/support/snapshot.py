@@ -24,9 +24,8 @@ from .site import ROOT, Site, fill, load_settings
 
 FOLDER = ROOT / "tests" / "db"
 SNAPSHOTS = sorted(FOLDER.glob("release-*.sql"))
-NOISE = re.compile(
-    r"(--|SET |\\|SELECT pg_catalog\.set_config|$)"
-)  # psql's, and the session's that restores it
+# psql's, and the session's that restores it
+NOISE = re.compile(r"(--|SET |\\|SELECT pg_catalog\.set_config|$)")
 
 
 def dialect_of(snapshot: Path) -> str:
@@ -48,9 +47,8 @@ def load(snapshot: Path, uri: str) -> str:
 def use(uri: str) -> tuple[Site, str]:
     """Return a site whose database holds every kind of row that an upgrade meets, and alice's link."""
     with listening(Mailbox(servers.free_port())) as mailbox:
-        site = Site(
-            create_app(load_settings(SQLALCHEMY_DATABASE_URI=fill(uri), MAIL_PORT=mailbox.port)), mailbox
-        )
+        settings = load_settings(SQLALCHEMY_DATABASE_URI=fill(uri), MAIL_PORT=mailbox.port)
+        site = Site(create_app(settings), mailbox)
         link = site.new_link("alice@example.com")
         site.ask("bob@example.com")
     with site.app.app_context():

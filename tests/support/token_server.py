@@ -34,16 +34,13 @@ class TokenServer:
 
     def grants(self, **more: Any) -> dict[str, Any]:
         """Return the settings of a site that signs in by client credentials, or with `more`."""
-        names = {
+        client = {
             "URL": f"http://127.0.0.1:{self.port}/token",
             "CLIENT_ID": "id",
             "CLIENT_SECRET": CLIENT_SECRET,
         }
-        values = {**names, "SCOPE": "smtp.send", **more}
-        return {
-            "MAIL_USERNAME": USERNAME,
-            **{f"RECOVERY_MAIL_OAUTH_{name}": value for name, value in values.items()},
-        }
+        values = {**client, "SCOPE": "smtp.send", **more}
+        return {"MAIL_USERNAME": USERNAME} | {f"RECOVERY_MAIL_OAUTH_{name}": values[name] for name in values}
 
     def respond(self, asked: dict[str, str]) -> tuple[int, bytes]:
         """Return the status and body of an answer (RFC 6749 §5)."""
@@ -53,7 +50,7 @@ class TokenServer:
         if asked["client_id"] != "id" or asked.get("client_secret", CLIENT_SECRET) != CLIENT_SECRET:
             return (
                 401,
-                b'{"error": "invalid_client", "error_description": "AADSTS7000215: wrong secret\\r\\nx"}',
+                rb'{"error": "invalid_client", "error_description": "AADSTS7000215: wrong secret\r\nx"}',
             )
         if asked["grant_type"] == "refresh_token" and asked["refresh_token"] != self.refresh_token:
             return 400, b'{"error": "invalid_grant"}'
@@ -136,6 +133,5 @@ class OAuthMailbox(Mailbox):
             return AuthResult(success=True)
         if self.refuses_by_challenge:
             assert await server.challenge_auth(b'{"status":"401"}') == b""
-        message = f"535 5.7.139 Authentication unsuccessful: {token}"
-        await server.push(message)
+        await server.push(f"535 5.7.139 Authentication unsuccessful: {token}")
         return AuthResult(success=False, handled=True)

@@ -1,11 +1,7 @@
 """`make walk`: counts the calls that a reader follows through one recovery.
 
-Four steps run in this process, over SQLite and a real SMTP server on this machine:
-
-    ask     POST /reset in JSON
-    mail    the worker takes two messages: one is mailed to an account, one is for nobody's address
-    land    GET of the mailed link
-    redeem  POST of the form
+Four steps run in this process, over SQLite and a real SMTP server on this machine: ask (POST /reset in JSON), mail
+(the worker takes two messages, one of them for nobody's address), land (GET of the link), redeem (POST of the form).
 
 calls      calls of named functions under app/; lambdas and comprehensions count as part of their function
 modules    files under app/ with at least one such call
@@ -13,9 +9,8 @@ moves      calls whose module differs from the module of the call before. A retu
            counts once, when that module makes its next call
 current()  calls of settings.current()
 
-Only the thread that runs the step is counted, and log records are not formatted. Every step runs once
-before counting, so one-time work is left out. The round with the fewest calls is printed, because work that
-is due once a second falls into any of them.
+Only the thread that runs the step is counted. Every step runs once before, so one-time work is left out. The round
+with the fewest calls is printed, because work that is due once a second falls into any of them.
 """
 
 import io
@@ -24,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
 from itertools import pairwise
 from types import CodeType, FrameType
 
@@ -37,37 +31,23 @@ from app.settings import current
 
 ROUNDS = 3
 APP = f"{ROOT / 'app'}/"
-
-# Calls, modules, moves, current(). The definitions above were chosen to come close to these figures.
-FIRST_EDITION = {
-    "ask": (94, 20, 45, 9),
-    "mail": (266, 22, 133, 23),
-    "land": (56, 16, 33, 4),
-    "redeem": (267, 26, 116, 21),
-}
+Walk = list[CodeType]  # the calls of one step, in order
 
 
-@dataclass
-class Walk:
-    """The calls of one step, in order."""
-
-    calls: list[CodeType] = field(default_factory=list)
-
-    def note(self, frame: FrameType, event: str, _argument: object) -> None:
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(APP) and not code.co_name.startswith("<"):
-            self.calls.append(code)
-
-    def figures(self) -> tuple[int, int, int, int]:
-        modules = [code.co_filename for code in self.calls]
-        moves = sum(before != after for before, after in pairwise(modules))
-        return len(modules), len(set(modules)), moves, self.calls.count(current.__code__)
+def figures(walk: Walk) -> tuple[int, int, int, int]:
+    modules = [code.co_filename for code in walk]
+    moves = sum(before != after for before, after in pairwise(modules))
+    return len(modules), len(set(modules)), moves, walk.count(current.__code__)
 
 
 @contextmanager
-def recorded(walks: dict[str, Walk], step: str) -> Iterator[None]:
-    walks[step] = Walk()
-    sys.setprofile(walks[step].note)
+def recorded(walk: Walk) -> Iterator[None]:
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(APP) and not code.co_name.startswith("<"):
+            walk.append(code)
+
+    sys.setprofile(note)
     try:
         yield
     finally:
@@ -76,28 +56,24 @@ def recorded(walks: dict[str, Walk], step: str) -> Iterator[None]:
 
 def walk(site: Site, number: int) -> dict[str, Walk]:
     """Alice asks, gets her mail, opens the link and sets a new password."""
-    walks: dict[str, Walk] = {}
+    walks: dict[str, Walk] = {"ask": [], "mail": [], "land": [], "redeem": []}
     site.ask(
         f"nobody{number}@example.com"
     )  # also refreshes the count of waiting messages, cached for a second
-    with recorded(walks, "ask"):
+    with recorded(walks["ask"]):
         answer = site.ask("alice@example.com")
     assert answer.status_code == 200, answer.text
-
     site.mailbox.mails.clear()
-    with recorded(walks, "mail"):
+    with recorded(walks["mail"]):
         worked = site.work()
     assert (worked, len(site.mailbox.mails)) == (2, 1)
-
     browser = site.visitor()
-    with recorded(walks, "land"):
+    with recorded(walks["land"]):
         answer = browser.open(link_in(site.mailbox.mails[0]))
     assert answer.status_code == 303, answer.text
-
-    page = answer.headers["Location"]
-    password = f"{NEW_PASSWORD}{number}"
+    page, password = answer.headers["Location"], f"{NEW_PASSWORD}{number}"
     form = {"csrf_token": csrf_token(browser.open(page)), "password": password, "password_confirm": password}
-    with recorded(walks, "redeem"):
+    with recorded(walks["redeem"]):
         answer = browser.open(page, method="POST", data=form)
     assert answer.status_code in (302, 303), answer.text
     site.work()  # the notice
@@ -110,14 +86,13 @@ def deployment() -> Iterator[Site]:
     with listening(Mailbox(free_port())) as box, tempfile.TemporaryDirectory() as folder:
         with redirect_stdout(io.StringIO()):  # the migrations print
             uri = fill(f"sqlite:///{folder}/walk.db")
-        settings = load_settings(
-            SQLALCHEMY_DATABASE_URI=uri,
-            MAIL_SERVER="127.0.0.1",
-            MAIL_PORT=box.port,
-            MAIL_DEFAULT_SENDER="no-reply@example.com",
-            RECOVERY_MAIL_COOLDOWN="0 seconds",
-        )
-        site = Site(create_app(settings), box)
+        mail = {
+            "MAIL_SERVER": "127.0.0.1",
+            "MAIL_PORT": box.port,
+            "MAIL_DEFAULT_SENDER": "no-reply@example.com",
+        }
+        settings = {"SQLALCHEMY_DATABASE_URI": uri, "RECOVERY_MAIL_COOLDOWN": "0 seconds", **mail}
+        site = Site(create_app(load_settings(**settings)), box)
         site.change(us_phone_number=None)
         yield site
 
@@ -127,11 +102,10 @@ def main() -> None:
     with deployment() as site:
         walk(site, 0)
         rounds = [walk(site, number) for number in range(1, ROUNDS + 1)]
-    row = "{:<8}{:>8}{:>10}{:>8}{:>11}   {}"
-    print(row.format("step", "calls", "modules", "moves", "current()", "first edition"))
-    for step, earlier in FIRST_EDITION.items():
-        fewest = min(walks[step].figures() for walks in rounds)
-        print(row.format(step, *fewest, " / ".join(map(str, earlier))))
+    row = "{:<8}{:>8}{:>10}{:>8}{:>11}"
+    print(row.format("step", "calls", "modules", "moves", "current()"))
+    for step in rounds[0]:
+        print(row.format(step, *min(figures(walks[step]) for walks in rounds)))
 
 
 if __name__ == "__main__":
