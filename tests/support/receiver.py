@@ -68,9 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         event = Webhook(SECRET).verify(body, dict(self.headers.items()))
         text = f"{self.requestline}\n{self.headers}{body.decode()}"
-        receiver.calls.append(
-            Call(self.headers["webhook-id"], self.headers["webhook-signature"], event, text)
-        )
+        id, signature = self.headers["webhook-id"], self.headers["webhook-signature"]
+        receiver.calls.append(Call(id, signature, event, text))
         receiver.on_call()
         while receiver.hangs.is_set():
             time.sleep(0.02)

@@ -5,7 +5,7 @@
 
 import ast
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,12 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "security.md"
 
-ARGUMENT_LENGTH_MIN = 40  # so long that it gives a reason
 OUTCOMES = ("passed", "failed", "skipped")
 
 _ROW = re.compile(r"\| (R\d+) ([^|]+) \| ([^|]+) \|([^|]*)\|")
 _WEAKNESS = re.compile(r"\| (?!R\d)([^|]+) \| (`(?:\w+/)?test_[^|]+) \|")
 _NAME = re.compile(r"`((?:\w+/)?test_\w+::test_\w+)`")
-_ARGUMENT = re.compile(r"\*\*(Deviation|Does not apply)\*\*(.*)")
+_ARGUMENT = re.compile(r"\*\*(Deviation|Does not apply)\*\*.{40,}")  # so long that it gives a reason
 _TO_DO = re.compile(r"TODO\(([^)]+)\)")
 
 
@@ -43,7 +42,7 @@ class Row:
     def argument(self) -> str | None:
         """`Deviation` or `Does not apply`, if a reason follows."""
         match = _ARGUMENT.search(self.proof)
-        return match[1] if match and len(match[2]) >= ARGUMENT_LENGTH_MIN else None
+        return match[1] if match else None
 
     @property
     def to_do(self) -> list[str]:
@@ -51,12 +50,12 @@ class Row:
 
 
 def rows() -> list[Row]:
-    return [Row(*match.groups()) for line in _lines() if (match := _ROW.fullmatch(line))]
+    return [Row(*match.groups()) for match in map(_ROW.fullmatch, PAGE.read_text().splitlines()) if match]
 
 
 def weaknesses() -> dict[str, set[str]]:
     """Return the weaknesses of the stock stack, and the tests that the page names for each."""
-    matches = (_WEAKNESS.fullmatch(line) for line in _lines())
+    matches = map(_WEAKNESS.fullmatch, PAGE.read_text().splitlines())
     return {match[1]: set(_NAME.findall(match[2])) for match in matches if match}
 
 
@@ -68,10 +67,6 @@ def proofs() -> dict[str, set[str]]:
         for function in ast.parse(path.read_text()).body
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
     }
-
-
-def _lines() -> list[str]:
-    return PAGE.read_text().splitlines()
 
 
 def _ids(function: ast.FunctionDef) -> Iterator[str]:
@@ -90,29 +85,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if config.getoption("--security-table"):
         terminalreporter.section("docs/security.md")
-        for line in _table(_counted(terminalreporter.stats)):
+        for line in _table(terminalreporter.stats):
             terminalreporter.write_line(line)
 
 
-def _counted(stats: dict[str, list[Any]]) -> dict[str, Counter[str]]:
-    """Return the outcomes of each requirement's test cases."""
-    ids = proofs()
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+def _table(stats: dict[str, list[Any]]) -> Iterator[str]:
+    """Yield a line for each requirement, with the outcomes of its test cases."""
+    ids, counts, totals = proofs(), Counter[tuple[str, str]](), Counter[str]()
     for outcome in (*OUTCOMES, "error"):
         for report in stats.get(outcome, []):
             name = report.nodeid.removeprefix("tests/").split("[")[0].replace(".py::", "::")
-            for requirement in ids.get(name, ()):
-                counts[requirement]["failed" if outcome == "error" else outcome] += 1
-    return counts
-
-
-def _table(counts: dict[str, Counter[str]]) -> Iterator[str]:
+            kind = "failed" if outcome == "error" else outcome
+            counts.update((requirement, kind) for requirement in ids.get(name, ()))
     yield f"{'id':<4} {'requirement':<52} {'tests':>5} {'passed':>7} {'failed':>7} {'skipped':>7}"
-    totals: Counter[str] = Counter()
     for row in rows():
-        notes = [row.argument.lower()] if row.argument else []
-        notes += [f"to do: {task}" for task in row.to_do]
-        totals.update({note.split(":")[0] for note in notes} or ["proven by tests alone"])
-        numbers = " ".join(f"{counts[row.id][outcome]:>7}" for outcome in OUTCOMES)
-        yield f"{row.id:<4} {row.title:<52} {len(row.tests):>5} {numbers}  {'; '.join(notes)}".rstrip()
+        note = (row.argument or "").lower()
+        totals[note or "proven by tests alone"] += 1
+        numbers = " ".join(f"{counts[row.id, outcome]:>7}" for outcome in OUTCOMES)
+        yield f"{row.id:<4} {row.title:<52} {len(row.tests):>5} {numbers}  {note}".rstrip()
     yield ", ".join(f"{number} {note}" for note, number in totals.most_common())

@@ -1,14 +1,12 @@
-"""A deployment with accounts, and verbs to use it.
-
-`site.ask("alice")`, `site.work()`, `site.last_link()` and a `Visitor`'s `open`, `submit` and `post_json` tell
-most stories.
+"""A deployment with accounts. `site.ask("alice")`, `site.work()`, `site.last_link()` and a `Visitor`'s `open`, `submit`
+and `post_json` tell most stories.
 """
 
 import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +54,7 @@ NOBODYS = {
     "without password": "sso@example.com",
 }
 
-
 caches.share()
-
 BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
@@ -114,7 +110,7 @@ class Site:
         return self.visitor().post_json("/reset", json={"identity": identity})
 
     def work(self) -> int:
-        """Work as the worker does, until nothing is due."""
+        """Work as the worker does, until no mail is due."""
         with self.app.app_context():
             return worker.work_until_done()
 
@@ -167,12 +163,8 @@ def add_accounts(app: Flask) -> None:
     """Add alice and bob, who can recover, and two accounts that cannot."""
     datastore = app.extensions["security"].datastore
     for name, number in (("alice", 23), ("bob", 24)):
-        datastore.create_user(
-            email=f"{name}@example.com",
-            username=name,
-            us_phone_number=f"+141555501{number}",
-            password=hash_password(OLD_PASSWORD),
-        )
+        known = {"email": f"{name}@example.com", "username": name, "us_phone_number": f"+141555501{number}"}
+        datastore.create_user(**known, password=hash_password(OLD_PASSWORD))
     datastore.create_user(email="inactive@example.com", password=hash_password(OLD_PASSWORD), active=False)
     datastore.create_user(email="sso@example.com", password=None)
     db.session.commit()
@@ -204,34 +196,25 @@ def buffered(app: Any) -> Any:
 def served(app: Flask, port: int, tls: Any = None) -> Iterator[None]:
     """Serve an app on a real socket, with a worker beside it."""
     server = make_server("127.0.0.1", port, buffered(app), threaded=True, ssl_context=tls)
-    stop = threading.Event()
-
-    def work() -> None:
-        with app.app_context():
-            worker.run(stop)
-
     # By default a server notices only after half a second that it shall stop.
-    serve = threading.Thread(target=server.serve_forever, args=(0.02,))
-    threads = [serve, threading.Thread(target=work)]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
     try:
-        yield
+        with working(app):
+            yield
     finally:
-        stop.set()
         server.shutdown()
         server.server_close()
-        for thread in threads:
-            thread.join()
+        thread.join()
 
 
 @contextmanager
-def at_work(site: Site, threads: int = 1) -> Iterator[threading.Event]:
+def working(app: Flask, threads: int = 1) -> Iterator[threading.Event]:
     """Run a worker that sends in so many threads."""
     stop = threading.Event()
 
     def work() -> None:
-        with site.app.app_context():
+        with app.app_context():
             worker.run(stop, threads)
 
     thread = threading.Thread(target=work)
@@ -242,6 +225,10 @@ def at_work(site: Site, threads: int = 1) -> Iterator[threading.Event]:
         stop.set()
         thread.join(timeout=30)
         assert not thread.is_alive()
+
+
+def at_work(site: Site, threads: int = 1) -> AbstractContextManager[threading.Event]:
+    return working(site.app, threads)
 
 
 def wait_for(condition: Any, seconds: float = 10) -> None:

@@ -1,7 +1,6 @@
 """Processes that start at once, because they are forked from one that has imported everything and made an app.
 
-The imports take a second of a core, the first app a tenth, and the tests start hundreds of processes. Tests of the imports themselves start
-cold: `test_journey`, `test_settings`, `test_start`, and the restarts of `test_operations`.
+The imports take a second of a core, and the tests start hundreds of processes. Tests of the imports start cold.
 """
 
 import atexit
@@ -66,13 +65,9 @@ class Running:
 
 
 def start(
-    words: tuple[str, ...],
-    environ: dict[str, str],
-    stdout: IO[Any] | None,
-    stderr: IO[Any] | int,
-    is_leader: bool = False,
-    listening: socket.socket | None = None,
-) -> Running:
+    words: tuple[str, ...], environ: dict[str, str], stdout: IO[Any] | None, stderr: IO[Any] | int,
+    is_leader: bool = False, listening: socket.socket | None = None,
+) -> Running:  # fmt: skip
     """Run `python` with these words, where `can_start`.
 
     As a leader of its own process group, all that it starts can be killed with it. `listening` is a socket that
@@ -97,10 +92,9 @@ def _forker() -> socket.socket:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environ = {"PATH": os.environ["PATH"], **SECRETS, "FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL}
     command = [sys.executable, str(Path(__file__)), str(far.fileno())]
+    options: Any = {"cwd": ROOT, "env": environ, "stdin": subprocess.DEVNULL}
     with far:
-        forker = subprocess.Popen(
-            command, cwd=ROOT, env=environ, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL
-        )
+        forker = subprocess.Popen(command, pass_fds=[far.fileno()], **options)
 
     def end() -> None:
         near.close()
