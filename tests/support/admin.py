@@ -29,16 +29,11 @@ def uncounted() -> dict[str, str]:
 
 def deployment(database_uri: str, mail_port: int, public_url: str, **environ: str) -> dict[str, str]:
     """Return the settings of a deployment on this machine, as environment variables."""
-    return {
-        **SECRETS,
-        "FLASK_RECOVERY_PUBLIC_URL": public_url,
-        "FLASK_SQLALCHEMY_DATABASE_URI": database_uri,
-        "FLASK_MAIL_SERVER": "127.0.0.1",
-        "FLASK_MAIL_PORT": str(mail_port),
-        "FLASK_RATELIMIT_ENABLED": "false",
-        "FLASK_RECOVERY_MAIL_COOLDOWN": "0 seconds",
-        **environ,
-    }
+    settings = {
+        "RECOVERY_PUBLIC_URL": public_url, "SQLALCHEMY_DATABASE_URI": database_uri, "MAIL_SERVER": "127.0.0.1",
+        "MAIL_PORT": str(mail_port), "RATELIMIT_ENABLED": "false", "RECOVERY_MAIL_COOLDOWN": "0 seconds",
+    }  # fmt: skip
+    return {**SECRETS, **{f"FLASK_{name}": value for name, value in settings.items()}, **environ}
 
 
 Process = subprocess.Popen[str] | warm.Running
@@ -74,8 +69,7 @@ class Admin:
 
     def starts(self, *words: str) -> Process:
         """Start a process that stays."""
-        # Not a pipe, because a full pipe would stop the process.
-        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by `ends`
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by `ends`; a full pipe would stop the process
         process = self._starts(words, None, log)
         self.running[process] = log
         return process

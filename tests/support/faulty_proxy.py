@@ -4,7 +4,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from werkzeug.datastructures import Headers
@@ -50,11 +50,7 @@ def no_defect(forward: Forward, environ: Environ) -> Response:
 
 def together(*defects: Defect) -> Defect:
     """Make several defects, of which each sees what the next has made of the response."""
-
-    def wrap(forward: Forward, defect: Defect) -> Forward:
-        return lambda environ: defect(forward, environ)
-
-    return lambda forward, environ: reduce(wrap, defects, forward)(environ)
+    return lambda forward, environ: reduce(lambda it, defect: partial(defect, it), defects, forward)(environ)
 
 
 def page(body: str, status: int = 200, type: str = "text/html", **headers: str) -> Response:
@@ -73,8 +69,7 @@ def edited(edit: Edit, at: str = "") -> Defect:
     """Edit the app's response where `at` matches the path."""
 
     def defect(forward: Forward, environ: Environ) -> Response:
-        request = dict(environ)
-        response = forward(environ)
+        request, response = dict(environ), forward(environ)
         if re.search(at, request["PATH_INFO"]):
             edit(response, request)
         return response

@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -19,9 +19,8 @@ MIGRATIONS = "app/db/migrations/"
 
 def files(root: Path, *places: str) -> list[str]:
     """Return the Python files in these folders of the root, as paths relative to it."""
-    return sorted(
-        path.relative_to(root).as_posix() for place in places for path in (root / place).rglob("*.py")
-    )
+    paths = (path for place in places for path in (root / place).rglob("*.py"))
+    return sorted(path.relative_to(root).as_posix() for path in paths)
 
 
 def module_of(file: str) -> str:
@@ -59,9 +58,7 @@ def imports(root: Path, file: str) -> Iterator[tuple[int, str]]:
             case ast.ImportFrom():
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
                 yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-            case ast.Call(
-                func=ast.Name(id=loader) | ast.Attribute(attr=loader), args=[ast.Constant(str(name)), *_]
-            ):
+            case ast.Call(func=ast.Name(id=loader) | ast.Attribute(attr=loader), args=[ast.Constant(str(name)), *_]):  # fmt: skip
                 if loader in LOADERS:
                     yield node.lineno, importlib.util.resolve_name(name.replace(":", "."), package)
             case ast.Constant(str(text)) if re.fullmatch(r"\w+(\.\w+)+(:\w+)?", text):
@@ -111,9 +108,8 @@ def import_cycles(root: Path) -> list[str]:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
             cycle = list(pairwise(reversed(error.args[1])))
-            violations.append(
-                "a cycle: " + "; ".join(graph[importer][imported] for importer, imported in cycle)
-            )
+            places = [graph[importer][imported] for importer, imported in cycle]
+            violations.append("a cycle: " + "; ".join(places))
             importer, imported = cycle[0]
             del graph[importer][imported]  # the next round finds another cycle
         else:
@@ -158,6 +154,6 @@ def _counted(root: Path, *places: str) -> list[str]:
     return [file for file in files(root, *places) if not file.startswith(MIGRATIONS)]
 
 
-def _unique(lines: Iterator[str] | list[str]) -> list[str]:
+def _unique(lines: Iterable[str]) -> list[str]:
     """Drop repetitions: the argument of a loader is also a string."""
     return list(dict.fromkeys(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from html import unescape
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -17,9 +18,7 @@ ALONE = {"Connection": "close"}
 
 
 class HttpBrowser:
-    def __init__(
-        self, base: str, cookies: dict[str, str] | None = None, tls: ssl.SSLContext = NO_TLS
-    ) -> None:
+    def __init__(self, base: str, cookies: Any = None, tls: ssl.SSLContext = NO_TLS) -> None:
         self.client = httpx.Client(base_url=base, cookies=cookies, headers=ALONE, timeout=60, verify=tls)
 
     def open(self, url: str) -> httpx.Response:
@@ -34,12 +33,8 @@ class HttpBrowser:
         page = self.open(url)
         action = unescape(_search(r'<form method="post" action="([^"]+)"', page.text))
         fields["csrf_token"] = _search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
-        return self.client.post(
-            urljoin(str(page.url), action),
-            data=fields,
-            headers={"Referer": str(page.url)},
-            follow_redirects=True,
-        )
+        url, headers = urljoin(str(page.url), action), {"Referer": str(page.url)}
+        return self.client.post(url, data=fields, headers=headers, follow_redirects=True)
 
     def sign_in(self, **fields: str) -> None:
         self.submit("/login", identity="alice", password=OLD_PASSWORD, **fields)

@@ -35,9 +35,7 @@ class Mailbox:
     connections: int = 0
     hang_up: Callable[[], Any] = lambda: None  # closes the newest connection
 
-    async def handle_EHLO(
-        self, server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
-    ) -> list[str]:
+    async def handle_EHLO(self, server: Any, session: Any, _: Any, hostname: str, responses: Any) -> Any:
         self.connections += 1
         self.hang_up = partial(asyncio.get_running_loop().call_soon_threadsafe, server.transport.close)
         session.host_name = hostname
@@ -50,28 +48,22 @@ class Mailbox:
     async def handle_AUTH(self, *_: Any) -> Any:
         return self.refuse.get("AUTH", MISSING)
 
-    async def handle_RSET(self, _server: Any, _session: Any, _envelope: Any) -> str:
+    async def handle_RSET(self, *_: Any) -> str:
         return self.refuse.get("RSET", "250 OK")
 
-    async def handle_MAIL(
-        self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
-    ) -> str:
+    async def handle_MAIL(self, _: Any, _session: Any, envelope: Any, address: str, options: Any) -> str:
         if "MAIL" in self.refuse:
             return self.refuse["MAIL"]
         envelope.mail_from, envelope.mail_options = address, options
         return "250 OK"
 
-    async def handle_RCPT(
-        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
-    ) -> str:
+    async def handle_RCPT(self, _: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
         self.asked.append(address)
         await asyncio.sleep(self.delay.get("RCPT", 0))
-        if "RCPT" in self.refuse:
-            return self.refuse["RCPT"]
-        if address in self.refuse_only:
-            return self.refuse_only[address]
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
+        refusal = self.refuse.get("RCPT") or self.refuse_only.get(address)
+        if refusal is None:
+            envelope.rcpt_tos.append(address)
+        return refusal or "250 OK"
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         await asyncio.sleep(self.delay.get("DATA", 0))

@@ -1,9 +1,7 @@
 """`make plant`: plants each defect of defects.toml in a copy of the source tree, and runs the tests that should catch it.
 
-    python tests/support/plant.py [WORD ...]
-
-A WORD selects the defects of a requirement (R13), of a room (recovery), or those whose name contains it. Prints the test
-that caught each. Exits with 1 if one is not caught, or cannot be planted because its `old` text does not occur once.
+A word of ONLY= selects the defects of a requirement (R13), of a room (recovery), or those whose name contains it. Exits
+with 1 if one is not caught, or cannot be planted because its `old` text does not occur once.
 """
 
 import os
@@ -62,11 +60,6 @@ class Defect:
         finally:
             path.write_text(text, encoding="utf-8")
 
-    def catch(self, tree: Path) -> str | None:
-        """Return the name of the test that fails with this defect. Raises NotPlanted."""
-        with self.planted(tree):
-            return first_failure(tree, self.tests)
-
 
 def first_failure(tree: Path, tests: list[str]) -> str | None:
     """Run tests, and return the name of the first that fails. Raises NotPlanted if they cannot run."""
@@ -86,13 +79,10 @@ def defects() -> list[Defect]:
 
 def selected(words: list[str]) -> list[Defect]:
     """Return the defects of these rooms and requirements, and those whose name has one of the other words."""
-    everything, chosen = defects(), set(words)
-    others = chosen.difference(*({one.room, *one.requirements} for one in everything))
-    return [
-        one
-        for one in everything
-        if not words or chosen & {one.room, *one.requirements} or any(word in one.name for word in others)
-    ]
+    everything = {one.name: (one, {one.room, *one.requirements}) for one in defects()}
+    others = set(words).difference(*(groups for _, groups in everything.values()))
+    chosen = [one for one, groups in everything.values() if groups & set(words) or any(word in one.name for word in others)]  # fmt: skip
+    return chosen if words else defects()
 
 
 def main(words: list[str]) -> int:
@@ -106,7 +96,8 @@ def main(words: list[str]) -> int:
             return 1
         for defect in planned:
             try:
-                test = defect.catch(tree)
+                with defect.planted(tree):
+                    test = first_failure(tree, defect.tests)
                 outcome = f"caught by {test}" if test else f"NOT CAUGHT by {', '.join(defect.tests)}"
             except NotPlanted as reason:
                 test, outcome = None, f"NOT PLANTED: {reason}"

@@ -125,9 +125,9 @@ class PostgreSQL:
 
 def find_postgresql() -> Path | None:
     """Return the folder of the server programs, which are not in PATH on Debian."""
-    on_path = shutil.which("initdb")
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return Path(on_path).parent if on_path else debian[-1].parent if debian else None
+    programs = [*debian, *([Path(found)] if (found := shutil.which("initdb")) else [])]
+    return programs[-1].parent if programs else None
 
 
 @contextmanager
