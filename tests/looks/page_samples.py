@@ -4,22 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import flask_security as fst
 from flask import current_app
 from flask_babel import gettext as _
 from flask_security.forms import Form
 from flask_security.proxies import _security
 from wtforms import HiddenField, SubmitField
 
-from app.accounts.one_time_codes import RescueForm
-from app.accounts.passwords import ChangeForm
-from app.accounts.sign_in import SignInForm
 from app.pages.samples import OBJECTION, RECIPIENT, TOKEN, sample_user
-from app.recovery.code_sign_in import UnifiedForm
-from app.recovery.redemption import NewPasswordForm
 from app.recovery.registration import RegistrationForm
-from app.recovery.request import IdentityForm
 from app.settings import current
+from app.web.forms import new_form
 
 METHODS = ["authenticator", "email"]
 LAST = {"url": "/reset", "field": "identity", "typed": RECIPIENT, "wait": 0}
@@ -51,12 +45,19 @@ class Page:
         return f"{self.template}-{self.state}" if self.state else self.template
 
 
+def form(name: str, **options: Any) -> Any:
+    return new_form(name, formdata=None, **options)
+
+
+def forms(*names: str) -> dict[str, Any]:
+    return {name: form(name) for name in names}
+
+
 def pages() -> list[Page]:
     """Return the pages in their states. Needs a request context, but no database."""
     user, frozen = sample_user(), sample_user(contested_email="alice@old.example.com")
     owner = sample_user(second_email="alice@home.example.com")
-    second = {"change_email_form": fst.ChangeEmailForm(formdata=None)}
-    added = {"of": "added", "has_added": True}
+    second, added = forms("change_email_form"), {"of": "added", "has_added": True}
     pages = [
         Page("home", {"current_user": user}, "signed-in"),
         Page("home", {"current_user": frozen}, "frozen"),
@@ -92,19 +93,18 @@ def _not_me(
 def _forms(*, with_errors: bool = False) -> list[Page]:
     me = {"current_user": sample_user(), "current_email": RECIPIENT}
     signing_in = {"identity_attributes": current().SECURITY_USER_IDENTITY_ATTRIBUTES}
-    reading = {"to_confirm": False, "reset_code_form": fst.TwoFactorVerifyCodeForm(formdata=None)}
+    reading = {"to_confirm": False, "reset_code_form": form("two_factor_verify_code_form")}
     resetting = {
-        "reset_password_form": NewPasswordForm(formdata=None), "reset_password_token": "~sample",
+        **forms("reset_password_form"), "reset_password_token": "~sample",
         "account": "a•••@example.com", "username": RECIPIENT, "other": "b•••@example.com" if with_errors else None,
     }  # fmt: skip
-    change = {"change_password_form": ChangeForm(formdata=None), **me}
-    again = {"verify_form": fst.VerifyForm(formdata=None, user=sample_user()), **me}
-    again |= {"wan_verify_form": fst.WebAuthnVerifyForm(formdata=None)}
+    change = {**forms("change_password_form"), **me}
+    again = {"verify_form": form("verify_form", user=sample_user()), **forms("wan_verify_form"), **me}
     pages = [
-        Page("login_user", {"login_user_form": SignInForm(formdata=None), **signing_in}),
+        Page("login_user", {"login_user_form": form("login_form"), **signing_in}),
         Page("check_mail", {**reading, "last": None}, "without-cookies"),
         Page("check_mail", {**reading, "last": {**LAST, "wait": 30}}),
-        Page("forgot_password", {"forgot_password_form": IdentityForm(formdata=None)}),
+        Page("forgot_password", forms("forgot_password_form")),
         Page("reset_password", resetting),
         Page("reset_password", {**resetting, "is_invited": True, "is_first": True}, "invited"),
         Page("change_password", {**change, "active_password": True}),
@@ -114,9 +114,9 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
     if has_features := current().SECURITY_TWO_FACTOR:
         pages += [
             Page("register_user", {"register_user_form": RegistrationForm(formdata=None)}),
-            Page("recover_username", {"username_recovery_form": IdentityForm(formdata=None)}),
-            Page("send_confirmation", {"send_confirmation_form": IdentityForm(formdata=None)}),
-            Page("change_email", {"change_email_form": fst.ChangeEmailForm(formdata=None), **me}),
+            Page("recover_username", {"username_recovery_form": form("forgot_password_form")}),
+            Page("send_confirmation", {"send_confirmation_form": form("forgot_password_form")}),
+            Page("change_email", {**forms("change_email_form"), **me}),
             Page("verify", {**again, "has_webauthn_verify_credential": True}, "or-passkey"),
             *(*_of_code_sign_in(), *_of_second_factors(), *_of_recovery_codes(), *_of_passkeys()),
         ]
@@ -130,8 +130,8 @@ def _forms(*, with_errors: bool = False) -> list[Page]:
 def _after_posts() -> list[Page]:
     """Return the pages that show a form's success at its own URL."""
     known = {"request": current_app.request_class({"REQUEST_METHOD": "POST"}), "current_user": sample_user()}
-    sent = {"change_email_form": fst.ChangeEmailForm(formdata=None), "current_email": RECIPIENT}
-    made = {"mf_recovery_codes_form": fst.MfRecoveryCodesForm(formdata=None), "recovery_codes": CODES}
+    sent = {**forms("change_email_form"), "current_email": RECIPIENT}
+    made = {**forms("mf_recovery_codes_form"), "recovery_codes": CODES}
     return [
         Page("change_email", {**sent, **known}, "sent"),
         Page("mf_recovery_codes", {**made, **known}, "made"),
@@ -139,26 +139,22 @@ def _after_posts() -> list[Page]:
 
 
 def _of_code_sign_in() -> list[Page]:
-    setting_up, asked = fst.UnifiedSigninSetupForm(formdata=None), UnifiedForm(formdata=None)
+    setting_up, asked = form("us_setup_form"), form("us_signin_form")
     setting_up.chosen_method.choices = setting_up.setup_choices[:2]
     setting_up.delete_method.choices = setting_up.delete_choices[:2]
     asked.identity.data = RECIPIENT
     proving = {
-        "us_setup_validate_form": fst.UnifiedSigninSetupValidateForm(formdata=None), "us_setup_form": setting_up,
+        **forms("us_setup_validate_form"), "us_setup_form": setting_up,
         "authr_qrcode": _qr_code(), "authr_key": KEY, "state": TOKEN, "chosen_method": "authenticator",
         "current_methods_msg": "", "available_methods": METHODS, "setup_methods": METHODS, "active_methods": METHODS,
     }  # fmt: skip
-    mailed, signing_in = {"code_methods": ["email"], "code_sent": False}, UnifiedForm(formdata=None)
-    passkey = {
-        "has_webauthn_verify_credential": True,
-        "wan_verify_form": fst.WebAuthnVerifyForm(formdata=None),
-    }
-    again = {"us_verify_form": fst.UnifiedVerifyForm(formdata=None), "current_user": sample_user()}
+    mailed, signing_in = {"code_methods": ["email"], "code_sent": False}, form("us_signin_form")
+    again = {**forms("us_verify_form", "wan_verify_form"), "current_user": sample_user()}
     return [
         Page("us_signin", {"us_signin_form": signing_in, **mailed}),
         Page("us_signin", {"us_signin_form": asked, **mailed}, "code-sent"),
         Page("us_signin", {"us_signin_form": signing_in, "code_methods": []}, "by-app"),
-        Page("us_verify", {**again, **mailed, **passkey}),
+        Page("us_verify", {**again, **mailed, "has_webauthn_verify_credential": True}),
         Page("us_setup", {"us_setup_form": setting_up, **proving, "state": ""}),
         Page("us_setup", proving, "key"),
         Page("us_setup", {**proving, "authr_qrcode": "", "chosen_method": "email"}, "code-by-mail"),
@@ -166,11 +162,11 @@ def _of_code_sign_in() -> list[Page]:
 
 
 def _of_second_factors() -> list[Page]:
-    setting_up, replacing, chosen = (fst.TwoFactorSetupForm(formdata=None) for _ in range(3))
+    setting_up, replacing, chosen = (form("two_factor_setup_form") for _ in range(3))
     setting_up.user, replacing.user = sample_user(), sample_user(tf_primary_method="authenticator")
     chosen.phone.data = "+14155550123"
     offered = [*current().SECURITY_TWO_FACTOR_ENABLED_METHODS]
-    code = {"two_factor_verify_code_form": fst.TwoFactorVerifyCodeForm(formdata=None), "problem": None}
+    code = {**forms("two_factor_verify_code_form"), "problem": None}
     first = {
         "two_factor_setup_form": setting_up, **code, "changing": True, "current_user": sample_user(),
         "two_factor_required": False, "authr_qrcode": _qr_code(), "authr_key": KEY, "state_token": TOKEN,
@@ -178,10 +174,10 @@ def _of_second_factors() -> list[Page]:
     }  # fmt: skip
     other = {**first, "two_factor_setup_form": replacing, "choices": [*offered, "disable"]}
     asked = {**code, **first, "two_factor_setup_form": chosen}
-    rescue, rescued = RescueForm(formdata=None), RescueForm(formdata=None)
+    rescue, rescued = form("two_factor_rescue_form"), form("two_factor_rescue_form")
     rescue.help_setup.choices = []
     rescued.help_setup.choices = [("help", "Ask support for help"), ("recovery_code", "")]
-    choosing = fst.TwoFactorSelectForm(formdata=None)
+    choosing = form("two_factor_select_form")
     choosing.which.choices = [("authenticator", "authenticator"), ("webauthn", "passkey")]
     alone, lost = {**code, "two_factor_rescue_form": rescue}, {**code, "two_factor_rescue_form": rescued}
     return [
@@ -204,22 +200,20 @@ def _qr_code() -> str:
 
 
 def _of_recovery_codes() -> list[Page]:
-    making = {"mf_recovery_codes_form": fst.MfRecoveryCodesForm(formdata=None), "recovery_codes": []}
+    making = {**forms("mf_recovery_codes_form"), "recovery_codes": []}
     owner = sample_user(mf_recovery_codes=CODES)
     return [
-        Page("mf_recovery", {"mf_recovery_form": fst.MfRecoveryForm(formdata=None)}),
+        Page("mf_recovery", forms("mf_recovery_form")),
         Page("mf_recovery_codes", {**making, "current_user": sample_user()}),
         Page("mf_recovery_codes", {**making, "current_user": owner}, "some-left"),
     ]
 
 
 def _of_passkeys() -> list[Page]:
-    new = {"wan_register_form": fst.WebAuthnRegisterForm(formdata=None), "registered_credentials": []}
-    new |= {"wan_delete_form": fst.WebAuthnDeleteForm(formdata=None)}
-    made = {"wan_register_response_form": fst.WebAuthnRegisterResponseForm(formdata=None)}
-    shown = {"wan_signin_response_form": fst.WebAuthnSigninResponseForm(formdata=None)}
-    signing_in = {"wan_signin_form": fst.WebAuthnSigninForm(formdata=None), "is_secondary": False, **shown}
-    again = {"wan_verify_form": fst.WebAuthnVerifyForm(formdata=None), **shown}
+    new = {**forms("wan_register_form", "wan_delete_form"), "registered_credentials": []}
+    made = forms("wan_register_response_form")
+    signing_in = {**forms("wan_signin_form", "wan_signin_response_form"), "is_secondary": False}
+    again = forms("wan_verify_form", "wan_signin_response_form")
     first, asked = ({"credential_options": text, "wan_state": text and TOKEN} for text in ("", PASSKEY))
     second = {**signing_in, "is_secondary": True}
     return [
