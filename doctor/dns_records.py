@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dns.exception
 import dns.resolver
@@ -11,7 +12,7 @@ from .findings import Finding, load
 
 DNS_SECONDS = 5  # for each query
 DMARC_LABELS_MAX = 4  # labels of a domain in the walk up to its DMARC record
-KINDS = load("dns_records.toml")
+KINDS = load(Path(__file__).with_suffix(".toml"))
 
 
 def check_domain(domain: str, dkim_selector: str) -> list[Finding]:

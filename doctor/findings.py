@@ -1,4 +1,7 @@
-"""Findings: the defect, why it matters, and how to fix it. `findings.toml` has the doctor's texts."""
+"""Findings: the defect, why it matters, and how to fix it. `findings.toml` has the doctor's texts.
+
+The checks of the configuration (`app/settings/findings.py`) have these types, too.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ class Finding:
     id: str
     severity: Severity
     what: str
-    why: str
-    hint: str
+    why: str = ""
+    hint: str = ""
     setting: str = ""
-    where: str = ""
-    origin: str = ""  # always empty, because the scanner does not see where a setting comes from
+    where: str = ""  # a file or a page, if the defect is in one
+    origin: str = ""  # the setting's source; empty from the scanner, which does not see it
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,16 @@ class Kind:
     hint: str
     setting: str = ""  # the setting to change
 
-    def found(self, *, where: str = "", **facts: object) -> Finding:
+    def found(self, *, where: str = "", setting: str = "", **facts: object) -> Finding:
         """Return a finding of this kind, with `facts` filled into its texts."""
-        problem, hint = self.what.format_map(facts), self.hint.format_map(facts)
-        return Finding(self.id, self.severity, problem, self.why, hint, self.setting, where)
+        what, why, hint = (text.format_map(facts) for text in (self.what, self.why, self.hint))
+        return Finding(self.id, self.severity, what, why, hint, setting or self.setting, where)
 
 
-def load(file: str) -> dict[str, Kind]:
-    """Return the kinds of findings in a TOML file of this package, by id."""
-    texts = tomllib.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+def load(path: Path) -> dict[str, Kind]:
+    """Return the kinds of findings in a TOML file, by id."""
+    texts = tomllib.loads(path.read_text(encoding="utf-8"))
     return {id: Kind(id, **fields) for id, fields in texts.items()}
 
 
-KINDS = load("findings.toml")
+KINDS = load(Path(__file__).with_suffix(".toml"))

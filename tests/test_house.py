@@ -84,7 +84,7 @@ def test_requirements_with_extras_are_pinned_with_them() -> None:
 CLEAN = {
     "app/__init__.py": "from .security import x\n\ndef create_app():\n    from . import cli",
     "app/security.py": "from .pages import views\nfrom . import mail",
-    "app/settings/__init__.py": "from . import schema",
+    "app/settings/__init__.py": "from . import schema; from doctor.findings import Finding",
     "app/settings/schema.py": "",
     "app/db/__init__.py": "from .. import settings\nimport app.settings.schema",
     "app/db/migrations/0001.py": "\n" * 50,
@@ -130,6 +130,7 @@ def test_a_clean_tree_breaks_no_rule(tmp_path: Path) -> None:
         ("app/mail/x.py", "if TYPE_CHECKING:\n    import app.pages", "2 imports app.pages: mail must not import from pages"),
         ("app/web/x.py", "import_module('..cli', __package__)", "1 imports app.cli: web must not import from cli"),
         ("app/web/x.py", "USERS = 'app.cli.users:users'", "1 imports app.cli.users.users: web must not import from cli"),
+        ("app/settings/x.py", "from doctor import wire", "1 imports doctor.wire: settings must not import from doctor"),
         ("app/cli/users.py", "from tests import house", "1 imports tests.house: cli must not import from tests"),
         ("doctor/wire.py", "from app.settings import current", "1 imports app.settings.current: doctor must not import from settings"),
         ("app/pages/x.py", "\nfrom ..mail.smtp import send", "2 imports app.mail.smtp.send: only mail, cli may"),

@@ -11,13 +11,12 @@ from pathlib import Path
 import click
 from flask.cli import ScriptInfo
 
-from doctor.findings import Finding as ReportedFinding
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
 from .. import settings
 from ..accounts import foreign_checks, identities
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
-from ..settings import advice, checks, sources
+from ..settings import advice, checks
 from ..settings.findings import KINDS, Finding
 from ..settings.forced import flask_config
 from ..settings.schema import Settings
@@ -65,7 +64,8 @@ def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str
     if reading.settings:
         findings += _check_app(script, reading.settings, deploy, live, to)
     audible = [finding for finding in findings if finding.severity == "error" or finding.id not in silenced]
-    shown = by_severity([_with_origin(finding, reading) for finding in audible])
+    origins = {**reading.origins, "": ""}
+    shown = by_severity([replace(f, origin=f.origin or origins.get(f.setting, "not set")) for f in audible])
     hidden = sorted({finding.id for finding in findings} - {finding.id for finding in shown})
     if form == "json":
         write_json({"findings": [asdict(finding) for finding in shown], "silenced": hidden})
@@ -107,13 +107,7 @@ def _check_secrets(configured: Settings) -> Iterator[Finding]:
             yield KINDS["secrets-readable"].found(where=str(path), setting=name, name=name, path=path)
 
 
-def _with_origin(finding: Finding, reading: sources.Reading) -> ReportedFinding:
-    """Return the finding in the doctor's type, with the origin of the setting's value."""
-    origin = finding.origin or (reading.origin_of(finding.setting) if finding.setting else "")
-    return ReportedFinding(**{**asdict(finding), "origin": origin})
-
-
-def _write(shown: list[ReportedFinding], hidden: list[str], *, is_valid: bool, deploy: bool) -> None:
+def _write(shown: list[Finding], hidden: list[str], *, is_valid: bool, deploy: bool) -> None:
     for finding in shown:
         setting = f"{finding.setting} ({finding.origin})" if finding.origin else finding.setting
         write_finding(replace(finding, where=", ".join(filter(None, (finding.where, setting)))))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
 from email.utils import parseaddr
 
 from doctor import dns_records
@@ -12,13 +11,10 @@ from ..mail.addresses import with_ascii_domain
 from ..mail.backends import mailman
 from ..mail.smtp_failures import MailHeld
 from ..settings import current
-from ..settings.findings import KINDS, Finding, Kind
+from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..settings.sources import DEFAULT_ORIGIN
 from ..web import rate_limits
-
-# The doctor has finding types of its own, because it imports nothing from app/.
-KINDS.update({id: Kind(**asdict(kind)) for id, kind in dns_records.KINDS.items()})
 
 
 def run(settings: Settings, recipient: str = "") -> list[Finding]:
@@ -53,8 +49,7 @@ def _check_dns(settings: Settings) -> list[Finding]:
     domain = with_ascii_domain(parseaddr(settings.MAIL_DEFAULT_SENDER)[1]).rpartition("@")[2]
     if settings.RECOVERY_INBOX or not settings.MAIL_SERVER or "." not in domain:
         return []
-    findings = dns_records.check_domain(domain, settings.RECOVERY_DKIM_SELECTOR)
-    return [Finding(**asdict(finding)) for finding in findings]
+    return dns_records.check_domain(domain, settings.RECOVERY_DKIM_SELECTOR)
 
 
 def _check_redis() -> Iterator[Finding]:
