@@ -41,8 +41,8 @@ class Kind:
 
     def found(self, *, where: str = "", setting: str = "", **facts: object) -> Finding:
         """Return a finding of this kind, with `facts` filled into its texts."""
-        what, why, hint = (text.format_map(facts) for text in (self.what, self.why, self.hint))
-        return Finding(self.id, self.severity, what, why, hint, setting or self.setting, where)
+        problem, why, hint = (text.format_map(facts) for text in (self.what, self.why, self.hint))
+        return Finding(self.id, self.severity, problem, why, hint, setting or self.setting, where)
 
 
 def load(path: Path) -> dict[str, Kind]:

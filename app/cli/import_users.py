@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 from flask_security import naive_utcnow
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -49,7 +48,6 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 )
 @click.option("--invite", is_flag=True, help="Invite the owners of accounts without a password hash.")
 @client_option
-@with_appcontext
 def import_users(
     file: Path, dry_run: bool, skip_bad: bool, invite: bool, client: str, **options: bool
 ) -> None:

@@ -4,7 +4,6 @@ import shlex
 from typing import Any, cast
 
 import click
-from flask.cli import with_appcontext
 from flask_security import naive_utcnow
 from flask_security.proxies import _datastore
 
@@ -28,7 +27,6 @@ client_option = click.option(
 @click.option("--name", default="", help="The name to greet the person by in the email.")
 @click.option("--again", is_flag=True, help="Send the invitation again to an account that has not used it.")
 @client_option
-@with_appcontext
 def invite(attributes: tuple[str, ...], name: str, again: bool, client: str) -> None:
     """Create an account without a password, and email a link to choose one.
 

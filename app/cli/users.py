@@ -13,7 +13,7 @@ from flask_security.confirmable import confirm_user
 from sqlalchemy import select
 
 from ..accounts.datastore import confirm_existing, end_access
-from ..accounts.identities import IdentityError, identity_key
+from ..accounts.identities import IdentityError
 from ..accounts.models import User
 from ..db.engine import db
 from ..mail import outbox
@@ -40,7 +40,6 @@ HOW_TO_HAND_IT_OVER = (
 
 @users.command("send-reset")
 @click.argument("identity")
-@with_appcontext
 def send_reset(identity: str) -> None:
     """Email a reset link, as if the user had requested it. The admin sees neither link nor password."""
     _enqueue_reset(identity)
@@ -66,7 +65,6 @@ def show(identity: str, form: str) -> None:
 @click.option(
     "--without-mail", is_flag=True, help="Do not email a link, for example because mail cannot be sent."
 )
-@with_appcontext
 def force_reset(identity: str, without_mail: bool) -> None:
     """End the password, all sessions, and all links of an account, and email a new link."""
     user = get_account(identity) if without_mail else _enqueue_reset(identity)
@@ -80,7 +78,6 @@ def force_reset(identity: str, without_mail: bool) -> None:
 @users.command("settle-address")
 @click.argument("identity")
 @click.option("--keep", type=click.Choice(["old", "new"]), required=True, help="The owner's address.")
-@with_appcontext
 def settle_address(identity: str, keep: str) -> None:
     """End the freeze after an objection to a new address. "old" ends all access: send-reset is next."""
     user = get_account(identity)
@@ -97,7 +94,6 @@ def settle_address(identity: str, keep: str) -> None:
 @users.command("second-address")
 @click.argument("identity")
 @click.argument("address", required=False)
-@with_appcontext
 def set_second_address(identity: str, address: str | None) -> None:
     """Set the second address of an account and mark it as confirmed. Without ADDRESS, remove it."""
     user = get_account(identity)
@@ -116,7 +112,6 @@ def set_second_address(identity: str, address: str | None) -> None:
 @click.option(
     "--all-existing", is_flag=True, help="All accounts except sign-ups. Their owners are not notified."
 )
-@with_appcontext
 def confirm(identity: str | None, all_existing: bool) -> None:
     """Confirm the address of an account that is older than SECURITY_CONFIRMABLE."""
     if (identity is None) == (not all_existing):
@@ -135,11 +130,8 @@ def _enqueue_reset(identity: str) -> User:
     if obstacle:
         hint = HAND_OVER.format(shlex.quote(identity))
         raise click.ClickException(f"cannot email a link: {obstacle}. Nothing was changed. {hint}")
-    # An identity by which the worker finds the account.
-    names = (getattr(user, kind) for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES)
-    name = next((name for name in names if name and admin.find_account(name) == user), user.email)
-    key, values = deduplication_key(RESET, identity_key(name), BY_ADMIN), {"client": clients.BROWSER}
-    outbox.enqueue(RESET, user_id=user.id, same=key, quota=BY_ADMIN, identity=name, **values)
+    key, values = deduplication_key(RESET, f"#{user.id}", BY_ADMIN), {"client": clients.BROWSER}
+    outbox.enqueue(RESET, user_id=user.id, same=key, quota=BY_ADMIN, account=user.id, **values)
     return user
 
 

@@ -11,11 +11,13 @@ from ..accounts import identities, imported_hashes
 from ..accounts.models import NO_PASSWORD, User
 from ..db.audit import RecoveryEvent
 from ..db.engine import db
+from ..mail.composing import Undeliverable
 from ..mail.outbox import WEBHOOK, OutboxMessage
 from ..mail.quota import INVITATION, RESET
+from ..recovery.instructions import is_explained, refuse_excess
 from ..recovery.link import ResetLink
 from ..settings import current
-from . import events, limits, obstacles, outbox
+from . import events, limits, outbox
 from .admin import find_account
 from .output import Row, as_time, write_fields, write_table
 
@@ -57,7 +59,9 @@ def report(identity: str) -> dict[str, Any]:
         return facts | {"answers": [_reason_no_account(identity)]}
     own_events = RecoveryEvent.user_id == user.id
     facts["account"] = _account(user)
-    facts["links"] = [_link(link) for link in _newest(ResetLink, *obstacles.mailed_to(user))]
+    given_up = OutboxMessage.id == ResetLink.message_id, OutboxMessage.state.in_(("given_up", "dropped"))
+    own_links = ResetLink.user_id == user.id, ~select(OutboxMessage.id).where(*given_up).exists()
+    facts["links"] = [_link(link) for link in _newest(ResetLink, *own_links)]
     facts["mails"] = outbox.newest(outbox.is_to(user), OutboxMessage.kind != WEBHOOK, limit=SHOWN)
     facts["events"] = [events.row(event) for event in _newest(RecoveryEvent, own_events)]
     return facts | {"answers": list(_answers(user, facts))}
@@ -88,7 +92,7 @@ def _reason_no_account(identity: str) -> str:
 
 def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
     """Yield sentences for the requester, the most important first."""
-    yield from obstacles.reasons(user)
+    yield from _obstacles(user)
     if not current().sends_mail:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
     instructions = [mail for mail in facts["mails"] if mail["mail"] in (RESET, INVITATION)]
@@ -105,6 +109,21 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
         yield ENDS[link["state"]].format(at=as_time(link["until"]))
     if any(row["is_over"] for row in facts["limits"] or ()):
         yield "Sign-ins with its identities are refused right now, after too many attempts (Limits, below)."
+
+
+def _obstacles(user: User) -> Iterator[str]:
+    """Yield why a request right now would bring no link."""
+    why_not = user.reason_not_recoverable()
+    if is_explained(why_not):
+        yield f"A request sends an email that says how to sign in, without a link: {why_not}."
+    elif why_not:
+        yield f"This account gets no reset email: {why_not}."
+        return
+    try:
+        refuse_excess(user, OutboxMessage(kind=RESET, quota="", user_id=user.id))
+    except Undeliverable as error:
+        yield f"A reset email cannot go out {'' if error.until else 'now: '}{error}."
+    db.session.rollback()  # unlocks the account
 
 
 def _account(user: User) -> Row:

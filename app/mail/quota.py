@@ -85,13 +85,13 @@ def refuse_excess(
         at, counted = OutboxMessage.settled_at, (*siblings, OutboxMessage.state == "sent")
     settings = current()
     cooldown = min(cooldown_max, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())
-    recent = func.count().filter(at > instant(-cooldown), *works)
+    recent = func.max(at).filter(at > instant(-cooldown), *works)
     doubled = func.count() + func.count().filter(*works)  # twice those that serve, once the others
     is_today = at.between(instant(-max(DAY_SECONDS, cooldown)), instant(CLOCK_SLACK_SECONDS))
     counts = select(recent, doubled, func.max(at), instant()).where(*counted, is_today)
-    recent_count, doubled_count, newest, asked_at = db.session.execute(counts).one()
-    if recent_count:
-        raise Undeliverable("the same kind of email went out a moment ago (RECOVERY_MAIL_COOLDOWN)")
+    latest, doubled_count, newest, asked_at = db.session.execute(counts).one()
+    if latest:
+        raise Undeliverable(f"one went out at {latest:%Y-%m-%d %H:%M:%SZ} (RECOVERY_MAIL_COOLDOWN)")
     if doubled_count < 2 * settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:
         return
     postponed = (OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > NOW)

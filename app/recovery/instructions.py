@@ -22,7 +22,7 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..settings import current
 from . import link as links, not_me, reset_code
-from .link import OPEN, ResetLink, derive_tokens, token_hashes
+from .link import OPEN, ResetLink, derive_tokens, fingerprint, token_hashes
 
 
 @composer(quota.RESET, quota.INVITATION)
@@ -128,21 +128,22 @@ def _issue_unless_refused(message: OutboxMessage, user: User, token: str, life: 
             raise StaleDataError("the account changed while its email was being written")  # try again
         raise Undeliverable("its link was no longer valid before it could be sent")
     if is_first:
-        _refuse_excess(link, message)
+        refuse_excess(user, message, ResetLink.id != link.id)
 
 
 def _find_link(message: OutboxMessage) -> ResetLink | None:
     return db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
 
 
-def _refuse_excess(link: ResetLink, message: OutboxMessage) -> None:
-    """Raise Undeliverable if the account may have no other link now."""
-    siblings = (ResetLink.user_id == link.user_id, ResetLink.id != link.id)
+def refuse_excess(user: User, message: OutboxMessage, *earlier: Any) -> None:
+    """Raise Undeliverable if the account may have no other link now. `earlier`: selects those before it."""
+    siblings = (ResetLink.user_id == user.id, *earlier)
     # Neither a link without a mail counts, nor one whose mail was given up.
     mailed = (OutboxMessage.id == ResetLink.message_id, OutboxMessage.state.in_(("waiting", "sent")))
     is_same_quota = OutboxMessage.quota == message.quota
     # Not one that has ended, because its owner may need another at once.
-    works = (*OPEN, ResetLink.password_state == link.password_state, ResetLink.email == link.email)
+    state = fingerprint(user.password)
+    works = (*OPEN, ResetLink.password_state == state, ResetLink.email == user.email)
     quota.refuse_excess(message, *siblings, *mailed, is_same_quota, at=ResetLink.issued_at, works=works)
 
 
