@@ -1,23 +1,24 @@
-"""The client of the breach service."""
+"""The client of the breach service. No call outlives its deadline."""
 
 import hashlib
+import socket
+import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.raw_server import Talk, raw_server, send, stay_silent
-from support.site import NEW_PASSWORD, Site, load_settings
+from support.raw_server import Talk, raw_server, send, send_forever, stay_silent
+from support.site import NEW_PASSWORD, Site, load_settings, wait_for
 
-from app import create_app
 from app.accounts import breaches
 from app.accounts.breaches import BreachesUnknown, count_breaches
+from app.web import outgoing
 
 BREACHED = "this one was in a breach"
 DIGEST = hashlib.sha1(BREACHED.encode(), usedforsecurity=False).hexdigest().upper()
 PADDING = "0" * 35 + ":0"
 OK = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
-
-
 FAILURES: dict[str, Talk] = {
     "silent": stay_silent,
     "error": send("HTTP/1.1 500 Error\r\n\r\n"),
@@ -26,6 +27,7 @@ FAILURES: dict[str, Talk] = {
     "captive portal": send(OK, "<html>Please log in</html>"),
     "no count": send(OK, "0" * 35),
     "cut off": send("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", PADDING),
+    "lines without end": send_forever(OK.encode(), f"{PADDING}\r\n".encode(), 0.05),
     "redirect": send("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"),
 }
 
@@ -38,6 +40,11 @@ def closed_circuit_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
 def site_with(make_site: Any, service: str, check: str) -> Site:
     site: Site = make_site(SECURITY_PASSWORD_CHECK_BREACHED=check, RECOVERY_BREACHES_URL=f"http://{service}")
     return site
+
+
+def use(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(RECOVERY_BREACHES_URL=f"http://{service}")
+    monkeypatch.setattr(breaches, "current", lambda: settings)
 
 
 def redeem(site: Site, link: str, password: str) -> Any:
@@ -75,19 +82,45 @@ def test_breach_service_outage_refuses_if_strict_and_else_leaves_the_local_list(
 def test_breach_service_failures_open_the_circuit_breaker_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert breaches.WAIT_SECONDS == 2
     monkeypatch.setattr(breaches, "WAIT_SECONDS", 0.2)
-    app = create_app(load_settings())
-    settings = app.extensions["recovery_settings"]
     for failure, talk in FAILURES.items():
         requests: list[bytes] = []
         monkeypatch.setattr(breaches._Breaker, "open_until", 0.0)
         with raw_server(talk, requests) as service:
-            app.extensions["recovery_settings"] = settings.model_copy(
-                update={"RECOVERY_BREACHES_URL": f"http://{service}"}
-            )
+            use(service, monkeypatch)
             start = time.monotonic()
-            with app.app_context():
-                for _ in range(2):
-                    with pytest.raises(BreachesUnknown):
-                        count_breaches(BREACHED)
+            for _ in range(2):
+                with pytest.raises(BreachesUnknown):
+                    count_breaches(BREACHED)
             assert time.monotonic() - start < 1.2, failure
         assert len(requests) == 1, failure
+
+
+@pytest.mark.parametrize("start", ["", "HTTP/1.1 200 OK\r\nX-A: ", OK])
+def test_dripping_service_holds_few_threads_and_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    monkeypatch.setattr(breaches, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(breaches, "BREAKER_SECONDS", 0)
+    monkeypatch.setattr(outgoing, "CALLS_MAX", 3)
+    state = SimpleNamespace(start=start, is_dripping=True)
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(state.start.encode())
+        while state.is_dripping:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    def threads() -> int:
+        return sum(thread.name.startswith("call to 127.0.0.1") for thread in threading.enumerate())
+
+    with raw_server(talk) as service:
+        use(service, monkeypatch)
+        for _ in range(5):
+            began = time.monotonic()
+            with pytest.raises(BreachesUnknown):
+                count_breaches(BREACHED)
+            assert time.monotonic() - began < 5
+        assert threads() == 3
+        state.start, state.is_dripping = f"{OK}{DIGEST[5:]}:3", False
+        wait_for(lambda: threads() == 0, seconds=5)
+        assert count_breaches(BREACHED) == 3

@@ -2,19 +2,33 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask_security import signals
-from support.features import CODE_SIGN_IN, SECOND_FACTOR, confirm_addresses, enter_password, set_up_factor
+from support.features import (
+    ALL_FEATURES,
+    SECOND_FACTOR,
+    confirm_addresses,
+    enter_password,
+    set_up_code_sign_in,
+    set_up_factor,
+)
+from support.mailbox import link_in, text_of
+from support.outbox import make_due
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
 
 from app.accounts.models import User
-from app.mail.outbox import OutboxMessage
 
+ALICE, MOVED, NEW = "alice@example.com", "alice@new.example.com", "new@example.com"
 Heard = list[tuple[str, dict[str, Any]]]
+SITE = {**ALL_FEATURES, "RECOVERY_PUBLIC_URL": "http://localhost:5000"}
+
+
+@pytest.fixture
+def site(make_site: Any) -> Site:
+    return confirm_addresses(make_site(**SITE))
 
 
 @pytest.fixture
@@ -52,6 +66,11 @@ DOCUMENTED = {
     "change-email": {"old_email"},
     "username-recovery-email-sent": set(),
 }
+# Sent by Flask-Security's own views, or of a feature that Sparekey refuses.
+OTHERS = {
+    "login-instructions-sent", "username-changed", "refresh-tracker-created", "refresh-tracker-revoked", "tf-code-confirmed",
+    "tf-profile-changed", "tf-security-token-sent", "tf-disabled", "wan-registered", "wan-deleted",
+}  # fmt: skip
 
 
 def arguments(heard: Heard, name: str) -> dict[str, Any]:
@@ -61,178 +80,109 @@ def arguments(heard: Heard, name: str) -> dict[str, Any]:
     return values
 
 
-def test_failed_sign_in_is_announced_after_the_answer_for_accounts_only(make_site: Any, heard: Heard) -> None:
-    site: Site = make_site()
+def test_every_signal_of_flask_security_is_sent_or_explained() -> None:
+    """A new version's signal needs a test below, or a reason."""
+    assert signals.signals.keys() == DOCUMENTED.keys() | OTHERS
+    source = Path(__file__).read_text().partition("def test_")[2]
+    assert [name for name in DOCUMENTED if f'"{name}"' not in source] == []
+
+
+def test_failed_sign_in_is_announced_after_the_answer_for_accounts_only(site: Site, heard: Heard) -> None:
     for identity in ("nobody", "alice"):
         answer = site.visitor().post_json("/login", json={"identity": identity, "password": "wrong"})
         assert answer.status_code == 400
         assert heard == []
         answer.close()  # the server does so when the answer is on its way
-    values = arguments(heard, "user-failed-authn")
-    assert (values["user"], values["auth_type"], values["tfa"]) == ("alice@example.com", "password", False)
-
-
-def test_link_that_confirms_an_address_announces_it(make_site: Any, heard: Heard) -> None:
-    site: Site = make_site(SECURITY_REGISTERABLE=True, SECURITY_CONFIRMABLE=True)
-    site.visitor().post_json("/register", json={"email": "new@example.com"})
-    site.work()
-    assert arguments(heard, "user-registered")["user"] == "new@example.com"
-    assert site.visitor().post_json(site.last_link(), json={"password": NEW_PASSWORD}).status_code == 200
-    assert arguments(heard, "user-confirmed")["user"] == "new@example.com"
-    assert arguments(heard, "password-reset")["user"] == "new@example.com"
-
-
-def test_sign_up_with_the_address_of_an_account_is_announced(make_site: Any, heard: Heard) -> None:
-    site: Site = make_site(SECURITY_REGISTERABLE=True, SECURITY_CONFIRMABLE=True)
-    site.change(User, confirmed_at=datetime(2026, 2, 28))
-    site.visitor().post_json("/register", json={"email": "alice@example.com"})
-    site.work()
-    values = {"existing_email": True, "existing_username": False, "form_data": {}}
-    assert arguments(heard, "user-not-registered") == {"user": "alice@example.com", **values}
-
-
-def test_sign_in_and_change_are_announced(make_site: Any, heard: Heard) -> None:
-    visitor = make_site().visitor()
-    assert visitor.sign_in(password=OLD_PASSWORD)
-    assert arguments(heard, "user-authenticated")["authn_via"] == ["password"]
-    fields = {"new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
-    visitor.submit("/change", password=OLD_PASSWORD, **fields)
-    assert arguments(heard, "password-changed")["user"] == "alice@example.com"
-
-
-FEATURES = {
-    "SECURITY_CONFIRMABLE": True,
-    "SECURITY_USERNAME_RECOVERY": True,
-    "SECURITY_UNIFIED_SIGNIN": True,
-    "SECURITY_TOTP_SECRETS": {"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"},
-}
-
-
-@pytest.mark.parametrize(
-    ("path", "signal"),
-    [
-        ("/reset", "password-reset-instructions-sent"),
-        ("/confirm", "confirm-instructions-sent"),
-        ("/recover-username", "username-recovery-email-sent"),
-        ("/us-signin/send-code", "us-security-token-sent"),
-    ],
-)
-def test_worker_announces_a_mail_once_the_relay_has_it(
-    make_site: Any, heard: Heard, path: str, signal: str
-) -> None:
-    site: Site = make_site(**FEATURES)
-    site.change(User, confirmed_at=None if path == "/confirm" else datetime(2026, 2, 28))
-    with site.app.app_context():
-        security = site.app.extensions["security"]
-        user = security.datastore.find_user(username="alice")
-        security.datastore.us_set(user, "email", security.totp_factory.generate_totp_secret())
-        security.datastore.commit()
-    heard.clear()
-    site.mailbox.refuse["RCPT"] = "451 later"
-    site.visitor().post_json(path, json={"identity": "alice@example.com"})
-    site.visitor().post_json(path, json={"identity": "nobody@example.com"})
-    site.work()
-    assert heard == []
-    site.mailbox.refuse.clear()
-    site.change(OutboxMessage, due_at=datetime(2026, 2, 28))
-    site.work()
-    values = arguments(heard, signal)
-    assert values.pop("user") == "alice@example.com"
-    text = site.mailbox.mails[-1].get_body(("plain",)).get_content()
-    assert all(values[name] in text for name in values if name.endswith("token"))
-
-
-def test_change_of_address_is_announced_when_it_is_requested_and_when_it_is_confirmed(
-    make_site: Any, heard: Heard
-) -> None:
-    site: Site = make_site(SECURITY_CHANGE_EMAIL=True)
-    visitor = site.visitor()
-    assert visitor.sign_in()
-    visitor.submit("/change-email", "/change-email", email="alice@new.example.com")
-    values = arguments(heard, "change-email-instructions-sent")
-    assert (values["user"], values["new_email"]) == ("alice@example.com", "alice@new.example.com")
-    visitor.submit(f"/change-email/{values['token']}")
-    values = arguments(heard, "change-email")
-    assert values == {"user": "alice@new.example.com", "old_email": "alice@example.com"}
-
-
-def test_change_of_a_sign_in_by_code_is_announced(make_site: Any, heard: Heard) -> None:
-    site = confirm_addresses(make_site(**CODE_SIGN_IN))
-    alice = site.visitor()
-    assert alice.sign_in()
-    answer = alice.post_json("/us-setup", json={"chosen_method": "email"})
-    site.work()
-    assert arguments(heard, "us-security-token-sent")["method"] == "email"
-    code = arguments(heard, "us-security-token-sent")["token"]
-    alice.post_json(f"/us-setup/{answer.json['response']['state']}", json={"passcode": code})
-    values = {"user": "alice@example.com", "methods": ["email"], "delete": False}
-    assert arguments(heard, "us-profile-changed") == values
-
-
-def test_request_that_needs_a_sign_in_is_announced(make_site: Any, heard: Heard) -> None:
-    assert make_site().visitor().post_json("/change", json={}).status_code == 401
-    assert arguments(heard, "user-unauthenticated") == {"user": None}
+    assert arguments(heard, "user-failed-authn") == {"user": ALICE, "auth_type": "password", "tfa": False}
 
 
 @pytest.mark.parametrize(
     ("path", "field", "auth_type"),
-    [
-        ("/login", "password", "password"),
-        ("/verify", "password", "password"),
-        ("/us-signin", "passcode", "passcode"),
-        ("/us-verify", "passcode", "passcode"),
-    ],
-)
+    [("/verify", "password", "password"), ("/us-signin", "passcode", "passcode"), ("/us-verify", "passcode", "passcode")],
+)  # fmt: skip
 def test_each_way_to_sign_in_announces_its_failure(
-    make_site: Any, heard: Heard, path: str, field: str, auth_type: str
+    site: Site, heard: Heard, path: str, field: str, auth_type: str
 ) -> None:
-    site = confirm_addresses(make_site(**CODE_SIGN_IN))
     visitor = site.visitor()
     if path.endswith("verify"):
         assert visitor.sign_in()
     visitor.post_json(path, json={"identity": "alice", field: "wrong"}).close()
-    values = {"user": "alice@example.com", "auth_type": auth_type, "tfa": False}
-    assert arguments(heard, "user-failed-authn") == values
+    assert arguments(heard, "user-failed-authn") == {"user": ALICE, "auth_type": auth_type, "tfa": False}
 
 
 def test_wrong_code_of_a_second_factor_announces_its_failure(make_site: Any, heard: Heard) -> None:
-    site = confirm_addresses(make_site(**SECOND_FACTOR))
+    site: Site = make_site(**SECOND_FACTOR)
     set_up_factor(site)
     enter_password(site).post_json("/tf-validate", json={"code": "000000"}).close()
-    values = {"user": "alice@example.com", "auth_type": "code", "tfa": True}
-    assert arguments(heard, "user-failed-authn") == values
+    assert arguments(heard, "user-failed-authn") == {"user": ALICE, "auth_type": "code", "tfa": True}
 
 
-def test_receiver_that_fails_sends_no_mail_twice(make_site: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_sign_up_is_announced_and_its_link_confirms_the_address(site: Site, heard: Heard) -> None:
+    for address in (NEW, ALICE):
+        site.visitor().post_json("/register", json={"email": address})
+    site.work()
+    assert arguments(heard, "user-registered")["user"] == NEW
+    values = {"existing_email": True, "existing_username": False, "form_data": {}}
+    assert arguments(heard, "user-not-registered") == {"user": ALICE, **values}
+    [link] = [mail for mail in site.mailbox.mails if mail["To"] == NEW]
+    assert site.visitor().post_json(link_in(link), json={"password": NEW_PASSWORD}).status_code == 200
+    assert arguments(heard, "user-confirmed")["user"] == NEW
+    assert arguments(heard, "password-reset")["user"] == NEW
+
+
+def test_sign_in_and_changes_are_announced(site: Site, heard: Heard) -> None:
+    assert site.visitor().post_json("/change", json={}).status_code == 401
+    assert arguments(heard, "user-unauthenticated") == {"user": None}
+    visitor = site.visitor()
+    assert visitor.sign_in(password=OLD_PASSWORD)
+    assert arguments(heard, "user-authenticated")["authn_via"] == ["password"]
+    fields = {"new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
+    visitor.submit("/change", password=OLD_PASSWORD, **fields)
+    assert arguments(heard, "password-changed")["user"] == ALICE
+    setup: Any = visitor.post_json("/us-setup", json={"chosen_method": "email"}).json
+    site.work()
+    sent = arguments(heard, "us-security-token-sent")
+    assert sent["method"] == "email"
+    visitor.post_json(f"/us-setup/{setup['response']['state']}", json={"passcode": sent["token"]})
+    assert arguments(heard, "us-profile-changed") == {"user": ALICE, "methods": ["email"], "delete": False}
+    visitor.submit("/change-email", "/change-email", email=MOVED)
+    sent = arguments(heard, "change-email-instructions-sent")
+    assert (sent["user"], sent["new_email"]) == (ALICE, MOVED)
+    visitor.submit(f"/change-email/{sent['token']}")
+    assert arguments(heard, "change-email") == {"user": MOVED, "old_email": ALICE}
+
+
+def test_worker_announces_a_mail_once_the_relay_has_it(site: Site, heard: Heard) -> None:
+    set_up_code_sign_in(site)
+    for path, signal in {
+        "/reset": "password-reset-instructions-sent",
+        "/recover-username": "username-recovery-email-sent",
+        "/us-signin/send-code": "us-security-token-sent",
+        "/confirm": "confirm-instructions-sent",
+    }.items():
+        if path == "/confirm":
+            site.change(User, confirmed_at=None)
+        heard.clear()
+        site.mailbox.refuse["RCPT"] = "451 later"
+        for identity in (ALICE, "nobody@example.com"):
+            site.visitor().post_json(path, json={"identity": identity})
+        site.work()
+        assert heard == []
+        site.mailbox.refuse.clear()
+        make_due(site)
+        site.work()
+        values = arguments(heard, signal)
+        assert values.pop("user") == ALICE
+        text = text_of(site.mailbox.mails[-1])
+        assert all(values[name] in text for name in values if name.endswith("token"))
+
+
+def test_receiver_that_fails_sends_no_mail_twice(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     def fail(_app: Any, **_: Any) -> None:
         raise RuntimeError("no licence")
 
-    site: Site = make_site()
     with signals.reset_password_instructions_sent.connected_to(fail):
         site.ask()
         assert (site.work(), site.work()) == (1, 0)
     assert len(site.mailbox.mails) == 1
     assert "a receiver of password-reset-instructions-sent failed" in caplog.text
-
-
-# Sent by Flask-Security's own views, or tested with the feature, or of a feature that Sparekey refuses.
-OTHERS = {
-    "login-instructions-sent": "SECURITY_PASSWORDLESS is refused",
-    "username-changed": "SECURITY_CHANGE_USERNAME is refused",
-    "refresh-tracker-created": "its view is Flask-Security's",
-    "refresh-tracker-revoked": "its view is Flask-Security's",
-    "tf-code-confirmed": "its view is Flask-Security's",
-    "tf-profile-changed": "its view is Flask-Security's",
-    "tf-security-token-sent": "its view is Flask-Security's",
-    "tf-disabled": "its view is Flask-Security's",
-    "wan-registered": "its view is Flask-Security's",
-    "wan-deleted": "its view is Flask-Security's",
-}
-
-
-def test_every_signal_of_flask_security_is_sent_or_explained() -> None:
-    """A new version's signal needs a test above, or a reason."""
-    source = Path(__file__).read_text().partition("OTHERS =")[0].partition("def arguments")[2]
-    tested = {name for name in signals.signals if f'"{name}"' in source}
-    assert tested == DOCUMENTED.keys()
-    assert signals.signals.keys() - tested == OTHERS.keys()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.admin import inherited
-from support.site import OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site
+from support.site import OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site, load_settings
 
 from app import create_app, settings
 from app.db.audit import RecoveryEvent
@@ -35,26 +35,42 @@ def test_later_sources_override_earlier_ones(tmp_path: Path) -> None:
 
 def test_environment_text_gets_the_declared_type() -> None:
     environ = {
-        "FLASK_RATELIMIT_ENABLED": "false",
-        "FLASK_MAIL_PORT": "587",
-        "FLASK_SECURITY_RESET_PASSWORD_WITHIN": "90 seconds",
-        "FLASK_SECURITY_USER_IDENTITY_ATTRIBUTES": '["username"]',
-        "FLASK_SECURITY_TRACKABLE": "true",
-        "FLASK_SECURITY_CONFIRM_EMAIL_WITHIN": "3 days",
-        "FLASK_SECURITY_RECOVERABLE": "true",
-        "FLASK_APP": "app",
-        "FLASK_RUN_PORT": "5001",
-        "FLASK_DEBUG": "1",
-    }
-    loaded = settings.load({**GOOD, **environ})
-    assert loaded.RATELIMIT_ENABLED is False
-    assert loaded.MAIL_PORT == 587
+        "RATELIMIT_ENABLED": "false",
+        "MAIL_PORT": "587",
+        "SECURITY_RESET_PASSWORD_WITHIN": "90 seconds",
+        "SECURITY_USER_IDENTITY_ATTRIBUTES": '["username"]',
+        "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": '{"argon2__memory_cost": 9216, "argon2__rounds": 4, "argon2__parallelism": 2}',
+        "SECURITY_TRACKABLE": "true",
+        "SECURITY_CONFIRM_EMAIL_WITHIN": "3 days",
+        "SECURITY_RECOVERABLE": "true",  # a value that is forced anyway
+        "APP": "app",
+        "RUN_PORT": "5001",
+        "DEBUG": "1",
+    }  # fmt: skip
+    loaded = settings.load({**GOOD, **{f"FLASK_{name}": value for name, value in environ.items()}})
+    assert (loaded.RATELIMIT_ENABLED, loaded.MAIL_PORT) == (False, 587)
     assert timedelta(seconds=90) == loaded.SECURITY_RESET_PASSWORD_WITHIN
     assert [*loaded.SECURITY_USER_IDENTITY_ATTRIBUTES] == ["username"]
     config = flask_config(loaded)
     assert config["SECURITY_TRACKABLE"] is True
     assert config["SECURITY_CONFIRM_EMAIL_WITHIN"] == timedelta(days=3)
     assert not {"APP", "DEBUG", "RUN_PORT"} & config.keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "normalized"),
+    [
+        ("https://id.example.com:443", "https://id.example.com"),
+        ("https://ID.Example.com/", "https://id.example.com"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://[::1]:5000/", "http://[::1]:5000"),
+        ("http://127.0.0.2:5000", "http://127.0.0.2:5000"),
+        ("http://sparekey.localhost", "http://sparekey.localhost"),
+        ("https://bücher.example:443", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_public_url_is_https_or_local_and_normalized_as_browsers_do(value: str, normalized: str) -> None:
+    assert normalized == load_settings(RECOVERY_PUBLIC_URL=value).RECOVERY_PUBLIC_URL
 
 
 @pytest.mark.parametrize("name", ["production", "development", "spa"])
@@ -93,11 +109,8 @@ def test_cookies_follow_the_scheme_of_the_public_url(make_site: Any, url: str, s
     cookies = answer.headers.getlist("Set-Cookie")
     assert len(cookies) == 3  # session, remembered, known
     for cookie in cookies:
-        assert cookie.startswith("__Host-sparekey_") is secure
-        assert ("Secure" in cookie) is secure
-        assert "HttpOnly" in cookie
-        assert "SameSite=Lax" in cookie
-        assert "Path=/;" in cookie + ";"
+        assert (cookie.startswith("__Host-sparekey_"), "Secure" in cookie) == (secure, secure)
+        assert all(part in f"{cookie};" for part in ("HttpOnly", "SameSite=Lax", "Path=/;"))
         assert "Domain" not in cookie
     for name in ("CSRF", "TWO_FACTOR_VALIDITY", "REFRESH_TOKEN"):
         assert site.app.config[f"SECURITY_{name}_COOKIE"]["secure"] is secure
