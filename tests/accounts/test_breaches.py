@@ -4,6 +4,7 @@ import hashlib
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,11 +105,15 @@ def test_dripping_service_holds_few_threads_and_is_asked_again(
     monkeypatch.setattr(outgoing, "CALLS_MAX", 3)
     state = SimpleNamespace(start=start, is_dripping=True)
 
-    def talk(connection: socket.socket) -> None:
-        connection.sendall(state.start.encode())
-        while state.is_dripping:
-            connection.sendall(b"x")
-            time.sleep(0.05)
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(state.start.encode())
+            while state.is_dripping:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    def talk(connection: socket.socket) -> None:  # to several at a time
+        threading.Thread(target=drip, args=(connection.dup(),), daemon=True).start()
 
     def threads() -> int:
         return sum(thread.name.startswith("call to 127.0.0.1") for thread in threading.enumerate())
