@@ -36,7 +36,7 @@ from doctor import rank_test
 MAIL_SECONDS_MAX = 30.0
 WARM_UP = 20  # tries; workers start with no delivery to compare with
 ACCOUNTS_A_TRY = 5  # at most, of a try of each kind
-POLL_SECONDS = 0.1  # of an idle worker; the default only makes this longer
+POLL_SECONDS = 0.1  # of an idle worker, as by default
 FLOOD_A_MINUTE, FLOOD_SECONDS, FLOOD_RELAY_SECONDS = 2000, 120, 0.2
 OWNER_SECONDS = 5  # between two requests of owners during the flood
 AIM_SECONDS = 60.0  # for the slowest of their mails
