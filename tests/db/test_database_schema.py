@@ -1,4 +1,4 @@
-"""The migrated database: both databases get the schema of the models, and SQLite its settings."""
+"""The migrated database: both databases get the schema of the models, and SQLite its settings. Errors of both."""
 
 from typing import Any
 
@@ -7,11 +7,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import OperationalError
 from support import servers
 from support.site import Site, load_settings
 
-from app import create_app
-from app.db.engine import db
+from app import cli, create_app
+from app.db.engine import db, reason_of
 from app.db.migrations import VERSION_TABLE
 from app.db.migrations.identity_columns import is_compared
 
@@ -58,3 +59,13 @@ def test_sqlite_is_set_to_lose_nothing(site: Site) -> None:
 def test_database_errors_show_no_parameters(site: Site) -> None:
     with site.app.app_context(), pytest.raises(Exception, match="hidden due to hide_parameters"):
         db.session.execute(text("SELECT :secret FROM nowhere"), {"secret": "alice@example.com"})
+
+
+@pytest.mark.parametrize(
+    ("text_of_driver", "reason"),
+    [((), "Exception"), (("no such table: user\nLINE 1",), "no such table: user"), (("\n",), "Exception")],
+)
+def test_database_error_is_one_line_of_words(text_of_driver: tuple[str, ...], reason: str) -> None:
+    error = OperationalError("SELECT 1", {}, Exception(*text_of_driver))
+    assert reason_of(error) == reason
+    assert f"cannot be used: {reason}." in cli._describe(error)

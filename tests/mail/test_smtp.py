@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import trustme
 from flask_mailman.backends.base import BaseEmailBackend
+from support.database import database_uri
 from support.mailbox import Mailbox, listening
-from support.outbox import states
+from support.outbox import problems, states
 from support.relay import LOGIN, ImplicitTLS, certificate, check_login, relay
 from support.servers import free_port
 from support.site import Site, at_work, wait_for
 
 from app.accounts.models import User
-from app.db.engine import db
 from app.mail import composing, queue, worker
 from app.mail.backends import mailman
 from app.mail.smtp import REPLY_BYTES_MAX, TIMEOUTS_MAX
@@ -29,6 +29,8 @@ from app.mail.smtp_failures import MailHeld, RelayAway, RelayMisconfigured
 
 # The test relay takes passwords in the clear on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
+PASSWORD = {"MAIL_USERNAME": LOGIN.login.decode(), "MAIL_PASSWORD": LOGIN.password.decode()}
 
 
 @pytest.fixture
@@ -61,10 +63,10 @@ def send_next(backend: BaseEmailBackend) -> None:
     worker.work_on(message, backend, queue.Pace(), threading.Event())
 
 
-def reason_held(site: Site) -> str:
+def reason_held(site: Site, kind: type[MailHeld] = RelayMisconfigured) -> str:
     """Ask, and return why all mail is held. The message waits, and its attempt does not count."""
     site.ask()
-    with pytest.raises(RelayMisconfigured) as caught:
+    with pytest.raises(kind) as caught:
         site.work()
     assert states(site) == [("waiting", 0)]
     assert site.mailbox.envelopes == []
@@ -75,67 +77,75 @@ def reason_held(site: Site) -> str:
 
 
 @pytest.mark.requirement("R23")
-def test_smtp_starttls_with_login(site_behind: Any, authority: trustme.CA) -> None:
-    tls = {"tls_context": certificate(authority), "require_starttls": True}
-    login = {"MAIL_USERNAME": LOGIN.login.decode(), "MAIL_PASSWORD": LOGIN.password.decode()}
-    with relay(**tls, authenticator=check_login, auth_required=True) as box:
-        site_behind(box, MAIL_USE_TLS=True, **login).new_link()
-
-
-@pytest.mark.requirement("R23")
-def test_smtp_implicit_tls_sends_a_batch_over_one_connection(site_behind: Any, authority: trustme.CA) -> None:
-    with relay(ImplicitTLS, tls=certificate(authority)) as box:
-        site = site_behind(box, MAIL_USE_SSL=True)
-        for identity in ("alice", "bob"):
-            site.ask(identity)
-        site.work()
-        assert (len(box.mails), box.connections) == (2, 1)
+def test_smtp_sends_a_batch_over_one_connection_with_tls_and_a_login(
+    site_behind: Any, authority: trustme.CA
+) -> None:
+    tls = certificate(authority)
+    starttls = relay(tls_context=tls, require_starttls=True, authenticator=check_login, auth_required=True)
+    implicit = relay(ImplicitTLS, tls=tls)
+    for server, values in {
+        starttls: {"MAIL_USE_TLS": True, **PASSWORD},
+        implicit: {"MAIL_USE_SSL": True},
+    }.items():
+        with server as box:
+            site = site_behind(box, **values)
+            for identity in ("alice", "bob"):
+                site.ask(identity)
+            site.work()
+            greetings = 2 if server is starttls else 1  # once more over TLS
+            assert (len(box.mails), box.connections) == (2, greetings)
 
 
 @pytest.mark.parametrize(
-    ("setting", "reason"),
+    ("setting", "flaw", "reason"),
     [
-        ("MAIL_USE_TLS", "MAIL_USE_TLS: the relay offers no STARTTLS"),
-        ("MAIL_USE_SSL", "MAIL_USE_TLS, MAIL_USE_SSL"),
+        ("MAIL_USE_TLS", "no TLS", "MAIL_USE_TLS: the relay offers no STARTTLS"),
+        ("MAIL_USE_SSL", "no TLS", "MAIL_USE_TLS, MAIL_USE_SSL"),
+        ("MAIL_USE_TLS", "unknown authority", "MAIL_SERVER: its certificate is not trusted ("),
+        ("MAIL_USE_SSL", "unknown authority", "MAIL_SERVER: its certificate is not trusted ("),
+        ("MAIL_USE_TLS", "another host", "MAIL_SERVER: its certificate is not trusted ("),
+        ("MAIL_USE_SSL", "another host", "MAIL_SERVER: its certificate is not trusted ("),
     ],
 )
 @pytest.mark.requirement("R23")
-def test_smtp_relay_without_tls_gets_nothing(site_behind: Any, setting: str, reason: str) -> None:
-    with relay() as box:
-        assert reason_held(site_behind(box, **{setting: True})).startswith(reason)
-
-
-@pytest.mark.parametrize("setting", ["MAIL_USE_TLS", "MAIL_USE_SSL"])
-@pytest.mark.parametrize("flaw", ["unknown authority", "another host"])
-@pytest.mark.requirement("R23")
-def test_smtp_untrusted_certificate_holds_all_mail(
-    site_behind: Any, authority: trustme.CA, setting: str, flaw: str
+def test_smtp_relay_without_trusted_tls_gets_nothing(
+    site_behind: Any, authority: trustme.CA, setting: str, flaw: str, reason: str
 ) -> None:
-    is_unknown = flaw == "unknown authority"
-    tls = certificate(trustme.CA()) if is_unknown else certificate(authority, "other.example")
-    options: dict[str, Any] = {"tls_context": tls, "require_starttls": True}
-    with relay(**options) if setting == "MAIL_USE_TLS" else relay(ImplicitTLS, tls=tls) as box:
-        reason = reason_held(site_behind(box, **{setting: True}))
-    assert reason.startswith("MAIL_SERVER: its certificate is not trusted (")
-    assert "RECOVERY_MAIL_CA" in reason
+    if flaw == "no TLS":
+        server = relay()
+    else:
+        tls = certificate(authority, "other.example") if flaw == "another host" else certificate(trustme.CA())
+        options: dict[str, Any] = {"tls_context": tls, "require_starttls": True}
+        server = relay(**options) if setting == "MAIL_USE_TLS" else relay(ImplicitTLS, tls=tls)
+    with server as box:
+        held = reason_held(site_behind(box, **{setting: True}))
+    assert held.startswith(reason)
+    assert ("RECOVERY_MAIL_CA" in held) is (flaw != "no TLS")
 
 
 @pytest.mark.requirement("R61")
 def test_smtp_wrong_password_holds_mail_until_it_is_corrected(site_behind: Any) -> None:
     with relay(authenticator=check_login, auth_required=True, auth_require_tls=False) as box:
-        login = {"MAIL_USERNAME": LOGIN.login.decode()}
-        wrong = site_behind(box, **login, MAIL_PASSWORD="not the password")
+        wrong = site_behind(box, **{**PASSWORD, "MAIL_PASSWORD": "not the password"})
         reason = "MAIL_USERNAME, MAIL_PASSWORD: the relay refuses this login (535)"
         assert reason_held(wrong) == reason
-        with wrong.app.app_context():
-            login["SQLALCHEMY_DATABASE_URI"] = str(db.engine.url)
-        site_behind(box, **login, MAIL_PASSWORD=LOGIN.password.decode()).work()
+        site_behind(box, **PASSWORD, SQLALCHEMY_DATABASE_URI=database_uri(wrong)).work()
         assert box.envelopes == [["alice@example.com"]]
 
 
-def test_smtp_relay_without_login_holds_mail(site_behind: Any) -> None:
+@pytest.mark.requirement("R61")
+def test_smtp_login_that_is_impossible_holds_mail_without_leaking(
+    site_behind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise UnicodeEncodeError("ascii", "the pässword", 5, 6, "ordinal not in range(128)")
+
     with relay() as box:
-        assert "takes no login" in reason_held(site_behind(box, MAIL_USERNAME="x", MAIL_PASSWORD="x"))
+        assert "takes no login" in reason_held(site_behind(box, **PASSWORD))
+        monkeypatch.setattr("smtplib.SMTP.login", fail)
+        site = site_behind(box, **PASSWORD)
+        assert "MAIL_PASSWORD: no login method" in reason_held(site)
+    assert "ässword" not in str(site.messages())
 
 
 @pytest.mark.parametrize(
@@ -143,7 +153,6 @@ def test_smtp_relay_without_login_holds_mail(site_behind: Any) -> None:
     [
         ({"RECOVERY_PUBLIC_URL": "https://id.example.com/auth"}, "id.example.com"),
         ({"RECOVERY_PUBLIC_URL": "http://[::1]:5000"}, "[IPv6:::1]"),
-        ({}, "[127.0.0.1]"),
         ({"RECOVERY_MAIL_EHLO": "mail.xn--bcher-kva.example"}, "mail.xn--bcher-kva.example"),
         ({"RECOVERY_MAIL_EHLO": "192.0.2.1"}, "[192.0.2.1]"),
     ],
@@ -158,35 +167,29 @@ def test_smtp_greets_with_the_public_host_or_a_setting(
 # --- Refusals ---
 
 
-@pytest.mark.parametrize(
-    ("reply", "setting"),
-    [
-        ("550 not yours to send from", "MAIL_DEFAULT_SENDER"),
-        ("530 log in first", "MAIL_USERNAME"),
-        ("451 not now", "MAIL_SERVER"),
-    ],
-)
+@pytest.mark.parametrize("reply", ["550 not yours to send from", "451 not now"])
 @pytest.mark.requirement("R2", "R3")
-def test_smtp_refused_sender_holds_all_mail_before_any_look_up(site: Site, reply: str, setting: str) -> None:
+def test_smtp_refused_sender_holds_all_mail_before_any_look_up(site: Site, reply: str) -> None:
     site.mailbox.refuse["MAIL"] = reply
     site.ask("nobody")
     site.ask("alice")
-    with pytest.raises(MailHeld, match=setting):
+    with pytest.raises(MailHeld, match="MAIL_DEFAULT_SENDER" if reply[0] == "5" else "MAIL_SERVER"):
         site.work()
     assert states(site) == [("waiting", 0)] * 2
 
 
 @pytest.mark.parametrize(
-    ("command", "reply", "state"),
+    ("command", "reply", "state", "attempts"),
     [
-        ("MAIL", "451 too many mails in this connection", "waiting"),
-        ("RCPT", "450 mailbox busy", "waiting"),
-        ("RCPT", "550 5.1.1 no such mailbox", "given_up"),
-        ("DATA", "451 later", "waiting"),
-        ("DATA", "552 5.2.2 mailbox full", "given_up"),
+        ("MAIL", "451 too many mails in this connection", "waiting", 1),
+        ("MAIL", "550 5.6.7 not in this message", "waiting", 0),  # the sender was accepted at first
+        ("RCPT", "550 5.1.1 no such mailbox", "given_up", 1),
+        ("DATA", "451 later", "waiting", 1),
     ],
 )
-def test_smtp_refused_message_waits_or_is_given_up(site: Site, command: str, reply: str, state: str) -> None:
+def test_smtp_refused_message_stops_no_other(
+    site: Site, command: str, reply: str, state: str, attempts: int
+) -> None:
     site.ask("alice")
     site.ask("bob")
     with connection(site) as backend:
@@ -195,7 +198,7 @@ def test_smtp_refused_message_waits_or_is_given_up(site: Site, command: str, rep
     site.mailbox.refuse.clear()
     site.work()
     message, _ = site.messages()
-    assert (message["state"], message["attempts"]) == (state, 1)
+    assert (message["state"], message["attempts"]) == (state, attempts)
     assert reply in message["reason"]
     assert message["sealed"]  # a dead letter, too, because an admin may retry it
     assert ("mail_given_up" in site.events()) == (state == "given_up")
@@ -205,37 +208,31 @@ def test_smtp_refused_message_waits_or_is_given_up(site: Site, command: str, rep
 @pytest.mark.parametrize("reply", ["502 not here", "421 closing"])
 def test_smtp_relay_without_rset_gets_mail(site: Site, reply: str) -> None:
     site.mailbox.refuse["RSET"] = reply
-    site.ask("alice")
-    site.ask("bob")
-    site.work()
-    assert {row["state"] for row in site.messages()} == {"sent"}
+    site.new_link("alice")
 
 
 @pytest.mark.parametrize(
-    ("address", "recipient"),
+    ("address", "recipient", "is_utf8"),
     [
-        ("alice@bücher.example.com", "alice@xn--bcher-kva.example.com"),
-        ("élise@example.com", "élise@example.com"),
+        ("alice@bücher.example.com", "alice@xn--bcher-kva.example.com", False),
+        ("élise@example.com", "élise@example.com", True),
+        ("élise@example.com", None, False),
     ],
 )
 @pytest.mark.requirement("R18")
-def test_smtp_internationalized_address(site_behind: Any, address: str, recipient: str) -> None:
-    with relay(enable_SMTPUTF8=True) as box:
+def test_smtp_internationalized_address(
+    site_behind: Any, address: str, recipient: str | None, is_utf8: bool
+) -> None:
+    with relay(enable_SMTPUTF8=is_utf8) as box:
         site: Site = site_behind(box)
         site.change(User, User.username == "alice", email=address)
-        site.new_link("alice")
-        assert box.envelopes == [[recipient]]
-        assert box.mails[0]["To"] == recipient
-
-
-def test_smtp_relay_without_smtputf8_cannot_take_an_internationalized_address(site_behind: Any) -> None:
-    with relay(enable_SMTPUTF8=False) as box:
-        site: Site = site_behind(box)
-        site.change(User, User.username == "alice", email="élise@example.com")
         site.ask("alice")
         site.work()
         [message] = site.messages()
-        assert (message["state"], "SMTPUTF8" in message["reason"]) == ("given_up", True)
+        if recipient:
+            assert (box.envelopes, box.mails[0]["To"]) == ([[recipient]], recipient)
+        else:
+            assert (message["state"], "SMTPUTF8" in message["reason"]) == ("given_up", True)
 
 
 # --- Outages ---
@@ -245,25 +242,24 @@ def test_smtp_relay_without_smtputf8_cannot_take_an_internationalized_address(si
 def test_smtp_outage_holds_all_mail_and_counts_no_attempt(
     make_site: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also in a worker of two threads, which says once that mail is held, and once that it goes out."""
     monkeypatch.setattr("app.mail.smtp_failures.RelayAway.pause", 0.1)
     caplog.set_level(logging.INFO)
     box = Mailbox(free_port())
     site: Site = make_site(MAIL_PORT=box.port)
-    with at_work(site):
+    with at_work(site, threads=2):
         for name in ("bob", "alice", "bob@example.com", "nobody", "alice@example.com"):
             assert site.ask(name).json == {"meta": {"code": 200}, "response": {}}
         wait_for(lambda: "all mail is held" in caplog.text)
         assert "Connection refused" in caplog.text
-        assert "mail_held" in site.visitor().open("/readyz").json["problems"]  # type: ignore[index]
+        assert "mail_held" in problems(site)
         time.sleep(0.3)  # several attempts to connect
         assert set(states(site)) == {("waiting", 0)}
         with listening(box):
-            box.wait_for(4)
-            wait_for(lambda: {row["state"] for row in site.messages()} == {"sent", "dropped"})
-    oldest_first = [["bob@example.com"], ["alice@example.com"]] * 2
-    assert box.envelopes == oldest_first
+            wait_for(lambda: set(states(site)) == {("sent", 1), ("dropped", 1)})
+    assert sorted(box.envelopes) == [["alice@example.com"]] * 2 + [["bob@example.com"]] * 2
     assert [caplog.text.count(line) for line in ("all mail is held", "mail goes out again")] == [1, 1]
-    assert site.visitor().open("/readyz").json["problems"] == ["no_worker"]  # type: ignore[index]
+    assert problems(site) == ["no_worker"]
 
 
 def test_smtp_connection_lost_between_mails_costs_no_attempt(site: Site) -> None:
@@ -280,18 +276,9 @@ def test_smtp_connection_lost_between_mails_costs_no_attempt(site: Site) -> None
     assert states(site) == [("sent", 1), ("sent", 1), ("waiting", 0)]
     assert site.mailbox.connections == 2
     site.work()
-    assert [box[0] for box in site.mailbox.envelopes] == [
+    assert [recipient for [recipient] in site.mailbox.envelopes] == [
         f"{name}@example.com" for name in ("alice", "bob", "alice")
     ]
-
-
-def test_smtp_silent_relay_costs_one_timeout(make_site: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        site: Site = make_site(MAIL_PORT=silent.getsockname()[1], MAIL_TIMEOUT="0.3 seconds")
-        site.ask()
-        with pytest.raises(RelayAway, match="timed out"):
-            site.work()
-    assert states(site) == [("waiting", 0)]
 
 
 @contextmanager
@@ -333,9 +320,9 @@ def test_smtp_dripping_reply_is_cut_off(make_site: Any, monkeypatch: pytest.Monk
     assert "the relay took too long" in site.messages()[0]["reason"]
 
 
-@pytest.mark.parametrize("is_name_slow", [False, True])
-def test_smtp_dripping_greeting_is_cut_off(
-    make_site: Any, monkeypatch: pytest.MonkeyPatch, is_name_slow: bool
+@pytest.mark.parametrize("relay_is", ["silent", "dripping", "found slowly"])
+def test_smtp_greeting_that_does_not_end_is_cut_off(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch, relay_is: str
 ) -> None:
     """Also if the relay's name was resolved so slowly that there was no socket to close at the deadline."""
 
@@ -343,27 +330,21 @@ def test_smtp_dripping_greeting_is_cut_off(
         time.sleep((TIMEOUTS_MAX + 1) * timeout)
         return socket.create_connection((host, port), timeout)
 
-    if is_name_slow:
+    if relay_is == "found slowly":
         monkeypatch.setattr(smtplib.SMTP, "_get_socket", resolve_slowly)
-    with endless(b"220") as (port, _):
-        site: Site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.1 seconds")
-        site.ask()
+    with endless(b"220", pause=0.5 if relay_is == "silent" else 0.05) as (port, _):
+        site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.1 seconds")
         began = time.monotonic()
-        with pytest.raises(RelayAway):
-            site.work()
+        reason = reason_held(site, RelayAway)
         assert time.monotonic() - began < 10
-    assert states(site) == [("waiting", 0)]
+    assert relay_is != "silent" or "timed out" in reason
 
 
 @pytest.mark.parametrize("command", [b"220", b"EHLO", b"MAIL"])
 @pytest.mark.requirement("R3", "R62")
 def test_smtp_flooding_reply_takes_little_memory_and_holds_mail(make_site: Any, command: bytes) -> None:
     with endless(command, chunk=(b"250-" + b"x" * 60 + b"\r\n") * 1000, pause=0) as (port, sent):
-        site: Site = make_site(MAIL_PORT=port)
-        site.ask()
-        with pytest.raises(RelayAway):
-            site.work()
-    assert states(site) == [("waiting", 0)]
+        reason_held(make_site(MAIL_PORT=port), RelayAway)
     assert sent[0] < 100 * REPLY_BYTES_MAX  # the kernel's buffers included
 
 

@@ -4,7 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.db.engine import db
+<<<<<<< HEAD
 from app.mail import outbox
+=======
+from app.mail import outbox, queue
+>>>>>>> 2789e70 (Tests of mail and the database: one fact, one test; the table of replies is read from the documentation)
 from app.mail.heartbeat import Heartbeat, WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 
@@ -20,6 +24,33 @@ def enqueue_requests(site: Site, count: int) -> None:
         for number in range(count):
             outbox.enqueue("reset_instructions", identity=f"nobody{number}@example.com", client="browser")
         db.session.commit()
+
+
+def enqueue_mails(site: Site, *recipients: str) -> None:
+    """Add a mail to each of these addresses, of no account."""
+    with site.app.app_context():
+        for recipient in recipients:
+            outbox.enqueue("flask_security", recipient=recipient, subject="s", text="text", html="")
+        db.session.commit()
+
+
+def claim(site: Site) -> OutboxMessage:
+    """Claim a message, as a worker does that dies at once."""
+    with site.app.app_context():
+        message = queue.claim()
+    assert message is not None
+    return message
+
+
+def beat(site: Site) -> None:
+    """Report a worker that has no trouble."""
+    with site.app.app_context():
+        Heartbeat().beat()
+
+
+def problems(site: Site) -> list[str]:
+    """Return the problems of /readyz."""
+    return list(site.visitor().open("/readyz").json["problems"])  # type: ignore[index]
 
 
 def make_due(site: Site) -> None:
