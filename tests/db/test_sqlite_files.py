@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import run
+from support.admin import Admin
 from support.site import Site, fill
 
 
@@ -21,6 +21,7 @@ def test_database_is_created_for_its_owner_alone_whatever_the_umask(make_site: A
         os.umask(umask)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("sparekey.db*")}
     assert modes == dict.fromkeys(("sparekey.db", "sparekey.db-wal", "sparekey.db-shm"), 0o600)
-    assert "database-readable" not in run(site, "check", "--deploy").output
+    admin = Admin(f"sqlite:///{path}", mail_port=1)
+    assert "database-readable" not in admin.types("check", "--deploy").stdout
     path.chmod(0o640)
-    assert f"database-readable  {path}" in run(site, "check", "--deploy").output
+    assert f"database-readable  {path}" in admin.types("check", "--deploy").stdout

@@ -41,11 +41,11 @@ def test_outbox_pending_requests_for_one_identity_share_a_message(site: Site) ->
 
 @pytest.mark.requirement("R59")
 def test_outbox_unrecognized_input_never_replaces_a_request(site: Site) -> None:
-    for identity in ("alice@example.com", "alice"):
-        with site.app.app_context():
-            assert identity_key(str(map_identity(identity))) != identity_key(identity)
+    with site.app.app_context():
+        imitation = str(map_identity("alice@example.com"))
+        assert identity_key(imitation) != identity_key("alice@example.com")
     site.ask("alice@example.com")
-    site.ask("('email', 'alice@example.com')")
+    site.ask(imitation)
     assert len(site.messages()) == 1
     site.work()
     assert site.mailbox.envelopes == [["alice@example.com"]]

@@ -8,12 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from support.mailbox import Mailbox
 from support.outbox import enqueue_mails, enqueue_requests, states
 from support.site import BOTH, Site, at_work, wait_for
 
-from app.db.engine import db
 from app.mail import outbox, queue, worker
 from app.mail.queue import CROWD, OLDEST, Pace
 
@@ -116,14 +114,3 @@ def test_queue_in_a_crowd_takes_one_of_the_oldest_at_random(site: Site) -> None:
     assert max(claimed) > OLDEST / 2
     falls = sum(later < earlier for earlier, later in pairwise(claimed))
     assert 10 < falls < 40  # 24.5 on average, 2.1 standard deviation
-
-
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("count", [8, CROWD + 8])
-def test_queue_skips_messages_that_another_has_locked(site: Site, count: int) -> None:
-    enqueue_requests(site, count)
-    with site.app.app_context(), db.engine.connect() as frozen:
-        frozen.execute(text("SELECT id FROM outbox_message WHERE id <= 5 FOR UPDATE"))
-        claimed = [message.id for _ in range(count - 5) if (message := queue.claim())]
-        assert queue.claim() is None
-    assert sorted(claimed) == list(range(6, count + 1))

@@ -6,7 +6,9 @@ import time
 from datetime import timedelta
 from email import message_from_bytes
 from email.policy import default
+from itertools import chain, repeat
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 from sqlalchemy.exc import DataError, OperationalError
@@ -27,9 +29,7 @@ from app.settings.problems import SettingsError
 # --- Threads and shutdown ---
 
 
-def test_worker_threads_deliver_each_mail_once_over_their_own_connections(
-    site: Site, mailbox: Mailbox
-) -> None:
+def test_worker_threads_deliver_each_mail_once_over_own_connections(site: Site, mailbox: Mailbox) -> None:
     mailbox.delay["DATA"] = 0.05
     enqueue_mails(site, *(f"operator{number}@example.com" for number in range(20)))
     with at_work(site, threads=2):
@@ -42,9 +42,7 @@ def test_worker_threads_deliver_each_mail_once_over_their_own_connections(
     assert site.events() == ["mail_sent"] * 20
 
 
-def test_worker_finishes_mails_in_delivery_on_sigterm_and_claims_no_other(
-    site: Site, mailbox: Mailbox
-) -> None:
+def test_worker_finishes_mails_in_delivery_on_sigterm_alone(site: Site, mailbox: Mailbox) -> None:
     admin = Admin(database_uri(site), mailbox.port)
     mailbox.delay["DATA"] = 1.5
     site.ask("alice")
@@ -59,9 +57,7 @@ def test_worker_finishes_mails_in_delivery_on_sigterm_and_claims_no_other(
     assert states(site) == [("sent", 1), ("sent", 1), ("waiting", 0)]
 
 
-def test_workers_send_a_mail_once_though_the_relay_is_slower_than_the_timeout(
-    make_site: Any, mailbox: Mailbox
-) -> None:
+def test_workers_send_a_mail_once_to_a_slow_relay(make_site: Any, mailbox: Mailbox) -> None:
     site: Site = make_site(MAIL_TIMEOUT="0.3 seconds")
     mailbox.delay["DATA"] = 1
     site.ask()
@@ -70,9 +66,7 @@ def test_workers_send_a_mail_once_though_the_relay_is_slower_than_the_timeout(
     assert len(mailbox.mails) == 1
 
 
-def test_worker_stops_when_a_due_message_cannot_be_claimed(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_stops_when_no_due_message_can_be_claimed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker was first, or has locked the row."""
     site.ask()
     claims = iter([None])  # a second one would fail
@@ -93,12 +87,9 @@ def test_worker_stops_when_a_due_message_cannot_be_claimed(
 def test_worker_retries_a_message_after_any_error_and_readyz_reports_it(
     site: Site, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, error: Exception, reason: str
 ) -> None:
-    def fail(*_: Any) -> Any:
-        raise error
-
     site.ask()
     with monkeypatch.context() as broken:
-        broken.setattr(place, name, fail)
+        broken.setattr(place, name, Mock(side_effect=error))
         site.work()
     assert (states(site), site.messages()[0]["claim"]) == ([("waiting", 1)], None)
     shift(site, by=-timedelta(minutes=20))
@@ -107,7 +98,7 @@ def test_worker_retries_a_message_after_any_error_and_readyz_reports_it(
     assert len(site.mailbox.mails) == 1
 
 
-def test_worker_does_not_send_a_mail_composed_after_the_deadline(
+def test_worker_sends_no_mail_composed_after_the_deadline(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker may have claimed the message by then."""
@@ -126,16 +117,11 @@ def test_worker_survives_errors_of_database_and_connection(
 ) -> None:
     monkeypatch.setattr("app.mail.smtp_failures.RelayAway.pause", 0.05)
     monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
-    failures = [ZeroDivisionError("a bug"), OperationalError("SELECT", {}, Exception("closed"))]
-    is_due, release = queue.is_due, outbox.release
-
-    def connect(*_: Any, **__: Any) -> Any:
-        raise UnicodeError("a host name of alice@example.com")
-
-    def fail_at_first(*arguments: Any) -> bool:
-        if failures:
-            raise failures.pop()
-        return is_due(*arguments)
+    closed = OperationalError("SELECT", {}, Exception("closed"))
+    fail_at_first = Mock(
+        wraps=queue.is_due, side_effect=chain([closed, ZeroDivisionError("a bug")], repeat(DEFAULT))
+    )
+    release = outbox.release
 
     def fail_for_alice(message: Any, *outcome: Any) -> Any:
         if message.id == 1:
@@ -146,7 +132,9 @@ def test_worker_survives_errors_of_database_and_connection(
     site.ask("bob")
     monkeypatch.setattr(outbox, "release", fail_for_alice)
     with monkeypatch.context() as broken:
-        broken.setattr("smtplib.SMTP.__init__", connect)
+        broken.setattr(
+            "smtplib.SMTP.__init__", Mock(side_effect=UnicodeError("a host name of alice@example.com"))
+        )
         broken.setattr(queue, "is_due", fail_at_first)
         with at_work(site):
             wait_for(lambda: "all mail is held" in caplog.text)
@@ -159,18 +147,11 @@ def test_worker_survives_errors_of_database_and_connection(
     assert "cannot be stored" in caplog.text
 
 
-def test_worker_writes_an_outcome_when_the_database_is_back_and_sends_no_second_mail(
+def test_worker_writes_an_outcome_when_the_database_is_back(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, failures = outbox.release, [1, 2, 3]
-
-    def fail_at_first(*args: Any) -> Any:
-        if failures:
-            failures.pop()
-            raise OperationalError("UPDATE", {}, Exception("the server closed the connection"))
-        return release(*args)
-
-    monkeypatch.setattr(outbox, "release", fail_at_first)
+    away = OperationalError("UPDATE", {}, Exception("the server closed the connection"))
+    monkeypatch.setattr(outbox, "release", Mock(wraps=outbox.release, side_effect=[away, away, DEFAULT]))
     monkeypatch.setattr(worker, "WRITE_SECONDS", 0.05)
     site.ask()
     site.work()
@@ -181,7 +162,7 @@ def test_worker_writes_an_outcome_when_the_database_is_back_and_sends_no_second_
 
 @BOTH
 @pytest.mark.requirement("R61", "R62")
-def test_worker_stores_any_reply_as_one_printable_line_without_token(
+def test_worker_stores_any_reply_as_one_line_without_token(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_relay: Any, mails: list[Any]) -> None:
@@ -200,7 +181,7 @@ def test_worker_stores_any_reply_as_one_printable_line_without_token(
 
 
 @pytest.mark.requirement("R61", "R62")
-def test_worker_logs_each_attempt_in_one_line_and_holds_no_lock_then(
+def test_worker_logs_each_attempt_in_a_line_without_a_lock(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the Message-ID, which is also in the relay's log, and without addresses in the relay's reply."""
@@ -264,9 +245,7 @@ def test_heartbeat_from_the_future_counts_for_nothing(site: Site) -> None:
     assert problems(site) == []
 
 
-def test_heartbeat_reports_recovery_before_the_backlog_is_sent(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heartbeat_reports_recovery_before_the_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     troubles = []
     monkeypatch.setattr(worker, "work_on", lambda *_: troubles.append(heartbeat.worker_troubles()))
     site.ask("alice")
