@@ -4,11 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.db.engine import db
-<<<<<<< HEAD
-from app.mail import outbox
-=======
 from app.mail import outbox, queue
->>>>>>> 2789e70 (Tests of mail and the database: one fact, one test; the table of replies is read from the documentation)
 from app.mail.heartbeat import Heartbeat, WorkerHeartbeat
 from app.mail.outbox import OutboxMessage
 
@@ -40,12 +36,6 @@ def claim(site: Site) -> OutboxMessage:
         message = queue.claim()
     assert message is not None
     return message
-
-
-def beat(site: Site) -> None:
-    """Report a worker that has no trouble."""
-    with site.app.app_context():
-        Heartbeat().beat()
 
 
 def problems(site: Site) -> list[str]:
