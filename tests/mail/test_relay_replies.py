@@ -231,8 +231,9 @@ def test_first_accepted_message_makes_all_that_were_held_due_within_seconds(site
 
 def test_refusals_for_one_domain_hold_nothing(site: Site) -> None:
     """They may be that domain's, however it is written."""
-    addresses = "a@bücher.example", "b@Bücher.example", "c@xn--bcher-kva.example"
-    site.mailbox.refuse_only = {f"{name}@xn--bcher-kva.example": "550 5.7.26 no" for name in "abc"}
+    addresses = "a@bücher.example", "b@xn--bcher-kva.example", "c@XN--BCHER-KVA.example"
+    refused = ("a@xn--bcher-kva.example", *addresses[1:])
+    site.mailbox.refuse_only = dict.fromkeys(refused, "550 5.7.26 no")
     enqueue_mails(site, *addresses, "dave@example.org")
     site.work()
     assert site.mailbox.envelopes == [["dave@example.org"]]
