@@ -141,12 +141,12 @@ STOCK = {
     "reset_instructions": "will expire in 2 hours",
     "reset_notice": "Your password has been reset.",
     "change_notice": "Your password has been changed.",
-    "confirmation_instructions": "/confirm/",
+    "confirmation_instructions": "to confirm your email address.",
     "username_recovery": "Your username is: alice",
     "us_instructions": "using the following code:",
     "welcome": "Welcome alice@example.com!",
     "welcome_existing": "tried to register this email",
-    "change_email_instructions": "/change-email/",
+    "change_email_instructions": "to confirm your new email address.",
 }
 
 
