@@ -21,6 +21,18 @@ def problem_at(site: Site, link: str) -> str:
     return page.text.split('data-code="')[1].split('"')[0]
 
 
+def mails_to(site: Site, *addresses: str) -> list[EmailMessage]:
+    """Work, and return the mails to these addresses. Without one, all."""
+    site.work()
+    return [mail for mail in site.mailbox.mails if not addresses or mail["To"] in addresses]
+
+
+def link_of(site: Site, kind: str) -> str:
+    """Work, and return the newest link of a kind in the mailbox."""
+    links = [re.search(rf"https?://\S+/{kind}/\S+", text_of(mail)) for mail in mails_to(site)]
+    return [link[0] for link in links if link][-1]
+
+
 def objection_in(mail: EmailMessage) -> str:
     """Return the URL of "This wasn't me", which both parts of a mail hold once."""
     pattern = r'https?://[^\s"<]+/not-me/[^\s"<]+'
