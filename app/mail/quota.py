@@ -91,7 +91,10 @@ def refuse_excess(
     counts = select(recent, doubled, func.max(at), instant()).where(*counted, is_today)
     latest, doubled_count, newest, asked_at = db.session.execute(counts).one()
     if latest:
-        raise Undeliverable(f"one went out at {latest:%Y-%m-%d %H:%M:%SZ} (RECOVERY_MAIL_COOLDOWN)")
+        due_at = latest + timedelta(seconds=cooldown)
+        raise Undeliverable(
+            f"one went out; the next can at {due_at:%Y-%m-%d %H:%M:%SZ} (RECOVERY_MAIL_COOLDOWN)"
+        )
     if doubled_count < 2 * settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:
         return
     postponed = (OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > NOW)

@@ -47,7 +47,7 @@ def test_users_show_request_through_cooldown_and_cap(make_site: Any) -> None:
     site.ask()
     site.work()
     shown = show(site)
-    reason = r": one went out at \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(RECOVERY_MAIL_COOLDOWN\)\."
+    reason = r": one went out; the next can at \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(RECOVERY_MAIL_COOLDOWN\)\."
     assert re.search(f"A reset email cannot go out now{reason}", shown)
     assert re.search(f"and no email was sent{reason}", shown)
     capped: Site = make_site(RECOVERY_MAIL_DAILY_CAP=1, SECURITY_CONFIRMABLE=True)
