@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -25,62 +26,43 @@ ARGON2, ARGON2_NON_ASCII = (FLASK_SECURITY_HASHES[scheme][0] for scheme in ("arg
 SCRYPT, PBKDF2, BCRYPT = (
     QUICK_HASHES[name] for name in ("werkzeug scrypt", "werkzeug pbkdf2", "flask-bcrypt")
 )
+DJANGO_PBKDF2, DJANGO_BCRYPT, DJANGO_SCRYPT, DJANGO_ARGON2, LARAVEL, DEVISE, LARAVEL_ARGON2 = (QUICK_HASHES[name] for name in
+    ("django pbkdf2", "django bcrypt sha256", "django scrypt", "django argon2", "laravel", "devise", "argon2"))  # fmt: skip
 
-TOKENS = f"""create table users (id serial primary key, email text unique not null, username text,
-    password_hash text, is_active boolean not null default true, created_at timestamptz default now());
-insert into users (email, username, password_hash, is_active) values
-    ('{DORA}', 'dora', '{SCRYPT}', true),
-    ('{ZOE}', null, '{PBKDF2}', true),
-    ('{INACTIVE}', null, '{SCRYPT}', false),
-    ('{NO_PASSWORD}', null, null, true);"""
-JWT = f"""create table "user" (id integer primary key, username varchar(64) unique, email varchar(120) unique,
-    password_hash BYTES_OR_TEXT);
-insert into "user" values
-    (1, 'Dora', '{DORA}', 'HASH_OF_DORA'), (2, 'zoe', '{ZOE}', 'HASH_OF_ZOE'), (3, 'nopass', '{NO_PASSWORD}', null);"""
-ITSDANGEROUS = f"""create table user (id integer primary key, username varchar(20) unique not null,
-    email varchar(120) unique not null, password varchar(60), confirmed_on datetime);
-insert into user values
-    (1, 'dora', '{DORA}', '{BCRYPT}', '{MOMENT}'),
-    (2, 'zoe', '{ZOE}', '{BCRYPT}', null),
-    (3, 'nopass', '{NO_PASSWORD}', null, null);"""
-STOCK = f"""create table "user" (id integer primary key, email varchar(255) not null unique,
-    username varchar(255) unique, us_phone_number varchar(128) unique, password varchar(255),
-    active boolean not null, fs_uniquifier varchar(64), confirmed_at timestamp without time zone);
-insert into "user" values
-    (1, '{DORA}', 'dora', '+14155550142', '{ARGON2}', true, null, '{MOMENT}'),
-    (2, '{ZOE}', null, null, '{ARGON2_NON_ASCII}', true, null, null),
-    (3, '{INACTIVE}', null, null, '{ARGON2}', false, null, null),
-    (4, '{NO_PASSWORD}', null, null, null, true, null, null);"""
-DJANGO = f"""create table auth_user (id integer primary key, password varchar(128) not null,
-    username varchar(150) not null unique, email varchar(254) not null, is_active boolean not null);
-insert into auth_user values
-    (1, '{QUICK_HASHES["django pbkdf2"]}', 'Dora', '{DORA}', true),
-    (2, '{QUICK_HASHES["django bcrypt sha256"]}', 'zoe', '{ZOE}', true),
-    (3, '{QUICK_HASHES["django scrypt"]}', 'ina', '{INACTIVE}', false),
-    (4, '!Abc123', 'nopass', '{NO_PASSWORD}', true),
-    (5, '{QUICK_HASHES["django argon2"]}', 'nomail', '', true);"""
-DEVISE = f"""create table users (id integer primary key, email varchar not null,
-    encrypted_password varchar not null, confirmed_at timestamp);
-insert into users values
-    (1, '{DORA}', '{QUICK_HASHES["devise"]}', '{MOMENT}'), (2, '{ZOE}', '{QUICK_HASHES["devise"]}', null);"""
-LARAVEL = f"""create table users (id integer primary key, name varchar not null, email varchar not null,
-    email_verified_at datetime, password varchar not null);
-insert into users values
-    (1, 'Dora D.', '{DORA}', '{MOMENT}', '{QUICK_HASHES["laravel"]}'), (2, 'Zoë', '{ZOE}', null, '{QUICK_HASHES["argon2"]}');"""
+
+def sql(table: str, columns: str, *rows: tuple[Any, ...]) -> str:
+    """Return the statements that make a table with these rows."""
+
+    def literal(value: Any) -> str:
+        return {None: "null", True: "true", False: "false"}.get(value) or f"'{value}'"
+
+    values = ", ".join(f"({', '.join(map(literal, row))})" for row in rows)
+    return f"create table {table} ({columns}); insert into {table} values {values};"
 
 
 def jwt(kind: str, dora: str, zoe: str) -> str:
-    return JWT.replace("BYTES_OR_TEXT", kind).replace("HASH_OF_DORA", dora).replace("HASH_OF_ZOE", zoe)
+    columns = f"username varchar(64) unique, email varchar(120) unique, password_hash {kind}"
+    return sql('"user"', columns, ("Dora", DORA, dora), ("zoe", ZOE, zoe), ("nopass", NO_PASSWORD, None))
 
 
+STOCK = sql('"user"', "email varchar(255), username varchar(255), us_phone_number varchar(128), password varchar(255), "
+    "active boolean not null, confirmed_at timestamp without time zone",
+    (DORA, "dora", "+14155550142", ARGON2, True, MOMENT), (ZOE, None, None, ARGON2_NON_ASCII, True, None),
+    (INACTIVE, None, None, ARGON2, False, None), (NO_PASSWORD, None, None, None, True, None))  # fmt: skip
+DJANGO = sql("auth_user", "password varchar(128) not null, username varchar(150), email varchar(254), is_active boolean",
+    (DJANGO_PBKDF2, "Dora", DORA, True), (DJANGO_BCRYPT, "zoe", ZOE, True), (DJANGO_SCRYPT, "ina", INACTIVE, False),
+    ("!Abc123", "nopass", NO_PASSWORD, True), (DJANGO_ARGON2, "nomail", "", True))  # fmt: skip
 # A table for each export command of the guide, in its order.
 SOURCES = [
-    TOKENS,
-    jwt("varchar(256)", SCRYPT, PBKDF2),
-    jwt("varchar(256)", SCRYPT, BCRYPT),
-    jwt("bytea", BCRYPT, QUICK_HASHES["devise"]),
-    *(ITSDANGEROUS, STOCK, STOCK, DJANGO, DJANGO, DEVISE, LARAVEL),
-]
+    sql("users", "email text, username text, password_hash text, is_active boolean not null",
+        (DORA, "dora", SCRYPT, True), (ZOE, None, PBKDF2, True), (INACTIVE, None, SCRYPT, False), (NO_PASSWORD, None, None, True)),
+    *(jwt("varchar(256)", SCRYPT, PBKDF2), jwt("varchar(256)", SCRYPT, BCRYPT), jwt("bytea", BCRYPT, DEVISE)),
+    sql("user", "username varchar(20), email varchar(120), password varchar(60), confirmed_on datetime",
+        ("dora", DORA, BCRYPT, MOMENT), ("zoe", ZOE, BCRYPT, None), ("nopass", NO_PASSWORD, None, None)),
+    *(STOCK, STOCK, DJANGO, DJANGO),
+    sql("users", "email varchar, encrypted_password varchar, confirmed_at timestamp", (DORA, DEVISE, MOMENT), (ZOE, DEVISE, None)),
+    sql("users", "email varchar, email_verified_at datetime, password varchar", (DORA, MOMENT, LARAVEL), (ZOE, None, LARAVEL_ARGON2)),
+]  # fmt: skip
 EXPORTS = re.findall(r"^ *((?:psql|sqlite3) .*)$", GUIDE, re.M)
 STOCK_OPTIONS = ("--from-flask-security",)
 

@@ -78,8 +78,7 @@ def test_crash_that_loses_a_mailed_link_brings_the_same_link_again(mailbox: Mail
 
         async def crash_and_accept(*arguments: Any) -> str:
             mailbox.handle_DATA = accept  # type: ignore[method-assign]
-            database.kill()
-            database.start()
+            database.crash()
             return await accept(*arguments)
 
         mailbox.handle_DATA = crash_and_accept  # type: ignore[method-assign]
@@ -108,15 +107,13 @@ def test_links_that_are_sent_exist_after_crashes(durability: str, tmp_path: Path
         uri = fill(database.create())
         live = sorted(add_accounts(uri, ACCOUNTS))
         database.execute(f"ALTER SYSTEM SET synchronous_commit = {durability}")
-        database.kill()
-        database.start()
+        database.crash()
         chance, without_link = random.Random(SEED), 0
         with brewing(Storm(uri, tmp_path, SEED, webs=1, workers=1)) as storm:
             with storm.traffic(live, PAUSE):
                 for _ in range(CRASHES):
                     time.sleep(chance.uniform(0.5, 1.5))
-                    database.kill()
-                    database.start()
+                    database.crash()
             storm.settle(is_long=False)
             without_link = ask_database(uri, SENT_WITHOUT_LINK)[0]
             storm.follow_links()

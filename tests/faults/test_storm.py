@@ -42,14 +42,7 @@ def test_storm_loses_and_duplicates_nothing_without_a_kill(
     identities = sorted(live) + sorted(live)[: REQUESTS // 10]
     identities += [f"nobody{number}@example.com" for number in range(REQUESTS - len(identities))]
     random.Random(SEED).shuffle(identities)
-    restart = None
-    if not is_sqlite:
-        server = request.getfixturevalue("postgresql")
-
-        def restart() -> None:
-            server.kill()
-            server.start()
-
+    restart = None if is_sqlite else request.getfixturevalue("postgresql").crash
     workers = 2 if is_sqlite else 3
     with brewing(Storm(uri, tmp_path, SEED, workers=workers, restart_database=restart)) as storm:
         storm.rage(identities, KILLS)

@@ -109,6 +109,11 @@ class PostgreSQL:
         self.process = None
         time.sleep(0.2)  # until the children have left the shared memory
 
+    def crash(self) -> None:
+        """End every process with SIGKILL, and start again."""
+        self.kill()
+        self.start()
+
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
             connection.execute(statement.encode())
