@@ -6,6 +6,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from babel.messages.pofile import read_po
@@ -54,6 +55,17 @@ WORDS = {
 # The texts of pages and mails, which `make words` collects.
 GETTEXT = {"_", "_l", "N_", "gettext", "lazy_gettext", "ngettext"}
 DOCSTRING_OWNERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@cache
+def request_errors() -> set[str]:
+    """Return the names of errors whose message is on a page."""
+    trees = [ast.parse(path.read_text()) for path in SOURCES]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    errors = {"RequestError"}
+    while more := {node.name for node in classes if errors & {*map(ast.unparse, node.bases)}} - errors:
+        errors |= more
+    return errors
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -110,6 +122,10 @@ def violations(source: str) -> list[str]:
     ]
     found += [(line, f"local: {name}") for line, name in set(bound_names(tree)) if name in LOCALS]
     found += [(line, hit) for line, text in texts(tree) for hit in phrases(text, PHRASES)]
+    for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]:
+        is_untranslated = isinstance(call.args[0], ast.Constant | ast.JoinedStr)
+        if is_untranslated and ast.unparse(call.func).rpartition(".")[2] in request_errors():
+            found += [(call.lineno, "error without translation")]
     bound = set()
     for node in tree.body:
         targets = [*node.targets] if isinstance(node, ast.Assign) else []
@@ -131,13 +147,15 @@ WAIT = 5
 WAIT: int = 6
 def f(kept):
     print("It can not", _("It can not"))
+    raise InvalidRequest("Enter a name.")
     return [told for told in kept]'''
     assert violations(source) == [
         "1 docstring: What it is.",
         "3 bound again: WAIT",
         "4 local: kept",
         "5 'can not': cannot",
-        "6 local: told",
+        "6 error without translation",
+        "7 local: told",
     ]
 
 
