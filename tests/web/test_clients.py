@@ -129,26 +129,24 @@ def test_default_client_is_described_by_flask_securitys_settings(make_site: Any)
     assert view == "http://localhost:5173/reset-password"
 
 
-def test_default_client_gets_no_link_of_a_browser_user(make_site: Any) -> None:
-    site: Site = make_site(**FST)
-    visitor = site.visitor()
-    visitor.submit("/reset", identity="alice")
+def test_link_of_a_browser_user_or_of_a_client_without_views_leads_to_the_built_in_pages(
+    make_site: Any,
+) -> None:
+    site: Site = make_site(**FST, RECOVERY_CLIENTS=CLIENTS)
+    visitor, link = site.visitor(), link_for(site, "shop")
+    for client in ("no longer configured", "browser"):
+        site.change(ResetLink, client=client)
+        assert site.visitor().open(link).location.startswith("/reset/~")
+    site.change(ResetLink, client="shop")
+    done = visitor.set_password(link)
+    assert 'href="https://shop.example.com/welcome">Continue' in visitor.open(done.location).text
+    visitor.submit("/reset", identity="bob")
     site.work()
     landing = visitor.open(site.last_link())
     assert landing.location.startswith("/reset/~")
     assert visitor.set_password(landing.location).location == "/reset-done"
     for used in (visitor.open(landing.location), site.visitor().open(site.last_link())):
         assert used.status_code == 400  # our page, not the client's
-
-
-def test_client_without_views_or_configuration_uses_the_built_in_pages(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_CLIENTS=CLIENTS)
-    visitor, link = site.visitor(), link_for(site, "shop")
-    site.change(ResetLink, client="no longer configured")
-    assert site.visitor().open(link).location.startswith("/reset/~")
-    site.change(ResetLink, client="shop")
-    done = visitor.set_password(link)
-    assert 'href="https://shop.example.com/welcome">Continue' in visitor.open(done.location).text
 
 
 @pytest.mark.requirement("R52")

@@ -10,24 +10,14 @@ from app.db.audit import RecoveryEvent
 from app.web.user_agents import describe
 
 MALFORMED = [
-    {"Authentication-Token": "\xff"},
-    {"Authentication-Token": "WyJhIl0.Z.Z"},
-    {"Authorization": "Basic \xff"},
-    {"Authorization": "Basic YTpi"},
-    {"Accept": "application/json;q=nan, \xff;q=x, " * 50},
-    {"Accept-Language": "\xff;q=99999999999999"},
-    {"Accept-Language": "de" * 3000 + ",de;q=1e400,de;q=nan,de;q=-1" + ",xx" * 3000},
-    {"Cookie": "sparekey_session=.eJx; sparekey_remember=1|2|3; XSRF-TOKEN=\x01"},
-    {"Cookie": "sparekey_remember=\xff|\xff"},
-    {"Cookie": ";".join(["sparekey_session=" + "x" * 500] * 10)},
-    {"Origin": "http://["},
-    {"Referer": "http://["},
-    {"X-CSRFToken": "\xff"},
-    {"Content-Length": "-1"},
-    {"Content-Length": "9" * 40},
-    {"User-Agent": "\x00\xff" * 2_000},
+    {"Authentication-Token": "\xff"}, {"Authentication-Token": "WyJhIl0.Z.Z"}, {"Authorization": "Basic \xff"},
+    {"Authorization": "Basic YTpi"}, {"Accept": "application/json;q=nan, \xff;q=x, " * 50}, {"X-CSRFToken": "\xff"},
+    {"Accept-Language": "\xff;q=99999999999999"}, {"Accept-Language": "de" * 3000 + ",de;q=1e400,de;q=nan,de;q=-1" + ",xx" * 3000},
+    {"Cookie": "sparekey_session=.eJx; sparekey_remember=1|2|3; XSRF-TOKEN=\x01"}, {"Cookie": "sparekey_remember=\xff|\xff"},
+    {"Cookie": ";".join(["sparekey_session=" + "x" * 500] * 10)}, {"Origin": "http://["}, {"Referer": "http://["},
+    {"Content-Length": "-1"}, {"Content-Length": "9" * 40}, {"User-Agent": "\x00\xff" * 2_000},
     {"If-Modified-Since": "x", "Range": "bytes=9-1,-"},
-]
+]  # fmt: skip
 PATHS = ["/reset/%00", "/reset/%ff%fe", "/reset/~%ed%a0%80", "/reset/" + "~" * 4_000, "/reset/%2e%2e", "/%00"]
 PATHS += ["/static/%00", "/static/..%2f..%2fREADME.md", "/static/" + "a/" * 1_500, "/reset/" + "%0a" * 1_000]
 
