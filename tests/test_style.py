@@ -13,7 +13,6 @@ from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("doctor/**/*.py"), ROOT / "manage.py"])
-TEMPLATES = (ROOT / "templates", ROOT / "examples/demo/templates")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 FIRST_WORDS = {"What", "Whether", "Whoever", "Whatever", "Who"}  # never of a docstring
@@ -29,21 +28,7 @@ PHRASES = {
     r"\bas it comes\b": "by default",
     r"\b[Tt]ake over accounts\b": "import accounts",
 }
-# Left: in texts that users read, of pages, emails and errors. Right: instead. Templates hold some of the words
-# in names, too, so they are searched for the sentences only.
-SENTENCES = {
-    r"It happens\.|Tell us who you are": "name the field and the action",
-    r"what you typed|[Ww]ith the button|To the content|[Ss]ay this number|[Gg]o on\b": "what you entered, this, skip, quote, continue",
-    r"on its way": "we've emailed",
-    r"works once, within": "expires in … and works once",
-    r"Nothing there\?|[Ll]ook into": "didn't get it? check",
-    r"\b[Aa]sk for a": "request",
-    r"\bpassword again\b$": "confirm new password",
-    r"[Ll]ook at this|must be another one|in a row do well|no keyboard|first passwords": "say what to do",
-    r"\b(password|address) is changed|works? no longer": "has been changed, no longer works",
-    r"You did not|[Tt]here is nothing to do|That was you|all is well|It was not me": "didn't request this? you can ignore",
-    r"soon too old|none of your": "expire quickly, isn't one of your",
-}
+# Left: in texts that users read, of pages, emails and errors. Right: instead.
 WORDS = {
     r"\bmails?\b|\bmailbox": "email, email account",
     r"\b[Ss]omebody|\b[Aa]nybody|\b[Nn]obody|\b[Ee]verybody|\b[Ww]hoever": "someone, anyone, no one, everyone; or we",
@@ -165,14 +150,10 @@ def test_documents_avoid_forbidden_phrases() -> None:
 
 
 def test_texts_for_users_avoid_phrases_of_translations() -> None:
-    """In the catalogs, and in templates without their comments."""
     with (ROOT / "app/web/translations/messages.pot").open("rb") as file:
         messages = [message.id for message in read_po(file)]
     for text in (text for id in messages for text in (id if isinstance(id, tuple) else (id,))):
-        assert phrases(text, SENTENCES | WORDS) == [], text
-    for path in (path for folder in TEMPLATES for path in folder.rglob("*.*")):
-        text = re.sub(r"{#.*?#}", "", path.read_text(), flags=re.DOTALL)
-        assert phrases(text, SENTENCES) == [], path
+        assert phrases(text, WORDS) == [], text
 
 
 def test_prose_says_what_seldom_and_whoever_never() -> None:
