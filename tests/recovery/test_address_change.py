@@ -13,7 +13,7 @@ from support.concurrency import interrupt
 from support.database import statements_of
 from support.factors import add_app, post, stolen_session
 from support.features import enter_password, one_time_code, set_up_factor
-from support.mailbox import text_of
+from support.mailbox import text_of, words_of
 from support.recovery import link_of, mails_to, object_to, objection_in
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, Visitor
 
@@ -60,10 +60,6 @@ def is_applied(site: Site, kind: str) -> bool:
     return bool(alice["email"] == NEW if kind == "change-email" else alice["confirmed_at"])
 
 
-def email_of_alice(site: Site) -> str:
-    return str(site.rows(User)[0]["email"])
-
-
 def steal(site: Site, link: str = "") -> None:
     """Move alice's account to the thief's address."""
     site.visitor().submit(link or request_change(site, THIEFS))
@@ -72,10 +68,6 @@ def steal(site: Site, link: str = "") -> None:
 def contest(site: Site) -> str:
     """Object to the newest notice of an address at the old one, and return the page."""
     return object_to(site, [mail for mail in mails_to(site, OLD) if "address" in mail["Subject"]][-1])
-
-
-def words_of(mail: Any) -> str:
-    return " ".join(text_of(mail).split())
 
 
 def settle(site: Site, keep: str, fails: bool = False) -> str:
@@ -105,7 +97,7 @@ def test_request_for_a_taken_address_is_answered_and_mailed_as_for_a_free_one(si
     assert observe("bob@example.com") == free
     assert OLD in free[1]
     site.visitor().submit(link_of(site, "change-email"))
-    assert email_of_alice(site) == OLD
+    assert site.rows(User)[0]["email"] == OLD
 
 
 @KINDS
@@ -132,9 +124,7 @@ def test_address_link_acts_once_and_by_the_button_of_its_page_alone(make_site: A
 @BOTH
 @KINDS
 @pytest.mark.requirement("R41")
-def test_address_link_works_for_one_of_two_requests_at_once(
-    make_site: Any, kind: str, monkeypatch: Any
-) -> None:
+def test_address_link_works_for_one_of_two_at_once(make_site: Any, kind: str, monkeypatch: Any) -> None:
     site = build(make_site, kind)
     link, statuses = link_for(site, kind), []
 
@@ -164,7 +154,7 @@ def test_change_of_address_ends_sessions_and_every_earlier_link_for_good(site: S
     assert site.visitor().open(reset_link).status_code == 400
     for link in (there, elsewhere, back):
         assert site.visitor().submit(link).location == "/change-email"  # where it could be requested anew
-        assert email_of_alice(site) == OLD
+        assert site.rows(User)[0]["email"] == OLD
     assert alice.sign_in()
 
 
@@ -214,7 +204,7 @@ def test_hacked_old_address_neither_recovers_nor_restores_the_account(site: Site
     requested, done = mails_to(site, OLD)
     assert FROZEN in object_to(site, done)
     assert is_mailed_nothing(site, OLD, NEW)
-    assert email_of_alice(site) == NEW
+    assert site.rows(User)[0]["email"] == NEW
     owner = stolen_session(site)  # the password that she has had since before the change works
     assert owner.post_json("/change-email", json={"email": THIEFS}).status_code == 401  # nothing moves on
     assert owner.post_json("/settle-address", json={"keep": "new"}).status_code == 403  # without a factor
@@ -250,7 +240,7 @@ def test_older_second_factor_settles_a_contested_address(make_site: Any, keep: s
     assert owner.submit("/", "/settle-address", keep="both").status_code == 403
     assert owner.submit("/", "/settle-address", keep=keep).location == "/"
     address = {"old": OLD, "new": THIEFS}[keep]
-    assert email_of_alice(site) == address
+    assert site.rows(User)[0]["email"] == address
     assert owner.is_signed_in() is (keep == "new")
     site.work()
     site.new_link(address)
@@ -298,7 +288,7 @@ def test_objection_before_the_change_prevents_it_and_leads_back_to_the_old_addre
     assert "may know your password" in contest(site)
     assert not thief.is_signed_in()
     steal(site, link)
-    assert email_of_alice(site) == OLD
+    assert site.rows(User)[0]["email"] == OLD
     assert not site.password_works(OLD_PASSWORD)
     site.work()
     site.visitor().set_password(site.new_link(OLD))
@@ -325,9 +315,7 @@ def test_objection_to_a_change_of_address_expires_after_three_days(site: Site) -
 
 
 @pytest.mark.parametrize("change", [{}, {"confirmed_at": None}], ids=["confirmed", "imported"])
-def test_old_address_that_another_account_has_now_is_not_given_back(
-    make_site: Any, change: dict[str, Any]
-) -> None:
+def test_old_address_that_another_account_has_now_is_not_given_back(make_site: Any, change: Any) -> None:
     """An imported account may lack its confirmation. It is no sign-up, and nothing deletes it."""
     site: Site = features.confirm_addresses(make_site(**SETTINGS, **features.REGISTRATION))
     steal(site)

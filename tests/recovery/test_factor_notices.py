@@ -8,17 +8,9 @@ from sqlalchemy import select
 from support import factors
 from support.commands import run
 from support.database import delete_account
-from support.factors import (
-    FACTORS,
-    THIEFS_PHONE,
-    add_app,
-    add_passkey,
-    add_recovery_codes,
-    post,
-    stolen_session,
-)
+from support.factors import FACTORS, THIEFS_PHONE, add_app, add_passkey, post, stolen_session
 from support.features import enter_password, set_up_factor
-from support.mailbox import text_of
+from support.mailbox import text_of, words_of
 from support.recovery import mails_to, object_to, objection_in
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
@@ -63,7 +55,7 @@ def events(site: Site, kind: str) -> list[str]:
         (add_app, "Added: Authenticator app", "authenticator"),
         (factors.add_texts, "Added: Codes by text message: …9999", "sms"),
         (factors.add_code_sign_in, "Added: Authenticator app", "authenticator"),
-        (add_recovery_codes, "Added: Recovery codes", "recovery_codes"),
+        (factors.add_recovery_codes, "Added: Recovery codes", "recovery_codes"),
         (add_passkey, "Added: Passkey: My phone", "webauthn"),
     ],
 )
@@ -75,7 +67,7 @@ def test_factor_of_a_stolen_session_is_told_and_removed_with_the_password(
     add(site, thief)
     [added] = mails_to(site, ALICE)
     for fact in (named, "When: ", "IP address: 127.0.0.1", "Browser: Firefox, Windows"):
-        assert fact in " ".join(text_of(added).split())
+        assert fact in words_of(added)
     for text in ("evil", THIEFS_PHONE):
         assert text not in added.as_string()
     assert events(site, "factor_changed") == [f"added {reason}"]
@@ -95,7 +87,7 @@ def test_factor_of_a_stolen_session_is_told_and_removed_with_the_password(
 @BOTH
 @pytest.mark.requirement("R37")
 def test_factor_is_not_removed_with_a_password_that_a_mailed_link_has_set_since(site: Site) -> None:
-    add_recovery_codes(site, stolen_session(site))
+    factors.add_recovery_codes(site, stolen_session(site))
     added = mails_to(site)[-1]
     site.visitor().set_password(site.new_link())  # by an intruder in the mailbox
     intruder = site.visitor()
@@ -145,9 +137,8 @@ def test_password_of_an_objection_is_verified_and_limited_by_account(make_site: 
     assert [answer.status_code for answer in refused] == [400] * 3
     assert refused[0].json["response"]["state"] == "wrong_password"
     guesses = answers(*(f"guess {number}" for number in range(8)))
-    assert [answer.status_code for answer in guesses] == [400] * 7 + [
-        429
-    ]  # ten, with those above that were text
+    # Ten, with those above that were text.
+    assert [answer.status_code for answer in guesses] == [400] * 7 + [429]
     [refused] = answers(OLD_PASSWORD)
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "3600")
     assert "Please try again in 1 hour" in refused.text
@@ -185,10 +176,8 @@ def test_changed_or_removed_factor_is_told_and_the_password_restores_nothing(sit
     assert events(site, "factor_changed") == ["changed authenticator", "removed authenticator", "changed sms"]
 
 
-@pytest.mark.parametrize(("add", "number"), [(add_app, 0), (add_recovery_codes, -1)])
-def test_added_factor_is_removed_although_it_was_changed_since_or_before(
-    site: Site, add: Any, number: int
-) -> None:
+@pytest.mark.parametrize(("add", "number"), [(add_app, 0), (factors.add_recovery_codes, -1)])
+def test_added_factor_is_removed_although_it_was_changed(site: Site, add: Any, number: int) -> None:
     """New recovery codes, in place of the owner's, count as added."""
     thief = stolen_session(site)
     for _ in range(2):
@@ -201,7 +190,7 @@ def test_added_factor_is_removed_although_it_was_changed_since_or_before(
 
 def test_objection_removes_no_other_factor(site: Site) -> None:
     thief = stolen_session(site)
-    for add in (add_app, add_recovery_codes, add_passkey):
+    for add in (add_app, factors.add_recovery_codes, add_passkey):
         add(site, thief)
     add_passkey(site, thief, "The thiefs")
     url = objection_in(mails_to(site)[-1])

@@ -178,8 +178,8 @@ def test_instructions_over_the_hourly_quota_wait_for_every_identity(make_site: A
 @BOTH
 @pytest.mark.requirement("R15", "R16")
 @pytest.mark.parametrize("change", [{"email": "alice@new.example.com"}, {"password": None}])
-def test_instructions_are_written_again_if_the_account_changes_meanwhile(
-    site: Site, monkeypatch: Any, change: dict[str, Any]
+def test_instructions_are_written_again_if_the_account_changes(
+    site: Site, monkeypatch: Any, change: Any
 ) -> None:
     interrupt(monkeypatch, composing, "write", partial(site.change, User, User.username == "alice", **change))
     ask_and_work(site, "alice")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.concurrency import interrupt
 from support.database import delete_account
-from support.mailbox import html_of, text_of
+from support.mailbox import html_of, text_of, words_of
 from support.recovery import code_of, mails_to, object_to, objection_in
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
@@ -62,7 +62,7 @@ def test_objection_to_a_notice_ends_all_access_and_alerts_the_operator(make_site
     assert CANCELLED in site.visitor().open(waiting).text
     alert, notice_of_the_end = mails_to(site)[-2:]
     assert site.mailbox.envelopes[-2:] == [["operator@example.com"], ["alice@example.com"]]
-    assert "Your old password no longer works" in " ".join(text_of(notice_of_the_end).split())
+    assert "Your old password no longer works" in words_of(notice_of_the_end)
     assert "A user reported a change to their account" in text_of(alert)
     assert "alice" not in text_of(alert) + html_of(alert)
     site.visitor().set_password(site.new_link(), "the third password of alice")

@@ -61,9 +61,7 @@ def test_explanation_says_how_to_sign_in_and_has_no_link(make_site: Any) -> None
     assert site.work() == 0
 
 
-def test_explanation_without_help_leads_to_the_sign_in_page_and_is_translated(
-    make_site: Any, tmp_path: Path
-) -> None:
+def test_explanation_without_help_leads_to_sign_in_and_is_translated(make_site: Any, tmp_path: Path) -> None:
     site: Site = make_site()
     ask_in_both_ways(site)
     assert f"{site.visitor().base}/login" in text_of(site.mailbox.mails[-1])

@@ -72,9 +72,7 @@ def test_registration_is_repeated_for_a_link_that_has_expired(site: Site, make_s
         ({"confirmed_at": None, "active": False}, None),
     ],
 )
-def test_registration_of_a_known_address_changes_no_account(
-    site: Site, account: dict[str, Any], mail: str | None
-) -> None:
+def test_registration_of_a_known_address_changes_no_account(site: Site, account: Any, mail: Any) -> None:
     site.change(**account)
     before = site.rows(User)
     answer = register(site, "alice@example.com", username="dora")
@@ -88,9 +86,7 @@ def test_registration_of_a_known_address_changes_no_account(
 @BOTH
 @pytest.mark.requirement("R14")
 @pytest.mark.parametrize("username", ["alice", None], ids=["named", "nameless"])
-def test_registration_by_a_stranger_changes_nothing_of_an_unconfirmed_account(
-    site: Site, username: Any
-) -> None:
+def test_registration_by_a_stranger_changes_no_unconfirmed_account(site: Site, username: Any) -> None:
     site.change(confirmed_at=None, username=username)
     before = site.rows(User)
     body = {
@@ -132,9 +128,7 @@ def test_registration_sets_a_username_with_its_link_and_only_where_there_is_none
         site.work()
 
 
-def test_registration_gives_a_username_to_the_first_who_redeems_the_link(
-    site: Site, monkeypatch: Any
-) -> None:
+def test_registration_gives_a_username_to_the_first_who_redeems(site: Site, monkeypatch: Any) -> None:
     for name in ("dora", "dorothy", "doreen"):
         register(site, f"{name}@example.com", username="dora")
     first, second, last = (link_in(mail) for mail in site.mailbox.mails)
@@ -158,9 +152,7 @@ COOLDOWN, MAXIMUM = {"RECOVERY_MAIL_COOLDOWN": "5 minutes"}, {"RECOVERY_MAIL_HOU
         (MAXIMUM, "dora emil dora emil", ["dora"]),
     ],
 )
-def test_registration_mail_keeps_its_quotas(
-    make_site: Any, settings: Any, names: str, mailed: list[str]
-) -> None:
+def test_registration_mail_keeps_its_quotas(make_site: Any, settings: Any, names: str, mailed: Any) -> None:
     site = confirm_addresses(make_site(**REGISTRATION, **settings))
     for name in names.split():
         register(site, f"{name}@example.com")
@@ -220,7 +212,7 @@ def test_registration_names_the_invalid_field(site: Site) -> None:
     assert site.messages() == []
 
 
-def test_registration_by_json(site: Site) -> None:
+def test_registration_by_json(site: Site, make_site: Any) -> None:
     program = site.visitor()
     policy = program.open("/register", headers={"Accept": "application/json"}).json["response"]  # type: ignore[index]
     assert policy["password_length_min"] == 15
@@ -229,5 +221,7 @@ def test_registration_by_json(site: Site) -> None:
     site.work()
     program.set_password(site.last_link())
     assert site.password_works(NEW_PASSWORD, "dora@example.com")
+    assert "/register" in program.open("/openapi.json").json["paths"]  # type: ignore[index]
+    assert "/register" not in make_site().visitor().open("/openapi.json").json["paths"]
     assert program.sign_in()
     assert program.open("/register").status_code == 302

@@ -47,9 +47,7 @@ def test_request_is_answered_alike_and_mailed_to_recoverable_accounts_only(make_
 
 
 @pytest.mark.requirement("R1", "R16")
-def test_request_for_locked_account_is_answered_alike_and_not_mailed(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_for_locked_account_is_answered_alike_and_not_mailed(site: Site, monkeypatch: Any) -> None:
     link = site.new_link()
     monkeypatch.setattr(User, "is_locked", lambda *_: True)
     for answer_to in (form_answer, json_answer):

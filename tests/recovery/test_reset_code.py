@@ -73,6 +73,7 @@ def test_code_is_typed_where_the_link_was_asked_for(site: Site) -> None:
     assert "Choose a new password" in type_code(browser, f"{code[:4]} {code[4:]}")
     assert code_of(site, f"/reset/{token}") == "redeemed"
     assert "This link has already been used" in type_code(browser, code)
+    assert browser.open("/reset/code").location == "/check-mail"
 
 
 def test_code_is_off_until_an_admin_switches_it_on(make_site: Any, tmp_path: Path) -> None:
@@ -267,9 +268,7 @@ def test_code_for_known_and_unknown_identities_runs_the_same_statements(site: Si
 
 
 @pytest.mark.requirement("R11", "R60", "R61")
-def test_code_is_audited_and_stored_as_keyed_hashes_alone(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_code_is_audited_and_stored_as_keyed_hashes_alone(site: Site, caplog: Any) -> None:
     request_id = ask(site)
     code, _ = mailed(site)
     enter(site, request_id, wrong(code))

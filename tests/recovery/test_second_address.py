@@ -58,10 +58,8 @@ def test_second_address_is_confirmed_by_a_button_and_gets_notices_only(site: Sit
     assert "Your second email address has been confirmed." in browser.open("/login").text
     assert alice_of(site)["second_email"] == SECOND
     assert not alice.is_signed_in()
-    assert (
-        f"{SECOND}</bdi></strong> gets a copy of every notice"
-        in stolen_session(site).open("/second-address").text
-    )
+    page = stolen_session(site).open("/second-address").text
+    assert f"{SECOND}</bdi></strong> gets a copy of every notice" in page
     assert recipients(site, 1) == {FIRST, SECOND}
     site.visitor().set_password(site.new_link())
     assert [mail["To"] for mail in mails_to(site, SECOND)] == [SECOND] * 3
@@ -195,9 +193,7 @@ def test_objection_removes_a_second_address_that_a_thief_has_set(make_site: Any)
     assert "We've removed what was added" not in page  # a removal restores nothing
 
 
-def test_second_address_by_an_admin_and_by_import_and_while_the_setting_is_off(
-    site: Site, make_site: Any, tmp_path: Path
-) -> None:
+def test_second_address_by_admin_and_import_and_while_off(site: Site, make_site: Any, tmp_path: Path) -> None:
     uri = site.app.config["SQLALCHEMY_DATABASE_URI"]
     off: Site = make_site(SECURITY_CHANGE_EMAIL=True, SQLALCHEMY_DATABASE_URI=uri)
     file = tmp_path / "users.jsonl"

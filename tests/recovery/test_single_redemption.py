@@ -130,9 +130,7 @@ def test_redemption_by_many_at_once_has_one_winner(site: Site) -> None:
 
 @BOTH
 @pytest.mark.requirement("R12", "R14", "R15", "R16", "R17")
-def test_redemption_is_refused_if_link_or_account_change_during_the_hash(
-    site: Site, monkeypatch: Any
-) -> None:
+def test_redemption_is_refused_if_link_or_account_change_meanwhile(site: Site, monkeypatch: Any) -> None:
     """The link is checked before argon2 and redeemed after it; another process acts in between."""
     alice = site.rows(User)[0]
     changes: list[tuple[str, Any, str]] = [

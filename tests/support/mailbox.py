@@ -92,6 +92,11 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
     return str(part.get_content())
 
 
+def words_of(mail: EmailMessage) -> str:
+    """Return the text of a mail in one line."""
+    return " ".join(text_of(mail).split())
+
+
 def html_of(mail: EmailMessage) -> str:
     return text_of(mail, "html")
 
