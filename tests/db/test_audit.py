@@ -105,9 +105,7 @@ def test_events_of_commands_name_the_admin(site: Site, monkeypatch: pytest.Monke
     assert admin.actor() == "by uid 987654"
 
 
-def test_refused_password_is_explained_even_if_its_event_cannot_be_recorded(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_password_is_explained_without_an_event(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     link = site.new_link()
     site.visitor().open(link)
 

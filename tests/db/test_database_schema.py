@@ -30,9 +30,7 @@ def indexes_of(engine: Engine) -> set[str]:
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
 @pytest.mark.requirement("R39")
-def test_migrations_make_the_models_schema_on_both_databases_and_remove_it(
-    tmp_path: Any, postgresql: servers.PostgreSQL
-) -> None:
+def test_migrations_make_and_remove_the_models_schema(tmp_path: Any, postgresql: servers.PostgreSQL) -> None:
     indexes = []
     for uri in (f"sqlite:///{tmp_path}/empty.db", postgresql.create()):
         app = create_app(load_settings(SQLALCHEMY_DATABASE_URI=uri))

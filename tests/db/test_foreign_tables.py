@@ -16,9 +16,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_upgrade_leaves_another_applications_database_alone(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_upgrade_leaves_other_tables_alone(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     is_sqlite = name == "Django"
     uri = f"sqlite:///{tmp_path}/shop.db" if is_sqlite else request.getfixturevalue("postgresql").create()
     engine = create_engine(normalize_database_uri(uri))

@@ -74,9 +74,7 @@ def test_instructions_and_notice_name_site_link_lifetime_source_and_what_to_do(m
 
 
 @pytest.mark.requirement("R21")
-def test_first_line_of_a_requested_mail_tells_when_it_was_requested(
-    make_site: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_first_line_of_a_requested_mail_tells_when(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gmail threads mails with one subject, and folds in a later one all that an earlier one had, link included."""
     site: Site = make_site(SECURITY_CHANGE_EMAIL=True, RECOVERY_MAIL_DAILY_CAP=1)
     alice = site.visitor()
@@ -215,9 +213,7 @@ def mails() -> dict[str, composing.Mail]:
         return {mail.name: samples.compose(mail) for mail in samples.MAILS}
 
 
-def test_text_of_every_mail_has_short_lines_and_the_link_of_its_button(
-    mails: dict[str, composing.Mail],
-) -> None:
+def test_text_of_every_mail_has_short_lines_and_its_buttons_link(mails: dict[str, composing.Mail]) -> None:
     count = 0
     for name, mail in mails.items():
         is_notice = name.endswith(("notice", "frozen", "settled", "alert"))

@@ -41,21 +41,6 @@ def assert_own_headers(site: Site, *recipients: str) -> None:
 
 
 @pytest.mark.requirement("R20")
-def test_line_break_in_field_is_refused(site: Site) -> None:
-    visitor = site.visitor()
-    for line in LINES:
-        for start, end in (("alice", "x"), ("alice@example.com", "x"), ('"a', '"@example.com'), ("+14155550123", "x")):  # fmt: skip
-            identity = f"{start}{line}{end}"
-            assert visitor.post_json("/reset", json={"identity": identity}).status_code == 400
-            login = visitor.post_json("/login", json={"identity": identity, "password": "x"})
-            assert login.status_code == 400
-        assert visitor.submit("/reset", identity=f"alice{line}x").status_code == 400
-        assert visitor.post_json("/reset", json={"identity": "alice", "client": line}).status_code == 400
-        assert "Bcc" not in visitor.open(f"/login?next=/{quote(line)}").headers
-    assert site.messages() == []
-
-
-@pytest.mark.requirement("R20")
 def test_line_break_in_request_header_adds_no_header(site: Site) -> None:
     """No server lets one through; if one does, it is text."""
     names = ("HTTP_USER_AGENT", "HTTP_ACCEPT_LANGUAGE", "HTTP_X_MAILER")

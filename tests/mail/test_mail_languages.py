@@ -83,9 +83,7 @@ def test_flask_security_mail_translates_its_subject_and_duration(make_site: Any)
     assert "3 Stunden" in " ".join(text_of(mail).split())
 
 
-def test_flask_security_mail_is_in_the_language_of_the_page_and_keeps_the_admins_subject(
-    make_site: Any,
-) -> None:
+def test_flask_security_mail_is_in_the_pages_language_and_keeps_the_admins_subject(make_site: Any) -> None:
     subject = "100 % new at %(site)s"
     site: Site = make_site(SECURITY_EMAIL_SUBJECT_PASSWORD_CHANGE_NOTICE=subject, RECOVERY_SITE_NAME="Lagoon")
     new = {"new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}

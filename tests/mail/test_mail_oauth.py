@@ -94,9 +94,7 @@ def test_worker_signs_in_by_either_grant_and_keeps_the_token(
     assert request == asked
 
 
-def test_token_is_renewed_before_it_ends_and_a_rotated_refresh_token_with_it(
-    make: Any, tokens: TokenServer
-) -> None:
+def test_token_is_renewed_before_it_ends_with_its_refresh_token(make: Any, tokens: TokenServer) -> None:
     tokens.rotates, tokens.lifetime = True, 30  # ends within login.EARLY_SECONDS
     site = make(REFRESH_TOKEN=REFRESH_TOKEN)
     site.new_link("alice")
@@ -111,9 +109,7 @@ def test_token_is_renewed_before_it_ends_and_a_rotated_refresh_token_with_it(
 
 @pytest.mark.parametrize("is_by_challenge", [False, True])
 @pytest.mark.requirement("R61")
-def test_revoked_token_holds_mail_and_a_new_one_is_fetched(
-    make: Any, tokens: TokenServer, is_by_challenge: bool
-) -> None:
+def test_revoked_token_is_replaced(make: Any, tokens: TokenServer, is_by_challenge: bool) -> None:
     site = make()
     site.new_link("alice")
     tokens.valid.clear()

@@ -28,15 +28,22 @@ POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
 @BOTH
 @pytest.mark.requirement("R59")
-def test_outbox_pending_requests_for_one_identity_share_a_message(site: Site) -> None:
-    for identity in ("alice@example.com", " Alice@EXAMPLE.com ", "alice@example.com"):
+def test_outbox_pending_requests_for_one_identity_share_a_message_of_the_last(make_site: Any) -> None:
+    views = {"reset_view": "https://app.example.com/new", "reset_error_view": "https://app.example.com/x"}
+    site: Site = make_site(RECOVERY_CLIENTS={"web": views})
+    for identity in ("alice@example.com", " Alice@EXAMPLE.com "):
         site.ask(identity)
     for identity in ("nobody@example.com", "NOBODY@example.com", "nobody", "nobody"):
         site.ask(identity)
+    shift(site, by=-timedelta(seconds=outbox.REPEAT_SECONDS + 1))
+    body = {"identity": "alice@example.com", "client": "web"}
+    site.visitor().post_json("/reset", json=body, headers={"Accept-Language": "de"})
     assert len(site.messages()) == 3
     assert site.events() == ["requested"] * 7
     site.work()
-    assert len(site.mailbox.mails) == 1
+    [mail] = site.mailbox.mails
+    assert '<html lang="de"' in html_of(mail)
+    assert [link["client"] for link in site.links()] == ["web"]
 
 
 @pytest.mark.requirement("R59")
@@ -52,30 +59,13 @@ def test_outbox_unrecognized_input_never_replaces_a_request(site: Site) -> None:
 
 
 @BOTH
-def test_outbox_last_request_decides_client_and_language(make_site: Any) -> None:
-    views = {"reset_view": "https://app.example.com/new", "reset_error_view": "https://app.example.com/x"}
-    site: Site = make_site(RECOVERY_CLIENTS={"web": views})
-    site.ask("alice")
-    shift(site, by=-timedelta(seconds=outbox.REPEAT_SECONDS + 1))
-    body = {"identity": "alice", "client": "web"}
-    site.visitor().post_json("/reset", json=body, headers={"Accept-Language": "de"})
-    site.work()
-    assert [link["client"] for link in site.links()] == ["web"]
-    assert '<html lang="de"' in html_of(site.mailbox.mails[0])
-
-
-@BOTH
 def test_outbox_request_after_an_attempt_gets_its_own_message(site: Site) -> None:
     site.mailbox.refuse["DATA"] = "451 later"
     site.ask()
     site.work()
     site.ask()
     site.ask()
-    assert [row["attempts"] for row in site.messages()] == [1, 0]
-    # A worker of an earlier version keeps the deduplication key.
-    site.change(OutboxMessage, OutboxMessage.attempts == 0, attempts=1)
-    site.ask()
-    assert [row["attempts"] for row in site.messages()] == [1, 1, 0]
+    assert states(site) == [("waiting", 1), ("waiting", 0)]
 
 
 @BOTH
@@ -121,7 +111,7 @@ def test_outbox_locked_message_delays_its_own_request_by_seconds_and_no_other(si
 
 
 @pytest.mark.requirement("R1", "R35", "R59")
-def test_outbox_full_answers_alike_logs_and_still_takes_notices(
+def test_outbox_full_answers_alike_and_takes_notices(
     make_site: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     site: Site = make_site(RECOVERY_MAIL_WAITING_MAX=2)

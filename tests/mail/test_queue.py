@@ -48,9 +48,7 @@ def slow_pace() -> Pace:
 
 @pytest.mark.requirement("R1", "R2")
 @pytest.mark.parametrize("identity", ["nobody", "inactive@example.com", "alice@example.com", "bob"])
-def test_queue_takes_as_long_over_a_request_that_leads_to_no_mail(
-    make_site: Any, mailbox: Mailbox, identity: str
-) -> None:
+def test_queue_takes_as_long_if_no_mail_goes_out(make_site: Any, mailbox: Mailbox, identity: str) -> None:
     """An attacker requests its own mail, another's, and its own. The other has no account, or gets no mail.
 
     alice is within the cool-down, and the relay refuses bob, whose mail is set aside.

@@ -93,9 +93,7 @@ def test_smtp_sends_a_batch_over_one_connection_with_tls(site_behind: Any, autho
 
 @pytest.mark.parametrize("setting", ["MAIL_USE_TLS", "MAIL_USE_SSL"])
 @pytest.mark.requirement("R23")
-def test_smtp_relay_without_trusted_tls_gets_nothing(
-    site_behind: Any, authority: trustme.CA, setting: str
-) -> None:
+def test_smtp_relay_without_tls_gets_nothing(site_behind: Any, authority: trustme.CA, setting: str) -> None:
     reasons = {"MAIL_USE_TLS": "MAIL_USE_TLS: the relay offers no STARTTLS", "MAIL_USE_SSL": "MAIL_USE_TLS, MAIL_USE_SSL"}  # fmt: skip
     with relay() as box:
         assert reason_held(site_behind(box, **{setting: True})).startswith(reasons[setting])
@@ -108,9 +106,7 @@ def test_smtp_relay_without_trusted_tls_gets_nothing(
 
 
 @pytest.mark.requirement("R61")
-def test_smtp_refused_login_holds_mail_without_leaking(
-    site_behind: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_smtp_refused_login_holds_mail(site_behind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with relay() as box:
         assert "takes no login" in reason_held(site_behind(box, **PASSWORD))
     with relay(authenticator=check_login, auth_required=True, auth_require_tls=False) as box:
@@ -160,9 +156,7 @@ def test_smtp_refused_sender_holds_all_mail_before_any_look_up(site: Site, reply
         ("RCPT", "550 5.1.1 no such mailbox", ("given_up", 1)),
     ],
 )
-def test_smtp_refused_message_stops_no_other(
-    site: Site, command: str, reply: str, state: tuple[str, int]
-) -> None:
+def test_smtp_refused_mail_stops_none(site: Site, command: str, reply: str, state: tuple[str, int]) -> None:
     site.ask("alice")
     site.ask("bob")
     with connection(site) as backend:
@@ -191,9 +185,7 @@ def test_smtp_relay_without_rset_gets_mail(site: Site) -> None:
     ],
 )
 @pytest.mark.requirement("R18")
-def test_smtp_internationalized_address(
-    site_behind: Any, address: str, recipient: str | None, is_utf8: bool
-) -> None:
+def test_smtp_unicode_address(site_behind: Any, address: str, recipient: str | None, is_utf8: bool) -> None:
     with relay(enable_SMTPUTF8=is_utf8) as box:
         site: Site = site_behind(box)
         site.change(User, User.username == "alice", email=address)
@@ -291,24 +283,22 @@ def test_smtp_dripping_reply_is_cut_off(make_site: Any, monkeypatch: pytest.Monk
     assert "the relay took too long" in site.messages()[0]["reason"]
 
 
-@pytest.mark.parametrize("relay_is", ["silent", "dripping", "found slowly"])
-def test_smtp_greeting_that_does_not_end_is_cut_off(
-    make_site: Any, monkeypatch: pytest.MonkeyPatch, relay_is: str
-) -> None:
+@pytest.mark.parametrize("kind", ["silent", "dripping", "found slowly"])
+def test_smtp_endless_greeting_is_cut_off(make_site: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Also if the relay's name was resolved so slowly that there was no socket to close at the deadline."""
 
     def resolve_slowly(_self: Any, host: str, port: int, timeout: float) -> socket.socket:
         time.sleep((TIMEOUTS_MAX + 1) * timeout)
         return socket.create_connection((host, port), timeout)
 
-    if relay_is == "found slowly":
+    if kind == "found slowly":
         monkeypatch.setattr(smtplib.SMTP, "_get_socket", resolve_slowly)
-    with endless(b"220", pause=0.5 if relay_is == "silent" else 0.05) as (port, _):
+    with endless(b"220", pause=0.5 if kind == "silent" else 0.05) as (port, _):
         site = make_site(MAIL_PORT=port, MAIL_TIMEOUT="0.1 seconds")
         began = time.monotonic()
         reason = reason_held(site, RelayAway)
         assert time.monotonic() - began < 10
-    assert relay_is != "silent" or "timed out" in reason
+    assert kind != "silent" or "timed out" in reason
 
 
 @pytest.mark.parametrize("command", [b"220", b"EHLO", b"MAIL"])

@@ -98,9 +98,7 @@ def test_worker_retries_a_message_after_any_error_and_readyz_reports_it(
     assert len(site.mailbox.mails) == 1
 
 
-def test_worker_sends_no_mail_composed_after_the_deadline(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_sends_no_mail_composed_too_late(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker may have claimed the message by then."""
     with pytest.raises(SettingsError, match=r"RECOVERY_MAIL_LEASE.* ten times MAIL_TIMEOUT"):
         load_settings(RECOVERY_MAIL_LEASE="119 seconds")
@@ -147,9 +145,7 @@ def test_worker_survives_errors_of_database_and_connection(
     assert "cannot be stored" in caplog.text
 
 
-def test_worker_writes_an_outcome_when_the_database_is_back(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_writes_outcomes_after_an_outage(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     away = OperationalError("UPDATE", {}, Exception("the server closed the connection"))
     monkeypatch.setattr(outbox, "release", Mock(wraps=outbox.release, side_effect=[away, away, DEFAULT]))
     monkeypatch.setattr(worker, "WRITE_SECONDS", 0.05)
@@ -162,9 +158,7 @@ def test_worker_writes_an_outcome_when_the_database_is_back(
 
 @BOTH
 @pytest.mark.requirement("R61", "R62")
-def test_worker_stores_any_reply_as_one_line_without_token(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_stores_any_reply_as_a_line_without_token(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_relay: Any, mails: list[Any]) -> None:
         link = link_in(message_from_bytes(mails[0].message().as_bytes(), policy=default))
         raise smtplib.SMTPDataError(451, b"later\x00\x1b[2J\xff " + link.encode() + b" " + b"x" * 300)
@@ -181,9 +175,7 @@ def test_worker_stores_any_reply_as_one_line_without_token(
 
 
 @pytest.mark.requirement("R61", "R62")
-def test_worker_logs_each_attempt_in_a_line_without_a_lock(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_worker_logs_each_attempt_and_holds_no_lock(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """With the Message-ID, which is also in the relay's log, and without addresses in the relay's reply."""
     answers: list[int] = []
 
@@ -220,9 +212,7 @@ def test_worker_once_prints_why_all_mail_is_held(site: Site, mailbox: Mailbox) -
 # --- Heartbeats ---
 
 
-def test_heartbeat_continues_during_a_long_delivery(
-    site: Site, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heartbeat_goes_on_in_delivery(site: Site, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "LOST_AFTER_SECONDS", 1)
     monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 0.2)
     mailbox.delay["DATA"] = 2
