@@ -19,7 +19,8 @@ from app.settings.problems import SettingsError
 EVIL = "evil@evil.example"
 HEADERS = ["Auto-Submitted", "Content-Type", "Date", "From", "MIME-Version", "Message-ID", "Subject", "To"]
 HEADERS += ["X-Auto-Response-Suppress"]
-LINES = [f"{end}Bcc: {EVIL}{end}{end}" for end in ("\r\n", "\n", "\r", "\x85", "\u2028")]
+LINE_ENDS = ("\r\n", "\n", "\r", "\x85", "\u2028")
+LINES = [f"{end}Bcc: {EVIL}{end}{end}" for end in LINE_ENDS]
 ALL_LINES = "".join(LINES)
 
 
@@ -116,8 +117,9 @@ def test_line_break_in_any_field_of_an_account_adds_no_header_and_no_recipient(m
     before = site.rows(User)[0]
     columns = [name for name, column in User.__table__.columns.items() if isinstance(column.type, String)]
     assert {"email", "username", "us_phone_number", "language", "last_login_ip"} <= {*columns}
-    for name in columns:
-        site.change(User, User.id == before["id"], **{name: f"{before[name] or 'x'}{ALL_LINES}"})
+    addresses = [("email", f"{end}B:evil{end}") for end in LINE_ENDS]
+    for name, line in [*((name, ALL_LINES) for name in columns if name != "email"), *addresses]:
+        site.change(User, User.id == before["id"], **{name: f"{before[name] or 'x'}{line}"})
         identity = "alice" if name == "email" else "alice@example.com"
         visitor = site.visitor()
         answers = [visitor.post_json("/reset", json={"identity": identity})]
@@ -127,6 +129,8 @@ def test_line_break_in_any_field_of_an_account_adds_no_header_and_no_recipient(m
         assert [answer for answer in answers if answer.status_code >= 500] == [], name
         assert [answer for answer in answers if "evil" in str(answer.headers)] == [], name
         site.change(User, User.id == before["id"], **{name: before[name]})
+    reasons = {row["reason"] for row in site.messages()}
+    assert "its address contains unprintable characters" in reasons
     assert_own_headers(site, "alice@example.com")
     with site.app.app_context():
         for name in ("email", "username", "us_phone_number"):
