@@ -5,15 +5,12 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import product
 
 from looks import gallery
-from looks.stage import MAIL_RULES, RULES, Stage, missing_tool, stage
-from playwright.sync_api import sync_playwright
-from support.servers import CHROMIUM
+from looks.stage import MAIL_RULES, RULES, Stage, chromium, missing_tool, stage
 
-SCHEMES = ("light", "dark")
 WIDTHS = (320, 360, 1280)
-LABEL_WIDTH = 360
 
 
 def main() -> int:
@@ -22,17 +19,14 @@ def main() -> int:
         return 1
     where: dict[str, list[str]] = {}
     checks = 0
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for scheme in SCHEMES:
-            for locale in gallery.LOCALES:
-                with stage(browser, with_axe=True, color_scheme=scheme, reduced_motion="reduce") as on:
-                    for name, defects in look(on, locale):
-                        checks += 1
-                        for defect in dict.fromkeys(defects):
-                            where.setdefault(defect, []).append(f"{name} ({locale}, {scheme})")
-                print(f"{scheme} {locale}: {checks} checks, {len(where)} defects", flush=True)
-        browser.close()
+    with chromium() as browser:
+        for scheme, locale in product(("light", "dark"), gallery.LOCALES):
+            with stage(browser, with_axe=True, color_scheme=scheme, reduced_motion="reduce") as on:
+                for name, defects in look(on, locale):
+                    checks += 1
+                    for defect in dict.fromkeys(defects):
+                        where.setdefault(defect, []).append(f"{name} ({locale}, {scheme})")
+            print(f"{scheme} {locale}: {checks} checks, {len(where)} defects", flush=True)
     for defect, names in where.items():
         print(f"{defect}\n    in {', '.join(names)}")
     return 1 if where else 0
@@ -47,7 +41,7 @@ def look(on: Stage, locale: str) -> Iterator[tuple[str, list[str]]]:
         for width in WIDTHS:
             yield f"{name} at {width}", [*on.overflows_at(width), *on.broken_rules(rules)]
         if rules is RULES:
-            yield name, on.wrapped_labels_at(LABEL_WIDTH)
+            yield name, on.wrapped_labels_at(360)
             on.open_menus()
             yield f"{name}, open", [*on.overflows_at(WIDTHS[0]), *on.broken_rules(rules)]
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from looks import gallery
-from looks.stage import Stage, stage
+from looks.stage import Stage, chromium, stage
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Browser, sync_playwright
-from support.servers import CHROMIUM
+from playwright.sync_api import Browser
 
 LOCALES = ("en", "de", "ar")
 GAP, LABEL = 6, 14
@@ -90,10 +89,8 @@ def shoot(on: Stage, view: View) -> Image.Image:
 
 
 def main(folder: str, *locales: str) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         draw_sheets(browser, Path(folder), locales or LOCALES)
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from looks.stage import chromium
+from playwright.sync_api import Browser, Page
 from support import dashboard
 from support.demo import demo_of_source_tree
-from support.servers import CHROMIUM
 from support.site import ROOT
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -21,13 +21,11 @@ PHONE = {"width": 390, "height": 760}
 
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with demo_of_source_tree() as base, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with demo_of_source_tree() as base, chromium() as browser:
         show_the_pages(browser, base, "light", "carol")
         show_the_pages(browser, base, "dark", "bob")
         show_the_mails(browser)
         dashboard.draw(browser, PICTURES / "dashboard.png")
-        browser.close()
 
 
 def show_the_pages(browser: Browser, base: str, scheme: str, identity: str) -> None:

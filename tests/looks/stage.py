@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from looks import gallery
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+from support.servers import CHROMIUM
 
 TOOLS = Path(__file__).parent
 MODULES = TOOLS / "node_modules"
@@ -110,7 +111,7 @@ class Stage:
     def show(self, html: str) -> None:
         """Replace the document, because a navigation takes ten times as long.
 
-        A page with the scripts for passkeys needs one, because their global names can be declared only once.
+        The scripts for passkeys need one, because their global names can be declared only once.
         """
         self.html = html
         if "webauthn.js" in html:
@@ -124,16 +125,13 @@ class Stage:
 
     def overflows_at(self, width: int) -> list[str]:
         """Return the elements that are wider than the window."""
-        self._resize(width)
-        return self._evaluate(SIDEWAYS)
+        return self._evaluate_at(width, SIDEWAYS)
 
     def small_targets_at(self, width: int) -> list[str]:
-        self._resize(width)
-        return self._evaluate(SMALL_TARGETS, TARGET_PIXELS_MIN)
+        return self._evaluate_at(width, SMALL_TARGETS, TARGET_PIXELS_MIN)
 
     def wrapped_labels_at(self, width: int) -> list[str]:
-        self._resize(width)
-        return self._evaluate(WRAPPED_LABELS)
+        return self._evaluate_at(width, WRAPPED_LABELS)
 
     def open_menus(self) -> None:
         self.tab.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
@@ -145,10 +143,11 @@ class Stage:
         defects: list[str] = self.tab.evaluate(script, argument)
         return defects
 
-    def _resize(self, width: int) -> None:
-        """Resize the window in half of the time that Playwright takes."""
+    def _evaluate_at(self, width: int, script: str, argument: object = None) -> list[str]:
+        """Resize the window, in half of the time that Playwright takes."""
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
         self.session.send("Emulation.setDeviceMetricsOverride", size)
+        return self._evaluate(script, argument)
 
     def _answer(self, route: Route) -> None:
         url = urlsplit(route.request.url)
@@ -161,9 +160,7 @@ class Stage:
             route.fulfill(body=gallery.mails_in()["reset_instructions"].html, content_type="text/html")
         else:
             body, kind = file_of(url.path)
-            if url.path.endswith(
-                ("/forms.js", "/password.js")
-            ):  # a block: its names can be declared only once
+            if url.path.endswith(("/forms.js", "/password.js")):  # whose names can be declared only once
                 body = b"{\n" + body + b"\n}"
             route.fulfill(body=body, content_type=kind)
 
@@ -173,6 +170,13 @@ def file_of(path: str) -> tuple[bytes, str]:
     with gallery.deployment("full").test_client().get(path, base_url=BASE) as answer:
         assert answer.status_code == 200, f"the app does not serve {path}"
         return answer.data, answer.content_type
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start Chromium for a script; tests have a fixture."""
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @contextmanager
