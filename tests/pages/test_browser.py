@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Error, Page
-from support.live import base_url, live, mailed_link, serving
+from support.live import answering, base_url, live, mailed_link
 from support.servers import CHROMIUM
 from support.site import NEW_PASSWORD, OLD_PASSWORD, PUBLIC_URL, Site, csrf_token
 from support.urls import HOSTILE_URLS, browser_target
-from werkzeug.serving import make_server
+from werkzeug import Response
 
 HELP = "http://help.example/"
 
@@ -65,19 +65,14 @@ def test_token_is_in_no_later_url_referrer_history_or_cookie(make_site: Any, pag
     assert token not in str(page.context.cookies())
 
 
-def plain_page(_environ: Any, start_response: Any) -> list[bytes]:
-    start_response("200 OK", [("Content-Type", "text/html")])
-    return [b"<!doctype html><title>A page</title>"]
-
-
 @pytest.mark.requirement("R48")
 def test_back_forward_cache_shows_no_account_after_sign_out(make_site: Any, chromium: Browser) -> None:
     """Chromium may keep whole pages in memory, which Playwright turns off by default."""
     options: dict[str, Any] = {"executable_path": CHROMIUM, "args": ["--no-sandbox"]}
-    off, neutral = ["--disable-back-forward-cache"], make_server("127.0.0.1", 0, plain_page, threaded=True)
+    off = ["--disable-back-forward-cache"]
     with (
         live(make_site) as site,
-        serving(neutral) as port,
+        answering(Response("<title>A page</title>", mimetype="text/html")) as port,
         chromium.browser_type.launch(**options, ignore_default_args=off) as browser,
     ):
         page, base = browser.new_page(), base_url(site)

@@ -12,11 +12,11 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from playwright.sync_api import Browser
 from support.fst_settings import GROUPS, SPA_TOML, settings_of
-from support.live import serving
+from support.live import answering
 from support.mailbox import html_of, text_of
 from support.servers import free_port
 from support.site import NEW_PASSWORD, Site, buffered
-from werkzeug.serving import make_server
+from werkzeug import Response
 
 from app.accounts.models import User
 
@@ -132,17 +132,12 @@ FETCH = """async ([url, token, body]) => {
 }"""
 
 
-def empty_page(_environ: Any, start_response: Any) -> list[bytes]:
-    start_response("200 OK", [("Content-Type", "text/html")])
-    return [b"<!doctype html><title>App</title><link rel=icon href=data:,>"]
-
-
 def test_journey_of_a_single_page_client_passes_in_chromium(make_site: Any, chromium: Browser) -> None:
     """The client is a page at another host, which stands in for app.example.com."""
     port = free_port()
     base, settings = f"http://127.0.0.1:{port}", settings_of(SPA_TOML)
     with (
-        serving(make_server("127.0.0.1", 0, empty_page, threaded=True)) as app_port,
+        answering(Response("<link rel=icon href=data:,>", mimetype="text/html")) as app_port,
         chromium.new_context() as context,
     ):
         app = f"localhost:{app_port}"
@@ -167,5 +162,5 @@ def test_journey_of_a_single_page_client_passes_in_chromium(make_site: Any, chro
                 page.locator("main form [type=submit]").first.click()
             return page.url
 
-        with serving(make_server("127.0.0.1", port, buffered(site.app), threaded=True)):
+        with answering(buffered(site.app), port):
             journey_in_json(site, post, land, press, SPA_TOML)

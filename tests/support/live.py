@@ -3,11 +3,12 @@
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import HTTPServer
 from typing import Any
 
 import trustme
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .mailbox import link_in
 from .servers import free_port
@@ -48,3 +49,14 @@ def serving(server: HTTPServer) -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        pass
+
+
+def answering(app: Any, port: int = 0, tls: ssl.SSLContext | None = None) -> AbstractContextManager[int]:
+    """Serve a WSGI application on a port. It writes no log."""
+    handler = {"threaded": True, "request_handler": _Quiet}
+    return serving(make_server("127.0.0.1", port, app, ssl_context=tls, **handler))

@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
+from werkzeug import Request, Response
 
-from .live import serving
+from .live import answering
 from .mailbox import Mailbox
 
 CLIENT_SECRET, REFRESH_TOKEN, USERNAME = "s~cret:+/% of a client", "refresh 1", "no-reply@example.com"
@@ -67,35 +67,23 @@ class TokenServer:
             answer["refresh_token"] = self.refresh_token = f"refresh {len(self.requests) + 1}"
         return 200, json.dumps(answer).encode()
 
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        asked = Request(environ).get_data(as_text=True)
+        status, answer = self.respond(dict(parse_qsl(asked, strict_parsing=True)))
+        body = self._drip() if self.drips else answer
+        return Response(body, status, content_type="application/json")(environ, start_response)
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        server: TokenServer = self.server.tokens  # type: ignore[attr-defined]
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        status, answer = server.respond(dict(parse_qsl(body, strict_parsing=True)))
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        while server.drips:
-            self.wfile.write(b" ")
+    def _drip(self) -> Iterator[bytes]:
+        while self.drips:
+            yield b" "
             time.sleep(0.05)
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        pass  # the caller's deadline
 
 
 @contextmanager
 def granting() -> Iterator[TokenServer]:
     """Run a token server."""
-    server, tokens = _Server(("127.0.0.1", 0), _Handler), TokenServer()
-    server.tokens = tokens  # type: ignore[attr-defined]
-    with serving(server) as tokens.port:
+    tokens = TokenServer()
+    with answering(tokens) as tokens.port:
         yield tokens
         tokens.drips = False
 
