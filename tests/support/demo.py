@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
-from .servers import NO_TLS, two_free_ports
+from .servers import listening, two_free_ports
 from .site import ROOT
 
 NOT_COPIED = shutil.ignore_patterns("node_modules", ".venv")
@@ -65,15 +64,5 @@ class Demo:
 def demo_of_source_tree() -> Iterator[str]:
     """Run the demo, and yield its base URL."""
     port = two_free_ports()
-    base = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(command(port), cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with suppress(httpx.TransportError):
-                httpx.get(f"{base}/healthz", verify=NO_TLS)
-                break
-            time.sleep(0.1)
-        yield base
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    with listening(command(port), port, cwd=ROOT, stdout=subprocess.DEVNULL):
+        yield f"http://127.0.0.1:{port}"

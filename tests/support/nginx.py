@@ -1,15 +1,14 @@
 """The documented nginx configurations, with ports and a certificate of a test."""
 
 import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .servers import free_port, skip_or_fail, wait_until
+from .servers import free_port, listening, skip_or_fail
 from .site import ROOT
 
 
@@ -20,10 +19,9 @@ def nginx(authority: Any, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     The error log is beside it. `http` is the port without TLS, if a test uses it. `application` is that of an
     application; then the configuration is examples/proxy/nginx.conf.
     """
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        skip_or_fail("nginx is not installed (Debian: apt-get install nginx-light)")
-    running: list[subprocess.Popen[bytes]] = []
+    missing = "nginx is not installed (Debian: apt-get install nginx-light)"
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin") or skip_or_fail(missing)
+    running = ExitStack()
 
     def start(port: int, behind: int, http: int | None = None, application: int | None = None) -> Path:
         log = tmp_path / "access.log"
@@ -46,18 +44,11 @@ def nginx(authority: Any, tmp_path: Path) -> Iterator[Callable[..., Path]]:
         main = f"events {{}} pid {tmp_path}/pid; error_log {tmp_path}/error.log;"
         (tmp_path / "nginx.conf").write_text(f"{main} http {{ {places}\n{site}\n}}")
         command = [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-g", "daemon off;"]
-        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        wait_until(
-            lambda: socket.create_connection(("127.0.0.1", port)).close() is None, running[-1], "nginx"
-        )
+        running.enter_context(listening(command, port))
         return log
 
-    try:
+    with running:
         yield start
-    finally:
-        for process in running:
-            process.terminate()
-            process.wait(timeout=20)
 
 
 def replaced(file: Path, replacements: dict[str, str]) -> str:

@@ -63,7 +63,8 @@ class Receiver:
             self.calls.append(Call("", "", {"type": "refused"}, ""))  # so that the test notices
             return Response(status=400)(environ, start_response)
         lines = "".join(f"{name}: {value}\n" for name, value in headers.items())
-        text = f"{request.method} {request.full_path}\n{lines}\n{body.decode()}"
+        line = f"{request.method} {environ['REQUEST_URI']} {environ['SERVER_PROTOCOL']}"
+        text = f"{line}\n{lines}\n{body.decode()}"
         self.calls.append(Call(headers["Webhook-Id"], headers["Webhook-Signature"], event, text))
         self.on_call()
         while self.hangs.is_set():
