@@ -98,7 +98,7 @@ storm-quick: .venv/.develops  ## a short storm and race on both databases (three
 	STORM_REQUESTS=100 STORM_KILLS=6 RACE_ROUNDS=3 \
 		$(BIN)/python -m pytest -v -s tests/faults/test_storm.py tests/faults/test_deployment.py -k "storm or 64"
 
-journeys: .venv/.develops  ## recover, confirm, move and sign in in Chromium, with each of Flask-Security's settings changed (5 minutes)
+journeys: .venv/.develops  ## recover, confirm, move and sign in by form and in JSON, with each of Flask-Security's settings changed (3 minutes)
 	JOURNEYS=each $(BIN)/python -m pytest -v tests/pages/test_journeys.py
 
 plant: .venv/.develops  ## plant defects in a copy, one at a time, and see which test catches each (20 minutes; ONLY= selects some)
