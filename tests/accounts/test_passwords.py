@@ -27,7 +27,7 @@ GUESSED: dict[Callable[[str], bool], list[str]] = {
     is_pattern: [
         "aaaaaaaaaaaaaab", "111111111111112", "20260101202601012026", "31.12.1999-01/01/2000", "aaabbbcccdddeee",
         "abcdefghabcdefg", "x7Kq9ZpLx7Kq9ZpL", "zxcvbnmasdfghjkl", "qqwweerrttyyuuii", "1 2 3 4 5 6 7 8 9 10",
-        "abcabcabcabcabc1", "01234567899876543", "lalalalalololalala", "a-b-c-d-e-f-g-h-i-j", "１１１１１１１１１１１１１１２",
+        "abcabcabcabcabc1", "01234567899876543", "lalalalalololalala", "a-b-c-d-e-f-g-h-i-j", "１１１１１１１１１１１１１１２", "abbabaabbaababba",
     ],
 }  # fmt: skip
 STRONG = [

@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import func, select
 from support.commands import run
 from support.database import database_uri
+from support.features import confirm_addresses
 from support.site import BOTH, NOBODYS, OLD_PASSWORD, SECRETS, Site, Visitor, csrf_token, load_settings
 
 from app import create_app
 from app.accounts import sessions
-from app.accounts.models import SignedOut
+from app.accounts.models import SignedOut, User
 from app.db.engine import db
 
 REFUSED = "We couldn't sign you in with those details. Check them and try again."
@@ -43,37 +44,28 @@ def test_fresh_installation_has_no_account_and_no_role(tmp_path: Any) -> None:
         db.engine.dispose()
 
 
-def test_sign_in_accepts_any_identity_in_forms_and_json(site: Site) -> None:
+@pytest.mark.requirement("R52")
+def test_sign_in_accepts_any_identity_and_continues_at_the_next_page_of_this_site(site: Site) -> None:
     for identity in ("alice", "ALICE@example.com", " +1 (415) 555-0123 "):
         assert site.visitor().sign_in(identity), identity
-    client = site.visitor()
-    answer = client.post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
-    assert answer.status_code == 200
+    client, fields = site.visitor(), {"identity": "alice", "password": OLD_PASSWORD}
+    assert client.post_json("/login", json=fields).status_code == 200
     assert client.is_signed_in()
-
-
-def test_sign_in_refuses_every_mismatch_with_one_message(site: Site) -> None:
-    for identity, password in (
-        ("alice", "a wrong password"),
-        *((name, OLD_PASSWORD) for name in NOBODYS.values()),
-    ):
-        page = site.visitor().submit("/login", identity=identity, password=password)
-        assert "sign you in with those details" in page.text, identity
-        for field in ("identity", "email"):
-            answer: Any = site.visitor().post_json("/login", json={field: identity, "password": password})
-            assert (answer.status_code, answer.json["response"]["errors"]) == (400, [REFUSED]), identity
-
-
-@pytest.mark.requirement("R52")
-def test_sign_in_continues_at_the_next_page(site: Site) -> None:
-    fields = {"identity": "alice", "password": OLD_PASSWORD}
     assert site.visitor().submit("/login?next=/change", **fields).location == "/change"
     answer = site.visitor().submit("/login?next=https://evil.example", **fields)
     assert "evil" not in (answer.location or "")
 
 
-def test_sign_in_refuses_an_unconfirmed_account(make_site: Any) -> None:
-    assert not make_site(SECURITY_CONFIRMABLE=True).password_works(OLD_PASSWORD)
+def test_sign_in_refuses_every_mismatch_with_one_message(make_site: Any) -> None:
+    site = confirm_addresses(make_site(SECURITY_CONFIRMABLE=True))
+    site.change(User, User.username == "bob", confirmed_at=None)
+    wrong = [("alice", "a wrong password"), *((name, OLD_PASSWORD) for name in ("bob", *NOBODYS.values()))]
+    for identity, password in wrong:
+        page = site.visitor().submit("/login", identity=identity, password=password)
+        assert "sign you in with those details" in page.text, identity
+        for field in ("identity", "email"):
+            answer: Any = site.visitor().post_json("/login", json={field: identity, "password": password})
+            assert (answer.status_code, answer.json["response"]["errors"]) == (400, [REFUSED]), identity
 
 
 # --- The lifetime of a sign-in ---
@@ -188,80 +180,52 @@ def sign_in_by_json(browser: Visitor) -> dict[str, str]:
 
 
 @pytest.mark.requirement("R46")
-def test_sign_out_ends_the_token_of_the_sign_in(site: Site) -> None:
+def test_sign_out_ends_the_tokens_of_the_sign_in(make_site: Any) -> None:
+    site: Site = make_site(SECURITY_REFRESH_TOKEN=True)
     accept = {"Accept": "application/json"}
-    app, other_app, browser = site.visitor(), site.visitor(), site.visitor()
-    tokens = [sign_in_by_json(client) for client in (app, other_app, browser)]
+    app, phone, browser = (site.visitor() for _ in range(3))
+    tokens = [sign_in_by_json(client) for client in (app, phone, browser)]
+    copies = [copy_of(browser, site), copy_of(phone, site)]
 
     def statuses() -> list[int]:
         return [site.visitor().open("/change", headers={**accept, **token}).status_code for token in tokens]
 
     assert statuses() == [200, 200, 200]
     assert site.visitor().post_json("/logout", json={}, headers={**accept, **tokens[0]}).status_code == 200
-    sign_out(browser)
+    assert sign_out(browser) == 302
     assert statuses() == [401, 200, 401]
     assert not app.is_signed_in()
-
-
-@pytest.mark.requirement("R46")
-def test_sign_out_ends_the_refresh_token_of_the_browser(make_site: Any) -> None:
-    site: Site = make_site(SECURITY_REFRESH_TOKEN=True)
-    visitor, phone = site.visitor(), site.visitor()
-    for browser in (visitor, phone):
-        sign_in_by_json(browser)
-    copies = [copy_of(visitor, site), copy_of(phone, site)]
-    assert sign_out(visitor) == 302
     assert [copy.post_json("/refresh-token", json={}).status_code for copy in copies] == [400, 200]
 
 
 # --- Rotation of SECRET_KEY ---
 
 
-@pytest.fixture
-def rotation(make_site: Any) -> tuple[Site, Site, Site]:
-    """One site before the rotation, during it, and after the old key is gone."""
+@pytest.mark.requirement("R46", "R64")
+def test_key_rotation_keeps_sessions_forms_and_tokens_and_revives_no_sign_in(make_site: Any) -> None:
     before: Site = make_site()
-    uri = database_uri(before)
-    new = {"SQLALCHEMY_DATABASE_URI": uri, "SECRET_KEY": "Qm3vX8rT1wY6zA0bN5cK9dL2eJ7fH4gS"}
-    during = make_site(**new, SECRET_KEY_FALLBACKS=[SECRETS["FLASK_SECRET_KEY"]])
-    return before, during, make_site(**new)
-
-
-@pytest.mark.requirement("R64")
-def test_key_rotation_keeps_sessions_and_open_forms(rotation: tuple[Site, Site, Site]) -> None:
-    before, during, after = rotation
+    new = {"SQLALCHEMY_DATABASE_URI": database_uri(before), "SECRET_KEY": "Qm3vX8rT1wY6zA0bN5cK9dL2eJ7fH4gS"}
+    during: Site = make_site(**new, SECRET_KEY_FALLBACKS=[SECRETS["FLASK_SECRET_KEY"]])
+    after: Site = make_site(**new)
     visitor = before.visitor()
-    token = csrf_token(visitor.open("/reset"))
+    form = {"identity": "alice", "csrf_token": csrf_token(visitor.open("/reset"))}
     for site, status in ((during, 303), (after, 400)):
-        form = {"identity": "alice", "csrf_token": token}
         assert copy_of(visitor, site).post_json("/reset", data=form).status_code == status
-    visitor = sign_in_and_stay(before)
+    visitor, other = sign_in_and_stay(before), sign_in_and_stay(before)
     assert copy_of(visitor, during).is_signed_in()
     renewed = close_browser(copy_of(visitor, during))
-    assert renewed.is_signed_in()  # by the cookie of "stay signed in", which is renewed
+    assert renewed.is_signed_in()  # by the cookie of "stay signed in", which the new key signs now
     assert close_browser(copy_of(renewed, after)).is_signed_in()
     assert not copy_of(visitor, after).is_signed_in()
-
-
-@pytest.mark.requirement("R46", "R64")
-def test_key_rotation_revives_no_sign_in_that_was_signed_out(rotation: tuple[Site, Site, Site]) -> None:
-    before, during, _ = rotation
-    visitor, other = sign_in_and_stay(before), sign_in_and_stay(before)
-    assert sign_out(copy_of(visitor, before)) == 302
-    renewed = close_browser(copy_of(other, during))
-    assert renewed.is_signed_in()  # with cookies that the new key signs
+    assert sign_out(copy_of(other, before)) == 302
     assert sign_out(renewed) == 302
     for browser in (visitor, other, renewed):
         assert not copy_of(browser, during).is_signed_in()
         assert not close_browser(copy_of(browser, during)).is_signed_in()
-
-
-@pytest.mark.requirement("R64")
-def test_key_rotation_keeps_every_signed_token(rotation: tuple[Site, Site, Site]) -> None:
-    before, during, after = (vars(site.app.extensions["security"]) for site in rotation)
-    names = {name for name, value in before.items() if hasattr(value, "dumps")}
+    old, both, alone = (vars(site.app.extensions["security"]) for site in (before, during, after))
+    names = {name for name, value in old.items() if hasattr(value, "dumps")}
     assert {"remember_token_serializer", "confirm_serializer", "change_email_serializer"} <= names
     for name in names:
-        assert during[name].loads(before[name].dumps(["x"])) == ["x"]
-        assert after[name].loads(during[name].dumps(["x"])) == ["x"]
-        assert len(during[name].dumps(["x"]).rsplit(".", 1)[1]) == 43  # SHA-256
+        assert both[name].loads(old[name].dumps(["x"])) == ["x"]
+        assert alone[name].loads(both[name].dumps(["x"])) == ["x"]
+        assert len(both[name].dumps(["x"]).rsplit(".", 1)[1]) == 43  # SHA-256

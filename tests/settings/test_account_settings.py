@@ -61,11 +61,8 @@ def test_features_of_own_accounts_are_refused_by_name() -> None:
         assert f"SECURITY_{name} (given by the program): needs accounts of Sparekey's own" in shown
 
 
-def test_kinds_of_identities_follow_from_the_columns() -> None:
-    settings = load_settings(RECOVERY_ACCOUNTS={**HERE, "phone": ""})
+def test_kinds_of_identities_follow_from_the_columns_and_flask_securitys_salt_may_be_weak() -> None:
+    accounts = {**HERE, "phone": "", "hash": "flask-security"}
+    settings = load_settings(RECOVERY_ACCOUNTS=accounts, RECOVERY_ACCOUNTS_SALT="weak")
     assert [*settings.SECURITY_USER_IDENTITY_ATTRIBUTES] == ["email", "username"]
     assert settings.origins["SECURITY_USER_IDENTITY_ATTRIBUTES"] == "RECOVERY_ACCOUNTS"
-
-
-def test_salt_of_flask_security_may_be_weak() -> None:
-    assert load_settings(RECOVERY_ACCOUNTS={**HERE, "hash": "flask-security"}, RECOVERY_ACCOUNTS_SALT="weak")

@@ -86,8 +86,10 @@ REFUSED: dict[str, dict[str, list[str]]] = {
     "MAIL_TIMEOUT": {"more than nothing": ["0 seconds"]},
     "RECOVERY_KEEP_LINKS RECOVERY_KEEP_MAILS RECOVERY_KEEP_DEAD_LETTERS RECOVERY_KEEP_EVENTS": {"at least 31 days": ["30 days"]},
     "RECOVERY_LIMIT_SOURCE RECOVERY_LIMIT_IDENTITY": {"30 per minute": ["0 per minute", "a few", "30 per fortnight", ""]},
-    "RECOVERY_MAIL_HOURLY_MAX": {"at least 1": ["0"]},
+    "RECOVERY_MAIL_HOURLY_MAX RECOVERY_MAIL_DAILY_CAP": {"at least 1": ["0"]},
     "SECURITY_PASSWORD_LENGTH_MIN": {"at most 64": ["200"]},
+    "RECOVERY_PASSWORD_LENGTH_MAX": {"at least 64": ["63"]},
+    "SECURITY_US_TOKEN_VALIDITY": {"at least 30": ["-1"]},
     "MAX_CONTENT_LENGTH": {"whole number": ["64 kB"]},
     # Identities
     KINDS: {
@@ -137,7 +139,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
     "BABEL_DEFAULT_TIMEZONE": {"give a time zone such as UTC or Europe/Berlin": ["Mars/Olympus"]},
     "SECURITY_TWO_FACTOR_ENABLED_METHODS": {"JSON": ["POST"], "list": ['{"a": 1}']},
     "SECURITY_SMS_SERVICE": {"module:Class": ["twilio"]},
-    "SECURITY_TRACKABLE TESTING": {"true or false": ["perhaps"]},
+    "SECURITY_TRACKABLE TESTING RECOVERY_INBOX": {"true or false": ["perhaps"]},
     "SQLALCHEMY_ENGINE_OPTIONS": {"write it as JSON": ["junk"]},
 }  # fmt: skip
 CASES = [
@@ -233,19 +235,13 @@ MISTAKES_IN_FILE = {
     "RECOVERY_TRUSTED_PROXIES": (-1, "at least 0"),
     "RECOVERY_SUPPORT_CONTCT": ("x", "did you mean RECOVERY_SUPPORT_CONTACT?"),
     "recovery_operator": ("me@example.com", "RECOVERY_OPERATOR"),
-    "RECOVERY_MAIL_DAILY_CAP": (0, "at least 1"),
-    "RECOVERY_PASSWORD_LENGTH_MAX": (63, "at least 64"),
-    "RECOVERY_INBOX": ("maybe", "true or false"),
     "SECRET_KEY": ("xyzzy-changeme-xyzzy", "placeholder"),
     "SECRET_KEY_FALLBACKS": (["xyzzy"], "too weak"),
     "SECURITY_PASSWORD_SALT": ("xyzzy", "too weak"),
     "SECURITY_RESET_PASSWORD_WITHIN": (60, "30 minutes"),
-    "SECURITY_RESET_PASSWORD_WITHN": ("1 hour", "did you mean SECURITY_RESET_PASSWORD_WITHIN?"),
-    "SECURITY_RETURN_GENERIC_RESPONSES": (False, "who has an account"),
     "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": (["short"], "must be a Fernet key"),
     "SECURITY_PASSWORD_LENGTH_MIN": (7, "at least 8"),
     "SECURITY_TOTP_SECRETS": ({"1": "short"}, "at least 22"),
-    "SECURITY_US_TOKEN_VALIDITY": (-1, "at least 30"),
     "SECURITY_USER_IDENTITY_ATTRIBUTES": (["emial"], "us_phone_number"),
     "MAIL_PORT": (True, "whole number"),
     "MAIL_SEVER": ("smtp.example.com", "MAIL_SERVER"),
@@ -257,6 +253,7 @@ MISTAKES_IN_FILE = {
 def run(*words: str, **environ: str) -> Result:
     result = CliRunner().invoke(manage.cli, words, env=environ)
     assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
     return result
 
 
@@ -273,7 +270,6 @@ def test_all_mistakes_in_file_are_named_at_once(tmp_path: Path) -> None:
     checked = run("check", "--format", "json", RECOVERY_CONFIG=str(file))
     config = run("config", "show", RECOVERY_CONFIG=str(file))
     for result in (checked, config, run("check", RECOVERY_CONFIG=str(file))):
-        assert result.exit_code == 1
         assert "Traceback" not in result.stderr
         assert "xyzzy" not in result.stderr + result.stdout
     lines = {line.split()[1]: line for line in config.stderr.splitlines()}
@@ -297,21 +293,24 @@ def test_problems_of_all_sources_are_reported_at_once(tmp_path: Path) -> None:
     assert str(file) in refused["MAIL_SEVER"]
 
 
-def test_unreadable_sources_are_named(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.toml"
-    broken.write_text("this is = not TOML")
-    refused = problems({**GOOD, "RECOVERY_CONFIG": str(broken)})
-    assert list(refused) == ["RECOVERY_CONFIG"]
-    assert str(broken) in refused["RECOVERY_CONFIG"]
-    # The pair of MAIL_USERNAME and MAIL_PASSWORD is not called incomplete.
-    environ = {"FLASK_MAIL_USERNAME": "me", "FLASK_MAIL_PASSWORD_FILE": "/nowhere"}
-    refused = problems({**GOOD, **environ})
+def test_unreadable_secret_is_named_alone() -> None:
+    """The pair of MAIL_USERNAME and MAIL_PASSWORD is not called incomplete."""
+    refused = problems({**GOOD, "FLASK_MAIL_USERNAME": "me", "FLASK_MAIL_PASSWORD_FILE": "/nowhere"})
     assert list(refused) == ["MAIL_PASSWORD"]
     assert "FLASK_MAIL_PASSWORD_FILE" in refused["MAIL_PASSWORD"]
     assert "cannot read the file" in refused["MAIL_PASSWORD"]
 
 
-# --- Secrets ---
+@pytest.mark.requirement("R63")
+def test_start_without_secrets_is_refused_in_plain_lines() -> None:
+    stderr = run(
+        "routes", FLASK_RECOVERY_PUBLIC_URL="https://id.example.com", FLASK_SECRET_KEY="xyzzy"
+    ).stderr
+    first, key, salt = stderr.splitlines()
+    assert first == "Sparekey cannot start:"
+    assert "SECRET_KEY (FLASK_SECRET_KEY): too weak" in key
+    assert "SECURITY_PASSWORD_SALT (not set): needed" in salt
+    assert "xyzzy" not in stderr
 
 
 @pytest.mark.requirement("R63")
@@ -366,6 +365,5 @@ def test_config_show_hides_misplaced_secrets(tmp_path: Path) -> None:
     environ = {**SECRETS, "RECOVERY_CONFIG": str(file), "FLASK_DATABASE_URL": "postgresql://u:xyzzy@h/n"}
     for form in ("text", "json"):
         ended = run("config", "show", "--format", form, **environ)
-        assert ended.exit_code == 1
         assert "MAIL_PASSWRD" in ended.output
         assert "xyzzy" not in ended.output

@@ -1,13 +1,10 @@
 """Settings: their sources, the types of their values, and their effect on cookies and proxies."""
 
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.admin import inherited
 from support.site import OLD_PASSWORD, PUBLIC_URL, ROOT, SECRETS, Site, load_settings
 
 from app import create_app, settings
@@ -79,26 +76,6 @@ def test_example_configuration_starts(name: str) -> None:
     if name == "production":
         environ["FLASK_MAIL_PASSWORD"] = "from a secret file"
     create_app(settings.load(environ))
-
-
-@pytest.mark.requirement("R63")
-def test_start_without_secrets_is_refused_in_plain_lines(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    environ = {"FLASK_RECOVERY_PUBLIC_URL": PUBLIC_URL, "FLASK_SECRET_KEY": "hunter2"}
-    command = [sys.executable, "manage.py", "routes"]
-    ended = subprocess.run(command, cwd=ROOT, env={**inherited(), **environ}, capture_output=True, text=True)
-    assert ended.returncode == 1
-    lines = ended.stderr.splitlines()
-    assert lines[0] == "Sparekey cannot start:"
-    assert len(lines) == 3
-    assert "SECRET_KEY (FLASK_SECRET_KEY): too weak" in ended.stderr
-    assert "hunter2" not in ended.stderr
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match=r"^3$"):  # gunicorn does not restart a worker with this code
-        create_app()
-    assert capsys.readouterr().err.splitlines() == lines
 
 
 @pytest.mark.parametrize(("url", "secure"), [("https://id.example.com", True), (PUBLIC_URL, False)])
