@@ -30,12 +30,7 @@ ADDRESS = "Your Sparekey email address was changed"
 ACCOUNT = "Your Sparekey account was changed"
 FROZEN = "Password resets for your Sparekey account are paused"
 SETTLED = "Password resets for your Sparekey account are no longer paused"
-FEATURES = {
-    **features.ALL_FEATURES,
-    **factors.FACTORS,
-    **features.REGISTRATION,
-    "SECURITY_REFRESH_TOKEN": True,
-}
+FEATURES = {**features.ALL_FEATURES, **factors.FACTORS, **features.REGISTRATION, "SECURITY_REFRESH_TOKEN": True}  # fmt: skip
 EVENTS = ("address_changed", "password_changed", "factor_changed", "account_changed")
 
 Act = Callable[[Site, Visitor], Any]  # with a browser in which alice has signed in before
@@ -104,29 +99,28 @@ object_by_json = on(lambda site: post(site.visitor(), objection_in(mails_to(site
 set_up_app = on(features.set_up_factor)
 new_passwords = {"password": OLD_PASSWORD, "new_password": NEW_PASSWORD, "new_password_confirm": NEW_PASSWORD}
 request_new_address = send("/change-email", email=NEW)
-request_confirmation = steps(
-    change(confirmed_at=None), lambda site, _: post(site.visitor(), "/confirm", identity=ALICE)
-)
+unconfirm, have_second = change(confirmed_at=None), change(second_email=SECOND)
+request_confirmation = steps(unconfirm, on(lambda site: post(site.visitor(), "/confirm", identity=ALICE)))
 reset = steps(request_link, redeem)
 change_address = steps(request_new_address, follow("change-email"))
 freeze = steps(change_address, object_in_browser)
-freeze_with_older_factor = steps(
-    set_up_app, change(email=NEW, contested_email=ALICE, contested_at=User.create_datetime)
-)
+contest = change(email=NEW, contested_email=ALICE, contested_at=User.create_datetime)
+freeze_with_older_factor = steps(set_up_app, contest)
 give_role = steps(command("roles create editor"), command("roles add alice editor"))
 
 TOLD, BOTH_TOLD = {ALICE: ACCOUNT}, {ALICE: ACCOUNT, SECOND: ACCOUNT}
+CHANGED, ALL_TOLD = {ALICE: PASSWORD}, {**BOTH_TOLD, NEW: ACCOUNT}
 BOTH_FROZEN, BOTH_SETTLED = {ALICE: FROZEN, NEW: FROZEN}, {ALICE: SETTLED, NEW: SETTLED}
 RESTORED = "account_changed address_changed password_changed"
 WEB = [
     Way("security.reset_password", request_link, redeem, {ALICE: RESET}, "password_changed"),
-    Way("security.change_password", nothing, send("/change", **new_passwords), {ALICE: PASSWORD}, "password_changed"),
+    Way("security.change_password", nothing, send("/change", **new_passwords), CHANGED, "password_changed"),
     Way("security.change_email_confirm", request_new_address, follow("change-email"), {ALICE: ADDRESS}, "address_changed"),
     Way("security.confirm_email", request_confirmation, follow("confirm"), TOLD, "account_changed"),
     Way("security.second_address_confirm", send("/second-address", email=SECOND), follow("second-address"), BOTH_TOLD, "address_changed"),
-    Way("security.second_address", change(second_email=SECOND), send("/second-address", email=""), BOTH_TOLD, "address_changed"),
-    Way("objections.not_me", reset, object_in_browser, {ALICE: PASSWORD}, "password_changed"),
-    Way("objections.land", reset, object_by_json, {ALICE: PASSWORD}, "password_changed"),
+    Way("security.second_address", have_second, send("/second-address", email=""), BOTH_TOLD, "address_changed"),
+    Way("objections.not_me", reset, object_in_browser, CHANGED, "password_changed"),
+    Way("objections.land", reset, object_by_json, CHANGED, "password_changed"),
     Way("objections.not_me", change_address, object_in_browser, BOTH_FROZEN, "account_changed"),
     Way("pages.settle_address", freeze_with_older_factor, settle("old"), BOTH_SETTLED, RESTORED),
     Way("pages.settle_address", freeze_with_older_factor, settle("new"), BOTH_SETTLED, "account_changed"),
@@ -142,11 +136,11 @@ WEB = [
 COMMANDS = [
     Way("users activate", nothing, command(f"users activate {INACTIVE}"), {INACTIVE: ACCOUNT}, "account_changed"),
     Way("users deactivate", nothing, command("users deactivate alice"), TOLD, "account_changed"),
-    Way("users confirm", change(confirmed_at=None), command("users confirm alice"), TOLD, "account_changed"),
+    Way("users confirm", unconfirm, command("users confirm alice"), TOLD, "account_changed"),
     Way("users reset_access", factors.add_passkey, command("users reset_access alice"), TOLD, "factor_changed"),
-    Way("users change_password", nothing, command("users change_password alice --password kfwmqzhtrbxpldv"), {ALICE: PASSWORD}, "password_changed"),
-    Way("users second-address", change(second_email=SECOND), command(f"users second-address alice {NEW}"), {**BOTH_TOLD, NEW: ACCOUNT}, "address_changed"),
-    Way("users force-reset", nothing, command("users force-reset alice"), {ALICE: PASSWORD}, "password_changed"),
+    Way("users change_password", nothing, command("users change_password alice --password kfwmqzhtrbxpldv"), CHANGED, "password_changed"),
+    Way("users second-address", have_second, command(f"users second-address alice {NEW}"), ALL_TOLD, "address_changed"),
+    Way("users force-reset", nothing, command("users force-reset alice"), CHANGED, "password_changed"),
     Way("users settle-address", freeze, command("users settle-address alice --keep old"), BOTH_SETTLED, RESTORED),
     Way("users settle-address", freeze, command("users settle-address alice --keep new"), BOTH_SETTLED, "account_changed"),
     Way("roles add", command("roles create editor"), command("roles add alice editor"), TOLD, "account_changed"),

@@ -132,12 +132,8 @@ def test_address_link_works_for_one_of_two_at_once(make_site: Any, kind: str, mo
         statuses.append(site.visitor().post_json(link, json={}).status_code)
 
     checks = {"change-email": (change_email, "_verify_token_status")}
-    interrupt(
-        monkeypatch,
-        *checks.get(kind, (flask_security.views, "confirm_email_token_status")),
-        redeem,
-        after=True,
-    )
+    target = checks.get(kind, (flask_security.views, "confirm_email_token_status"))
+    interrupt(monkeypatch, *target, redeem, after=True)
     redeem()
     assert statuses == [302, 409]
     assert is_applied(site, kind)
@@ -212,10 +208,8 @@ def test_hacked_old_address_neither_recovers_nor_restores_the_account(site: Site
     assert NEW in settle(site, "new")
     assert "already been taken care of" in object_to(site, requested)
     assert owner.is_signed_in()
-    assert sorted(mail["To"] for mail in mails_to(site) if "no longer paused" in mail["Subject"]) == [
-        OLD,
-        NEW,
-    ]
+    told = [mail["To"] for mail in mails_to(site) if "no longer paused" in mail["Subject"]]
+    assert sorted(told) == [OLD, NEW]
     site.new_link(NEW)
     assert "not frozen" in settle(site, "new", fails=True)
 
@@ -276,9 +270,8 @@ def test_factor_that_may_be_the_thiefs_settles_no_address(make_site: Any, case: 
     assert thief.is_signed_in()
     thief.post_json("/verify", json={"password": OLD_PASSWORD})
     assert thief.post_json("/settle-address", json={"keep": "new"}).status_code == 403
-    assert (
-        thief.post_json("/tf-setup", json={"setup": "authenticator"}).status_code == 401
-    )  # nothing moves on
+    # Nothing moves on.
+    assert thief.post_json("/tf-setup", json={"setup": "authenticator"}).status_code == 401
 
 
 @pytest.mark.requirement("R41")

@@ -172,12 +172,8 @@ def test_every_other_mailed_link_is_trimmed(make_site: Any) -> None:
     alice.sign_in()
     alice.submit("/change-email", email="alice@new.example")
     address = link_of(site, "change-email")
-    buttons = {
-        objection: "Cancel the link",
-        confirmation: "Confirm email address",
-        address: "Confirm email address",
-    }
-    for link, button in buttons.items():
+    confirm = "Confirm email address"
+    for link, button in ((objection, "Cancel the link"), (confirmation, confirm), (address, confirm)):
         for behind in (".", ")", "/", "%3E", "%E2%80%8B"):
             page = site.visitor().open(link + behind, follow_redirects=True)
             assert (page.status_code, button in page.text) == (200, True), link + behind

@@ -89,13 +89,13 @@ def test_registration_of_a_known_address_changes_no_account(site: Site, account:
 def test_registration_by_a_stranger_changes_no_unconfirmed_account(site: Site, username: Any) -> None:
     site.change(confirmed_at=None, username=username)
     before = site.rows(User)
-    body = {
-        "email": "alice@example.com",
-        "username": "pwned1",
-        "us_phone_number": "+14155559999",
+    body = {"email": "alice@example.com", "username": "pwned1", "us_phone_number": "+14155559999"}
+    body |= {
+        "password": "a stranger's password",
         "language": "de",
+        "active": True,
+        "confirmed_at": "2026-01-01",
     }
-    body |= {"password": "a password of the stranger", "active": True, "confirmed_at": "2026-01-01"}
     assert site.visitor().post_json("/register", json=body).status_code == 200
     site.work()
     assert site.rows(User) == before
@@ -147,11 +147,8 @@ COOLDOWN, MAXIMUM = {"RECOVERY_MAIL_COOLDOWN": "5 minutes"}, {"RECOVERY_MAIL_HOU
 @pytest.mark.requirement("R55", "R56")
 @pytest.mark.parametrize(
     ("settings", "names", "mailed"),
-    [
-        (COOLDOWN, "dora Dora dora+1 alice alice+1 dora", ["dora", "alice"]),
-        (MAXIMUM, "dora emil dora emil", ["dora"]),
-    ],
-)
+    [(COOLDOWN, "dora Dora dora+1 alice alice+1 dora", ["dora", "alice"]), (MAXIMUM, "dora emil dora emil", ["dora"])],
+)  # fmt: skip
 def test_registration_mail_keeps_its_quotas(make_site: Any, settings: Any, names: str, mailed: Any) -> None:
     site = confirm_addresses(make_site(**REGISTRATION, **settings))
     for name in names.split():

@@ -107,13 +107,7 @@ def test_code_works_with_every_id_that_asked_for_the_account_and_however_it_is_t
     bobs = ask(site, "bob")
     assert len(mails_to(site)) == 2
     arabic = "".join(chr(0x0660 + int(digit)) for digit in code)
-    spellings = (
-        f"{code[:4]}-{code[4:]}",
-        f" {arabic[:4]}\u202f{arabic[4:]} ",
-        f"{code[:2]}–{code[2:]}.",
-        code,
-        code,
-    )
+    spellings = (f"{code[:4]}-{code[4:]}", f" {arabic[:4]}\u202f{arabic[4:]} ", f"{code[:2]}–{code[2:]}.", code, code)  # fmt: skip
     assert [enter(site, *entry) for entry in zip(ids, spellings, strict=True)] == [token] * 5
     for other in (bobs, "", bobs.replace(bobs[:20], ids[0][:20])):
         assert enter(site, other, code) == "code_invalid"
@@ -139,12 +133,9 @@ def test_request_id_is_kept_for_an_hour(site: Site, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.requirement("R64")
 def test_code_survives_a_rotation_of_keys_before_and_after_its_mail(make_site: Any, site: Site) -> None:
-    rotated: Site = make_site(
-        RECOVERY_CODE=True,
-        SQLALCHEMY_DATABASE_URI=site.app.config["SQLALCHEMY_DATABASE_URI"],
-        SECRET_KEY="another key that is long enough, 0123456789",
-        SECRET_KEY_FALLBACKS=[site.app.config["SECRET_KEY"]],
-    )
+    uri, key = site.app.config["SQLALCHEMY_DATABASE_URI"], site.app.config["SECRET_KEY"]
+    keys = {"SECRET_KEY": "another key that is long enough, 0123456789", "SECRET_KEY_FALLBACKS": [key]}
+    rotated: Site = make_site(RECOVERY_CODE=True, SQLALCHEMY_DATABASE_URI=uri, **keys)
     before, refused = ask(site), ask(site, "bob")
     site.work()
     assert enter(rotated, before, code_in(site.mailbox.mails[0])) != "code_invalid"
@@ -218,11 +209,9 @@ def test_code_of_64_at_once_has_one_winner(site: Site) -> None:
 
     def redeem(number: int) -> str:
         answer = enter(site, ids[number % 10], code)
-        return (
-            code_of(site, f"/reset/{token}", f"the password of visitor {number}")
-            if answer == token
-            else answer
-        )
+        if answer == token:
+            answer = code_of(site, f"/reset/{token}", f"the password of visitor {number}")
+        return answer
 
     counts = Counter(at_once(64, redeem))
     assert counts.keys() == {"redeemed", "link_used", "code_invalid"}
@@ -274,11 +263,8 @@ def test_code_is_audited_and_stored_as_keyed_hashes_alone(site: Site, caplog: An
     enter(site, request_id, wrong(code))
     enter(site, request_id, code)
     entered = [row for row in site.rows(RecoveryEvent) if row["kind"] in ("code_entered", "opened")]
-    assert [(row["kind"], row["reason"], row["user_id"] is None) for row in entered] == [
-        ("code_entered", None, True),
-        ("code_entered", None, True),
-        ("opened", "code", False),
-    ]
+    facts = [(row["kind"], row["reason"], row["user_id"] is None) for row in entered]
+    assert facts == [("code_entered", None, True)] * 2 + [("opened", "code", False)]
     assert {row["request_id"] for row in entered[:2]} == {site.rows(CodeRequest)[0]["requester"]}
     assert "code_entered" in run(site, "events").output
     tables = (ResetCode, CodeRequest, RecoveryEvent)
