@@ -1,6 +1,6 @@
-"""Languages of pages and mails: which one is used, the switch, and formats of times and durations."""
+"""Languages of pages and mails: which one is used, the switch, and the format of times."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +84,6 @@ def test_refused_password_is_explained_in_the_language_of_the_page(site: Site) -
     visitor.open("/login?language=de")
     page = visitor.submit(link, password="short", password_confirm="short")
     assert "Verwenden Sie mindestens 15 Zeichen" in page.text
-
-
-@pytest.mark.parametrize(
-    ("span", "language", "text"),
-    [
-        (timedelta(hours=1), "ar", "ساعة"),
-        (timedelta(minutes=90), "de", "1 Stunde und 30 Minuten"),
-        (timedelta(days=1, seconds=5), "fr", "1\xa0jour et 5\xa0secondes"),
-        (timedelta(0), "en", "0 seconds"),
-    ],
-)
-def test_duration_is_written_out_in_each_language(span: timedelta, language: str, text: str) -> None:
-    with create_app(load_settings()).app_context(), i18n.use_language(language):
-        assert i18n.duration(span) == text
 
 
 @pytest.mark.parametrize(("zone", "time"), [("UTC", "14:05:00 UTC"), ("Europe/Berlin", "15:05:00 MEZ")])

