@@ -34,12 +34,12 @@ def test_catalog_source_holds_every_text() -> None:
     collected = {text[0] if isinstance(text, tuple) else text for _, _, text, *_ in texts}
     assert collected == translation_checks.texts_in(SOURCE)
     assert [text for text in collected if JARGON.search(text)] == []
+    assert SHIPPED == ["ar", "de", "es", "fr"]
 
 
-@pytest.mark.parametrize("language", ["ar", "de", "es", "fr"])
+@pytest.mark.parametrize("language", SHIPPED)
 def test_catalog_is_complete_keeps_placeholders_and_holds_no_jargon(language: str) -> None:
     path = TRANSLATIONS / f"{language}.po"
-    assert language in SHIPPED
     assert translation_checks.texts_in(path) == translation_checks.texts_in(SOURCE)
     for message in translation_checks.read(path):
         if message.id:
