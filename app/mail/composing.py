@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from email import policy
 from email.header import Header
-from textwrap import TextWrapper
 from typing import Any
 
 from blinker import NamedSignal
@@ -28,7 +27,6 @@ from .outbox import OutboxMessage
 
 log = logging.getLogger(__name__)
 
-COLUMNS_MAX = 72
 AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}  # RFC 3834; Exchange's
 # RFC 6532, for an internationalized address. Other headers are encoded already, and refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
@@ -86,9 +84,6 @@ class Mail(EmailMultiAlternatives):  # type: ignore[misc]  # Flask-Mailman has n
         message = super().message()
         subject = Header(self.subject, maxlinelen=ENCODED_WORD_MAX, header_name="Subject")
         message.replace_header("Subject", subject.encode())
-        for part in message.walk():
-            if not part.is_multipart():  # mailboxes change a line's "From " to ">From " (RFC 4155)
-                part.set_payload(re.sub("^F(?=rom )", "=46", part.get_payload(), flags=re.MULTILINE))
         if not self.recipient.isascii():
             message.policy = UTF8_IN_HEADERS
             message.replace_header("To", self.recipient)
@@ -157,7 +152,7 @@ def compose(recipient: str, subject: str, text: str, html: str, message_id: str)
         recipient,
         _inline_styles(html) if html.strip() else "",
         subject=" ".join(subject.split()),  # a header is one line
-        body=wrap(text),
+        body=re.sub(r"\n\s*\n", "\n\n", text.strip()),  # without the blank lines of tags
         from_email=in_header("From", settings.MAIL_DEFAULT_SENDER),
         reply_to=list(filter(None, [in_header("Reply-To", settings.RECOVERY_MAIL_REPLY_TO)])),
         headers={"Message-ID": message_id, **AUTOMATIC},
@@ -174,14 +169,3 @@ def _inline_styles(html: str) -> str:
     return inline(
         html, keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False
     )
-
-
-def wrap(text: str) -> str:
-    """Wrap text to 72 columns, because some mail programs do not. List items get a hanging indent."""
-    wrapper = TextWrapper(COLUMNS_MAX, break_long_words=False, break_on_hyphens=False)
-    lines = []
-    for line in re.sub(r"\n(\s*\n)+", "\n\n", text.strip()).split("\n"):
-        indent = re.match(r"\s*([-*•] )?", line)[0]  # type: ignore[index]  # always matches
-        wrapper.subsequent_indent = " " * len(indent)
-        lines.append(wrapper.fill(line))
-    return "\n".join(lines) + "\n" if text.strip() else ""

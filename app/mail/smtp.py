@@ -57,14 +57,6 @@ class _BoundedReplies:
         return super().getreply()  # type: ignore[misc,no-any-return]  # smtplib's
 
 
-class _Smtp(_BoundedReplies, smtplib.SMTP):
-    pass
-
-
-class _SmtpOverTls(_BoundedReplies, smtplib.SMTP_SSL):
-    pass
-
-
 class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
     """A connection to the relay that stays open between mails."""
 
@@ -73,7 +65,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     @property
     def connection_class(self) -> Any:
-        return _SmtpOverTls if self.use_ssl else _Smtp
+        return type("BoundedSmtp", (_BoundedReplies, super().connection_class), {})
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
