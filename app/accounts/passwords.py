@@ -4,7 +4,6 @@ The length is counted in code points after NFC (NIST SP 800-63B-4 §3.1.1.2). Th
 new password is refused when it is too short, too long, easily guessed, breached or withdrawn.
 """
 
-import logging
 import unicodedata
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +13,6 @@ from flask_babel import lazy_gettext as _l
 from flask_security import PasswordUtil, current_user
 from flask_security.forms import ChangePasswordForm, IsString
 from flask_security.utils import get_message
-from sqlalchemy.exc import SQLAlchemyError
 from wtforms import PasswordField
 
 from ..db import audit
@@ -26,8 +24,6 @@ from .breaches import BreachesUnknown
 from .hashing import password_matches
 from .identities import identity_columns
 from .imported_hashes import BCRYPT_BYTES_MAX
-
-log = logging.getLogger(__name__)
 
 _NFC_SHRINKS_AT_MOST = 4  # code points that NFC joins into one
 
@@ -112,16 +108,8 @@ class ChangeForm(ChangePasswordForm):
 
 
 def record_refused_password(code: str, user_id: int, client: str | None = None) -> None:
-    """Record a refusal by the password policy in its own transaction; other codes are ignored.
-
-    Never fails, so that a database without room changes no answer.
-    """
-    if not code.startswith("password_"):
-        return
-    try:
+    """Record a refusal by the password policy in its own transaction; other codes are ignored."""
+    if code.startswith("password_"):
         db.session.rollback()
         audit.record("password_refused", reason=code, user_id=user_id, client=client)
         db.session.commit()
-    except SQLAlchemyError as error:
-        db.session.rollback()
-        log.warning("a refused password could not be recorded: %s", type(error).__name__)
