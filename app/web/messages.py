@@ -16,10 +16,6 @@ ERRORS = {
     ),
     "PASSWORD_NOT_TEXT": N_("The password contains an unsupported character."),
     "PASSWORD_COMMON": N_("This password is too common. Try a few unrelated words."),
-    "PASSWORD_PATTERN": N_(
-        "This password is easy to guess because it contains repetition, a sequence, or a date. Try a few "
-        "unrelated words."
-    ),
     "PASSWORD_ABOUT_YOU": N_(
         "This password is too similar to your name, your email address, or this site's name. Try a few "
         "unrelated words."

@@ -100,7 +100,7 @@ def outcome(app: Flask, point: int, story: str, *words: str) -> str:
     return "killed" if os.WIFSIGNALED(status) else f"survived {os.WEXITSTATUS(status)}"
 
 
-common_passwords.is_common("")  # reads the list
+common_passwords.reason_guessed("reads the list", [])
 for line in sys.stdin:
     request = json.loads(line)
     if isinstance(request, dict):
