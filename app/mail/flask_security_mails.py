@@ -45,9 +45,8 @@ def render_template(template: str, **context: Any) -> str:
 def _reader_language(name: str, user: Any) -> AbstractContextManager[None]:
     """Use the language of a mail's reader: the account's, or else the requester's; the default for others."""
     is_for_operator = name == "two_factor_rescue"
-    return i18n.use_language(
-        *(() if is_for_operator else (getattr(user, "language", None), str(get_locale())))
-    )
+    languages = () if is_for_operator else (getattr(user, "language", None), str(get_locale()))
+    return i18n.use_language(*languages)
 
 
 class QueuedMailUtil(MailUtil):

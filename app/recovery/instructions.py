@@ -34,7 +34,10 @@ def compose(message: OutboxMessage) -> composing.Mail:
     if message.kind == quota.INVITATION and not user.is_invited:
         raise Undeliverable("the account already has a password")
     if is_explained(reason):
-        return _explain(message, user)
+        mail = composing.write(message, "sign_in_help", user.email, help=LazyString(sign_in_help))
+        # It counts as a link, by one that has expired and is not mailed, so quotas and times are alike.
+        _issue_unless_refused(message, user, link_token(message), timedelta(0))
+        return mail
     if reason:
         raise Undeliverable(reason)
     return compose_with_link(message, user, "reset_instructions", objection=not_me.token_for(message))
@@ -49,16 +52,6 @@ def sign_in_help() -> str:
     """Return RECOVERY_SIGN_IN_HELP in the current language."""
     text = current().RECOVERY_SIGN_IN_HELP
     return text and str(gettext(text))  # without a text, gettext returns the catalog's header
-
-
-def _explain(message: OutboxMessage, user: User) -> composing.Mail:
-    """Compose the explanation. Raises Undeliverable over a quota.
-
-    It counts as a link, by one that has expired and is not mailed. So quotas and the worker's time are alike.
-    """
-    mail = composing.write(message, "sign_in_help", user.email, help=LazyString(sign_in_help))
-    _issue_unless_refused(message, user, link_token(message), timedelta(0))
-    return mail
 
 
 def check_age(message: OutboxMessage) -> None:

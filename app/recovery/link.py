@@ -23,16 +23,7 @@ from ..db.encryption import keyed_hash, keyed_hashes
 from ..db.engine import Model, change, db
 from ..mail.outbox import OutboxMessage
 from ..settings import current
-from .link_errors import (
-    AccountUnavailable,
-    LinkError,
-    LinkExpired,
-    LinkInvalid,
-    LinkRevoked,
-    LinkSuperseded,
-    LinkUsed,
-    SignUpExpired,
-)
+from . import link_errors as errors
 
 DOUBLE_CLICK_SECONDS = 60  # a second click on a button comes sooner
 
@@ -89,15 +80,15 @@ class ResetLink(Model):
         is_open = self.kind == "registration" and current().SECURITY_REGISTERABLE
         return is_open and requires_confirmation(self.user)
 
-    def refusal(self) -> LinkError | None:
+    def refusal(self) -> errors.LinkError | None:
         """Return why the link cannot be used, or None."""
         refusals = (
-            (self.is_redeemed, LinkUsed),
-            (self.superseded_at, LinkSuperseded),
-            (self.revoked_at, LinkRevoked),
-            (self.is_expired, SignUpExpired if self._is_of_sign_up() else LinkExpired),
-            (self.user.reason_not_recoverable(confirmed=True), AccountUnavailable),
-            (not self.is_current(), LinkRevoked),
+            (self.is_redeemed, errors.LinkUsed),
+            (self.superseded_at, errors.LinkSuperseded),
+            (self.revoked_at, errors.LinkRevoked),
+            (self.is_expired, errors.SignUpExpired if self._is_of_sign_up() else errors.LinkExpired),
+            (self.user.reason_not_recoverable(confirmed=True), errors.AccountUnavailable),
+            (not self.is_current(), errors.LinkRevoked),
         )
         error = next((error for reason, error in refusals if reason), None)
         return error(user_id=self.user_id, client=self.client) if error else None
@@ -130,7 +121,7 @@ def find(criterion: ColumnElement[bool]) -> ResetLink:
     with_account = select(ResetLink).options(joinedload(ResetLink.user, innerjoin=True))
     link = db.session.scalar(with_account.where(criterion))
     if link is None:
-        raise LinkInvalid
+        raise errors.LinkInvalid
     return link
 
 
@@ -154,9 +145,8 @@ def redeem(link: ResetLink, password_hash: str, browser: str | None) -> None:
     Rolls back and raises a LinkError if another caller was first.
     """
     user, this, is_open = link.user, ResetLink.id == link.id, OPEN[1:] if link.is_lost else OPEN
-    unchanged = select(User.id).where(*unchanged_account(user, password_hash))
-    is_usable = (*is_open, ResetLink.expires_at > utcnow())
-    is_usable += (ResetLink.user_id.in_(unchanged.with_for_update()),)
+    unchanged = select(User.id).where(*unchanged_account(user, password_hash)).with_for_update()
+    is_usable = (*is_open, ResetLink.expires_at > utcnow(), ResetLink.user_id.in_(unchanged))
     redeemed = {
         "redeemed_at": utcnow(),
         "redeemed_by": browser and keyed_hash(browser),
@@ -165,7 +155,7 @@ def redeem(link: ResetLink, password_hash: str, browser: str | None) -> None:
     if not change(update(ResetLink).where(this, *is_usable).values(redeemed)):
         db.session.rollback()
         link = find(this)
-        raise link.refusal() or LinkUsed(user_id=link.user_id, client=link.client)
+        raise link.refusal() or errors.LinkUsed(user_id=link.user_id, client=link.client)
     siblings = update(ResetLink).where(ResetLink.user_id == user.id, ResetLink.id != link.id, *OPEN)
     change(siblings.values(superseded_at=utcnow()))
     name = link.username

@@ -62,7 +62,8 @@ NOT_READ = re.compile(r"<(style|script|pre)\b.*?</\1>|<[^>]*>", re.DOTALL)
 # In no catalog: names, addresses, made-up data, instructions for mail programs.
 UNTRANSLATED = re.compile(
     r"""Sparekey(\ demo)? | (https?://|mailto:)?[\w.+•%/~-]+@?[\w./~-]* | Alice's\ telephone | My\ key | [\W\d_]*
-        | Firefox,\ Linux | manage\.py\ events | \d+\ Februaro\ .*\ UTC | There\ are\ more\ events.* | My\ phone | ,\ +aŭ
+        | Firefox,\ Linux(\ ·\ [\d.]+)?
+        | manage\.py\ events | \d+\ Februaro\ .*\ UTC | There\ are\ more\ events.* | My\ phone | ,\ +aŭ
         | The\ security\ key\ on\ .* | (A\ subject\ that\ goes\ on\ and\ on,\ as\ some\ do,\ ?)+""",
     re.VERBOSE,
 )
