@@ -7,8 +7,8 @@ from email.utils import parseaddr
 from doctor import dns_records
 
 from ..accounts import breaches
-from ..mail.addresses import with_ascii_domain
 from ..mail.backends import mailman
+from ..mail.composing import with_ascii_domain
 from ..mail.smtp_failures import MailHeld
 from ..settings import current
 from ..settings.findings import KINDS, Finding

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from email import policy
 from email.header import Header
+from email.utils import formataddr, parseaddr
 from typing import Any
 
+import idna
 from blinker import NamedSignal
 from flask import current_app, render_template
 from flask_mailman import EmailMultiAlternatives
@@ -22,11 +24,11 @@ from ..db.engine import db
 from ..settings import current
 from ..web import i18n
 from ..web.forms import context_of
-from .addresses import ENCODED_WORD_MAX, in_header, with_ascii_domain
 from .outbox import OutboxMessage
 
 log = logging.getLogger(__name__)
 
+ENCODED_WORD_MAX = 75  # RFC 2047 §2
 AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}  # RFC 3834; Exchange's
 # RFC 6532, for an internationalized address. Other headers are encoded already, and refolding splits words.
 UTF8_IN_HEADERS = policy.SMTPUTF8.clone(refold_source="none")
@@ -169,3 +171,18 @@ def _inline_styles(html: str) -> str:
     return inline(
         html, keep_at_rules=True, keep_link_tags=True, minify_css=True, load_remote_stylesheets=False
     )
+
+
+def with_ascii_domain(address: str) -> str:
+    """Return an address with its domain in ASCII, which every relay accepts."""
+    local, _, domain = address.rpartition("@")
+    if domain.isascii():
+        return address
+    return f"{local}@{idna.encode(domain, uts46=True).decode()}"
+
+
+def in_header(header: str, mailbox: str) -> str:
+    """Return an address of the settings for a header, its name in short encoded words. "" stays empty."""
+    name, address = parseaddr(mailbox)
+    encoded_name = Header(name, maxlinelen=ENCODED_WORD_MAX, header_name=header).encode(linesep="")
+    return formataddr((encoded_name, with_ascii_domain(address)))

@@ -19,8 +19,7 @@ from typing import Any
 from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 
 from ..settings import current
-from .addresses import with_ascii_domain
-from .composing import Mail
+from .composing import Mail, with_ascii_domain
 from .login import access_token, log_in
 from .smtp_failures import NO_STARTTLS, RelayMisconfigured, connection_failure
 
