@@ -255,7 +255,10 @@ class Storm:
                 self.ask(next(waiting))
 
         with ThreadPoolExecutor(5) as people:
-            acts = [*(people.submit(ask) for _ in range(4)), people.submit(self._redeem_links, is_over)]
+            acts = [
+                *(people.submit(ask) for _ in range(4)),
+                people.submit(self._redeem_links, is_over, (False,)),
+            ]
             try:
                 yield
             finally:
@@ -318,7 +321,7 @@ class Storm:
             time.sleep(self.random.uniform(0.3, 1.0))
             self.relay.switch_to("up")
 
-    def _redeem_links(self, done: threading.Event) -> None:
+    def _redeem_links(self, done: threading.Event, by_code: tuple[bool, ...] = (False, True)) -> None:
         """Redeem every fifth link and its code at once, with different passwords."""
         count = 0
         while not done.is_set():
@@ -328,7 +331,7 @@ class Storm:
                 if arrival.link and count % 5 == 0:
                     passwords = [f"the {name} visitor's password {count}" for name in ("first", "second")]
                     with ThreadPoolExecutor(2) as racers:
-                        list(racers.map(self.redeem, [arrival] * 2, passwords, (False, True)))
+                        list(racers.map(self.redeem, [arrival] * 2, passwords, by_code))
 
     # --- The end ---
 
