@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from flask import Flask
 from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import event
@@ -16,7 +15,7 @@ from support.application import application, application_database, application_f
 from support.caches import pytest_collection_finish, pytest_configure  # noqa: F401
 from support.hashes import pytest_runtest_setup  # noqa: F401
 from support.mailbox import Mailbox, listening
-from support.nginx import nginx  # noqa: F401
+from support.nginx import authority, nginx  # noqa: F401
 from support.security_table import pytest_addoption, pytest_terminal_summary  # noqa: F401  # `make security`
 from support.servers import CHROMIUM, free_port, redis, skip_or_fail  # noqa: F401
 from support.site import Site, fill, load_settings
@@ -27,10 +26,7 @@ from app.db.engine import db
 
 @pytest.fixture(scope="session", autouse=True)
 def connections() -> Iterator[list[Any]]:
-    """The connections to databases that the tests open, closed at the end.
-
-    A command that a test runs leaves its own to the garbage collector, of which Python 3.13 would warn in any test.
-    """
+    """The connections to databases, closed at the end. Python 3.13 warns of one that is left to the garbage."""
     opened: list[Any] = []
 
     def remember(connection: Any, _record: Any) -> None:
@@ -110,17 +106,16 @@ def fresh_postgresql(postgresql: servers.PostgreSQL) -> str:
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
     """Makes databases with the accounts in them: on SQLite, or on what the test is marked BOTH for."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        server, template = map(request.getfixturevalue, ("postgresql", "fresh_postgresql"))
+        return lambda: server.create(template)
 
     def on_sqlite() -> str:
         path = tmp_path / f"site{len(list(tmp_path.glob('site*.db')))}.db"
         shutil.copy(request.getfixturevalue("fresh_sqlite"), path)
         return f"sqlite:///{path}"
 
-    def on_postgresql() -> str:
-        server: servers.PostgreSQL = request.getfixturevalue("postgresql")
-        return server.create(request.getfixturevalue("fresh_postgresql"))
-
-    return on_postgresql if getattr(request, "param", "sqlite") == "postgresql" else on_sqlite
+    return on_sqlite
 
 
 @pytest.fixture
@@ -152,14 +147,4 @@ def make_site(database: Callable[[], str], mailbox: Mailbox) -> Iterator[Any]:
 
 @pytest.fixture
 def site(make_site: Any) -> Site:
-    built: Site = make_site()
-    return built
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> trustme.CA:
-    made = trustme.CA()
-    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    issued = made.issue_cert("localhost", "127.0.0.1")
-    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
-    return made
+    return make_site()

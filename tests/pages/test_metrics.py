@@ -26,8 +26,7 @@ ALERTS = [rule for group in RULES for rule in group["rules"]]
 
 @pytest.fixture
 def site(make_site: Any) -> Site:
-    built: Site = make_site(RECOVERY_METRICS_TOKEN=TOKEN)
-    return built
+    return make_site(RECOVERY_METRICS_TOKEN=TOKEN)
 
 
 def scrape(site: Site) -> Metrics:

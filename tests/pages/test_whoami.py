@@ -29,8 +29,7 @@ SPOOFED = {"Remote-User": "1", "Remote-Email": "admin@example.com", "Remote-Grou
 
 @pytest.fixture
 def site(make_site: Any) -> Site:
-    built: Site = make_site(RECOVERY_AUTH="id")
-    return built
+    return make_site(RECOVERY_AUTH="id")
 
 
 def give_roles(site: Site, *names: str) -> None:

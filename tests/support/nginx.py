@@ -4,16 +4,25 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
+import trustme
 
 from .servers import free_port, listening, skip_or_fail
 from .site import ROOT
 
 
 @pytest.fixture
-def nginx(authority: Any, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def authority(tmp_path: Path) -> trustme.CA:
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued = made.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
+    return made
+
+
+@pytest.fixture
+def nginx(authority: trustme.CA, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Starts nginx with the authority's certificate on a port, before a server on another. Returns its access log.
 
     The error log is beside it. `http` is the port without TLS, if a test uses it. `application` is that of an
