@@ -123,6 +123,12 @@ class Stage:
         """Return the violations that axe-core finds. Needs a stage `with_axe`."""
         return self._evaluate(AXE_RUN, rules)
 
+    def pale_text_in_the_dark(self) -> list[str]:
+        self.tab.emulate_media(color_scheme="dark")
+        defects = self.broken_rules(COLOR_RULES)
+        self.tab.emulate_media(color_scheme="light")
+        return [f"dark {defect}" for defect in defects]
+
     def overflows_at(self, width: int) -> list[str]:
         """Return the elements that are wider than the window."""
         return self._evaluate_at(width, SIDEWAYS)

@@ -128,15 +128,17 @@ def test_openapi_names_every_field_of_real_answers(make_site: Any, second_factor
 
 
 def test_openapi_names_both_names_of_an_identity_and_the_client_of_a_sign_up(make_site: Any) -> None:
-    visitor = confirm_addresses(make_site(**FEATURES)).visitor()
+    site = confirm_addresses(make_site(**FEATURES))
     for path, body, status in (
         ("/reset", {"identity": "alice"}, 200),
         ("/reset", {"email": "alice"}, 200),
         ("/login", {"email": "alice", "password": OLD_PASSWORD}, 200),
+        ("/login", {"identity": "alice", "email": "alice", "password": OLD_PASSWORD}, 400),
+        ("/register", {"email": "new@example.com"}, 200),
         ("/register", {"email": "new@example.com", "client": "nowhere"}, 400),
     ):
         assert body.keys() <= documented("POST", path, "body")
-        assert visitor.post_json(path, json=body).status_code == status
+        assert site.visitor().post_json(path, json=body).status_code == status, (path, body)
 
 
 def test_openapi_lists_the_error_codes_of_the_readme() -> None:
