@@ -42,7 +42,7 @@ OUTCOMES = {  # state, attempts, and whether /readyz may report it
 
 
 def refused(site: Site) -> Any:
-    """Return the answer of /readyz, which must report refused mail, while a worker is there."""
+    """Return the reason that /readyz gives, which must report refused mail and nothing else."""
     beat(site)
     answer: Any = site.visitor().open("/readyz").json
     assert (answer["problems"], answer["mail"]) == (["mail_refused"], False)
