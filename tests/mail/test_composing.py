@@ -32,15 +32,19 @@ def parsed(raw: bytes) -> EmailMessage:
 # --- Contents ---
 
 
-@pytest.mark.requirement("R12", "R21", "R22", "R35")
+@pytest.mark.requirement("R12", "R19", "R21", "R22", "R35")
 def test_instructions_and_notice_name_site_link_lifetime_source_and_what_to_do(make_site: Any) -> None:
+    public_url = "https://id.example.com:8443/auth"
     site: Site = make_site(
+        RECOVERY_PUBLIC_URL=f"{public_url}/",
         RECOVERY_SITE_NAME="Größe 漢字",
         RECOVERY_SUPPORT_CONTACT="help@lagoon.example",
         RECOVERY_MAIL_REPLY_TO="Größe Hilfe <help@bücher.example>",
         MAIL_DEFAULT_SENDER="Größe <id@lagoon.example>",
     )
     link = site.new_link()
+    for path in (link, link.replace("/auth", "")):  # the proxy may strip the prefix
+        assert site.visitor().open(path).location.startswith("/auth/reset/~")
     browser = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/148.0 <b>4</b>\x7f"}
     site.visitor().post_json(link, json={"password": NEW_PASSWORD}, headers=browser)
     site.change(email="thief@example.com")  # the notice goes to the address at the time of the reset
@@ -50,14 +54,14 @@ def test_instructions_and_notice_name_site_link_lifetime_source_and_what_to_do(m
         assert raw.isascii()
         assert (mail["From"], mail["To"]) == ("Größe <id@lagoon.example>", "alice@example.com")
         assert mail["Reply-To"].replace('"', "") == "Größe Hilfe <help@xn--bcher-kva.example>"
-        assert re.fullmatch(r"<[0-9a-f]{32}@127\.0\.0\.1>", mail["Message-ID"])
+        assert re.fullmatch(r"<[0-9a-f]{32}@id\.example\.com>", mail["Message-ID"])
         # Exchange heeds its own header, and not that of RFC 3834.
         assert (mail["Auto-Submitted"], mail["X-Auto-Response-Suppress"]) == ("auto-generated", "All")
         for part in (text_of(mail), html_of(mail)):
             assert ("Größe 漢字" in part, "help@lagoon.example" in part) == (True, True)
         urls = re.findall(r"\w+://[^\s\"'<>)]+", text_of(mail) + html_of(mail))
         urls += re.findall(r"(?:src|href|background|action)=[\"']?([^\"'\s>]+)", html_of(mail))
-        strange = {url for url in urls if not url.startswith(PUBLIC_URL) or "?" in url}
+        strange = {url for url in urls if not url.startswith(public_url) or "?" in url}
         assert strange == {"mailto:help@lagoon.example"}
     instructions, notice = site.mailbox.mails
     assert instructions["Subject"] == "Reset your Größe 漢字 password"
@@ -130,15 +134,6 @@ def test_links_ignore_request_headers(site: Site) -> None:
     site.visitor().post_json("/reset", json={"identity": "alice"}, headers=headers)
     site.work()
     assert site.last_link().startswith(f"{PUBLIC_URL}/reset/")
-
-
-@pytest.mark.requirement("R19")
-def test_links_keep_port_and_path_of_the_public_url(make_site: Any) -> None:
-    site: Site = make_site(RECOVERY_PUBLIC_URL="https://id.example.com:8443/auth/")
-    link = site.new_link()
-    assert link.startswith("https://id.example.com:8443/auth/reset/")
-    for path in (link, link.replace("/auth", "")):  # the proxy may strip the prefix
-        assert site.visitor().open(path).location.startswith("/auth/reset/~")
 
 
 # --- Headers ---

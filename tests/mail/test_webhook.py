@@ -106,7 +106,6 @@ def test_webhook_tells_of_each_way_to_change_an_account(site: Site, receiver: Re
         assert call.event.keys() == {"type", "timestamp", "data"}
 
 
-@BOTH
 def test_webhook_is_silent_about_everything_else(site: Site, receiver: Receiver) -> None:
     """Requests, sign-ins, refused links, new accounts. The first sign-in upgrades the hash."""
     weak, password = FLASK_SECURITY_HASHES["bcrypt"]
@@ -162,8 +161,8 @@ def test_site_without_a_webhook_keeps_no_event(make_site: Any, site: Site, recei
 # --- Delivery ---
 
 
-@BOTH
 def test_receiver_that_is_down_for_an_hour_gets_every_event_with_its_id(make_site: Any) -> None:
+    """Each attempt has its own time: the scheme's library refuses a timestamp that is five minutes old."""
     receiver = Receiver()
     with receiving(receiver):
         site: Site = make_site(**receiver.settings)
@@ -177,26 +176,15 @@ def test_receiver_that_is_down_for_an_hour_gets_every_event_with_its_id(make_sit
         site.post_events()
     assert all("Connection refused" in row["reason"] for row in events(site))
     receiver.status = 204
+    time.sleep(1.1)  # a timestamp counts seconds
     with receiving(receiver):
         shift(site, -HOUR * 1.25)  # the longest pause
         assert site.post_events() == 2 + 3 * 2
     assert events(site, "waiting") == []
     last = {call.id: call for call in receiver.calls}
     assert len(last) == 8
-    assert {name: last[name].event for name in first} == {name: call.event for name, call in first.items()}
-
-
-def test_each_attempt_is_signed_with_its_own_time(site: Site, receiver: Receiver) -> None:
-    """Against replay, the scheme's library refuses a timestamp that is five minutes old."""
-    receiver.status = 500
-    force_reset(site)
-    site.post_events()
-    time.sleep(1.1)
-    make_due(site)
-    site.post_events()
-    assert receiver.types() == [ENDED, CHANGED]
-    assert len({call.id for call in receiver.calls}) == 2
-    assert len({call.signature for call in receiver.calls}) == 4
+    for name, call in first.items():
+        assert (last[name].event, last[name].signature == call.signature) == (call.event, False)
 
 
 @pytest.mark.parametrize("status", [302, 307, 400, 410, 503])
