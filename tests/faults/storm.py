@@ -255,10 +255,8 @@ class Storm:
                 self.ask(next(waiting))
 
         with ThreadPoolExecutor(5) as people:
-            acts = [
-                *(people.submit(ask) for _ in range(4)),
-                people.submit(self._redeem_links, is_over, (False,)),
-            ]
+            acts = [people.submit(ask) for _ in range(4)]
+            acts.append(people.submit(self._redeem_links, is_over, (False,)))
             try:
                 yield
             finally:
