@@ -76,17 +76,12 @@ def _authenticate(identity: str, password: str) -> tuple[int | None, User | None
 
 
 def refuse(form: Form, user_id: int | None, auth_type: str) -> None:
-    """Give a form the message of every failed sign-in, and record the failure."""
+    """Give a form the message of every failed sign-in, record it, and send user_failed_authn.
+
+    The signal is sent after the response. Before, the time would tell who has an account.
+    """
     form.form_errors.append(CodedMessage(get_message("GENERIC_AUTHN_FAILED")[0], "sign_in_failed"))
     audit.record("sign_in_refused", user_id=user_id)
-    _announce_failure(user_id, auth_type)
-
-
-def _announce_failure(user_id: int | None, auth_type: str) -> None:
-    """Send Flask-Security's signal user_failed_authn, if anything receives it, after the response.
-
-    Before, the time would tell who has an account, because only an account has the signal.
-    """
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's
     if user_id is None or not user_failed_authn.has_receivers_for(app):
         return
@@ -97,11 +92,10 @@ def _announce_failure(user_id: int | None, auth_type: str) -> None:
             user.track_failed_authn(auth_type)
             db.session.commit()
 
+    @after_this_request
     def send_after(response: Response) -> Response:
         response.call_on_close(send)
         return response
-
-    after_this_request(send_after)
 
 
 def may_sign_in(user: User) -> bool:

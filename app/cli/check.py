@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 from flask.cli import ScriptInfo
+from flask.helpers import get_debug_flag
 
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
@@ -59,7 +60,10 @@ def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str
     silenced, checkable = [], reading.readable or settings.examine({}, **values).readable
     if checkable and "RECOVERY_CONFIG" not in wrong:
         silenced = checkable.RECOVERY_SILENCED
-        others = advice.check_settings(checkable) + (_check_server(checkable) if deploy else [])
+        others = advice.check_settings(checkable)
+        if deploy:  # gunicorn logs the findings of its size, which only it knows
+            others += advice.check_deployment(checkable, debug=get_debug_flag())
+            others += _check_secrets(checkable)
         findings += [finding for finding in others if finding.setting not in wrong]
     if reading.settings:
         findings += _check_app(script, reading.settings, deploy, live, to)
@@ -85,17 +89,6 @@ def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: boo
         findings = [*checks.run(), *foreign_checks.run(), *(database_checks.run() if deploy else [])]
         findings += live_checks.run(configured, to) if live or to else []
         return findings + (foreign_checks.rehearse() if live else [])
-
-
-def _check_server(configured: Settings) -> list[Finding]:
-    """Check the web server as far as the environment tells. gunicorn logs the same of its real size."""
-    processes = os.environ.get("WEB_CONCURRENCY", "")  # gunicorn's variable
-    deployed = advice.check_deployment(
-        configured,
-        processes=int(processes) if processes.isdecimal() else 1,
-        debug=settings.is_debugging(),
-    )
-    return [*deployed, *_check_secrets(configured)]
 
 
 def _check_secrets(configured: Settings) -> Iterator[Finding]:

@@ -13,7 +13,6 @@ from ..mail.smtp_failures import MailHeld
 from ..settings import current
 from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
-from ..settings.sources import DEFAULT_ORIGIN
 from ..web import rate_limits
 
 
@@ -39,10 +38,9 @@ def _check_relay(recipient: str) -> Iterator[Finding]:
 
 
 def _setting_at_fault(reason: str) -> str:
-    """Return the setting that the reason names first, preferably one that is not at its default."""
-    named = [name.strip() for name in reason.partition(":")[0].split(",") if name.strip() in declared()]
-    own = [name for name in named if current().origins.get(name) != DEFAULT_ORIGIN]
-    return next(iter(own or named), "MAIL_SERVER")
+    """Return the setting that the reason names first."""
+    name = reason.partition(":")[0].partition(",")[0]
+    return name if name in declared() else "MAIL_SERVER"
 
 
 def _check_dns(settings: Settings) -> list[Finding]:

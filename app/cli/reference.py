@@ -9,11 +9,8 @@ import re
 from functools import cache
 from typing import Any, NamedTuple
 
-from pydantic import create_model
-
 from ..settings import sources
-from ..settings.library_settings import library_types
-from ..settings.schema import Settings, declared
+from ..settings.library_settings import all_settings
 
 FST_DOCS = "https://flask-security.readthedocs.io/en/stable/configuration.html"
 _SETTING = re.compile(r"(# )?([A-Z][A-Z0-9_]+) = (.+)")
@@ -49,10 +46,11 @@ def entries() -> dict[str, Entry]:
 @cache
 def json_schema() -> dict[str, Any]:
     """Return the types and limits of all settings that may be set, without their meanings."""
-    library: dict[str, Any] = {name: (kind, ...) for name, kind in library_types().items()}
-    schema = create_model("Settings of Sparekey", __base__=Settings, **library).model_json_schema()
+    schema = all_settings().model_json_schema()
     del schema["required"]  # because one file need not hold them all
-    properties = {name: schema["properties"][name] for name in (*declared(), *library)}
+    properties = {name: one for name, one in schema["properties"].items() if name.isupper()}
+    for json_type in properties.values():
+        json_type.pop("default", None)  # None, of a library's
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "properties": properties}
 
 

@@ -68,7 +68,6 @@ OUTCOMES = {
     "sign_in_refused": "failure",
 }
 LOG_ONLY = ("signed_in", "sign_in_refused")  # without a row in the database
-WARNINGS = ("not_me",)  # logged as warnings
 
 
 def record(
@@ -119,5 +118,5 @@ def _forget_notes(session: Session, _previous: Any) -> None:
 
 def _log(kind: str, values: dict[str, Any]) -> None:
     extra = {name: value for name, value in values.items() if value is not None}
-    level = logging.WARNING if kind in WARNINGS else logging.INFO
+    level = logging.WARNING if kind == "not_me" else logging.INFO
     log.log(level, "%s", kind, extra={"audit": True, "outcome": OUTCOMES[kind], **extra})

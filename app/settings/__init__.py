@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from flask import current_app
+from flask.helpers import get_debug_flag
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -88,7 +89,7 @@ def examine(environ: Mapping[str, str] = os.environ, **overrides: Any) -> source
             settings.__dict__.pop(name, None)  # its default
     if not reading.problems:  # an unreadable source may hold half of a pair
         problems += [reading.problem(name, reason) for name, reason in rules.find_violations(settings)]
-    if is_debugging(environ) and not getattr(settings, "is_local", True):
+    if get_debug_flag() and not getattr(settings, "is_local", True):
         problems.append(Problem("FLASK_DEBUG", "FLASK_DEBUG", rules.SHOWS_ERRORS))
     reading.problems = sorted(set(problems), key=str)
     reading.settings = None if problems else settings
@@ -125,8 +126,3 @@ def normalize(name: str, value: Any) -> Any:
         kind = all_settings().model_fields[name].rebuild_annotation()
         return TypeAdapter(kind).validate_python(value)
     return value
-
-
-def is_debugging(environ: Mapping[str, str] = os.environ) -> bool:
-    """True if FLASK_DEBUG is on, as Flask reads it."""
-    return environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no")

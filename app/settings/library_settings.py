@@ -62,7 +62,7 @@ def library_types() -> dict[str, Any]:
 def all_settings() -> type[Settings]:
     """Return the model of all settings that may be set: Sparekey's own and those of libraries."""
     fields: dict[str, Any] = {name: (kind, None) for name, kind in library_types().items()}
-    return create_model("AllSettings", __base__=Settings, **fields)
+    return create_model("Settings of Sparekey", __base__=Settings, **fields)
 
 
 def is_forced_value(name: str, value: Any) -> bool:

@@ -1,18 +1,15 @@
 """Objects that settings name as "module:name": extensions, classes, the sender of text messages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import isclass
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from flask import Flask
 
 from .problems import Problem, SettingsError
 from .schema import Settings
-
-if TYPE_CHECKING:
-    from flask import Flask
 
 
 @contextmanager

@@ -23,7 +23,7 @@ FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_REC
 def find_violations(settings: Settings) -> Violations:
     """Yield the setting and the reason for every rule that is broken. A rule ends at a wrong setting."""
     rules = (_site, _secrets, _languages, _mail, _without_mail, _default_client, _views, _sign_up)
-    others = (_two_factor, _unified_sign_in, _recovery_codes_and_passkeys, account_rules.find_violations)
+    others = (_codes, _recovery_codes_and_passkeys, account_rules.find_violations)
     for rule in (*rules, *others):
         with suppress(AttributeError):
             yield from rule(settings)
@@ -149,34 +149,20 @@ def _sign_up(settings: Settings) -> Violations:
         yield "SECURITY_USERNAME_RECOVERY", "needs another kind in SECURITY_USER_IDENTITY_ATTRIBUTES"
 
 
-def _two_factor(settings: Settings) -> Violations:
+def _codes(settings: Settings) -> Violations:
+    if settings.SECURITY_UNIFIED_SIGNIN and not settings.SECURITY_TOTP_SECRETS:
+        yield "SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS"
     if settings.SECURITY_TWO_FACTOR_REQUIRED and not settings.SECURITY_TWO_FACTOR:
         yield "SECURITY_TWO_FACTOR_REQUIRED", "needs SECURITY_TWO_FACTOR"
     if not settings.SECURITY_TWO_FACTOR:
         return
-    methods = set(settings.SECURITY_TWO_FACTOR_ENABLED_METHODS)
+    has_sms = "sms" in settings.SECURITY_TWO_FACTOR_ENABLED_METHODS
     if not settings.SECURITY_TOTP_SECRETS:
         yield "SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS"
-    if not methods or methods - {"authenticator", "email", "sms"}:
-        yield "SECURITY_TWO_FACTOR_ENABLED_METHODS", "one or more of authenticator, email, sms"
-    if "sms" in methods and not settings.SECURITY_SMS_SERVICE:
+    if has_sms and not settings.SECURITY_SMS_SERVICE:
         yield "SECURITY_SMS_SERVICE", "needed with the method sms: who sends SMS (docs/features.md)"
-    if "sms" in methods and settings.SECURITY_SMS_SERVICE == "file" and not settings.is_local:
+    if has_sms and settings.SECURITY_SMS_SERVICE == "file" and not settings.is_local:
         yield "SECURITY_SMS_SERVICE", '"file" is for a RECOVERY_PUBLIC_URL on this machine'
-
-
-def _unified_sign_in(settings: Settings) -> Violations:
-    if not settings.SECURITY_UNIFIED_SIGNIN:
-        return
-    if not settings.SECURITY_TOTP_SECRETS:
-        yield "SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS"
-    # SMS is not allowed: sending it within the request would tell by time who has an account.
-    if (
-        not {"password"}
-        <= set(settings.SECURITY_US_ENABLED_METHODS)
-        <= {"password", "authenticator", "email"}
-    ):
-        yield "SECURITY_US_ENABLED_METHODS", "password, and of authenticator, email those that you want"
 
 
 def _recovery_codes_and_passkeys(settings: Settings) -> Violations:

@@ -268,7 +268,6 @@ ODD_ENGINE = {"FLASK_SQLALCHEMY_ENGINE_OPTIONS": '{"foo": "xyzzy"}'}
         ("sqlite:///{folder}/new.db", {}, {"migrations-missing"}, "not there yet"),
         ("postgresql://me@127.0.0.1:{port}/x", {}, {"database-away"}, "refused"),
         ("sqlite:///{folder}/new.db", ODD_ENGINE, {"not-bootable"}, ""),
-        ("sqlite:///{folder}/new.db", {"WEB_CONCURRENCY": "4"}, {"hashes-undivided", "limits-in-memory"}, ""),
         ("sqlite:///{folder}/new.db", LOCAL, {"debug-on"}, ""),
     ],
 )
