@@ -23,7 +23,7 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..settings import current
 from ..web import i18n
-from ..web.forms import context_of
+from ..web.responses import context_of
 from .outbox import OutboxMessage
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from ..settings.checks import check
 from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..web import templates
-from ..web.forms import context_names
+from ..web.responses import context_names
 from . import samples, template_features
 from .template_sources import Template, missing_fields, parse, parse_with_references
 

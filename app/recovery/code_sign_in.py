@@ -25,9 +25,8 @@ from ..accounts.sign_in import load_credentials, may_sign_in, refuse
 from ..db.engine import db
 from ..settings import current
 from ..web.errors import InvalidRequest
-from ..web.forms import context_of, new_form
 from ..web.rate_limits import limit
-from ..web.responses import json_response, wants_json
+from ..web.responses import context_of, json_response, new_form, wants_json
 from .request import store_request
 
 

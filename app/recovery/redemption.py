@@ -20,9 +20,8 @@ from ..db import audit
 from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import db
-from ..web.forms import context_of, new_form
 from ..web.origin import csrf
-from ..web.responses import CodedMessage, code_of, json_response, wants_json
+from ..web.responses import CodedMessage, code_of, context_of, json_response, new_form, wants_json
 from . import landing, link as links
 from .link import ResetLink
 from .link_errors import LinkUsed

@@ -29,9 +29,8 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
-from ..web.forms import context_of
 from ..web.last_request import remember
-from ..web.responses import json_response, wants_json
+from ..web.responses import context_of, json_response, wants_json
 from . import instructions
 from .request import store_request
 

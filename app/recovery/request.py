@@ -21,10 +21,9 @@ from ..mail.quota import KNOWN_BROWSER, is_full
 from ..settings import current
 from ..web import challenge, clients, user_agents
 from ..web.errors import InvalidRequest, NoMail, RequestError
-from ..web.forms import context_of, new_form
 from ..web.headers import policy
 from ..web.last_request import remember
-from ..web.responses import json_response, wants_json
+from ..web.responses import context_of, json_response, new_form, wants_json
 from ..web.return_to import asking_client
 from . import reset_code
 

@@ -19,8 +19,7 @@ from ..db.engine import db
 from ..mail import composing, outbox, quota
 from ..mail.composing import composer
 from ..mail.outbox import OutboxMessage
-from ..web.forms import context_of, new_form
-from ..web.responses import json_response, wants_json
+from ..web.responses import context_of, json_response, new_form, wants_json
 
 MAIL = "second_address"
 

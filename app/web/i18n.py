@@ -1,9 +1,10 @@
-"""Languages of pages and mails, and their formats of times and durations.
+"""Languages of pages and mails: their texts, and their formats of times and durations.
 
 A page uses the language chosen on it (`?language=de`, kept in a cookie), or else the first offered one that
 the browser accepts. A mail uses the account's language, or else the requester's.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -11,24 +12,67 @@ from functools import cache, partial
 from pathlib import Path
 from urllib.parse import urlencode
 
+import flask_security
 from babel import Locale, negotiate_locale
 from babel.lists import format_list
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import Translations
 from babel.units import format_unit
 from flask import Flask, Response, current_app, has_request_context, request
-from flask_babel import Babel, force_locale, format_date, format_datetime, get_locale
+from flask_babel import Babel, Domain, force_locale, format_date, format_datetime, get_locale
+from flask_security.babel import FsDomain
 from jinja2.utils import urlize
 from markupsafe import Markup
 
 from ..settings import current
 from ..settings.schema import Settings
 from ..settings.sources import TRANSLATIONS
-from .catalogs import Catalogs
 from .responses import form_page, keep_cookie
 
+FLASK_SECURITY_TRANSLATIONS = Path(flask_security.__file__).parent / "translations"
 LANGUAGE_PARAMETER = "language"
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 # Returns a text such as: 28 February 2026, 14:05:00 UTC. The zone is BABEL_DEFAULT_TIMEZONE.
 moment = partial(format_datetime, format="long")
+
+
+class Catalogs(FsDomain):
+    """The texts of every language.
+
+    Flask-Babel's own domain reads compiled files only, and does not find Flask-Security's de_DE for de.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        """Read .po files. An earlier folder overrides a later one, and each overrides Flask-Security."""
+        Domain.__init__(self)
+        self.folders = folders
+
+    def get_translations(self) -> Translations:
+        """Return the texts of the current language, read once."""
+        name = str(get_locale())
+        if name not in self.cache:
+            texts = Translations()
+            for path in (folder / f"{name}.po" for folder in self.folders):
+                if path.is_file():
+                    texts.add_fallback(compile_po(path))
+            # For a language without a country, take Flask-Security's texts of any country.
+            compiled = FLASK_SECURITY_TRANSLATIONS.glob(f"{name}*/LC_MESSAGES/flask_security.mo")
+            for path in sorted(compiled)[:1]:
+                with path.open("rb") as file:
+                    texts.add_fallback(Translations(file))
+            self.cache[name] = texts
+        cached: Translations = self.cache[name]
+        return cached
+
+
+def compile_po(path: Path) -> Translations:
+    """Compile a language's .po file, such as de.po. Raise ValueError if it is malformed."""
+    compiled = io.BytesIO()
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=path.stem))
+    compiled.seek(0)
+    return Translations(compiled)
 
 
 def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it

@@ -1,9 +1,10 @@
-"""JSON responses in Flask-Security's envelope."""
+"""Responses: JSON in Flask-Security's envelope, forms and variables of its pages, and cookies."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from flask import Request, Response, current_app, jsonify, request
+from flask_security.proxies import _security
 
 COOKIE_SECONDS = 365 * 86_400
 
@@ -42,6 +43,23 @@ def json_response(
     response.status_code = status
     response.headers.update(headers or {})
     return response
+
+
+def new_form(name: str, **options: Any) -> Any:
+    """Return a form of the class that has this name in Flask-Security; RECOVERY_CLASSES may replace it."""
+    info = _security.forms[name]
+    return info.instantiator(name, info.cls, **options)
+
+
+def context_of(page: str) -> dict[str, Any]:
+    """Return the variables of the context processors for one of Flask-Security's pages, or for "mail"."""
+    variables: dict[str, Any] = _security._run_ctx_processor(page)
+    return variables
+
+
+def context_names() -> set[str]:
+    """Return the variables of the context processors for any page or mail."""
+    return {name for page in list(_security._context_processors) for name in context_of(page)}
 
 
 def form_page() -> str:

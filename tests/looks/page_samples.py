@@ -13,7 +13,7 @@ from wtforms import HiddenField, SubmitField
 from app.pages.samples import OBJECTION, RECIPIENT, TOKEN, sample_user
 from app.recovery.registration import RegistrationForm
 from app.settings import current
-from app.web.forms import new_form
+from app.web.responses import new_form
 
 METHODS = ["authenticator", "email"]
 LAST = {"url": "/reset", "field": "identity", "typed": RECIPIENT, "wait": 0}
