@@ -1,4 +1,4 @@
-"""Checks of an admin's translations: unreadable files, and broken, missing or unused texts."""
+"""Checks of an admin's translations: unreadable files, and broken or missing texts."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -6,16 +6,13 @@ from pathlib import Path
 
 from babel import UnknownLocaleError
 from babel.messages.catalog import Catalog, Message
-from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import PoFileError, read_po
 
 from ..settings import current
 from ..settings.checks import check
 from ..settings.findings import KINDS, Finding
 from ..settings.sources import TRANSLATIONS
-from ..web import catalogs
-from ..web.catalogs import FLASK_SECURITY_TRANSLATIONS
-from ..web.templates import SUFFIXES
+from ..web.i18n import compile_po
 
 INVALID_FILE = (OSError, PoFileError, UnknownLocaleError, ValueError, LookupError)
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]")
@@ -28,7 +25,7 @@ def check_translations() -> Iterator[Finding]:
         for path in sorted(Path(folder).glob("*.po")):
             try:
                 catalog = read(path)
-                catalogs.compile_po(path)  # also evaluates the rule for plural forms
+                compile_po(path)  # also evaluates the rule for plural forms
             except INVALID_FILE as error:
                 problem = " ".join(str(error).split())
                 yield KINDS["translation-unreadable"].found(where=str(path), problem=problem)
@@ -42,18 +39,12 @@ def _check_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:
         if problem := problem_of(message):
             text = _forms(message.id)[0]
             yield KINDS["translation-broken"].found(where=where, text=text, problem=problem)
-    pot, translated = texts_in(TRANSLATIONS / "messages.pot"), _translated(catalog)
     if path.stem in current().RECOVERY_LANGUAGES and path.stem != "en":
-        shipped = TRANSLATIONS / path.name
-        missing = pot - translated - (_translated(read(shipped)) if shipped.is_file() else set())
+        pot, shipped = texts_in(TRANSLATIONS / "messages.pot"), TRANSLATIONS / path.name
+        missing = pot - _translated(catalog) - (_translated(read(shipped)) if shipped.is_file() else set())
         if missing:
             count, examples = f"{len(missing)} of {len(pot)}", _examples(missing)
             yield KINDS["translation-missing"].found(where=where, count=count, examples=examples)
-    flask_security = texts_in(FLASK_SECURITY_TRANSLATIONS / "flask_security.pot")
-    labels = {kind.label for kind in current().SECURITY_USER_IDENTITY_ATTRIBUTES.values()}
-    labels.add(current().RECOVERY_SIGN_IN_HELP)
-    if unused := translated - pot - flask_security - _texts_of_templates() - labels:
-        yield KINDS["translation-unused"].found(where=where, examples=_examples(unused))
 
 
 def read(path: Path) -> Catalog:
@@ -94,18 +85,6 @@ def texts_in(path: Path) -> set[str]:
 
 def _translated(catalog: Catalog) -> set[str]:
     return {_forms(message.id)[0] for message in catalog if is_translated(message)}
-
-
-def _texts_of_templates() -> set[str]:
-    """Return the texts in the admin's own templates."""
-    if not (folder := current().RECOVERY_TEMPLATE_DIR):
-        return set()
-    methods = [(f"**{ending}", "jinja2") for ending in SUFFIXES]
-    try:
-        messages = list(extract_from_dir(folder, methods, {"**": {"trimmed": "true"}}))
-    except UnicodeDecodeError:  # the template checks report it
-        return set()
-    return {_forms(text)[0] for _, _, text, *_ in messages}
 
 
 def _forms(text: str | Iterable[str] | None) -> list[str]:
