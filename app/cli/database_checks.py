@@ -62,8 +62,8 @@ def _check_tables() -> Iterator[Finding]:
 def _check_content() -> Iterator[Finding]:
     troubles = {trouble for trouble in heartbeat.worker_troubles() if trouble}
     state = health.check()
-    for problem in state.problems:
-        for trouble in sorted(troubles) if problem == health.MAIL_HELD else [state.reason]:
+    for problem in state["problems"]:
+        for trouble in sorted(troubles) if problem == health.MAIL_HELD else [state["reason"]]:
             yield kind_of_problem(problem).found(why=trouble)
     unconfirmed = select(func.count()).select_from(User).where(*UNCONFIRMED)
     if current().SECURITY_CONFIRMABLE and (count := db.session.scalar(unconfirmed)):

@@ -171,8 +171,8 @@ def is_being_sent() -> ColumnElement[bool]:
 def problems() -> list[str]:
     """Return the problems of /readyz in sentences."""
     held, state, lines = reason_all_held(), health.check(), []
-    for problem in state.problems:
-        finding = kind_of_problem(problem).found(why=state.reason)
+    for problem in state["problems"]:
+        finding = kind_of_problem(problem).found(why=state["reason"])
         is_all_held = held and problem == health.MAIL_HELD
         lines.append(f"All mail is held: {held}." if is_all_held else f"{finding.what} {finding.why}")
     return lines

@@ -1,6 +1,6 @@
 """Readiness: the database answers, a worker runs, and mail and events go out."""
 
-from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, TextClause, false, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,20 +25,10 @@ UNTRIED_MAIL = (outbox.UNTRIED, OutboxMessage.kind.not_in((outbox.WEBHOOK, quota
 WAITING_EVENT = (outbox.EVENTS, OutboxMessage.state == "waiting")
 
 
-@dataclass(frozen=True)
-class Health:
-    """The state of the deployment; None is unknown."""
+def check() -> dict[str, Any]:
+    """Return the state of database, worker and mail (None is unknown), and all problems. Never raises.
 
-    database: bool
-    worker: bool | None
-    mail: bool | None
-    problems: list[str]
-    reason: str | None = None  # why mail is held or refused, with the likely setting
-
-
-def check() -> Health:
-    """Check the database, the workers and the outbox. Never raises.
-
+    `reason`: why mail is held or refused, with the likely setting.
     Not reported, because it would reveal that an account exists: a delay below RECOVERY_READY_MAIL_AGE, and a
     temporary failure at any age that the relay blames on the recipient, or while it accepts other mail.
     """
@@ -59,11 +49,12 @@ def check() -> Health:
         db.session.rollback()
     except SQLAlchemyError:
         db.session.rollback()
-        return Health(database=False, worker=None, mail=None, problems=[problem])
+        return {"database": False, "worker": None, "mail": None, "problems": [problem], "reason": None}
     problems = [problem for problem, is_true in conditions.items() if is_true]
     mail = current().sends_mail and set(problems) <= {NO_WORKER, WEBHOOK_LATE}
     reason = next(filter(None, troubles), refusal)
-    return Health(database=True, worker=bool(troubles), mail=mail, problems=problems, reason=reason)
+    state = {"database": True, "worker": bool(troubles), "mail": mail}
+    return {**state, "problems": problems, "reason": reason}
 
 
 def is_late(*messages: TextClause | ColumnElement[bool]) -> bool:

@@ -42,13 +42,8 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "refused", "password_refused", "not_me")
 DELIVERY_BOUNDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
 IN_LAST_HOUR = RecoveryEvent.at >= instant(-3600)
-STATES = (
-    "untried",
-    "set_aside",
-    "postponed",
-    "retried",
-    "given_up",
-)  # of messages; the first true one of STATUS
+# Of messages; the first true one of STATUS.
+STATES = ("untried", "set_aside", "postponed", "retried", "given_up")
 STATUS = case(
     (OutboxMessage.state == "given_up", "given_up"),
     (IS_ASIDE, "set_aside"),
@@ -131,6 +126,6 @@ def _messages() -> Iterator[Sample]:
 
 def _health() -> Iterator[Sample]:
     yield "sparekey_workers", {}, len(heartbeat.worker_troubles())
-    problems = health.check().problems
+    problems = health.check()["problems"]
     for problem in health.PROBLEMS:
         yield "sparekey_problem", {"problem": problem}, problem in problems

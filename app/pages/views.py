@@ -1,7 +1,6 @@
 """The home page, the last page of a reset, health, OpenAPI and well-known URLs."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -163,4 +162,4 @@ def alive() -> ResponseReturnValue:
 def ready() -> ResponseReturnValue:
     """Report problems to a monitor, without data of any account."""
     state = health.check()
-    return asdict(state), HTTPStatus.SERVICE_UNAVAILABLE if state.problems else HTTPStatus.OK
+    return state, HTTPStatus.SERVICE_UNAVAILABLE if state["problems"] else HTTPStatus.OK

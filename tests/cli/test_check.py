@@ -215,7 +215,7 @@ def test_defects_of_the_database_are_found(
     assert held.keys() == {"no-accounts", "no-security-txt", "mail-held"}
     assert "MAIL_USERNAME: refused" in held["mail-held"]["why"] + held["mail-held"]["what"]
     with monkeypatch.context() as sick:
-        state = health.Health(database=True, worker=True, mail=False, problems=list(health.PROBLEMS))
+        state = {"problems": list(health.PROBLEMS), "reason": None}
         sick.setattr(health, "check", lambda: state)
         ids = {"mail-held", "mail-refused", "mail-late", "webhook-late", "worker-not-seen", "outbox-full"}
         ids |= {"mail-budget-spent", "database-away", "database-read-only"}

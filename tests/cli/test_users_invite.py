@@ -139,7 +139,7 @@ def test_import_invites_those_without_a_password_and_holds_up_no_reset(
     subjects = [mail["Subject"] for mail in site.mailbox.mails]
     assert subjects == ["Reset your Sparekey password", *[INVITATION] * 3]
     with site.app.app_context():
-        assert health.check().problems == ["no_worker"]
+        assert health.check()["problems"] == ["no_worker"]
     assert site.password_works(OLD_PASSWORD, "imported@example.com")
     assert code_of(site, site.last_link()) == "redeemed"
 

@@ -160,7 +160,7 @@ def test_queries_of_health_heartbeat_and_metrics_scan_no_table(make_site: Any) -
         with closing(heartbeat.Heartbeat()) as beating:
             beating.beat()
             assert queue.is_due()
-            assert health.check().worker
+            assert health.check()["worker"]
         assert site.visitor().open("/readyz").status_code == 503  # the worker is gone
         metrics = site.visitor().open("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
         assert "sparekey_database_up 1.0" in metrics.text
