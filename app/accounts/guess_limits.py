@@ -37,18 +37,10 @@ BROWSERS = 8  # numbers for browsers: few, because an attacker with one account 
 REMEMBERED_MAX = 12  # identities in a browser's cookie, for four accounts
 # Endpoints where a visitor who is signed in, or halfway in, could guess or send mail.
 BY_ACCOUNT = (
-    "security.change_password",
-    "security.verify",
-    "security.change_email",
-    "security.two_factor_token_validation",
-    "security.two_factor_setup",
-    "security.two_factor_setup_validate",
-    "security.two_factor_rescue",
-    "security.mf_recovery",
-    "security.us_setup",
-    "security.us_setup_validate",
-    "security.us_verify",
-    "security.us_verify_send_code",
+    *("security.change_password", "security.verify", "security.change_email", "security.mf_recovery"),
+    *("security.two_factor_setup", "security.two_factor_setup_validate", "security.two_factor_rescue"),
+    *("security.two_factor_token_validation", "security.us_setup", "security.us_setup_validate"),
+    *("security.us_verify", "security.us_verify_send_code"),
 )
 
 

@@ -57,14 +57,11 @@ def events(
 ) -> None:
     """List the newest events, oldest first: requests, emails, and links opened, redeemed, or refused."""
     query = select(RecoveryEvent).order_by(RecoveryEvent.id.desc()).limit(limit)
-    if identity is not None:
-        query = query.where(RecoveryEvent.user_id == get_account(identity).id)
+    user_id = None if identity is None else get_account(identity).id
+    exact = {"user_id": user_id, "source": source, "request_id": request_id}
+    query = query.filter_by(**{name: value for name, value in exact.items() if value})
     if kind:
         query = query.where(RecoveryEvent.kind.in_(kind))
-    if source:
-        query = query.where(RecoveryEvent.source == source)
-    if request_id:
-        query = query.where(RecoveryEvent.request_id == request_id)
     if since is not None:
         query = query.where(RecoveryEvent.at >= since)
     rows = [row(event) for event in reversed(db.session.scalars(query).all())]

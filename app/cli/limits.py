@@ -9,16 +9,7 @@ import click
 from flask.cli import AppGroup
 from limits import RateLimitItem, parse_many
 
-from ..accounts.guess_limits import (
-    ACCOUNT,
-    BROWSERS,
-    CODES,
-    GUESSES_MAX,
-    OBJECTING,
-    SIGNING_IN,
-    account_key,
-    identity_hashes,
-)
+from ..accounts import guess_limits as guesses
 from ..accounts.identities import identity_key
 from ..recovery.landing import BAD_LINKS
 from ..settings import current
@@ -77,12 +68,13 @@ def counts(who: str) -> list[Row]:
 def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     """Return scope, key and limit of every count that an identity or IP address can have."""
     settings, user = current(), admin.find_account(who)
-    hashes = identity_hashes(user) if user else [count_key(identity_key(who))]
-    keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(BROWSERS)]
-    limits = [(SIGNING_IN, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys]
+    hashes = guesses.identity_hashes(user) if user else [count_key(identity_key(who))]
+    keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(guesses.BROWSERS)]
+    limits = [(guesses.SIGNING_IN, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys]
     if user:
-        limits.append((ACCOUNT, account_key(user.id), settings.RECOVERY_LIMIT_IDENTITY))
-        limits += [(scope, account_key(user.id), GUESSES_MAX) for scope in (CODES, OBJECTING)]
+        key = guesses.account_key(user.id)
+        limits.append((guesses.ACCOUNT, key, settings.RECOVERY_LIMIT_IDENTITY))
+        limits += [(scope, key, guesses.GUESSES_MAX) for scope in (guesses.CODES, guesses.OBJECTING)]
     counts = [(scope, key, limit) for scope, key, rates in limits for limit in parse_many(rates)]
     by_source = [(POSTS, settings.RECOVERY_LIMIT_SOURCE), (BAD_LINKS, settings.RECOVERY_LIMIT_BAD_LINKS)]
     for scope, rates in by_source:

@@ -27,8 +27,6 @@ def write_rows(rows: list[Row], form: str, if_empty: str) -> None:
 
 def write_table(rows: list[Row]) -> None:
     """Write a table whose columns are the keys of the first row."""
-    if not rows:
-        return
     lines = [[key.replace("_", " ") for key in rows[0]]]
     lines += [[plain(value) for value in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

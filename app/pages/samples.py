@@ -18,8 +18,8 @@ from ..accounts.models import User
 from ..mail import composing
 from ..recovery.instructions import sign_in_help
 from ..settings import current
-from ..web.forms import context_of
 from ..web.i18n import duration
+from ..web.responses import context_of
 from .template_sources import parse
 
 FOLDER = "security/email/"
@@ -68,10 +68,7 @@ REQUIRED = {
     "token": ("the code", "token"),
     "username": ("the username", "username"),
     "new_address": ("the new address", "new_address"),
-    "objection": (
-        "the “This wasn't me” link",
-        'url_for("objections.land", token=objection, _external=True)',
-    ),
+    "objection": ("the “This wasn't me” link", 'url_for("objections.land", token=objection, _external=True)'),
 }
 _ALERT = {"address": RECIPIENT, "objection": OBJECTION}
 _NOTICE = {

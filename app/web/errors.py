@@ -100,11 +100,7 @@ HTTP_ERRORS: dict[int, tuple[str, Any, Any]] = {
         _l("The account has changed since you opened this page"),
         _l("Nothing was saved. Please start over."),
     ),
-    413: (
-        "invalid_request",
-        _l("That's too long"),
-        _l("Go back, shorten what you entered, and try again."),
-    ),
+    413: ("invalid_request", _l("That's too long"), _l("Go back, shorten what you entered, and try again.")),
     429: ("rate_limited", _l("Too many attempts"), _l("Please try again in %(time)s.")),
     500: (
         "internal_error",

@@ -104,10 +104,6 @@ def init_app(app: Flask, settings: Settings) -> None:
         if host != public.hostname:
             raise InvalidRequest(_("To use this service, go to %(url)s", url=public_url))
         if (request.environ[REQUESTED_SCHEME], public.scheme) == ("http", "https"):
-            raise InvalidRequest(
-                _(
-                    "Plain HTTP isn't accepted (X-Forwarded-Proto). To use this service, go to %(url)s",
-                    url=public_url,
-                )
-            )
+            text = _("Plain HTTP isn't accepted (X-Forwarded-Proto). To use this service, go to %(url)s")
+            raise InvalidRequest(text % {"url": public_url})
         return None
