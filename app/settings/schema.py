@@ -92,20 +92,13 @@ class Settings(BaseModel):
     SECURITY_TRACKABLE: bool
     SECURITY_TWO_FACTOR: bool
     SECURITY_TWO_FACTOR_REQUIRED: bool
-    SECURITY_TWO_FACTOR_ENABLED_METHODS: Annotated[
-        list[Literal["authenticator", "email", "sms"]], types.JsonText, Field(min_length=1)
-    ]
+    SECURITY_TWO_FACTOR_ENABLED_METHODS: types.SecondFactors
     SECURITY_SMS_SERVICE: Annotated[
         str, Field(pattern="^$|^file$|:", description='nothing, "file", or "module:Class" (docs/features.md)')
     ]
     SECURITY_MULTI_FACTOR_RECOVERY_CODES: bool
     SECURITY_UNIFIED_SIGNIN: bool
-    # Not SMS, because sending it within the request would tell by time who has an account.
-    SECURITY_US_ENABLED_METHODS: Annotated[
-        list[Literal["password", "authenticator", "email"]],
-        types.JsonText,
-        types.must('"password" is always one of them', lambda methods: "password" in methods),
-    ]
+    SECURITY_US_ENABLED_METHODS: types.SignInMethods
     SECURITY_WEBAUTHN: bool
     SECURITY_TOTP_SECRETS: secrets.NumberedSecrets
     SECURITY_TOTP_ISSUER: types.Line

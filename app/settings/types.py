@@ -96,6 +96,12 @@ BreachCheck = Annotated[
 ]
 Unique = must("each at most once", lambda items: len(items) == len(set(items)))
 Language = Annotated[str, AfterValidator(normalize_language)]
+SecondFactors = Annotated[list[Literal["authenticator", "email", "sms"]], JsonText, Field(min_length=1)]
+SignInMethods = Annotated[
+    list[Literal["password", "authenticator", "email"]],  # sending SMS would tell by time who has an account
+    JsonText,
+    must('"password" is always one of them', lambda methods: "password" in methods),
+]
 Rates = Annotated[
     str,
     *expect(
