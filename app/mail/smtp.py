@@ -44,16 +44,14 @@ class _BoundedReader(io.BufferedReader):
         return line
 
 
-class _BoundedReplies:
-    """A mixin for smtplib's clients, which collect a reply of any number of lines in memory."""
-
-    sock: Any
-    file: Any
+class _BoundedReplies(smtplib.SMTP):
+    """A client that reads no endless reply, because smtplib collects any number of lines in memory."""
 
     def getreply(self) -> tuple[int, bytes]:
-        self.file = self.file or _BoundedReader(self.sock.makefile("rb", buffering=0))
+        connected: Any = self.sock
+        self.file = self.file or _BoundedReader(connected.makefile("rb", buffering=0))
         self.file.bytes_left = REPLY_BYTES_MAX
-        return super().getreply()  # type: ignore[misc,no-any-return]  # smtplib's
+        return super().getreply()
 
 
 class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no types
@@ -61,10 +59,6 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
 
     connection: Any
     deadline = 0.0  # for the next mails, by time.monotonic(); set by the owner of the lease
-
-    @property
-    def connection_class(self) -> Any:
-        return type("BoundedSmtp", (_BoundedReplies, super().connection_class), {})
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
@@ -122,7 +116,7 @@ class EmailBackend(SmtpBackend):  # type: ignore[misc]  # Flask-Mailman has no t
         # Without a host, the constructor does not connect. So `self.connection` is set before the greeting,
         # and the deadline can end an endless one.
         options = {"local_hostname": current().ehlo_name, "timeout": self.timeout, **secure}
-        self.connection = self.connection_class(**options)
+        self.connection = type("Relay", (_BoundedReplies, self.connection_class), {})(**options)
         self.connection._host = self.host  # for the certificate; only the constructor sets it (bpo-36094)
         code, reply = self.connection.connect(self.host, self.port)
         if code != 220:
