@@ -34,12 +34,8 @@ class TokenServer:
 
     def grants(self, **more: Any) -> dict[str, Any]:
         """Return the settings of a site that signs in by client credentials, or with `more`."""
-        client = {
-            "URL": f"http://127.0.0.1:{self.port}/token",
-            "CLIENT_ID": "id",
-            "CLIENT_SECRET": CLIENT_SECRET,
-        }
-        values = {**client, "SCOPE": "smtp.send", **more}
+        client = {"CLIENT_ID": "id", "CLIENT_SECRET": CLIENT_SECRET, "SCOPE": "smtp.send"}
+        values = {"URL": f"http://127.0.0.1:{self.port}/token", **client, **more}
         return {"MAIL_USERNAME": USERNAME} | {f"RECOVERY_MAIL_OAUTH_{name}": values[name] for name in values}
 
     def respond(self, asked: dict[str, str]) -> tuple[int, bytes]:
@@ -48,21 +44,15 @@ class TokenServer:
         if self.answer:
             return self.answer
         if asked["client_id"] != "id" or asked.get("client_secret", CLIENT_SECRET) != CLIENT_SECRET:
-            return (
-                401,
-                rb'{"error": "invalid_client", "error_description": "AADSTS7000215: wrong secret\r\nx"}',
-            )
+            description = r"AADSTS7000215: wrong secret\r\nx"
+            return 401, f'{{"error": "invalid_client", "error_description": "{description}"}}'.encode()
         if asked["grant_type"] == "refresh_token" and asked["refresh_token"] != self.refresh_token:
             return 400, b'{"error": "invalid_grant"}'
         token = secrets.token_urlsafe(1800)  # as long as Microsoft's
         self.valid.add(token)
         # As Google and Microsoft do, whose scopes may be spelled otherwise than asked for.
-        answer = {
-            "access_token": token,
-            "token_type": "Bearer",
-            "expires_in": self.lifetime,
-            "scope": "SMTP.Send",
-        }
+        answer = {"access_token": token, "token_type": "Bearer", "scope": "SMTP.Send"}
+        answer["expires_in"] = self.lifetime
         if self.rotates and asked["grant_type"] == "refresh_token":
             answer["refresh_token"] = self.refresh_token = f"refresh {len(self.requests) + 1}"
         return 200, json.dumps(answer).encode()

@@ -57,9 +57,7 @@ def recorded(walk: Walk) -> Iterator[None]:
 def walk(site: Site, number: int) -> dict[str, Walk]:
     """Alice asks, gets her mail, opens the link and sets a new password."""
     walks: dict[str, Walk] = {"ask": [], "mail": [], "land": [], "redeem": []}
-    site.ask(
-        f"nobody{number}@example.com"
-    )  # also refreshes the count of waiting messages, cached for a second
+    site.ask(f"nobody{number}@example.com")  # also refreshes the count of waiting messages
     with recorded(walks["ask"]):
         answer = site.ask("alice@example.com")
     assert answer.status_code == 200, answer.text
@@ -86,13 +84,9 @@ def deployment() -> Iterator[Site]:
     with listening(Mailbox(free_port())) as box, tempfile.TemporaryDirectory() as folder:
         with redirect_stdout(io.StringIO()):  # the migrations print
             uri = fill(f"sqlite:///{folder}/walk.db")
-        mail = {
-            "MAIL_SERVER": "127.0.0.1",
-            "MAIL_PORT": box.port,
-            "MAIL_DEFAULT_SENDER": "no-reply@example.com",
-        }
-        settings = {"SQLALCHEMY_DATABASE_URI": uri, "RECOVERY_MAIL_COOLDOWN": "0 seconds", **mail}
-        site = Site(create_app(load_settings(**settings)), box)
+        mail = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": box.port, "RECOVERY_MAIL_COOLDOWN": "0 seconds"}
+        settings = load_settings(SQLALCHEMY_DATABASE_URI=uri, MAIL_DEFAULT_SENDER="me@example.com", **mail)
+        site = Site(create_app(settings), box)
         site.change(us_phone_number=None)
         yield site
 
