@@ -22,7 +22,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> Fla
     """
     from flask import Flask
 
-    from .settings import checks, exit_on_settings_error, forced, load, references
+    from .settings import checks, exit_on_settings_error, extensions, forced, load
     from .settings.sources import ROOT
 
     if settings is None:
@@ -33,7 +33,7 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> Fla
     app.config.update(forced.flask_config(settings))
     app.extensions["recovery_settings"] = settings
     install_parts(app, settings)
-    references.run_extensions(app, settings)
+    extensions.run_extensions(app, settings)
     if checked:
         checks.refuse_errors(app, settings)
     return app

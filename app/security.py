@@ -7,7 +7,7 @@ from flask import Flask, abort
 from flask_security import Security, WebauthnUtil, current_user
 from itsdangerous import Serializer, Signer
 
-from .accounts import guess_limits, hashing, identities, one_time_codes, passwords, sessions
+from .accounts import guess_limits, hashing, identities, identity_mappers, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
 from .accounts.models import FsRefreshTracker, Role, User, WebAuthn, map_identity_kind
 from .accounts.one_time_codes import guard_factor_setup
@@ -31,8 +31,8 @@ from .recovery.code_sign_in import UnifiedForm
 from .recovery.link_errors import LinkError
 from .recovery.redemption import NewPasswordForm
 from .recovery.request import MAIL_REQUESTS, IdentityForm, request_mail
+from .settings.extensions import blamed_on, resolve
 from .settings.forced import default_values
-from .settings.references import blamed_on, resolve
 from .settings.schema import Settings
 from .web import origin
 from .web.clients import ClientSerializer
@@ -57,7 +57,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config.update({name: "/" for name in default_values(settings) if name.endswith("_VIEW")})
     sessions.init_app(app)
     one_time_codes.init_app(app, settings)
-    identities.init_app(app, settings)
+    identity_mappers.init_app(app, settings)
     for kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES:
         with blamed_on(settings, "SECURITY_USER_IDENTITY_ATTRIBUTES", kind, "cannot be an identity kind"):
             map_identity_kind(kind)
@@ -138,8 +138,8 @@ CLASSES = {
     "change_password_form": ChangeForm,
     "mail_util_cls": flask_security_mails.QueuedMailUtil,
     "password_util_cls": passwords.RecoveryPasswordUtil,
-    "phone_util_cls": identities.RecoveryPhoneUtil,
-    "username_util_cls": identities.RecoveryUsernameUtil,
+    "phone_util_cls": identity_mappers.RecoveryPhoneUtil,
+    "username_util_cls": identity_mappers.RecoveryUsernameUtil,
     "totp_cls": one_time_codes.ReplayProtectedTotp,
     "webauthn_util_cls": AnyPasskey,
 }  # that replace Flask-Security's; RECOVERY_CLASSES replaces them in turn

@@ -57,6 +57,19 @@ def test_modules_are_named_for_their_content() -> None:
     assert not names & VAGUE_NAMES
 
 
+def test_the_map_in_the_readme_names_each_module_of_the_rooms() -> None:
+    """The commands are named as their files."""
+    lines = (ROOT / "README.md").read_text().partition("## The map")[2].split("```")[1]
+    rooms = re.findall(r"^(app/(?!cli)\w+)/ +(.*?)(?=^\S|\Z)", lines, re.M | re.S)
+    for room, text in rooms:
+        named = set(re.findall(r"\w+/?", re.sub(r"\([^)]*\)", "", text))) - {"and", "with"}
+        entries = [
+            path for path in (ROOT / room).iterdir() if path.suffix == ".py" or f"{path.name}/" in named
+        ]
+        assert named == {path.stem + "/" * path.is_dir() for path in entries} - {"__init__"}, room
+    assert len(rooms) == 7
+
+
 def test_no_fixed_value_is_declared_as_a_setting() -> None:
     assert not FORCED.keys() & Settings.model_fields.keys()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask_security import SQLAlchemyUserDatastore
 from flask_security.proxies import _datastore
-from sqlalchemy import ColumnElement, column, exists, false, insert, literal, select, table, true, update
+from sqlalchemy import ColumnElement, column, exists, insert, literal, select, table, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -15,7 +15,8 @@ from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
 from . import foreign
 from .hashing import unusable_hash
-from .identities import IdentityError, map_identity, normalize_identity
+from .identities import IdentityError, map_identity
+from .identity_mappers import normalize_identity
 from .models import User
 
 # Of accounts that are older than SECURITY_CONFIRMABLE. A sign-up or invitation waits for its owner.
@@ -51,15 +52,10 @@ def lock_account(user_id: int) -> None:
     db.session.execute(select(User.id).where(User.id == user_id).with_for_update())
 
 
-def unchanged_account(user: User, password_hash: str) -> tuple[ColumnElement[bool], ...]:
-    """Return conditions on an account's row that hold while it is as it was read, for a redemption.
-
-    In an application's table, write the new password now, if that row is unchanged.
-    """
-    this = User.id == user.id
-    if not user.external_id:
-        return this, User.active.is_(True), User.email == user.email, User.password == user.password
-    return this, true() if foreign.write_password(user, password_hash) else false()
+def unchanged_account(user: User) -> tuple[ColumnElement[bool], ...]:
+    """Return conditions on an account's row that hold while it is as it was read, for a redemption."""
+    is_as_read = (User.active.is_(True), User.email == user.email, User.password == user.password)
+    return User.id == user.id, *(() if user.external_id else is_as_read)
 
 
 def confirm_existing() -> int:

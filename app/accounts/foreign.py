@@ -33,8 +33,7 @@ from sqlalchemy.types import NullType
 from ..db.engine import ATTACHED, AccountsAway, attach, db, inserts, limit_lock_wait, reason_of
 from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
-from .identities import normalize_identity
-from .identity_mappers import ASCII_LOWER
+from .identity_mappers import ASCII_LOWER, normalize_identity
 from .imported_hashes import STOCK, mark, unmark
 from .models import User
 

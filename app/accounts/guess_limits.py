@@ -22,7 +22,8 @@ from ..web.errors import InvalidRequest
 from ..web.rate_limits import count_key, count_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
 from ..web.tokens import UncompressedToken
-from .identities import IdentityKey, identity_columns, identity_key, normalize_identity, posted_identity
+from .identities import IdentityKey, identity_columns, identity_key, posted_identity
+from .identity_mappers import normalize_identity
 from .models import User
 
 # A code has six digits, and up to nine are valid at once for each method. So a year of guesses hits an

@@ -1,22 +1,32 @@
-"""Mappers of identity kinds: an admin's function, or a declared pattern. None of them fails a request.
+"""Mappers of identity kinds: email, username, phone, an admin's function, or a declared pattern.
 
-A mapper returns the normal form of an input, or None for one of another kind.
+A mapper returns the normal form of an input, or None for one of another kind. None of them fails a request.
 """
 
+import re
 import string
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
-from flask import current_app
-from flask_security.utils import get_identity_attribute
+import bleach
+import email_validator
+import nh3  # noqa: F401  # loaded at start, because Flask-Security imports it in a request
+import phonenumbers
+from flask import Flask, current_app
+from flask_security import PhoneUtil, UsernameUtil, uia_phone_mapper, uia_username_mapper
+from flask_security.utils import get_identity_attribute, get_message
 
 from ..settings import current
 from ..settings.checks import check
+from ..settings.extensions import resolve
 from ..settings.findings import KINDS, Finding
-from ..settings.identities import IdentityKind
-from .pasted import trim
+from ..settings.identities import CASE_INSENSITIVE, IdentityKind
+from ..settings.schema import Settings
+from ..settings.types import SPECIAL_USE_DOMAINS
+from .pasted import plain, trim
 
 IDENTITY_LENGTH_MAX = 254  # characters: the longest address mail can carry (RFC 5321 §4.5.3.1.3)
 # ASCII only, because databases fold other letters differently: PostgreSQL's lower() changes K (U+212A),
@@ -28,6 +38,64 @@ SAMPLES = (
     *("1", "123456", "123-45-678", "١٢٣", "E12345", "e-12345", "AB123456", "é" * IDENTITY_LENGTH_MAX),
 )
 SECONDS_MAX = 0.2  # of the processor, for one sample
+
+
+def normalize_identity(column: str, typed: str) -> str | None:
+    """Return the normal form in which `column` stores `typed`, or None when it cannot."""
+    mapper = get_identity_attribute(column).get("mapper") or MAPPERS[column]
+    normal: str | None = mapper(typed)
+    return normal
+
+
+def normalize_email(typed: str) -> str | None:
+    """Return the address in normal form, with ASCII letters in lower case, or None. Asks no DNS."""
+    rules = current().library.get("SECURITY_EMAIL_VALIDATOR_ARGS", {}) if current_app else {}  # `check --to`
+    try:
+        valid = email_validator.validate_email(typed.strip(), check_deliverability=False, **rules)
+    except email_validator.EmailNotValidError:
+        return None
+    if "=?" in valid.local_part:  # mail programs decode it to another address (RFC 2047)
+        return None
+    return valid.normalized.translate(ASCII_LOWER)
+
+
+class RecoveryUsernameUtil(UsernameUtil):
+    """Usernames by Flask-Security's rule, without regard to case."""
+
+    def normalize(self, username: str) -> str | None:
+        """Return the name case-folded and in NFKC, or None for markup and disallowed characters.
+
+        A name must contain a letter, because digits alone are a phone number. Marks follow their letter.
+        """
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+        name = super().normalize(folded)
+        if not name or not name.isprintable() or bleach.clean(name, tags=set()) != name:
+            return None
+        categories = "".join(unicodedata.category(character)[0] for character in name)
+        is_allowed = name.isascii() or not current().RECOVERY_USERNAME_ASCII
+        return name if is_allowed and "L" in categories and not re.search("(^|[^LM])M", categories) else None
+
+    def validate(self, username: str) -> tuple[str | None, str | None]:
+        """Return the reason against the name, or None, and its normal form."""
+        if not username:
+            return None, None
+        if (name := normalize_identity("username", username)) is None:
+            return get_message("USERNAME_DISALLOWED_CHARACTERS")[0], None
+        return super().validate(name)
+
+
+class RecoveryPhoneUtil(PhoneUtil):
+    """Phone numbers by Flask-Security's rule, but none with an extension, which is not one person's own."""
+
+    def get_canonical_form(self, input_data: str) -> str | None:
+        """Return the number in E.164, or None. Without +prefix it is of SECURITY_PHONE_REGION_DEFAULT."""
+        text, region = plain(input_data), current().SECURITY_PHONE_REGION_DEFAULT
+        number = super().get_canonical_form(text)
+        return None if number and phonenumbers.parse(text, region).extension else number
+
+    def validate_phone_number(self, input_data: str) -> str | None:
+        """Return the reason against the number, or None."""
+        return None if self.get_canonical_form(input_data) else get_message("PHONE_INVALID")[0]
 
 
 class GuardedMapper(NamedTuple):
@@ -70,6 +138,27 @@ def drop_separators(text: str) -> str:
 
 
 NORMALIZERS = {"upper": str.upper, "lower": str.lower, "digits": drop_separators}
+
+
+MAPPERS = {"email": normalize_email, "username": uia_username_mapper, "us_phone_number": uia_phone_mapper}
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give Flask-Security the mappers of the configured kinds, in their order. Raises SettingsError."""
+    bleach.clean("")  # loads its parser at start, because the first use imports it
+    # As the library documents it, because no argument lifts a domain. A process has one app.
+    lifted = settings.RECOVERY_SPECIAL_USE_DOMAINS
+    email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name for name in SPECIAL_USE_DOMAINS if name not in lifted]
+    setting, attributes = "SECURITY_USER_IDENTITY_ATTRIBUTES", []
+    for name, kind in settings.SECURITY_USER_IDENTITY_ATTRIBUTES.items():
+        mapper = resolve(settings, setting, kind.mapper) if kind.mapper else MAPPERS.get(name)
+        if settings.RECOVERY_ACCOUNTS and name == "username":  # by the application's rules
+            mapper = match_printable
+        ignores_case = name in CASE_INSENSITIVE
+        guarded = GuardedMapper(name, mapper or partial(match, kind), kind.case_insensitive or ignores_case)
+        # An own kind's column holds the very result of its mapper, and has an index for that alone.
+        attributes.append({name: {"mapper": guarded, "case_insensitive": ignores_case}})
+    app.config[setting] = attributes
 
 
 @check

@@ -19,7 +19,8 @@ from ..db.migrations.identity_columns import IDENTITY
 from ..settings import current
 from ..settings.identities import NAME, SHIPPED
 from ..settings.types import normalize_language
-from .identities import normalize_identity, stored_identity
+from .identities import stored_identity
+from .identity_mappers import normalize_identity
 
 NO_PASSWORD = "the account has no password: it signs in another way (RECOVERY_PASSWORDLESS)"  # noqa: S105  # no password
 FsModels.set_db_info(base_model=db.Model)

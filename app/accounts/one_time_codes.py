@@ -23,7 +23,7 @@ from wtforms.fields.choices import SelectChoice
 
 from ..db.encryption import keyed_hash
 from ..db.engine import Model, db, inserts
-from ..settings import current, references
+from ..settings import current, extensions
 from ..settings.schema import Settings
 from .pasted import plain
 
@@ -101,7 +101,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Register FileSender and the operator's SMS sender ("module:Class"). Raises SettingsError."""
     SmsSenderFactory.senders["file"] = FileSender
     if ":" in (service := settings.SECURITY_SMS_SERVICE):
-        sender = references.resolve(settings, "SECURITY_SMS_SERVICE", service, SmsSenderBaseClass)
+        sender = extensions.resolve(settings, "SECURITY_SMS_SERVICE", service, SmsSenderBaseClass)
         SmsSenderFactory.senders[service] = sender
 
 

@@ -20,7 +20,8 @@ from ..web.rate_limits import limit
 from ..web.responses import CodedMessage
 from .guess_limits import SIGNING_IN, by_identity
 from .hashing import password_matches
-from .identities import IDENTITY_LABEL, map_identity, normalize_identity, posted_identity
+from .identities import IDENTITY_LABEL, map_identity, posted_identity
+from .identity_mappers import normalize_identity
 from .models import User
 
 

@@ -15,7 +15,7 @@ from flask.helpers import get_debug_flag
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
 from .. import settings
-from ..accounts import foreign_checks, identities
+from ..accounts import foreign_checks, identity_mappers
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
 from ..settings import advice, checks
 from ..settings.findings import KINDS, Finding
@@ -47,7 +47,7 @@ INVALID = "invalid-setting"
 @click.pass_obj
 def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
     """Check the configuration. Exits with 1 if there are findings of --fail-level or worse."""
-    if to and identities.normalize_email(to) is None:
+    if to and identity_mappers.normalize_email(to) is None:
         raise click.BadParameter(f"{to!r}: not an email address", param_hint="--to")
     reading = settings.examine()
     findings = [

@@ -16,7 +16,7 @@ from ..mail.composing import SUBJECT_SETTINGS
 from ..settings import advice, sources
 from ..settings.forced import FORCED, default_values, flask_config
 from ..settings.library_settings import describe_unknown, flask_security_defaults, reason_refused
-from . import reference
+from . import config_reference as reference
 from .output import Row, format_option, plain, write_fields, write_json
 
 SECRET = re.compile(

@@ -11,7 +11,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from .. import settings
-from ..accounts import identities
+from ..accounts import identity_mappers
 from ..mail import smtp_failures
 from ..mail.backends import mailman
 from ..mail.composing import Undeliverable
@@ -63,7 +63,7 @@ def send_test(address: str, name: str, language: str | None) -> None:
     """Send an email with sample data to ADDRESS now, and show the relay's answer."""
     with settings.exit_on_settings_error(code=1):
         checks.refuse_errors(current_app, current())
-    if (recipient := identities.normalize_email(address)) is None:
+    if (recipient := identity_mappers.normalize_email(address)) is None:
         raise click.ClickException(f"{address!r}: not an email address")
     mails = {sample.name: sample for sample in samples.MAILS}
     if name not in mails:

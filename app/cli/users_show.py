@@ -14,7 +14,7 @@ from ..db.engine import db
 from ..mail.composing import Undeliverable
 from ..mail.outbox import WEBHOOK, OutboxMessage
 from ..mail.quota import INVITATION, RESET
-from ..recovery.instructions import is_explained, refuse_excess
+from ..recovery.instructions import is_explained, refuse_excess_links
 from ..recovery.link import ResetLink
 from ..settings import current
 from . import events, limits, outbox
@@ -120,7 +120,7 @@ def _obstacles(user: User) -> Iterator[str]:
         yield f"This account gets no reset email: {why_not}."
         return
     try:
-        refuse_excess(user, OutboxMessage(kind=RESET, quota="", user_id=user.id))
+        refuse_excess_links(user, OutboxMessage(kind=RESET, quota="", user_id=user.id))
     except Undeliverable as error:
         yield f"A reset email cannot go out {'' if error.until else 'now: '}{error}."
     db.session.rollback()  # unlocks the account

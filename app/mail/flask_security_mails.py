@@ -15,7 +15,7 @@ from flask_security import MailUtil
 from flask_security.mail_util import EmailValidateException
 from flask_security.utils import get_message
 
-from ..accounts import identities
+from ..accounts import identity_mappers
 from ..db.engine import db
 from ..web import i18n, user_agents
 from . import composing, outbox, quota
@@ -54,7 +54,7 @@ class QueuedMailUtil(MailUtil):
 
     def normalize(self, email: str) -> str:
         """Return an address in normal form. Raises EmailValidateException."""
-        if (normal := identities.normalize_identity("email", email)) is None:
+        if (normal := identity_mappers.normalize_identity("email", email)) is None:
             raise EmailValidateException(get_message("INVALID_EMAIL_ADDRESS")[0])
         return normal
 

@@ -81,7 +81,7 @@ def _oldest(lane: ColumnElement[bool] | TextClause, count: int) -> Sequence[int]
     return db.session.scalars(DUE.where(lane).order_by(_messages.due_at).limit(count)).all()
 
 
-def compose(message: OutboxMessage) -> Mail | Undeliverable:
+def compose_and_commit(message: OutboxMessage) -> Mail | Undeliverable:
     """Compose a mail, or the reason for none. Commit what the composer wrote, and the claim in capitals.
 
     The link must exist before its mail arrives, and no transaction stays open during the conversation. Other

@@ -20,7 +20,7 @@ from flask_mailman.backends.smtp import EmailBackend as SmtpBackend
 
 from ..settings import current
 from .composing import Mail, with_ascii_domain
-from .login import access_token, log_in
+from .relay_login import access_token, log_in
 from .smtp_failures import NO_STARTTLS, RelayMisconfigured, connection_failure
 
 TIMEOUTS_MAX = 6  # waits of MAIL_TIMEOUT in one conversation, without that for the reply to DATA

@@ -8,8 +8,7 @@ Consequences of a failure:
     the relay refuses it permanently     given up: a dead letter; or set aside (smtp_failures.outcome_of)
     anything else                        retried with back-off; given up after the last attempt
 
-An outcome other than "held" is written as soon as the database is back. Another worker sends the message a
-second time only if the lease has ended by then.
+An outcome waits for the database. Once the lease has ended, another worker sends the message again.
 """
 
 import json
@@ -152,7 +151,7 @@ def attempt(message: OutboxMessage, relay: BaseEmailBackend | None) -> tuple[str
     if message.refusals >= outbox.REFUSALS_MAX:
         return "given_up", f"refused while other mail was accepted: {message.reason}"
     try:
-        mail = queue.compose(message)
+        mail = queue.compose_and_commit(message)
         if isinstance(mail, composing.Undeliverable):
             message.created_at = mail.until or message.created_at
             return "postponed" if mail.until else "dropped", str(mail)

@@ -121,14 +121,14 @@ def _issue_unless_refused(message: OutboxMessage, user: User, token: str, life: 
             raise StaleDataError("the account changed while its email was being written")  # try again
         raise Undeliverable("its link was no longer valid before it could be sent")
     if is_first:
-        refuse_excess(user, message, ResetLink.id != link.id)
+        refuse_excess_links(user, message, ResetLink.id != link.id)
 
 
 def _find_link(message: OutboxMessage) -> ResetLink | None:
     return db.session.scalar(select(ResetLink).where(ResetLink.message_id == message.id))
 
 
-def refuse_excess(user: User, message: OutboxMessage, *earlier: Any) -> None:
+def refuse_excess_links(user: User, message: OutboxMessage, *earlier: Any) -> None:
     """Raise Undeliverable if the account may have no other link now. `earlier`: selects those before it."""
     siblings = (ResetLink.user_id == user.id, *earlier)
     # Neither a link without a mail counts, nor one whose mail was given up.

@@ -16,6 +16,7 @@ from flask_security.proxies import _datastore
 from sqlalchemy import ColumnElement, ForeignKey, Index, String, select, update
 from sqlalchemy.orm import Mapped, column_property, joinedload, mapped_column, relationship
 
+from ..accounts import foreign
 from ..accounts.datastore import lock_account, unchanged_account
 from ..accounts.models import User
 from ..db.clock import utcnow
@@ -145,14 +146,15 @@ def redeem(link: ResetLink, password_hash: str, browser: str | None) -> None:
     Rolls back and raises a LinkError if another caller was first.
     """
     user, this, is_open = link.user, ResetLink.id == link.id, OPEN[1:] if link.is_lost else OPEN
-    unchanged = select(User.id).where(*unchanged_account(user, password_hash)).with_for_update()
+    is_written = foreign.write_password(user, password_hash) if user.external_id else True
+    unchanged = select(User.id).where(*unchanged_account(user)).with_for_update()
     is_usable = (*is_open, ResetLink.expires_at > utcnow(), ResetLink.user_id.in_(unchanged))
     redeemed = {
         "redeemed_at": utcnow(),
         "redeemed_by": browser and keyed_hash(browser),
         "password_written": fingerprint(password_hash),
     }
-    if not change(update(ResetLink).where(this, *is_usable).values(redeemed)):
+    if not (is_written and change(update(ResetLink).where(this, *is_usable).values(redeemed))):
         db.session.rollback()
         link = find(this)
         raise link.refusal() or errors.LinkUsed(user_id=link.user_id, client=link.client)

@@ -20,8 +20,7 @@ from flask_security.utils import base_render_json, get_url
 from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
 from ..accounts.hashing import unusable_hash
-from ..accounts.identities import normalize_identity
-from ..accounts.identity_mappers import IDENTITY_LENGTH_MAX
+from ..accounts.identity_mappers import IDENTITY_LENGTH_MAX, normalize_identity
 from ..accounts.models import User
 from ..db import audit
 from ..mail import composing, quota
@@ -29,7 +28,7 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
-from ..web.last_request import remember
+from ..web.last_mail_request import remember
 from ..web.responses import context_of, json_response, wants_json
 from . import instructions
 from .request import store_request

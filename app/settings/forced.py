@@ -94,7 +94,8 @@ def _derived(settings: Settings) -> dict[str, Any]:
     issuer = settings.SECURITY_TOTP_ISSUER or settings.RECOVERY_SITE_NAME
     return {
         **settings.spa_views,
-        "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,  # recovery/notices.py queues it, like all notices
+        # Off for Flask-Security alone: recovery/notices.py queues it, like all notices.
+        "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,
         "APPLICATION_ROOT": public.path + "/",  # Flask-Security's default redirect
         "SERVER_NAME": public.netloc,
         "PREFERRED_URL_SCHEME": public.scheme,

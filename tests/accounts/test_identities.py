@@ -13,9 +13,10 @@ from support.commands import run
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, load_settings
 
 from app import create_app
-from app.accounts import identities
+from app.accounts import identity_mappers
 from app.accounts.datastore import find_account
-from app.accounts.identities import IdentityError, normalize_identity
+from app.accounts.identities import IdentityError
+from app.accounts.identity_mappers import normalize_identity
 from app.accounts.models import User
 from app.db.engine import db
 
@@ -230,7 +231,7 @@ def test_control_characters_and_several_addresses_reach_no_account(site: Site) -
     assert site.mailbox.envelopes == []
 
 
-LONGEST = identities.IDENTITY_LENGTH_MAX
+LONGEST = identity_mappers.IDENTITY_LENGTH_MAX
 MARKS = [
     "<", "<a", "&#", "&lt;", "<!--", "<![CDATA[", "<a href='", '"', "a.", "@", "x@", "x@a-", "x@xn--", "x@é", "x@[1", "1", "+", "(",
     "1-", "ext", ";ext=", ";phone-context=", "٣", "ﷺ", "\u0301", "a\u0301", "İ", "ΐ",
@@ -245,5 +246,5 @@ def test_no_identity_is_expensive_to_normalize(app: Flask) -> None:
         for column in ("email", "username", "us_phone_number"):
             began = time.perf_counter()
             for identity in EXPENSIVE:
-                identities.normalize_identity(column, identity)
+                identity_mappers.normalize_identity(column, identity)
             assert time.perf_counter() - began < 1.5, column

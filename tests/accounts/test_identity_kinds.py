@@ -16,7 +16,8 @@ from support.recovery import code_of
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, load_settings
 
 from app import create_app
-from app.accounts.identities import IdentityError, normalize_identity
+from app.accounts.identities import IdentityError
+from app.accounts.identity_mappers import normalize_identity
 from app.accounts.models import User
 from app.db.engine import db
 from app.pages import openapi
@@ -179,7 +180,7 @@ def test_declared_kind_needs_no_python(declared: dict[str, str], forms: dict[str
 
 MAPPERS = r"""
 import re
-from app.accounts.identities import RecoveryUsernameUtil
+from app.accounts.identity_mappers import RecoveryUsernameUtil
 
 def number(typed):
     return typed if re.fullmatch(r"[A-Za-z]\d{5}", typed) else None

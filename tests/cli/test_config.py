@@ -14,7 +14,7 @@ from support.site import PUBLIC_URL, ROOT, SECRETS
 
 import manage
 from app import settings
-from app.cli import reference
+from app.cli import config_reference as reference
 from app.cli.config import in_toml
 from app.settings import forced, library_settings, schema, sources
 

@@ -13,7 +13,7 @@ from support.site import Site, at_work
 from support.token_server import REFRESH_TOKEN, OAuthMailbox, OAuthRelay, TokenServer, granting
 
 from app.cli import live_checks
-from app.mail import login
+from app.mail import relay_login
 from app.mail.smtp_failures import MailHeld, RelayAway, RelayMisconfigured
 
 # The test relay takes tokens in the clear on purpose.
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiri
 
 @pytest.fixture
 def tokens() -> Iterator[TokenServer]:
-    login._client.cache_clear()
+    relay_login._client.cache_clear()
     with granting() as server:
         yield server
 
@@ -98,14 +98,14 @@ def test_worker_signs_in_by_either_grant_and_keeps_the_token(
 
 
 def test_token_is_renewed_before_it_ends_with_its_refresh_token(make: Any, tokens: TokenServer) -> None:
-    tokens.rotates, tokens.lifetime = True, 30  # ends within login.EARLY_SECONDS
+    tokens.rotates, tokens.lifetime = True, 30  # ends within relay_login.EARLY_SECONDS
     site = make(REFRESH_TOKEN=REFRESH_TOKEN)
     site.new_link("alice")
     tokens.lifetime = 3600
     site.new_link("bob")
     site.new_link("alice@example.com")
     assert [request["refresh_token"] for request in tokens.requests] == [REFRESH_TOKEN, "refresh 2"]
-    login._client.cache_clear()  # a restart
+    relay_login._client.cache_clear()  # a restart
     tokens.refresh_token = REFRESH_TOKEN
     site.new_link("bob@example.com")
 

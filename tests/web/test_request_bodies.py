@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site, Visitor, csrf_token
 
-from app.accounts import identities
+from app.accounts import identity_mappers
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=a"
@@ -137,7 +137,7 @@ def test_identity_length_is_checked_before_normalization(site: Site, monkeypatch
     for attribute in site.app.config["SECURITY_USER_IDENTITY_ATTRIBUTES"]:
         for details in attribute.values():
             monkeypatch.setitem(details, "mapper", lambda text: pytest.fail(f"{len(text)} characters"))
-    for length in (identities.IDENTITY_LENGTH_MAX + 1, 9_000):
+    for length in (identity_mappers.IDENTITY_LENGTH_MAX + 1, 9_000):
         for path in ("/reset", "/login"):
             body = {"identity": "e" + "\u0301" * length, "password": "x"}
             assert site.visitor().post_json(path, json=body).status_code == 400
