@@ -21,7 +21,7 @@ KEEP_SECONDS = 86_400
 class WorkerHeartbeat(Model):
     """The last heartbeat of one worker."""
 
-    __tablename__ = "worker_sign"
+    __tablename__ = "worker_heartbeat"
 
     name: Mapped[str] = mapped_column(String(80), primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(default=utcnow())

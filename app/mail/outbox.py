@@ -71,7 +71,7 @@ class OutboxMessage(Model):
     refused_at: Mapped[datetime | None]  # first failure since the relay accepted another; outlasts settling
     refused_domain: Mapped[str | None] = mapped_column(String(255))  # of its recipient, while it is set aside
     refusals: Mapped[int] = mapped_column(default=0)  # those that were its recipient's
-    claimed_at = datetime.min  # of a claimed message, by the database's clock
+    claimed_at = datetime.min  # no column, as those below: of a claimed message, by the database's clock
     deadline = 0.0  # of a claimed message, by time.monotonic(): later, another worker may claim it
     domain = ""  # of a composed message: its recipient's
     age = timedelta()  # of a claimed message, at its claim, by the database's clock

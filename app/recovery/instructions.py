@@ -40,7 +40,7 @@ def compose(message: OutboxMessage) -> composing.Mail:
         return mail
     if reason:
         raise Undeliverable(reason)
-    return compose_with_link(message, user, "reset_instructions", objection=not_me.token_for(message))
+    return compose_with_link(message, user, quota.RESET, objection=not_me.token_for(message))
 
 
 def is_explained(reason: str | None) -> bool:
@@ -84,7 +84,7 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
     context |= {"reset_token": token, "reset_link": link, "confirmation_link": link}
     context["reset_code"] = code = reset_code.derive(message, token) if template == quota.RESET else None
     mail = composing.write(message, template, user.email, within=user.link_life, **context)
-    if template == "reset_instructions":
+    if template == quota.RESET:
         values = {"user": user, "token": token, "reset_token": token}
         mail.signal = (reset_password_instructions_sent, values)
     _issue_unless_refused(message, user, token, user.link_life)  # last: on SQLite it takes the write lock

@@ -88,7 +88,7 @@ def _has_happened(message: OutboxMessage) -> bool:
 
 def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
     """Revoke the account's links, after a change its access, and remove factors. Return the page's state."""
-    # A message knows its account only once it is settled; its link knows it before the mail goes out.
+    # The account is written on the message after its mail went out, and on its link before.
     owner = select(ResetLink.user_id).where(ResetLink.message_id == message.id)
     user_id = message.user_id or db.session.scalar(owner)
     if user_id is None:

@@ -53,7 +53,7 @@ def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[s
     if not changes or db.session().info.get("quiet"):  # as an admin said
         return
     kind, recipients, places = "account_notice", {user.email}, {place for _, place, *_ in changes}
-    link, seconds = None, {user.second_email, before.get(SECOND, ("", "", None))[2]}  # of a redemption
+    link, second_addresses = None, {user.second_email, before.get(SECOND, ("", "", None))[2]}
     if user.contested_email or "frozen" in places:
         kind = "address_frozen" if user.contested_email else "address_settled"
         recipients |= {before[place][2] for place in ("address", "frozen") if place in before}
@@ -64,7 +64,7 @@ def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[s
         written = ResetLink.password_written == links.fingerprint(user.password)
         link = db.session.scalar(select(ResetLink.id).where(ResetLink.user_id == user.id, written))
         kind = "reset_notice" if link else "change_notice"
-    recipients |= seconds - {None} if current().RECOVERY_SECOND_ADDRESS else set()
+    recipients |= second_addresses - {None} if current().RECOVERY_SECOND_ADDRESS else set()
     listed = [change for change in changes if kind == "account_notice" or change[1] not in TOLD_BY_KIND]
     for recipient in sorted(recipients):
         values = {"link": link, "is_done": True, "changes": listed, "contested": before["address"][2]}

@@ -211,7 +211,7 @@ def test_defects_of_the_database_are_found(
 
     with configuration.app():
         heartbeat.Heartbeat().beat()
-    held = found_after("UPDATE worker_sign SET trouble = 'MAIL_USERNAME: refused'")
+    held = found_after("UPDATE worker_heartbeat SET trouble = 'MAIL_USERNAME: refused'")
     assert held.keys() == {"no-accounts", "no-security-txt", "mail-held"}
     assert "MAIL_USERNAME: refused" in held["mail-held"]["why"] + held["mail-held"]["what"]
     with monkeypatch.context() as sick:

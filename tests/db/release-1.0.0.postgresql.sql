@@ -215,7 +215,7 @@ CREATE SEQUENCE public.webauthn_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE public.webauthn_id_seq OWNED BY public.webauthn.id;
-CREATE TABLE public.worker_sign (
+CREATE TABLE public.worker_heartbeat (
     name character varying(80) NOT NULL,
     seen_at timestamp without time zone NOT NULL,
     trouble character varying(255)
@@ -276,8 +276,8 @@ ALTER TABLE ONLY public."user"
     ADD CONSTRAINT pk_user PRIMARY KEY (id);
 ALTER TABLE ONLY public.webauthn
     ADD CONSTRAINT pk_webauthn PRIMARY KEY (id);
-ALTER TABLE ONLY public.worker_sign
-    ADD CONSTRAINT pk_worker_sign PRIMARY KEY (name);
+ALTER TABLE ONLY public.worker_heartbeat
+    ADD CONSTRAINT pk_worker_heartbeat PRIMARY KEY (name);
 ALTER TABLE ONLY public.sparekey_version
     ADD CONSTRAINT sparekey_version_pkc PRIMARY KEY (version_num);
 ALTER TABLE ONLY public.fs_refresh

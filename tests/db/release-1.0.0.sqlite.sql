@@ -188,11 +188,11 @@ CREATE TABLE webauthn (
 	CONSTRAINT pk_webauthn PRIMARY KEY (id), 
 	CONSTRAINT fk_webauthn_user_id FOREIGN KEY(user_id) REFERENCES user (id) ON DELETE CASCADE
 );
-CREATE TABLE worker_sign (
+CREATE TABLE worker_heartbeat (
 	name VARCHAR(80) NOT NULL, 
 	seen_at DATETIME NOT NULL, 
 	trouble VARCHAR(255), 
-	CONSTRAINT pk_worker_sign PRIMARY KEY (name)
+	CONSTRAINT pk_worker_heartbeat PRIMARY KEY (name)
 );
 CREATE UNIQUE INDEX uq_user_external_id ON user (external_id);
 CREATE UNIQUE INDEX uq_user_email_lower ON user (lower(email));

@@ -24,7 +24,7 @@ from app.pages import health
 from app.recovery.link import ResetLink
 
 METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"
-SMALL_TABLES = {"worker_sign"}  # one row for each worker
+SMALL_TABLES = {"worker_heartbeat"}  # one row for each worker
 
 Statements = dict[str, Any]
 

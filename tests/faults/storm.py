@@ -342,7 +342,7 @@ class Storm:
             self._end_leases(engine)
         query = text("""
             SELECT (SELECT count(*) FROM outbox_message WHERE state = 'waiting') = 0
-            AND (SELECT count(*) FROM worker_sign) >= :workers""")
+            AND (SELECT count(*) FROM worker_heartbeat) >= :workers""")
         deadline, is_settled = time.monotonic() + SETTLE_SECONDS_MAX, False
         while not is_settled and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -360,7 +360,7 @@ class Storm:
             with engine.begin() as connection:
                 statement = "UPDATE outbox_message SET due_at = created_at WHERE state = 'waiting'"
                 connection.execute(text(statement))
-                connection.execute(text("DELETE FROM worker_sign"))
+                connection.execute(text("DELETE FROM worker_heartbeat"))
             for worker in workers:
                 worker.start()
 

@@ -53,7 +53,7 @@ def test_readyz_reports_each_problem(make_site: Any) -> None:
     site.change(WorkerHeartbeat, seen_at=LONG_AGO)
     check(503, worker=False, mail=False, problems=["no_worker", "outbox_full"])
     with site.app.app_context():
-        db.session.execute(text("DROP TABLE worker_sign"))
+        db.session.execute(text("DROP TABLE worker_heartbeat"))
         db.session.commit()
     check(503, database=False, worker=None, mail=None, problems=["database_away"])
 

@@ -72,11 +72,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_identity_column"),
     )
     op.create_table(
-        "worker_sign",
+        "worker_heartbeat",
         sa.Column("name", sa.String(length=80), nullable=False),
         sa.Column("seen_at", sa.DateTime(), nullable=False),
         sa.Column("trouble", sa.String(length=255), nullable=True),
-        sa.PrimaryKeyConstraint("name", name="pk_worker_sign"),
+        sa.PrimaryKeyConstraint("name", name="pk_worker_heartbeat"),
     )
     op.create_table(
         "signed_out",
@@ -337,7 +337,7 @@ def downgrade() -> None:
     op.drop_table("outbox_message")
     op.drop_table("fs_refresh")
     op.drop_table("signed_out")
-    op.drop_table("worker_sign")
+    op.drop_table("worker_heartbeat")
     op.drop_table("identity_column")
     op.drop_table("user")
     op.drop_table("used_code")
