@@ -7,12 +7,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from support import servers
 from support.site import Site, load_settings
 
 from app import cli, create_app
-from app.db.engine import db, reason_of
+from app.db.engine import AccountsAway, db, reason_of
 from app.db.migrations import VERSION_TABLE
 from app.db.migrations.identity_columns import is_compared
 
@@ -67,3 +67,15 @@ def test_database_error_is_one_line_of_words(text_of_driver: tuple[str, ...], re
     error = OperationalError("SELECT 1", {}, Exception(*text_of_driver))
     assert reason_of(error) == reason
     assert f"cannot be used: {reason}." in cli._describe(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OperationalError(None, None, Exception("refused")), "the database cannot be used: refused (SQLALCHEMY_DATABASE_URI)"),
+        (AccountsAway("no table"), "the application's accounts cannot be used. RECOVERY_ACCOUNTS: no table"),
+        (DataError("INSERT", {}, Exception("too long")), "the database refuses this: too long"),
+    ],
+)  # fmt: skip
+def test_command_reports_an_error_of_the_database_in_one_line(error: DBAPIError, told: str) -> None:
+    assert cli._describe(error) == told

@@ -19,6 +19,7 @@ from app.accounts.models import User
 from app.db.engine import db
 from app.mail import outbox, queue, worker
 from app.mail.outbox import OutboxMessage
+from app.recovery.link import ResetLink
 
 POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
@@ -171,6 +172,16 @@ def test_outbox_lost_lease_settles_nothing(site: Site, monkeypatch: pytest.Monke
     site.work()
     assert site.events() == ["requested", "mail_sent"]
     assert states(site) == [("sent", 2)]
+
+
+def test_outbox_lease_that_ends_while_a_mail_is_composed_issues_no_link(site: Site) -> None:
+    site.ask()
+    late = claim(site)
+    make_due(site)
+    in_another_thread(site.work)
+    with site.app.app_context(), pytest.raises(TimeoutError, match="its lease ended"):
+        queue.compose_and_commit(late)
+    assert len(site.rows(ResetLink)) == len(site.mailbox.mails) == 1
 
 
 @pytest.mark.requirement("R59")

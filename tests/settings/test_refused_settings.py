@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.fernet import Fernet
 from support.site import ROOT, SECRETS
 
 import manage
@@ -20,6 +21,8 @@ OAUTH = " ".join(
     f"RECOVERY_MAIL_OAUTH_{name}"
     for name in ("URL=https://login.example.com/token", "CLIENT_ID=id", "CLIENT_SECRET=secret")
 )
+LOGO = ROOT / "app/pages/static/sparekey.svg"
+CODE_KEYS = f"""SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS='["{Fernet.generate_key().decode()}"]'"""
 SMS = """SECURITY_TWO_FACTOR=true SECURITY_TWO_FACTOR_ENABLED_METHODS='["sms"]'""" + TOTP
 SPA = "SECURITY_REDIRECT_BEHAVIOR=spa SECURITY_RESET_ERROR_VIEW=/problem"
 SPA_CONFIRM = f"{SPA} SECURITY_RESET_VIEW=/r SECURITY_CONFIRMABLE=true SECURITY_CONFIRM_ERROR_VIEW=/c"
@@ -178,7 +181,10 @@ def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> N
         ("MAIL_USERNAME", "or set neither", f"{OAUTH} MAIL_USERNAME=me MAIL_PASSWORD=x"),
         ("MAIL_USE_TLS", "in the clear", "MAIL_SERVER=smtp.example.com"),
         ("SECURITY_EMAIL_PLAINTEXT", "an email needs text or HTML", "SECURITY_EMAIL_PLAINTEXT=false SECURITY_EMAIL_HTML=false"),
+        ("MAIL_USE_TLS", "the password would travel in the clear", "MAIL_SERVER=smtp.example.com MAIL_USERNAME=me MAIL_PASSWORD=x"),
         ("RECOVERY_INBOX", "shows all mail to everyone: allowed only with", "RECOVERY_INBOX=true"),
+        ("RECOVERY_CHALLENGE", "needs RATELIMIT_ENABLED", "RECOVERY_CHALLENGE=always RATELIMIT_ENABLED=false"),
+        ("RECOVERY_LOGO_DARK", "needs RECOVERY_LOGO", f"RECOVERY_LOGO_DARK={LOGO}"),
         ("MAX_CONTENT_LENGTH", "RECOVERY_PASSWORD_LENGTH_MAX", "RECOVERY_PASSWORD_LENGTH_MAX=4096"),
         ("BABEL_DEFAULT_LOCALE", "one of RECOVERY_LANGUAGES", """RECOVERY_LANGUAGES='["de"]'"""),
         ("SECURITY_RESET_VIEW", "where links land", SPA),
@@ -194,6 +200,7 @@ def test_refused_setting_in_environment(name: str, value: str, remedy: str) -> N
         ("SECURITY_SMS_SERVICE", "on this machine", f"SECURITY_SMS_SERVICE=file {SMS}"),
         ("SECURITY_UNIFIED_SIGNIN", "needs SECURITY_TOTP_SECRETS", "SECURITY_UNIFIED_SIGNIN=true"),
         ("SECURITY_MULTI_FACTOR_RECOVERY_CODES", "RECOVERY_CODES_KEYS", "SECURITY_MULTI_FACTOR_RECOVERY_CODES=true SECURITY_WEBAUTHN=true"),
+        ("SECURITY_MULTI_FACTOR_RECOVERY_CODES", "needs SECURITY_TWO_FACTOR or", f"SECURITY_MULTI_FACTOR_RECOVERY_CODES=true {CODE_KEYS}"),
         ("SECURITY_WEBAUTHN", "needs a name", "SECURITY_WEBAUTHN=true RECOVERY_PUBLIC_URL=https://203.0.113.7"),
     ],
 )  # fmt: skip
@@ -226,9 +233,12 @@ def test_features_that_need_mail_are_refused_without_relay() -> None:
     names = ["SECURITY_CONFIRMABLE", "SECURITY_CHANGE_EMAIL", "SECURITY_USERNAME_RECOVERY"]
     environ = {**SECRETS, "FLASK_RECOVERY_PUBLIC_URL": "http://127.0.0.1:5000", "FLASK_MAIL_SERVER": ""}
     environ |= {f"FLASK_{name}": "true" for name in names} | {"FLASK_RECOVERY_OPERATOR": "op@example.com"}
+    codes = f"""SECURITY_UNIFIED_SIGNIN=true SECURITY_TWO_FACTOR=true SECURITY_TWO_FACTOR_ENABLED_METHODS='["email"]' {TOTP}"""
+    environ |= dict(f"FLASK_{word}".split("=", 1) for word in shlex.split(codes))
     refused = problems(environ)
-    assert refused.keys() == {*names, "RECOVERY_OPERATOR"}
-    assert all("needs mail, and MAIL_SERVER is empty" in message for message in refused.values())
+    methods = {"SECURITY_TWO_FACTOR_ENABLED_METHODS", "SECURITY_US_ENABLED_METHODS"}
+    assert refused.keys() == {*names, *methods, "RECOVERY_OPERATOR"}
+    assert all("mail, and MAIL_SERVER is empty" in message for message in refused.values())
     settings.load({**environ, "FLASK_RECOVERY_INBOX": "true"})
 
 
