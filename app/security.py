@@ -20,16 +20,16 @@ from .recovery import (  # instructions and other_requests register their compos
     code_sign_in,
     instructions,  # noqa: F401
     landing,
+    new_password,
     notices,
     other_requests,  # noqa: F401
-    redemption,
     registration,
     reset_code,
     second_address,
 )
 from .recovery.code_sign_in import UnifiedForm
 from .recovery.link_errors import LinkError
-from .recovery.redemption import NewPasswordForm
+from .recovery.new_password import NewPasswordForm
 from .recovery.request import MAIL_REQUESTS, IdentityForm, request_mail
 from .settings.extensions import blamed_on, resolve
 from .settings.forced import default_values
@@ -160,7 +160,7 @@ def _mount_views(app: Flask, settings: Settings) -> None:
         "security.register": registration.register,
         "security.us_signin_send_code": code_sign_in.send_code,
         "security.us_verify_link": lambda **_: abort(404),  # an emailed link must not sign anyone in
-        "security.reset_password": redemption.reset_password,
+        "security.reset_password": new_password.reset_password,
     }
     views = app.view_functions
     if settings.RECOVERY_SECOND_ADDRESS:

@@ -25,7 +25,7 @@ from flask_security.utils import do_flash, is_user_authenticated
 from ..db.engine import db
 from ..recovery import address_change
 from ..settings import current
-from ..web import challenge, clients, headers, last_mail_request, return_to
+from ..web import challenge, clients, headers, return_to, typed_identity
 from ..web.errors import InvalidRequest
 from ..web.responses import json_response, wants_json
 from . import health, openapi
@@ -108,7 +108,7 @@ def confirm_address() -> ResponseReturnValue:
 def check_mail() -> ResponseReturnValue:
     """Show the same page to everyone who requested a link or signed up."""
     code_form = TwoFactorVerifyCodeForm(formdata=None)  # for its box
-    context = {"reset_code_form": code_form, "last": last_mail_request.find()}
+    context = {"reset_code_form": code_form, "last": typed_identity.find()}
     to_confirm = request.args.get("after") == "sign-up"
     return render_template("security/check_mail.html", to_confirm=to_confirm, **context)
 
@@ -126,7 +126,7 @@ def reset_done() -> ResponseReturnValue:
     if client is None:
         return redirect(url_for("pages.home"))
     get_flashed_messages()
-    session.pop(last_mail_request.KEY, None)
+    session.pop(typed_identity.KEY, None)
     url = return_to.return_url() if client == return_to.asking_client() else None
     onward = url or clients.find(client).post_reset_view
     return render_template("security/reset_done.html", onward=onward, is_first=is_first)

@@ -28,8 +28,8 @@ from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
 from ..web import clients
 from ..web.errors import InvalidRequest
-from ..web.last_mail_request import remember
 from ..web.responses import context_of, json_response, wants_json
+from ..web.typed_identity import remember
 from . import instructions
 from .request import store_request
 

@@ -22,9 +22,9 @@ from ..settings import current
 from ..web import challenge, clients, user_agents
 from ..web.errors import InvalidRequest, NoMail, RequestError
 from ..web.headers import policy
-from ..web.last_mail_request import remember
 from ..web.responses import context_of, json_response, new_form, wants_json
 from ..web.return_to import asking_client
+from ..web.typed_identity import remember
 from . import reset_code
 
 

@@ -23,7 +23,7 @@ from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
 from app.accounts import foreign, foreign_hashes
 from app.db import engine
 from app.db.engine import db
-from app.recovery import redemption
+from app.recovery import new_password
 
 RACERS = 32
 RACE_ROUNDS = int(os.environ.get("RACE_ROUNDS", "1"))
@@ -75,7 +75,7 @@ def test_change_in_the_application_ends_the_link(
         if moment == "before":
             change()
         else:
-            interrupt(monkeypatch, redemption, "new_hash", change, after=True)
+            interrupt(monkeypatch, new_password, "new_hash", change, after=True)
         assert code_of(site, link) in ("link_revoked", "account_unavailable"), statement
         rows = application.execute("SELECT * FROM users WHERE id = 1")
         assert [row["password"] for row in rows] in ([], [OLD_HASH], ["changed there"])

@@ -1,4 +1,4 @@
-"""The redemption of a reset link: password rules, one hash, one winner, one commit."""
+"""The page on which a link sets a new password: its rules, one hash, link.redeem(), one commit."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""The last request for an email from this browser, as its user typed it.
+"""The identity that was typed for the last email from this browser.
 
-The page after a request shows it. It comes from the browser's own session, encrypted, and never from the
+The page after the request shows it. It comes from the browser's own session, encrypted, and never from the
 database: so it is the same for everyone, and no cookie names an account.
 """
 
