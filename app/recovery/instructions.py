@@ -1,7 +1,7 @@
 """The reset instructions: find the account, check that it may be recovered, issue the link, write the mail.
 
-Each message has one link. The quotas of links are here, too: cool-down and daily cap of an account, and the
-hourly maximum of each kind of mail.
+Each message has one link. Which links count for cool-down, daily cap and hourly maximum is defined here;
+mail/quota.py enforces them.
 """
 
 from datetime import timedelta
