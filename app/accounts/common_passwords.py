@@ -15,6 +15,7 @@ from pathlib import Path
 
 EXTRA_MAX = 4  # characters before or after a word that a guesser would try
 UNIT_MAX = 3  # characters of a piece that is common when the password only repeats it
+REPEATED_MAX = 8  # characters of any other piece that it only repeats
 RUN_MIN = 3  # characters of a keyboard run
 DISTINCT_MIN = 5  # different characters of a password
 # Sequences of the keyboard and the alphabet. Runs go both ways and start again at the end.
@@ -47,7 +48,8 @@ def reason_guessed(password: str, names: Iterable[str]) -> str | None:
     for reason, words in (("PASSWORD_COMMON", _listed()), ("PASSWORD_ABOUT_YOU", _words_of(names))):
         if any(_is_simple(form, words) for form in _forms(password)):
             return reason
-    return None
+    is_repeated = any(len(_unit(form)) <= REPEATED_MAX < len(form) for form in _forms(password))
+    return "PASSWORD_COMMON" if is_repeated else None
 
 
 def _words_of(names: Iterable[str]) -> Set[str]:

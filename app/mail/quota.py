@@ -74,8 +74,9 @@ def refuse_excess(
     """
     if message.quota == BY_ADMIN:
         return
-    # On PostgreSQL, workers with two requests for one account take turns here.
-    db.session.execute(select(User.id).where(User.id == message.user_id).with_for_update())
+    if message.id:  # or `users show` only asks
+        # On PostgreSQL, workers with two requests for one account take turns here.
+        db.session.execute(select(User.id).where(User.id == message.user_id).with_for_update())
     siblings = [OutboxMessage.kind == message.kind, OutboxMessage.quota == message.quota]
     if message.quota in ("", KNOWN_BROWSER):  # not one of an address, which counts for all accounts
         siblings.append(OutboxMessage.user_id == message.user_id)
@@ -88,12 +89,12 @@ def refuse_excess(
     is_today = at.between(instant(-max(DAY_SECONDS, cooldown)), instant(CLOCK_SLACK_SECONDS))
     counts = select(recent, doubled, func.max(at), instant()).where(*counted, is_today)
     latest, doubled_count, newest, asked_at = db.session.execute(counts).one()
+    is_capped = doubled_count >= 2 * settings.RECOVERY_MAIL_DAILY_CAP and newest + PAUSE > asked_at
     if latest:
-        due_at = latest + timedelta(seconds=cooldown)
-        raise Undeliverable(
-            f"one went out; the next can at {due_at:%Y-%m-%d %H:%M:%SZ} (RECOVERY_MAIL_COOLDOWN)"
-        )
-    if doubled_count < 2 * settings.RECOVERY_MAIL_DAILY_CAP or newest + PAUSE <= asked_at:
+        setting = "RECOVERY_MAIL_DAILY_CAP" if is_capped else "RECOVERY_MAIL_COOLDOWN"
+        next_at = max(latest + timedelta(seconds=cooldown), newest + PAUSE if is_capped else latest)
+        raise Undeliverable(f"one was sent; the next can be at {next_at:%Y-%m-%d %H:%M:%SZ} ({setting})")
+    if not is_capped:
         return
     postponed = (OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > NOW)
     if db.session.scalar(select(OutboxMessage.id).where(*siblings, *postponed).limit(1)):

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 # Pauses while the database is away. The one before an outcome is shorter, so that it is written first.
 DATABASE_SECONDS, WRITE_SECONDS = 2, 0.5
+IDLE_SECONDS = 0.5  # the pause while mail is due that may not go out yet (an hourly quota)
 LOST = "the database has lost its link, and needs the same again"  # in a crash or failover
 
 
@@ -71,12 +72,12 @@ def _send_due_mail(stop: threading.Event, heartbeat: Heartbeat, pace: Pace) -> f
     if not (queue.is_due() or heartbeat.trouble):
         return poll
     try:
-        work_until_done(stop, heartbeat, pace)
+        count = work_until_done(stop, heartbeat, pace)
     except (MailHeld, AccountsAway) as error:
         if heartbeat.report(str(error)):
             log.error("all mail is held: %s", error)
         return getattr(error, "pause", MailHeld.pause)
-    return poll
+    return poll if count else max(poll, IDLE_SECONDS)
 
 
 def work_until_done(

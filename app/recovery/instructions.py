@@ -64,7 +64,7 @@ def check_age(message: OutboxMessage) -> None:
 
 def find_requester(message: OutboxMessage) -> User:
     """Return the account with the requested identity, and write it on the message. Raises Undeliverable."""
-    known = message.content.get("account")  # of an invitation, or of another that differs in case
+    known = message.content.get("account")  # of an invitation, an admin's, or another that differs in case
     accounts = [db.session.get(User, known)] if known else find_accounts(message.content["identity"])
     users = [user for user in accounts if user]
     if not users:

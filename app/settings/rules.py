@@ -156,9 +156,9 @@ def _codes(settings: Settings) -> Violations:
         yield "SECURITY_TWO_FACTOR_REQUIRED", "needs SECURITY_TWO_FACTOR"
     if not settings.SECURITY_TWO_FACTOR:
         return
-    has_sms = "sms" in settings.SECURITY_TWO_FACTOR_ENABLED_METHODS
     if not settings.SECURITY_TOTP_SECRETS:
         yield "SECURITY_TWO_FACTOR", "needs SECURITY_TOTP_SECRETS"
+    has_sms = "sms" in settings.SECURITY_TWO_FACTOR_ENABLED_METHODS
     if has_sms and not settings.SECURITY_SMS_SERVICE:
         yield "SECURITY_SMS_SERVICE", "needed with the method sms: who sends SMS (docs/features.md)"
     if has_sms and settings.SECURITY_SMS_SERVICE == "file" and not settings.is_local:

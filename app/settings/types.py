@@ -81,7 +81,7 @@ TextList = Annotated[list[str], JsonText]
 AnyList = Annotated[list[Any], JsonText]
 Table = Annotated[dict[str, Any], JsonText]
 Reference = Annotated[str, *expect("module:name", re.compile(r"[\w.]+:[\w.]+").fullmatch)]
-SPECIAL_USE_DOMAINS = tuple(SPECIAL_USE_DOMAIN_NAMES)  # a copy: accounts/identities.py changes it
+SPECIAL_USE_DOMAINS = tuple(SPECIAL_USE_DOMAIN_NAMES)  # a copy: accounts/identity_mappers.py changes it
 SpecialUseDomain = Literal[SPECIAL_USE_DOMAINS]  # type: ignore[valid-type]  # a list at run time
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$", description='a hex color such as "#0b6e66"')]
 DNS_LABEL = "^([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$"

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from support.admin import Admin
 from support.commands import run
+from support.database import statements_of
 from support.foreign_hashes import HASHES, PASSWORD
 from support.mailbox import Mailbox
 from support.recovery import code_of
@@ -320,3 +321,18 @@ def test_column_with_an_unusable_name_is_refused(site: Site) -> None:
         "roles": "accounts have something else of that name",
     }.items():
         assert reason in run(site, "db", "add-identity", kind, fails=True).output
+
+
+@BOTH
+@pytest.mark.requirement("R1", "R2")
+def test_known_and_unknown_employee_numbers_run_the_same_statements(site: Site) -> None:
+    def observe(path: str, number: str) -> Any:
+        with statements_of(site) as ran:  # from support.database
+            answer: Any = site.visitor().post_json(path, json={"identity": number, "password": "a wrong one"})
+        response = {name: value for name, value in answer.json["response"].items() if name != "csrf_token"}
+        return answer.status_code, response, ran
+
+    for path in ("/reset", "/login"):
+        known = observe(path, "E12345")
+        assert known == observe(path, "E99999"), path
+        assert known[-1]

@@ -23,6 +23,7 @@ COMMON = [
     "Correct Horse Battery Staple!", "c0rrect-h0rse-battery-staple", "To be, or not to be",
     "aaaaaaaaaaaaaab", "111111111111112", "20260101202601012026", "lalalalalololalala", "１１１１１１１１１１１１１１２",
     "abcabcabcabcabc1", "abbabaabbaababba", "1 2 3 4 5 6 7 8 9 10", "a-b-c-d-e-f-g-h-i-j", "zxcvbnmasdfghjkl",
+    "zq4vbzq4vbzq4vb", "x7Kq9ZpLx7Kq9ZpL",
 ]  # fmt: skip
 STRONG = [
     NEW_PASSWORD, OLD_PASSWORD, "gravel orbit pickle lantern", "ein Dorf am Rand der Karte", "Tr0mbone&Kayak#Quince",
@@ -61,7 +62,7 @@ def test_strong_password_is_not_common() -> None:
 @pytest.mark.requirement("R30")
 def test_password_about_the_account_or_the_site_is_recognized() -> None:
     names = ["alwine@brackwede.example", "alwine", "", "Brackwede"]
-    simple = (names[0], "ALWINE.brackwede.example", "alwinealwinealwine", "alwine1234!!!", "brackwede2024")
+    simple = (names[0], "ALWINE.brackwede.example", "brackwedebrackwede", "alwine1234!!!", "brackwede2024")
     repeated = ("Brackwede2026Brackwede", "alwine-1-alwine-2-alwine-3", "2026 brackwede 2026 brackwede")
     about = dict.fromkeys((*simple, *repeated), names)
     about |= {"мария.иванова2024": ["мария.иванова"], "密码密码12345678": ["密码密码"]}

@@ -14,7 +14,7 @@ from support.admin import Admin
 from support.commands import run
 from support.mailbox import Mailbox, link_in
 from support.redemption import redeem
-from support.site import NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, fill
+from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, ROOT, Site, fill
 
 from app.cli import admin
 from app.db import audit
@@ -196,6 +196,7 @@ def test_log_of_a_deployment_is_json_without_secrets(tmp_path: Any, mailbox: Mai
     assert [secret for secret in secrets if secret in written] == []
 
 
+@BOTH
 def test_events_command_filters_by_account_kind_source_request_and_time(site: Site) -> None:
     def rows(*words: str) -> list[dict[str, Any]]:
         return list(json.loads(run(site, "events", *words, "--format", "json").output))

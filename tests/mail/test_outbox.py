@@ -293,3 +293,15 @@ def test_outbox_message_waits_for_a_key_that_the_worker_lacks(make_site: Any) ->
     make_due(web_site)
     web_site.work()
     assert len(web_site.mailbox.mails) == 1
+
+
+@BOTH
+def test_outbox_dead_workers_message_is_sent_again_when_its_lease_ends(site: Site) -> None:
+    """By the clock alone: RECOVERY_MAIL_LEASE is four minutes."""
+    site.ask()
+    claim(site)
+    shift(site, by=-timedelta(minutes=3, seconds=45))
+    assert site.work() == 0
+    shift(site, by=-timedelta(seconds=20))
+    site.work()
+    assert states(site) == [("sent", 2)]

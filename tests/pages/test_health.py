@@ -81,6 +81,7 @@ def test_readyz_is_red_while_the_database_is_read_only(make_site: Any) -> None:
     answer = visitor.open("/readyz")
     assert (answer.status_code, answer.json["problems"]) == (503, ["database_read_only"])
     assert "The database is read-only" in run(site, "outbox", "list").output
+    assert "alice@example.com" in run(site, "users", "show", "alice").output
     with site.app.app_context():
         assert "database-read-only" in {finding.id for finding in database_checks.run()}
     event.remove(engine, "checkout", read_only)

@@ -331,3 +331,12 @@ def test_old_address_that_the_thief_has_signed_up_with_is_given_back(make_site: 
     site.work()
     site.visitor().set_password(site.new_link(OLD))
     assert site.password_works(NEW_PASSWORD)
+
+
+@pytest.mark.requirement("R35", "R41", "R55")
+def test_notice_of_a_change_is_not_held_by_the_cooldown_that_its_request_began(make_site: Any) -> None:
+    site: Site = make_site(**SETTINGS, RECOVERY_MAIL_COOLDOWN="5 minutes")
+    steal(site)
+    _, done = mails_to(site, OLD)
+    assert "was changed to" in words_of(done)
+    assert FROZEN in object_to(site, done)

@@ -198,3 +198,17 @@ def test_every_wrong_address_below_reset_offers_a_new_link(make_site: Any, prefi
         assert f'class="button" href="{prefix}/reset"' in page.text
     nowhere = site.visitor().open(f"{prefix}/nowhere")
     assert f'href="{prefix}/reset"' not in nowhere.text
+
+
+@pytest.mark.requirement("R67")
+@pytest.mark.parametrize(
+    ("kinds", "saved"), [(["username", "email"], "alice"), (["us_phone_number"], "+14155550123")]
+)
+def test_form_gives_password_managers_the_identity_that_signs_in(
+    make_site: Any, kinds: Any, saved: str
+) -> None:
+    site: Site = make_site(SECURITY_USER_IDENTITY_ATTRIBUTES=kinds)
+    visitor = site.visitor()
+    assert visitor.sign_in(saved)
+    for page in (visitor.open("/change"), visitor.open(site.new_link(saved), follow_redirects=True)):
+        assert re.search(rf'name="username" value="{re.escape(saved)}" autocomplete="username"', page.text)

@@ -164,6 +164,7 @@ def test_code_works_for_an_account_of_another_application(application: Applicati
     assert enter(site, request_id, code) == token
 
 
+@BOTH
 @pytest.mark.requirement("R32", "R57")
 def test_code_is_compared_5_times_an_id_and_50_times_in_all(site: Site) -> None:
     """Right codes count as wrong ones do, so that each accepted one is a comparison."""

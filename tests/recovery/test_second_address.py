@@ -80,10 +80,10 @@ def test_second_address_by_json(make_site: Any) -> None:
     assert shown.json["response"]["second_email"] == SECOND  # type: ignore[index]
     for body in ({}, *({"email": bad} for bad in ("x", None, ["a@b.example"], " "))):
         assert program.post_json("/second-address", json=body).status_code == 400, body
-    mails = len(site.mailbox.mails)
+    mails = len(mails_to(site))  # works first: the notice of the confirmation still waits here
     assert post(program, "/second-address", email="") == {}
     assert alice_of(site)["second_email"] is None
-    assert recipients(site, mails) >= {FIRST, SECOND}
+    assert recipients(site, mails) == {FIRST, SECOND}
 
 
 @pytest.mark.requirement("R41", "R55")

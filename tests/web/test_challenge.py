@@ -154,3 +154,10 @@ def test_browser_solves_the_challenge_when_the_form_is_sent(make_site: Any, chro
         widget.get_by_text(texts["verified"]).wait_for()
         page.get_by_role("button").click()
         site.mailbox.wait_for(2)
+
+
+def test_client_of_another_origin_may_read_a_challenge(make_site: Any) -> None:
+    site: Site = make_site(**ALWAYS, RECOVERY_CLIENTS={"web": {"origins": ["https://app.example.com"]}})
+    headers = site.visitor().open("/challenge", headers={"Origin": "https://app.example.com"}).headers
+    assert headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert (headers["Cache-Control"], "Set-Cookie" in headers) == ("no-store", False)
