@@ -105,7 +105,8 @@ def test_recovery_code_works_once_in_digits_of_any_script(make_site: Any) -> Non
         util = site.app.extensions["security"].mf_recovery_codes_util
         codes = util.create_recovery_codes(find_account("alice"))
         db.session.commit()
-    for code, spelling in zip(codes, ("Arabic", "Persian", "full-width", "left-to-right mark"), strict=False):
+    spellings = ("Arabic", "Persian", "full-width", "left-to-right mark")
+    for code, spelling in zip(codes[:4], spellings, strict=True):
         for is_first in (True, False):
             alice = enter_password(site)
             assert enter_code(alice, SPELLINGS[spelling](code), "/mf-recovery") is is_first

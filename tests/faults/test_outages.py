@@ -171,6 +171,7 @@ def test_database_clock_that_jumps_back_and_forward_stops_no_mail(
     clock: ServerClock, mailbox: Mailbox
 ) -> None:
     """While a message waits, and while a worker runs."""
+    clock.set(0)
     with Admin(fill(clock.server.create()), mailbox.port) as admin:
         admin.serves()
         for name, minutes in (("alice", -40), ("bob", 10)):
@@ -193,6 +194,7 @@ def test_clocks_that_jump_back_and_forward_revive_nothing_and_keep_no_limit_clos
 ) -> None:
     """The clock of the database's machine, and that of the web process."""
     limits = {"RATELIMIT_ENABLED": True, "RECOVERY_LIMIT_IDENTITY": "8 per hour"}
+    clock.set(0)
     uri = fill(clock.server.create())
     site: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_MAIL_COOLDOWN="5 minutes", **limits)
     passwords = iter((NEW_PASSWORD, "another password of bob", "a third password of bob", "and his last one"))

@@ -44,7 +44,7 @@ def test_worker_threads_deliver_each_mail_once_over_own_connections(site: Site, 
 
 def test_worker_finishes_mails_in_delivery_on_sigterm_alone(site: Site, mailbox: Mailbox) -> None:
     admin = Admin(database_uri(site), mailbox.port)
-    mailbox.delay["DATA"] = 1.5
+    mailbox.delay["DATA"] = 2.5
     site.ask("alice")
     site.ask("bob")
     process = admin.starts("manage.py", "worker", "--threads", "2")
@@ -215,7 +215,7 @@ def test_worker_once_prints_why_all_mail_is_held(site: Site, mailbox: Mailbox) -
 def test_heartbeat_goes_on_in_delivery(site: Site, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "LOST_AFTER_SECONDS", 1)
     monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 0.2)
-    mailbox.delay["DATA"] = 2
+    mailbox.delay["DATA"] = 2.5
     with at_work(site):
         site.ask()
         wait_for(lambda: site.messages()[0]["claim"])
