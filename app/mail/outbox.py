@@ -107,7 +107,15 @@ class OutboxMessage(Model):
 REFUSED = OutboxMessage.refused_at > datetime.min  # a range, or SQLite would scan the index
 IS_ASIDE = OutboxMessage.refused_domain.is_not(None)
 
+# The statements of a request, on the table and built once: inline they take a fifth of its time.
 _messages = db.metadata.tables["outbox_message"]
+_REPEATED = update(_messages).where(_messages.c.same == bindparam("key"), UNTRIED)
+REPEAT = _REPEATED.values(sealed=bindparam("content"), created_at=NOW)
+REPEAT_OLDER = REPEAT.where(_messages.c.created_at <= utcnow(-REPEAT_SECONDS))
+INSERTS = {
+    dialect: insert(_messages).on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED)
+    for dialect, insert in inserts.items()
+}
 # Once a message is accepted. A claimed one is left alone, because its `due_at` is the end of its lease.
 _free = select(OutboxMessage.id).where(REFUSED, OutboxMessage.claim.is_(None), bindparam("is_sent", False))
 _RELEASED = update(_messages).where(_messages.c.id.in_(_free.with_for_update(skip_locked=True)))
@@ -135,10 +143,8 @@ def enqueue(
     if key:
         # Two statements: PostgreSQL's ON CONFLICT DO UPDATE locks the row even if it changes nothing, so a
         # flood would prevent its claim. Both always run, so that timing reveals no earlier request.
-        repeated = update(_messages).where(_messages.c.same == key, UNTRIED)
-        if dialect == "postgresql":
-            repeated = repeated.where(_messages.c.created_at <= utcnow(-REPEAT_SECONDS))
-        db.session.execute(repeated.values(sealed=sealed, created_at=NOW))
+        repeat = REPEAT_OLDER if dialect == "postgresql" else REPEAT
+        db.session.execute(repeat, {"key": key, "content": sealed})
     host = urlsplit(current().RECOVERY_PUBLIC_URL).hostname
     message = {
         "kind": kind,
@@ -149,8 +155,7 @@ def enqueue(
         "same": key,
         "quota": quota,
     }
-    new = inserts[dialect](_messages).on_conflict_do_nothing(index_elements=["same"], index_where=UNTRIED)
-    db.session.execute(new, message)
+    db.session.execute(INSERTS[dialect], message)
 
 
 def release(message: OutboxMessage, outcome: str, reason: str | None, claim: str = "") -> datetime | None:
