@@ -15,7 +15,7 @@ from pathlib import Path
 
 EXTRA_MAX = 4  # characters before or after a word that a guesser would try
 UNIT_MAX = 3  # characters of a piece that is common when the password only repeats it
-REPEATED_MAX = 8  # characters of any other piece that it only repeats
+REPEATED_MAX = 8  # characters of a longer piece, which is refused after listed words and names
 RUN_MIN = 3  # characters of a keyboard run
 DISTINCT_MIN = 5  # different characters of a password
 # Sequences of the keyboard and the alphabet. Runs go both ways and start again at the end.

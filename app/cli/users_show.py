@@ -123,7 +123,6 @@ def _obstacles(user: User) -> Iterator[str]:
         refuse_excess_links(user, OutboxMessage(kind=RESET, quota="", user_id=user.id))
     except Undeliverable as error:
         yield f"A reset email cannot go out {'' if error.until else 'now: '}{error}."
-    db.session.rollback()  # unlocks the account
 
 
 def _account(user: User) -> Row:

@@ -102,5 +102,5 @@ def refuse_excess(
     if db.session.scalar(select(OutboxMessage.id).where(*siblings, *postponed).limit(1)):
         raise Undeliverable("another email of this kind is already postponed (RECOVERY_MAIL_DAILY_CAP)")
     # At random, or the time between two others' mails would tell that this one was sent between them.
-    until = newest + PAUSE * random.uniform(1, 1.25)  # noqa: S311  # no secret
+    until = newest + PAUSE * (random.uniform(1, 1.25) if message.id else 1)  # noqa: S311  # no secret
     raise Undeliverable(f"until {until:%Y-%m-%d %H:%M:%SZ}, after too many (RECOVERY_MAIL_DAILY_CAP)", until)

@@ -42,7 +42,7 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "refused", "password_refused", "not_me")
 DELIVERY_BOUNDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
 IN_LAST_HOUR = RecoveryEvent.at >= instant(-3600)
-# Of messages; the first true one of STATUS.
+# Of unsettled messages and dead letters. STATUS is the first that applies.
 STATES = ("untried", "set_aside", "postponed", "retried", "given_up")
 STATUS = case(
     (OutboxMessage.state == "given_up", "given_up"),
