@@ -41,7 +41,8 @@ BY_ACCOUNT = (
     *("security.change_password", "security.verify", "security.change_email", "security.mf_recovery"),
     *("security.two_factor_setup", "security.two_factor_setup_validate", "security.two_factor_rescue"),
     *("security.two_factor_token_validation", "security.us_setup", "security.us_setup_validate"),
-    *("security.us_verify", "security.us_verify_send_code"),
+    *("security.us_verify", "security.us_verify_send_code", "security.tf_select", "security.second_address"),
+    *("security.mf_recovery_codes", "security.wan_register_response"),
 )
 
 
