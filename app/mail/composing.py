@@ -58,11 +58,19 @@ class Undeliverable(Exception):
         self.until = until
 
 
-def composer(*kinds: str) -> Callable[[Compose], Compose]:
-    """Register the composer of some kinds of message, which may raise Undeliverable."""
+def composer(*kinds: str, needs: str = "") -> Callable[[Compose], Compose]:
+    """Register the composer of some kinds of message, which may raise Undeliverable.
+
+    `needs`: the setting of their feature, which may be off by now.
+    """
 
     def register(compose: Compose) -> Compose:
-        COMPOSERS.update(dict.fromkeys(kinds, compose))
+        def compose_if_on(message: OutboxMessage) -> Mail:
+            if needs and not getattr(current(), needs):
+                raise Undeliverable(f"the feature is off ({needs})")
+            return compose(message)
+
+        COMPOSERS.update(dict.fromkeys(kinds, compose_if_on))
         return compose
 
     return register

@@ -20,7 +20,7 @@ from ..db.engine import db
 from ..settings import current
 from ..web import outgoing
 from . import outbox
-from .composing import Undeliverable, composer
+from .composing import composer
 from .outbox import OutboxMessage
 
 WAIT_SECONDS = 15  # for the whole call; the scheme recommends 15 to 30
@@ -52,10 +52,8 @@ def new_event(name: str, account_id: str | None) -> dict[str, Any]:
     return {"type": name, "timestamp": datetime.now(UTC).isoformat(), "data": {"account_id": account_id}}
 
 
-@composer(outbox.WEBHOOK)
+@composer(outbox.WEBHOOK, needs="RECOVERY_WEBHOOK_URL")
 def _compose(message: OutboxMessage) -> Any:
-    if not current().RECOVERY_WEBHOOK_URL:
-        raise Undeliverable("RECOVERY_WEBHOOK_URL is empty")
     content = message.content["event"]
     return SimpleNamespace(deliver=lambda _relay, deadline: post(message.name, content, deadline))
 

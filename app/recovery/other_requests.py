@@ -17,7 +17,7 @@ from ..mail.outbox import OutboxMessage
 from .instructions import find_requester
 
 
-@composer("confirmation_instructions")
+@composer("confirmation_instructions", needs="SECURITY_CONFIRMABLE")
 def _confirmation(message: OutboxMessage) -> composing.Mail:
     user = _requester(message)
     if user.confirmed_at:
@@ -36,7 +36,7 @@ def _confirmation(message: OutboxMessage) -> composing.Mail:
     return mail
 
 
-@composer("username_recovery")
+@composer("username_recovery", needs="SECURITY_USERNAME_RECOVERY")
 def _username(message: OutboxMessage) -> composing.Mail:
     user = _requester(message)
     if not user.username:
@@ -48,7 +48,7 @@ def _username(message: OutboxMessage) -> composing.Mail:
     return mail
 
 
-@composer("us_instructions")
+@composer("us_instructions", needs="SECURITY_UNIFIED_SIGNIN")
 def _code(message: OutboxMessage) -> composing.Mail:
     valid = timedelta(seconds=current_app.config["SECURITY_US_TOKEN_VALIDITY"])
     if message.age > valid:

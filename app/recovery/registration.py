@@ -85,7 +85,7 @@ def _render(form: RegistrationForm) -> str:
     return render_template("security/register_user.html", register_user_form=form, **context_of("register"))
 
 
-@composer(MAIL)
+@composer(MAIL, needs="SECURITY_REGISTERABLE")
 def compose(message: OutboxMessage) -> composing.Mail:
     """Make the account and mail its link, or tell the owner of an existing one. Raises Undeliverable."""
     instructions.check_age(message)

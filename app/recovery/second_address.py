@@ -59,7 +59,7 @@ def _name(user: User) -> str:
     return f"second address of {user.fs_uniquifier}"
 
 
-@composer(MAIL)
+@composer(MAIL, needs="RECOVERY_SECOND_ADDRESS")
 def _compose(message: OutboxMessage) -> composing.Mail:
     quota.refuse_excess(message)
     link = url_for("security.second_address_confirm", token=message.content["token"], _external=True)

@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any
 
 from flask import request, session, url_for
+from werkzeug.routing import BuildError
 
 from ..db import encryption
 from ..settings import current
@@ -25,7 +26,7 @@ def remember(typed: str, field: str = "identity") -> None:
 
 def find() -> dict[str, Any] | None:
     """Return what was typed, the form it can be sent again with, and the seconds to wait, or None."""
-    with suppress(encryption.DecryptionError):
+    with suppress(encryption.DecryptionError, BuildError):  # the feature of that form is off now
         last = encryption.decrypt(session.get(KEY))
         age = time.time() - last["at"]
         if age < current().SECURITY_RESET_PASSWORD_WITHIN.total_seconds():

@@ -155,7 +155,7 @@ def test_site_without_a_webhook_keeps_no_event(make_site: Any, site: Site, recei
     force_reset(without, "bob")
     without.post_events()
     reasons = [(row["state"], row["reason"]) for row in events(without)]
-    assert reasons == [("dropped", "RECOVERY_WEBHOOK_URL is empty")] * 2
+    assert reasons == [("dropped", "the feature is off (RECOVERY_WEBHOOK_URL)")] * 2
     assert receiver.calls == []
 
 

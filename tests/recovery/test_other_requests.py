@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from support import features
+from support import factors, features
 from support.features import CODE_SIGN_IN, PUBLIC_URL, confirm_addresses, one_time_code, set_up_code_sign_in
 from support.mailbox import html_of, text_of
 from support.site import OLD_PASSWORD, Site
@@ -62,6 +62,27 @@ def test_username_recovery_mails_the_username_to_a_confirmed_address(site: Site)
     site.work()
     assert len(site.mailbox.mails) == 1
     assert site.messages()[-1]["reason"] == "the address is not confirmed"
+
+
+def test_mail_of_a_feature_that_was_switched_off_is_dropped_and_no_page_fails(make_site: Any) -> None:
+    on = confirm_addresses(make_site(**features.ALL_FEATURES | factors.FACTORS))
+    set_up_code_sign_in(on)
+    alice, dora = factors.stolen_session(on), on.visitor()
+    for path in (*KINDS, "/us-signin/send-code"):
+        alice.post_json(path, json={"identity": "alice@example.com"})
+    alice.post_json("/second-address", json={"email": "alice@home.example.com"})
+    dora.submit("/register", email="dora@example.com")
+    assert len(on.messages()) == 5
+    uri = on.app.config["SQLALCHEMY_DATABASE_URI"]
+    off: Site = make_site(SQLALCHEMY_DATABASE_URI=uri, RECOVERY_PUBLIC_URL=factors.PUBLIC_URL)
+    off.work()
+    assert {(row["state"], row["reason"].partition("(")[0]) for row in off.messages()} == {
+        ("dropped", "the feature is off ")
+    }
+    assert off.mailbox.mails == []
+    assert len(off.rows(User)) == 4  # without dora
+    dora.client.application = off.app
+    assert dora.open("/check-mail").status_code == 200
 
 
 @pytest.mark.requirement("R55")
