@@ -21,7 +21,6 @@ from sqlalchemy import (
     or_,
     select,
     table as table_of,
-    text,
     update,
 )
 from sqlalchemy.exc import DataError, DBAPIError
@@ -40,6 +39,10 @@ from .models import User
 COMPARED_MAX = 20  # accounts whose identities the database finds equal
 LOCK_SECONDS = 5
 GUARDS = ("email", "password", "active")  # what a write of the password finds as it was read
+
+
+class OddAccount(AccountsAway):
+    """One account that does not fit RECOVERY_ACCOUNTS. The mail of others goes on."""
 
 
 def find_all(typed: str) -> list[User]:
@@ -89,7 +92,7 @@ def _overlay(user: User, _context: Any, names: Any = None) -> None:
     try:
         met = {name: flag.is_met(row[name]) for name, flag in accounts.flags.items() if row}
     except ValueError as error:
-        raise AccountsAway(str(error)) from None
+        raise OddAccount(str(error)) from None
     values: dict[str, Any] = {kind: _text(row.get(kind)) or None for kind in accounts.kinds}
     values["email"], values["active"] = _text(row.get("email")), bool(row) and met.get("active", True)
     hashed = usable_hash(row.get("password"))
@@ -103,8 +106,7 @@ def lock(user_id: int) -> None:
     """Lock an account's row in the application's table (PostgreSQL), and read it again."""
     user = db.session.get_one(User, user_id)
     limit_lock_wait(LOCK_SECONDS)
-    row = select(literal(1)).select_from(accounts_table()).where(_has_id(user.external_id))
-    execute(row.with_for_update())
+    execute(select(literal(1)).where(_has_id(user.external_id)).with_for_update())
     db.session.refresh(user)
 
 
@@ -117,7 +119,7 @@ def write_password(user: User, password_hash: str) -> bool:
     if accounts.changed_at:
         values[table.c[accounts.changed_at]] = func.current_timestamp()
         if not accounts.file:  # columns without a time zone hold UTC in most frameworks
-            db.session.execute(text("SET LOCAL TimeZone = 'UTC'"))
+            db.session.execute(select(func.set_config("TimeZone", "UTC", True)))
     guards = {name: row.get(meaning) for meaning, name in accounts.columns_read.items() if meaning in GUARDS}
     same = (table.c[name].is_not_distinct_from(_untyped(value)) for name, value in guards.items())
     if execute(update(table).where(_has_id(user.external_id), *same).values(values)).rowcount != 1:

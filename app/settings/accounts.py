@@ -2,7 +2,6 @@
 
 import re
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -12,6 +11,7 @@ from .types import JsonText, expect, or_empty
 from .urls import normalize_client_url
 
 _NAME = r'[^\s"\'=|!.]+'
+TIME = re.compile(r"\d{4}-?\d\d-?\d\d")  # also as 2026-01-31 12:00:00.000 +00:00 (Sequelize)
 FLAG = re.compile(rf"(!?)({_NAME})(?:=([^|]+(?:\|[^|]+)*))?|")
 Column = Annotated[str, *expect("the name of a column", re.compile(_NAME).fullmatch)]
 ColumnOrEmpty = Annotated[str, *expect("the name of a column", re.compile(f"({_NAME})?").fullmatch)]
@@ -33,13 +33,9 @@ class Flag(NamedTuple):
 
     def is_met(self, value: Any) -> bool:
         """True if the condition holds for a column's value. Raises ValueError for text that is no time."""
-        if isinstance(value, str) and not self.values:
-            try:
-                datetime.fromisoformat(value)  # SQLite has no type for times, and "f" would count as true
-            except ValueError:
-                raise ValueError(
-                    f'{self.column} holds text: name values, as in "{self.column}=yes"'
-                ) from None
+        # SQLite has no type for times, and "f" would count as true.
+        if isinstance(value, str) and not self.values and not TIME.match(value):
+            raise ValueError(f'{self.column} holds text: name values, as in "{self.column}=yes"')
         is_true = str(value).strip() in self.values.split("|") if self.values else bool(value)
         return is_true != bool(self.negation)
 

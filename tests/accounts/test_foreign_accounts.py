@@ -16,7 +16,9 @@ from support.recovery import code_of, object_to
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
 
 from app.accounts.models import User
+from app.db.clock import utcnow
 from app.db.engine import db
+from app.mail.outbox import OutboxMessage
 
 ALICE = "alice@example.com"
 
@@ -83,6 +85,7 @@ FLAGS = [
     ("!is_active", "is_active", False, True),
     ("!changed_at", "changed_at", None, TIME),
     ("changed_at", "changed_at", TIME, None),
+    ("!status", "status", None, "2026-01-02 03:04 UTC"),
     ("status=active|trial", "status", "trial", "banned"),
     ("!status=banned", "status", "active", "banned"),
     ("status=1", "status", "1", "0"),
@@ -169,23 +172,40 @@ def test_text_typed_for_a_column_of_numbers_is_nobody(application: Application, 
 def test_table_that_changes_holds_all_mail_until_it_is_mended_and_no_attempt_counts(
     application: Application, make_site: Any
 ) -> None:
-    site: Site = make_site(**application.deployment(confirmed="!status"))
+    site: Site = make_site(**application.deployment())
     site.new_link()  # with statements that the connection knows
-    rename = "ALTER TABLE users RENAME COLUMN {} TO {}"
-    for change, problem, mend in (
-        (rename.format("password", "secret"), "password", rename.format("secret", "password")),
-        ("UPDATE users SET status = 'f'", '"status=yes"', "UPDATE users SET status = NULL"),
-    ):
-        site.mailbox.mails.clear()
-        application.execute(change)
-        site.ask()
-        site.ask("nobody@example.com")
-        with pytest.raises(Exception, match=f"RECOVERY_ACCOUNTS: .*{problem}"):
-            site.work()
-        assert {(row["state"], row["attempts"]) for row in site.messages()[-2:]} == {("waiting", 0)}
-        application.execute(mend)
+    site.mailbox.mails.clear()
+    application.execute("ALTER TABLE users RENAME COLUMN password TO secret")
+    site.ask()
+    site.ask("nobody@example.com")
+    with pytest.raises(Exception, match=r"RECOVERY_ACCOUNTS: .*password"):
         site.work()
-        assert [mail["To"] for mail in site.mailbox.mails] == [ALICE]
+    assert {(row["state"], row["attempts"]) for row in site.messages()[-2:]} == {("waiting", 0)}
+    application.execute("ALTER TABLE users RENAME COLUMN secret TO password")
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == [ALICE]
+
+
+@EVERYWHERE
+def test_account_whose_flag_cannot_be_read_holds_no_mail_of_others(
+    application: Application, make_site: Any
+) -> None:
+    """Or a stranger who can bring about such a row could keep everyone from recovering."""
+    site: Site = make_site(**application.deployment(confirmed="!status"))
+    application.add("odd@example.com", status="f")
+    for identity in ("odd@example.com", ALICE):
+        site.ask(identity)
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == [ALICE]
+    odd = site.messages()[0]
+    assert (odd["state"], odd["attempts"]) == ("waiting", 1)
+    assert 'RECOVERY_ACCOUNTS: status holds text: name values, as in "status=yes"' in odd["reason"]
+    application.execute("UPDATE users SET status = NULL")
+    site.change(OutboxMessage, OutboxMessage.state == "waiting", due_at=utcnow())
+    site.work()
+    link = site.last_link()
+    application.execute("UPDATE users SET status = 'f'")
+    assert site.visitor().open(link).status_code == 503
 
 
 def test_file_keeps_its_journal_is_not_waited_for_and_is_opened_again_where_it_was_replaced(
