@@ -22,7 +22,7 @@ from ..web.errors import InvalidRequest
 from ..web.rate_limits import count_key, count_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
 from ..web.tokens import UncompressedToken
-from .identities import IdentityKey, identity_columns, identity_key, posted_identity
+from .identities import IdentityKey, identity_columns, posted_identity
 from .identity_mappers import normalize_identity
 from .models import User
 
@@ -61,7 +61,7 @@ def by_identity() -> str | None:
     Returns None for a malformed identity, which the view refuses.
     """
     try:
-        identity = identity_key(posted_identity())
+        identity = str(posted_identity().key)
     except (InvalidRequest, BadRequest):
         return None
     browser = known_browser(identity)
@@ -69,7 +69,7 @@ def by_identity() -> str | None:
 
 
 def known_browser(identity: str) -> int | None:
-    """Return the number of a browser in which an account signed in with this identity_key(), or None."""
+    """Return the number of a browser in which an account signed in with an identity's key, or None."""
     browser, *remembered = _remembered() or [None]
     is_known = not set(remembered).isdisjoint(count_keys(identity))
     return browser if is_known else None
@@ -92,12 +92,12 @@ def account_key(user_id: int) -> str:
     return count_key(f"account {user_id}")
 
 
-def may_guess(scope: str, user_id: int | None, typed: str = "") -> bool:
+def may_guess(scope: str, user_id: int | None, identity: IdentityKey | None = None) -> bool:
     """Count a one-time code without a password, or an objection's password. True if it may be verified.
 
     It counts against the account or, without one, against the typed identity.
     """
-    key = account_key(user_id) if user_id else count_key(identity_key(typed))
+    key = account_key(user_id) if user_id else count_key(str(identity))
     return all(rate_limiter().hit(item, key, scope) for item in parse_many(GUESSES_MAX))
 
 

@@ -33,7 +33,14 @@ class IdentityKey(NamedTuple):
     value: str  # in normal form
 
 
-def posted_identity() -> str:
+class PostedIdentity(NamedTuple):
+    """An identity as it was typed, and as accounts store it."""
+
+    typed: str
+    key: IdentityKey
+
+
+def posted_identity() -> PostedIdentity:
     """Return the identity in this POST, form or JSON, without surrounding blanks.
 
     It is named `identity` or, as in Flask-Security, `email`. Raises InvalidRequest unless there is one text
@@ -43,14 +50,14 @@ def posted_identity() -> str:
     values = [body[name] for name in ("identity", "email") if name in body]
     if len(values) > 1:
         raise InvalidRequest(_("Only one value is allowed."), field="identity")
-    identity = values[0] if values else ""
-    identity = identity.strip() if isinstance(identity, str) else "\0"  # refused below
-    if not identity:
+    typed = values[0] if values else ""
+    typed = typed.strip() if isinstance(typed, str) else "\0"  # refused below
+    if not typed:
         raise InvalidRequest(_("Enter your %(kinds)s.", kinds=identity_names()), field="identity")
-    if len(identity) > IDENTITY_LENGTH_MAX or map_identity(identity) is None:
+    if len(typed) > IDENTITY_LENGTH_MAX or (key := map_identity(typed)) is None:
         problem = _("Enter a valid %(kinds)s. Check for typos.", kinds=identity_names())
         raise InvalidRequest(problem, field="identity")
-    return identity
+    return PostedIdentity(typed, key)
 
 
 def map_identity(typed: str) -> IdentityKey | None:

@@ -20,7 +20,7 @@ from ..web.rate_limits import limit
 from ..web.responses import CodedMessage
 from .guess_limits import SIGNING_IN, by_identity
 from .hashing import password_matches
-from .identities import IDENTITY_LABEL, map_identity, posted_identity
+from .identities import IDENTITY_LABEL, IdentityKey, posted_identity
 from .identity_mappers import normalize_identity
 from .models import User
 
@@ -50,22 +50,22 @@ class SignInForm(Form, NextFormMixin):
         if not super().validate(**kwargs):
             return False
         try:
-            identity = posted_identity()
+            key = posted_identity().key
         except InvalidRequest as error:
             self.email.errors = [error.message]
             return False
         if not isinstance(self.password.data, str) or not self.password.data:
             self.password.errors = [_("Enter your password.")]
             return False
-        user_id, self.user = _authenticate(identity, _security.password_util.normalize(self.password.data))
+        user_id, self.user = _authenticate(key, _security.password_util.normalize(self.password.data))
         if self.user is None:
             refuse(self, user_id, "password")
         return self.user is not None
 
 
-def _authenticate(identity: str, password: str) -> tuple[int | None, User | None]:
+def _authenticate(key: IdentityKey, password: str) -> tuple[int | None, User | None]:
     """Return the id of the account with the identity, and the account if it may sign in."""
-    user_id, password_hash = load_credentials(identity, User.password)
+    user_id, password_hash = load_credentials(key, User.password)
     if not password_matches(password, password_hash):
         return user_id, None
     user = db.session.get(User, user_id)
@@ -104,15 +104,12 @@ def may_sign_in(user: User) -> bool:
     return user.is_active and not user.is_locked() and not requires_confirmation(user)
 
 
-def load_credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
+def load_credentials(key: IdentityKey, *secrets: Any) -> tuple[Any, ...]:
     """Return an account's id and these columns of User, or None for each if no account has the identity.
 
     Nothing else is read before the password is verified. Building a User takes time, and only for identities
     that have an account, so it would tell who has one.
     """
-    nobody = (None,) * (1 + len(secrets))
-    if (key := map_identity(identity)) is None:
-        return nobody
     column: Any = getattr(User, key.column)
     # Databases fold case by rules of their own, so normalize_identity() compares again.
     is_same = column == key.value
@@ -122,7 +119,8 @@ def load_credentials(identity: str, *secrets: Any) -> tuple[Any, ...]:
     row = db.session.execute(select(User.id, *secrets, column).select_from(always_one_row)).one()
     db.session.rollback()  # gives the connection back, because verifying may have to wait
     *values, stored = row
-    return tuple(values) if normalize_identity(key.column, stored or key.value) == key.value else nobody
+    is_same = normalize_identity(key.column, stored or key.value) == key.value
+    return tuple(values) if is_same else (None,) * len(values)
 
 
 limit("security.login", SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", by_identity)

@@ -18,7 +18,7 @@ from wtforms import PasswordField, StringField
 
 from ..accounts.guess_limits import CODES, SIGNING_IN, by_identity, may_guess
 from ..accounts.hashing import password_matches
-from ..accounts.identities import IDENTITY_LABEL, posted_identity
+from ..accounts.identities import IDENTITY_LABEL, IdentityKey, posted_identity
 from ..accounts.models import User
 from ..accounts.one_time_codes import is_code
 from ..accounts.sign_in import load_credentials, may_sign_in, refuse
@@ -44,25 +44,25 @@ class UnifiedForm(UnifiedSigninForm):
         if not Form.validate(self, **kwargs):
             return False
         try:
-            identity = posted_identity()
+            key = posted_identity().key
         except InvalidRequest as error:
             self.identity.errors = [error.message]
             return False
         if not self.passcode.data:
             self.passcode.errors = [_("Enter your password or a code.")]
             return False
-        number, self.user, self.authn_via = _authenticate(identity, str(self.passcode.data))
+        number, self.user, self.authn_via = _authenticate(key, str(self.passcode.data))
         if self.user is None:
             refuse(self, number, "passcode")
         return self.user is not None
 
 
-def _authenticate(identity: str, passcode: str) -> tuple[int | None, User | None, str]:
+def _authenticate(key: IdentityKey, passcode: str) -> tuple[int | None, User | None, str]:
     """Return the account's id, the account if it may sign in, and the method that the passcode proves."""
-    number, stored, codes = load_credentials(identity, User.password, User.us_totp_secrets)
+    number, stored, codes = load_credentials(key, User.password, User.us_totp_secrets)
     secrets = json.loads(codes or "{}")
     proofs = {"password": password_matches(_security.password_util.normalize(passcode), stored)}
-    may_be_code = is_code(passcode) and may_guess(CODES, number, identity)
+    may_be_code = is_code(passcode) and may_guess(CODES, number, key)
     for method in current().SECURITY_US_ENABLED_METHODS:
         if method != "password":
             secret = secrets.get(method) or current_app.extensions["dummy_totp"]
@@ -83,7 +83,7 @@ def send_code() -> ResponseReturnValue:
     if wants_json(request):
         return json_response({})
     form = new_form("us_signin_form", formdata=None)
-    form.identity.data = identity
+    form.identity.data = identity.typed
     do_flash(*get_message("GENERIC_US_SIGNIN"))
     context = {"us_signin_form": form, "code_methods": ["email"], **context_of("us_signin")}
     return render_template("security/us_signin.html", **context)

@@ -20,6 +20,7 @@ from flask_security.utils import base_render_json, get_url
 from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 
 from ..accounts.hashing import unusable_hash
+from ..accounts.identities import IdentityKey, PostedIdentity
 from ..accounts.identity_mappers import IDENTITY_LENGTH_MAX, normalize_identity
 from ..accounts.models import User
 from ..db import audit
@@ -73,7 +74,8 @@ def register() -> ResponseReturnValue:
         return base_render_json(form, include_user=False) if is_json else (_render(form), 400)
     name = form.username.data if form.username else None
     email = str(form.email.data)
-    store_request(MAIL, email, quota=quota.of_address(email), username=name)
+    identity = PostedIdentity(email, IdentityKey("email", email))
+    store_request(MAIL, identity, quota=quota.of_address(email), username=name)
     if is_json:
         return json_response({})
     remember(email, "email")

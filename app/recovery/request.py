@@ -13,7 +13,7 @@ from flask_security.utils import base_render_json, do_flash, get_message
 from wtforms import StringField, SubmitField
 
 from ..accounts.guess_limits import known_browser
-from ..accounts.identities import IDENTITY_LABEL, identity_key, posted_identity
+from ..accounts.identities import IDENTITY_LABEL, PostedIdentity, posted_identity
 from ..db import audit
 from ..db.engine import db, limit_lock_wait
 from ..mail import outbox
@@ -49,11 +49,13 @@ MAIL_REQUESTS = {
 
 
 def deduplication_key(kind: str, key: str, quota: str = "") -> str:
-    """Return the key under which requests for one mail of one identity_key() become one message."""
+    """Return the key under which requests for one mail of one identity become one message."""
     return f"{kind} {key} {quota}"
 
 
-def store_request(kind: str, identity: str, quota: str = "", signed_id: str = "", **content: Any) -> None:
+def store_request(
+    kind: str, identity: PostedIdentity, quota: str = "", signed_id: str = "", **content: Any
+) -> None:
     """Queue a message for the worker, which looks the account up, and commit.
 
     Raises NoMail, and InvalidRequest for a client that is not configured.
@@ -63,10 +65,10 @@ def store_request(kind: str, identity: str, quota: str = "", signed_id: str = ""
         raise NoMail(settings.RECOVERY_SUPPORT_CONTACT)
     limit_lock_wait()
     if not is_full(kind):
-        key = identity_key(identity)
+        key = str(identity.key)
         is_known = known_browser(key) is not None
         quota = quota or (KNOWN_BROWSER if is_known else "")
-        content |= {"identity": identity, "client": client, **user_agents.requester()}
+        content |= {"identity": identity.typed, "client": client, **user_agents.requester()}
         outbox.enqueue(kind, same=deduplication_key(kind, key, quota), quota=quota, **content)
         if signed_id:
             reset_code.record_request(signed_id, key, is_known)
@@ -102,7 +104,7 @@ def request_mail() -> ResponseReturnValue:
     if is_json:
         return json_response({"request_id": signed_id} if signed_id else {})
     if page.flashed is None:
-        remember(identity)
+        remember(identity.typed)
         return redirect(url_for("pages.check_mail"), 303)
     do_flash(*get_message(page.flashed))
     return redirect(url_for("security.login"), 303)

@@ -91,7 +91,7 @@ def issue_request_id() -> str:
 
 
 def record_request(signed: str, key: str, is_known: bool) -> None:
-    """Record in the current transaction that an id asked for an identity_key()."""
+    """Record in the current transaction that an id asked for an identity, by its key."""
     row = {"requester": _signer().loads(signed), "identity": count_key(key)}
     db.session.execute(insert(CodeRequest).values(**row, is_known=is_known))
 
