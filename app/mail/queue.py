@@ -8,7 +8,7 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from threading import Event
 
 from sqlalchemy import ColumnElement, TextClause, bindparam, func, select, true, update
@@ -23,6 +23,7 @@ CROWD = 100  # the queue is crowded while more messages of a lane are due
 OLDEST = 200  # of a crowded queue; one of them is next
 TIMER_SECONDS = 0.002  # a wait may end so much later
 
+Lane = ColumnElement[bool] | TextClause  # selects messages
 _messages = OutboxMessage.__table__.c
 DUE = select(_messages.id).where(_messages.state == "waiting", _messages.due_at <= instant())
 # The first of some messages or, if another worker has claimed or locked it meanwhile, another of them.
@@ -35,9 +36,9 @@ CLAIM = (
 )
 
 
-def is_due(*lanes: TextClause) -> bool:
+def is_due(lanes: Iterable[Lane] = (true(),)) -> bool:
     """True if a message is due, in any lane or in one of these. Takes no lock, and rolls back."""
-    is_any = any(_oldest(lane, 1) for lane in lanes or [true()])
+    is_any = any(_oldest(lane, 1) for lane in lanes)
     db.session.rollback()  # no transaction stays open while the worker connects to the relay
     return is_any
 
@@ -51,7 +52,7 @@ def is_all_refused() -> bool:
     return bool(db.session.scalar(select(first != last).where(REFUSED)))
 
 
-def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP, INVITED)) -> OutboxMessage | None:
+def claim(lanes: Iterable[Lane] = (URGENT, SIGN_UP, INVITED)) -> OutboxMessage | None:
     """Lease the message that is due longest, in a crowd any of the OLDEST. Return it detached, or None."""
     values = {
         "attempts": OutboxMessage.attempts + 1,  # now, so that a message that kills its worker ends
@@ -77,7 +78,7 @@ def claim(lanes: Sequence[TextClause] = (URGENT, SIGN_UP, INVITED)) -> OutboxMes
     return message
 
 
-def _oldest(lane: ColumnElement[bool] | TextClause, count: int) -> Sequence[int]:
+def _oldest(lane: Lane, count: int) -> Sequence[int]:
     return db.session.scalars(DUE.where(lane).order_by(_messages.due_at).limit(count)).all()
 
 

@@ -7,7 +7,7 @@ for unknown accounts wait alike. Over the daily cap of an account, one message o
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -38,17 +38,16 @@ LAST_WAITING = union_all(*_waiting).limit(1).offset(bindparam("others"))
 checks: list[Callable[[str], bool]] = []  # true while mail of a kind has to wait
 
 
-def exhausted() -> list[str]:
-    """Return the kinds of mail that have to wait."""
-    kinds = (RESET, REGISTRATION, INVITATION)
-    return [kind for kind in kinds if any(check(kind) for check in checks)]
+def is_exhausted(kind: str) -> bool:
+    """True while mail of this kind has to wait."""
+    return any(check(kind) for check in checks)
 
 
-def open_lanes() -> list[TextClause]:
-    """Return the lanes of mail that may go out now. Recovery comes first. Each kind is counted apart."""
-    kinds = exhausted()
+def open_lanes() -> Iterator[TextClause]:
+    """Yield the lanes of mail that may go out now, recovery first. Each kind is counted when it is due."""
+    yield EXEMPT if is_exhausted(RESET) else URGENT
     others = {REGISTRATION: SIGN_UP, INVITATION: INVITED}.items()
-    return [EXEMPT if RESET in kinds else URGENT, *(lane for kind, lane in others if kind not in kinds)]
+    yield from (lane for kind, lane in others if not is_exhausted(kind))
 
 
 def is_full(kind: str = RESET) -> bool:
@@ -76,13 +75,12 @@ def refuse_excess(
     """
     if message.quota == BY_ADMIN:
         return
-    if message.id:  # or `users show` only asks
-        # On PostgreSQL, workers with two requests for one account take turns here.
-        db.session.execute(select(User.id).where(User.id == message.user_id).with_for_update())
     siblings = [OutboxMessage.kind == message.kind, OutboxMessage.quota == message.quota]
     if message.quota in ("", KNOWN_BROWSER):  # not one of an address, which counts for all accounts
         siblings.append(OutboxMessage.user_id == message.user_id)
     if not counted:
+        # On PostgreSQL, workers with two requests for one account take turns here. A link's issue did that.
+        db.session.execute(select(User.id).where(User.id == message.user_id).with_for_update())
         at, counted = OutboxMessage.settled_at, (*siblings, OutboxMessage.state == "sent")
     settings = current()
     cooldown = min(cooldown_max, settings.RECOVERY_MAIL_COOLDOWN.total_seconds())

@@ -92,10 +92,9 @@ def work_until_done(
         while not stop.is_set():
             # The quota and the relay are checked before any account is looked up, so that requests for known
             # and for unknown accounts wait alike.
-            lanes = quota.open_lanes()
             if not relay.connection:
                 may_recover = bool(heartbeat.trouble) and not queue.is_all_refused()
-                if not (queue.is_due(*lanes) or may_recover):
+                if not (queue.is_due(quota.open_lanes()) or may_recover):
                     break
                 began = time.monotonic()
                 relay.open()
@@ -103,7 +102,7 @@ def work_until_done(
                 pace.connection = time.monotonic() - began
                 if may_recover and heartbeat.report(None):
                     log.info("mail goes out again")
-            if (message := queue.claim(lanes)) is None:
+            if (message := queue.claim(quota.open_lanes())) is None:
                 break  # another worker was first, or has locked the row
             message.is_first = count == 0
             work_on(message, relay, pace, stop)

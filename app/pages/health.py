@@ -41,7 +41,7 @@ def check() -> dict[str, Any]:
             MAIL_REFUSED: refusal is not None,
             MAIL_LATE: is_late(*UNTRIED_MAIL),
             OUTBOX_FULL: quota.is_full(),
-            BUDGET_SPENT: bool({*quota.exhausted()} - {quota.INVITATION}),
+            BUDGET_SPENT: any(map(quota.is_exhausted, (quota.RESET, quota.REGISTRATION))),
             WEBHOOK_LATE: is_late(*WAITING_EVENT),
         }
         problem = READ_ONLY  # a file, or a standby

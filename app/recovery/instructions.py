@@ -88,7 +88,8 @@ def compose_with_link(message: OutboxMessage, user: User, template: str, **conte
         values = {"user": user, "token": token, "reset_token": token}
         mail.signal = (reset_password_instructions_sent, values)
     _issue_unless_refused(message, user, token, user.link_life)  # last: on SQLite it takes the write lock
-    reset_code.store(message, user, code)
+    if code:
+        reset_code.store(message, user, code)
     return mail
 
 
@@ -110,7 +111,6 @@ def _issue_unless_refused(message: OutboxMessage, user: User, token: str, life: 
     if is_first := link is None:
         # Before the quota is counted, because on SQLite the INSERT locks out other workers that count.
         link = links.issue(user, message.content["client"], token, life, message)
-        link.username = message.content.get("username")
     else:
         link.expires_at, link.token_hash = utcnow(life.total_seconds()), token_hashes(token)[0]
         db.session.flush()

@@ -110,6 +110,7 @@ def issue(
         password_state=fingerprint(user.password),
         client=client,
         kind=message.kind if message else "",
+        username=message and message.content.get("username"),
         expires_at=utcnow(life.total_seconds()),
     )
     db.session.add(link)

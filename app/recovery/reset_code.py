@@ -104,11 +104,11 @@ def derive(message: OutboxMessage, token: str) -> str | None:
     return f"{number % 10**8:08}"
 
 
-def store(message: OutboxMessage, user: User, code: str | None) -> None:
+def store(message: OutboxMessage, user: User, code: str) -> None:
     """Store the code of a message's link in place of an earlier attempt's, because keys rotate."""
     link = select(ResetLink.id).where(ResetLink.message_id == message.id).scalar_subquery()
     change(delete(ResetCode).where(ResetCode.link_id == link))
-    for identity in identity_hashes(user, by_each_key=True) if code else ():
+    for identity in identity_hashes(user, by_each_key=True):
         code_hash = links.token_hashes(f"{identity} {code}")[0]
         db.session.execute(insert(ResetCode).values(link_id=link, code_hash=code_hash))
 

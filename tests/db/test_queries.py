@@ -143,7 +143,7 @@ def test_queries_of_mail_that_is_not_sent_scan_no_table(make_site: Any, mailbox:
             site.ask(identity)
         with site.app.app_context():
             assert queue.is_due()
-            assert not queue.is_due(*quota.open_lanes())
+            assert not queue.is_due(quota.open_lanes())
             assert queue.claim(quota.open_lanes()) is None
             enqueue_requests(site, queue.CROWD + 1)
             assert queue.claim() is not None
@@ -205,10 +205,10 @@ def test_queries_of_waiting_mail_read_few_of_many_messages(site: Site) -> None:
 
     with site.app.app_context():
         for index, query in {
-            "exempt": lambda: queue.is_due(outbox.EXEMPT),
-            "sign_up": lambda: queue.is_due(outbox.SIGN_UP),
-            "invited": lambda: queue.is_due(outbox.INVITED),
-            "events": lambda: queue.is_due(outbox.EVENTS),
+            "exempt": lambda: queue.is_due([outbox.EXEMPT]),
+            "sign_up": lambda: queue.is_due([outbox.SIGN_UP]),
+            "invited": lambda: queue.is_due([outbox.INVITED]),
+            "events": lambda: queue.is_due([outbox.EVENTS]),
             "untried": lambda: health.is_late(*health.UNTRIED_MAIL),
             "refused_at": health.reason_refused,
         }.items():
