@@ -11,12 +11,12 @@ from typing import Any
 
 from blinker import Signal
 from flask_security.proxies import _datastore
-from sqlalchemy import event, inspect, select
+from sqlalchemy import bindparam, event, inspect, select
 from sqlalchemy.orm import Session
 
 from ..db import audit
 from ..db.engine import db
-from .models import Role, User, WebAuthn
+from .models import User, WebAuthn
 
 # By an account, with what it was before, the action, place, method and name of each change, and if its
 # sessions have ended.
@@ -28,6 +28,14 @@ SECOND = "second_address"  # a place
 # The kind of event, by the beginning of the place. Any other place holds a factor.
 KINDS = dict.fromkeys(("active", "confirmed", "frozen", "role"), "account_changed")
 KINDS |= {"address": "address_changed", SECOND: "address_changed", "password": "password_changed"}
+# A row for each pair of an account's passkeys and roles. Built once, because every change executes it twice.
+_tables = (db.metadata.tables[name] for name in ("user", "webauthn", "roles_users", "role"))
+_user, _passkey, _pair, _role = _tables
+STORED = (
+    select(_user, _passkey.c.name.label("passkey"), _passkey.c.credential_id, _role.c.name.label("role"))
+    .select_from(_user.outerjoin(_passkey).outerjoin(_pair).outerjoin(_role))  # by their foreign keys
+    .where(_user.c.id == bindparam("user_id"))
+)
 
 
 @event.listens_for(db.session, "before_flush")
@@ -88,7 +96,8 @@ def remove(user_id: int, place: str) -> None:
 
 def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
     """Return the account in the database by place (method, name, value), and its uniquifier."""
-    user = db.session.execute(select(User.__table__).where(User.id == user_id)).one()
+    rows = db.session.execute(STORED, {"user_id": user_id}).all()
+    user = rows[0]
     columns = {"address": user.email, "active": user.active, "confirmed": bool(user.confirmed_at)}
     columns |= {"frozen": user.contested_email, "recovery_codes": list(user.mf_recovery_codes or ())}
     columns[SECOND] = user.second_email
@@ -99,10 +108,8 @@ def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
         places += [
             (f"sign_in:{method}", method, user.us_phone_number, secret) for method, secret in secrets.items()
         ]
-    passkeys = select(WebAuthn.name, WebAuthn.credential_id).where(WebAuthn.user_id == user_id)
-    places += [(f"passkey:{name}", "webauthn", name, key) for name, key in db.session.execute(passkeys)]
-    roles = select(Role.name).select_from(User).join(User.roles).where(User.id == user_id)
-    places += [(f"role:{name}", "role", name, name) for name in db.session.scalars(roles)]
+    places += [(f"passkey:{row.passkey}", "webauthn", row.passkey, row.credential_id) for row in rows]
+    places += [(f"role:{row.role}", "role", row.role, row.role) for row in rows]
     stored = {
         place: (method, name if method in ("sms", "webauthn", "role") else "", value)
         for place, method, name, value in places
