@@ -121,9 +121,9 @@ def test_code_that_is_a_number_keeps_its_leading_zeros(site: Site, monkeypatch: 
     assert alice.is_signed_in()
 
 
-def add_passkey(site: Site, number: bytes, public_key: bytes) -> None:
-    """Give alice a passkey as a second factor."""
-    key = {"credential_id": number, "public_key": public_key, "sign_count": 0, "usage": "secondary"}
+def add_passkey(site: Site, number: bytes, public_key: bytes, usage: str = "secondary") -> None:
+    """Give alice a passkey, as a second factor or to sign in with it alone ("first")."""
+    key = {"credential_id": number, "public_key": public_key, "sign_count": 0, "usage": usage}
     device = {"name": "My phone", "device_type": "single_device", "backup_state": False}
     with site.app.app_context():
         site.app.extensions["security"].datastore.create_webauthn(find_account("alice"), **key, **device)
@@ -158,6 +158,19 @@ def test_passkey_as_second_factor_follows_the_password_of_its_account(make_site:
         used = authenticator.use_credential(b"hers", key, challenge, "http://localhost:5000")
         visitor.post_json(f"/wan-signin/{begun['wan_state']}", json={"credential": used})
         assert visitor.is_signed_in() is is_signed_in
+
+
+@pytest.mark.requirement("R52")
+def test_sign_in_with_a_passkey_leads_back_to_the_client(make_site: Any) -> None:
+    origin, shop = "http://localhost:5000", {"origins": ["https://shop.example.com"]}
+    site: Site = make_site(**PASSKEYS, RECOVERY_PUBLIC_URL=origin, RECOVERY_CLIENTS={"shop": shop})
+    key, visitor = authenticator.new_key(), site.visitor()
+    add_passkey(site, b"hers", authenticator.cose_key(key), usage="first")
+    visitor.open("/login", query_string={"client": "shop", "return_to": "/cart"})
+    begun: Any = visitor.post_json("/wan-signin", json={}).json["response"]  # type: ignore[index]
+    used = authenticator.use_credential(b"hers", key, begun["credential_options"]["challenge"], origin)
+    answer = visitor.submit("/login", f"/wan-signin/{begun['wan_state']}", credential=used)
+    assert (answer.location, visitor.is_signed_in()) == ("https://shop.example.com/cart", True)
 
 
 @pytest.mark.requirement("R37")

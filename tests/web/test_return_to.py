@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page
-from support.features import CODE_SIGN_IN
+from support.features import CODE_SIGN_IN, SECOND_FACTOR, one_time_code, set_up_factor
 from support.live import base_url, live
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
 from support.urls import BAIT, HOSTILE_URLS
@@ -80,6 +80,16 @@ def test_sign_in_leads_back_once_and_a_newer_next_wins(site: Site) -> None:
         visitor = site.visitor()
         visitor.open("/login", query_string={"client": "shop", "return_to": "/cart"})
         assert visitor.submit(path, path, identity="alice", **{field: OLD_PASSWORD}).location == target
+
+
+def test_sign_in_with_a_second_factor_leads_back_after_it(make_site: Any) -> None:
+    site = make_site(RECOVERY_CLIENTS=CLIENTS, **SECOND_FACTOR)
+    secret, visitor = set_up_factor(site), site.visitor()
+    visitor.open("/login", query_string={"client": "shop", "return_to": "/cart"})
+    halfway = visitor.submit("/login", **SIGN_IN).location
+    assert urlsplit(halfway).netloc == ""
+    code = one_time_code(site, secret)
+    assert visitor.submit("/tf-validate", code=code).location == f"{SHOP}/cart"
 
 
 def test_way_back_is_forgotten_with_time_and_with_its_client(
