@@ -68,7 +68,9 @@ def settle_address() -> ResponseReturnValue:
     if current_user.contested_at is None and not wants_json(request):  # the second of two clicks
         return redirect(url_for("pages.home"), 303)
     keep = (request.get_json() if request.is_json else request.form).get("keep")
-    if keep not in ("old", "new") or not address_change.has_older_factor(current_user):
+    if keep not in ("old", "new"):
+        raise InvalidRequest(_("Choose one of these options."), field="keep")
+    if not address_change.has_older_factor(current_user):
         raise address_change.NoOlderFactor
     address_change.settle(current_user, keep)
     db.session.commit()

@@ -231,7 +231,9 @@ def test_older_second_factor_settles_a_contested_address(make_site: Any, keep: s
     owner = enter_password(site)
     owner.submit("/tf-validate", "/tf-validate", code=one_time_code(site, secret))
     assert "Which email address is yours?" in owner.open("/").text
-    assert owner.submit("/", "/settle-address", keep="both").status_code == 403
+    malformed = owner.post_json("/settle-address", json={"keep": ["old"]})
+    assert (malformed.status_code, list(malformed.json["response"]["field_errors"])) == (400, ["keep"])  # type: ignore[index]
+    assert owner.submit("/", "/settle-address", keep="both").status_code == 400
     assert owner.submit("/", "/settle-address", keep=keep).location == "/"
     address = {"old": OLD, "new": THIEFS}[keep]
     assert site.rows(User)[0]["email"] == address
