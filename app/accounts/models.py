@@ -137,6 +137,12 @@ class User(Model, sqla_v2.FsUserMixin):
     def _normalize_identity(self, column: str, value: Any) -> str | None:
         return stored_identity(column.removeprefix("second_"), value)
 
+    @validates("active")
+    def _end_sessions(self, _column: str, value: Any) -> Any:
+        if self.active and not value:  # its sessions and tokens, which would come back with the account
+            self.fs_uniquifier = secrets.token_hex(16)
+        return value
+
     @validates("language")
     def _normalize_language(self, _column: str, value: Any) -> str | None:
         return normalize_language(str(value)) if value else None

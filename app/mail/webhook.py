@@ -36,14 +36,14 @@ def _enqueue_events(user: User, changes: list[tuple[str, ...]], has_ended_sessio
 
 
 def _types(user: User, changes: list[tuple[str, ...]], has_ended_sessions: bool) -> Iterator[str]:
-    places = {place: action for action, place, *_ in changes}
+    places = {place for _, place, *_ in changes}
     if "password" in places:
         events = db.session().info.get("events", ())
         is_reset = any(kind == "redeemed" and values["user_id"] == user.id for kind, values in events)
         yield "password.reset" if is_reset else "password.changed"
     if "address" in places:
         yield "email.changed"
-    if has_ended_sessions or places.get("active") == "removed":
+    if has_ended_sessions:
         yield "account.sessions_ended"
 
 

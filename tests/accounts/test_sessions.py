@@ -86,12 +86,17 @@ def test_sign_in_ends_after_30_days_even_if_cookies_are_kept(
 
 @pytest.mark.requirement("R46")
 @pytest.mark.parametrize("command", ["deactivate", "reset_access"])
-def test_admin_command_ends_all_sessions_of_an_account(site: Site, command: str) -> None:
-    visitor, other = sign_in_and_stay(site), site.visitor()
+def test_admin_command_ends_all_sessions_of_an_account_for_good(make_site: Any, command: str) -> None:
+    site: Site = make_site(SECURITY_REFRESH_TOKEN=True)
+    visitor, other, program = sign_in_and_stay(site), site.visitor(), site.visitor()
     other.sign_in("bob")
+    sign_in_by_json(program)
     run(site, "users", command, "alice")
-    assert not visitor.is_signed_in()
-    assert are_signed_in(close_browser(visitor), other) == [False, True]
+    for _ in range(2):
+        assert not visitor.is_signed_in()
+        assert are_signed_in(close_browser(visitor), other) == [False, True]
+        assert program.post_json("/refresh-token", json={}).status_code == 400
+        run(site, "users", "activate", "alice")
 
 
 # --- Signing out ---
