@@ -11,6 +11,8 @@ TESTED := pyproject.toml manage.py gunicorn.conf.py $(shell find app config docs
 # Node.js packages: tools that test pages and mails, and an example's. Without them their tests are skipped, except in CI.
 LOOKS := tests/looks/node_modules/.installed
 NODE := $(LOOKS) examples/node/node_modules/.installed
+# The environment of the applications that `make bench` compares.
+PEERS := instance/bench/venv/.installed
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 WORDS := app/web/translations
@@ -66,7 +68,7 @@ lock: .venv/.develops  ## compile requirements*.in (needs uv; UPGRADE=--upgrade 
 	$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt
 	$(COMPILE) $(UPGRADE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
-bench: .venv/.develops  ## beside the alternatives; messages a second, a million users: docs/performance.md (35 minutes)
+bench: .venv/.develops $(PEERS)  ## beside the alternatives; messages a second, a million users: docs/performance.md (35 minutes)
 	$(BIN)/python bench/compare.py --results bench/results
 	$(BIN)/python bench/deliveries.py --results bench/results
 	$(BIN)/python bench/scale.py --results bench/results
@@ -149,6 +151,11 @@ clean:  ## remove .venv, tools, caches and the demo's data
 
 $(NODE): %/node_modules/.installed: %/package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix $*
+	@touch $@
+
+$(PEERS): bench/peers/requirements.txt | .venv/.develops
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 ifdef UV

@@ -3,8 +3,6 @@
 It writes prepared bytes in one thread, because on a small machine a client's work is missing to the server.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import statistics
@@ -30,16 +28,8 @@ class Load:
     def per_second(self) -> float:
         return len(self.waits) / self.seconds
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.waits) if self.waits else float("inf")
 
-    @property
-    def p99(self) -> float:
-        return percentile_99(self.waits) if self.waits else float("inf")
-
-
-def percentile_99(waits: list[float]) -> float:
+def p99(waits: list[float]) -> float:
     return statistics.quantiles(waits, n=100, method="inclusive")[98] if len(waits) > 1 else waits[0]
 
 

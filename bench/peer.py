@@ -1,10 +1,8 @@
 """The applications that are compared, and how a client speaks to each. How they run: `stage.py`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from urllib.parse import urlsplit
 
@@ -21,9 +19,9 @@ class Peer:
     """An application. By default it is spoken to in JSON, as stock Flask-Security is."""
 
     name: str
-    short: str  # for the chart
     module: str  # in peers/
     package: str = ""  # whose version the report names
+    short: str = ""  # for the chart
     is_sparekey: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -31,10 +29,8 @@ class Peer:
     has_tokens: bool = False  # forms hold a token against forgery
     accepted: frozenset[int] = OK  # says that all is well
     identity: str = "email"  # the field of the request for a link
-    login_identity: str = "email"
     passwords: tuple[str, ...] = ("password", "password_confirm")
     reset_path: str = "/reset"
-    login_path: str = "/login"
     accept: str = "*/*"
 
     @property
@@ -42,13 +38,11 @@ class Peer:
         return self.accepted
 
     def post(self, client: httpx.Client, path: str, **fields: str) -> httpx.Request:
-        if self.encoding == "json":
-            return client.build_request("POST", path, json=fields)
-        return client.build_request("POST", path, data=fields)
+        return client.build_request("POST", path, **{self.encoding: fields})
 
-    def hidden(self, client: httpx.Client, path: str) -> dict[str, str]:
-        """Open a form, and return its token."""
-        return hidden_in(client.get(path)) if self.has_tokens else {}
+    def hidden(self, client: httpx.Client) -> dict[str, str]:
+        """Open the form, and return its token."""
+        return hidden_in(client.get(self.reset_path)) if self.has_tokens else {}
 
     def ask(self, client: httpx.Client, address: str, hidden: dict[str, str]) -> httpx.Request:
         return self.post(client, self.reset_path, **hidden, **{self.identity: address})
@@ -60,11 +54,6 @@ class Peer:
         """Return the POST of the page on which a link has landed."""
         fields = {**hidden_in(landed), **dict.fromkeys(self.passwords, password)}
         return self.post(client, landed.url.path, **fields)
-
-    def sign_in(self, client: httpx.Client, address: str, password: str) -> httpx.Request:
-        hidden = self.hidden(client, self.login_path)
-        fields = {**hidden, self.login_identity: address, "password": password}
-        return self.post(client, self.login_path, **fields)
 
 
 class Headless(Peer):
@@ -112,45 +101,24 @@ UNLIMITED = {
 }
 FORM = {"encoding": "data"}
 PAGES = {**FORM, "has_tokens": True, "accepted": REDIRECT}
-JSON = {"encoding": "json", "has_tokens": False, "accepted": OK}
-DJANGO = {
-    "login_identity": "username",
-    "passwords": ("new_password1", "new_password2"),
-    "reset_path": "/reset/",
-    "login_path": "/login/",
-}
-ALLAUTH = {"reset_path": f"{Headless.API}/password/request", "login_path": f"{Headless.API}/login"}
+DJANGO = {**PAGES, "passwords": ("new_password1", "new_password2"), "reset_path": "/reset/"}
+ALLAUTH = {"reset_path": f"{Headless.API}/password/request"}
+JWT, TABLE, THREADS = {"BENCH_LINKS": "jwt"}, {"BENCH_LINKS": "table"}, {"BENCH_MAIL_THREADS": "1"}
+OURS = {"module": "sparekey", "is_sparekey": True, "environ": UNLIMITED, "identity": "identity"}
+FLOORS = {"environ": TABLE, "identity": "identity", "reset_path": "/floor"}
+FST = ("stock", "Flask-Security-Too")
 
-JWT, TABLE = {"BENCH_LINKS": "jwt"}, {"BENCH_LINKS": "table"}
-
-SPAREKEY = Peer(
-    *("Sparekey, pages", "Sparekey, pages", "sparekey", "", True, UNLIMITED),
-    identity="identity",
-    login_identity="identity",
-    **PAGES,
-)
-SPAREKEY_JSON = replace(
-    SPAREKEY, name="Sparekey, JSON", short="Sparekey, JSON", accept="application/json", **JSON
-)
-STOCK = Peer("Flask-Security-Too", "Flask-Security, stock", "stock", "Flask-Security-Too")
-THREADED = replace(
-    STOCK,
-    name="Flask-Security-Too, mail in a thread",
-    short="Flask-Security, mail thread",
-    environ={"BENCH_MAIL_THREADS": "1"},
-)
-FLOOR = Peer("the floor: one durable INSERT", "floor", "floor", "Flask-SQLAlchemy", identity="identity")
+SPAREKEY = Peer("Sparekey, pages", **OURS, **PAGES)
+SPAREKEY_JSON = Peer("Sparekey, JSON", **OURS, accept="application/json")
+STOCK = Peer("Flask-Security-Too", *FST, short="Flask-Security, stock")
 PEERS = (
     SPAREKEY,
     SPAREKEY_JSON,
-    Peer("tutorial: JWT in the link", "Tutorial: JWT in the link", "tutorial", "PyJWT", environ=JWT, **FORM),
-    Peer(
-        "tutorial: table of tokens", "Tutorial: table of tokens", "tutorial", "Flask", environ=TABLE, **FORM
-    ),
-    Peer("Django contrib.auth", "Django contrib.auth", "django_auth", "Django", **PAGES, **DJANGO),
-    Headless(
-        "django-allauth, headless", "django-allauth, headless", "django_allauth", "django-allauth", **ALLAUTH
-    ),
-    THREADED,
+    Peer("tutorial: JWT in the link", "tutorial", "PyJWT", environ=JWT, **FORM),
+    Peer("tutorial: table of tokens", "tutorial", "Flask", environ=TABLE, **FORM),
+    Peer("Django contrib.auth", "django_auth", "Django", **DJANGO),
+    Headless("django-allauth, headless", "django_allauth", "django-allauth", **ALLAUTH),
+    Peer("Flask-Security-Too, mail in a thread", *FST, "Flask-Security, mail thread", environ=THREADS),
     STOCK,
 )
+FLOOR = Peer("the floor: one durable INSERT", "tutorial", "Flask-SQLAlchemy", **FLOORS)

@@ -5,26 +5,23 @@ that other work of the machine meets all of them alike. The ratio of the medians
 counts. Hashes are the cheapest there are, because the database is measured.
 """
 
-from __future__ import annotations
-
-import argparse
-import csv
 import random
 import secrets
 import statistics
-import sys
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import click
 import databases
 import httpx
 import load
@@ -35,7 +32,7 @@ from databases import Databases
 from peer import SPAREKEY_JSON, link_in, raw
 from peers import alike
 from sink import Relay
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, insert, select
+from sqlalchemy import Connection, MetaData, Table, insert, select
 from sqlalchemy.exc import SAWarning
 from stage import Site, say
 
@@ -44,7 +41,11 @@ CHUNK = 10_000  # rows inserted at once
 BULK, BULK_ROUNDS = 10_000, 3  # rows purged and imported
 METRICS_TOKEN = "cQ7vX2mK9tR4wL8pJ5hG3fD6sZ1x"
 PASSWORD = "the new password of somebody"
-ENVIRON = {"BENCH_CHEAP_HASH": "1", "FLASK_RECOVERY_METRICS_TOKEN": METRICS_TOKEN}
+ENVIRON = {
+    "FLASK_RECOVERY_METRICS_TOKEN": METRICS_TOKEN,
+    "FLASK_RECOVERY_AUTH": "id",
+    "BENCH_CHEAP_HASH": "1",
+}
 IMPORTED_HASH = "pbkdf2:sha256:600000$Yn3wU1hZ8gTq2LdK$" + "5d" * 32  # as Werkzeug writes it
 
 Row = dict[str, Any]
@@ -58,44 +59,48 @@ class Size:
     site: Site
     relay: Relay
     rng: random.Random
-    took: dict[str, list[float]] = field(default_factory=dict)  # milliseconds, by what was done
-
-    def note(self, what: str, waits: list[float]) -> None:
-        self.took.setdefault(what, []).extend(waits)
+    took: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # milliseconds
 
     def sends(self, what: str, requests: list[httpx.Request], status: int = 200) -> None:
         """Send them one after the other."""
         came = load.send(self.site.port, map(raw, requests), connections=1, seconds=60)
         assert set(came.statuses) == {status}, f"{what}: {came.statuses}"
-        self.note(what, came.waits)
+        self.took[what] += came.waits
+
+    def runs(self, what: str, *words: str) -> None:
+        """Run a command, whose start counts, too."""
+        began = time.perf_counter()
+        stage.manage(self.site.environ, *words)
+        self.took[what].append((time.perf_counter() - began) * 1000)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        return {
+            what: {"median_ms": statistics.median(waits), "p99_ms": load.p99(waits)}
+            for what, waits in self.took.items()
+        }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="How does cost grow with the number of users?")
-    parser.add_argument("--sizes", default="10000,1000000", help="numbers of users, the smallest first")
-    parser.add_argument("--rounds", type=int, default=10, help="in which the sizes take turns")
-    parser.add_argument("--each", type=int, default=30, help="requests of each kind in a round")
-    parser.add_argument("--engine", choices=databases.ENGINES, help="only this one")
-    parser.add_argument("--results", type=Path, default=stage.KEPT, help="the folder of scale.json")
-    options = parser.parse_args()
+@click.command(help="How does cost grow with the number of users?")
+@click.option("--users", default=[10_000, 1_000_000], multiple=True, help="The smallest number first.")
+@click.option("--rounds", default=10, help="In which the sizes take turns.")
+@click.option("--each", default=30, help="Requests of each kind in a round.")
+@stage.results_option
+def main(users: tuple[int, ...], rounds: int, each: int, results: Path) -> None:
     stage.prepare()
-    results = {}
-    for name in [options.engine] if options.engine else databases.available():
+    measured = {}
+    for name in databases.available():
         with databases.started(name) as engine, ExitStack() as stack:
-            sizes = [start(engine, int(users), stack) for users in options.sizes.split(",")]
-            for turn in range(options.rounds + 1):
-                say(f"{name}: round {turn} of {options.rounds}")
+            sizes = [start(engine, count, stack) for count in users]
+            for turn in range(rounds + 1):
+                say(f"{name}: round {turn} of {rounds}")
                 for size in random.sample(sizes, len(sizes)):
-                    recover(size, options.each)
+                    recover(size, each)
                     if not turn:
                         size.took.clear()  # the first round loads and compiles
-            for _ in range(BULK_ROUNDS):
-                for size in sizes:
-                    bulk(size)
-            results[name] = {
-                size.users: {step: summary(waits) for step, waits in size.took.items()} for size in sizes
-            }
-    report.save(options.results, "scale", results)
+            for _, size in product(range(BULK_ROUNDS), sizes):
+                bulk(size)
+            measured[name] = {size.users: size.summary() for size in sizes}
+    report.save(results, "scale", measured)
 
 
 # --- The databases ---
@@ -110,30 +115,18 @@ def start(engine: Databases, users: int, stack: ExitStack) -> Size:
         address = alike.known(1)[0]
         measure.redeem(site, address, measure.links(site, relay, [address])[address])
         stage.wait_for(lambda: relay.count() == 2)  # the notice, too
-    sql = sql_engine(database)
-    with sql.begin() as connection:
-        for kind, rows in (("user", accounts(users)), *recoveries(users // 10)):
-            multiply(connection, kind, rows)
-    with sql.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with databases.connection(database) as connection:
+        for name, rows in rows_of(users):
+            multiply(connection, name, rows)
         connection.exec_driver_sql("ANALYZE")
-    sql.dispose()
     say(f"{engine.name}: {users:,} users in {time.perf_counter() - began:.0f} s")
     running = stage.running(SPAREKEY_JSON, database, relay.port, has_worker=False, **ENVIRON)
     return Size(users, stack.enter_context(running), relay, random.Random(1))
 
 
-def sql_engine(database: str) -> Engine:
-    return create_engine(database.replace("postgresql://", "postgresql+psycopg://"))
-
-
-def accounts(users: int) -> Iterator[Row]:
-    for address in alike.known(users)[2:]:
-        yield {"email": address, "fs_uniquifier": address, "fs_webauthn_user_handle": address}
-
-
-def recoveries(count: int) -> Iterator[tuple[str, Iterator[Row]]]:
-    """Yield what differs between past recoveries, by table."""
-    first = 100  # numbers below are of the one that was real
+def rows_of(users: int) -> Iterator[tuple[str, Iterator[Row]]]:
+    """Yield what differs between the accounts and between past recoveries, by table."""
+    count, first = users // 10, 100  # numbers below are of the one that was real
     moments = [datetime.now(UTC).replace(tzinfo=None) - timedelta(DAYS) * n / count for n in range(count)]
 
     def mails() -> Iterator[Row]:
@@ -146,6 +139,8 @@ def recoveries(count: int) -> Iterator[tuple[str, Iterator[Row]]]:
             own = {"message_id": key, "token_hash": secrets.token_hex(32), "user_id": key % count + 1}
             yield {**own, "issued_at": at, "expires_at": at + timedelta(hours=1), "redeemed_at": at}
 
+    unique = ("email", "fs_uniquifier", "fs_webauthn_user_handle")
+    yield "user", (dict.fromkeys(unique, address) for address in alike.known(users)[2:])
     yield "outbox_message", mails()
     yield "reset_link", links()
     yield "recovery_event", ({"at": at} for at in moments * 2)
@@ -185,46 +180,32 @@ def recover(size: Size, count: int) -> None:
         size.sends("POST /login, cheap hash", [post("/login", json=login) for login in logins])
         size.sends("GET /readyz", [get("/readyz")] * 5, status=503)  # no worker stays
         size.sends("GET /metrics", [get("/metrics", headers=token)] * 5)
+        client.post("/login", json=logins[0])
+        size.sends("GET /auth, session", [get("/auth")] * count)
 
 
 def mail(size: Size, known: list[str]) -> list[str]:
     """Run the worker once, and return the links that it has mailed."""
     size.relay.forget()
-    manage(size, "worker", "--once")
+    stage.manage(size.site.environ, "worker", "--once")
     links = {link: mail_.at for mail_ in size.relay.mails() if (link := link_in(mail_.data))}
     assert len(links) == len(known), f"{len(links)} of {len(known)} mails came"
     seconds = max(links.values()) - min(links.values())
-    size.note("the worker, a mail", [seconds * 1000 / (len(links) - 1)])
+    size.took["the worker, a mail"].append(seconds * 1000 / (len(links) - 1))
     return list(links)
-
-
-def manage(size: Size, *words: str) -> float:
-    """Run a command, and return its milliseconds, its start included."""
-    began = time.perf_counter()
-    with stage.LOG.open("ab") as log:
-        stage.run(sys.executable, "manage.py", *words, cwd=stage.ROOT, env=size.site.environ, stderr=log)
-    return (time.perf_counter() - began) * 1000
 
 
 def bulk(size: Size) -> None:
     """Purge old events and import accounts."""
     old = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=4000)
-    engine = sql_engine(size.site.environ["FLASK_SQLALCHEMY_DATABASE_URI"])
-    with engine.begin() as connection:
+    with databases.connection(size.site.environ["FLASK_SQLALCHEMY_DATABASE_URI"]) as connection:
         multiply(connection, "recovery_event", ({"at": old} for _ in range(BULK)))
-    engine.dispose()
-    size.note(f"purge of {BULK:,} events", [manage(size, "purge")])
+    size.runs(f"purge of {BULK:,} events", "purge")
     with TemporaryDirectory() as folder:
         path = Path(folder, "accounts.csv")
-        with path.open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(("email", "password_hash"))
-            rows.writerows((f"{secrets.token_hex(8)}@example.net", IMPORTED_HASH) for _ in range(BULK))
-        size.note(f"import of {BULK:,} accounts", [manage(size, "users", "import", str(path))])
-
-
-def summary(waits: list[float]) -> dict[str, float]:
-    return {"median_ms": statistics.median(waits), "p99_ms": load.percentile_99(waits)}
+        rows = (f"{secrets.token_hex(8)}@example.net,{IMPORTED_HASH}\n" for _ in range(BULK))
+        path.write_text("".join(["email,password_hash\n", *rows]))
+        size.runs(f"import of {BULK:,} accounts", "users", "import", str(path))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,23 @@
 """An SMTP server that accepts all mail and costs next to nothing, in a process of its own: `Relay`."""
 
-from __future__ import annotations
-
 import asyncio
 import multiprocessing
 import socket
+import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from multiprocessing.managers import BaseManager
+from typing import Any, NamedTuple, Self
 
 from stage import servers
 
-DATA_END = b"\r\n.\r\n"
 MAIL_BYTES_MAX = 1 << 24
-GREETING, WELCOME = (
-    b"220 sink ESMTP\r\n",
-    b"250-sink\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 33554432\r\n",
-)
+GREETING = b"220 sink ESMTP\r\n"
+REPLIES = {
+    b"EHLO": b"250-sink\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 33554432\r\n",
+    b"DATA": b"354 go on\r\n",
+    b"QUIT": b"221 bye\r\n",
+}
 
 
 class Mail(NamedTuple):
@@ -29,13 +28,18 @@ class Mail(NamedTuple):
     at: float  # time.monotonic()
 
 
-@dataclass
-class Server:
-    """The server process. `Relay.ask` calls its methods by name."""
+class Sink:
+    """The server. `Relay` calls its methods from another process."""
 
-    pause: float  # seconds before it accepts a message
-    distance: float  # seconds before each of its replies, as with a server far away
-    accepted: list[Mail] = field(default_factory=list)
+    def __init__(self, port: int, pause: float, distance: float) -> None:
+        self.accepted: list[Mail] = []
+        self.slow_down(pause, distance)
+        listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        threading.Thread(target=asyncio.run, args=[self.serve(listener)], daemon=True).start()
+
+    def slow_down(self, pause: float, distance: float) -> None:
+        """Set the seconds before it accepts a message, and before each of its replies, as from far away."""
+        self.pause, self.distance = pause, distance
 
     def count(self) -> int:
         return len(self.accepted)
@@ -46,43 +50,30 @@ class Server:
     def forget(self) -> None:
         self.accepted.clear()
 
-    def slow_down(self, pause: float, distance: float) -> None:
-        self.pause, self.distance = pause, distance
+    async def serve(self, listener: socket.socket) -> None:
+        smtp = await asyncio.start_server(self.talk, sock=listener, limit=MAIL_BYTES_MAX)
+        await smtp.serve_forever()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        recipient, replies = "", {b"EHLO": WELCOME, b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}
+        recipient, verb = "", b""
         writer.write(GREETING)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while line := await reader.readline():
+            while verb != b"QUIT" and (line := await reader.readline()):
                 await asyncio.sleep(self.distance)
                 verb = line[:4].upper()
                 if verb == b"RCPT":
                     recipient = line.partition(b"<")[2].partition(b">")[0].decode()
-                writer.write(replies.get(verb, b"250 ok\r\n"))
+                writer.write(REPLIES.get(verb, b"250 ok\r\n"))
                 if verb == b"DATA":
-                    data = await reader.readuntil(DATA_END)
+                    data = await reader.readuntil(b"\r\n.\r\n")
                     await asyncio.sleep(self.distance + self.pause)
                     self.accepted.append(Mail(recipient, data, time.monotonic()))
                     writer.write(b"250 accepted\r\n")
-                if verb == b"QUIT":
-                    break
         writer.close()
 
 
-def serve(listener: socket.socket, pipe: Connection, server: Server) -> None:
-    """Serve, and answer the questions of the other process, until that one ends this one."""
-
-    def answer() -> None:
-        name, arguments = pipe.recv()
-        pipe.send(getattr(server, name)(*arguments))
-
-    async def run() -> None:
-        asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
-        smtp = await asyncio.start_server(server.talk, sock=listener, limit=MAIL_BYTES_MAX)
-        await smtp.serve_forever()
-
-    asyncio.run(run())
+BaseManager.register("Sink", Sink)
 
 
 class Relay:
@@ -95,53 +86,41 @@ class Relay:
 
     def __init__(self, state: str = "up", pause: float = 0.0, distance: float = 0.0) -> None:
         self.port = servers.free_port()
+        self.manager: Any = None
+        self.sink: Any = None
         self.listener: socket.socket | None = None
-        self.process: Any = None
-        self.pipe: Connection | None = None
         self.becomes(state, pause, distance)
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def becomes(self, state: str, pause: float = 0.0, distance: float = 0.0) -> None:
-        if state == "up" and self.pipe:
-            self.ask("slow_down", pause, distance)  # keeps connections, as Sparekey's worker keeps its own
+        if state == "up" and self.sink:
+            self.sink.slow_down(pause, distance)  # keeps connections, as Sparekey's worker keeps its own
             return
         self.close()
-        if state != "down":
-            self.listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
         if state == "up":
-            self.pipe, theirs = multiprocessing.Pipe()
-            arguments = (self.listener, theirs, Server(pause, distance))
-            fork = multiprocessing.get_context("fork")
-            self.process = fork.Process(target=serve, args=arguments, daemon=True)
-            self.process.start()
-            theirs.close()
+            self.manager = BaseManager(ctx=multiprocessing.get_context("fork"))
+            self.manager.start()
+            self.sink = self.manager.Sink(self.port, pause, distance)
+        elif state == "hanging":
+            self.listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
 
     def close(self) -> None:
-        if self.pipe:
-            self.process.kill()
-            self.process.join()
-            self.pipe.close()
+        if self.manager:
+            self.manager.shutdown()
         if self.listener:
             self.listener.close()
-        self.process = self.pipe = self.listener = None
-
-    def ask(self, name: str, *arguments: float) -> Any:
-        """Call a method of the server; without one, nothing has come."""
-        if self.pipe is None:
-            return 0
-        self.pipe.send((name, arguments))
-        return self.pipe.recv()
+        self.manager = self.sink = self.listener = None
 
     def count(self) -> int:
-        return int(self.ask("count"))
+        return self.sink.count() if self.sink else 0
 
     def mails(self) -> list[Mail]:
-        return list(self.ask("mails"))
+        return self.sink.mails()
 
     def forget(self) -> None:
-        self.ask("forget")
+        self.sink.forget()

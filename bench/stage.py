@@ -1,11 +1,7 @@
 """Runs an application behind gunicorn, with Sparekey's worker beside it, and leaves no process behind."""
 
-from __future__ import annotations
-
-import hashlib
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import click
 import httpx
 from peer import Peer
 from support import servers
@@ -26,11 +23,14 @@ from support import servers
 APPS = ROOT / "bench" / "peers"
 KEPT = ROOT / "instance" / "bench"  # results, the log of all processes, the peers' environment
 LOG = KEPT / "log"
-GUNICORN = ("--workers", "1", "--threads", "8", "--log-level", "warning")
-START_SECONDS_MAX = 30
+PEERS_PYTHON = KEPT / "venv" / "bin" / "python"  # `make bench` makes it
+GUNICORN = "-m gunicorn {app} -b 127.0.0.1:{port} --threads 8 --log-level warning --no-control-socket"
+WAIT_SECONDS = 30.0
 END_SECONDS_MAX = 8
 SECRETS = {name: secrets.token_urlsafe(32) for name in ("FLASK_SECRET_KEY", "FLASK_SECURITY_PASSWORD_SALT")}
 STARTED = time.monotonic()
+folder = click.Path(path_type=Path)
+results_option = click.option("--results", type=folder, default=KEPT, help="The folder of the results.")
 
 
 def say(text: str) -> None:
@@ -44,7 +44,7 @@ def prepare() -> None:
     LOG.write_text("")
 
 
-def wait_for(is_so: Callable[[], bool], seconds: float = START_SECONDS_MAX) -> float:
+def wait_for(is_so: Callable[[], bool], seconds: float = WAIT_SECONDS) -> float:
     """Return how long it took, or `seconds`."""
     start = time.perf_counter()
     while (waited := time.perf_counter() - start) < seconds and not is_so():
@@ -52,24 +52,15 @@ def wait_for(is_so: Callable[[], bool], seconds: float = START_SECONDS_MAX) -> f
     return min(waited, seconds)
 
 
-def python_of_peers() -> str:
-    """Return the interpreter of the peers' environment, which is made again when its requirements change."""
-    wanted, venv = APPS / "requirements.txt", KEPT / "venv"
-    python, mark = str(venv / "bin" / "python"), venv / "made-of"
-    checksum = hashlib.sha256(wanted.read_bytes()).hexdigest()
-    if mark.exists() and mark.read_text() == checksum:
-        return python
-    say("setting up the peers' environment")
-    shutil.rmtree(venv, ignore_errors=True)
-    run(sys.executable, "-m", "venv", str(venv))
-    run(python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(wanted))
-    mark.write_text(checksum)
-    return python
-
-
 def run(*words: str, **options: Any) -> str:
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options)
+    with LOG.open("ab") as log:
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=log, text=True, **options)
     return str(done.stdout)
+
+
+def python_of(peer: Peer) -> str:
+    """Return the interpreter. For stock Flask-Security alone, Sparekey's will do."""
+    return str(PEERS_PYTHON) if PEERS_PYTHON.exists() and not peer.is_sparekey else sys.executable
 
 
 def environ_of(peer: Peer, database: str, port: int = 1, mail_port: int = 1) -> dict[str, str]:
@@ -89,16 +80,20 @@ def environ_of(peer: Peer, database: str, port: int = 1, mail_port: int = 1) -> 
     }
 
 
+def manage(environ: dict[str, str], *words: str) -> None:
+    """Run a command of Sparekey's."""
+    run(sys.executable, "manage.py", *words, cwd=ROOT, env=environ)
+
+
 def folder_of(peer: Peer) -> Path:
-    """Return the working directory: gunicorn reads the gunicorn.conf.py there."""
+    """Return the working directory: Sparekey's gunicorn.conf.py is for Sparekey alone."""
     return ROOT if peer.is_sparekey else APPS
 
 
-def fill(peer: Peer, database: str, accounts: int, python: str = sys.executable) -> str:
+def fill(peer: Peer, database: str, accounts: int) -> str:
     """Make the tables and so many accounts. Returns the database."""
     code = f"import {peer.module}; {peer.module}.fill({accounts})"
-    with LOG.open("ab") as log:
-        run(python, "-c", code, cwd=folder_of(peer), env=environ_of(peer, database), stderr=log)
+    run(python_of(peer), "-c", code, cwd=folder_of(peer), env=environ_of(peer, database))
     return database
 
 
@@ -108,20 +103,18 @@ class Site:
 
     peer: Peer
     port: int
-    python: str
     environ: dict[str, str]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    start_seconds: float = 0.0
 
-    def client(self) -> httpx.Client:
+    def client(self, seconds: float = 60) -> httpx.Client:
         """Return a browser or a program: it keeps cookies and its connection."""
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, verify=servers.NO_TLS)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=seconds, verify=servers.NO_TLS)
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own, so that all of it can be ended together."""
         with LOG.open("ab") as log:
             process = subprocess.Popen(
-                [self.python, *words],
+                [python_of(self.peer), *words],
                 cwd=folder_of(self.peer),
                 env=self.environ,
                 stdout=log,
@@ -131,32 +124,31 @@ class Site:
         self.processes.append(process)
         return process
 
-    def serve(self) -> None:
-        bind = ("--bind", f"127.0.0.1:{self.port}")
-        process = self.start("-m", "gunicorn", *bind, *GUNICORN, f"{self.peer.module}:create_app()")
-
-        def answers() -> bool:
-            with suppress(httpx.TransportError), self.client() as client:
-                return client.get("/healthz").status_code < 500  # 404 is an answer, too
-            return process.poll() is not None
-
-        self.start_seconds = wait_for(answers)
-        is_up = process.poll() is None and self.start_seconds < START_SECONDS_MAX
+    def serve(self, server: str) -> None:
+        """Start a server by its words, and wait until it answers."""
+        process = self.start(*server.format(port=self.port, app=f"{self.peer.module}:create_app()").split())
+        waited = wait_for(lambda: process.poll() is not None or self.answers())
+        is_up = process.poll() is None and waited < WAIT_SECONDS
         assert is_up, f"{self.peer.name} did not start:\n{LOG.read_text()[-2000:]}"
+
+    def answers(self) -> bool:
+        with suppress(httpx.TransportError), self.client() as client:
+            return client.get("/healthz").status_code < 500  # 404 is an answer, too
+        return False
 
     def work(self, *options: str) -> None:
         """Start a worker of Sparekey's, and wait until the web process sees one."""
         self.start("manage.py", "worker", *options)
         with self.client() as client:
             waited = wait_for(lambda: client.get("/readyz").json()["worker"])
-        assert waited < START_SECONDS_MAX, f"the worker did not start:\n{LOG.read_text()[-2000:]}"
+        assert waited < WAIT_SECONDS, f"the worker did not start:\n{LOG.read_text()[-2000:]}"
 
     def memory(self) -> float:
         """Return MiB of the process that answers, by its share (PSS). Only Linux tells."""
-        gunicorn = self.processes[0].pid
-        worker = Path(f"/proc/{gunicorn}/task/{gunicorn}/children").read_text().strip()
-        lines = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        server = self.processes[0].pid
+        child = Path(f"/proc/{server}/task/{server}/children").read_text().strip()
+        rollup = Path(f"/proc/{child or server}/smaps_rollup").read_text()
+        return int(rollup.partition("Pss:")[2].split()[0]) / 1024
 
     def end(self) -> None:
         """Ask all processes to end, wait a while, and kill the rest, children included."""
@@ -174,14 +166,14 @@ def running(
     peer: Peer,
     database: str,
     mail_port: int,
-    python: str = sys.executable,
     has_worker: bool = True,
+    server: str = GUNICORN,
     **environ: str,
 ) -> Iterator[Site]:
     port = servers.free_port()
-    site = Site(peer, port, python, {**environ_of(peer, database, port, mail_port), **environ})
+    site = Site(peer, port, {**environ_of(peer, database, port, mail_port), **environ})
     try:
-        site.serve()
+        site.serve(server)
         if peer.is_sparekey and has_worker:
             site.work()
         yield site

@@ -4,9 +4,8 @@ Each app is a module here with `create_app()` for gunicorn and `fill(count)`, wh
 accounts. Settings come from FLASK_<NAME>, as Sparekey's do, so that all have the same relay and secrets.
 """
 
-from __future__ import annotations
-
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 ARGON2 = {"memory_cost": 19456, "time_cost": 2, "parallelism": 1}  # Sparekey's, and OWASP's
@@ -16,21 +15,7 @@ PASSWORD = "what they all had before"  # of nobody
 KNOWN, UNKNOWN = "known{:07}@example.com", "other{:07}@example.com"  # of one length
 SENDER = "no-reply@example.com"
 
-TEXT = """Hello,
-
-somebody asked for a new password for your account. Choose one here within an hour:
-
-{{ link }}
-
-If that was not you, nothing has to be done: your password stays as it is.
-"""
-HTML = """<!doctype html><html lang="en"><body style="font-family: sans-serif">
-<p>Hello,</p>
-<p>somebody asked for a new password for your account. Choose one here within an hour:</p>
-<p><a href="{{ link }}" style="background: #0b6e66; color: #fff; padding: 12px">Choose a new password</a></p>
-<p>If that was not you, nothing has to be done: your password stays as it is.</p>
-</body></html>
-"""
+TEMPLATES = Path(__file__).with_name("templates")  # mail.txt and mail.html hold the link
 
 
 def known(count: int) -> list[str]:

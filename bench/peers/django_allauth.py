@@ -4,25 +4,14 @@ Its limits are off: they count in lists of times, one for each source, which at 
 they are ever meant to be.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-import alike
 import django_site
-from django.core.wsgi import get_wsgi_application
 from django.urls import include, path
 
+create_app = django_site.create_app
+
 APPS = [*django_site.APPS, "allauth", "allauth.account", "allauth.headless"]
-TEMPLATES = {
-    "account/email/password_reset_key_message.txt": alike.TEXT.replace("link", "password_reset_url"),
-    "account/email/password_reset_key_message.html": alike.HTML.replace("link", "password_reset_url"),
-    "account/email/unknown_account_message.txt": "There is no account with this address.",
-    "account/email/unknown_account_message.html": "<p>There is no account with this address.</p>",
-}
 django_site.set_up(
     __name__,
-    TEMPLATES,
     INSTALLED_APPS=APPS,
     MIDDLEWARE=[*django_site.MIDDLEWARE, "allauth.account.middleware.AccountMiddleware"],
     AUTHENTICATION_BACKENDS=["allauth.account.auth_backends.AuthenticationBackend"],
@@ -44,10 +33,6 @@ urlpatterns = [
     path("_allauth/", include("allauth.headless.urls")),
     path("bench/hash", django_site.one_hash),
 ]
-
-
-def create_app() -> Any:
-    return get_wsgi_application()
 
 
 def fill(count: int) -> None:

@@ -3,8 +3,6 @@
 SQLite as its notes for production say: WAL, and writes that begin as such (transaction_mode IMMEDIATE).
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
@@ -13,6 +11,7 @@ import django
 from django.conf import settings
 from django.contrib.auth.hashers import Argon2PasswordHasher, make_password
 from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 
 MIDDLEWARE = [
@@ -48,11 +47,7 @@ class Hasher(Argon2PasswordHasher):
     parallelism = alike.ARGON2["parallelism"]
 
 
-def set_up(urls: str, templates: dict[str, str], **more: Any) -> None:
-    loaders = [
-        ("django.template.loaders.locmem.Loader", templates),
-        "django.template.loaders.app_directories.Loader",
-    ]
+def set_up(urls: str, **more: Any) -> None:
     settings.configure(
         **{
             "ALLOWED_HOSTS": ["127.0.0.1"],
@@ -70,8 +65,9 @@ def set_up(urls: str, templates: dict[str, str], **more: Any) -> None:
             "TEMPLATES": [
                 {
                     "BACKEND": "django.template.backends.django.DjangoTemplates",
+                    "DIRS": [alike.TEMPLATES],
+                    "APP_DIRS": True,
                     "OPTIONS": {
-                        "loaders": [("django.template.loaders.cached.Loader", loaders)],
                         "context_processors": [
                             "django.template.context_processors.request",
                             "django.contrib.auth.context_processors.auth",
@@ -84,6 +80,10 @@ def set_up(urls: str, templates: dict[str, str], **more: Any) -> None:
         }
     )
     django.setup()
+
+
+def create_app() -> Any:
+    return get_wsgi_application()
 
 
 def one_hash(_request: HttpRequest) -> HttpResponse:

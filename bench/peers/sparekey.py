@@ -1,7 +1,5 @@
 """Sparekey itself with one more route, to measure in multiples of one hash; in its own environment."""
 
-from __future__ import annotations
-
 import os
 
 import alike
@@ -20,13 +18,10 @@ CHEAP = {"argon2__memory_cost": 8, "argon2__rounds": 1, "argon2__parallelism": 1
 
 def create_app() -> Flask:
     app = product.create_app()
+    security = app.extensions["security"]
     if "BENCH_CHEAP_HASH" in os.environ:  # bench/scale.py measures the database; settings refuse such a hash
-        app.extensions["security"].pwd_context = CryptContext(["argon2"], **CHEAP)
-
-    @app.get("/bench/hash")
-    def one_hash() -> str:
-        return str(app.extensions["security"].pwd_context.hash(alike.PASSWORD))
-
+        security.pwd_context = CryptContext(["argon2"], **CHEAP)
+    app.add_url_rule("/bench/hash", "hash", lambda: security.pwd_context.hash(alike.PASSWORD))
     return app
 
 

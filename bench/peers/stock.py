@@ -4,8 +4,6 @@ Recovery is on, its answers are generic, and mail goes out while the requester w
 the feature as one turns it on. With BENCH_MAIL_THREADS it follows the usual advice for slow mail: a thread.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from datetime import UTC, datetime
@@ -74,10 +72,7 @@ def create_app() -> Flask:
     with app.app_context():
         db.create_all()
 
-    @app.get("/bench/hash")
-    def one_hash() -> str:
-        return str(security.pwd_context.hash(alike.PASSWORD))
-
+    app.add_url_rule("/bench/hash", "hash", lambda: security.pwd_context.hash(alike.PASSWORD))
     return app
 
 
