@@ -102,9 +102,18 @@ class ChangeForm(ChangePasswordForm):
 
     def validate(self, **kwargs: Any) -> bool:
         valid = bool(super().validate(**kwargs))
+        if (unchanged := _refusal("password_unchanged", "PASSWORD_IS_THE_SAME")) in self.password.errors:
+            self.password.errors, self.new_password.errors = [], [unchanged]  # it is the new one's
+        report_mismatch(self.new_password, self.new_password_confirm)
         if code := code_of(self.new_password.errors):
             record_refused_password(code, current_user.id)
         return valid
+
+
+def report_mismatch(password: Any, confirmation: Any) -> None:
+    """Give the confirmation's errors the code `password_mismatch`. It has none beside those of the password."""
+    coded = [CodedMessage(str(error), "password_mismatch") for error in confirmation.errors]
+    confirmation.errors = [] if password.errors else coded
 
 
 def record_refused_password(code: str, user_id: int, client: str | None = None) -> None:

@@ -15,13 +15,13 @@ from ..accounts import guess_limits
 from ..accounts.hashing import new_hash
 from ..accounts.identities import mask_address
 from ..accounts.models import User
-from ..accounts.passwords import record_refused_password
+from ..accounts.passwords import record_refused_password, report_mismatch
 from ..db import audit
 from ..db.clock import utcnow
 from ..db.encryption import keyed_hash
 from ..db.engine import db
 from ..web.origin import csrf
-from ..web.responses import CodedMessage, code_of, context_of, json_response, new_form, wants_json
+from ..web.responses import code_of, context_of, json_response, new_form, wants_json
 from . import landing, link as links
 from .link import ResetLink
 from .link_errors import LinkUsed
@@ -31,13 +31,10 @@ class NewPasswordForm(ResetPasswordForm):
     """Flask-Security's reset form. JSON may omit the confirmation."""
 
     def validate(self, **kwargs: Any) -> bool:
-        """As Flask-Security's. A confirmation that differs has the code `password_mismatch`."""
         if request and request.is_json and "password_confirm" not in request.get_json():
             self.password_confirm.data = self.password.data
         valid = super().validate(**kwargs)
-        if not self.password.errors:
-            errors = [CodedMessage(str(error), "password_mismatch") for error in self.password_confirm.errors]
-            self.password_confirm.errors = errors
+        report_mismatch(self.password, self.password_confirm)
         return valid
 
 

@@ -114,6 +114,29 @@ def test_change_refuses_common_passwords_and_the_current_one(site: Site) -> None
     assert "Your old password no longer works" in notice  # a reset's notice says otherwise
 
 
+def test_change_in_json_has_the_codes_of_a_reset_and_names_the_new_password(site: Site) -> None:
+    visitor = site.visitor()
+    visitor.sign_in()
+    for fields, code, field in (
+        ({"new_password": OLD_PASSWORD}, "password_unchanged", "new_password"),
+        ({"new_password": "short"}, "password_too_short", "new_password"),
+        ({"new_password_confirm": "another one"}, "password_mismatch", "new_password_confirm"),
+        ({"new_password": "", "new_password_confirm": ""}, "invalid_request", "new_password"),
+        ({"password": "wrong"}, "invalid_request", "password"),
+    ):
+        body = {"password": OLD_PASSWORD, "new_password": NEW_PASSWORD, **fields}
+        body.setdefault("new_password_confirm", body["new_password"])
+        answer: Any = visitor.post_json("/change", json=body)
+        assert answer.json["response"]["error_code"] == code
+        assert list(answer.json["response"]["field_errors"]) == [field]
+    assert site.events().count("password_refused") == 2
+
+
+def test_missing_password_is_one_problem(site: Site) -> None:
+    answer: Any = site.visitor().post_json(site.new_link(), json={})
+    assert list(answer.json["response"]["field_errors"]) == ["password"]
+
+
 @pytest.mark.requirement("R26", "R27", "R28", "R32")
 def test_new_password_is_refused_by_its_number_of_characters(site: Site) -> None:
     link = site.new_link()
