@@ -109,6 +109,7 @@ class AddressForm(ChangeEmailForm):
 
 
 HINTS = {
+    "email": " (RECOVERY_SPECIAL_USE_DOMAINS, SECURITY_EMAIL_VALIDATOR_ARGS)",
     "username": " (SECURITY_USERNAME_ALLOWED_CHARS, RECOVERY_USERNAME_ASCII)",
     "us_phone_number": " (SECURITY_PHONE_REGION_DEFAULT)",
 }

@@ -111,7 +111,7 @@ class ChangeForm(ChangePasswordForm):
 
 
 def report_mismatch(password: Any, confirmation: Any) -> None:
-    """Give the confirmation's errors the code `password_mismatch`. It has none beside those of the password."""
+    """Give the confirmation's errors the code `password_mismatch`; drop them beside the password's."""
     coded = [CodedMessage(str(error), "password_mismatch") for error in confirmation.errors]
     confirmation.errors = [] if password.errors else coded
 

@@ -48,6 +48,19 @@ def get_account(identity: str) -> User:
     return user
 
 
+def _check_attributes(attributes: tuple[str, ...]) -> None:
+    """Raise UsageError for those of `users create` that Flask-Security refuses without a reason."""
+    for kind, _colon, value in (text.rpartition(":") for text in attributes):
+        if ":" in kind:
+            raise click.UsageError("write a time without colons, such as confirmed_at:20260131T120000Z")
+        if kind and kind not in User.__mapper__.columns:
+            raise click.UsageError(f"{kind}: accounts have no such attribute")
+        try:
+            User(**{kind or "email": value})  # its validators say why
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+
 def record_event_of(group: click.Group, command: click.Command) -> None:
     """Make the command leave an event, and take --quiet. Most are refused for accounts of an application."""
     work: Any = command.callback
@@ -59,8 +72,8 @@ def record_event_of(group: click.Group, command: click.Command) -> None:
             raise click.ClickException(
                 "the accounts are in your application, so do this there (RECOVERY_ACCOUNTS)"
             )
-        if any(text.count(":") > 1 for text in options.get("attributes") or ()):
-            raise click.UsageError("write a time without colons, such as confirmed_at:20260131T120000Z")
+        if command.name == "create":
+            _check_attributes(options.get("attributes") or ())
         db.session().info["quiet"] = quiet
         work(**options)
         if not options.get("dry_run"):

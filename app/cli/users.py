@@ -181,6 +181,8 @@ def _write_qr_code(text: str) -> None:
 
 users.add_command(import_users.import_users)
 users.add_command(invite_users.invite)
+# Flask-Security's examples have a password that is too short here.
+users.commands["create"].epilog = "Example: manage.py users create email:me@example.com username:me --active"
 for _group in (users, roles):
     for _command in _group.commands.values():
         if _command not in (show, create_reset_link):  # it changes nothing, or records why

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from support.commands import run
 from support.database import dump
-from support.site import Site
+from support.site import NEW_PASSWORD, Site
 
 NO_ACCOUNT, NOT_ACTIVE = "no account has this identity", "the account is not active"
 INSTEAD = "Nothing was changed. To hand over a link, run"
@@ -34,13 +34,19 @@ REFUSED = [
     (1, "users confirm nobody", NO_ACCOUNT),
     (2, f"{CREATE} email:ALICE@EXAMPLE.COM", TAKEN),
     (2, f"{CREATE} email:d@example.com username:alice", TAKEN),
+    (2, f"{CREATE} 'not an address'", r"email: not valid \(RECOVERY_SPECIAL_USE_DOMAINS"),
+    (2, f"{CREATE} email:d@corp.test", r"email: not valid \(RECOVERY_SPECIAL_USE_DOMAINS"),
+    (2, f"{CREATE} d@example.com username:john.doe", r"username: not valid \(SECURITY_USERNAME_ALLOWED"),
+    (2, f"{CREATE} d@example.com us_phone_number:12", r"us_phone_number: not valid \(SECURITY_PHONE"),
+    (2, f"{CREATE} d@example.com nickname:d", "nickname: accounts have no such attribute"),
+    (2, f"{CREATE} d@example.com roles:admin", "roles: accounts have no such attribute"),
     (2, f"{CREATE} d@example.com confirmed_at:yes", "yes"),
     (2, f"{CREATE} d@example.com confirmed_at:0001-01-01T00+1400", "out of range"),
     (2, f"{CREATE} d@example.com confirmed_at:2026-01-31T12:00:00Z", "write a time without colons"),
     (1, "users invite email:ALICE@example.com", TAKEN),
     (2, "users invite username:carol", ADDRESS_NEEDED),
     (2, "users invite carol@example.com password:x", ADDRESS_NEEDED),
-    (1, "users invite 'not an address'", "email: not valid"),
+    (1, "users invite 'not an address'", r"email: not valid \(RECOVERY_SPECIAL_USE_DOMAINS"),
     (2, "users invite carol@example.com language:klingon", "give a language"),
     (2, "users invite carol@example.com --client none", "no such client"),
     (1, "users invite carol@example.com --again", NO_ACCOUNT),
@@ -64,3 +70,10 @@ def test_command_refuses_with_a_reason_and_changes_nothing(
     assert re.search(reason, " ".join(result.output.split()))
     assert result.exit_code == code
     assert dump(site) == before
+
+
+def test_example_in_the_help_of_users_create_works(site: Site) -> None:
+    shown = run(site, "users", "create", "--help").output
+    example = shown.partition("Example: manage.py ")[2].split()
+    run(site, *example, "--password", NEW_PASSWORD)
+    assert site.password_works(NEW_PASSWORD, "me")
