@@ -86,9 +86,9 @@ def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: boo
         return [KINDS["not-bootable"].found(error=type(error).__name__, said=reason)]
     app.logger.setLevel(logging.CRITICAL)  # the findings report the same
     with app.app_context():
-        findings = [*checks.run(), *foreign_checks.run(), *(database_checks.run() if deploy else [])]
-        findings += live_checks.run(configured, to) if live or to else []
-        return findings + (foreign_checks.rehearse() if live else [])
+        findings = [*checks.run(), *foreign_checks.run(live=live)]
+        findings += database_checks.run() if deploy else []
+        return findings + (live_checks.run(configured, to) if live or to else [])
 
 
 def _check_secrets(configured: Settings) -> Iterator[Finding]:
