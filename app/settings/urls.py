@@ -49,7 +49,7 @@ def normalize_url(value: str) -> str:
     if url.query or url.fragment:
         raise ValueError("a URL without ? and #")
     if url.scheme == "http" and not is_loopback(host.strip("[]")):
-        raise ValueError("must be https: a link that is read in transit gives its account away")
+        raise ValueError("must be https, because anyone on the way can read http")
     return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
 
 

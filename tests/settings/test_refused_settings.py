@@ -59,7 +59,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "without ?": ["https://id.example.com/?x"],
     },
     "RECOVERY_WEBHOOK_URL": {
-        "must be https": ["http://shop.example.com/hooks"], "without ?": ["https://shop.example.com/hooks?x"],
+        "must be https, because anyone on the way can read http": ["http://shop.example.com/hooks"], "without ?": ["https://shop.example.com/hooks?x"],
         "whole URL": ["https://user:pw@shop.example.com/hooks"],
     },
     "SQLALCHEMY_DATABASE_URI": {
