@@ -137,4 +137,7 @@ def test_symbolic_links_to_folders_are_followed(tmp_path: Path) -> None:
 
 def test_subject_that_is_a_setting_is_checked(tmp_path: Path) -> None:
     settings = {"SECURITY_CHANGE_EMAIL": True, "SECURITY_CHANGE_EMAIL_SUBJECT": ""}
-    assert [finding.id for finding in findings(tmp_path, {}, **settings)] == ["template-empty"]
+    [finding] = findings(tmp_path, {}, **settings)
+    assert finding.id == "template-empty"
+    assert "subject" in finding.why
+    assert "file" not in finding.hint
