@@ -18,7 +18,6 @@ from sqlalchemy import (
     func,
     inspect,
     literal,
-    or_,
     select,
     table as table_of,
     update,
@@ -46,11 +45,11 @@ class OddAccount(AccountsAway):
 
 
 def find_all(typed: str) -> list[User]:
-    """Return the accounts with this identity: those that are spelled so, or else all that differ in case."""
-    for kind, name in current().RECOVERY_ACCOUNTS.kinds.items():
-        if rows := _matches(kind, accounts_table().c[name], typed):
-            return [_stub_of(row) for row in rows]
-    return []
+    """Return the accounts with this identity: of each kind those spelled so, or else those in another case."""
+    # Of all kinds, or a stranger could take another's phone number as a username, and the mail with it.
+    kinds = current().RECOVERY_ACCOUNTS.kinds.items()
+    rows = [row for kind, name in kinds for row in _matches(kind, accounts_table().c[name], typed)]
+    return list(dict.fromkeys(map(_stub_of, rows)))
 
 
 def _matches(kind: str, stored: ColumnElement[Any], typed: str) -> list[dict[str, Any]]:
@@ -60,7 +59,7 @@ def _matches(kind: str, stored: ColumnElement[Any], typed: str) -> list[dict[str
         return []
     ignores_case = kind in CASE_INSENSITIVE
     spellings = [typed] if ignores_case else [typed, normal]
-    rows = read(or_(*(stored == _untyped(spelling) for spelling in spellings)))
+    rows = read(stored.in_([_untyped(spelling) for spelling in spellings]))
     spelled = [row for row in rows if _text(row[kind]) in spellings]
     if spelled or not ignores_case:
         return spelled

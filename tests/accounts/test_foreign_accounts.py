@@ -129,6 +129,17 @@ def test_exact_spelling_wins_and_otherwise_each_account_gets_a_link_of_its_own(
     assert [application.signs_in(NEW_PASSWORD, email) for email in variants] == [True, False, False]
 
 
+@EVERYWHERE
+def test_identity_that_another_account_has_of_another_kind_still_brings_a_link(
+    application: Application, site: Site
+) -> None:
+    application.add("mallory@example.com", username="+14155550123", phone="alice")
+    for identity in ("+14155550123", "alice"):
+        assert sorted(mailed_to(site, identity)) == [ALICE, "mallory@example.com"]
+    application.execute("UPDATE users SET username = email WHERE id = 1")
+    assert mailed_to(site, ALICE) == [ALICE]
+
+
 def test_letters_that_only_the_database_folds_are_another_account(
     postgresql: servers.PostgreSQL, application: Application, site: Site
 ) -> None:
