@@ -45,7 +45,7 @@ class OddAccount(AccountsAway):
 
 
 def find_all(typed: str) -> list[User]:
-    """Return the accounts with this identity: of each kind those spelled so, or else those in another case."""
+    """Return the accounts with this identity: of each kind those spelled so, or else in another case."""
     # Of all kinds, or a stranger could take another's phone number as a username, and the mail with it.
     kinds = current().RECOVERY_ACCOUNTS.kinds.items()
     rows = [row for kind, name in kinds for row in _matches(kind, accounts_table().c[name], typed)]
