@@ -1,5 +1,6 @@
 """One-time codes: protection against replay, text messages, and forms and views of second factors."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,7 +22,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from wtforms import RadioField, StringField
 from wtforms.fields.choices import SelectChoice
 
-from ..db.encryption import keyed_hash
 from ..db.engine import Model, db, inserts
 from ..settings import current, extensions
 from ..settings.schema import Settings
@@ -31,7 +31,7 @@ from .pasted import plain
 class UsedCode(Model):
     """The latest accepted code of a secret, for all processes."""
 
-    secret: Mapped[str] = mapped_column(String(64), primary_key=True)  # a keyed hash
+    secret: Mapped[str] = mapped_column(String(64), primary_key=True)  # a hash
     counter: Mapped[int]
 
 
@@ -44,7 +44,9 @@ class ReplayProtectedTotp(Totp):
 
     def set_last_counter(self, user: Any, tmatch: TotpMatch) -> None:
         """Record an accepted code, and commit. Raises UsedTokenError if it, or a later one, was used."""
-        code = {"secret": keyed_hash(tmatch.totp.hex_key), "counter": tmatch.counter}
+        # Without a key, because keys rotate. The secret is random, so nobody guesses it from its hash.
+        hashed = hashlib.sha256(tmatch.totp.hex_key.encode()).hexdigest()
+        code = {"secret": hashed, "counter": tmatch.counter}
         is_newer = UsedCode.counter < tmatch.counter
         insert = inserts[db.engine.dialect.name](UsedCode).values(code)
         upsert = insert.on_conflict_do_update(index_elements=["secret"], set_=code, where=is_newer)
