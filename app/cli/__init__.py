@@ -12,6 +12,7 @@ from ..db.engine import AccountsAway, reason_of
 from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, webhook, worker
 from .db import group as db
 
+UNDEFINED = ("42P01", "42703")  # SQLSTATEs of a missing table or column
 COMMANDS = (
     after_restore.after_restore,
     check.check,
@@ -50,6 +51,10 @@ class Commands(FlaskGroup):
             return super().invoke(ctx)
         except DBAPIError as error:
             raise click.ClickException(_describe(error)) from None
+        except click.BadParameter as error:  # as which Flask-Security's `users create` raises any error
+            if isinstance(error.__context__, DBAPIError):
+                raise click.ClickException(_describe(error.__context__)) from None
+            raise
 
 
 def _describe(error: DBAPIError) -> str:
@@ -58,6 +63,6 @@ def _describe(error: DBAPIError) -> str:
         return f"the application's accounts cannot be used. {reason}"
     if not isinstance(error, (OperationalError, ProgrammingError)):
         return f"the database refuses this: {reason}"
-    is_reached = error.statement is not None
-    hint = ". Is it set up? manage.py db upgrade" if is_reached else " (SQLALCHEMY_DATABASE_URI)"
+    is_missing = reason.startswith("no such ") or getattr(error.orig, "sqlstate", "") in UNDEFINED
+    hint = ". Is it set up? manage.py db upgrade" if is_missing else " (SQLALCHEMY_DATABASE_URI)"
     return f"the database cannot be used: {reason}{hint}"

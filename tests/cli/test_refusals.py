@@ -2,8 +2,11 @@
 
 import re
 import shlex
+from unittest.mock import Mock
 
 import pytest
+from flask_security import SQLAlchemyUserDatastore
+from sqlalchemy.exc import OperationalError
 from support.commands import run
 from support.database import dump
 from support.site import NEW_PASSWORD, Site
@@ -77,3 +80,13 @@ def test_example_in_the_help_of_users_create_works(site: Site) -> None:
     example = shown.partition("Example: manage.py ")[2].split()
     run(site, *example, "--password", NEW_PASSWORD)
     assert site.password_works(NEW_PASSWORD, "me")
+
+
+def test_users_create_reports_an_error_of_the_database_in_one_line(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = OperationalError("INSERT INTO user", {}, Exception("database is locked"))
+    monkeypatch.setattr(SQLAlchemyUserDatastore, "create_user", Mock(side_effect=locked))
+    words = ("users", "create", "d@example.com", "--password", NEW_PASSWORD)
+    expected = "Error: the database cannot be used: database is locked (SQLALCHEMY_DATABASE_URI)\n"
+    assert run(site, *words, fails=True).output == expected

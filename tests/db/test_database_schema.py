@@ -1,13 +1,15 @@
 """The migrated database: both databases get the schema of the models, and SQLite its settings. Errors of both."""
 
+import re
 from typing import Any
 
 import flask_migrate
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from psycopg.errors import UndefinedTable
 from sqlalchemy import Engine, inspect, text
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
 from support import servers
 from support.site import Site, load_settings
 
@@ -66,13 +68,19 @@ def test_database_errors_show_no_parameters(site: Site) -> None:
 def test_database_error_is_one_line_of_words(text_of_driver: tuple[str, ...], reason: str) -> None:
     error = OperationalError("SELECT 1", {}, Exception(*text_of_driver))
     assert reason_of(error) == reason
-    assert f"cannot be used: {reason}." in cli._describe(error)
+    assert re.search(f"cannot be used: {reason}[. ]", cli._describe(error))
+
+
+SET_UP = ". Is it set up? manage.py db upgrade"
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
         (OperationalError(None, None, Exception("refused")), "the database cannot be used: refused (SQLALCHEMY_DATABASE_URI)"),
+        (OperationalError("SELECT", {}, Exception("no such table: user")), "the database cannot be used: no such table: user" + SET_UP),
+        (ProgrammingError("SELECT", {}, UndefinedTable("keine Tabelle")), "the database cannot be used: keine Tabelle" + SET_UP),
+        (OperationalError("INSERT", {}, Exception("database is locked")), "the database cannot be used: database is locked (SQLALCHEMY_DATABASE_URI)"),
         (AccountsAway("no table"), "the application's accounts cannot be used. RECOVERY_ACCOUNTS: no table"),
         (DataError("INSERT", {}, Exception("too long")), "the database refuses this: too long"),
     ],
