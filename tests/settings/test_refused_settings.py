@@ -246,6 +246,7 @@ MISTAKES_IN_FILE = {
     "RECOVERY_PUBLIC_URL": ("http://id.example.com", "must be https"),
     "RECOVERY_SITE_NAME": (7, "text, in quotes"),
     "RECOVERY_TRUSTED_PROXIES": (-1, "at least 0"),
+    "RECOVERY_CONFIG": ("other.toml", "is RECOVERY_CONFIG, without FLASK_"),
     "RECOVERY_SUPPORT_CONTCT": ("x", "did you mean RECOVERY_SUPPORT_CONTACT?"),
     "recovery_operator": ("me@example.com", "RECOVERY_OPERATOR"),
     "SECRET_KEY": ("xyzzy-changeme-xyzzy", "placeholder"),
