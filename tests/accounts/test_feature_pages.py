@@ -210,3 +210,19 @@ def test_one_time_and_recovery_codes_work_without_javascript(make_site: Any, chr
         sign_out(page, base)
         enter_password(page, base)
         expect_signed_in(page)
+
+
+def test_arrow_of_a_long_entry_stays_beside_it_on_a_phone(make_site: Any, chromium: Browser) -> None:
+    with opened(make_site, chromium, True, **ALL_FEATURES) as (page, base):
+        enter_password(page, base)
+        expect_signed_in(page)
+        page.set_viewport_size({"width": 320, "height": 640})
+        page.goto(f"{base}/?language=de")
+        off_center = """links => links.filter(link => {
+            const range = document.createRange(), box = link.getBoundingClientRect();
+            range.selectNodeContents(link);
+            const words = range.getBoundingClientRect();
+            return Math.abs(words.top + words.bottom - box.top - box.bottom) > 4;
+        }).map(link => link.textContent)"""
+        assert page.locator(".rows li > a").count() > 3
+        assert page.locator(".rows li > a").evaluate_all(off_center) == []
