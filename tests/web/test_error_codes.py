@@ -10,6 +10,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from support.site import NEW_PASSWORD, Site, load_settings
 
 from app.accounts.models import User
+from app.db.engine import db
 from app.pages import openapi
 from app.recovery.link import ResetLink
 
@@ -85,3 +86,13 @@ def test_error_code_of_every_kind_is_documented_and_reached(
     reached.add(refused.json["response"]["error_code"])  # no_access
     codes = openapi.document(load_settings())["components"]["schemas"]["ErrorCode"]
     assert reached - {""} == set(codes["enum"])
+
+
+def test_request_without_a_free_connection_is_unavailable(make_site: Any) -> None:
+    pool = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.1}
+    site: Site = make_site(SQLALCHEMY_ENGINE_OPTIONS=pool)
+    with site.app.app_context(), db.engine.connect():
+        answer: Any = site.ask()
+        assert (answer.status_code, answer.json["response"]["error_code"]) == (503, "unavailable")
+        assert site.visitor().open("/readyz").status_code == 503
+    assert site.ask().status_code == 200
