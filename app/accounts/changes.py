@@ -29,10 +29,10 @@ SECOND = "second_address"  # a place
 KINDS = dict.fromkeys(("active", "confirmed", "frozen", "role"), "account_changed")
 KINDS |= {"address": "address_changed", SECOND: "address_changed", "password": "password_changed"}
 # A row for each pair of an account's passkeys and roles. Built once, because every change executes it twice.
-_tables = (db.metadata.tables[name] for name in ("user", "webauthn", "roles_users", "role"))
-_user, _passkey, _pair, _role = _tables
+_names = ("user", "webauthn", "roles_users", "role")
+_user, _passkey, _pair, _role = (db.metadata.tables[name] for name in _names)
 STORED = (
-    select(_user, _passkey.c.name.label("passkey"), _passkey.c.credential_id, _role.c.name.label("role"))
+    select(_user, _passkey.c.name, _passkey.c.credential_id, _role.c.name)
     .select_from(_user.outerjoin(_passkey).outerjoin(_pair).outerjoin(_role))  # by their foreign keys
     .where(_user.c.id == bindparam("user_id"))
 )
@@ -108,8 +108,8 @@ def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
         places += [
             (f"sign_in:{method}", method, user.us_phone_number, secret) for method, secret in secrets.items()
         ]
-    places += [(f"passkey:{row.passkey}", "webauthn", row.passkey, row.credential_id) for row in rows]
-    places += [(f"role:{row.role}", "role", row.role, row.role) for row in rows]
+    for *_, passkey, key, role in rows:  # by place, because an identity kind may have any name
+        places += [(f"passkey:{passkey}", "webauthn", passkey, key), (f"role:{role}", "role", role, role)]
     stored = {
         place: (method, name if method in ("sms", "webauthn", "role") else "", value)
         for place, method, name, value in places

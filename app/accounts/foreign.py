@@ -40,15 +40,15 @@ LOCK_SECONDS = 5
 GUARDS = ("email", "password", "active")  # what a write of the password finds as it was read
 
 
-class OddAccount(AccountsAway):
-    """One account that does not fit RECOVERY_ACCOUNTS. The mail of others goes on."""
-
-
 def find_all(typed: str) -> list[User]:
-    """Return the accounts with this identity: of each kind those spelled so, or else in another case."""
-    # Of all kinds, or a stranger could take another's phone number as a username, and the mail with it.
-    kinds = current().RECOVERY_ACCOUNTS.kinds.items()
-    rows = [row for kind, name in kinds for row in _matches(kind, accounts_table().c[name], typed)]
+    """Return the accounts with this address, or else with this identity of any other kind.
+
+    Of one kind, it is those that are spelled so, or else all that differ in case.
+    """
+    columns = {kind: accounts_table().c[name] for kind, name in current().RECOVERY_ACCOUNTS.kinds.items()}
+    rows = _matches("email", columns.pop("email"), typed)
+    # Of all, or a stranger could take another's phone number as a username, and the mail with it.
+    rows = rows or [row for kind, stored in columns.items() for row in _matches(kind, stored, typed)]
     return list(dict.fromkeys(map(_stub_of, rows)))
 
 
@@ -88,10 +88,11 @@ def _overlay(user: User, _context: Any, names: Any = None) -> None:
         return
     accounts = current().RECOVERY_ACCOUNTS
     user.external = row = next(iter(read(_has_id(user.external_id), 1)), {})
+    user.misfit = ""
     try:
         met = {name: flag.is_met(row[name]) for name, flag in accounts.flags.items() if row}
     except ValueError as error:
-        raise OddAccount(str(error)) from None
+        met, user.misfit = {}, f"RECOVERY_ACCOUNTS: {error}"
     values: dict[str, Any] = {kind: _text(row.get(kind)) or None for kind in accounts.kinds}
     values["email"], values["active"] = _text(row.get("email")), bool(row) and met.get("active", True)
     hashed = usable_hash(row.get("password"))

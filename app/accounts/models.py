@@ -53,6 +53,7 @@ class User(Model, sqla_v2.FsUserMixin):
     external_id: Mapped[str | None] = mapped_column(String(255))
 
     external = dict[str, Any]()  # noqa: RUF012  # of a stub: its row in the application's table
+    misfit = ""  # of a stub: why that row does not fit RECOVERY_ACCOUNTS
     has_new_password, has_unconfirmed_address = False, False  # of a stub, in the application's table
     sign_in_id = ""  # of the cookie or token that the account was loaded from
 
@@ -94,8 +95,8 @@ class User(Model, sqla_v2.FsUserMixin):
 
     def reason_not_recoverable(self, confirmed: bool = False) -> str | None:
         """Return why no link can recover this account now, or None. `confirmed`: the link confirms it."""
-        if not self.is_active:
-            return "the account is not active"
+        if self.misfit or not self.is_active:
+            return self.misfit or "the account is not active"
         if self.is_locked():
             return "the account is locked"
         if self.contested_email:

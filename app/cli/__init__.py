@@ -63,6 +63,6 @@ def _describe(error: DBAPIError) -> str:
         return f"the application's accounts cannot be used. {reason}"
     if not isinstance(error, (OperationalError, ProgrammingError)):
         return f"the database refuses this: {reason}"
-    is_missing = reason.startswith("no such ") or getattr(error.orig, "sqlstate", "") in UNDEFINED
+    is_missing = reason.startswith(("no such ", "table ")) or getattr(error.orig, "sqlstate", "") in UNDEFINED
     hint = ". Is it set up? manage.py db upgrade" if is_missing else " (SQLALCHEMY_DATABASE_URI)"
     return f"the database cannot be used: {reason}{hint}"

@@ -15,13 +15,13 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import CursorResult, Delete, MetaData, Update, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase
 
 CONNECT_TIMEOUT_SECONDS = 10
 TCP_TIMEOUT_MS = 30_000
 # Errors of a database that is away, full, read-only, or without a free connection, and may come back.
-DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, TimeoutError)
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 BUSY_TIMEOUT_MS = 10_000  # of a writer on SQLite that waits for another
 LOCK_POLL_MS = 3
 ATTACHED = "application"  # the name of the application's file on a connection (SQLite)

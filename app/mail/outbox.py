@@ -76,7 +76,7 @@ class OutboxMessage(Model):
     domain = ""  # of a composed message: its recipient's
     age = timedelta()  # of a claimed message, at its claim, by the database's clock
     is_crowded = False  # of a claimed message, at its claim: the queue (queue.CROWD)
-    others = tuple[int, ...]()  # of a claimed message: further accounts that differ in case alone
+    others = tuple[int, ...]()  # of a claimed message: further accounts with the identity
     is_first = False  # of a claimed message: the first over its connection, which takes longer
 
     __table_args__ = (

@@ -4,7 +4,6 @@ import re
 import smtplib
 import ssl
 
-from ..accounts.foreign import OddAccount
 from ..db.engine import AccountsAway
 from ..settings import current
 from ..web.logging import redact_line
@@ -68,7 +67,7 @@ def outcome_of(error: Exception, *, is_last: bool = False) -> tuple[str, str]:
     """Return a failed attempt's outcome, as `outbox.release` takes it, and its reason. Raises MailHeld."""
     reason, outcome = describe(error), "retried"
     match error:
-        case MailHeld() | AccountsAway() if not isinstance(error, OddAccount):
+        case MailHeld() | AccountsAway():
             raise error
         case smtplib.SMTPNotSupportedError():
             return "given_up", "the relay does not support internationalized addresses (SMTPUTF8)"

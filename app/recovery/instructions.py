@@ -64,12 +64,14 @@ def check_age(message: OutboxMessage) -> None:
 
 def find_requester(message: OutboxMessage) -> User:
     """Return the account with the requested identity, and write it on the message. Raises Undeliverable."""
-    known = message.content.get("account")  # of an invitation, an admin's, or another that differs in case
+    known = message.content.get("account")  # of an invitation, an admin's, or one of several
     accounts = [db.session.get(User, known)] if known else find_accounts(message.content["identity"])
     users = [user for user in accounts if user]
     if not users:
         raise Undeliverable("no account has this identity")
     user, message.others = users[0], tuple(other.id for other in users[1:])
+    if message.others:  # any of them may be the requester, whose address and browser are no other's business
+        message.content = {**message.content, "source": None, "user_agent": ""}
     message.user_id = user.id
     return user
 

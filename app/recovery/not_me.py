@@ -91,7 +91,7 @@ def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
     # The account is written on the message after its mail went out, and on its link before.
     owner = select(ResetLink.user_id).where(ResetLink.message_id == message.id)
     user_id = message.user_id or db.session.scalar(owner)
-    if user_id is None or _is_of_another(message, db.session.get_one(User, user_id)):
+    if user_id is None:
         return "known"
     state = "removed" if added else "done"  # a second address without a password, because it is no factor
     state = _verify_password(message) if any(map(changes.is_factor, added)) else state
@@ -121,14 +121,6 @@ def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
     audit.record("not_me", reason=reason if state != "frozen" else state, user_id=user_id, about=message.name)
     db.session.commit()
     return state
-
-
-def _is_of_another(message: OutboxMessage, user: User) -> bool:
-    """True if an application has given the id of a deleted account to a new one, as SQLite does."""
-    own = (ResetLink.user_id == user.id, ResetLink.email == user.email)
-    until = ResetLink.issued_at <= (message.settled_at or message.created_at)
-    mailed = select(ResetLink.id).where(*own, until | (ResetLink.message_id == message.id))
-    return bool(user.external_id) and db.session.scalar(mailed.limit(1)) is None
 
 
 def _verify_password(notice: OutboxMessage) -> str:

@@ -11,7 +11,7 @@ from .types import JsonText, expect, or_empty
 from .urls import normalize_client_url
 
 _NAME = r'[^\s"\'=|!.]+'
-TIME = re.compile(r"\d{4}-?\d\d-?\d\d")  # also as 2026-01-31 12:00:00.000 +00:00 (Sequelize)
+TIME = re.compile(r"[1-9]\d{3}-?[01]\d-?[0-3]\d(?!\d)")  # also as 2026-01-31 12:00:00.000 +00:00 (Sequelize)
 FLAG = re.compile(rf"(!?)({_NAME})(?:=([^|]+(?:\|[^|]+)*))?|")
 Column = Annotated[str, *expect("the name of a column", re.compile(_NAME).fullmatch)]
 ColumnOrEmpty = Annotated[str, *expect("the name of a column", re.compile(f"({_NAME})?").fullmatch)]

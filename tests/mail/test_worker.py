@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import DEFAULT, Mock
 
 import pytest
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, OperationalError, TimeoutError as PoolTimeout
 from support.admin import Admin
 from support.commands import run
 from support.database import database_uri
@@ -145,8 +145,12 @@ def test_worker_survives_errors_of_database_and_connection(
     assert "cannot be stored" in caplog.text
 
 
-def test_worker_writes_outcomes_after_an_outage(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    away = OperationalError("UPDATE", {}, Exception("the server closed the connection"))
+@pytest.mark.parametrize(
+    "away", [OperationalError("UPDATE", {}, Exception("the server closed the connection")), PoolTimeout()]
+)
+def test_worker_writes_outcomes_after_an_outage(
+    site: Site, monkeypatch: pytest.MonkeyPatch, away: Exception
+) -> None:
     monkeypatch.setattr(outbox, "release", Mock(wraps=outbox.release, side_effect=[away, away, DEFAULT]))
     monkeypatch.setattr(worker, "WRITE_SECONDS", 0.05)
     site.ask()
