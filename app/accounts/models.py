@@ -45,14 +45,14 @@ class User(Model, sqla_v2.FsUserMixin):
     # When an admin invited the owner, who has an account once it has a password.
     invited_at: Mapped[datetime | None]
     # The account's id for other applications. It never changes, and does not tell how many there are.
-    fs_webauthn_user_handle: Mapped[str | None] = mapped_column(  # type: ignore[assignment]  # of the mixin
+    fs_webauthn_user_handle: Mapped[str | None] = mapped_column(  # type: ignore[assignment]  # the mixin's has other options
         String(64), unique=True, default=lambda: secrets.token_hex(16)
     )
 
     # Of a stub: the id of an account that another application has (foreign.py).
     external_id: Mapped[str | None] = mapped_column(String(255))
 
-    external = dict[str, Any]()  # noqa: RUF012  # of a stub: its row in the application's table
+    external = dict[str, Any]()  # noqa: RUF012  # replaced, never changed; of a stub: its row in the application's table
     misfit = ""  # of a stub: why that row does not fit RECOVERY_ACCOUNTS
     has_new_password, has_unconfirmed_address = False, False  # of a stub, in the application's table
     sign_in_id = ""  # of the cookie or token that the account was loaded from

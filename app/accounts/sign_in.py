@@ -119,8 +119,8 @@ def load_credentials(key: IdentityKey, *secrets: Any) -> tuple[Any, ...]:
     row = db.session.execute(select(User.id, *secrets, column).select_from(always_one_row)).one()
     db.session.rollback()  # gives the connection back, because verifying may have to wait
     *values, stored = row
-    is_same = normalize_identity(key.column, stored or key.value) == key.value
-    return tuple(values) if is_same else (None,) * len(values)
+    is_found = normalize_identity(key.column, stored or key.value) == key.value
+    return tuple(values) if is_found else (None,) * len(values)
 
 
 limit("security.login", SIGNING_IN, "RECOVERY_LIMIT_IDENTITY", by_identity)

@@ -44,7 +44,7 @@ def is_exhausted(kind: str) -> bool:
 
 
 def open_lanes() -> Iterator[TextClause]:
-    """Yield the lanes of mail that may go out now, recovery first. Each kind is counted when it is due."""
+    """Yield the lanes of mail that may go out now, recovery first. Each is counted when its turn comes."""
     yield EXEMPT if is_exhausted(RESET) else URGENT
     others = {REGISTRATION: SIGN_UP, INVITATION: INVITED}.items()
     yield from (lane for kind, lane in others if not is_exhausted(kind))

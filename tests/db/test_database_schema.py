@@ -83,6 +83,7 @@ SET_UP = ". Is it set up? manage.py db upgrade"
     [
         (OperationalError(None, None, Exception("refused")), "the database cannot be used: refused (SQLALCHEMY_DATABASE_URI)"),
         (OperationalError("SELECT", {}, Exception("no such table: user")), "the database cannot be used: no such table: user" + SET_UP),
+        (OperationalError("INSERT", {}, Exception("table user has no column named x")), "the database cannot be used: table user has no column named x" + SET_UP),
         (ProgrammingError("SELECT", {}, UndefinedTable("keine Tabelle")), "the database cannot be used: keine Tabelle" + SET_UP),
         (OperationalError("INSERT", {}, Exception("database is locked")), "the database cannot be used: database is locked (SQLALCHEMY_DATABASE_URI)"),
         (AccountsAway("no table"), "the application's accounts cannot be used. RECOVERY_ACCOUNTS: no table"),
