@@ -4,15 +4,14 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup, FlaskGroup
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from doctor.cli import doctor
 
-from ..db.engine import AccountsAway, reason_of
+from ..db.engine import describe
 from . import after_restore, check, config, events, limits, links, mail, outbox, purge, users, webhook, worker
 from .db import group as db
 
-UNDEFINED = ("42P01", "42703")  # SQLSTATEs of a missing table or column
 COMMANDS = (
     after_restore.after_restore,
     check.check,
@@ -50,19 +49,8 @@ class Commands(FlaskGroup):
         try:
             return super().invoke(ctx)
         except DBAPIError as error:
-            raise click.ClickException(_describe(error)) from None
+            raise click.ClickException(describe(error)) from None
         except click.BadParameter as error:  # as which Flask-Security's `users create` raises any error
             if isinstance(error.__context__, DBAPIError):
-                raise click.ClickException(_describe(error.__context__)) from None
+                raise click.ClickException(describe(error.__context__)) from None
             raise
-
-
-def _describe(error: DBAPIError) -> str:
-    reason = reason_of(error)
-    if isinstance(error, AccountsAway):
-        return f"the application's accounts cannot be used. {reason}"
-    if not isinstance(error, (OperationalError, ProgrammingError)):
-        return f"the database refuses this: {reason}"
-    is_missing = reason.startswith(("no such ", "table ")) or getattr(error.orig, "sqlstate", "") in UNDEFINED
-    hint = ". Is it set up? manage.py db upgrade" if is_missing else " (SQLALCHEMY_DATABASE_URI)"
-    return f"the database cannot be used: {reason}{hint}"

@@ -14,7 +14,7 @@ from ..mail import outbox
 from ..mail.quota import BY_ADMIN, INVITATION
 from ..settings import current
 from ..web import clients
-from .admin import get_account
+from .admin import find_account, get_account
 
 NAME_LENGTH_MAX = 100
 client_option = click.option(
@@ -58,7 +58,9 @@ def _create(attributes: tuple[str, ...]) -> User:
     try:
         return cast("User", _datastore.create_user(**values, password=None, invited_at=naive_utcnow()))
     except IdentityError as error:
-        raise click.ClickException(f"{error} (to send an invitation again, use --again)") from None
+        user = find_account(values["email"])
+        hint = " (to send the invitation again, use --again)" if user and user.is_invited else ""
+        raise click.ClickException(f"{error}{hint}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

@@ -15,13 +15,21 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import CursorResult, Delete, MetaData, Update, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    TimeoutError as PoolTimeout,
+)
 from sqlalchemy.orm import DeclarativeBase
 
 CONNECT_TIMEOUT_SECONDS = 10
 TCP_TIMEOUT_MS = 30_000
 # Errors of a database that is away, full, read-only, or without a free connection, and may come back.
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
+UNDEFINED = ("42P01", "42703")  # SQLSTATEs of a missing table or column
 BUSY_TIMEOUT_MS = 10_000  # of a writer on SQLite that waits for another
 LOCK_POLL_MS = 3
 ATTACHED = "application"  # the name of the application's file on a connection (SQLite)
@@ -60,6 +68,19 @@ def reason_of(error: Exception) -> str:
     """Return the first line of a database error, or the class of the driver's error if it has no text."""
     cause = getattr(error, "orig", None) or error
     return next(iter(str(cause).splitlines()), "") or type(cause).__name__
+
+
+def describe(error: Exception) -> str:
+    """Return what a database error means to the admin, and where to look."""
+    reason = reason_of(error)
+    if isinstance(error, AccountsAway):
+        return f"the application's accounts cannot be used. {reason}"
+    if isinstance(error, (DataError, IntegrityError)):
+        return f"the database refuses this: {reason}"
+    state = getattr(getattr(error, "orig", None), "sqlstate", "")
+    is_missing = reason.startswith(("no such ", "table ")) or state in UNDEFINED
+    hint = ". Is it set up? manage.py db upgrade" if is_missing else " (SQLALCHEMY_DATABASE_URI)"
+    return f"the database cannot be used: {reason}{hint}"
 
 
 def init_app(app: Flask) -> None:

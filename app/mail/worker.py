@@ -25,7 +25,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from ..accounts import foreign
 from ..db import audit
-from ..db.engine import DATABASE_AWAY, AccountsAway, db
+from ..db.engine import DATABASE_AWAY, AccountsAway, db, describe
 from ..settings import current
 from . import composing, outbox, queue, quota
 from .backends import mailman
@@ -61,7 +61,7 @@ def _repeat(app: Flask, stop: threading.Event, job: Callable[[], float]) -> None
             with app.app_context():
                 pause = job()
         except SQLAlchemyError as error:
-            log.error("the database cannot be used (is it set up? manage.py db upgrade): %s", error)
+            log.error("%s", describe(error))
         except Exception:
             log.exception("the worker continues after an unexpected error")
         stop.wait(pause)

@@ -33,6 +33,7 @@ REMOTE_CONTENT = re.compile(
     (?: \b (?: src | srcset | background | poster ) \s*=\s* ["']? \s* | url\( \s* ["']? | @import \s+ ["']? )
     (?: https?: )? //[^"'\s)>]*"""
 )
+PLACEHOLDER = re.compile(r"%\(\w*\)?s?|\{\{.*?\}\}")  # in a subject that is ready to send
 
 
 @check
@@ -87,6 +88,8 @@ def _check_mail(mail: samples.Mail) -> Iterator[Finding]:
 def _check_subject(subject: str, **place: str) -> Iterator[Finding]:
     if not subject.strip():
         yield KINDS["template-empty"].found(part="subject", **place)
+    if literal := PLACEHOLDER.findall(subject):
+        yield KINDS["subject-placeholder"].found(names=", ".join(literal), **place)
 
 
 def _normalized(text: str) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from babel import UnknownLocaleError
+from babel import Locale, UnknownLocaleError
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import PoFileError, read_po
 
@@ -24,6 +24,7 @@ def check_translations() -> Iterator[Finding]:
     if folder := current().RECOVERY_TRANSLATION_DIR:
         for path in sorted(Path(folder).glob("*.po")):
             try:
+                Locale.parse(path.stem)  # Babel would read the file without its language
                 catalog = read(path)
                 compile_po(path)  # also evaluates the rule for plural forms
             except INVALID_FILE as error:

@@ -59,6 +59,7 @@ def test_invitation_lives_for_its_time_works_once_and_is_recorded(make_site: Any
     assert timedelta(days=29) < link["expires_at"] - link["issued_at"] <= timedelta(days=30, seconds=5)
     assert WELCOME in site.visitor().open(first, follow_redirects=True).text
     assert not site.password_works("", CAROL)
+    assert "use --again" in run(site, "users", "invite", CAROL, fails=True).output
     run(site, "users", "invite", CAROL, "--again")
     site.work()
     assert "invited at" in run(site, "users", "show", CAROL).output
@@ -69,6 +70,7 @@ def test_invitation_lives_for_its_time_works_once_and_is_recorded(make_site: Any
     reasons = [row["reason"].split(" by ")[0] for row in site.rows(RecoveryEvent) if row["kind"] == "admin"]
     assert reasons == ["users invite", "users invite"]
     assert "has not used its invitation" in run(site, "users", "invite", CAROL, "--again", fails=True).output
+    assert "--again" not in run(site, "users", "invite", CAROL, fails=True).output
     site.work()
     link_after = site.new_link(CAROL)
     assert site.mailbox.mails[-1]["Subject"] == "Reset your Sparekey password"

@@ -8,12 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from psycopg.errors import UndefinedTable
 from sqlalchemy import Engine, inspect, text
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from support import servers
 from support.site import Site, load_settings
 
-from app import cli, create_app
-from app.db.engine import AccountsAway, db, reason_of
+from app import create_app
+from app.db.engine import AccountsAway, db, describe, reason_of
 from app.db.migrations import VERSION_TABLE
 from app.db.migrations.identity_columns import is_compared
 
@@ -72,7 +72,7 @@ def test_database_error_is_one_line_of_words(text_of_driver: tuple[str, ...], re
         if reason.startswith("no such")
         else " (SQLALCHEMY_DATABASE_URI)"
     )
-    assert cli._describe(error) == f"the database cannot be used: {reason}{hint}"
+    assert describe(error) == f"the database cannot be used: {reason}{hint}"
 
 
 SET_UP = ". Is it set up? manage.py db upgrade"
@@ -88,7 +88,8 @@ SET_UP = ". Is it set up? manage.py db upgrade"
         (OperationalError("INSERT", {}, Exception("database is locked")), "the database cannot be used: database is locked (SQLALCHEMY_DATABASE_URI)"),
         (AccountsAway("no table"), "the application's accounts cannot be used. RECOVERY_ACCOUNTS: no table"),
         (DataError("INSERT", {}, Exception("too long")), "the database refuses this: too long"),
+        (InterfaceError(None, None, Exception("connection is closed")), "the database cannot be used: connection is closed (SQLALCHEMY_DATABASE_URI)"),
     ],
 )  # fmt: skip
 def test_command_reports_an_error_of_the_database_in_one_line(error: DBAPIError, told: str) -> None:
-    assert cli._describe(error) == told
+    assert describe(error) == told

@@ -141,3 +141,12 @@ def test_subject_that_is_a_setting_is_checked(tmp_path: Path) -> None:
     assert finding.id == "template-empty"
     assert "subject" in finding.why
     assert "file" not in finding.hint
+
+
+@pytest.mark.parametrize("typo", ["%(sitename)s", "%(site)", "{{ site }}"])
+def test_placeholder_that_nothing_replaces_is_found_in_a_subject(tmp_path: Path, typo: str) -> None:
+    settings = {"SECURITY_CHANGE_EMAIL": True, "SECURITY_CHANGE_EMAIL_SUBJECT": f"A link for {typo}"}
+    [finding] = findings(tmp_path, {}, **settings)
+    assert (finding.id, finding.severity) == ("subject-placeholder", "warning")
+    assert typo in finding.what
+    assert findings(tmp_path, {}, **settings | {"SECURITY_CHANGE_EMAIL_SUBJECT": "100 % of %(site)s"}) == []

@@ -143,6 +143,14 @@ def test_translation_that_is_wrong_is_found(tmp_path: Path, po: str, id: str, te
         create_app(settings)
 
 
+def test_translation_of_no_language_is_found(tmp_path: Path) -> None:
+    (tmp_path / "english.po").write_text(HEADER)
+    settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path))
+    with create_app(settings, checked=False).app_context():
+        [finding] = list(translation_checks.check_translations())
+    assert (finding.id, "english" in finding.what) == ("translation-unreadable", True)
+
+
 def test_translation_of_an_added_language_is_found_incomplete(tmp_path: Path) -> None:
     own_text, templates = "Lost? Call %(number)s", tmp_path / "templates"
     words = write_translations(tmp_path / "words", "nl", {"Sign in": "Inloggen", own_text: "Kwijt?"})
