@@ -77,6 +77,8 @@ def test_application_behind_a_proxy_knows_its_users(
         keep_out(stranger, port, tls)
         forget_and_reset(stranger, admin, mailbox)
         assert stranger.open("/").json()["user"]["account"] == account
+        for page in ("readyz", "metrics"):  # /readyz reveals whether a request led to an email
+            assert stranger.client.get(f"/account/{page}").status_code == 404
         assert "Sign in" in browser.open("/").text  # the reset has ended this session
         for words in (("create", "editor"), ("add", "alice@example.com", "editor")):
             assert admin.types("roles", *words).returncode == 0

@@ -144,7 +144,8 @@ def _account(user: User) -> Row:
         "second_factor": user.tf_primary_method,
         "roles": ", ".join(str(role.name) for role in user.roles),
         "created_at": user.create_datetime,
-        "last_sign_in": user.last_login_at,
+        "last_sign_in": user.current_login_at,  # last_login_at is the one before
+        "last_sign_in_from": user.current_login_ip,
     }
 
 

@@ -39,7 +39,7 @@ METRICS = {
 }
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 # Events whose reason is a fixed word. Any other reason is free text, which may name a person.
-KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "refused", "password_refused", "not_me")
+KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "opened", "refused", "password_refused", "not_me")
 DELIVERY_BOUNDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
 IN_LAST_HOUR = RecoveryEvent.at >= instant(-3600)
 # Of unsettled messages and dead letters. STATUS is the first that applies.

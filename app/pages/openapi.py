@@ -29,7 +29,8 @@ def document(settings: Settings) -> dict[str, Any]:
     shortest, longest = settings.SECURITY_PASSWORD_LENGTH_MIN, settings.RECOVERY_PASSWORD_LENGTH_MAX
     schemas["Password"]["description"] = f"{shortest} to {longest} characters"
     schemas["IdentityKind"]["enum"] = kinds = [*settings.SECURITY_USER_IDENTITY_ATTRIBUTES]
-    schemas["Identity"]["description"] += f" Of {', '.join(kinds)}, the first that fits is looked up."
+    if not settings.RECOVERY_ACCOUNTS:  # in an application's table, one may fit several
+        schemas["Identity"]["description"] += f" Of {', '.join(kinds)}, the first that fits is looked up."
     schemas["Client"]["enum"] = [*settings.RECOVERY_CLIENTS, "browser", "default"]
     schemas["Language"]["enum"] = ["", *settings.RECOVERY_LANGUAGES]
     return description

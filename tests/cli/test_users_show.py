@@ -10,7 +10,7 @@ from flask_security import naive_utcnow
 from support.commands import run
 from support.outbox import beat
 from support.recovery import code_of
-from support.site import Site
+from support.site import OLD_PASSWORD, Site
 
 from app.accounts.models import User
 from app.db.clock import utcnow
@@ -35,6 +35,18 @@ def show(site: Site, identity: str = "alice") -> str:
 def test_users_show_before_any_request(site: Site, identity: str, answer: str) -> None:
     assert answer in show(site, identity)
     assert site.events() == []
+
+
+def test_users_show_last_sign_in(make_site: Any) -> None:
+    site: Site = make_site(SECURITY_TRACKABLE=True)
+    for source in ("192.0.2.1", "192.0.2.2"):
+        visitor = site.visitor()
+        visitor.client.environ_base["REMOTE_ADDR"] = source
+        assert visitor.sign_in("alice", OLD_PASSWORD)
+    account = json.loads(run(site, "users", "show", "alice", "--format", "json").output)["account"]
+    assert account["last_sign_in_from"] == "192.0.2.2"
+    newest = next(row["current_login_at"] for row in site.rows(User) if row["email"] == "alice@example.com")
+    assert datetime.fromisoformat(account["last_sign_in"]).replace(tzinfo=None) == newest.replace(microsecond=0)
 
 
 def test_users_show_request_through_cooldown_and_cap(make_site: Any) -> None:

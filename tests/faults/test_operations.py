@@ -297,7 +297,10 @@ def test_admin_script_runs_with_the_settings_of_the_units(tmp_path: Path) -> Non
     names = ("secret-key", "password-salt", "secret-key-fallbacks", "mail-password", "metrics-token")
     for name, content in zip(names, [*SECRETS.values(), "[]", "a password", ""], strict=True):
         (tmp_path / name).write_text(f"{content}\n")
-    command = ["sh", "-c", script, "sparekey", "check"]
-    result = subprocess.run(command, env=inherited(), capture_output=True, text=True)
+    command = ["sh", "-c", script, "sparekey"]
+    result = subprocess.run([*command, "check"], env=inherited(), capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert "The configuration is fine." in result.stdout
+    (tmp_path / "more-secrets").write_text('FLASK_RECOVERY_SITE_NAME="$(echo Lagoon)"\n')
+    shown = subprocess.run([*command, "config", "diff"], env=inherited(), capture_output=True, text=True)
+    assert "Lagoon" in shown.stdout

@@ -119,6 +119,14 @@ def test_metrics_count_the_steps_and_refusals_of_recovery(site: Site) -> None:
     assert scraped["sparekey_events_last_hour", "mail_given_up", ""] == 0
 
 
+def test_metrics_tell_openings_by_a_code_from_others(site: Site) -> None:
+    with site.app.app_context():
+        for reason in ("code", None):
+            audit.record("opened", reason=reason)
+        db.session.commit()
+    assert nonzero_events(scrape(site)) == {"opened": 1, "opened code": 1}
+
+
 @BOTH
 def test_metrics_count_deliveries_of_the_last_hour_by_duration(site: Site) -> None:
     add_deliveries(site, *({"at": seconds_ago(age)} for age in (3500, 3700, 86_400)))
