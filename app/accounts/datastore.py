@@ -94,6 +94,12 @@ class AccountDatastore(SQLAlchemyUserDatastore):
             raise IdentityError("another account has one of these identities, or one is too long") from None
         return user
 
+    def create_role(self, **attributes: Any) -> Any:
+        """Create and flush a role, before Flask-Security's command says that it did."""
+        role = super().create_role(**attributes)
+        db.session.flush()
+        return role
+
     def mf_delete_recovery_code(self, user: Any, idx: int) -> bool:
         """Delete a used code, and return whether it was there.
 

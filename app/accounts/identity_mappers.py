@@ -49,7 +49,7 @@ def normalize_identity(column: str, typed: str) -> str | None:
 
 def normalize_email(typed: str) -> str | None:
     """Return the address in normal form, with ASCII letters in lower case, or None. Asks no DNS."""
-    rules = current().library.get("SECURITY_EMAIL_VALIDATOR_ARGS", {}) if current_app else {}  # `check --to`
+    rules = current().library.get("SECURITY_EMAIL_VALIDATOR_ARGS", {})
     try:
         valid = email_validator.validate_email(typed.strip(), check_deliverability=False, **rules)
     except email_validator.EmailNotValidError:

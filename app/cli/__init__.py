@@ -5,6 +5,7 @@ from typing import Any
 import click
 from flask.cli import AppGroup, FlaskGroup
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm.exc import StaleDataError
 
 from doctor.cli import doctor
 
@@ -50,6 +51,8 @@ class Commands(FlaskGroup):
             return super().invoke(ctx)
         except DBAPIError as error:
             raise click.ClickException(describe(error)) from None
+        except StaleDataError:
+            raise click.ClickException("the account was changed meanwhile; try again") from None
         except click.BadParameter as error:  # as which Flask-Security's `users create` raises any error
             if isinstance(error.__context__, DBAPIError):
                 raise click.ClickException(describe(error.__context__)) from None

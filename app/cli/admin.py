@@ -9,6 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..accounts import datastore
+from ..accounts.identities import identity_columns
 from ..accounts.models import User
 from ..db import audit
 from ..db.engine import db
@@ -34,10 +35,17 @@ def record(command: str, details: str = "", user: User | None = None) -> None:
 
 
 def find_account(identity: str) -> User | None:
-    """Return the account with this identity or with this id, written as #7. None if there is none."""
+    """Return the account with this identity or with this id, written as #7. None if there is none.
+
+    Raises ClickException for several, which only an application's table can have.
+    """
     if identity.startswith("#") and identity[1:].isdecimal():
         return db.session.get(User, min(int(identity[1:]), 2**31 - 1))
-    return datastore.find_account(identity)
+    users = datastore.find_accounts(identity)
+    if len(users) > 1:
+        named = ", ".join(f"#{user.id} ({user.email})" for user in users)
+        raise click.ClickException(f"several accounts have this identity; give one of {named}")
+    return users[0] if users else None
 
 
 def get_account(identity: str) -> User:
@@ -78,8 +86,10 @@ def record_event_of(group: click.Group, command: click.Command) -> None:
         work(**options)
         if not options.get("dry_run"):
             # Flask-Security names accounts as `user`, and `users create` as email:... among attributes.
-            names = [options.get("user"), options.get("identity"), *(options.get("attributes") or ())]
-            accounts = (find_account(str(name).partition(":")[2] or str(name)) for name in names if name)
+            parts = (text.rpartition(":") for text in options.get("attributes") or ())
+            identities = [value for kind, _colon, value in parts if kind in {"", *identity_columns()}]
+            names = filter(None, [options.get("user"), options.get("identity"), *identities])
+            accounts = map(find_account, names)
             record(f"{group.name} {command.name}", user=next(filter(None, accounts), None))
 
     command.callback = work_and_record

@@ -9,17 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
-from flask.cli import ScriptInfo
 from flask.helpers import get_debug_flag
 
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
-from .. import settings
+from .. import create_app, settings
 from ..accounts import foreign_checks, identity_mappers
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
 from ..settings import advice, checks
 from ..settings.findings import KINDS, Finding
 from ..settings.forced import flask_config
+from ..settings.problems import Problem, SettingsError
 from ..settings.schema import Settings
 from ..web import branding  # noqa: F401  # likewise
 from ..web.logging import redact_line
@@ -44,16 +44,10 @@ INVALID = "invalid-setting"
 )
 @fail_level_option
 @format_option
-@click.pass_obj
-def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
+def check(deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
     """Check the configuration. Exits with 1 if there are findings of --fail-level or worse."""
-    if to and identity_mappers.normalize_email(to) is None:
-        raise click.BadParameter(f"{to!r}: not an email address", param_hint="--to")
     reading = settings.examine()
-    findings = [
-        Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
-        for problem in reading.problems
-    ]
+    findings = [_as_finding(problem) for problem in reading.problems]
     wrong = {problem.name.partition(".")[0] for problem in reading.problems}
     # With the defaults of those that are wrong, so that everything else is checked, too.
     values = {name: value for name, value in reading.values.items() if name not in wrong}
@@ -66,7 +60,7 @@ def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str
             others += _check_secrets(checkable)
         findings += [finding for finding in others if finding.setting not in wrong]
     if reading.settings:
-        findings += _check_app(script, reading.settings, deploy, live, to)
+        findings += _check_app(reading.settings, deploy, live, to)
     audible = [finding for finding in findings if finding.severity == "error" or finding.id not in silenced]
     origins = {**reading.origins, "": ""}
     shown = by_severity([replace(f, origin=f.origin or origins.get(f.setting, "not set")) for f in audible])
@@ -78,14 +72,22 @@ def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str
     sys.exit(exit_code(shown, fail_level))
 
 
-def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: bool, to: str) -> list[Finding]:
+def _as_finding(problem: Problem) -> Finding:
+    return Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
+
+
+def _check_app(configured: Settings, deploy: bool, live: bool, to: str) -> list[Finding]:
     try:
-        app = script.load_app()
+        app = create_app(configured, checked=False)
+    except SettingsError as error:  # a name that cannot be imported
+        return [_as_finding(problem) for problem in error.problems]
     except Exception as error:  # any library may refuse its settings
         reason = redact_line(str(error))[:200]
         return [KINDS["not-bootable"].found(error=type(error).__name__, said=reason)]
     app.logger.setLevel(logging.CRITICAL)  # the findings report the same
     with app.app_context():
+        if to and identity_mappers.normalize_email(to) is None:
+            raise click.BadParameter(f"{to!r}: not an email address", param_hint="--to")
         findings = [*checks.run(), *foreign_checks.run(live=live)]
         findings += database_checks.run() if deploy else []
         return findings + (live_checks.run(configured, to) if live or to else [])

@@ -59,7 +59,7 @@ def events(
     query = select(RecoveryEvent).order_by(RecoveryEvent.id.desc()).limit(limit)
     user_id = None if identity is None else get_account(identity).id
     exact = {"user_id": user_id, "source": source, "request_id": request_id}
-    query = query.filter_by(**{name: value for name, value in exact.items() if value})
+    query = query.filter_by(**{name: value for name, value in exact.items() if value is not None})
     if kind:
         query = query.where(RecoveryEvent.kind.in_(kind))
     if since is not None:

@@ -19,6 +19,7 @@ from ..accounts import imported_hashes
 from ..accounts.identities import IdentityError, identity_columns
 from ..accounts.models import User
 from ..db.engine import db
+from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
 from .import_rows import BadRow, as_account, csv_rows, json_rows
 from .invite_users import client_option, enqueue
@@ -77,7 +78,8 @@ def import_users(
         raise click.ClickException(f"{len(problems)} bad rows of {total}: nothing was imported")
     db.session.commit()
     besides = f", {to_reset} of them must reset their password" if to_reset else ""
-    besides += f", {invited} of them invited" if invited else ""
+    todo = "invited" if current().sends_mail else "need a link (users reset-link), because no mail is sent"
+    besides += f", {invited} of them {todo}" if invited else ""
     besides += f", {len(problems)} bad rows skipped" if problems else ""
     ending = f"can be imported{besides}; nothing was written (--dry-run)" if dry_run else f"imported{besides}"
     click.echo(f"{good} accounts {ending}")

@@ -20,7 +20,7 @@ def revoke(identity: str | None, everyone: bool) -> None:
     """Revoke the open links of the account with this IDENTITY. Its password and sessions stay valid."""
     if (identity is None) == (not everyone):
         raise click.UsageError("give an identity, or --all")
-    user = admin.get_account(identity) if identity else None
+    user = None if identity is None else admin.get_account(identity)
     owned = ResetLink.user_id == user.id if user else true()
     usable = (owned, *OPEN, ResetLink.expires_at > utcnow())
     count = db.session.scalar(select(func.count()).select_from(ResetLink).where(*usable))

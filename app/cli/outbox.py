@@ -14,7 +14,7 @@ from ..db.clock import utcnow
 from ..db.encryption import DecryptionError, keyed_hash
 from ..db.engine import change, db
 from ..mail import heartbeat
-from ..mail.outbox import UNTRIED, WEBHOOK, OutboxMessage
+from ..mail.outbox import REFUSED, UNTRIED, WEBHOOK, OutboxMessage
 from ..mail.quota import BY_ADMIN, KNOWN_BROWSER
 from ..pages import health
 from ..recovery.link import ResetLink
@@ -30,7 +30,8 @@ LINK_TIMES = ("expires_at", "redeemed_at", "superseded_at", "revoked_at")
 UNSETTLED = ("waiting", "given_up")
 
 group = AppGroup("outbox", help="Inspect, retry and discard messages.")
-numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
+NUMBER = click.IntRange(1, 2**31 - 1)
+numbers_argument = click.argument("numbers", type=NUMBER, nargs=-1, required=True)
 
 
 @group.command("list")
@@ -41,7 +42,7 @@ numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """List messages, newest first, after any problem that stops all mail."""
     conditions = [OutboxMessage.state == state] if state else []
-    if identity:
+    if identity is not None:
         conditions.append(is_to(admin.get_account(identity)))
     rows = newest(*conditions, limit=limit)
     if form == "json":
@@ -53,7 +54,7 @@ def list_messages(identity: str | None, state: str | None, limit: int, form: str
 
 
 @group.command()
-@click.argument("number", type=int)
+@click.argument("number", type=NUMBER)
 @format_option
 def show(number: int, form: str) -> None:
     """Show everything about one message except its text."""
@@ -102,6 +103,8 @@ def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -
     """Update each message that is unsettled and not being sent. Exits 1 if another was among them."""
     values |= {"refused_at": None, "refused_domain": None, "refusals": 0}
     is_open = and_(OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~is_being_sent())
+    if values["state"] == "dropped":  # /readyz reports a refusal until the relay accepts a mail
+        is_open = or_(is_open, and_(REFUSED, OutboxMessage.settled_at.is_not(None)))
     exit_code = 0
     for number in numbers:
         message = _get_message(number)

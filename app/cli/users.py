@@ -116,7 +116,7 @@ def confirm(identity: str | None, all_existing: bool) -> None:
     """Confirm the address of an account that is older than SECURITY_CONFIRMABLE."""
     if (identity is None) == (not all_existing):
         raise click.UsageError("give an identity, or --all-existing")
-    count = int(confirm_user(get_account(identity))) if identity else confirm_existing()
+    count = confirm_existing() if identity is None else int(confirm_user(get_account(identity)))
     db.session.commit()
     click.echo(f"{count} address{'es' * (count != 1)} confirmed")
 

@@ -20,6 +20,7 @@ from ..db.engine import db
 from ..web import i18n, user_agents
 from . import composing, outbox, quota
 
+EXPIRED = "its link or code has expired meanwhile"
 # By template: the setting of the validity of its code or link.
 VALIDITIES = {
     "change_email_instructions": "SECURITY_CHANGE_EMAIL_WITHIN",
@@ -36,10 +37,15 @@ def render_template(template: str, **context: Any) -> str:
         return flask.render_template(template, **context)
     context |= {"occurred_at": datetime.now(UTC), **user_agents.requester()}
     with _reader_language(name, context.get("user")):
-        if validity := current_app.config.get(VALIDITIES[name]):
-            span = validity if isinstance(validity, timedelta) else timedelta(seconds=validity)
+        if span := _validity(name):
             context["within"] = i18n.duration(span)
         return flask.render_template(template, **context)
+
+
+def _validity(name: str) -> timedelta | None:
+    """Return how long the code or link of a mail works, or None for a mail without either."""
+    validity = current_app.config.get(VALIDITIES.get(name, ""))
+    return timedelta(seconds=validity) if isinstance(validity, (int, float)) else validity
 
 
 def _reader_language(name: str, user: Any) -> AbstractContextManager[None]:
@@ -69,6 +75,8 @@ class QueuedMailUtil(MailUtil):
             with _reader_language(name, user):
                 subject = composing.render_subject(name, **context)
         parts = {"recipient": recipient, "subject": str(subject), "text": body or "", "html": html or ""}
+        if span := _validity(name):
+            parts["seconds"] = span.total_seconds()
         # A new address is one that the requester typed.
         own_quota = quota.of_address(recipient) if name == "change_email_instructions" else ""
         outbox.enqueue(outbox.RENDERED, user_id=user.id if user else None, quota=own_quota, **parts)
@@ -83,6 +91,9 @@ def _commit(response: Response) -> Response:
 
 @composing.composer(outbox.RENDERED)
 def _compose(message: outbox.OutboxMessage) -> composing.Mail:
+    content = dict(message.content)
+    if (seconds := content.pop("seconds", None)) and message.age.total_seconds() > seconds:
+        raise composing.Undeliverable(EXPIRED)
     if message.quota:
         quota.refuse_excess(message)
-    return composing.compose(**message.content, message_id=message.message_id)
+    return composing.compose(**content, message_id=message.message_id)

@@ -14,10 +14,11 @@ from threading import Event
 from sqlalchemy import ColumnElement, TextClause, bindparam, func, select, true, update
 
 from ..db.clock import instant, utcnow
+from ..db.encryption import encrypt
 from ..db.engine import change, db
 from ..settings import current
 from .composing import COMPOSERS, Mail, Undeliverable
-from .outbox import INVITED, NOW, REFUSED, SIGN_UP, URGENT, OutboxMessage
+from .outbox import INVITED, NOW, REFUSED, SIGN_UP, URGENT, OutboxMessage, enqueue
 
 CROWD = 100  # the queue is crowded while more messages of a lane are due
 OLDEST = 200  # of a crowded queue; one of them is next
@@ -97,7 +98,12 @@ def compose_and_commit(message: OutboxMessage) -> Mail | Undeliverable:
         composed = refusal
     leased, capitals = message.claim or "", (message.claim or "").upper()
     this = (OutboxMessage.id == message.id, OutboxMessage.claim == leased)
-    if not change(update(OutboxMessage).where(*this).values(claim=capitals)):
+    if message.others:  # each has a message of its own from now on, so that none waits for another's mail
+        content = {**message.content, "account": message.user_id}
+        message.sealed = encrypt(content)
+        for other in message.others:
+            enqueue(message.kind, quota=message.quota, **{**content, "account": other})
+    if not change(update(OutboxMessage).where(*this).values(claim=capitals, sealed=message.sealed)):
         raise TimeoutError("its lease ended before it was composed")
     db.session.commit()
     message.claim = capitals

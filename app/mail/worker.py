@@ -177,8 +177,6 @@ def _write(message: OutboxMessage, outcome: str, reason: str | None) -> str | No
             seconds = max((released_at - message.created_at).total_seconds(), 0.001)  # clocks are set back
             spent = seconds if outcome == "sent" else None
             why, number = (reason or message.kind)[:255], message.user_id
-            for other in message.others:
-                outbox.enqueue(message.kind, quota=message.quota, **{**message.content, "account": other})
             audit.record(f"mail_{outcome}", reason=why, user_id=number, about=message.name, seconds=spent)
         db.session.commit()
     except (IntegrityError, *DATABASE_AWAY) as error:

@@ -20,8 +20,11 @@ PROBLEMS = (
     *(NO_DATABASE, READ_ONLY, NO_WORKER, MAIL_HELD, MAIL_REFUSED, MAIL_LATE, OUTBOX_FULL),
     *(BUDGET_SPENT, WEBHOOK_LATE),
 )
-# Invitations may wait, as after an import of many.
-UNTRIED_MAIL = (outbox.UNTRIED, OutboxMessage.kind.not_in((outbox.WEBHOOK, quota.INVITATION)))
+UNTRIED_MAIL = (
+    outbox.UNTRIED,
+    OutboxMessage.refused_at.is_(None),  # an attempt that ended in a refusal was given back
+    OutboxMessage.kind.not_in((outbox.WEBHOOK, quota.INVITATION)),  # invitations may wait
+)
 WAITING_EVENT = (outbox.EVENTS, OutboxMessage.state == "waiting")
 
 

@@ -7,6 +7,7 @@ is frozen (`address_change.py`). Each mail's button works once.
 """
 
 from datetime import timedelta
+from email.utils import parseaddr
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -140,7 +141,7 @@ def _verify_password(notice: OutboxMessage) -> str:
 
 def alert_operator(user_id: int, state: str = "done") -> None:
     """Mail the operator in BABEL_DEFAULT_LOCALE, if RECOVERY_OPERATOR is set."""
-    if address := current().RECOVERY_OPERATOR:
+    if address := parseaddr(current().RECOVERY_OPERATOR)[1]:
         with i18n.use_language():
             sentence = gettext("A user reported a change to their account that they didn't make.")
             if state == "frozen":

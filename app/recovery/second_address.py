@@ -18,6 +18,7 @@ from ..db import audit
 from ..db.engine import db
 from ..mail import composing, outbox, quota
 from ..mail.composing import composer
+from ..mail.flask_security_mails import EXPIRED
 from ..mail.outbox import OutboxMessage
 from ..web.responses import context_of, json_response, new_form, wants_json
 
@@ -61,9 +62,11 @@ def _name(user: User) -> str:
 
 @composer(MAIL, needs="RECOVERY_SECOND_ADDRESS")
 def _compose(message: OutboxMessage) -> composing.Mail:
+    within = current_app.config["SECURITY_CHANGE_EMAIL_WITHIN"]
+    if message.age > within:
+        raise composing.Undeliverable(EXPIRED)
     quota.refuse_excess(message)
     link = url_for("security.second_address_confirm", token=message.content["token"], _external=True)
-    within = current_app.config["SECURITY_CHANGE_EMAIL_WITHIN"]
     return composing.write(message, MAIL, message.content["address"], link=link, within=within)
 
 

@@ -5,6 +5,7 @@ without a value.
 """
 
 from datetime import timedelta
+from email.utils import parseaddr
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -110,7 +111,7 @@ def _derived(settings: Settings) -> dict[str, Any]:
             "M",
         ],  # marks of letters
         "SECURITY_TOTP_ISSUER": issuer.replace(":", " "),  # a colon ends the issuer in an otpauth: URL
-        "SECURITY_TWO_FACTOR_RESCUE_MAIL": settings.RECOVERY_OPERATOR,
+        "SECURITY_TWO_FACTOR_RESCUE_MAIL": parseaddr(settings.RECOVERY_OPERATOR)[1],
     }
 
 

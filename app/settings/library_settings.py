@@ -35,6 +35,7 @@ LIBRARY_SETTINGS: dict[str, Any] = {
     "SECURITY_REDIRECT_HOST": Annotated[
         str, types.must("give a host, as in app.example.com:8080", urls.is_address)
     ],
+    "SECURITY_USERNAME_MAX_LENGTH": Annotated[int, Field(ge=1, le=64)],  # of ResetLink.username
     "SECURITY_US_TOKEN_VALIDITY": Annotated[int, Field(ge=30, le=600)],  # seconds
     "SQLALCHEMY_ECHO": bool,
     "SQLALCHEMY_ENGINE_OPTIONS": types.Table,

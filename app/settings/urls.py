@@ -143,7 +143,7 @@ HostOrEmpty = Annotated[
     str,
     must(
         "give a host name, such as smtp.example.com",
-        lambda value: not value or ":" in value or is_host(value),  # a colon stands in an IPv6 address
+        lambda value: not value or is_host(value) or ipaddress.IPv6Address(value),
     ),
 ]
 Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]

@@ -157,7 +157,7 @@ def limits_by_source(rates: str, address: str | None = None) -> list[tuple[RateL
 
     By default it is that of the current request, behind RECOVERY_TRUSTED_PROXIES proxies.
     """
-    address = address or request.remote_addr or "unknown"
+    address = (request.remote_addr or "unknown") if address is None else address
     networks = {address: 1}
     with suppress(ValueError):  # it is IPv4
         ip = ipaddress.IPv6Address(address)

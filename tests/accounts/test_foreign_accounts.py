@@ -1,7 +1,9 @@
 """Accounts in another application's table: found by any identity, read where they are, and never copied."""
 
 import json
+import re
 import shutil
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from support.application import EVERYWHERE, OLD_HASH, SIGN_IN, Application, depl
 from support.commands import hand_over, run
 from support.live import base_url, live
 from support.mailbox import link_in, text_of
+from support.outbox import make_due, shift
 from support.receiver import receiving
 from support.recovery import code_of, object_to
 from support.site import NEW_PASSWORD, OLD_PASSWORD, Site
@@ -125,6 +128,32 @@ def test_exact_spelling_wins_and_otherwise_each_account_gets_a_link_of_its_own(
     [link] = [link_in(mail) for mail in site.mailbox.mails if mail["To"] == variants[0]]
     site.visitor().set_password(link)
     assert [application.signs_in(NEW_PASSWORD, email) for email in variants] == [True, False, False]
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("refusal", ["450 4.1.2 Domain not found", "554 5.7.1 Rejected", "550 5.1.1 Unknown"])
+def test_address_that_is_refused_keeps_no_mail_from_another_account_with_the_identity(
+    application: Application, site: Site, refusal: str
+) -> None:
+    application.add("mallory@example.org", username="+14155550123")
+    site.mailbox.refuse_only["mallory@example.org"] = refusal
+    assert mailed_to(site, "+14155550123") == [ALICE]
+    shift(site, by=-timedelta(hours=2))  # older than a link may be
+    make_due(site)
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails] == [ALICE]
+
+
+@EVERYWHERE
+def test_command_for_an_identity_of_several_accounts_names_them_and_does_nothing(
+    application: Application, site: Site
+) -> None:
+    application.add("mallory@example.com", username="+14155550123")
+    for words in (("users", "force-reset"), ("users", "send-reset"), ("links", "revoke"), ("users", "show")):
+        refusal = run(site, *words, "+14155550123", fails=True).output
+        assert {ALICE, "mallory@example.com"} <= set(re.findall(r"#\d+ \((.*?)\)", refusal)), words
+    assert application.signs_in(OLD_PASSWORD)
+    assert site.messages() == []
 
 
 @EVERYWHERE

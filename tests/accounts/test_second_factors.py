@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from support.features import (
     set_up_factor,
 )
 from support.mailbox import html_of, text_of
+from support.outbox import shift
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor
 
 from app.accounts import one_time_codes
@@ -68,6 +70,18 @@ def test_second_factor_is_required_after_a_reset(site: Site, method: str) -> Non
     alice = enter_password(site, NEW_PASSWORD)
     assert not enter_code(alice, "000000")
     assert enter_code(alice, read_code(site, method, secret))
+
+
+def test_codes_that_expired_before_they_could_be_mailed_are_not(site: Site) -> None:
+    set_up_factor(site, "email")
+    mailed = len(site.mailbox.mails)
+    enter_password(site)
+    shift(site, by=-timedelta(minutes=6))
+    site.work()
+    assert len(site.mailbox.mails) == mailed
+    enter_password(site)
+    site.work()
+    assert len(site.mailbox.mails) == mailed + 1
 
 
 def in_digits_from(zero: int) -> Callable[[str], str]:

@@ -225,6 +225,27 @@ def test_defects_of_the_database_are_found(
 
 
 @pytest.mark.requirement("R65")
+@pytest.mark.parametrize("to", ["alice", "a@b, c@d", "a@example.com\nDATA", "a@corp.local"])
+def test_recipient_that_is_no_address_is_refused(configuration: Configuration, to: str) -> None:
+    configuration.write()
+    result = configuration.run("check", "--to", to)
+    assert (result.exit_code, "not an email address" in result.output) == (2, True)
+
+
+def test_recipient_may_have_a_domain_that_the_settings_allow(configuration: Configuration) -> None:
+    configuration.write(
+        RECOVERY_SPECIAL_USE_DOMAINS=["local"], MAIL_SERVER="127.0.0.1", MAIL_PORT=free_port()
+    )
+    assert "relay-refuses" in configuration.findings("--to", "a@corp.local")
+
+
+def test_check_looks_at_all_else_beside_a_name_that_cannot_be_imported(configuration: Configuration) -> None:
+    configuration.write(RECOVERY_EXTENSIONS=["nowhere:extend"], MAIL_DEFAULT_SENDER="me@localhost")
+    findings = configuration.findings()
+    assert findings.keys() == {"invalid-setting", "sender-unreal"}
+    assert "nowhere:extend cannot be imported" in findings["invalid-setting"]["what"]
+
+
 def test_check_looks_at_all_else_beside_wrong_settings(configuration: Configuration) -> None:
     """But not at what may follow: without MAIL_USERNAME and SECURITY_TWO_FACTOR, nobody knows what fits them."""
     configuration.write(

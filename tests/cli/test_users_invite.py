@@ -116,10 +116,13 @@ def test_invitation_that_was_used_meanwhile_is_not_sent(site: Site) -> None:
     assert "the account already has a password" in {row["reason"] for row in site.messages()}
 
 
-def test_invitation_without_mail_is_handed_over(make_site: Any) -> None:
+def test_invitation_without_mail_is_handed_over(make_site: Any, tmp_path: Path) -> None:
     site: Site = make_site(MAIL_SERVER="", RECOVERY_SUPPORT_CONTACT="help@example.com")
     assert f"users reset-link {CAROL}" in run(site, "users", "invite", CAROL).output
     assert WELCOME in site.visitor().open(hand_over(site, CAROL), follow_redirects=True).text
+    (tmp_path / "users.csv").write_text("email\ndora@example.com\n")
+    imported = run(site, "users", "import", str(tmp_path / "users.csv"), "--invite").output
+    assert "1 of them need a link (users reset-link)" in imported
 
 
 @BOTH

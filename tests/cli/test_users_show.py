@@ -46,7 +46,9 @@ def test_users_show_last_sign_in(make_site: Any) -> None:
     account = json.loads(run(site, "users", "show", "alice", "--format", "json").output)["account"]
     assert account["last_sign_in_from"] == "192.0.2.2"
     newest = next(row["current_login_at"] for row in site.rows(User) if row["email"] == "alice@example.com")
-    assert datetime.fromisoformat(account["last_sign_in"]).replace(tzinfo=None) == newest.replace(microsecond=0)
+    assert datetime.fromisoformat(account["last_sign_in"]).replace(tzinfo=None) == newest.replace(
+        microsecond=0
+    )
 
 
 def test_users_show_request_through_cooldown_and_cap(make_site: Any) -> None:

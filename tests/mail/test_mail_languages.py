@@ -93,13 +93,14 @@ def test_flask_security_mail_is_in_the_pages_language_and_keeps_the_admins_subje
 
 
 def test_mail_to_the_operator_is_in_the_default_language(make_site: Any) -> None:
-    site: Site = make_site(**GERMAN, RECOVERY_OPERATOR="op@example.com")
+    site: Site = make_site(**GERMAN, RECOVERY_OPERATOR="Betreiber Müller <op@example.com>")
     with site.app.test_request_context(headers={"Accept-Language": "fr"}):
         not_me.alert_operator(1)
         db.session.commit()
     site.work()
     [mail] = site.mailbox.mails
     assert (mail["To"], language_of(mail)) == ("op@example.com", "de")
+    assert site.mailbox.envelopes == [["op@example.com"]]
     assert "Aufmerksamkeit" in mail["Subject"]
 
 

@@ -181,6 +181,23 @@ def test_admin_who_retries_or_discards_a_message_ends_its_refusal(site: Site, co
     assert is_ready(site)
 
 
+def test_message_that_was_set_aside_is_not_called_untried_and_its_problem_can_be_discarded(
+    site: Site,
+) -> None:
+    site.mailbox.refuse["RCPT"] = NOT_OWNED
+    site.ask()
+    site.work()
+    shift(site, by=-timedelta(minutes=30))
+    assert refused(site)  # and nothing else
+    shift(site, by=-timedelta(hours=1))
+    make_due(site)
+    site.work()
+    assert site.messages()[0]["state"] == "dropped"
+    assert refused(site)
+    run(site, "outbox", "discard", "1")
+    assert is_ready(site)
+
+
 # --- All mail ---
 
 

@@ -9,6 +9,7 @@ import pytest
 from support.commands import run
 from support.factors import post, stolen_session
 from support.mailbox import text_of
+from support.outbox import shift
 from support.recovery import link_of, mails_to, object_to, objection_in
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
@@ -42,6 +43,15 @@ def recipients(site: Site, after: int) -> set[str]:
 def change_first(site: Site) -> None:
     post(stolen_session(site), "/change-email", email=NEW)
     site.visitor().submit(link_of(site, "change-email"))
+
+
+@pytest.mark.parametrize("page", ["/change-email", "/second-address"])
+def test_link_that_expired_before_its_mail_could_be_sent_is_not_mailed(site: Site, page: str) -> None:
+    post(stolen_session(site), page, email=SECOND)
+    shift(site, by=-timedelta(hours=3))
+    site.work()
+    assert SECOND not in recipients(site, after=0)
+    assert site.messages()[0]["reason"] == "its link or code has expired meanwhile"
 
 
 @pytest.mark.requirement("R18", "R35")

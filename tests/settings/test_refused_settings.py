@@ -67,7 +67,8 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "%40 for @": ["postgresql://me:a@xyzzy@127.0.0.1/x"],
     },
     "RATELIMIT_STORAGE_URI": {"redis://host:6379/0": ["localhost:6379", "redis://127.0.0.1:abc/0"]},
-    "MAIL_SERVER": {"give a host name": ["x" * 64 + ".example"]},
+    "MAIL_SERVER": {"give a host name": ["x" * 64 + ".example", "smtp.example.com:587", "https://smtp.example.com", "::1::"]},
+    "SECURITY_USERNAME_MAX_LENGTH": {"64": ["65"]},
     "RECOVERY_MAIL_EHLO": {
         "give a name": ["id.example.com\r\nRSET", "id.example.com\n", "my host", "bücher.example", "[::1]"],
     },
