@@ -9,19 +9,7 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import (
-    ColumnElement,
-    TableClause,
-    column as column_of,
-    event,
-    false,
-    func,
-    inspect,
-    literal,
-    select,
-    table as table_of,
-    update,
-)
+from sqlalchemy import ColumnElement, TableClause, event, func, inspect, literal, select, sql, update
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
@@ -147,7 +135,7 @@ def usable_hash(stored: Any) -> str:
 def probe() -> None:
     """Raise AccountsAway if an application has the accounts, and they cannot be read."""
     if current().RECOVERY_ACCOUNTS:
-        read(false(), 1)
+        read(sql.false(), 1)
 
 
 def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict[str, Any]]:
@@ -183,7 +171,7 @@ def accounts_table() -> TableClause:
 
 @cache  # so that all parts of a statement have the same object
 def _table(name: str, schema: str, *names: str) -> TableClause:
-    return table_of(name, *map(column_of, names), schema=schema)
+    return sql.table(name, *map(sql.column, names), schema=schema)
 
 
 def _has_id(account_id: Any) -> ColumnElement[bool]:
