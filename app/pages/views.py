@@ -5,18 +5,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flask import (
-    Blueprint,
-    Response,
-    abort,
-    current_app,
-    get_flashed_messages,
-    redirect,
-    render_template,
-    request,
-    session,
-    url_for,
-)
+from flask import Blueprint, abort, current_app, redirect, render_template, request, session, url_for
+from flask.helpers import get_flashed_messages
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_security import TwoFactorVerifyCodeForm, auth_required, current_user
@@ -144,10 +134,8 @@ def change_password_url() -> ResponseReturnValue:
 @pages.get("/.well-known/security.txt")
 def security_txt() -> ResponseReturnValue:
     """https://www.rfc-editor.org/rfc/rfc9116"""
-    path = current().RECOVERY_SECURITY_TXT
-    if not path:
-        abort(HTTPStatus.NOT_FOUND)
-    return Response(Path(path).read_bytes(), content_type="text/plain; charset=utf-8")
+    path = current().RECOVERY_SECURITY_TXT or abort(HTTPStatus.NOT_FOUND)
+    return Path(path).read_bytes(), {"Content-Type": "text/plain; charset=utf-8"}
 
 
 @pages.get("/openapi.json")
