@@ -45,7 +45,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     from .db import engine, migrations
     from .mail import backends
     from .pages import metrics, template_checks, translation_checks, views, whoami  # noqa: F401  # checks register
-    from .recovery import not_me
+    from .recovery import not_me, notices, other_requests  # noqa: F401  # other_requests registers composers
     from .web import branding, errors, headers, i18n, logging, public_url, rate_limits, return_to, templates
 
     templates.init_app(app, settings)
@@ -57,6 +57,7 @@ def install_parts(app: Flask, settings: Settings) -> None:
     backends.init_app(app, settings)
     security.init_app(app, settings)
     return_to.init_app(app)
+    notices.init_app(app)
     app.register_blueprint(not_me.objections)
     rate_limits.init_app(app, settings)
     headers.init_app(app, settings)

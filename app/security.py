@@ -16,17 +16,7 @@ from .accounts.sign_in import SignInForm
 from .db.engine import db
 from .mail import flask_security_mails, webhook  # noqa: F401  # listens to the database session
 from .pages.views import land_first, lead_to_application, show_sign_out
-from .recovery import (  # instructions and other_requests register their composers
-    code_sign_in,
-    instructions,  # noqa: F401
-    landing,
-    new_password,
-    notices,
-    other_requests,  # noqa: F401
-    registration,
-    reset_code,
-    second_address,
-)
+from .recovery import code_sign_in, landing, new_password, registration, reset_code, second_address
 from .recovery.code_sign_in import UnifiedForm
 from .recovery.link_errors import LinkError
 from .recovery.new_password import NewPasswordForm
@@ -78,7 +68,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     _sign_with_the_newest_key(security, settings)
     security.render_json(json_response)
     security.want_json(wants_json)
-    notices.init_app(app)
     guess_limits.init_app(app)
     app.register_error_handler(LinkError, landing.refuse_link)
     _mount_views(app, settings)
