@@ -23,13 +23,11 @@ def create_app(settings: Settings | None = None, *, checked: bool = True) -> Fla
     from flask import Flask
 
     from .settings import checks, exit_on_settings_error, extensions, forced, load
-    from .settings.sources import ROOT
 
     if settings is None:
         with exit_on_settings_error():
             return create_app(load(), checked=checked)
-    templates = str(ROOT / "templates")
-    app = Flask(__name__, template_folder=templates, static_folder="pages/static", static_url_path="/static")
+    app = Flask(__name__, static_folder="pages/static", static_url_path="/static")
     app.config.update(forced.flask_config(settings))
     app.extensions["recovery_settings"] = settings
     install_parts(app, settings)
