@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from .types import JsonText, expect, or_empty
 from .urls import normalize_client_url
@@ -40,10 +40,8 @@ class Flag(NamedTuple):
         return is_true != bool(self.negation)
 
 
-class AccountsTable(BaseModel):
+class AccountsTable(BaseModel, frozen=True, extra="forbid"):
     """The application's table, and the columns that Sparekey reads and writes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     table: TableName = ""  # empty: the accounts are Sparekey's own
     file: Annotated[str, or_empty(lambda path: str(Path(path).absolute()))] = ""

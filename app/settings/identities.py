@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from .types import Line, Reference, parse_json_text
 
@@ -13,10 +13,8 @@ NAME = re.compile("(?!password)[a-z][a-z0-9_]{0,39}")
 CASE_INSENSITIVE = ("email", "username")  # those with an index on lower()
 
 
-class IdentityKind(BaseModel):
+class IdentityKind(BaseModel, frozen=True, extra="forbid"):
     """How identities of one kind are recognized, stored and named."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mapper: Reference | None = None
     case_insensitive: bool | None = None

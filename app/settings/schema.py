@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from phonenumbers import SUPPORTED_REGIONS
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from . import accounts, secrets, types, urls
 from .identities import IdentityKinds
@@ -19,10 +19,8 @@ Retention = Annotated[types.Duration, *types.at_least("31 days", "an owner can o
 LEASE_MARGIN = timedelta(seconds=20)  # to write the outcome before another worker may claim the message
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid"):
     """Every setting with its type and limits. Meanings and defaults are in `config/default.toml`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     RECOVERY_SITE_NAME: Annotated[types.Line, types.must("must not be empty", str.strip)]
     RECOVERY_PUBLIC_URL: urls.PublicUrl

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import idna
 import limits
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -158,10 +158,8 @@ VIEW_PAIRS = (
 )
 
 
-class ClientTable(BaseModel):
+class ClientTable(BaseModel, frozen=True, extra="forbid"):
     """A named front end in RECOVERY_CLIENTS."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reset_view: ClientUrl | None = None
     reset_error_view: ClientUrl | None = None
