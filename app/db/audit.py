@@ -39,8 +39,6 @@ class RecoveryEvent(Model):
     )
 
 
-INSERT = insert(db.metadata.tables["recovery_event"])
-
 # Every kind of event, with its outcome for the requester.
 OUTCOMES = {
     "requested": "success",  # of a mail, before any account is looked up
@@ -95,7 +93,7 @@ def record(
     if kind in LOG_ONLY:
         _log(kind, values)
         return
-    db.session.execute(INSERT, {"kind": kind, **values})
+    db.session.execute(insert(db.metadata.tables["recovery_event"]), {"kind": kind, **values})
     db.session().info.setdefault("events", []).append((kind, values))
 
 
