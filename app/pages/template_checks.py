@@ -110,7 +110,7 @@ def _check_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
         near = _suggestion(setting, declared())
         yield KINDS["template-setting"].found(where=where, name=setting, near=near)
     is_page = not name.startswith(samples.FOLDER)
-    if name in templates.shipped() and template_features.is_enabled(name):
+    if (templates.SHIPPED / name).is_file() and template_features.is_enabled(name):
         yield from _check_variables(template, originals, mail)
         if is_page and (missing := missing_fields(originals[0].fields(), template, *references)):
             yield KINDS["template-without-field"].found(where=where, names=", ".join(missing), template=name)

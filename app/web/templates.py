@@ -23,14 +23,5 @@ def init_app(app: Flask, settings: Settings) -> None:
 def overridden(settings: Settings) -> list[str]:
     """Return the names of the admin's own templates, such as security/email/reset_notice.txt."""
     folder = settings.RECOVERY_TEMPLATE_DIR
-    return _names_in(FileSystemLoader(folder, followlinks=True)) if folder else []
-
-
-def shipped() -> list[str]:
-    """Return the names of our templates."""
-    return _names_in(FileSystemLoader(SHIPPED))
-
-
-def _names_in(loader: FileSystemLoader) -> list[str]:
-    """Return the loader's templates, without hidden files and folders."""
-    return [name for name in loader.list_templates() if name.endswith(SUFFIXES) and "/." not in f"/{name}"]
+    names = FileSystemLoader(folder, followlinks=True).list_templates() if folder else []
+    return [name for name in names if name.endswith(SUFFIXES) and "/." not in f"/{name}"]  # none is hidden

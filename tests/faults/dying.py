@@ -31,8 +31,8 @@ def deploy(environ: dict[str, str]) -> Flask:
     os.environ.clear()
     os.environ.update(environ)
     app = create_app(load())
-    for template in templates.shipped():
-        app.jinja_env.get_template(template)
+    for path in templates.SHIPPED.rglob("*.*"):
+        app.jinja_env.get_template(path.relative_to(templates.SHIPPED).as_posix())
     app.test_client().get("/healthz", base_url=app.config["RECOVERY_PUBLIC_URL"])
     gc.freeze()  # or the first collection of each child would copy all of it
     return app
