@@ -34,13 +34,9 @@ def _check_relay(recipient: str) -> Iterator[Finding]:
         with closing(mailman.get_connection()) as relay:
             relay.open(with_ascii_domain(parseaddr(recipient)[1]))
     except MailHeld as error:
-        yield KINDS["relay-refuses"].found(said=error, setting=_setting_at_fault(str(error)))
-
-
-def _setting_at_fault(reason: str) -> str:
-    """Return the setting that the reason names first."""
-    name = reason.partition(":")[0].partition(",")[0]
-    return name if name in declared() else "MAIL_SERVER"
+        name = str(error).partition(":")[0].partition(",")[0]  # that the reason names first
+        setting = name if name in declared() else "MAIL_SERVER"
+        yield KINDS["relay-refuses"].found(said=error, setting=setting)
 
 
 def _check_dns(settings: Settings) -> list[Finding]:
