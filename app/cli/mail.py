@@ -23,9 +23,9 @@ from ..web import i18n, templates
 
 GALLERY = Path(__file__).with_name("gallery.html")
 DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
+# By color scheme of the preview, whatever its browser prefers: what stands for the query.
+SCHEMES = {"light": "not all", "dark": "all"}
 language_option = click.option("--language", help="One of RECOVERY_LANGUAGES.")
-
-
 mail = AppGroup("mail", help="Preview emails and send a test email.")
 
 
@@ -112,14 +112,9 @@ def _sample_page(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
         "is_sent": template_features.is_enabled(sample.name),
         "only_with": template_features.feature_of(sample.name),
         "letter": letter,
-        "html": {scheme: _in_scheme(letter.html, scheme) for scheme in ("light", "dark")} if letter else {},
+        "html": {scheme: DARK.sub(media, letter.html) for scheme, media in SCHEMES.items()} if letter else {},
         "problem": problem,
         "files": [(name, name in own) for name in sample.templates.values()],
         "variables": samples.variable_names(sample.context),
         "required": dict(sample.required.values()),
     }
-
-
-def _in_scheme(html: str, scheme: str) -> str:
-    """Return the HTML fixed to "light" or "dark", whatever the browser of the preview prefers."""
-    return DARK.sub("all" if scheme == "dark" else "not all", html)
