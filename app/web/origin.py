@@ -21,10 +21,6 @@ from .errors import InvalidRequest, OriginNotAllowed
 from .responses import form_page, wants_json
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
-PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Max-Age": "600",  # seconds for which a browser may remember the answer
-}
 PASSWORDS = ("password", "password_confirm", "new_password", "new_password_confirm")
 SINGLE_VALUED = ("identity", "email", "username", "name", "phone", "next", *PASSWORDS)
 UNCHECKED = (*PASSWORDS, "passcode")  # checked by the password rules
@@ -124,7 +120,8 @@ def _allow_origin(response: Response) -> Response:
         response.headers["Access-Control-Allow-Credentials"] = "true"
         response.headers["Access-Control-Expose-Headers"] = "Retry-After"
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            response.headers.update(PREFLIGHT)
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+            response.headers["Access-Control-Max-Age"] = "600"  # seconds for which a browser may remember it
             # All that it asks for: its libraries add their own, such as traceparent. The origin is trusted.
             asked_for = request.headers.get("Access-Control-Request-Headers", "")
             response.headers["Access-Control-Allow-Headers"] = asked_for
