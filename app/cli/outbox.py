@@ -130,9 +130,6 @@ def _spaced(row: Row) -> Row:
     return row | {name: row[name].replace("_", " ") for name in ("mail", "status")}
 
 
-# --- Status of messages, also for `users show` ---
-
-
 def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     """Return the newest messages that meet the conditions, as rows."""
     held, rows = reason_all_held(), []

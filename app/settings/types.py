@@ -48,9 +48,6 @@ def or_empty(validate: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(lambda value: value and validate(value))
 
 
-# --- Text, lists and tables ---
-
-
 def check_one_line(value: str) -> str:
     if "=?" in value:
         raise ValueError("no encoded words (=?...?=): mail decodes them, line ends among them")
@@ -111,9 +108,6 @@ Rates = Annotated[
 ]
 
 
-# --- Durations ---
-
-
 def parse_duration(value: Any) -> timedelta:
     """Parse a duration such as "30 minutes". Raises ValueError."""
     if isinstance(value, timedelta):
@@ -147,9 +141,6 @@ Duration = Annotated[
     Field(description=DURATION_FORMAT),
 ]
 PositiveDuration = Annotated[Duration, must("more than nothing", lambda value: value > timedelta(0))]
-
-
-# --- Files ---
 
 
 def check_file(path: str) -> str:
