@@ -16,7 +16,8 @@ from .urls import VIEW_PAIRS
 
 Violations = Iterator[tuple[str, str]]
 
-SHOWS_ERRORS = "shows errors to everyone: allowed only with a RECOVERY_PUBLIC_URL on this machine"
+LOCAL_ONLY = "allowed only with a RECOVERY_PUBLIC_URL on this machine"
+SHOWS_ERRORS = f"shows errors to everyone: {LOCAL_ONLY}"
 FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_RECOVERY")
 
 
@@ -33,10 +34,7 @@ def _site(settings: Settings) -> Violations:
     if settings.library.get("TESTING") and not settings.is_local:
         yield "TESTING", SHOWS_ERRORS
     if settings.RECOVERY_INBOX and not settings.is_local:
-        yield (
-            "RECOVERY_INBOX",
-            "shows all mail to everyone: allowed only with a RECOVERY_PUBLIC_URL on this machine",
-        )
+        yield "RECOVERY_INBOX", f"shows all mail to everyone: {LOCAL_ONLY}"
     if settings.RECOVERY_CHALLENGE != "off" and not settings.RATELIMIT_ENABLED:
         yield "RECOVERY_CHALLENGE", "needs RATELIMIT_ENABLED, which remembers the solutions that were used"
     if settings.RECOVERY_LOGO_DARK and not settings.RECOVERY_LOGO:
