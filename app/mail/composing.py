@@ -134,7 +134,8 @@ def write(message: OutboxMessage, template: str, recipient: str, **context: Any)
 def render_subject(template: str, **context: Any) -> str:
     """Return the subject of a mail in the current language: the admin's setting, or else the template."""
     if setting := subject_setting(template):
-        return subject_of(setting)
+        text = localize_callback(current_app.config[setting])
+        return str(text).replace("%(site)s", current().RECOVERY_SITE_NAME)
     return render_template(f"security/email/{template}.subject.txt", **context)
 
 
@@ -142,12 +143,6 @@ def subject_setting(template: str) -> str | None:
     """Return the setting by which the admin has replaced the subject of a mail, or None."""
     setting = SUBJECT_SETTINGS.get(template)
     return setting if setting in current().library else None
-
-
-def subject_of(setting: str) -> str:
-    """Return the subject in a setting of Flask-Security's, in the current language."""
-    text = localize_callback(current_app.config[setting])
-    return str(text).replace("%(site)s", current().RECOVERY_SITE_NAME)
 
 
 def compose(recipient: str, subject: str, text: str, html: str, message_id: str) -> Mail:

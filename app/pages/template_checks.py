@@ -49,7 +49,7 @@ def check_templates() -> list[Finding]:
         if not template_features.is_enabled(mail.name):
             continue
         if setting := composing.subject_setting(mail.name):
-            findings += _check_subject(composing.subject_of(setting), setting=setting)
+            findings += _check_subject(composing.render_subject(mail.name), setting=setting)
         if names and broken.isdisjoint(map(_path, mail.templates.values())):
             findings += _run(_check_mail(mail), mail.templates[samples.TEXT], mail)
     return list(dict.fromkeys(findings))  # several mails may include one broken file
