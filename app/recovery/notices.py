@@ -90,14 +90,6 @@ def on_sign_in(_app: Flask, user: User, **_: Any) -> None:
     audit.record("signed_in", user_id=user.id)
 
 
-def _refuse_if_lost(link: ResetLink, password_state: str, message: OutboxMessage) -> None:
-    """Withdraw the notice of a redemption that a crash has lost (SQLite), or that was repeated after it."""
-    if link.is_lost and message.attempts == 1:
-        raise StaleDataError("the password may be written in this moment")  # try again
-    if link.is_lost or link.password_written != password_state:
-        raise Undeliverable("the password was not written: the link works again")
-
-
 @composer("account_notice", "reset_notice", "change_notice", "operator_alert")
 @composer("address_notice", "address_frozen", "address_settled")
 def _notice(message: OutboxMessage) -> composing.Mail:
@@ -106,7 +98,11 @@ def _notice(message: OutboxMessage) -> composing.Mail:
         quota.refuse_excess(message)
     content = {**message.content, "objection": not_me.token_for(message)}
     if (number := content.pop("link", None)) and (link := db.session.get(ResetLink, number)):
-        _refuse_if_lost(link, content["password_state"], message)
+        # A crash may have lost the redemption (SQLite), or it was repeated after one.
+        if link.is_lost and message.attempts == 1:
+            raise StaleDataError("the password may be written in this moment")  # try again
+        if link.is_lost or link.password_written != content["password_state"]:
+            raise Undeliverable("the password was not written: the link works again")
     for name in ("language", "occurred_at", "password_state", "contested"):  # no variables of templates
         content.pop(name, None)
     return composing.write(message, message.kind, content["address"], **content)
