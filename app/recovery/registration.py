@@ -34,8 +34,6 @@ from ..web.typed_identity import remember
 from . import instructions
 from .request import store_request
 
-MAIL = "registration"
-
 
 class RegistrationForm(Form):
     """The registration form. Flask-Security's would look the account up."""
@@ -75,7 +73,7 @@ def register() -> ResponseReturnValue:
     name = form.username.data if form.username else None
     email = str(form.email.data)
     identity = PostedIdentity(email, IdentityKey("email", email))
-    store_request(MAIL, identity, quota=quota.of_address(email), username=name)
+    store_request(quota.REGISTRATION, identity, quota=quota.of_address(email), username=name)
     if is_json:
         return json_response({})
     remember(email, "email")
@@ -87,7 +85,7 @@ def _render(form: RegistrationForm) -> str:
     return render_template("security/register_user.html", register_user_form=form, **context_of("register"))
 
 
-@composer(MAIL, needs="SECURITY_REGISTERABLE")
+@composer(quota.REGISTRATION, needs="SECURITY_REGISTERABLE")
 def compose(message: OutboxMessage) -> composing.Mail:
     """Make the account and mail its link, or tell the owner of an existing one. Raises Undeliverable."""
     instructions.check_age(message)
