@@ -154,6 +154,8 @@ def _reason(_context: Any, _option: Any, typed: str) -> str:
 @with_appcontext
 def create_reset_link(identity: str, reason: str, form: str) -> None:
     """Create a link to hand over, with a QR code. Like an emailed link, it works once."""
+    import qrcode  # of all that `users` does, only this needs it
+
     user = get_account(identity)
     if why_not := user.reason_not_recoverable():
         raise click.ClickException(f"this account cannot be recovered: {why_not}")
@@ -167,16 +169,10 @@ def create_reset_link(identity: str, reason: str, form: str) -> None:
         write_json({"link": url, "account": user.email, "expires_at": link.expires_at})
         return
     click.echo(f"For {user.email}, works once, until {as_time(link.expires_at)}:\n\n{url}\n")
-    _write_qr_code(url)
-    click.echo(HOW_TO_HAND_IT_OVER)
-
-
-def _write_qr_code(text: str) -> None:
-    import qrcode  # of all that `users` does, only this needs it
-
     code = qrcode.QRCode(border=2)
-    code.add_data(text)
+    code.add_data(url)
     code.print_ascii(invert=True, tty=sys.stdout.isatty())  # a terminal, dark or light, gets fixed colors
+    click.echo(HOW_TO_HAND_IT_OVER)
 
 
 users.add_command(import_users.import_users)
