@@ -50,8 +50,7 @@ def _validity(name: str) -> timedelta | None:
 
 def _reader_language(name: str, user: Any) -> AbstractContextManager[None]:
     """Use the language of a mail's reader: the account's, or else the requester's; the default for others."""
-    is_for_operator = name == "two_factor_rescue"
-    languages = () if is_for_operator else (getattr(user, "language", None), str(get_locale()))
+    languages = () if name == "two_factor_rescue" else (getattr(user, "language", None), str(get_locale()))
     return i18n.use_language(*languages)
 
 
