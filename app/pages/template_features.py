@@ -3,28 +3,14 @@
 from pathlib import PurePath
 
 from ..settings import current
-
-# By setting: the mails and pages that need it, as the beginnings of their templates' names.
-FEATURES = {
-    "RECOVERY_OPERATOR": ("operator_",),
-    "RECOVERY_SECOND_ADDRESS": ("second_address",),
-    "SECURITY_CHANGEABLE": ("change_password",),
-    "SECURITY_CHANGE_EMAIL": ("address_", "change_email"),
-    "SECURITY_CONFIRMABLE": ("confirmation_", "send_confirmation"),
-    "SECURITY_MULTI_FACTOR_RECOVERY_CODES": ("mf_",),
-    "SECURITY_REGISTERABLE": ("register_user", "welcome"),
-    "SECURITY_TWO_FACTOR": ("two_factor_",),
-    "SECURITY_UNIFIED_SIGNIN": ("us_",),
-    "SECURITY_USERNAME_RECOVERY": ("recover_username", "username_recovery"),
-    "SECURITY_WEBAUTHN": ("wan_",),
-    "sends_mail": ("forgot_password",),
-}
+from ..settings.features import by_feature
 
 
 def feature_of(template: str) -> str:
     """Return the setting that a mail or page needs; empty if it needs none."""
     name = PurePath(template).name
-    return next((setting for setting, beginnings in FEATURES.items() if name.startswith(beginnings)), "")
+    beginnings = by_feature("templates").items()
+    return next((setting for setting, names in beginnings if name.startswith(tuple(names))), "")
 
 
 def is_enabled(template: str) -> bool:

@@ -5,14 +5,9 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
+from .features import by_feature
 from .schema import Settings
 from .sources import ROOT
-
-FEATURES = (
-    *("RECOVERY_AUTH", "RECOVERY_SECOND_ADDRESS", "SECURITY_CHANGE_EMAIL", "SECURITY_CONFIRMABLE"),
-    *("SECURITY_REGISTERABLE", "SECURITY_TRACKABLE", "SECURITY_USERNAME_RECOVERY", "SECURITY_TWO_FACTOR"),
-    *("SECURITY_UNIFIED_SIGNIN", "SECURITY_MULTI_FACTOR_RECOVERY_CODES", "SECURITY_WEBAUTHN"),
-)
 
 
 def find_violations(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -21,7 +16,7 @@ def find_violations(settings: Settings) -> Iterator[tuple[str, str]]:
         if accounts.model_fields_set:
             yield "RECOVERY_ACCOUNTS", "table: name the application's table, or remove the other keys"
         return
-    for name in FEATURES:
+    for name in by_feature("needs_own_accounts"):
         if getattr(settings, name):
             yield name, "needs accounts of Sparekey's own, and the application has them (RECOVERY_ACCOUNTS)"
     if accounts.kinds.keys() != settings.SECURITY_USER_IDENTITY_ATTRIBUTES.keys():

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
+from .features import by_feature
 from .findings import KINDS, Finding
 from .schema import Settings
 from .urls import is_loopback
@@ -15,22 +16,6 @@ from .urls import is_loopback
 GREYLISTING_DELAY = timedelta(minutes=10)  # RFC 6647 §5
 SOLE_FACTOR_LENGTH_MIN = 15  # NIST SP 800-63B-4 §3.1.1.2
 THREADS_MIN = 128  # of a web process, because 112 requests may wait for a password hash (accounts/hashing.py)
-# By feature: the beginnings of the settings that have no effect without it.
-SETTINGS_OF_FEATURES = {
-    "SECURITY_CONFIRMABLE": "(POST_)?CONFIRM_|EMAIL_SUBJECT_CONFIRM",
-    "SECURITY_REGISTERABLE": "(POST_)?REGISTER_|EMAIL_SUBJECT_REGISTER",
-    "SECURITY_CHANGEABLE": "CHANGE_URL|POST_CHANGE_VIEW|EMAIL_SUBJECT_PASSWORD_CHANGE",
-    "SECURITY_CHANGE_EMAIL": "(POST_)?CHANGE_EMAIL_(?!WITHIN)",  # also of the link of a second address
-    "SECURITY_USERNAME_RECOVERY": "USERNAME_RECOVERY_|EMAIL_SUBJECT_USERNAME_RECOVERY",
-    "SECURITY_TWO_FACTOR": "TWO_FACTOR_|EMAIL_SUBJECT_TWO_FACTOR",
-    "SECURITY_UNIFIED_SIGNIN": "US_",
-    "SECURITY_WEBAUTHN": "WAN_",
-    "SECURITY_MULTI_FACTOR_RECOVERY_CODES": "MULTI_FACTOR_",
-    "SECURITY_REFRESH_TOKEN": "REFRESH_TOKEN_",
-    "SECURITY_PASSWORD_CHECK_BREACHED": "PASSWORD_BREACHED_",
-    "SECURITY_REDIRECT_BEHAVIOR": "REDIRECT_HOST|RESET_(ERROR_)?VIEW",
-    "SECURITY_REDIRECT_BASE_DOMAIN": "REDIRECT_ALLOWED_",
-}
 # Ports by the start of TLS: with STARTTLS, or at once. The ports above 1024 are those of mail providers.
 STARTTLS_PORTS, TLS_PORTS = (25, 587, 2525, 2587), (465, 2465)
 TLS_MODES = ("require", "verify-ca", "verify-full")
@@ -98,7 +83,7 @@ def _findings(conditions: dict[str, bool]) -> list[Finding]:
 
 def missing_feature(settings: Settings, name: str) -> str | None:
     """Return the feature without which a setting has no effect, if that is off."""
-    for feature, beginnings in SETTINGS_OF_FEATURES.items():
+    for feature, beginnings in by_feature("settings").items():
         if name != feature and re.match(f"SECURITY_({beginnings})", name) and not getattr(settings, feature):
             return feature
     return None

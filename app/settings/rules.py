@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import account_rules
+from .features import by_feature
 from .schema import Settings
 from .sources import TRANSLATIONS
 from .urls import VIEW_PAIRS
@@ -18,7 +19,6 @@ Violations = Iterator[tuple[str, str]]
 
 LOCAL_ONLY = "allowed only with a RECOVERY_PUBLIC_URL on this machine"
 SHOWS_ERRORS = f"shows errors to everyone: {LOCAL_ONLY}"
-FEATURES_BY_MAIL = ("CHANGE_EMAIL", "CONFIRMABLE", "REGISTERABLE", "USERNAME_RECOVERY")
 
 
 def find_violations(settings: Settings) -> Violations:
@@ -94,9 +94,7 @@ def _mail(settings: Settings) -> Violations:
 def _without_mail(settings: Settings) -> Violations:
     if settings.sends_mail:
         return
-    features = (f"SECURITY_{feature}" for feature in FEATURES_BY_MAIL)
-    others = ("RECOVERY_OPERATOR", "RECOVERY_SECOND_ADDRESS", "RECOVERY_CODE")
-    for name in ("MAIL_USERNAME", *others, *features):
+    for name in ("MAIL_USERNAME", *by_feature("needs_mail")):
         if getattr(settings, name):
             yield name, "needs mail, and MAIL_SERVER is empty"
     codes = "codes by email need mail, and MAIL_SERVER is empty"
