@@ -7,15 +7,14 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import select
 
-from ..db import audit
-from ..db.audit import RecoveryEvent
+from ..db.audit import LOG_ONLY, OUTCOMES, RecoveryEvent
 from ..db.clock import parse_time, utcnow
 from ..db.engine import db
 from ..settings.types import parse_duration
 from .admin import get_account
 from .output import Row, format_option, write_rows
 
-KINDS = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
+KINDS = [kind for kind in OUTCOMES if kind not in LOG_ONLY]
 
 
 def _since(_context: Any, _option: Any, value: str | None) -> Any:
@@ -72,7 +71,7 @@ def row(event: RecoveryEvent) -> Row:
     return {
         "at": event.at,
         "kind": event.kind,
-        "outcome": audit.OUTCOMES.get(event.kind, ""),
+        "outcome": OUTCOMES.get(event.kind, ""),
         "account": event.user_id,
         "source": event.source,
         "client": event.client,

@@ -20,7 +20,6 @@ def run(settings: Settings, recipient: str = "") -> list[Finding]:
     """Return the findings of all services. Needs an app context.
 
     The relay is asked whether it takes mail to the recipient, by default RECOVERY_OPERATOR, and gets none.
-
     DNS, Redis and the breach service get a few seconds each; a slow relay gets a minute.
     """
     relay = _check_relay(recipient or settings.RECOVERY_OPERATOR)

@@ -17,8 +17,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..db import audit
-from ..db.audit import RecoveryEvent
+from ..db.audit import LOG_ONLY, OUTCOMES, RecoveryEvent
 from ..db.clock import instant, utcnow
 from ..db.engine import db
 from ..mail import heartbeat
@@ -88,7 +87,7 @@ def _exposition(samples: list[Sample]) -> Response:
 
 def _events() -> Iterator[Sample]:
     """Yield the events of each kind. A kind without events is 0, so that a sum by kind is never missing."""
-    kinds = [kind for kind in audit.OUTCOMES if kind not in audit.LOG_ONLY]
+    kinds = [kind for kind in OUTCOMES if kind not in LOG_ONLY]
     event = RecoveryEvent
     # Listing the kinds lets SQLite use the index on kind and time.
     recent = select(event.kind, event.reason, func.count()).where(event.kind.in_(kinds), IN_LAST_HOUR)

@@ -53,10 +53,7 @@ def limit(endpoint: str, scope: str, rates: str, key: Key) -> None:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Limit every POST to Flask-Security, because each takes a guess or sends mail, and to objections.
-
-    Links of objections can be guessed, too.
-    """
+    """Limit every POST to Flask-Security and to objections, because each takes a guess or sends mail."""
     uri = settings.RATELIMIT_STORAGE_URI
     app.extensions["recovery_limiter"] = RateLimiter(settings.RATELIMIT_ENABLED, uri)
     app.before_request(_refuse_excess)
