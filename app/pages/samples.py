@@ -79,6 +79,7 @@ _NOTICE = {
     "is_done": True,
     "changes": [("added", "passkey:My phone", "webauthn", "My phone")],
 }
+_WHAT = LazyString(_, "A user reported a change to their account that they didn't make.")
 _HOURS = LazyString(duration, timedelta(hours=2))  # in the language of the mail
 _CODE = {"username": "alice", "token": "123456", "within": LazyString(duration, timedelta(minutes=2))}
 _CONFIRMATION = {"confirmation_link": LINK, "confirmation_token": TOKEN, "within": _HOURS}
@@ -91,6 +92,7 @@ _RESET = {
     "reset_code": "48217730",
     "within": _HOURS,
 }
+_NO_LINK = {"reset_link": None, "confirmation_link": None}
 # Every mail that Sparekey can send, with any feature enabled.
 MAILS = (
     Mail("reset_instructions", "after a request for a link", {**_RESET, "objection": OBJECTION}),
@@ -101,11 +103,7 @@ MAILS = (
     Mail("confirmation_instructions", "to confirm an address", _CONFIRMATION),
     Mail("username_recovery", "after a request for the username", {"username": "alice"}),
     Mail("welcome", "after a sign-up", {**_RESET, "missed": None}),
-    Mail(
-        "welcome_existing",
-        "after a sign-up with the address of an account",
-        {"reset_link": None, "confirmation_link": None},
-    ),
+    Mail("welcome_existing", "after a sign-up with the address of an account", _NO_LINK),
     Mail("us_instructions", "with a sign-in code", {**_CODE, "login_token": "123456", "login_link": None}),
     Mail("change_email_instructions", "to a new address, to confirm it", _NEW_ADDRESS, True),
     Mail("second_address", "to a second address, to confirm it", {"link": LINK, "within": _HOURS}),
@@ -115,15 +113,7 @@ MAILS = (
     Mail("address_settled", "to both addresses, after such an objection is settled", _NOTICE),
     Mail("two_factor_instructions", "with a code for the second factor", _CODE, True),
     Mail("two_factor_rescue", "to the operator, from a user who can't use a second factor", {}, True),
-    Mail(
-        "operator_alert",
-        "to the operator",
-        {
-            "what": LazyString(_, "A user reported a change to their account that they didn't make."),
-            "account": 42,
-            **_ALERT,
-        },
-    ),
+    Mail("operator_alert", "to the operator", {**_ALERT, "account": 42, "what": _WHAT}),
 )
 
 
@@ -150,15 +140,7 @@ def compose(mail: Mail, recipient: str = RECIPIENT) -> composing.Mail:
 
 def sample_user(**attributes: Any) -> User:
     """Return a sample account that is in no database session."""
-    now = datetime(2026, 2, 28, 14, 5)  # naive UTC, as the database returns it
-    return User(
-        id=1,
-        email=RECIPIENT,
-        username="alice",
-        us_phone_number="+14155550123",
-        active=True,
-        confirmed_at=now,
-        create_datetime=now,
-        update_datetime=now,
-        **attributes,
-    )
+    now = AT.replace(tzinfo=None)  # as the database returns it
+    times = dict.fromkeys(("confirmed_at", "create_datetime", "update_datetime"), now)
+    names = {"email": RECIPIENT, "username": "alice", "us_phone_number": "+14155550123"}
+    return User(id=1, active=True, **names, **times, **attributes)
