@@ -75,9 +75,8 @@ def refusal_message(name: str, value: Any) -> str:
     """Return the message for a setting that cannot be set."""
     if reason := reason_refused(name):
         return f"cannot be set: {reason}"
-    return describe_unknown(name) + (
-        "; settings stand outside of [sections]" if isinstance(value, dict) else ""
-    )
+    hint = "; settings stand outside of [sections]" if isinstance(value, dict) else ""
+    return describe_unknown(name) + hint
 
 
 def reason_refused(name: str) -> str:
