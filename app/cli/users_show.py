@@ -151,12 +151,9 @@ def _account(user: User) -> Row:
 
 def _link(link: ResetLink) -> Row:
     ends = {"used": link.redeemed_at, "superseded": link.superseded_at, "revoked": link.revoked_at}
-    state, until = next(((state, at) for state, at in ends.items() if at), ("", link.expires_at))
-    if not state and link.is_expired:
-        state = "expired"
-    elif not state:
-        works = "open" if link.message_id else "handed over"
-        state = works if link.is_current() else "void"
+    works = "void" if not link.is_current() else "open" if link.message_id else "handed over"
+    rest = "expired" if link.is_expired else works
+    state, until = next(((end, at) for end, at in ends.items() if at), (rest, link.expires_at))
     return {
         "id": link.id,
         "mail": link.message_id,
