@@ -76,18 +76,16 @@ class ResetLink(Model):
         account = (self.user.email, fingerprint(self.user.password))
         return not has_ended and (self.email, self.password_state) == account
 
-    def _is_of_sign_up(self) -> bool:
-        """True if only another sign-up brings the account a new link."""
-        is_open = self.kind == "registration" and current().SECURITY_REGISTERABLE
-        return is_open and requires_confirmation(self.user)
-
     def refusal(self) -> errors.LinkError | None:
         """Return why the link cannot be used, or None."""
+        # Only another sign-up brings such an account a new link.
+        is_sign_up = self.kind == "registration" and current().SECURITY_REGISTERABLE
+        may_sign_up = is_sign_up and requires_confirmation(self.user)
         refusals = (
             (self.is_redeemed, errors.LinkUsed),
             (self.superseded_at, errors.LinkSuperseded),
             (self.revoked_at, errors.LinkRevoked),
-            (self.is_expired, errors.SignUpExpired if self._is_of_sign_up() else errors.LinkExpired),
+            (self.is_expired, errors.SignUpExpired if may_sign_up else errors.LinkExpired),
             (self.user.reason_not_recoverable(confirmed=True), errors.AccountUnavailable),
             (not self.is_current(), errors.LinkRevoked),
         )

@@ -1,7 +1,6 @@
 """Configuration checks of valid settings that are unwise or incomplete. `findings.toml` has the texts."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import parseaddr
 from urllib.parse import urlsplit
@@ -50,7 +49,11 @@ def check_settings(settings: Settings) -> list[Finding]:
         "database-in-clear": _is_database_in_clear(settings.SQLALCHEMY_DATABASE_URI),
         "redis-in-clear": storage.scheme == "redis" and not is_loopback(storage.hostname or ""),
     }
-    return [*_findings(conditions), *_without_feature(settings)]
+    findings = _findings(conditions)
+    for name in sorted(settings.library):
+        if feature := missing_feature(settings, name):
+            findings.append(KINDS["setting-without-feature"].found(setting=name, name=name, feature=feature))
+    return findings
 
 
 def check_deployment(
@@ -87,12 +90,6 @@ def missing_feature(settings: Settings, name: str) -> str | None:
         if name != feature and re.match(f"SECURITY_({beginnings})", name) and not getattr(settings, feature):
             return feature
     return None
-
-
-def _without_feature(settings: Settings) -> Iterator[Finding]:
-    for name in sorted(settings.library):
-        if feature := missing_feature(settings, name):
-            yield KINDS["setting-without-feature"].found(setting=name, name=name, feature=feature)
 
 
 def _is_database_in_clear(uri: str) -> bool:
