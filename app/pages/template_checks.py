@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from flask import current_app
-from jinja2 import BaseLoader, FileSystemLoader, TemplateNotFound, TemplateSyntaxError
+from jinja2 import FileSystemLoader, TemplateNotFound, TemplateSyntaxError
 
 from ..mail import composing
 from ..settings import current
@@ -99,7 +99,10 @@ def _normalized(text: str) -> str:
 
 def _check_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
     """Parse one of the admin's templates and yield the findings in it. Raises as parse()."""
-    where, loaders = _path(name), _original_loaders()
+    # Of templates that an admin may replace: ours and Flask-Security's.
+    stock = current_app.blueprints["security"].jinja_loader
+    assert stock is not None
+    where, loaders = _path(name), [FileSystemLoader(templates.SHIPPED), stock]
     originals = [parse(name, loader) for loader in loaders if name in loader.list_templates()]
     if not originals and not _is_included(name):
         replaceable = {name for loader in loaders for name in loader.list_templates()}
@@ -131,13 +134,6 @@ def _check_variables(
     if unknown := sorted(template.undeclared() - allowed - common.keys()):
         names, known = ", ".join(unknown), ", ".join(samples.variable_names(documented))
         yield KINDS["template-variable"].found(where=_path(template.name), names=names, known=known)
-
-
-def _original_loaders() -> list[BaseLoader]:
-    """Return the loaders of the templates that an admin may replace: Sparekey's and Flask-Security's."""
-    stock = current_app.blueprints["security"].jinja_loader
-    assert stock is not None
-    return [FileSystemLoader(templates.SHIPPED), stock]
 
 
 def _is_included(name: str) -> bool:
