@@ -10,16 +10,12 @@ from itsdangerous import Serializer, Signer
 from .accounts import guess_limits, hashing, identities, identity_mappers, one_time_codes, passwords, sessions
 from .accounts.datastore import AccountDatastore
 from .accounts.models import FsRefreshTracker, Role, User, WebAuthn, map_identity_kind
-from .accounts.one_time_codes import guard_factor_setup
-from .accounts.passwords import ChangeForm
 from .accounts.sign_in import SignInForm
 from .db.engine import db
 from .mail import flask_security_mails, webhook  # noqa: F401  # listens to the database session
 from .pages.views import land_first, lead_to_application, show_sign_out
 from .recovery import code_sign_in, landing, new_password, registration, reset_code, second_address
-from .recovery.code_sign_in import UnifiedForm
 from .recovery.link_errors import LinkError
-from .recovery.new_password import NewPasswordForm
 from .recovery.request import MAIL_REQUESTS, IdentityForm, request_mail
 from .settings.extensions import blamed_on, resolve
 from .settings.forced import default_values
@@ -117,14 +113,14 @@ class AnyPasskey(WebauthnUtil):
 
 CLASSES = {
     "login_form": SignInForm,
-    "us_signin_form": UnifiedForm,
+    "us_signin_form": code_sign_in.UnifiedForm,
     "mf_recovery_form": one_time_codes.RecoveryCodeForm,
     "two_factor_rescue_form": one_time_codes.RescueForm,
     "wan_signin_response_form": one_time_codes.PasskeyForm,
     "forgot_password_form": IdentityForm,
-    "reset_password_form": NewPasswordForm,
+    "reset_password_form": new_password.NewPasswordForm,
     "change_email_form": identities.AddressForm,
-    "change_password_form": ChangeForm,
+    "change_password_form": passwords.ChangeForm,
     "mail_util_cls": flask_security_mails.QueuedMailUtil,
     "password_util_cls": passwords.RecoveryPasswordUtil,
     "phone_util_cls": identity_mappers.RecoveryPhoneUtil,
@@ -158,7 +154,7 @@ def _mount_views(app: Flask, settings: Settings) -> None:
         app.add_url_rule(f"{rule}/<token>", f"{name}_confirm", second_address.confirm, methods=["GET"])
     views.update({name: view for name, view in replacements.items() if name in views})
     for name in {"security.two_factor_setup", "security.two_factor_token_validation"} & views.keys():
-        views[name] = guard_factor_setup(views[name])
+        views[name] = one_time_codes.guard_factor_setup(views[name])
     if app.config["RECOVERY_CODE"]:
         path = next(app.url_map.iter_rules("security.forgot_password")).rule
         app.add_url_rule(

@@ -27,11 +27,6 @@ TIMES = ("confirmed_at", "create_datetime", "current_login_at", "last_login_at")
 _CODES = table("user", column("id"), column("mf_recovery_codes"))
 
 
-def find_account(typed: str) -> User | None:
-    """Return the account with this identity, or None. Of several, the first."""
-    return next(iter(find_accounts(typed)), None)
-
-
 def find_accounts(typed: str) -> list[User]:
     """Return the accounts with this identity. Only an application's table can have several."""
     if current().RECOVERY_ACCOUNTS:

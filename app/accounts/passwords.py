@@ -20,7 +20,6 @@ from ..db.engine import db
 from ..settings import current
 from ..web.responses import CodedMessage, code_of
 from . import breaches, common_passwords, foreign_hashes
-from .breaches import BreachesUnknown
 from .hashing import password_matches
 from .identities import identity_columns
 from .imported_hashes import BCRYPT_BYTES_MAX
@@ -82,7 +81,7 @@ def _breach_refusal(password: str) -> CodedMessage | None:
         return None
     try:
         count = breaches.count_breaches(password)
-    except BreachesUnknown:  # with "best-effort" the local list suffices
+    except breaches.BreachesUnknown:  # with "best-effort" the local list suffices
         return _refusal("unavailable", "PASSWORD_UNCHECKED") if check == "strict" else None
     is_breached = count >= current_app.config["SECURITY_PASSWORD_BREACHED_COUNT"]
     return _refusal("password_breached", "PASSWORD_BREACHED") if is_breached else None

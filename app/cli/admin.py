@@ -8,7 +8,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from ..accounts import datastore
+from ..accounts.datastore import find_accounts
 from ..accounts.identities import identity_columns
 from ..accounts.models import User
 from ..db import audit
@@ -41,7 +41,7 @@ def find_account(identity: str) -> User | None:
     """
     if identity.startswith("#") and identity[1:].isdecimal():
         return db.session.get(User, min(int(identity[1:]), 2**31 - 1))
-    users = datastore.find_accounts(identity)
+    users = find_accounts(identity)
     if len(users) > 1:
         named = ", ".join(f"#{user.id} ({user.email})" for user in users)
         raise click.ClickException(f"several accounts have this identity; give one of {named}")

@@ -13,10 +13,10 @@ from flask.helpers import get_debug_flag
 
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
-from .. import create_app, settings
+from .. import create_app
 from ..accounts import foreign_checks, identity_mappers
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
-from ..settings import advice, checks
+from ..settings import advice, checks, examine
 from ..settings.findings import KINDS, Finding
 from ..settings.forced import flask_config
 from ..settings.problems import Problem, SettingsError
@@ -46,12 +46,12 @@ INVALID = "invalid-setting"
 @format_option
 def check(deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
     """Check the configuration. Exits with 1 if there are findings of --fail-level or worse."""
-    reading = settings.examine()
+    reading = examine()
     findings = [_as_finding(problem) for problem in reading.problems]
     wrong = {problem.name.partition(".")[0] for problem in reading.problems}
     # With the defaults of those that are wrong, so that everything else is checked, too.
     values = {name: value for name, value in reading.values.items() if name not in wrong}
-    silenced, checkable = [], reading.readable or settings.examine({}, **values).readable
+    silenced, checkable = [], reading.readable or examine({}, **values).readable
     if checkable and "RECOVERY_CONFIG" not in wrong:
         silenced = checkable.RECOVERY_SILENCED
         others = advice.check_settings(checkable)

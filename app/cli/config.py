@@ -11,9 +11,8 @@ import click
 import humanize
 from sqlalchemy.engine import make_url
 
-from .. import settings
 from ..mail.composing import SUBJECT_SETTINGS
-from ..settings import advice, sources
+from ..settings import advice, examine, normalize, sources
 from ..settings.forced import FORCED, default_values, flask_config
 from ..settings.library_settings import describe_unknown, flask_security_defaults, reason_refused
 from . import config_reference as reference
@@ -34,7 +33,7 @@ def config() -> None:
 @format_option
 def show(form: str) -> None:
     """Show every setting with its value and origin. Secrets are hidden. Exits with 1 if one is invalid."""
-    reading = settings.examine()
+    reading = examine()
     rows = [_row(name, reading) for name in sorted(reading.values)]
     if form == "json":
         write_json({"settings": rows, "problems": [vars(problem) for problem in reading.problems]})
@@ -48,12 +47,12 @@ def show(form: str) -> None:
 @format_option
 def diff(form: str) -> None:
     """Show the settings that differ from their defaults. Exits with 1 if a setting is invalid."""
-    reading = settings.examine()
+    reading = examine()
     defaults = _defaults(reading)
     rows = [
         {**_row(name, reading), "default": defaults.get(name)}
         for name, value in reading.values.items()
-        if name not in defaults or settings.normalize(name, value) != settings.normalize(name, defaults[name])
+        if name not in defaults or normalize(name, value) != normalize(name, defaults[name])
     ]
     if form == "json":
         write_json(rows)
@@ -70,7 +69,7 @@ def explain(name: str) -> None:
     """Explain a setting: meaning, type, default and current value."""
     name = name.upper().removeprefix(sources.PREFIX).removesuffix(sources.FILE_SUFFIX)
     if reason := reason_refused(name):
-        values = _used_values(settings.examine())
+        values = _used_values(examine())
         value = f"It is {in_toml(values[name])}: " if name in values else ""
         click.echo(f"{name} cannot be set.\n\n{value}{reason}.")
         return
@@ -95,7 +94,7 @@ def schema() -> None:
 
 
 def _facts(name: str, entry: reference.Entry | None) -> Row:
-    reading = settings.examine()
+    reading = examine()
     defaults, row = _defaults(reading), _row(name, reading)
     variable = f"{sources.PREFIX}{name}"
     in_file = f", or a file named in {variable}{sources.FILE_SUFFIX}" if SECRET.search(name) else ""
@@ -118,7 +117,7 @@ def _problems(name: str, reading: sources.Reading) -> list[str]:
 def _row(name: str, reading: sources.Reading) -> Row:
     value = reading.values.get(name)
     used = _used_values(reading).get(name, value)
-    if name.startswith("SECURITY_") and settings.normalize(name, value) != used:
+    if name.startswith("SECURITY_") and normalize(name, value) != used:
         value = used
     # A wrong name may be a misspelled secret's, and a wrong value may contain a secret.
     if value and (_problems(name, reading) or SECRET.search(name)):

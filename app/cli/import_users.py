@@ -27,7 +27,6 @@ from .output import Row
 
 BATCH = 1_000  # rows at once
 SHOWN_MAX = 100  # bad rows; the others are counted
-JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 
 @click.command("import")
@@ -91,7 +90,7 @@ def _accounts(file: Path, problems: list[str], **options: Any) -> Iterator[tuple
     # Bytes that are not UTF-8 become surrogates, which are refused with their line and column.
     text = file.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
     bar = click.progressbar(text, label="Reading", file=sys.stderr, hidden=not sys.stderr.isatty())
-    rows = json_rows if file.suffix in JSON_LINES else csv_rows
+    rows = json_rows if file.suffix in (".jsonl", ".ndjson", ".json") else csv_rows
     with text, bar as lines:
         for line, row in rows(iter(lines), problems):
             try:

@@ -10,14 +10,12 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from .. import settings
 from ..accounts import identity_mappers
 from ..mail import smtp_failures
 from ..mail.backends import mailman
 from ..mail.composing import Undeliverable
-from ..pages import samples, template_features
-from ..pages.template_checks import check_templates
-from ..settings import checks, current
+from ..pages import samples, template_checks
+from ..settings import checks, current, exit_on_settings_error
 from ..settings.findings import Finding
 from ..web import i18n, templates
 
@@ -43,7 +41,7 @@ def preview(output: Path, language: str | None) -> None:
 
     Works with broken templates, too, and shows their findings.
     """
-    wrong = list(check_templates())
+    wrong = list(template_checks.check_templates())
     page = _gallery(wrong, _supported(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
@@ -61,7 +59,7 @@ def preview(output: Path, language: str | None) -> None:
 @language_option
 def send_test(address: str, name: str, language: str | None) -> None:
     """Send an email with sample data to ADDRESS now, and show the relay's answer."""
-    with settings.exit_on_settings_error(code=1):
+    with exit_on_settings_error(code=1):
         checks.refuse_errors(current_app, current())
     if (recipient := identity_mappers.normalize_email(address)) is None:
         raise click.ClickException(f"{address!r}: not an email address")
@@ -109,8 +107,8 @@ def _sample_page(sample: samples.Mail, own: set[str]) -> dict[str, Any]:
     except Exception as error:  # templates raise various types
         letter, problem = None, f"{type(error).__name__}: {error}"
     return vars(sample) | {
-        "is_sent": template_features.is_enabled(sample.name),
-        "only_with": template_features.feature_of(sample.name),
+        "is_sent": templates.is_enabled(sample.name),
+        "only_with": templates.feature_of(sample.name),
         "letter": letter,
         "html": {scheme: DARK.sub(media, letter.html) for scheme, media in SCHEMES.items()} if letter else {},
         "problem": problem,

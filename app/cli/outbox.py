@@ -24,7 +24,6 @@ from . import admin
 from .database_checks import kind_of_problem
 from .output import Row, format_option, write_fields, write_json, write_rows
 
-LISTED_MAX = 50
 CONTENT_SHOWN = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
 LINK_TIMES = ("expires_at", "redeemed_at", "superseded_at", "revoked_at")
 UNSETTLED = ("waiting", "given_up")
@@ -37,7 +36,7 @@ numbers_argument = click.argument("numbers", type=NUMBER, nargs=-1, required=Tru
 @group.command("list")
 @click.option("--identity", help="Only messages to the account with this identity.")
 @click.option("--state", type=click.Choice([*UNSETTLED, "sent", "dropped"]), help="Only in this state.")
-@click.option("--limit", type=click.IntRange(1), default=LISTED_MAX, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @format_option
 def list_messages(identity: str | None, state: str | None, limit: int, form: str) -> None:
     """List messages, newest first, after any problem that stops all mail."""

@@ -34,6 +34,7 @@ CLAIM = (
     update(OutboxMessage)
     .where(OutboxMessage.id == _first_candidate.with_for_update(skip_locked=True).scalar_subquery())
     .returning(OutboxMessage, NOW)
+    .execution_options(synchronize_session=False)
 )
 
 
@@ -67,9 +68,7 @@ def claim(lanes: Iterable[Lane] = (URGENT, SIGN_UP, INVITED)) -> OutboxMessage |
         is_crowded = len(oldest) > CROWD
         candidates = random.sample(oldest, 10) if is_crowded else oldest[:10]
         ids = {"candidates": candidates, "first": candidates[0]}
-        row = db.session.execute(
-            CLAIM.values(values), ids, execution_options={"synchronize_session": False}
-        ).first()
+        row = db.session.execute(CLAIM.values(values), ids).first()
         if row is not None:
             message = row[0]
             message.claimed_at, message.deadline, message.is_crowded = row[1], deadline, is_crowded

@@ -19,9 +19,8 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..settings import current
 from ..web import outgoing
-from . import outbox
 from .composing import composer
-from .outbox import OutboxMessage
+from .outbox import WEBHOOK, OutboxMessage, enqueue
 
 WAIT_SECONDS = 15  # for the whole call; the scheme recommends 15 to 30
 
@@ -32,7 +31,7 @@ def _enqueue_events(user: User, changes: list[tuple[str, ...]], has_ended_sessio
         return
     for name in _types(user, changes, has_ended_sessions):
         values = new_event(name, user.external_id or user.fs_webauthn_user_handle)
-        outbox.enqueue(outbox.WEBHOOK, user_id=user.id, event=values)
+        enqueue(WEBHOOK, user_id=user.id, event=values)
 
 
 def _types(user: User, changes: list[tuple[str, ...]], has_ended_sessions: bool) -> Iterator[str]:
@@ -52,7 +51,7 @@ def new_event(name: str, account_id: str | None) -> dict[str, Any]:
     return {"type": name, "timestamp": datetime.now(UTC).isoformat(), "data": {"account_id": account_id}}
 
 
-@composer(outbox.WEBHOOK, needs="RECOVERY_WEBHOOK_URL")
+@composer(WEBHOOK, needs="RECOVERY_WEBHOOK_URL")
 def _compose(message: OutboxMessage) -> Any:
     content = message.content["event"]
     return SimpleNamespace(deliver=lambda _relay, deadline: post(message.name, content, deadline))

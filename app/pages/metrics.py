@@ -36,7 +36,6 @@ METRICS = {
     "sparekey_workers": "Workers seen within the last minute.",
     "sparekey_problem": "1 if /readyz reports the problem.",
 }
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
 # Events whose reason is a fixed word. Any other reason is free text, which may name a person.
 KINDS_WITH_FIXED_REASONS = ("requested", "mail_sent", "opened", "refused", "password_refused", "not_me")
 DELIVERY_BOUNDS = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
@@ -63,7 +62,7 @@ def show() -> ResponseReturnValue:
     authorization = request.headers.get("Authorization", "").encode("latin-1", "replace")
     if not hmac.compare_digest(authorization, f"Bearer {token}".encode()):
         text = "Give RECOVERY_METRICS_TOKEN as a bearer token.\n"
-        return Response(text, HTTPStatus.UNAUTHORIZED, CHALLENGE, mimetype="text/plain")
+        return Response(text, HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Bearer"}, mimetype="text/plain")
     try:
         samples = [*_events(), *_deliveries(), *_messages(), *_health()]
     except SQLAlchemyError:

@@ -6,12 +6,10 @@ from typing import Any
 
 from ..settings.schema import Settings
 
-DESCRIPTION = Path(__file__).with_suffix(".json")
-
 
 def document(settings: Settings) -> dict[str, Any]:
     """Return openapi.json with the address, features and limits of this deployment."""
-    description: dict[str, Any] = json.loads(DESCRIPTION.read_text())
+    description: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
     description["info"]["title"] = f"{settings.RECOVERY_SITE_NAME}: password recovery"
     description["servers"] = [{"url": settings.RECOVERY_PUBLIC_URL}]
     if not settings.SECURITY_REGISTERABLE:

@@ -23,7 +23,7 @@ from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..web import templates
 from ..web.responses import context_names
-from . import samples, template_features
+from . import samples
 from .template_sources import Template, missing_fields, parse, parse_with_references
 
 NOT_RENDERED = ("template-broken", "template-variable")  # a mail with such a template is not rendered
@@ -46,7 +46,7 @@ def check_templates() -> list[Finding]:
         findings += _run(_check_source(name, mails.get(name)), name, mails.get(name))
     broken = {finding.where for finding in findings if finding.id in NOT_RENDERED}
     for mail in samples.MAILS:
-        if not template_features.is_enabled(mail.name):
+        if not templates.is_enabled(mail.name):
             continue
         if setting := composing.subject_setting(mail.name):
             findings += _check_subject(composing.render_subject(mail.name), setting=setting)
@@ -113,7 +113,7 @@ def _check_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
         near = _suggestion(setting, declared())
         yield KINDS["template-setting"].found(where=where, name=setting, near=near)
     is_page = not name.startswith(samples.FOLDER)
-    if (templates.SHIPPED / name).is_file() and template_features.is_enabled(name):
+    if (templates.SHIPPED / name).is_file() and templates.is_enabled(name):
         yield from _check_variables(template, originals, mail)
         if is_page and (missing := missing_fields(originals[0].fields(), template, *references)):
             yield KINDS["template-without-field"].found(where=where, names=", ".join(missing), template=name)

@@ -19,8 +19,7 @@ from ..accounts.models import User
 from ..db import audit
 from ..db.audit import RecoveryEvent
 from ..db.engine import change, db
-from ..mail import outbox
-from ..mail.outbox import OutboxMessage
+from ..mail.outbox import KEPT, OutboxMessage
 from ..settings import current
 from ..web.errors import RequestError
 from . import link as links
@@ -83,7 +82,7 @@ def settle(user: User, keep: str) -> None:
         user.email, user.second_email = user.contested_email or user.email, None  # it may be a thief's
         end_access(user.id, with_password=True)
     user.contested_email = user.contested_at = None
-    notices = (OutboxMessage.user_id == user.id, OutboxMessage.kind.in_(outbox.KEPT))
+    notices = (OutboxMessage.user_id == user.id, OutboxMessage.kind.in_(KEPT))
     sent = update(OutboxMessage).where(*notices, OutboxMessage.state == "sent")
     change(sent.values(sealed=None))  # earlier notices take no objection now
     audit.record("address_settled", reason=keep, user_id=user.id)

@@ -26,8 +26,7 @@ from ..db import audit
 from ..db.audit import RecoveryEvent
 from ..db.clock import CLOCK_SLACK_SECONDS, utcnow
 from ..db.engine import db
-from ..mail import outbox
-from ..mail.outbox import OutboxMessage
+from ..mail.outbox import KEPT, OutboxMessage, enqueue
 from ..settings import current
 from ..web import clients, i18n
 from ..web.responses import json_response, wants_json
@@ -100,15 +99,11 @@ def _apply_objection(message: OutboxMessage, added: list[str]) -> str:
         return state
     reason = state if state == "removed" else message.kind
     links.revoke_all_of(user_id)  # takes the lock, so two clicks take turns
-    earlier = select(RecoveryEvent.id).where(
-        RecoveryEvent.user_id == user_id,
-        RecoveryEvent.kind == "not_me",
-        RecoveryEvent.request_id == message.name,
-        # A removal may follow an objection without a password.
-        RecoveryEvent.reason.in_((reason, "removed", "frozen")),
-    )
-    is_settled = message.kind in outbox.KEPT and message.sealed is None
-    if is_settled or db.session.scalar(earlier.limit(1)) is not None:
+    earlier = select(RecoveryEvent.id).filter_by(user_id=user_id, kind="not_me", request_id=message.name)
+    # A removal may follow an objection without a password.
+    counted = RecoveryEvent.reason.in_((reason, "removed", "frozen"))
+    is_settled = message.kind in KEPT and message.sealed is None
+    if is_settled or db.session.scalar(earlier.where(counted).limit(1)) is not None:
         db.session.rollback()
         return "known"
     with_password = message.kind != "account_notice"
@@ -148,7 +143,7 @@ def alert_operator(user_id: int, state: str = "done") -> None:
                 sentence += " " + gettext(
                     "Password resets for the account are paused until you determine who owns it."
                 )
-            outbox.enqueue("operator_alert", address=address, what=sentence, account=user_id)
+            enqueue("operator_alert", address=address, what=sentence, account=user_id)
 
 
 def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
@@ -161,7 +156,7 @@ def _find_message(token: str) -> tuple[OutboxMessage, list[str]]:
     row = db.session.execute(select(OutboxMessage, utcnow(-CLOCK_SLACK_SECONDS)).where(this)).first()
     if row is None:
         raise LinkInvalid(client=clients.BROWSER)
-    valid = CONTEST if row[0].kind in outbox.KEPT else VALID
+    valid = CONTEST if row[0].kind in KEPT else VALID
     if (row[0].settled_at or row[0].created_at) + valid < row[1]:  # it may have waited
         raise LinkExpired(EXPIRED, client=clients.BROWSER)
     return row[0], added

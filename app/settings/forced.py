@@ -139,12 +139,10 @@ def _cookies(settings: Settings) -> dict[str, Any]:
         "SESSION_COOKIE_NAME": f"{prefix}sparekey_session",
         "SESSION_COOKIE_PATH": "/",  # required by __Host-
         "SESSION_COOKIE_SECURE": is_https,
-        "SESSION_COOKIE_HTTPONLY": True,
         # A link is opened from webmail, and with Strict its redirect would go without the session.
         "SESSION_COOKIE_SAMESITE": "Lax",
         "REMEMBER_COOKIE_NAME": f"{prefix}sparekey_remember",
         "REMEMBER_COOKIE_SECURE": is_https,
-        "REMEMBER_COOKIE_HTTPONLY": True,
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "RECOVERY_KNOWN_COOKIE": f"{prefix}sparekey_known",
         "RECOVERY_LINK_COOKIE": f"{prefix}sparekey_link",  # a handle follows

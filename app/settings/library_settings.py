@@ -12,10 +12,9 @@ import flask_security.core
 from email_validator import validate_email
 from pydantic import Field, create_model
 
-from . import types, urls
+from . import secrets, types, urls
 from .forced import FORCED
 from .schema import Settings, declared
-from .secrets import FernetKeys
 
 ONE_LINE = types.must("one line of text", lambda value: types.check_one_line(f"{value}") is not None)
 # Settings whose type no default of Flask-Security tells.
@@ -30,7 +29,7 @@ LIBRARY_SETTINGS: dict[str, Any] = {
             lambda arguments: validate_email("a@example.com", check_deliverability=False, **arguments),
         ),
     ],
-    "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": FernetKeys,
+    "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS": secrets.FernetKeys,
     "SECURITY_REDIRECT_BEHAVIOR": Literal["spa"],
     "SECURITY_REDIRECT_HOST": Annotated[
         str, types.must("give a host, as in app.example.com:8080", urls.is_address)

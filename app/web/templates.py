@@ -1,8 +1,12 @@
-"""Template folders: the admin's override ours, and ours override Flask-Security's."""
+"""Templates: the admin's override ours, and ours override Flask-Security's. Most belong to a feature."""
+
+from pathlib import PurePath
 
 from flask import Flask
 from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PrefixLoader
 
+from ..settings import current
+from ..settings.features import by_feature
 from ..settings.schema import Settings
 from ..settings.sources import ROOT
 
@@ -25,3 +29,15 @@ def overridden(settings: Settings) -> list[str]:
     folder = settings.RECOVERY_TEMPLATE_DIR
     names = FileSystemLoader(folder, followlinks=True).list_templates() if folder else []
     return [name for name in names if name.endswith(SUFFIXES) and "/." not in f"/{name}"]  # none is hidden
+
+
+def feature_of(template: str) -> str:
+    """Return the setting that a mail or page needs; empty if it needs none."""
+    name, beginnings = PurePath(template).name, by_feature("templates").items()
+    return next((setting for setting, names in beginnings if name.startswith(tuple(names))), "")
+
+
+def is_enabled(template: str) -> bool:
+    """True if the settings let this mail go out, or this page be shown."""
+    feature = feature_of(template)
+    return not feature or bool(getattr(current(), feature))

@@ -21,7 +21,7 @@ import flask_migrate
 from flask import Flask, current_app
 from flask_security.utils import hash_password
 
-from app.accounts.datastore import find_account
+from app.cli.admin import find_account
 from app.db.engine import db
 from app.settings import exit_on_settings_error, load
 from app.settings.sources import ROOT

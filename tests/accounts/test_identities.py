@@ -14,10 +14,10 @@ from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site, load_settings
 
 from app import create_app
 from app.accounts import identity_mappers
-from app.accounts.datastore import find_account
 from app.accounts.identities import IdentityError
 from app.accounts.identity_mappers import normalize_identity
 from app.accounts.models import User
+from app.cli.admin import find_account
 from app.db.engine import db
 
 ANY_SCRIPT = {"RECOVERY_USERNAME_ASCII": False}

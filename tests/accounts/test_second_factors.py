@@ -28,8 +28,8 @@ from support.outbox import shift
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor
 
 from app.accounts import one_time_codes
-from app.accounts.datastore import find_account
 from app.accounts.models import User
+from app.cli.admin import find_account
 from app.db.engine import db
 from app.settings.problems import SettingsError
 

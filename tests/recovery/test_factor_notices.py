@@ -14,8 +14,8 @@ from support.mailbox import text_of, words_of
 from support.recovery import mails_to, object_to, objection_in
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 
-from app.accounts.datastore import find_account
 from app.accounts.models import User, WebAuthn
+from app.cli.admin import find_account
 from app.db.audit import RecoveryEvent
 from app.db.engine import db
 

@@ -15,8 +15,8 @@ from support.recovery import code_of, problem_at
 from support.redemption import redeem
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, load_settings
 
-from app.accounts.datastore import find_account
 from app.accounts.models import User
+from app.cli.admin import find_account
 from app.db.clock import utcnow
 from app.db.engine import db
 from app.mail import outbox
