@@ -37,7 +37,7 @@ export const askForLink = (identity, request_id) => call("/reset", { body: { ide
 export const enterCode = (request_id, code) => call("/reset/code", { body: { request_id, code } });
 export const lookAtLink = (token) => call(`/reset/${encodeURIComponent(token)}`);
 export const setPassword = (token, password) => call(`/reset/${encodeURIComponent(token)}`, { body: { password } });
-export const whoAmI = (token) => call("/change", { token });
+export const whoAmI = (token) => call("/me", { token });
 
 export async function signIn(identity, password) {
   const response = await call("/login?include_auth_token", { body: { identity, password } });
