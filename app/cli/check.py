@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
+from flask.cli import ScriptInfo
 from flask.helpers import get_debug_flag
 
 from doctor.output import by_severity, exit_code, fail_level_option, summarize, write_finding
 
-from .. import create_app
 from ..accounts import foreign_checks, identity_mappers
 from ..pages import template_checks, translation_checks  # noqa: F401  # checks register themselves
 from ..settings import advice, checks, examine
@@ -44,7 +44,8 @@ INVALID = "invalid-setting"
 )
 @fail_level_option
 @format_option
-def check(deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
+@click.pass_obj
+def check(script: ScriptInfo, deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None:
     """Check the configuration. Exits with 1 if there are findings of --fail-level or worse."""
     reading = examine()
     findings = [_as_finding(problem) for problem in reading.problems]
@@ -60,7 +61,7 @@ def check(deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None
             others += _check_secrets(checkable)
         findings += [finding for finding in others if finding.setting not in wrong]
     if reading.settings:
-        findings += _check_app(reading.settings, deploy, live, to)
+        findings += _check_app(script, reading.settings, deploy, live, to)
     audible = [finding for finding in findings if finding.severity == "error" or finding.id not in silenced]
     origins = {**reading.origins, "": ""}
     shown = by_severity([replace(f, origin=f.origin or origins.get(f.setting, "not set")) for f in audible])
@@ -68,7 +69,7 @@ def check(deploy: bool, live: bool, to: str, fail_level: str, form: str) -> None
     if form == "json":
         write_json({"findings": [asdict(finding) for finding in shown], "silenced": hidden})
     else:
-        _write(shown, hidden, is_valid=reading.settings is not None, deploy=deploy)
+        _write(shown, hidden, is_valid=INVALID not in {finding.id for finding in findings}, deploy=deploy)
     sys.exit(exit_code(shown, fail_level))
 
 
@@ -76,9 +77,9 @@ def _as_finding(problem: Problem) -> Finding:
     return Finding(INVALID, "error", problem.message, setting=problem.name, origin=problem.origin)
 
 
-def _check_app(configured: Settings, deploy: bool, live: bool, to: str) -> list[Finding]:
+def _check_app(script: ScriptInfo, configured: Settings, deploy: bool, live: bool, to: str) -> list[Finding]:
     try:
-        app = create_app(configured, checked=False)
+        app = script.load_app()
     except SettingsError as error:  # a name that cannot be imported
         return [_as_finding(problem) for problem in error.problems]
     except Exception as error:  # any library may refuse its settings

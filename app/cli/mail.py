@@ -21,7 +21,7 @@ from ..web import i18n, templates
 
 GALLERY = Path(__file__).with_name("gallery.html")
 DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)")
-# By color scheme of the preview, whatever its browser prefers: what stands for the query.
+# The media query in place of prefers-color-scheme, by the scheme of the preview.
 SCHEMES = {"light": "not all", "dark": "all"}
 language_option = click.option("--language", help="One of RECOVERY_LANGUAGES.")
 mail = AppGroup("mail", help="Preview emails and send a test email.")

@@ -93,21 +93,26 @@ def retry(numbers: tuple[int, ...]) -> None:
 @group.command()
 @numbers_argument
 def discard(numbers: tuple[int, ...]) -> None:
-    """Discard waiting or given-up messages without sending them."""
+    """Discard waiting or given-up messages without sending them. Of a dropped one, end the problem."""
     ended = {"state": "dropped", "reason": "discarded by an admin", "sealed": None, "same": None}
     _update(numbers, "mail_discarded", "will not be sent", **ended, settled_at=utcnow(), claim=None)
 
 
 def _update(numbers: tuple[int, ...], event: str, outcome: str, **values: Any) -> None:
-    """Update each message that is unsettled and not being sent. Exits 1 if another was among them."""
-    values |= {"refused_at": None, "refused_domain": None, "refusals": 0}
+    """Update each message that is unsettled and not being sent. Exits 1 if another was among them.
+
+    Of a message that was refused and dropped, only end the problem that /readyz reports.
+    """
+    unrefused = {"refused_at": None, "refused_domain": None, "refusals": 0}
+    was_dropped = and_(REFUSED, OutboxMessage.state == "dropped")
     is_open = and_(OutboxMessage.state.in_(UNSETTLED), OutboxMessage.sealed.is_not(None), ~is_being_sent())
-    if values["state"] == "dropped":  # /readyz reports a refusal until the relay accepts a mail
-        is_open = or_(is_open, and_(REFUSED, OutboxMessage.settled_at.is_not(None)))
     exit_code = 0
     for number in numbers:
         message = _get_message(number)
-        if change(update(OutboxMessage).where(OutboxMessage.id == number, is_open).values(**values)):
+        this = update(OutboxMessage).where(OutboxMessage.id == number)
+        if change(this.where(is_open).values(**values, **unrefused)) or (
+            event == "mail_discarded" and change(this.where(was_dropped).values(unrefused))
+        ):
             audit.record(event, reason=admin.actor(), user_id=message.user_id)
             click.echo(f"message {number} {outcome}")
         else:

@@ -144,16 +144,19 @@ def _account(user: User) -> Row:
         "second_factor": user.tf_primary_method,
         "roles": ", ".join(str(role.name) for role in user.roles),
         "created_at": user.create_datetime,
-        "last_sign_in": user.current_login_at,  # last_login_at is the one before
+        "last_sign_in": user.current_login_at or user.last_login_at,  # the latter is the one before
         "last_sign_in_from": user.current_login_ip,
     }
 
 
 def _link(link: ResetLink) -> Row:
     ends = {"used": link.redeemed_at, "superseded": link.superseded_at, "revoked": link.revoked_at}
-    works = "void" if not link.is_current() else "open" if link.message_id else "handed over"
-    rest = "expired" if link.is_expired else works
-    state, until = next(((end, at) for end, at in ends.items() if at), (rest, link.expires_at))
+    state, until = next(((end, at) for end, at in ends.items() if at), ("", link.expires_at))
+    if not state and link.is_expired:
+        state = "expired"
+    elif not state:
+        opening = "open" if link.message_id else "handed over"
+        state = opening if link.is_current() else "void"
     return {
         "id": link.id,
         "mail": link.message_id,

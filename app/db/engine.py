@@ -170,7 +170,8 @@ def _limit_waiting(_dialect: Any, _record: Any, _arguments: Any, parameters: dic
     """Set timeouts for a server that does not answer, unless the URI sets its own."""
     parameters.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
     parameters.setdefault("tcp_user_timeout", TCP_TIMEOUT_MS)
-    parameters.setdefault("keepalives_idle", TCP_TIMEOUT_MS // 1000)  # while a query is awaited
+    parameters.setdefault("keepalives_idle", TCP_TIMEOUT_MS // 2000)  # while a result is awaited
+    parameters.setdefault("keepalives_interval", 5)
 
 
 def _set_up_postgresql(connection: Any, _record: Any) -> None:

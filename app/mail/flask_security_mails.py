@@ -75,7 +75,7 @@ class QueuedMailUtil(MailUtil):
                 subject = composing.render_subject(name, **context)
         parts = {"recipient": recipient, "subject": str(subject), "text": body or "", "html": html or ""}
         if span := _validity(name):
-            parts["seconds"] = span.total_seconds()
+            parts["until"] = (datetime.now(UTC) + span).isoformat()
         # A new address is one that the requester typed.
         own_quota = quota.of_address(recipient) if name == "change_email_instructions" else ""
         outbox.enqueue(outbox.RENDERED, user_id=user.id if user else None, quota=own_quota, **parts)
@@ -91,7 +91,7 @@ def _commit(response: Response) -> Response:
 @composing.composer(outbox.RENDERED)
 def _compose(message: outbox.OutboxMessage) -> composing.Mail:
     content = dict(message.content)
-    if (seconds := content.pop("seconds", None)) and message.age.total_seconds() > seconds:
+    if (until := content.pop("until", None)) and datetime.now(UTC) > datetime.fromisoformat(until):
         raise composing.Undeliverable(EXPIRED)
     if message.quota:
         quota.refuse_excess(message)

@@ -96,13 +96,13 @@ def compose_and_commit(message: OutboxMessage) -> Mail | Undeliverable:
         db.session.rollback()
         composed = refusal
     leased, capitals = message.claim or "", (message.claim or "").upper()
-    this = (OutboxMessage.id == message.id, OutboxMessage.claim == leased)
+    this, values = (OutboxMessage.id == message.id, OutboxMessage.claim == leased), {"claim": capitals}
     if message.others:  # each has a message of its own from now on, so that none waits for another's mail
         content = {**message.content, "account": message.user_id}
-        message.sealed = encrypt(content)
+        message.sealed = values["sealed"] = encrypt(content)
         for other in message.others:
             enqueue(message.kind, quota=message.quota, **{**content, "account": other})
-    if not change(update(OutboxMessage).where(*this).values(claim=capitals, sealed=message.sealed)):
+    if not change(update(OutboxMessage).where(*this).values(values)):
         raise TimeoutError("its lease ended before it was composed")
     db.session.commit()
     message.claim = capitals

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from babel import Locale, UnknownLocaleError
+from babel import UnknownLocaleError, localedata
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import PoFileError, read_po
 
@@ -23,8 +23,10 @@ def check_translations() -> Iterator[Finding]:
     """Check the files in RECOVERY_TRANSLATION_DIR. Tests check the shipped ones."""
     if folder := current().RECOVERY_TRANSLATION_DIR:
         for path in sorted(Path(folder).glob("*.po")):
+            if path.stem not in localedata.locale_identifiers():
+                yield KINDS["translation-of-none"].found(where=str(path), name=path.stem)
+                continue
             try:
-                Locale.parse(path.stem)  # Babel would read the file without its language
                 catalog = read(path)
                 compile_po(path)  # also evaluates the rule for plural forms
             except INVALID_FILE as error:

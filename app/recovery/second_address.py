@@ -4,6 +4,7 @@ Its owner enters it when signed in, and confirms it by the button behind a maile
 account out everywhere. It is no identity, so no request can name it.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import current_app, redirect, render_template, request, url_for
@@ -63,7 +64,7 @@ def _name(user: User) -> str:
 @composer(MAIL, needs="RECOVERY_SECOND_ADDRESS")
 def _compose(message: OutboxMessage) -> composing.Mail:
     within = current_app.config["SECURITY_CHANGE_EMAIL_WITHIN"]
-    if message.age > within:
+    if datetime.now(UTC) > datetime.fromisoformat(message.content["occurred_at"]) + within:
         raise composing.Undeliverable(EXPIRED)
     quota.refuse_excess(message)
     link = url_for("security.second_address_confirm", token=message.content["token"], _external=True)

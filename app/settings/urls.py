@@ -143,7 +143,7 @@ HostOrEmpty = Annotated[
     str,
     must(
         "give a host name, such as smtp.example.com",
-        lambda value: not value or is_host(value) or ipaddress.IPv6Address(value),
+        lambda value: not value or (ipaddress.IPv6Address if value.count(":") > 1 else is_host)(value),
     ),
 ]
 Sender = Annotated[Line, must(EXPECTED_ADDRESS, is_sender)]

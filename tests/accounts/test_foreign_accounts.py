@@ -151,7 +151,7 @@ def test_command_for_an_identity_of_several_accounts_names_them_and_does_nothing
     application.add("mallory@example.com", username="+14155550123")
     for words in (("users", "force-reset"), ("users", "send-reset"), ("links", "revoke"), ("users", "show")):
         refusal = run(site, *words, "+14155550123", fails=True).output
-        assert {ALICE, "mallory@example.com"} <= set(re.findall(r"#\d+ \((.*?)\)", refusal)), words
+        assert {ALICE, "mallory@example.com"} <= set(re.findall(r"'#\d+' \((.*?)\)", refusal)), words
     assert application.signs_in(OLD_PASSWORD)
     assert site.messages() == []
 

@@ -224,7 +224,6 @@ def test_defects_of_the_database_are_found(
     assert "migrations-missing" in found_after("DELETE FROM sparekey_version")
 
 
-@pytest.mark.requirement("R65")
 @pytest.mark.parametrize("to", ["alice", "a@b, c@d", "a@example.com\nDATA", "a@corp.local"])
 def test_recipient_that_is_no_address_is_refused(configuration: Configuration, to: str) -> None:
     configuration.write()
@@ -244,8 +243,10 @@ def test_check_looks_at_all_else_beside_a_name_that_cannot_be_imported(configura
     findings = configuration.findings()
     assert findings.keys() == {"invalid-setting", "sender-unreal"}
     assert "nowhere:extend cannot be imported" in findings["invalid-setting"]["what"]
+    assert "database, and services were not checked" in configuration.run("check").output
 
 
+@pytest.mark.requirement("R65")
 def test_check_looks_at_all_else_beside_wrong_settings(configuration: Configuration) -> None:
     """But not at what may follow: without MAIL_USERNAME and SECURITY_TWO_FACTOR, nobody knows what fits them."""
     configuration.write(

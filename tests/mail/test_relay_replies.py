@@ -196,6 +196,8 @@ def test_message_that_was_set_aside_is_not_called_untried_and_its_problem_can_be
     assert refused(site)
     run(site, "outbox", "discard", "1")
     assert is_ready(site)
+    assert "553 5.7.1" in site.messages()[0]["reason"]
+    assert "cannot be changed" in run(site, "outbox", "retry", "1", fails=True).output
 
 
 # --- All mail ---

@@ -148,7 +148,7 @@ def test_translation_of_no_language_is_found(tmp_path: Path) -> None:
     settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path))
     with create_app(settings, checked=False).app_context():
         [finding] = list(translation_checks.check_translations())
-    assert (finding.id, "english" in finding.what) == ("translation-unreadable", True)
+    assert (finding.id, "english" in finding.what) == ("translation-of-none", True)
 
 
 def test_translation_of_an_added_language_is_found_incomplete(tmp_path: Path) -> None:
