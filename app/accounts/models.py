@@ -6,7 +6,7 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import session
+from flask import g, session
 from flask_security import current_user
 from flask_security.confirmable import requires_confirmation
 from flask_security.models import sqla_v2
@@ -89,8 +89,10 @@ class User(Model, sqla_v2.FsUserMixin):
         tdata["fs_paa"] = session.get("fs_paa", 0) if is_own else 0
 
     def verify_auth_token(self, tdata: dict[str, Any]) -> bool:
-        """True unless the token's sign-in was signed out. Called by Flask-Security."""
+        """True unless the token's sign-in was signed out, or the session is another's. For Flask-Security."""
         self.sign_in_id = tdata.get("sign_in_id", "")
+        if g.get("_login_user", self) != self:  # Flask-Security would take it for as fresh as the token
+            return False
         return bool(self.sign_in_id) and db.session.get(SignedOut, self.sign_in_id) is None
 
     def reason_not_recoverable(self, confirmed: bool = False) -> str | None:

@@ -43,6 +43,12 @@ def stolen_session(site: Site) -> Visitor:
     return thief
 
 
+def new_token(site: Site, identity: str = "alice") -> str:
+    body = {"identity": identity, "password": OLD_PASSWORD}
+    answer: Any = site.visitor().post_json("/login?include_auth_token", json=body).json
+    return str(answer["response"]["user"]["authentication_token"])
+
+
 def begin_factor(visitor: Visitor, path: str = "/tf-setup") -> str:
     """Begin to set up an app with codes. Return the token of the set-up."""
     response: Any = visitor.post_json(path, json=CHANGES[path]).json["response"]  # type: ignore[index]
@@ -77,6 +83,26 @@ def test_token_counts_as_a_password_for_a_minute_and_is_not_renewed_by_a_stolen_
     headers, program = token("/refresh-token", {}), site.visitor()
     assert program.open("/change", headers={**headers, "Accept": "application/json"}).status_code == 200
     assert program.post_json("/change-email", json=change, headers=headers).status_code == NOT_FRESH
+
+
+def test_fresh_token_of_another_account_does_not_make_a_stolen_session_fresh(site: Site) -> None:
+    """The thief enters the password of an account of his own, and sends its token beside alice's cookie."""
+    token = new_token(site, "bob")
+    for path, change in {**CHANGES, "/second-address": {"email": "thief@example.com"}}.items():
+        thief, before = stolen_session(site), site.rows(User)
+        sent = [{"headers": {"Authentication-Token": token}}, {"query_string": {"auth_token": token}}]
+        for options in (*sent, {"json": {**change, "auth_token": token}}):
+            assert thief.post_json(path, **{"json": change, **options}).status_code == NOT_FRESH, path
+        assert site.rows(User) == before
+    assert site.work() == 0
+
+
+def test_token_beside_a_remember_cookie_that_has_ended_is_refused(site: Site) -> None:
+    headers, program = {"Authentication-Token": new_token(site)}, site.visitor()
+    program.client.set_cookie(site.app.config["REMEMBER_COOKIE_NAME"], "ended", domain="localhost")
+    for path in ("/change", "/change-email"):
+        response = program.open(path, headers={**headers, "Accept": "application/json"})
+        assert (response.status_code, response.json["response"]["error_code"]) == (401, "not_signed_in")
 
 
 def test_factor_that_was_begun_for_another_account_is_refused(site: Site) -> None:
