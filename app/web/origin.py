@@ -18,6 +18,7 @@ from ..settings.schema import Settings
 from ..settings.urls import origin_of
 from .clients import configured_clients, origins_of
 from .errors import InvalidRequest, OriginNotAllowed
+from .public_url import ANY_HOST
 from .responses import form_page, wants_json
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
@@ -63,12 +64,15 @@ def _check_request() -> Response | None:
 def _page_of_form() -> Response | None:
     """Return the page that a form is on, with the text that was typed and a new token, or None."""
     path = form_page()
-    routes = current_app.url_map.bind_to_environ(request.environ)
-    endpoint, values = routes.match(path, "GET") if path else ("", {})
-    if endpoint.partition(".")[0] not in OWN_BLUEPRINTS:
+    if not path:
         return None
+    routes = current_app.url_map.bind_to_environ(request.environ)
+    rule, values = routes.match(path, "GET", return_rule=True)
+    if rule.endpoint.partition(".")[0] not in OWN_BLUEPRINTS or rule.endpoint in ANY_HOST:
+        return None  # what a proxy hides, a Referer must not show
     request.method = "GET"  # the view shows its form, and changes nothing
-    page = make_response(current_app.ensure_sync(current_app.view_functions[endpoint])(**values))
+    request.url_rule, request.view_args = rule, dict(values)  # which some views read
+    page = make_response(current_app.ensure_sync(current_app.view_functions[rule.endpoint])(**values))
     page.status_code = page.status_code if page.location else HTTPStatus.BAD_REQUEST
     return page
 

@@ -193,3 +193,26 @@ def test_page_of_an_extension_is_not_called_for_a_form_without_its_token(site: S
     site.app.add_url_rule("/own", "own", lambda: called.append("own") or "", methods=["GET", "POST"])
     answer = site.visitor().post_json("/own", data={"a": "b"}, headers=ORIGIN)
     assert (answer.status_code, called) == (400, [])
+
+
+def test_page_that_a_proxy_hides_is_not_shown_for_a_form_without_its_token(site: Site) -> None:
+    for path in ("/readyz", "/healthz", "/metrics"):
+        headers = {**ORIGIN, "Referer": f"{PUBLIC_URL}{path}"}
+        answer = site.visitor().post_json("/language", data={"language": "de"}, headers=headers)
+        assert answer.status_code == 400, path
+        assert 'data-code="csrf_failed"' in answer.text, path
+
+
+@pytest.mark.parametrize("who", ["stranger", "alice"])
+def test_every_page_is_shown_for_a_form_that_names_it_in_its_referrer(make_site: Any, who: str) -> None:
+    """A view may read which page it is."""
+    site: Site = confirm_addresses(make_site(**ALL_FEATURES, RECOVERY_PUBLIC_URL="http://localhost:5000"))
+    visitor, link = site.visitor(), site.new_link()
+    if who == "alice":
+        visitor.submit("/login", identity="alice", password=OLD_PASSWORD)
+    rules = [rule for rule in site.app.url_map.iter_rules() if "GET" in (rule.methods or ())]
+    for path in [*(re.sub("<[^>]+>", "x" * 43, rule.rule) for rule in rules), link]:
+        own = "http://localhost:5000"
+        headers = {"Origin": own, "Referer": f"{own}{path.removeprefix(own)}"}
+        answer = visitor.post_json("/language", data={"language": "de"}, headers=headers)
+        assert answer.status_code in (302, 303, 400, 401, 404), (path, answer.status_code)
