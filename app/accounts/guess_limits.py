@@ -76,14 +76,18 @@ def known_browser(identity: str) -> int | None:
 
 
 def by_account() -> str | None:
-    """Return the key of the account that is signed in, or halfway in, or None.
+    """Return the key of the account that is signed in, or None.
 
     It is made from the id, because a reset changes the uniquifier and must not begin a new count.
     """
-    if uniquifier := session.get("tf_user_id"):
-        user_id = db.session.scalar(select(User.id).where(User.fs_uniquifier == uniquifier))
-    else:
-        user_id = getattr(current_user, "id", None)
+    user_id = getattr(current_user, "id", None)
+    return account_key(user_id) if user_id else None
+
+
+def by_half_finished_sign_in() -> str | None:
+    """Return the key of the account whose second factor is to come, or None. Another may be signed in."""
+    uniquifier = session.get("tf_user_id")
+    user_id = uniquifier and db.session.scalar(select(User.id).where(User.fs_uniquifier == uniquifier))
     return account_key(user_id) if user_id else None
 
 
@@ -143,3 +147,4 @@ def _signer() -> UncompressedToken:
 
 for _endpoint in BY_ACCOUNT:
     limit(_endpoint, ACCOUNT, "RECOVERY_LIMIT_IDENTITY", by_account)
+    limit(_endpoint, ACCOUNT, "RECOVERY_LIMIT_IDENTITY", by_half_finished_sign_in)

@@ -9,10 +9,18 @@ from typing import Any
 import pytest
 from limits import parse
 from support import factors, servers
-from support.features import ALL_FEATURES, CODE_SIGN_IN, REGISTRATION, confirm_addresses
+from support.features import (
+    ALL_FEATURES,
+    CODE_SIGN_IN,
+    REGISTRATION,
+    confirm_addresses,
+    new_secret,
+    set_up_factor,
+)
 from support.site import NEW_PASSWORD, OLD_PASSWORD, SECRETS, Site, Visitor, csrf_token
 from werkzeug.test import TestResponse
 
+from app.accounts.models import User
 from app.web import rate_limits
 
 LIMITS = ("SOURCE", "IDENTITY", "LINK", "BAD_LINKS")
@@ -215,6 +223,49 @@ def test_account_limit_refuses_guesses_of_a_signed_in_visitor_from_many_sources(
     assert answers.index(429) == 5
     other.sign_in("bob")
     assert post(other, path, "192.0.2.5", json=body).status_code != 429
+
+
+def copy_remember_cookie(site: Site, owner: str, to: Visitor) -> None:
+    visitor, name = site.visitor(), site.app.config["REMEMBER_COOKIE_NAME"]
+    visitor.submit("/login", identity=owner, password=OLD_PASSWORD, remember="y")
+    cookie: Any = visitor.client.get_cookie(name)
+    to.client.set_cookie(name, cookie.value)
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_account_limit_holds_beside_half_finished_sign_ins_of_the_thief(
+    limited: Any, has_ended: bool
+) -> None:
+    """He has the owner's remember cookie, and accounts of his own with a second factor."""
+    site = confirm_addresses(limited("IDENTITY", **{**ALL_FEATURES, **factors.FACTORS}))
+    bob = {"tf_primary_method": "authenticator", "tf_totp_secret": new_secret(site)}
+    site.change(User, User.username == "bob", **bob)
+    thief, other = site.visitor(), site.visitor()
+    assert guess(thief, "bob", password=OLD_PASSWORD) == 200
+    if has_ended:
+        site.change(User, User.username == "bob", fs_uniquifier="ended")
+    visitors = [thief, other] * 3
+    for visitor in (thief, other):
+        copy_remember_cookie(site, "alice", visitor)
+        assert visitor.is_signed_in()
+    body = {"password": "a guess"}
+    answers = [post(it, "/verify", f"192.0.2.{n}", json=body).status_code for n, it in enumerate(visitors)]
+    assert answers.index(429) == 5
+
+
+def test_account_limit_holds_beside_finished_sign_ins_of_the_thief(limited: Any) -> None:
+    """He has the owner's password, and guesses her recovery codes where accounts of his own are signed in."""
+    site = confirm_addresses(limited("IDENTITY", **{**ALL_FEATURES, **factors.FACTORS}))
+    set_up_factor(site)
+    thief, other = site.visitor(), site.visitor()
+    for visitor in (thief, other):
+        guess(visitor, password=OLD_PASSWORD)
+    copy_remember_cookie(site, "bob", other)
+    body, visitors = {"code": "a guess"}, [thief, other] * 3
+    answers = [
+        post(it, "/mf-recovery", f"192.0.2.{n}", json=body).status_code for n, it in enumerate(visitors)
+    ]
+    assert answers.index(429) == 5
 
 
 # --- links ---
