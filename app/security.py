@@ -54,6 +54,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         render_template=flask_security_mails.render_template,
         **_classes(settings),
     )
+    # From here on, it only says if a half-finished sign-in is forgotten: passkeys are second factors, too.
+    app.config["SECURITY_TWO_FACTOR"] = security.support_mfa
     if settings.SECURITY_UNIFIED_SIGNIN:
         app.extensions["dummy_totp"] = security.totp_factory.generate_totp_secret()
     security.i18n_domain = app.extensions["babel"].instance.domain_instance

@@ -137,13 +137,24 @@ def test_code_that_is_a_number_keeps_its_leading_zeros(site: Site, monkeypatch: 
     assert alice.is_signed_in()
 
 
-def add_passkey(site: Site, number: bytes, public_key: bytes, usage: str = "secondary") -> None:
-    """Give alice a passkey, as a second factor or to sign in with it alone ("first")."""
+def add_passkey(
+    site: Site, number: bytes, public_key: bytes, usage: str = "secondary", identity: str = "alice"
+) -> None:
+    """Give an account a passkey, as a second factor or to sign in with it alone ("first")."""
     key = {"credential_id": number, "public_key": public_key, "sign_count": 0, "usage": usage}
     device = {"name": "My phone", "device_type": "single_device", "backup_state": False}
     with site.app.app_context():
-        site.app.extensions["security"].datastore.create_webauthn(find_account("alice"), **key, **device)
+        site.app.extensions["security"].datastore.create_webauthn(find_account(identity), **key, **device)
         db.session.commit()
+
+
+def use_passkey(visitor: Visitor, number: bytes, key: Any) -> bool:
+    """Return whether the visitor is signed in then."""
+    begun: Any = visitor.post_json("/wan-signin", json={}).json["response"]  # type: ignore[index]
+    challenge = begun["credential_options"]["challenge"]
+    used = authenticator.use_credential(number, key, challenge, visitor.base)
+    visitor.post_json(f"/wan-signin/{begun['wan_state']}", json={"credential": used})
+    return visitor.is_signed_in()
 
 
 @pytest.mark.requirement("R37")
@@ -169,11 +180,27 @@ def test_passkey_as_second_factor_follows_the_password_of_its_account(make_site:
     for identity, is_signed_in in (("bob", False), ("alice", True)):
         visitor = site.visitor()
         visitor.post_json("/login", json={"identity": identity, "password": OLD_PASSWORD})
-        begun: Any = visitor.post_json("/wan-signin", json={}).json["response"]  # type: ignore[index]
-        challenge = begun["credential_options"]["challenge"]
-        used = authenticator.use_credential(b"hers", key, challenge, "http://localhost:5000")
-        visitor.post_json(f"/wan-signin/{begun['wan_state']}", json={"credential": used})
-        assert visitor.is_signed_in() is is_signed_in
+        assert use_passkey(visitor, b"hers", key) is is_signed_in
+
+
+@pytest.mark.parametrize("settings", [{}, SECOND_FACTOR, RECOVERY_CODES])
+def test_second_factor_ends_a_half_finished_sign_in(make_site: Any, settings: dict[str, Any]) -> None:
+    """Without SECURITY_TWO_FACTOR, too, which has nothing to do with passkeys."""
+    features = {name: value for name, value in settings.items() if name != "SECURITY_TWO_FACTOR"}
+    features |= {
+        "SECURITY_TWO_FACTOR": settings == SECOND_FACTOR,
+        "RECOVERY_PUBLIC_URL": "http://localhost:5000",
+    }
+    site: Site = make_site(**PASSKEYS, **features)
+    visitor, second, first = site.visitor(), authenticator.new_key(), authenticator.new_key()
+    add_passkey(site, b"second", authenticator.cose_key(second))
+    add_passkey(site, b"first", authenticator.cose_key(first), "first", "bob")
+    visitor.post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
+    assert use_passkey(visitor, b"second", second)
+    visitor.post_json("/logout", json={})
+    assert not visitor.is_signed_in()
+    assert not use_passkey(visitor, b"second", second)  # the second factor alone
+    assert use_passkey(visitor, b"first", first)  # another person in the same browser
 
 
 @pytest.mark.requirement("R52")
