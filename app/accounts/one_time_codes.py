@@ -116,7 +116,7 @@ def guard_factor_setup(view: Callable[..., Any]) -> Callable[..., Any]:
             return redirect(url_for("security.two_factor_setup"))  # whose token names the account
         if not is_signed_in and session.get("tf_state") != "ready":
             user = _security.datastore.find_user(fs_uniquifier=session.get("tf_user_id", ""))
-            if user is not None and user.tf_primary_method:
+            if user is not None and _security.two_factor_plugins.get_setup_tf_methods(user):
                 tf_clean_session()
         return view(*args, **kwargs)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask_security import SmsSenderBaseClass
+from passlib.totp import TOTP
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.exc import StaleDataError
 from support import authenticator
@@ -244,11 +245,25 @@ def test_code_guesses_are_counted_across_a_reset(make_site: Any) -> None:
 
 @pytest.mark.requirement("R37")
 def test_half_finished_sign_in_cannot_replace_a_factor(make_site: Any) -> None:
-    site: Site = make_site(**SECOND_FACTOR, SECURITY_TWO_FACTOR_REQUIRED=True)
-    thief = enter_password(site)
-    set_up_factor(site)  # by the owner
-    assert thief.post_json("/tf-setup", json={"setup": "authenticator"}).status_code == 400
-    assert not thief.is_signed_in()
+    required = {
+        **SECOND_FACTOR,
+        "SECURITY_TWO_FACTOR_REQUIRED": True,
+        "RECOVERY_PUBLIC_URL": "http://localhost:5000",
+    }
+    owners_factors: list[Callable[[Site], Any]] = [
+        set_up_factor,
+        lambda site: add_passkey(site, b"key", b"public"),
+    ]
+    for set_up in owners_factors:
+        site: Site = make_site(**PASSKEYS, **required)
+        before, thief = enter_password(site), enter_password(site)
+        begun: Any = thief.post_json("/tf-setup", json={"setup": "authenticator"}).json
+        set_up(site)
+        assert before.post_json("/tf-setup", json={"setup": "authenticator"}).status_code == 400
+        code = TOTP(key=begun["response"]["tf_authr_b32key"]).generate().token
+        assert thief.post_json("/tf-validate", json={"code": code}).status_code == 400
+        assert not before.is_signed_in()
+        assert not thief.is_signed_in()
 
 
 def test_recovery_code_works_once_in_concurrent_requests(make_site: Any) -> None:
