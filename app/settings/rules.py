@@ -165,6 +165,8 @@ def _recovery_codes_and_passkeys(settings: Settings) -> Violations:
     codes, keys = "SECURITY_MULTI_FACTOR_RECOVERY_CODES", "SECURITY_MULTI_FACTOR_RECOVERY_CODES_KEYS"
     if settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES and not settings.library.get(keys):
         yield codes, f"needs {keys}"
+    if settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES and not settings.SECURITY_TOTP_SECRETS:
+        yield codes, "needs SECURITY_TOTP_SECRETS"
     has_factor = settings.SECURITY_TWO_FACTOR or settings.SECURITY_WEBAUTHN
     if settings.SECURITY_MULTI_FACTOR_RECOVERY_CODES and not has_factor:
         yield codes, "needs SECURITY_TWO_FACTOR or SECURITY_WEBAUTHN"
