@@ -116,6 +116,7 @@ class AnyPasskey(WebauthnUtil):
 CLASSES = {
     "login_form": SignInForm,
     "us_signin_form": code_sign_in.UnifiedForm,
+    "us_setup_form": one_time_codes.SignInCodesForm,
     "mf_recovery_form": one_time_codes.RecoveryCodeForm,
     "two_factor_rescue_form": one_time_codes.RescueForm,
     "wan_signin_response_form": one_time_codes.PasskeyForm,

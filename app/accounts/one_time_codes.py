@@ -13,13 +13,14 @@ from flask_security import SmsSenderBaseClass, SmsSenderFactory, Totp, TwoFactor
 from flask_security.proxies import _security
 from flask_security.recovery_codes import MfRecoveryForm
 from flask_security.tf_plugin import tf_clean_session
+from flask_security.unified_signin import UnifiedSigninSetupForm
 from flask_security.utils import get_message, is_user_authenticated
 from flask_security.webauthn import WebAuthnSigninResponseForm
 from passlib.exc import UsedTokenError
 from passlib.totp import TotpMatch
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
-from wtforms import RadioField, StringField
+from wtforms import RadioField, SelectMultipleField, StringField, ValidationError
 from wtforms.fields.choices import SelectChoice
 
 from ..db.engine import Model, db, inserts
@@ -88,6 +89,15 @@ class PasskeyForm(WebAuthnSigninResponseForm):
         if valid and self.is_secondary and getattr(self.user, "fs_uniquifier", "") != session["tf_user_id"]:
             self.credential.errors = [get_message("WEBAUTHN_CREDENTIAL_WRONG_USAGE")[0]]
         return valid and not self.credential.errors
+
+
+class SignInCodesForm(UnifiedSigninSetupForm):
+    """Flask-Security's set-up of codes for sign-in, which would fail on the password, or a method twice."""
+
+    def validate_delete_method(self, field: SelectMultipleField) -> None:
+        field.data = list(dict.fromkeys(field.data or ()))
+        if not set(field.data) <= dict(field.choices).keys():
+            raise ValidationError(get_message("US_METHOD_NOT_AVAILABLE")[0])
 
 
 class FileSender(SmsSenderBaseClass):

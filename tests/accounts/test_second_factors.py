@@ -14,6 +14,7 @@ from support import authenticator
 from support.commands import run
 from support.database import database_uri
 from support.features import (
+    CODE_SIGN_IN,
     PASSKEYS,
     PHONE,
     RECOVERY_CODES,
@@ -21,6 +22,7 @@ from support.features import (
     enter_password,
     new_secret,
     one_time_code,
+    set_up_code_sign_in,
     set_up_factor,
 )
 from support.mailbox import html_of, text_of
@@ -283,6 +285,19 @@ def test_recovery_code_works_once_in_concurrent_requests(make_site: Any) -> None
             datastore.mf_delete_recovery_code(late, 0)
         db.session.rollback()
         assert len(find_account("alice").mf_recovery_codes) == 1
+
+
+def test_codes_for_sign_in_are_removed_once_and_never_the_password(make_site: Any) -> None:
+    site: Site = make_site(**CODE_SIGN_IN)
+    set_up_code_sign_in(site)
+    alice, before = site.visitor(), site.rows(User)
+    assert alice.sign_in()
+    for methods in (["password"], ["email", "password"], ["authenticator"], "password"):
+        answer: Any = alice.post_json("/us-setup", json={"delete_method": methods})
+        assert (answer.status_code, [*answer.json["response"]["field_errors"]]) == (400, ["delete_method"])
+        assert site.rows(User)[0]["us_totp_secrets"] == before[0]["us_totp_secrets"]
+    assert alice.post_json("/us-setup", json={"delete_method": ["email", "email"]}).status_code == 200
+    assert site.rows(User)[0]["us_totp_secrets"] is None
 
 
 @pytest.mark.parametrize("operator", ["op@example.com", None])
