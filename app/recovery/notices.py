@@ -50,9 +50,12 @@ def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[s
 
     The second address is told, too, and so is one that was the second before.
     """
+    places = {place for _, place, *_ in changes}
+    if "active" in places and user.active:  # links of the time before would come back with the account
+        links.revoke_all_of(user.id)
     if not changes or db.session().info.get("quiet"):  # as an admin said
         return
-    kind, recipients, places = "account_notice", {user.email}, {place for _, place, *_ in changes}
+    kind, recipients = "account_notice", {user.email}
     link, second_addresses = None, {user.second_email, before.get(SECOND, ("", "", None))[2]}
     if user.contested_email or "frozen" in places:
         kind = "address_frozen" if user.contested_email else "address_settled"

@@ -9,6 +9,7 @@ import pytest
 from flask_security import change_email, confirmable, passwordless
 from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy import select
+from support.commands import run
 from support.database import database_uri, delete_account, dump
 from support.outbox import make_due
 from support.recovery import code_of, problem_at
@@ -204,6 +205,18 @@ def test_link_ends_when_its_account_changes(site: Site) -> None:
         site.change(User, User.username == "alice", **{name: original[name] for name in change})
     delete_account(site)
     assert problem_at(site, link) == "link_invalid"
+
+
+@BOTH
+def test_link_does_not_come_back_with_an_account_that_was_deactivated(site: Site) -> None:
+    link, of_bob = site.new_link(), site.new_link("bob")
+    run(site, "users", "deactivate", "alice")
+    assert problem_at(site, link) == code_of(site, link) == "account_unavailable"
+    run(site, "users", "activate", "alice")
+    assert problem_at(site, link) == code_of(site, link) == "link_revoked"
+    assert code_of(site, of_bob) == "redeemed"
+    site.work()  # mails the notices
+    assert code_of(site, site.new_link()) == "redeemed"
 
 
 @pytest.mark.requirement("R69")
