@@ -42,8 +42,8 @@ def me() -> ResponseReturnValue:
     return json_response({"user": user}) if user else _not_signed_in()
 
 
-@blueprint.get("/auth")
-@blueprint.get("/auth/redirect")
+@blueprint.get("/auth", provide_automatic_options=False)
+@blueprint.get("/auth/redirect", provide_automatic_options=False)
 def authenticate() -> ResponseReturnValue:
     """Answer 200 with the account in headers, or else 401 or a redirect. Raises NoAccess."""
     attribute = current().RECOVERY_AUTH or abort(HTTPStatus.NOT_FOUND)

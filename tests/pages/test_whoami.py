@@ -24,6 +24,7 @@ from app.db.engine import db
 
 ACCEPT_JSON = {"Accept": "application/json"}
 ASKED = ("/auth", "/auth/redirect")
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 SPOOFED = {"Remote-User": "1", "Remote-Email": "admin@example.com", "Remote-Groups": "admin"}
 
 
@@ -225,6 +226,14 @@ def test_auth_answers_401_to_nginx_and_redirects_for_others(site: Site) -> None:
     login = urlsplit(answers[1].location or "")
     assert f"{login.scheme}://{login.netloc}{login.path}" == "http://127.0.0.1:5000/login"
     assert parse_qs(login.query) == {"next": ["http://127.0.0.1:5000/notes?page=2&x=%26"]}
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_auth_lets_no_method_of_a_stranger_in(site: Site, path: str) -> None:
+    """A proxy may ask with the method of the request that it has, such as Traefik's preserveRequestMethod."""
+    statuses = {method: site.visitor().open(path, method=method).status_code for method in METHODS}
+    refusal = 401 if path == "/auth" else 302
+    assert statuses == dict.fromkeys(METHODS, 405) | dict.fromkeys(("GET", "HEAD"), refusal)
 
 
 URIS = ["/", "/notes?a=1&b=%2F%26&next=//x", "/a%20b/%C4%B0?q=%C4%B0", "/x;y=1/@:!$'()*+,=~-._"]
