@@ -110,8 +110,8 @@ def _stored(user_id: int) -> tuple[dict[str, tuple[str, str, Any]], str]:
         ]
     for *_, passkey, key, role in rows:  # by place, because an identity kind may have any name
         places += [(f"passkey:{passkey}", "webauthn", passkey, key), (f"role:{role}", "role", role, role)]
-    stored = {
-        place: (method, name if method in ("sms", "webauthn", "role") else "", value)
+    stored = {  # of mailed codes without the secret, which changes when earlier codes end
+        place: (method, name if method in ("sms", "webauthn", "role") else "", method == "email" or value)
         for place, method, name, value in places
         if method and value
     }

@@ -1,9 +1,10 @@
 """The account datastore: Flask-Security's, over Sparekey's tables. Also the look-up and the end of access."""
 
+from contextlib import suppress
 from typing import Any
 
 from flask_security import SQLAlchemyUserDatastore
-from flask_security.proxies import _datastore
+from flask_security.proxies import _datastore, _security
 from sqlalchemy import ColumnElement, column, exists, insert, literal, select, table, update
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
@@ -61,7 +62,7 @@ def confirm_existing() -> int:
 
 
 def end_access(user_id: int, *, with_password: bool) -> None:
-    """End every session and token of an account, and with `with_password` withdraw its password.
+    """End every session, token and mailed code of an account. `with_password`: withdraw its password, too.
 
     The account keeps a hash that matches no password, so that its owner can recover it.
     """
@@ -70,8 +71,18 @@ def end_access(user_id: int, *, with_password: bool) -> None:
         # Refused at the next redemption. One that was withdrawn before stays, because a thief knows it.
         user.withdrawn_password = user.withdrawn_password or user.password
         user.password = unusable_hash(user.password)
+    end_mailed_codes(user)
     _datastore.set_uniquifier(user)
     _datastore.refresh_tracker_reset(user)
+
+
+def end_mailed_codes(user: User) -> None:
+    """End the codes that were mailed to an account: its next ones have another secret."""
+    with suppress(ValueError, TypeError):  # what cannot be read is no factor
+        if "email" in _datastore.us_get_totp_secrets(user):
+            _datastore.us_setup_email(user)  # does nothing while SECURITY_UNIFIED_SIGNIN is off
+    if user.tf_primary_method == "email" and current().SECURITY_TOTP_SECRETS:
+        _datastore.tf_set(user, "email", totp_secret=_security.totp_factory.generate_totp_secret())
 
 
 class AccountDatastore(SQLAlchemyUserDatastore):

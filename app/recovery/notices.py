@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..accounts.changes import SECOND, account_changed
+from ..accounts.datastore import end_mailed_codes
 from ..accounts.identities import mask_address
 from ..accounts.models import User
 from ..db import audit
@@ -83,9 +84,13 @@ def on_address_requested(_app: Flask, user: User, new_email: str, **_: Any) -> N
 
 
 def on_address_proven(_app: Flask, user: User, old_email: str | None = None, **_: Any) -> None:
-    """End the links that change or confirm the address: they name the uniquifier, as sessions do."""
+    """End the links that change or confirm the address: they name the uniquifier, as sessions do.
+
+    A change of address also ends reset links, and codes that went to the earlier address.
+    """
     if old_email:
         links.revoke_all_of(user.id)
+        end_mailed_codes(user)
     _datastore.set_uniquifier(user)
 
 

@@ -100,6 +100,61 @@ def test_request_for_a_taken_address_is_answered_and_mailed_as_for_a_free_one(si
     assert site.rows(User)[0]["email"] == OLD
 
 
+def mailed_code(site: Site, address: str) -> str:
+    """Request a code for sign-in, and return it."""
+    site.visitor().post_json("/us-signin/send-code", json={"identity": "alice"})
+    return str(re.findall(r"\b\d{6}\b", text_of(mails_to(site, address)[-1]))[-1])
+
+
+def signs_in_by_code(site: Site, code: str) -> bool:
+    visitor = site.visitor()
+    visitor.post_json("/us-signin", json={"identity": "alice", "passcode": code})
+    return visitor.is_signed_in()
+
+
+@BOTH
+def test_code_for_sign_in_ends_with_its_mailbox_and_with_a_freeze(make_site: Any) -> None:
+    site: Site = make_site(**SETTINGS, **features.CODE_SIGN_IN)
+    features.set_up_code_sign_in(site)
+    code = mailed_code(site, OLD)
+    steal(site)
+    assert not signs_in_by_code(site, code)
+    thiefs, unused = mailed_code(site, THIEFS), mailed_code(site, THIEFS)
+    assert signs_in_by_code(site, thiefs)  # at once
+    site.change(UsedCode, UsedCode.counter > 0, counter=0)
+    assert FROZEN in contest(site)
+    assert not signs_in_by_code(site, unused)
+    assert "factor_changed" not in site.events()
+
+
+def test_code_as_second_factor_ends_with_its_mailbox_and_with_a_new_start_by_an_admin(make_site: Any) -> None:
+    email = {**features.SECOND_FACTOR, "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["email"]}
+    site: Site = make_site(**SETTINGS, **email)
+
+    def code(visitor: Visitor, address: str) -> str:
+        """Enter the password, and return the mailed code."""
+        visitor.post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD})
+        return str(re.findall(r"\b\d{6}\b", text_of(mails_to(site, address)[-1]))[-1])
+
+    link = request_change(site, NEW)
+    features.set_up_factor(site, "email")
+    held = code(site.visitor(), OLD)
+    site.visitor().submit(link)
+    visitor = site.visitor()
+    right = code(visitor, NEW)
+    for passcode, is_signed_in in ((held, False), (right, True)):
+        visitor.post_json("/tf-validate", json={"code": passcode})
+        assert visitor.is_signed_in() is is_signed_in
+    site.change(UsedCode, UsedCode.counter > 0, counter=0)
+    held = code(site.visitor(), NEW)
+    run(site, "users", "force-reset", "alice")
+    site.visitor().set_password(link_of(site, "reset"), OLD_PASSWORD + "!")
+    visitor.post_json("/login", json={"identity": "alice", "password": OLD_PASSWORD + "!"})
+    visitor.post_json("/tf-validate", json={"code": held})
+    assert not visitor.is_signed_in()
+    assert "factor_changed" not in site.events()
+
+
 @KINDS
 @pytest.mark.requirement("R41", "R49")
 def test_address_link_acts_once_and_by_the_button_of_its_page_alone(make_site: Any, kind: str) -> None:
