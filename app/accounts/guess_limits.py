@@ -22,7 +22,7 @@ from ..web.errors import InvalidRequest
 from ..web.rate_limits import count_key, count_keys, limit, rate_limiter
 from ..web.responses import keep_cookie
 from ..web.tokens import UncompressedToken
-from .identities import IdentityKey, identity_columns, posted_identity
+from .identities import IdentityKey, identity_columns, map_identity, posted_identity
 from .identity_mappers import normalize_identity
 from .models import User
 
@@ -106,11 +106,18 @@ def may_guess(scope: str, user_id: int | None, identity: IdentityKey | None = No
 
 
 def identity_hashes(user: User, *, by_each_key: bool = False) -> list[str]:
-    """Return the keyed hashes under which guesses at an account are counted, by default the newest key's."""
+    """Return the keyed hashes under which guesses at an account are counted, by default the newest key's.
+
+    `by_each_key`: of every text that leads to the account, by every valid key.
+    """
     values = {kind: value for kind in identity_columns() if (value := getattr(user, kind))}
     # Normalized, because an application's table may hold another form.
     normal = {kind: normalize_identity(kind, value) or value for kind, value in values.items()}
-    names = [str(IdentityKey(kind, value)) for kind, value in normal.items()]
+    keys: list[IdentityKey | None] = [IdentityKey(kind, value) for kind, value in normal.items()]
+    if by_each_key and current().RECOVERY_ACCOUNTS:
+        # An application's username may look like another account's address, so none makes a known browser.
+        keys += map(map_identity, normal.values())
+    names = dict.fromkeys(str(key) for key in keys if key)
     hashes = map(count_keys, names)  # of each name, the newest key's first
     return [each for of_name in hashes for each in (of_name if by_each_key else of_name[:1])]
 

@@ -62,7 +62,9 @@ def posted_identity() -> PostedIdentity:
 
 def map_identity(typed: str) -> IdentityKey | None:
     """Return the column and normal form of `typed`, or None when no mapper fits. Asks no database."""
-    for column in current().SECURITY_USER_IDENTITY_ATTRIBUTES:
+    kinds, accounts = current().SECURITY_USER_IDENTITY_ATTRIBUTES, current().RECOVERY_ACCOUNTS
+    # An application's usernames come last, because they are any text.
+    for column in sorted(kinds, key=lambda kind: bool(accounts) and kind == "username"):
         if value := normalize_identity(column, typed):
             return IdentityKey(column, value)
     return None

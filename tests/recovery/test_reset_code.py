@@ -164,6 +164,51 @@ def test_code_works_for_an_account_of_another_application(application: Applicati
     assert enter(site, request_id, code) == token
 
 
+def beside(application: Application, make_site: Any, username: str) -> Site:
+    """Return a site for the application, whose alice has a number, too."""
+    number = {"employee_number": {"pattern": "[A-Z]{2}[0-9]+", "normalize": "upper"}}
+    kinds = ["email", "username", "us_phone_number", number]
+    deployment = application.deployment(identities={"employee_number": "status"})
+    application.execute("UPDATE users SET username = :name, status = 'EX42' WHERE id = 1", name=username)
+    made: Site = make_site(**deployment, SECURITY_USER_IDENTITY_ATTRIBUTES=kinds, RECOVERY_CODE=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("username", "typed"),
+    [
+        ("Alice", ("alice", "Alice", "ALICE")),
+        ("alice", ("+14155550123", "+1 (415) 555-0123", "+١٤١٥٥٥٥٠١٢٣", "EX42", "ex42")),
+        ("Alice@old.example.com", ("alice@old.example.com",)),
+        ("+14155550177", ("+14155550177", "+14155550123")),
+        ("XE24", ("XE24", "xe24", "ex42")),
+    ],
+)
+def test_code_works_for_every_identity_of_an_account_of_another_application(
+    application: Application, make_site: Any, username: str, typed: tuple[str, ...]
+) -> None:
+    """Its usernames are any text, also such as another kind's."""
+    site = beside(application, make_site, username)
+    for identity in typed:
+        request_id = ask(site, identity)
+        code, token = mailed(site)
+        assert enter(site, request_id, code) == token, identity
+
+
+@pytest.mark.parametrize("username", ["sso@example.com", "+14155550177"])
+def test_browser_is_known_for_its_account_of_another_application_alone(
+    application: Application, make_site: Any, username: str
+) -> None:
+    """Nobody gets the quota of another account's browsers by a username such as her address or number."""
+    site = beside(application, make_site, username)
+    visitor, quotas = site.visitor(), {}
+    visitor.set_password(site.new_link())
+    for identity in ("alice@example.com", "+1 415 555 0123", "ex42", username):
+        visitor.post_json("/reset", json={"identity": identity})
+        quotas[identity] = site.messages()[-1]["quota"]
+    assert quotas == {**dict.fromkeys(quotas, "known browser"), username: ""}
+
+
 @BOTH
 @pytest.mark.requirement("R32", "R57")
 def test_code_is_compared_5_times_an_id_and_50_times_in_all(site: Site) -> None:
