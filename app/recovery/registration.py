@@ -24,6 +24,7 @@ from ..accounts.identities import IdentityKey, PostedIdentity
 from ..accounts.identity_mappers import IDENTITY_LENGTH_MAX, normalize_identity
 from ..accounts.models import User
 from ..db import audit
+from ..db.engine import db
 from ..mail import composing, quota
 from ..mail.composing import Undeliverable, composer
 from ..mail.outbox import OutboxMessage
@@ -116,6 +117,7 @@ def _find_or_create(email: str) -> User:
         audit.record("registered", user_id=user.id)
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's
         user_registered.send(app, user=user, confirm_token=None, confirmation_token=None, form_data={})
+        db.session.commit()  # on SQLite, the lock would last until the mail is written
     elif normalize_identity("email", user.email) != email:
         raise Undeliverable("another account has almost the same address")
     return user

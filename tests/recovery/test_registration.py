@@ -1,8 +1,11 @@
 """Registration. The worker makes the account, and its password is set with the mailed link."""
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
+from support.database import database_uri
 from support.features import REGISTRATION, confirm_addresses
 from support.mailbox import link_in, text_of
 from support.recovery import code_of
@@ -12,6 +15,7 @@ from werkzeug.test import TestResponse
 from app.accounts.datastore import AccountDatastore
 from app.accounts.models import User
 from app.db.clock import utcnow
+from app.mail import composing
 from app.pages import health
 from app.recovery.link import ResetLink
 
@@ -45,6 +49,24 @@ def test_registration_creates_the_account_and_the_link_confirms_it(site: Site) -
     assert "registered" in site.events()
     site.work()
     site.new_link("dora")
+
+
+@pytest.mark.parametrize("email", ["dora@example.com", "alice@example.com"])
+def test_registration_locks_nobody_out_while_its_mail_is_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch, email: str
+) -> None:
+    """On SQLite. A lock for new addresses alone would show in the time of other requests."""
+    uri, write, written = database_uri(site).removeprefix("sqlite:///"), composing.write, []
+
+    def write_beside_another(*args: Any, **values: Any) -> composing.Mail:
+        with closing(sqlite3.connect(uri, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        written.append(args[1])
+        return write(*args, **values)
+
+    monkeypatch.setattr(composing, "write", write_beside_another)
+    register(site, email)
+    assert written == ["welcome" if email.startswith("dora") else "welcome_existing"]
 
 
 @pytest.mark.requirement("R69")
