@@ -105,4 +105,4 @@ def test_forwarded_address_counts_for_declared_proxies_only(make_site: Any) -> N
 @pytest.mark.parametrize("host", ["", "smtp.example.com", "127.0.0.1", "2001:db8::25", "::1"])
 def test_mail_server_is_a_name_or_an_address(host: str) -> None:
     needed = {"RECOVERY_SUPPORT_CONTACT": "help@example.com", "RECOVERY_MAIL_IN_CLEAR": True}
-    assert load_settings(MAIL_SERVER=host, **needed).MAIL_SERVER == host
+    assert host == load_settings(MAIL_SERVER=host, **needed).MAIL_SERVER
