@@ -85,6 +85,7 @@ def test_token_counts_as_a_password_for_a_minute_and_is_not_renewed_by_a_stolen_
     assert program.post_json("/change-email", json=change, headers=headers).status_code == NOT_FRESH
 
 
+@pytest.mark.requirement("R41")
 def test_fresh_token_of_another_account_does_not_make_a_stolen_session_fresh(site: Site) -> None:
     """The thief enters the password of an account of his own, and sends its token beside alice's cookie."""
     token = new_token(site, "bob")

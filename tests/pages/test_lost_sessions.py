@@ -195,6 +195,7 @@ def test_page_of_an_extension_is_not_called_for_a_form_without_its_token(site: S
     assert (answer.status_code, called) == (400, [])
 
 
+@pytest.mark.requirement("R1")
 def test_page_that_a_proxy_hides_is_not_shown_for_a_form_without_its_token(site: Site) -> None:
     for path in ("/readyz", "/healthz", "/metrics"):
         headers = {**ORIGIN, "Referer": f"{PUBLIC_URL}{path}"}

@@ -112,6 +112,7 @@ def signs_in_by_code(site: Site, code: str) -> bool:
     return visitor.is_signed_in()
 
 
+@pytest.mark.requirement("R41")
 @BOTH
 def test_code_for_sign_in_ends_with_its_mailbox_and_with_a_freeze(make_site: Any) -> None:
     site: Site = make_site(**SETTINGS, **features.CODE_SIGN_IN)

@@ -207,6 +207,7 @@ def test_link_ends_when_its_account_changes(site: Site) -> None:
     assert problem_at(site, link) == "link_invalid"
 
 
+@pytest.mark.requirement("R16")
 @BOTH
 def test_link_does_not_come_back_with_an_account_that_was_deactivated(site: Site) -> None:
     link, of_bob = site.new_link(), site.new_link("bob")

@@ -232,6 +232,7 @@ def copy_remember_cookie(site: Site, owner: str, to: Visitor) -> None:
     to.client.set_cookie(name, cookie.value)
 
 
+@pytest.mark.requirement("R56")
 @pytest.mark.parametrize("has_ended", [False, True])
 def test_account_limit_holds_beside_half_finished_sign_ins_of_the_thief(
     limited: Any, has_ended: bool
