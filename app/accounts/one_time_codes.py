@@ -57,12 +57,17 @@ class ReplayProtectedTotp(Totp):
         db.session.commit()  # because some views of Flask-Security do not
 
 
-class RecoveryCodeForm(MfRecoveryForm):
-    """Flask-Security's form for a recovery code, in digits of any script."""
+def _as_printed(typed: Any) -> str:
+    """Return a recovery code as it was printed, however it was typed: 17FA 7ceb90f2 is 17fa-7ceb-90f2."""
+    text = plain(str(typed or ""))
+    digits = re.sub(r"[\W_]", "", text).lower()
+    return "-".join(re.findall("....", digits)) if re.fullmatch("[0-9a-f]{12}", digits) else text
 
-    code = StringField(
-        validators=MfRecoveryForm.code.kwargs["validators"], filters=[lambda code: code and plain(str(code))]
-    )
+
+class RecoveryCodeForm(MfRecoveryForm):
+    """Flask-Security's form for a recovery code."""
+
+    code = StringField(validators=MfRecoveryForm.code.kwargs["validators"], filters=[_as_printed])
 
 
 def is_code(typed: str) -> bool:

@@ -124,12 +124,12 @@ def confirm(identity: str | None, all_existing: bool) -> None:
 def _enqueue_reset(identity: str) -> User:
     """Email a link, past cool-down and cap. Return the account. Raises ClickException if none can go out."""
     user = get_account(identity)
-    obstacle = user.reason_not_recoverable() or reason_all_held()
+    why_not, held = user.reason_not_recoverable(), reason_all_held()
     if not current().sends_mail:
-        obstacle = "no mail is sent (MAIL_SERVER is empty)"
-    if obstacle:
-        hint = HAND_OVER.format(shlex.quote(identity))
-        raise click.ClickException(f"cannot email a link: {obstacle}. Nothing was changed. {hint}")
+        held = "no mail is sent (MAIL_SERVER is empty)"
+    if why_not or held:
+        hint = "" if why_not else f" {HAND_OVER.format(shlex.quote(identity))}"
+        raise click.ClickException(f"cannot email a link: {why_not or held}. Nothing was changed.{hint}")
     key, values = deduplication_key(RESET, f"#{user.id}", BY_ADMIN), {"client": clients.BROWSER}
     outbox.enqueue(RESET, user_id=user.id, same=key, quota=BY_ADMIN, account=user.id, **values)
     return user

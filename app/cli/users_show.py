@@ -30,6 +30,7 @@ ENDS = {
     "revoked": "The newest link was revoked at {at}.",
     "expired": "The newest link expired at {at}.",
     "void": "The newest link no longer works, because the account's address or password has changed.",
+    "refused": "The newest link does not work now: {why_not}.",
     "open": "The newest link works until {at}.",
     "handed over": "The newest link was handed over by an admin, and works until {at}.",
 }
@@ -42,7 +43,8 @@ MAILS = {
     "set_aside": "; the email is set aside, because the relay refused it and may refuse all mail: {reason}",
     "held": ". All mail is held: {reason}",
     "being sent": ", and the email is being sent right now.",
-    "given_up": ", and the email was given up: {reason}. To send it now, run: manage.py outbox retry {id}",
+    "given_up": ", and the email was given up: {reason}. If the address is right, send it again: manage.py"
+    " outbox retry {id}",
     "dropped": ", and no email was sent: {reason}.",
 }
 
@@ -95,7 +97,8 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
     yield from _obstacles(user)
     if not current().sends_mail:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
-    instructions = [mail for mail in facts["mails"] if mail["mail"] in (RESET, INVITATION)]
+    of_link = OutboxMessage.kind.in_((RESET, INVITATION))
+    instructions = outbox.newest(outbox.is_to(user), of_link, limit=SHOWN)  # behind any number of notices
     if instructions:
         newest = next((mail for mail in instructions if mail["status"] == "postponed"), instructions[0])
         status = "untried" if newest["status"] == "waiting" and not newest["attempts"] else newest["status"]
@@ -105,8 +108,11 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
             yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[status].format_map(newest)
     elif current().sends_mail:
         yield "No link was requested for this account, or the request has been purged."
-    for link in facts["links"][: user.reason_not_recoverable() != NO_PASSWORD]:
-        yield ENDS[link["state"]].format(at=as_time(link["until"]))
+    why_not = user.reason_not_recoverable()
+    for link in facts["links"][: why_not != NO_PASSWORD]:
+        is_open = link["state"] in ("open", "handed over")
+        answer = ENDS["refused" if why_not and is_open else link["state"]]
+        yield answer.format(at=as_time(link["until"]), why_not=why_not)
     if any(row["is_over"] for row in facts["limits"] or ()):
         yield "Sign-ins with its identities are refused right now, after too many attempts (Limits, below)."
 

@@ -93,7 +93,7 @@ def refuse_excess(
     if latest:
         setting = "RECOVERY_MAIL_DAILY_CAP" if is_capped else "RECOVERY_MAIL_COOLDOWN"
         next_at = max(latest + timedelta(seconds=cooldown), newest + PAUSE if is_capped else latest)
-        raise Undeliverable(f"one was sent; the next can be at {next_at:%Y-%m-%d %H:%M:%SZ} ({setting})")
+        raise Undeliverable(f"there was one; the next can be at {next_at:%Y-%m-%d %H:%M:%SZ} ({setting})")
     if not is_capped:
         return
     postponed = (OutboxMessage.settled_at.is_(None), OutboxMessage.created_at > NOW)

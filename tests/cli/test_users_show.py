@@ -61,7 +61,7 @@ def test_users_show_request_through_cooldown_and_cap(make_site: Any) -> None:
     site.ask()
     site.work()
     shown = show(site)
-    reason = r": one was sent; the next can be at [\d-]+ [\d:]+Z \(RECOVERY_MAIL_COOLDOWN\)\."
+    reason = r": there was one; the next can be at [\d-]+ [\d:]+Z \(RECOVERY_MAIL_COOLDOWN\)\."
     assert re.search(f"A reset email cannot go out now{reason}", shown)
     assert re.search(f"and no email was sent{reason}", shown)
     capped: Site = make_site(RECOVERY_MAIL_DAILY_CAP=1, SECURITY_CONFIRMABLE=True)
@@ -94,6 +94,21 @@ def test_users_show_bounced_deferred_and_held_mail(site: Site) -> None:
     assert "The newest link" not in shown
     beat(site, trouble="MAIL_USERNAME: the relay refuses this login")
     assert "All mail is held: MAIL_USERNAME: the relay refuses this login" in show(site, "bob")
+
+
+def test_users_show_open_link_of_an_account_that_is_not_active(site: Site) -> None:
+    site.new_link()
+    run(site, "users", "deactivate", "alice", "--quiet")
+    assert "The newest link does not work now: the account is not active." in show(site)
+
+
+def test_users_show_request_behind_many_notices(site: Site) -> None:
+    site.new_link()
+    for _ in range(6):
+        for command in ("deactivate", "activate"):
+            run(site, "users", command, "alice")
+    site.work()
+    assert "A link was requested at " in show(site)
 
 
 def test_users_show_state_of_newest_link(site: Site) -> None:
