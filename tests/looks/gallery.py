@@ -23,7 +23,7 @@ from app.web.errors import NoMail, RequestError
 from examples.demo import create_app
 
 LOCALES = ("en", "de", "fr", "es", "ar")
-HELP = "help@example.com"
+HELP = "support.and.information@lagoon-services.example.com"  # as wide as they come
 
 MAILING = {
     "RECOVERY_PUBLIC_URL": "https://id.example.com", "MAIL_SERVER": "mail.example.com", "MAIL_USE_TLS": True,
