@@ -26,6 +26,7 @@ from support.servers import NO_TLS, skip_or_fail
 from support.site import BOTH, ROOT, SECRETS, Site, wait_for
 
 import manage
+from app.accounts.models import User
 from app.db.engine import db
 
 OLD_KEY = SECRETS["FLASK_SECRET_KEY"]
@@ -304,3 +305,21 @@ def test_admin_script_runs_with_the_settings_of_the_units(tmp_path: Path) -> Non
     (tmp_path / "more-secrets").write_text('FLASK_RECOVERY_SITE_NAME="$(echo Lagoon)"\n')
     shown = subprocess.run([*command, "config", "diff"], env=inherited(), capture_output=True, text=True)
     assert "Lagoon" in shown.stdout
+
+
+def test_documented_commands_correct_an_address_and_erase_an_account(site: Site) -> None:
+    site.new_link("bob")
+    site.ask("bob")
+    page = (ROOT / "docs/operations.md").read_text()
+    typed = page.partition("sparekey shell <<'END'\n")[2].partition("END\n")[0]
+    for documented, actual in (('"ana"', '"alice"'), ("#7", "#2")):
+        assert documented in typed
+        typed = typed.replace(documented, actual)
+    FlaskCliRunner(site.app).invoke(manage.cli, ["shell"], input=typed)
+    rows = site.rows(User)
+    assert ("ana@example.com" in [row["email"] for row in rows], 2 in [row["id"] for row in rows]) == (
+        True,
+        False,
+    )
+    site.work()
+    assert [mail["To"] for mail in site.mailbox.mails[1:]] == ["alice@example.com"]
