@@ -88,7 +88,9 @@ def by_half_finished_sign_in() -> str | None:
     """Return the key of the account whose second factor is to come, or None. Another may be signed in."""
     uniquifier = session.get("tf_user_id")
     user_id = uniquifier and db.session.scalar(select(User.id).where(User.fs_uniquifier == uniquifier))
-    return account_key(user_id) if user_id else None
+    if not user_id or user_id == getattr(current_user, "id", None):  # by_account() counts that
+        return None
+    return account_key(user_id)
 
 
 def account_key(user_id: int) -> str:
@@ -115,8 +117,9 @@ def identity_hashes(user: User, *, by_each_key: bool = False) -> list[str]:
     normal = {kind: normalize_identity(kind, value) or value for kind, value in values.items()}
     keys: list[IdentityKey | None] = [IdentityKey(kind, value) for kind, value in normal.items()]
     if by_each_key and current().RECOVERY_ACCOUNTS:
-        # An application's username may look like another account's address, so none makes a known browser.
-        keys += map(map_identity, normal.values())
+        # An application's username may look like another account's address, so these make no known browser.
+        forms = (form for value in values.values() for form in (value, value.lower(), value.upper()))
+        keys += map(map_identity, (*normal.values(), *forms))
     names = dict.fromkeys(str(key) for key in keys if key)
     hashes = map(count_keys, names)  # of each name, the newest key's first
     return [each for of_name in hashes for each in (of_name if by_each_key else of_name[:1])]

@@ -1,8 +1,8 @@
 """Identities: the values by which a person names an account, such as an email address or an employee number.
 
-Each kind has a mapper and a column of the accounts. Mappers are tried in the configured order, and the first
-that fits decides. Sign-in, recovery, import and the model's validators use the same mappers, so a look-up
-asks for exactly the stored value.
+Each kind has a mapper and a column of the accounts. Mappers are tried in the configured order, but an
+application's usernames last, and the first that fits decides. Sign-in, recovery, import and the model's
+validators use the same mappers, so a look-up asks for exactly the stored value.
 """
 
 from typing import Any, NamedTuple
@@ -70,10 +70,12 @@ def map_identity(typed: str) -> IdentityKey | None:
     return None
 
 
-def identity_key(typed: str) -> str:
-    """Return the text under which requests for an identity are counted and deduplicated."""
+def identity_key(typed: str, key: IdentityKey | None = None) -> str:
+    """Return the text under which requests for an identity are counted and deduplicated. `key`: if known."""
     # Unrecognized input gets a prefix, so that it cannot collide with a real identity's key.
-    return str(map_identity(typed) or f"? {typed.casefold()}")
+    name = str(key or map_identity(typed) or f"? {typed.casefold()}")
+    # An application's accounts are found by the text, too, so two spellings may lead to different ones.
+    return f"{name} {typed}" if current().RECOVERY_ACCOUNTS else name
 
 
 def stored_identity(column: str, value: Any) -> str | None:

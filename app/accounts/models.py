@@ -89,9 +89,10 @@ class User(Model, sqla_v2.FsUserMixin):
         tdata["fs_paa"] = session.get("fs_paa", 0) if is_own else 0
 
     def verify_auth_token(self, tdata: dict[str, Any]) -> bool:
-        """True unless the token's sign-in was signed out, or the session is another's. For Flask-Security."""
+        """True unless the token's sign-in was signed out, or the request is another's. For Flask-Security."""
         self.sign_in_id = tdata.get("sign_in_id", "")
-        if g.get("_login_user", self) != self:  # Flask-Security would take it for as fresh as the token
+        # Flask-Login's name, private, of this request's account, which would pass for as fresh as the token.
+        if g.get("_login_user", self) != self:
             return False
         return bool(self.sign_in_id) and db.session.get(SignedOut, self.sign_in_id) is None
 

@@ -49,10 +49,11 @@ def enqueue(kind: str, user: User, recipient: str, address: str, **content: Any)
 def on_account_changed(user: User, before: dict[str, Any], changes: list[tuple[str, ...]], **_: Any) -> None:
     """Tell the owner of all changes of a transaction, or both addresses while one contests the other.
 
-    The second address is told, too, and so is one that was the second before.
+    The second address is told, too, and so is one that was the second before. An account that becomes active
+    again gets back none of its links.
     """
     places = {place for _, place, *_ in changes}
-    if "active" in places and user.active:  # links of the time before would come back with the account
+    if "active" in places and user.active:
         links.revoke_all_of(user.id)
     if not changes or db.session().info.get("quiet"):  # as an admin said
         return

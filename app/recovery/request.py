@@ -13,7 +13,7 @@ from flask_security.utils import base_render_json, do_flash, get_message
 from wtforms import StringField, SubmitField
 
 from ..accounts.guess_limits import known_browser
-from ..accounts.identities import IDENTITY_LABEL, PostedIdentity, posted_identity
+from ..accounts.identities import IDENTITY_LABEL, PostedIdentity, identity_key, posted_identity
 from ..db import audit
 from ..db.engine import db, limit_lock_wait
 from ..mail import outbox
@@ -69,7 +69,8 @@ def store_request(
         is_known = known_browser(key) is not None
         quota = quota or (KNOWN_BROWSER if is_known else "")
         content |= {"identity": identity.typed, "client": client, **user_agents.requester()}
-        outbox.enqueue(kind, same=deduplication_key(kind, key, quota), quota=quota, **content)
+        same = deduplication_key(kind, identity_key(*identity), quota)
+        outbox.enqueue(kind, same=same, quota=quota, **content)
         if signed_id:
             reset_code.record_request(signed_id, key, is_known)
     audit.record("requested", reason=kind, client=client)

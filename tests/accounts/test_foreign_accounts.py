@@ -131,6 +131,19 @@ def test_exact_spelling_wins_and_otherwise_each_account_gets_a_link_of_its_own(
 
 
 @EVERYWHERE
+@pytest.mark.parametrize(
+    ("username", "spelled"), [("4155550177", "+1 415 555 0177"), ("Bo", "bO"), ("030123456", "030 123456")]
+)
+def test_request_in_another_spelling_takes_no_link_from_an_owner(
+    application: Application, site: Site, username: str, spelled: str
+) -> None:
+    application.execute("UPDATE users SET username = :name WHERE id = 1", name=username)
+    application.add("mallory@example.com", username=spelled.replace(" ", "") if username == "Bo" else "m")
+    site.ask(username)
+    assert ALICE in mailed_to(site, spelled)
+
+
+@EVERYWHERE
 @pytest.mark.parametrize("refusal", ["450 4.1.2 Domain not found", "554 5.7.1 Rejected", "550 5.1.1 Unknown"])
 def test_address_that_is_refused_keeps_no_mail_from_another_account_with_the_identity(
     application: Application, site: Site, refusal: str

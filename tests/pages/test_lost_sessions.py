@@ -205,7 +205,7 @@ def test_page_that_a_proxy_hides_is_not_shown_for_a_form_without_its_token(site:
 
 
 @pytest.mark.parametrize("who", ["stranger", "alice"])
-def test_every_page_is_shown_for_a_form_that_names_it_in_its_referrer(make_site: Any, who: str) -> None:
+def test_no_page_fails_for_a_form_that_names_it_in_its_referrer(make_site: Any, who: str) -> None:
     """A view may read which page it is."""
     site: Site = confirm_addresses(make_site(**ALL_FEATURES, RECOVERY_PUBLIC_URL="http://localhost:5000"))
     visitor, link = site.visitor(), site.new_link()
