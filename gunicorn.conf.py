@@ -36,12 +36,15 @@ LINGER_SECONDS = 2  # of a stopping process, for requests on their way. As gunic
 
 
 class StrictParser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """Refuses what a proxy may read otherwise: two Hosts, or two lengths (RFC 9112 §3.2, §6.3)."""
+    """Refuses what a proxy may read otherwise: two Hosts, two lengths, old chunks (RFC 9112 §3.2, §6)."""
 
     def parse_header(self, head: bytes) -> None:
         names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")]
         if names.count(b"host") > 1 or {b"content-length", b"transfer-encoding"} <= set(names):
             raise ParsingError("The headers contradict each other")
+        is_old = head.partition(b"\r\n")[0].endswith(b"HTTP/1.0")
+        if is_old and b"transfer-encoding" in names:  # RFC 9112 §6.1
+            raise ParsingError("Transfer-Encoding needs a newer HTTP")
         try:
             super().parse_header(head)
         except ValueError as error:  # a length of thousands of digits

@@ -11,7 +11,15 @@ from flask_security.utils import get_hmac
 from werkzeug.security import generate_password_hash
 
 from ..settings.secrets import ARGON2_MINIMA
-from .imported_hashes import BCRYPT_BYTES_MAX, LIBPASS, STOCK, django_scrypt, identify_format, unmark
+from .imported_hashes import (
+    BCRYPT_BYTES_MAX,
+    LIBPASS,
+    SCRYPT_BYTES_MAX,
+    STOCK,
+    django_scrypt,
+    identify_format,
+    unmark,
+)
 
 SALT_LENGTH = 22  # with fewer of its 62 characters, Django hashes again at sign-in
 # The least rounds, of OWASP's Password Storage Cheat Sheet or a scheme's own default.
@@ -63,8 +71,13 @@ def make(password: str, replaced: str, kind: str) -> str:
 
 def _template(replaced: str, kind: str) -> str:
     """Return the hash whose scheme and parameters a new one gets."""
-    is_outdated = "sha1" in replaced.partition("$")[0]
-    return DEFAULTS[kind] if is_outdated or format_of(replaced, kind) is None else replaced
+    scheme, *parameters = replaced.split("$")
+    if format_of(replaced, kind) is None or "sha1" in scheme:
+        return DEFAULTS[kind]
+    if scheme == "scrypt":  # Django's: memory by RFC 7914 §2; one that needs more cannot be made
+        work, _salt, block, *_ = parameters
+        return replaced if 128 * int(work) * int(block) < SCRYPT_BYTES_MAX else DEFAULTS[kind]
+    return replaced
 
 
 def _options(handler: Any, template: str, kind: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..settings import current
 from ..settings.identities import NAME, SHIPPED
 from ..settings.types import normalize_language
 from .identities import stored_identity
-from .identity_mappers import normalize_identity
+from .identity_mappers import normalize_email
 
 NO_PASSWORD = "the account has no password: it signs in another way (RECOVERY_PASSWORDLESS)"  # noqa: S105  # no password
 FsModels.set_db_info(base_model=db.Model)
@@ -108,7 +108,7 @@ class User(Model, sqla_v2.FsUserMixin):
             self.has_unconfirmed_address or requires_confirmation(self)
         ):
             return "the address is not confirmed"
-        if self.external_id and normalize_identity("email", self.email) is None:
+        if self.external_id and normalize_email(self.email) is None:
             return "the account has no email address that can receive mail"
         if not (self.password or self.is_invited or current().RECOVERY_PASSWORDLESS == "allow"):
             return NO_PASSWORD

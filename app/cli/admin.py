@@ -14,6 +14,7 @@ from ..accounts.models import User
 from ..db import audit
 from ..db.engine import db
 from ..settings import current
+from .output import plain
 
 REASON_LENGTH_MAX = 255  # of an event
 
@@ -43,7 +44,7 @@ def find_account(identity: str) -> User | None:
         return db.session.get(User, min(int(identity[1:]), 2**31 - 1))
     users = find_accounts(identity)
     if len(users) > 1:
-        named = ", ".join(f"'#{user.id}' ({user.email})" for user in users)
+        named = ", ".join(f"'#{user.id}' ({plain(user.email)})" for user in users)
         raise click.ClickException(f"several accounts have this identity; give one of {named}")
     return users[0] if users else None
 

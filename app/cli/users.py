@@ -26,7 +26,7 @@ from ..web.logging import redact_line
 from . import admin, import_users, invite_users, users_show
 from .admin import get_account
 from .outbox import reason_all_held
-from .output import as_time, format_option, write_json
+from .output import as_time, format_option, plain, write_json
 
 users, roles = flask_security_cli.users, flask_security_cli.roles
 REQUESTED = "A link has been requested. To see whether its email goes out, run: manage.py users show {}"
@@ -168,7 +168,7 @@ def create_reset_link(identity: str, reason: str, form: str) -> None:
     if form == "json":
         write_json({"link": url, "account": user.email, "expires_at": link.expires_at})
         return
-    click.echo(f"For {user.email}, works once, until {as_time(link.expires_at)}:\n\n{url}\n")
+    click.echo(f"For {plain(user.email)}, works once, until {as_time(link.expires_at)}:\n\n{url}\n")
     code = qrcode.QRCode(border=2)
     code.add_data(url)
     code.print_ascii(invert=True, tty=sys.stdout.isatty())  # a terminal, dark or light, gets fixed colors

@@ -115,12 +115,16 @@ def attach(path: str) -> None:
         uri = f"{Path(path).as_uri()}?mode=rw"  # which makes no file
         connection.exec_driver_sql(f"ATTACH ? AS {ATTACHED}", (uri,))
         connection.info[ATTACHED] = True
+        # One row that is not UTF-8 must not keep all others from being read.
+        driver: Any = connection.connection.dbapi_connection
+        driver.text_factory = lambda text: text.decode(errors="replace")
 
 
 def _detach(connection: sqlite3.Connection | None, record: Any) -> None:
     """Detach the application's file, because another may take its place, as a restored backup does."""
     if connection and record.info.pop(ATTACHED, False):
         connection.execute(f"DETACH {ATTACHED}")
+        connection.text_factory = str
 
 
 def _create_private_file(_dialect: Any, _record: Any, arguments: list[str], options: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ MAILS = (
     Mail("change_notice", "after any other change of the password", _NOTICE),
     Mail("confirmation_instructions", "to confirm an address", _CONFIRMATION),
     Mail("username_recovery", "after a request for the username", {"username": "alice"}),
-    Mail("welcome", "after a sign-up", {**_RESET, "missed": None}),
+    Mail("welcome", "after a sign-up", {**_RESET, "missed": None, "chosen": "alice"}),
     Mail("welcome_existing", "after a sign-up with the address of an account", _NO_LINK),
     Mail("us_instructions", "with a sign-in code", {**_CODE, "login_token": "123456", "login_link": None}),
     Mail("change_email_instructions", "to a new address, to confirm it", _NEW_ADDRESS, True),

@@ -106,7 +106,8 @@ def compose(message: OutboxMessage) -> composing.Mail:
     name = message.content["username"]  # stays with the link until its owner redeems it
     other = name and _datastore.find_user(case_insensitive=True, username=name)
     is_taken = bool(other) and other != user
-    return instructions.compose_with_link(message, user, "welcome", missed=name if is_taken else None)
+    names = {"missed": name if is_taken else None, "chosen": None if is_taken or user.username else name}
+    return instructions.compose_with_link(message, user, "welcome", **names)
 
 
 def _find_or_create(email: str) -> User:

@@ -132,6 +132,26 @@ def test_exact_spelling_wins_and_otherwise_each_account_gets_a_link_of_its_own(
 
 @EVERYWHERE
 @pytest.mark.parametrize(
+    "stored", ["«a@example.com»", "<mailto:m@example.com>", "'a@example.com'", "(a@example.com)"]
+)
+def test_address_that_only_a_reader_could_correct_gets_no_mail(
+    application: Application, site: Site, stored: str
+) -> None:
+    application.execute("UPDATE users SET email = :email WHERE id = 1", email=stored)
+    assert mailed_to(site, "alice") == []
+    assert site.messages()[-1]["reason"] == "the account has no email address that can receive mail"
+
+
+def test_row_that_is_not_utf_8_keeps_no_mail_from_another_account(
+    application: Application, site: Site
+) -> None:
+    application.add("mallory@example.com", username="+14155550123")
+    application.execute("UPDATE users SET phone = CAST(x'31FF' AS TEXT) WHERE username = '+14155550123'")
+    assert ALICE in mailed_to(site, "+14155550123")
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
     ("username", "spelled"), [("4155550177", "+1 415 555 0177"), ("Bo", "bO"), ("030123456", "030 123456")]
 )
 def test_request_in_another_spelling_takes_no_link_from_an_owner(
@@ -164,6 +184,7 @@ def test_command_for_an_identity_of_several_accounts_names_them_and_does_nothing
     application.add("mallory@example.com", username="+14155550123")
     for words in (("users", "force-reset"), ("users", "send-reset"), ("links", "revoke"), ("users", "show")):
         refusal = run(site, *words, "+14155550123", fails=True).output
+        assert "\x1b" not in refusal
         assert {ALICE, "mallory@example.com"} <= set(re.findall(r"'#\d+' \((.*?)\)", refusal)), words
     assert application.signs_in(OLD_PASSWORD)
     assert site.messages() == []

@@ -125,6 +125,7 @@ def test_hash_of_no_use_md5_or_sha1_becomes_the_frameworks_default(
     ("kind", "old", "prefix"),
     [
         ("django", "pbkdf2_sha256$20000$abc$a/pjmTPE8bKXWFPPWkNVpWkdRxqmpUn7RsyBMbVm3uo=", "pbkdf2_sha256$600000$"),
+        ("django", f"scrypt$262144$abc$8$1${'A' * 86}==", "pbkdf2_sha256$"),  # of 256 MiB
         ("werkzeug", "pbkdf2:sha256:50000$abc$ab12", "pbkdf2:sha256:600000$"),
         ("bcrypt", "$2a$04$" + HASHES["devise"][7:], "$2a$10$"),
         ("argon2", f"$argon2id$v=19$m=4096,t=1,p=1${'A' * 22}${'A' * 43}", "$argon2id$v=19$m=19456,t=2,p=1$"),

@@ -48,7 +48,7 @@ OTHER_PAGES = {
 
 # Other texts of one kind of mail, by the variables that cause them.
 MAIL_VARIANTS = {
-    "registration-username-taken": ("welcome", {"missed": "alice"}),
+    "registration-username-taken": ("welcome", {"missed": "alice", "chosen": None}),
     "reset_notice-nothing-known": ("reset_notice", {"source": None, "user_agent": None}),
     "address_notice-nothing-known": ("address_notice", {"source": None, "user_agent": None}),
     "operator_alert-of-no-account": ("operator_alert", {"account": None}),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.database import database_uri
 from support.features import REGISTRATION, confirm_addresses
-from support.mailbox import link_in, text_of
+from support.mailbox import html_of, link_in, text_of
 from support.recovery import code_of
 from support.site import BOTH, NEW_PASSWORD, OLD_PASSWORD, Site
 from werkzeug.test import TestResponse
@@ -244,3 +244,13 @@ def test_registration_by_json(site: Site, make_site: Any) -> None:
     assert "/register" not in make_site().visitor().open("/openapi.json").json["paths"]
     assert program.sign_in()
     assert program.open("/register").status_code == 302
+
+
+def test_email_of_a_sign_up_names_the_username_that_its_link_gives(make_site: Any) -> None:
+    """A stranger may have chosen it, and the owner's own sign-up brings no second email at once."""
+    site: Site = make_site(**REGISTRATION, RECOVERY_MAIL_COOLDOWN="5 minutes")
+    register(site, username="stranger1")
+    register(site, username="mine")
+    [mail] = site.mailbox.mails
+    for text in (text_of(mail), html_of(mail)):
+        assert "stranger1" in text.partition("username is:")[2]

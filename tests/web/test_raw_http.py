@@ -229,3 +229,11 @@ def test_stop_finishes_requests_in_hand_and_waits_for_no_slow_client(database: C
         assert time.perf_counter() - start < 10
     admin.stops()
     assert codes == [200] * 12
+
+
+def test_transfer_coding_in_http_1_0_ends_the_connection(gunicorn: Admin) -> None:
+    """waitress ignores it there, and takes the body for the next request."""
+    host = f"Host: 127.0.0.1:{gunicorn.port}\r\nConnection: keep-alive\r\n"
+    head = f"POST /reset HTTP/1.0\r\n{host}Transfer-Encoding: chunked\r\n\r\n"
+    _, answer = send(gunicorn, head.encode(), f"GET /healthz HTTP/1.0\r\n{host}\r\n".encode())
+    assert answer.count("HTTP/1.") == 1
