@@ -125,6 +125,8 @@ schema: .venv/.runs  ## write the JSON Schema of the settings file, for your edi
 
 words: .venv/.develops  ## update the translation catalogs after texts have changed
 	$(BIN)/pybabel --quiet extract -F pyproject.toml -k _l -k N_ $(PO) --omit-header --sort-by-file -o $(WORDS)/messages.pot .
+	@printf '%s\n' 'msgid ""' 'msgstr ""' '"Content-Type: text/plain; charset=utf-8\n"' '' | cat - $(WORDS)/messages.pot > $(WORDS)/new.pot
+	@mv $(WORDS)/new.pot $(WORDS)/messages.pot
 	for po in $(WORDS)/*.po; do $(BIN)/pybabel --quiet update --no-wrap --ignore-pot-creation-date --no-fuzzy-matching --ignore-obsolete -D messages -i $(WORDS)/messages.pot -l $$(basename $$po .po) -o $$po; done
 
 snapshot: .venv/.develops  ## write the database of this version as SQL to tests/db/, for tests of the upgrade (needs PostgreSQL)

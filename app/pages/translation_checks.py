@@ -6,13 +6,13 @@ from pathlib import Path
 
 from babel import UnknownLocaleError, localedata
 from babel.messages.catalog import Catalog, Message
-from babel.messages.pofile import PoFileError, read_po
+from babel.messages.pofile import PoFileError
 
 from ..settings import current
 from ..settings.checks import check
 from ..settings.findings import KINDS, Finding
 from ..settings.sources import TRANSLATIONS
-from ..web.i18n import compile_po
+from ..web.i18n import compile_po, read_catalog
 
 INVALID_FILE = (OSError, PoFileError, UnknownLocaleError, ValueError, LookupError)
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]")
@@ -27,7 +27,7 @@ def check_translations() -> Iterator[Finding]:
                 yield KINDS["translation-of-none"].found(where=str(path), name=path.stem)
                 continue
             try:
-                catalog = read(path)
+                catalog = read_catalog(path)
                 compile_po(path)  # also evaluates the rule for plural forms
             except INVALID_FILE as error:
                 problem = " ".join(str(error).split())
@@ -44,17 +44,12 @@ def _check_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:
             yield KINDS["translation-broken"].found(where=where, text=text, problem=problem)
     if path.stem in current().RECOVERY_LANGUAGES and path.stem != "en":
         pot, shipped = texts_in(TRANSLATIONS / "messages.pot"), TRANSLATIONS / path.name
-        missing = pot - _translated(catalog) - (_translated(read(shipped)) if shipped.is_file() else set())
+        missing = (
+            pot - _translated(catalog) - (_translated(read_catalog(shipped)) if shipped.is_file() else set())
+        )
         if missing:
             count, examples = f"{len(missing)} of {len(pot)}", _examples(missing)
             yield KINDS["translation-missing"].found(where=where, count=count, examples=examples)
-
-
-def read(path: Path) -> Catalog:
-    """Parse a .po or .pot file. Raises any error of INVALID_FILE."""
-    language = None if path.suffix == ".pot" else path.stem
-    with path.open("rb") as file:
-        return read_po(file, locale=language, abort_invalid=True)
 
 
 def is_translated(message: Message) -> bool:
@@ -83,7 +78,7 @@ def problem_of(message: Message) -> str | None:
 
 def texts_in(path: Path) -> set[str]:
     """Return the English texts of a .po or .pot file, translated or not."""
-    return {_forms(message.id)[0] for message in read(path) if message.id}  # the header has no id
+    return {_forms(message.id)[0] for message in read_catalog(path) if message.id}  # the header has no id
 
 
 def _translated(catalog: Catalog) -> set[str]:

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache, partial
+from itertools import accumulate
 from pathlib import Path
 from urllib.parse import urlencode
 
 import flask_security
 from babel import Locale, negotiate_locale
 from babel.lists import format_list
+from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import Translations
@@ -67,12 +69,24 @@ class Catalogs(FsDomain):
 
 
 def compile_po(path: Path) -> Translations:
-    """Compile a language's .po file, such as de.po. Raise ValueError if it is malformed."""
+    """Compile a language's .po file, such as de.po. Raises as read_catalog()."""
     compiled = io.BytesIO()
-    with path.open("rb") as file:
-        write_mo(compiled, read_po(file, locale=path.stem))
+    write_mo(compiled, read_catalog(path))
     compiled.seek(0)
     return Translations(compiled)
+
+
+def read_catalog(path: Path) -> Catalog:
+    """Parse a .po or .pot file. Raises PoFileError, ValueError, LookupError or OSError."""
+    language = None if path.suffix == ".pot" else path.stem
+    with path.open("rb") as file:
+        catalog = read_po(file, locale=language, abort_invalid=True)
+    for message in catalog:
+        if message.pluralizable:
+            # Templates of translations have two forms, and CLDR may have more: Italian has one for millions.
+            one, *others = message.string
+            message.string = (one, *accumulate(others, lambda before, form: form or before))
+    return catalog
 
 
 def N_(text: str) -> str:  # noqa: N802  # gettext's own name for it

@@ -17,6 +17,7 @@ from app import create_app
 from app.pages import translation_checks
 from app.settings.problems import SettingsError
 from app.settings.sources import TRANSLATIONS
+from app.web import i18n
 from examples import demo
 
 SOURCE = TRANSLATIONS / "messages.pot"
@@ -41,7 +42,7 @@ def test_catalog_source_holds_every_text() -> None:
 def test_catalog_is_complete_keeps_placeholders_and_holds_no_jargon(language: str) -> None:
     path = TRANSLATIONS / f"{language}.po"
     assert translation_checks.texts_in(path) == translation_checks.texts_in(SOURCE)
-    for message in translation_checks.read(path):
+    for message in i18n.read_catalog(path):
         if message.id:
             assert translation_checks.is_translated(message), message.id
             assert translation_checks.problem_of(message) is None, message.id
@@ -78,7 +79,7 @@ def texts_of(html: str) -> Iterator[str]:
 def test_every_text_of_pages_and_mails_is_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a language that puts every text between marks, none is bare."""
     marked: dict[Any, Any] = {}
-    for message in translation_checks.read(SOURCE):
+    for message in i18n.read_catalog(SOURCE):
         if message.id:
             is_plural = isinstance(message.id, tuple)
             marks = tuple(f"⟦{text}⟧" for text in (message.id if is_plural else [message.id]))
@@ -167,3 +168,25 @@ def test_translation_of_an_added_language_is_found_incomplete(tmp_path: Path) ->
     (Path(words) / "fr.po").mkdir()
     with pytest.raises(SettingsError, match=r"fr\.po.*cannot be read"):
         create_app(load_settings(RECOVERY_TRANSLATION_DIR=words))
+
+
+def test_copied_source_with_its_two_plural_forms_is_a_whole_language(tmp_path: Path) -> None:
+    """Of Italian's three forms in CLDR, the second is for millions, and the third for most numbers."""
+    empty = re.compile(r'^(msgstr|msgstr\[0\]) ""$(?!\n")', re.MULTILINE)
+    filled = empty.sub(r'\1 "Uno"', SOURCE.read_text()).replace('msgstr[1] ""', 'msgstr[1] "Tanti"')
+    (tmp_path / "it.po").write_text(filled)
+    settings = load_settings(RECOVERY_TRANSLATION_DIR=str(tmp_path), RECOVERY_LANGUAGES=["en", "it"])
+    with create_app(settings, checked=False).app_context():
+        assert list(translation_checks.check_translations()) == []
+    one, many = "{count} of %(num)d character", "{count} of %(num)d characters"
+    italian = i18n.compile_po(tmp_path / "it.po")
+    assert [italian.ungettext(one, many, number) for number in (1, 15)] == ["Uno", "Tanti"]
+    (tmp_path / "it.po").write_text(filled.replace('msgstr[1] "Tanti"', 'msgstr[1] ""', 1))
+    with create_app(settings, checked=False).app_context():
+        [finding] = list(translation_checks.check_translations())
+    assert finding.what.startswith("1 of ")
+
+
+def test_source_tells_editors_its_encoding() -> None:
+    """Without it, msginit and msgfmt refuse a copy with other letters than ASCII."""
+    assert '"Content-Type: text/plain; charset=utf-8\\n"' in SOURCE.read_text().split("\n\n")[0]
