@@ -14,7 +14,7 @@ from ..accounts import identity_mappers
 from ..mail import smtp_failures
 from ..mail.backends import mailman
 from ..mail.composing import Undeliverable
-from ..pages import samples, template_checks
+from ..pages import samples, template_checks, translation_checks
 from ..settings import checks, current, exit_on_settings_error
 from ..settings.findings import Finding
 from ..web import i18n, templates
@@ -41,7 +41,7 @@ def preview(output: Path, language: str | None) -> None:
 
     Works with broken templates, too, and shows their findings.
     """
-    wrong = list(template_checks.check_templates())
+    wrong = translation_checks.errors() or template_checks.check_templates()
     page = _gallery(wrong, _supported(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")
@@ -97,7 +97,7 @@ def _gallery(wrong: list[Finding], language: str) -> str:
         shown = [_sample_page(sample, own) for sample in samples.MAILS]
     page = current_app.jinja_env.from_string(GALLERY.read_text(encoding="utf-8"))
     # Without a file, a subject that is a setting.
-    findings = [finding for finding in wrong if not finding.where or samples.FOLDER in finding.where]
+    findings = [f for f in wrong if not f.where or f.where.endswith(".po") or samples.FOLDER in f.where]
     return page.render(mails=shown, findings=findings)
 
 

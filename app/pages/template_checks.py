@@ -23,7 +23,7 @@ from ..settings.findings import KINDS, Finding
 from ..settings.schema import Settings, declared
 from ..web import templates
 from ..web.responses import context_names
-from . import samples
+from . import samples, translation_checks
 from .template_sources import Template, missing_fields, parse, parse_with_references
 
 NOT_RENDERED = ("template-broken", "template-variable")  # a mail with such a template is not rendered
@@ -39,6 +39,8 @@ PLACEHOLDER = re.compile(r"%\(\w*\)?s?|\{\{.*?\}\}")  # in a subject that is rea
 @check
 def check_templates() -> list[Finding]:
     """Return the findings in the admin's templates, and in the subjects of mails that are settings."""
+    if translation_checks.errors():
+        return []
     findings: list[Finding] = []
     names = templates.overridden(current())
     mails = {name: mail for mail in samples.MAILS for name in mail.templates.values()}

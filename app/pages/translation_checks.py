@@ -16,6 +16,7 @@ from ..web.i18n import compile_po, read_catalog
 
 INVALID_FILE = (OSError, PoFileError, UnknownLocaleError, ValueError, LookupError)
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]")
+_COMMENT_OR_QUOTED = re.compile(rb'(#.*|[^"]*"([^\\]|\\.)*")?')
 
 
 @check
@@ -27,6 +28,7 @@ def check_translations() -> Iterator[Finding]:
                 yield KINDS["translation-of-none"].found(where=str(path), name=path.stem)
                 continue
             try:
+                _check_quotation_marks(path)
                 catalog = read_catalog(path)
                 compile_po(path)  # also evaluates the rule for plural forms
             except INVALID_FILE as error:
@@ -34,6 +36,18 @@ def check_translations() -> Iterator[Finding]:
                 yield KINDS["translation-unreadable"].found(where=str(path), problem=problem)
             else:
                 yield from _check_catalog(catalog, path)
+
+
+def errors() -> list[Finding]:
+    """Return the errors of the files. With one, rendering a shipped template may fail, too."""
+    return [finding for finding in check_translations() if finding.severity == "error"]
+
+
+def _check_quotation_marks(path: Path) -> None:
+    """Raise ValueError for a line that Babel would cut off."""
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not _COMMENT_OR_QUOTED.fullmatch(line.strip()):
+            raise ValueError(f"line {number}: quotation mark missing")
 
 
 def _check_catalog(catalog: Catalog, path: Path) -> Iterator[Finding]:

@@ -76,6 +76,13 @@ def test_preview_marks_own_templates_and_their_errors(environ: dict[str, str], t
     assert run(environ, "send-test", "me@example.com").exit_code == 1  # as any start but that of the preview
 
 
+def test_preview_names_the_broken_translation(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "de.po").write_text('msgid "Reset your %(site)s password"\nmsgstr "%(seite)s"\n')
+    environ |= {"FLASK_RECOVERY_TRANSLATION_DIR": str(tmp_path), "FLASK_BABEL_DEFAULT_LOCALE": "de"}
+    page = preview(environ, tmp_path)
+    assert "there is no %(seite)s" in page
+
+
 def test_send_test_sends_at_once(environ: dict[str, str], mailbox: Mailbox) -> None:
     result = run(environ, "send-test", "me@Example.com", "--mail", "change_notice")
     assert (result.exit_code, "127.0.0.1 accepted it" in result.output) == (0, True), result.output

@@ -15,6 +15,7 @@ from support.translations import SHIPPED, write_translations
 
 from app import create_app
 from app.pages import translation_checks
+from app.settings import checks
 from app.settings.problems import SettingsError
 from app.settings.sources import TRANSLATIONS
 from app.web import i18n
@@ -125,6 +126,10 @@ msgstr[1] "%(nummer)d\""""
         (PLURAL, "broken", "there is no %(nummer)d"),
         ('msgid "Sign in"\nmsgstr "Gr\udcfc\udcdf"', "unreadable", "cannot be read"),
         ('msgid "Sign in"\nAnmelden', "unreadable", "cannot be read"),
+        ('msgid "Sign in\nmsgstr "Anmelden"', "unreadable", "line 4: quotation mark missing"),
+        ('msgid "Sign in"\nmsgstr Anmelden"', "unreadable", "line 5: quotation mark missing"),
+        ('msgid "Sign in"\nmsgstr Anmelden', "unreadable", "line 5: quotation mark missing"),
+        ('msgid "Sign in"\nmsgstr "An\\"', "unreadable", "line 5: quotation mark missing"),
         ('msgid ""\nmsgstr "Plural-Forms: nplurals=2; plural=(n ? import);\\n"', "unreadable", "cannot"),
         ('msgid ""\nmsgstr "Content-Type: text/plain; charset=nonsense\\n"', "unreadable", "cannot"),
     ],
@@ -190,3 +195,16 @@ def test_copied_source_with_its_two_plural_forms_is_a_whole_language(tmp_path: P
 def test_source_tells_editors_its_encoding() -> None:
     """Without it, msginit and msgfmt refuse a copy with other letters than ASCII."""
     assert '"Content-Type: text/plain; charset=utf-8\\n"' in SOURCE.read_text().split("\n\n")[0]
+
+
+@pytest.mark.parametrize("translation", ["%(sito)s", "Gr\udcfc\udcdf"])
+def test_broken_translation_is_not_blamed_on_templates(tmp_path: Path, translation: str) -> None:
+    words, own = tmp_path / "words", tmp_path / "templates/security/email/reset_instructions.txt"
+    words.mkdir()
+    own.parent.mkdir(parents=True)
+    own.write_text('{% extends "shipped/security/email/reset_instructions.txt" %}')
+    po = f'{HEADER}msgid "Reset your %(site)s password"\nmsgstr "{translation}"\n'
+    (words / "de.po").write_text(po, errors="surrogateescape")
+    folders = {"RECOVERY_TRANSLATION_DIR": str(words), "RECOVERY_TEMPLATE_DIR": str(tmp_path / "templates")}
+    with create_app(load_settings(BABEL_DEFAULT_LOCALE="de", **folders), checked=False).app_context():
+        assert {finding.where for finding in checks.run()} == {str(words / "de.po")}
