@@ -214,6 +214,7 @@ def test_defects_of_the_database_are_found(
     held = found_after("UPDATE worker_heartbeat SET trouble = 'MAIL_USERNAME: refused'")
     assert held.keys() == {"no-accounts", "no-security-txt", "mail-held"}
     assert "MAIL_USERNAME: refused" in held["mail-held"]["why"] + held["mail-held"]["what"]
+    assert "goes out when it is back" in held["mail-held"]["hint"]  # an outage needs no restart
     with monkeypatch.context() as sick:
         state = {"problems": list(health.PROBLEMS), "reason": None}
         sick.setattr(health, "check", lambda: state)

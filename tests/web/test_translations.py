@@ -170,6 +170,7 @@ def test_translation_of_an_added_language_is_found_incomplete(tmp_path: Path) ->
         [finding] = list(translation_checks.check_translations())
     assert finding.id == "translation-missing"
     assert re.match(r"\d{3} of \d{3} texts are missing, such as “", finding.what)
+    assert "msgstr" in finding.hint  # a copied messages.pot has every text, and its translation is empty
     (Path(words) / "fr.po").mkdir()
     with pytest.raises(SettingsError, match=r"fr\.po.*cannot be read"):
         create_app(load_settings(RECOVERY_TRANSLATION_DIR=words))
