@@ -3,11 +3,14 @@
 import base64
 import json
 import re
+import shlex
 from datetime import timedelta
 from functools import partial
+from html import unescape
 from typing import Any
 
 import pytest
+from support.commands import run
 from support.concurrency import interrupt
 from support.database import delete_account
 from support.mailbox import html_of, text_of, words_of
@@ -65,6 +68,9 @@ def test_objection_to_a_notice_ends_all_access_and_alerts_the_operator(make_site
     assert "Your old password no longer works" in words_of(notice_of_the_end)
     assert "A user reported a change to their account" in text_of(alert)
     assert "alice" not in text_of(alert) + html_of(alert)
+    for words in (text_of(alert), unescape(html_of(alert))):
+        [command] = re.findall(r"manage\.py (users show '#\d+')", words)
+        assert "alice@example.com" in run(site, *shlex.split(command)).output
     site.visitor().set_password(site.new_link(), "the third password of alice")
     owner = site.visitor()
     assert owner.sign_in(password="the third password of alice")

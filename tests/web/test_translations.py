@@ -65,7 +65,7 @@ NOT_READ = re.compile(r"<(style|script|pre)\b.*?</\1>|<[^>]*>", re.DOTALL)
 UNTRANSLATED = re.compile(
     r"""Sparekey(\ demo)? | (https?://|mailto:)?[\w.+•%/~-]+@?[\w./~-]* | Alice's\ telephone | My\ key | [\W\d_]*
         | Firefox,\ Linux(\ ·\ [\d.]+)?
-        | manage\.py\ events | \d+\ Februaro\ .*\ UTC | There\ are\ more\ events.* | My\ phone | ,\ +aŭ
+        | manage\.py\ (events|users\ show\ '\#\d+') | \d+\ Februaro\ .*\ UTC | There\ are\ more\ events.* | My\ phone | ,\ +aŭ
         | The\ security\ key\ on\ .* | (A\ subject\ that\ goes\ on\ and\ on,\ as\ some\ do,\ ?)+""",
     re.VERBOSE,
 )
