@@ -9,6 +9,7 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import click
@@ -36,6 +37,14 @@ def columns() -> list[str]:
     return [*identity_columns(), *own, "password_hash", "active", "confirmed_at", "language"]
 
 
+def check_encoding(lines: Iterator[str]) -> Iterator[str]:
+    """Return the lines. Raises ClickException for UTF-16, in which Excel and PowerShell may write files."""
+    first = next(lines, "")
+    if "\0" in first:
+        raise click.ClickException("the file is not UTF-8; save it as UTF-8")
+    return chain([first], lines)
+
+
 def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, Row]]:
     """Yield each row with its line number, and append the problem of each other row to `problems`.
 
@@ -46,7 +55,8 @@ def csv_rows(lines: Iterator[str], problems: list[str]) -> Iterator[tuple[int, R
         header = [name.strip() for name in next(reader, [])]
         if unknown := [name for name in header if name not in columns()]:
             names = ", ".join(map(repr, unknown))
-            raise click.ClickException(f"line 1: the header has {names}; columns are {', '.join(columns())}")
+            known = f"columns, separated by commas, are {', '.join(columns())}"
+            raise click.ClickException(f"line 1: the header has {names}; {known}")
         if len(header) != len(set(header)) or "email" not in header:
             raise click.ClickException("line 1: the header needs email, and each column once")
         for fields in reader:

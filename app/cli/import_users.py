@@ -21,7 +21,7 @@ from ..accounts.models import User
 from ..db.engine import db
 from ..settings import current
 from ..settings.identities import CASE_INSENSITIVE
-from .import_rows import BadRow, as_account, csv_rows, json_rows
+from .import_rows import BadRow, as_account, check_encoding, csv_rows, json_rows
 from .invite_users import client_option, enqueue
 from .output import Row
 
@@ -92,7 +92,7 @@ def _accounts(file: Path, problems: list[str], **options: Any) -> Iterator[tuple
     bar = click.progressbar(text, label="Reading", file=sys.stderr, hidden=not sys.stderr.isatty())
     rows = json_rows if file.suffix in (".jsonl", ".ndjson", ".json") else csv_rows
     with text, bar as lines:
-        for line, row in rows(iter(lines), problems):
+        for line, row in rows(check_encoding(iter(lines)), problems):
             try:
                 account = as_account(row, **options)
                 for kind in identity_columns():

@@ -160,6 +160,11 @@ def test_import_names_every_bad_row_and_writes_nothing(site: Site, tmp_path: Pat
         (b"", "needs email"),
         (b"name,password\n", "the header has 'name', 'password'"),
         (b"username\nx\n", "needs email"),
+        (
+            b"email;username\nx;y\n",
+            "the header has 'email;username'; columns, separated by commas, are email",
+        ),
+        ("email,username\r\n".encode("utf-16"), "the file is not UTF-8"),
         (b"email,email\na,b\n", "each column once"),
         (b'email\n"a@example.com\n', "not valid CSV"),
         (b"email,username\na@example.com\n", "line 2: 1 fields, and the header has 2"),
@@ -170,6 +175,12 @@ def test_import_names_every_bad_row_and_writes_nothing(site: Site, tmp_path: Pat
 def test_import_refuses_malformed_csv(site: Site, tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "users.csv").write_bytes(content)
     assert reason in run(site, "users", "import", str(tmp_path / "users.csv"), fails=True).output
+
+
+def test_import_refuses_json_that_is_not_utf_8(site: Site, tmp_path: Path) -> None:
+    """PowerShell writes UTF-16."""
+    (tmp_path / "users.jsonl").write_bytes('{"email": "dora@example.com"}'.encode("utf-16"))
+    assert "not UTF-8" in run(site, "users", "import", str(tmp_path / "users.jsonl"), fails=True).output
 
 
 def test_import_with_skip_bad_writes_good_rows(site: Site, tmp_path: Path) -> None:
