@@ -63,7 +63,7 @@ def import_users(
         fresh = _without_taken(batch, problems)
         good += len(fresh)
         passwords = (account["password"] for account in fresh)
-        invited += sum(account["invited_at"] is not None for account in fresh)
+        invited += sum(account["active"] and account["invited_at"] is not None for account in fresh)
         to_reset += sum(not imported_hashes.imported_format(stored) for stored in passwords if stored)
         if fresh and not dry_run and (skip_bad or not problems):
             enqueue(_insert(fresh), client)

@@ -135,9 +135,10 @@ def test_import_invites_those_without_a_password_and_holds_up_no_reset(
     rows = [{"email": f"user{number}@example.com"} for number in range(6)]
     rows.append({"email": "imported@example.com", "password_hash": known})
     file = tmp_path / "users.jsonl"
+    rows.append({"email": "away@example.com", "active": "no"})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     imported = run(site, "users", "import", str(file), "--invite", "--from-flask-security").output
-    assert imported == "7 accounts imported, 6 of them invited\n"
+    assert imported == "8 accounts imported, 6 of them invited\n"
     site.change(OutboxMessage, created_at=utcnow(-3600))
     site.ask()
     site.work()
