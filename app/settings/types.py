@@ -57,11 +57,11 @@ def check_one_line(value: str) -> str:
 
 
 def parse_json_text(value: Any) -> Any:
-    """Parse a list or table from an environment variable, where it is written as JSON."""
+    """Parse a list or table from an environment variable, or the file that it names: both hold JSON."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError("write it as JSON in the environment") from None
+        raise ValueError('write it as JSON, such as ["…"] or {"1": "…"}') from None
 
 
 def normalize_language(value: str) -> str:

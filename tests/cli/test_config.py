@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -75,6 +76,14 @@ def test_config_diff_shows_settings_that_differ_from_defaults() -> None:
     assert not {"SECURITY_RESET_PASSWORD_WITHIN", "SECURITY_TOKEN_MAX_AGE"} & lines.keys()
     shown = json.loads(config("diff", "--format", "json", FLASK_MAIL_PORT="587").stdout)
     assert ("MAIL_PORT", "587", 25) in [(row["name"], row["value"], row["default"]) for row in shown]
+
+
+def test_file_with_a_secret_that_is_a_table_holds_json(tmp_path: Path) -> None:
+    (tmp_path / "totp").write_text("TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz")
+    variable = {"FLASK_SECURITY_TOTP_SECRETS_FILE": str(tmp_path / "totp")}
+    assert 'write it as JSON, such as ["…"] or {"1": "…"}' in config("show", **variable).output
+    (tmp_path / "totp").write_text('{"1": "TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz"}')
+    assert config("show", **variable).exit_code == 0
 
 
 @pytest.mark.parametrize(
