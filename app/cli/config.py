@@ -120,8 +120,8 @@ def _row(name: str, reading: sources.Reading) -> Row:
     if name.startswith("SECURITY_") and normalize(name, value) != used:
         value = used
     # A wrong name may be a misspelled secret's, and a wrong value may contain a secret.
-    if value and (_problems(name, reading) or SECRET.search(name)):
-        value = "(hidden)"
+    if value and (SECRET.search(name) or _problems(name, reading)):
+        value = "(hidden)" if SECRET.search(name) else "(hidden: invalid)"
     elif value and name in URIS:
         value = _without_password(value)
     feature = advice.missing_feature(reading.settings, name) if reading.settings else None

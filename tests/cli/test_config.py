@@ -78,6 +78,13 @@ def test_config_diff_shows_settings_that_differ_from_defaults() -> None:
     assert ("MAIL_PORT", "587", 25) in [(row["name"], row["value"], row["default"]) for row in shown]
 
 
+def test_config_diff_tells_that_a_value_is_hidden_because_it_is_invalid() -> None:
+    environ = {"FLASK_MAIL_PORT": "hunter2", "FLASK_RECOVERY_METRICS_TOKEN": "hunter2"}
+    lines = dict(line.split(" = ", 1) for line in config("diff", **environ).stdout.splitlines())
+    assert lines["MAIL_PORT"] == '"(hidden: invalid)"  # FLASK_MAIL_PORT; default 25'
+    assert lines["RECOVERY_METRICS_TOKEN"].startswith('"(hidden)"')  # valid or not
+
+
 def test_file_with_a_secret_that_is_a_table_holds_json(tmp_path: Path) -> None:
     (tmp_path / "totp").write_text("TjQ9Qa31VOrfEzuPy4VHQWPCTmRzCnFz")
     variable = {"FLASK_SECURITY_TOTP_SECRETS_FILE": str(tmp_path / "totp")}
