@@ -322,6 +322,19 @@ def test_gunicorn_logs_findings_about_its_processes_once(configuration: Configur
     assert logged == ["hashes-undivided", "limits-in-memory", "threads-few"]
 
 
+def test_each_finding_is_documented_with_the_option_that_it_needs() -> None:
+    """findings.toml has those of --deploy and of --live in sections of their own."""
+    sections = re.split(r"^# --- (.+) ---$", (ROOT / "app/settings/findings.toml").read_text(), flags=re.M)
+    options = dict.fromkeys(dns_records.KINDS, "`--live`")
+    for title, part in zip(sections[1::2], sections[2::2], strict=True):
+        option = "`--deploy`" if "deployment" in title else "`--live`" if "services" in title else ""
+        options |= dict.fromkeys(re.findall(r"^\[([a-z-]+)\]$", part, re.MULTILINE), option)
+    options |= {"accounts-rehearsal": "`--live`", "not-bootable": "", check.INVALID: ""}
+    options |= dict.fromkeys(("hashes-undivided", "limits-in-memory", "threads-few"), "gunicorn")
+    page = (ROOT / "docs/configure.md").read_text()
+    assert dict(re.findall(r"^\| `([a-z-]+)` \| \w+ \| .* \| ?(.*?) ?\|$", page, re.MULTILINE)) == options
+
+
 def test_every_finding_is_documented_and_tested() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", (ROOT / "docs/configure.md").read_text(), re.MULTILINE)
     known = check.KINDS | dns_records.KINDS
