@@ -108,6 +108,15 @@ def test_sign_up_with_an_invited_address_sends_the_invitation(make_site: Any) ->
     assert account(site)["confirmed_at"]
 
 
+def test_invitation_ends_with_a_restore_and_is_sent_again(site: Site) -> None:
+    link = invite(site)
+    run(site, "after-restore", "--yes")
+    assert code_of(site, link) == "link_revoked"
+    run(site, "users", "invite", CAROL, "--again")
+    site.work()
+    assert code_of(site, site.last_link()) == "redeemed"
+
+
 def test_invitation_that_was_used_meanwhile_is_not_sent(site: Site) -> None:
     link = invite(site, "language:de", subject="Richten Sie Ihr Konto bei Sparekey ein")
     run(site, "users", "invite", CAROL, "--again")
