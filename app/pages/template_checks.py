@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from flask import current_app
-from jinja2 import FileSystemLoader, TemplateNotFound, TemplateSyntaxError
+from jinja2 import FileSystemLoader, TemplateNotFound, TemplateSyntaxError, nodes
 
 from ..mail import composing
 from ..settings import current
@@ -114,11 +114,22 @@ def _check_source(name: str, mail: samples.Mail | None) -> Iterator[Finding]:
     for setting in sorted(template.settings() - {*declared(), *dir(Settings)}):
         near = _suggestion(setting, declared())
         yield KINDS["template-setting"].found(where=where, name=setting, near=near)
+    yield from _check_blocks(template, references)
     is_page = not name.startswith(samples.FOLDER)
     if (templates.SHIPPED / name).is_file() and templates.is_enabled(name):
         yield from _check_variables(template, originals, mail)
         if is_page and (missing := missing_fields(originals[0].fields(), template, *references)):
             yield KINDS["template-without-field"].found(where=where, names=", ".join(missing), template=name)
+
+
+def _check_blocks(template: Template, references: list[Template]) -> Iterator[Finding]:
+    """Find blocks that no extended template renders. A parent that only rendering knows may do so."""
+    parents = [parent for source in (template, *references) for parent in source.parents()]
+    if template.parents() and all(isinstance(parent, nodes.Const) for parent in parents):
+        known = {block for reference in references for block in reference.blocks()}
+        for block in sorted(template.unrendered_blocks(known)):
+            facts = {"name": block, "near": _suggestion(block, known), "known": ", ".join(sorted(known))}
+            yield KINDS["template-block"].found(where=_path(template.name), **facts)
 
 
 def _check_variables(

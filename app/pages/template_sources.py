@@ -48,6 +48,21 @@ class Template:
         reads = self.tree.find_all(nodes.Getattr)
         return {read.attr for read in reads if getattr(read.node, "name", "") == "settings"}
 
+    def blocks(self) -> set[str]:
+        """Return the blocks that it defines or replaces."""
+        return {block.name for block in self.tree.find_all(nodes.Block)}
+
+    def unrendered_blocks(self, known: set[str]) -> set[str]:
+        """Return the blocks that are lost, if it extends a template with the known ones."""
+        blocks = self.tree.find_all(nodes.Block)
+        return (
+            self.blocks() - known - {inner.name for block in blocks for inner in block.find_all(nodes.Block)}
+        )
+
+    def parents(self) -> list[nodes.Expr]:
+        """Return what it extends: names, or expressions that only rendering evaluates."""
+        return [extends.template for extends in self.tree.find_all(nodes.Extends)]
+
     def fields(self) -> set[str]:
         """Return the fields that the form of a shipped page sends."""
         fields = {field or hidden for field, hidden in _FIELD.findall(self.text)}

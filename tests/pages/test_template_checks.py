@@ -16,6 +16,8 @@ SUBJECT, TEXT, HTML = (f"email/reset_instructions{ending}" for ending in (".subj
 FORGOT = "forgot_password.html"
 LINK = '{{ url_for("security.reset_password", token=reset_token, _external=True) }}'
 EXTENDS_FORGOT = '{% extends "shipped/security/forgot_password.html" %}'
+EXTENDS_TEXT = f'{{% extends "shipped/security/{TEXT}" %}}'
+OUTER = "{% block outer %}{% block footer %}{% endblock %}{% endblock %}"
 FOREIGN_IMAGE = '<img src="https://t.example.com/p.png" alt="">'
 
 
@@ -61,6 +63,9 @@ def edited(name: str, edit: str) -> str:
         ("template-without-field", "lacks email", FORGOT, "password_form.email, => password_form.submit,"),
         ("template-without-field", FORGOT, FORGOT, EXTENDS_FORGOT + "{% block content %}Soon.{% endblock %}"),
         ("template-remote", "Remove it", HTML, f"<p> => <p>{FOREIGN_IMAGE}"),
+        ("template-block", "mean content?", TEXT, f"{EXTENDS_TEXT}{{% block contents %}}Hi!{{% endblock %}}"),
+        ("template-block", "footer", TEXT, f"{EXTENDS_TEXT}{{% if x is defined %}}{OUTER}{{% endif %}}"),
+        ("template-block", "languages", FORGOT, f"{EXTENDS_FORGOT}{OUTER}"),
     ],
 )
 def test_template_defect_is_named_with_file_and_hint(
@@ -116,6 +121,14 @@ def test_good_templates_have_no_findings(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_field_or_link_is_recognized_however_it_is_written(tmp_path: Path, name: str, content: str) -> None:
     assert findings(tmp_path, {name: content}) == []
+
+
+def test_block_that_is_rendered_is_no_finding(tmp_path: Path) -> None:
+    """It may be new within a known block, or of a template that Sparekey cannot name."""
+    new = "{% block content %}{{ super() }}{% block signature %}Us{% endblock %}{% endblock %}"
+    own = '{% extends "mine.txt" %}{% block signature %}You{% endblock %}'
+    unknown = "{% set base = 'shipped/security/home.html' %}{% extends base %}" + OUTER
+    assert findings(tmp_path, {"../mine.txt": EXTENDS_TEXT + new, TEXT: own, "home.html": unknown}) == []
 
 
 @pytest.mark.parametrize(("folder", "every"), [(SHIPPED, 3), (STOCK, 1)], ids=["Sparekey", "Flask-Security"])
