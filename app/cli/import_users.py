@@ -57,7 +57,8 @@ def import_users(
     Passwords hashed by Werkzeug, bcrypt, argon2, Django or Flask-Security work; signing in hashes them anew.
     """
     problems: list[str] = []
-    good = to_reset = invited = 0
+    good = to_reset = invited = untranslated = 0
+    offered = {None, *current().RECOVERY_LANGUAGES}
     accounts = _accounts(file, problems, invited_at=naive_utcnow() if invite else None, **options)
     while batch := list(islice(accounts, BATCH)):
         fresh = _without_taken(batch, problems)
@@ -65,6 +66,7 @@ def import_users(
         passwords = (account["password"] for account in fresh)
         invited += sum(account["active"] and account["invited_at"] is not None for account in fresh)
         to_reset += sum(not imported_hashes.imported_format(stored) for stored in passwords if stored)
+        untranslated += sum(account["language"] not in offered for account in fresh)
         if fresh and not dry_run and (skip_bad or not problems):
             enqueue(_insert(fresh), client)
     for problem in problems[:SHOWN_MAX]:
@@ -79,6 +81,8 @@ def import_users(
     besides = f", {to_reset} of them must reset their password" if to_reset else ""
     todo = "invited" if current().sends_mail else "need a link (users reset-link), because no mail is sent"
     besides += f", {invited} of them {todo}" if invited else ""
+    unknown = "in a language that RECOVERY_LANGUAGES lacks"
+    besides += f", {untranslated} of them {unknown}" if untranslated else ""
     besides += f", {len(problems)} bad rows skipped" if problems else ""
     ending = f"can be imported{besides}; nothing was written (--dry-run)" if dry_run else f"imported{besides}"
     click.echo(f"{good} accounts {ending}")

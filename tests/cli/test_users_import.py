@@ -183,6 +183,13 @@ def test_import_refuses_json_that_is_not_utf_8(site: Site, tmp_path: Path) -> No
     assert "not UTF-8" in run(site, "users", "import", str(tmp_path / "users.jsonl"), fails=True).output
 
 
+def test_import_names_languages_that_are_not_offered(site: Site, tmp_path: Path) -> None:
+    rows = [{"email": f"{name}@example.com", "language": name} for name in ("nl", "pt-BR", "de")]
+    output = import_rows(site, tmp_path, *rows).output
+    assert output == "3 accounts imported, 2 of them in a language that RECOVERY_LANGUAGES lacks\n"
+    assert account(site, "nl@example.com")["language"] == "nl"  # it may be offered later
+
+
 def test_import_with_skip_bad_writes_good_rows(site: Site, tmp_path: Path) -> None:
     rows = [FIRST, {"email": "nobody"}, {"email": "second@example.com"}, {"email": FIRST["email"]}]
     output = import_rows(site, tmp_path, *rows, options=("--skip-bad",)).output
