@@ -83,6 +83,8 @@ def record_event_of(group: click.Group, command: click.Command) -> None:
             )
         if command.name == "create":
             _check_attributes(options.get("attributes") or ())
+        if command.name == "add" and options["role"] in get_account(options["user"]).roles:
+            raise click.ClickException("the account has this role already")
         db.session().info["quiet"] = quiet
         work(**options)
         if not options.get("dry_run"):

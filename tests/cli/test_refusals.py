@@ -90,6 +90,14 @@ def test_second_role_of_a_name_is_not_said_to_be_created(site: Site) -> None:
     assert "created" not in refusal
 
 
+def test_role_that_an_account_has_is_not_given_again(site: Site) -> None:
+    run(site, "roles", "create", "admin")
+    run(site, "roles", "add", "alice", "admin")
+    refusal = run(site, "roles", "add", "alice", "admin", fails=True).output
+    assert "the account has this role already" in refusal
+    assert "Cannot find role" in run(site, "roles", "add", "alice", "none", fails=True).output
+
+
 def test_event_of_users_create_is_of_its_account(site: Site) -> None:
     words = ("language:de", "email:de@example.com", "username:dora")
     for attributes in (("username:de", "email:first@example.com"), words):
