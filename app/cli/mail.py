@@ -41,7 +41,7 @@ def preview(output: Path, language: str | None) -> None:
 
     Works with broken templates, too, and shows their findings.
     """
-    wrong = translation_checks.errors() or template_checks.check_templates()
+    wrong = translation_checks.errors() or list(template_checks.check_templates())
     page = _gallery(wrong, _supported(language))
     try:
         output.write_text(page, encoding="utf-8", errors="replace")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache, partial
-from itertools import accumulate
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -82,10 +81,12 @@ def read_catalog(path: Path) -> Catalog:
     with path.open("rb") as file:
         catalog = read_po(file, locale=language, abort_invalid=True)
     for message in catalog:
-        if message.pluralizable:
-            # Templates of translations have two forms, and CLDR may have more: Italian has one for millions.
-            one, *others = message.string
-            message.string = (one, *accumulate(others, lambda before, form: form or before))
+        if isinstance(message.string, tuple):
+            # messages.pot has two plural forms, and CLDR may have more: Italian has one for millions.
+            forms = list(message.string)
+            for index in range(2, len(forms)):
+                forms[index] = forms[index] or forms[index - 1]
+            message.string = tuple(forms)
     return catalog
 
 
