@@ -19,6 +19,7 @@ KIND_OF_PROBLEM = {
 DESCRIPTION_OF_PROBLEM = {
     "database_away": "the database does not answer",
     "database_read_only": "the database is read-only",
+    "accounts_away": "the application's table of accounts cannot be used",
     "mail_held": "a worker cannot send, and all mail waits",
     "mail_refused": "the mail server refused an email, and has accepted none since",
 }

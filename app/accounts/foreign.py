@@ -133,9 +133,15 @@ def usable_hash(stored: Any) -> str:
 
 
 def probe() -> None:
-    """Raise AccountsAway if an application has the accounts, and they cannot be read."""
-    if current().RECOVERY_ACCOUNTS:
-        read(sql.false(), 1)
+    """Raise AccountsAway if an application has the accounts, and they cannot be used. Rolls back."""
+    if not (accounts := current().RECOVERY_ACCOUNTS):
+        return
+    limit_lock_wait()
+    read(sql.false(), 1)
+    if not accounts.file:  # SQLite has no rights, and a write would lock the application's file
+        nothing = {accounts_table().c[name]: sql.null() for name in accounts.columns_written}
+        execute(update(accounts_table()).where(sql.false()).values(nothing))
+    db.session.rollback()
 
 
 def read(condition: ColumnElement[bool], limit: int = COMPARED_MAX) -> list[dict[str, Any]]:

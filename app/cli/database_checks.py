@@ -24,6 +24,11 @@ def kind_of_problem(problem: str) -> Kind:
     return KINDS[{"no_worker": "worker-not-seen"}.get(problem, problem.replace("_", "-"))]
 
 
+def finding_of_problem(problem: str, why: str | None) -> Finding:
+    """Return the finding for a problem of /readyz, and its reason."""
+    return kind_of_problem(problem).found(why=why, table=current().RECOVERY_ACCOUNTS.table)
+
+
 def run() -> list[Finding]:
     """Return the findings in the database. Needs an app context."""
     try:
@@ -64,7 +69,7 @@ def _check_content() -> Iterator[Finding]:
     state = health.check()
     for problem in state["problems"]:
         for trouble in sorted(troubles) if problem == health.MAIL_HELD else [state["reason"]]:
-            yield kind_of_problem(problem).found(why=trouble)
+            yield finding_of_problem(problem, trouble)
     unconfirmed = select(func.count()).select_from(User).where(*UNCONFIRMED)
     if current().SECURITY_CONFIRMABLE and (count := db.session.scalar(unconfirmed)):
         yield KINDS["accounts-unconfirmed"].found(count=count)

@@ -21,7 +21,7 @@ from ..recovery.link import ResetLink
 from ..recovery.request import MAIL_REQUESTS, deduplication_key
 from ..settings import current
 from . import admin
-from .database_checks import kind_of_problem
+from .database_checks import finding_of_problem
 from .output import Row, format_option, write_fields, write_json, write_rows
 
 CONTENT_SHOWN = ("identity", "client", "language", "source", "user_agent", "address", "recipient", "sealed")
@@ -176,7 +176,7 @@ def problems() -> list[str]:
     """Return the problems of /readyz in sentences."""
     held, state, lines = reason_all_held(), health.check(), []
     for problem in state["problems"]:
-        finding = kind_of_problem(problem).found(why=state["reason"])
+        finding = finding_of_problem(problem, state["reason"])
         is_all_held = held and problem == health.MAIL_HELD
         lines.append(f"All mail is held: {held}." if is_all_held else f"{finding.what} {finding.why}")
     return lines

@@ -219,7 +219,7 @@ def test_defects_of_the_database_are_found(
         state = {"problems": list(health.PROBLEMS), "reason": None}
         sick.setattr(health, "check", lambda: state)
         ids = {"mail-held", "mail-refused", "mail-late", "webhook-late", "worker-not-seen", "outbox-full"}
-        ids |= {"mail-budget-spent", "database-away", "database-read-only"}
+        ids |= {"mail-budget-spent", "database-away", "database-read-only", "accounts-away"}
         assert ids <= configuration.findings("--deploy").keys()
     assert "migrations-unknown" in found_after("UPDATE sparekey_version SET version_num = '9999'")
     assert "migrations-missing" in found_after("DELETE FROM sparekey_version")

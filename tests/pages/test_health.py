@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from support.application import EVERYWHERE, Application
 from support.commands import run
 from support.outbox import LONG_AGO
 from support.site import BOTH, Site
@@ -87,3 +88,70 @@ def test_readyz_is_red_while_the_database_is_read_only(make_site: Any) -> None:
     event.remove(engine, "checkout", read_only)
     engine.dispose()
     assert visitor.open("/readyz").status_code == 200
+
+
+# --- The application's table (RECOVERY_ACCOUNTS) ---
+
+
+def readiness(site: Site) -> tuple[int, list[str], str]:
+    """Return the status of /readyz, its problems, and the reason."""
+    answer = site.visitor().open("/readyz")
+    return answer.status_code, answer.json["problems"], answer.json["reason"] or ""
+
+
+@EVERYWHERE
+def test_readyz_is_red_while_the_applications_table_does_not_fit(
+    application: Application, make_site: Any
+) -> None:
+    """Also while no mail is due, and no worker has looked."""
+    site: Site = make_site(**application.deployment())
+    with site.app.app_context():
+        heartbeat.Heartbeat().beat()
+    assert readiness(site) == (200, [], "")
+    application.execute("ALTER TABLE users RENAME COLUMN password TO secret")
+    status, problems, reason = readiness(site)
+    assert (status, problems) == (503, ["accounts_away"])
+    assert "RECOVERY_ACCOUNTS" in reason
+    assert "password" in reason
+    assert "The table users cannot be used: RECOVERY_ACCOUNTS" in run(site, "outbox", "list").output
+    application.execute("ALTER TABLE users RENAME COLUMN secret TO password")
+    assert readiness(site) == (200, [], "")
+
+
+@pytest.mark.parametrize("application", ["postgresql"], indirect=True)
+def test_readyz_is_red_and_mail_waits_while_no_password_can_be_written(
+    application: Application, make_site: Any
+) -> None:
+    """Or each mailed link would end with an error."""
+    application.execute(
+        "DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        "GRANT ALL ON SCHEMA sparekey TO reader",
+        "GRANT ALL ON ALL TABLES IN SCHEMA sparekey TO reader",
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA sparekey TO reader",
+        "GRANT SELECT, UPDATE (password) ON users TO reader",
+    )
+    settings = application.deployment(changed_at="changed_at")
+    settings["SQLALCHEMY_DATABASE_URI"] = application.uri.replace("tests@", "reader@")
+    site: Site = make_site(**settings)
+    with site.app.app_context():
+        heartbeat.Heartbeat().beat()
+    site.ask()
+    refused = (503, ["accounts_away"], "RECOVERY_ACCOUNTS: permission denied for table users")
+    assert readiness(site) == refused
+    with pytest.raises(Exception, match="permission denied"):
+        site.work()
+    assert site.messages()[-1]["state"] == "waiting"
+    application.execute("GRANT UPDATE (changed_at) ON users TO reader")
+    assert readiness(site) == (200, [], "")
+    assert site.work() == 1
+
+
+@pytest.mark.parametrize("application", ["postgresql"], indirect=True)
+def test_readyz_waits_only_briefly_for_a_table_that_the_application_has_locked(
+    application: Application, make_site: Any
+) -> None:
+    site: Site = make_site(**application.deployment())
+    with application.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE users")
+        assert "lock timeout" in readiness(site)[2]
+    assert readiness(site)[1] == ["no_worker"]
