@@ -81,8 +81,9 @@ def _overlay(user: User, _context: Any, names: Any = None) -> None:
         met = {name: flag.is_met(row[name]) for name, flag in accounts.flags.items() if row}
     except ValueError as error:
         met, user.misfit = {}, f"RECOVERY_ACCOUNTS: {error}"
+    is_active = all(is_met for name, is_met in met.items() if name != "confirmed")
     values: dict[str, Any] = {kind: _text(row.get(kind)) or None for kind in accounts.kinds}
-    values["email"], values["active"] = _text(row.get("email")), bool(row) and met.get("active", True)
+    values["email"], values["active"] = _text(row.get("email")), bool(row) and is_active
     hashed = usable_hash(row.get("password"))
     values["password"] = mark(hashed, is_stock=accounts.hash == STOCK) if hashed else None
     for name, value in values.items():
@@ -108,7 +109,8 @@ def write_password(user: User, password_hash: str) -> bool:
         values[table.c[accounts.changed_at]] = func.current_timestamp()
         if not accounts.file:  # columns without a time zone hold UTC in most frameworks
             db.session.execute(select(func.set_config("TimeZone", "UTC", True)))
-    guards = {name: row.get(meaning) for meaning, name in accounts.columns_read.items() if meaning in GUARDS}
+    columns = accounts.columns_read.items()
+    guards = {name: row.get(meaning) for meaning, name in columns if meaning.partition(" ")[0] in GUARDS}
     same = (table.c[name].is_not_distinct_from(_untyped(value)) for name, value in guards.items())
     if execute(update(table).where(_has_id(user.external_id), *same).values(values)).rowcount != 1:
         return False

@@ -97,9 +97,9 @@ def _check_values(columns: set[str]) -> Iterator[Finding]:
     for setting, flag in accounts.flags.items():
         try:
             if rows and not any(flag.is_met(row[setting]) for row in rows):
-                yield _found("accounts-flag-unmet", flag=setting, column=flag.column)
+                yield _found("accounts-flag-unmet", flag=setting.partition(" ")[0], column=flag.column)
         except ValueError as error:
-            yield _found("accounts-flag-text", flag=setting, why=error)
+            yield _found("accounts-flag-text", flag=setting.partition(" ")[0], why=error)
     hashes = [hashed for row in rows if (hashed := foreign.usable_hash(row["password"]))]
     fits = {kind: any(format_of(hashed, kind) for hashed in hashes) for kind in DEFAULTS}
     if hashes and not fits[accounts.hash]:

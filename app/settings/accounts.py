@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from .types import JsonText, expect, or_empty
 from .urls import normalize_client_url
@@ -20,6 +20,16 @@ TableName = Annotated[
 ]
 FlagText = Annotated[
     str, *expect('a column, as in "is_active", "!deleted_at" or "status=active|trial"', FLAG.fullmatch)
+]
+# One condition as text, or a list of several that must all be met.
+Conditions = Annotated[
+    list[str],
+    BeforeValidator(lambda value: [value] if value and isinstance(value, str) else value or []),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    *expect(
+        'a column, as in "is_active", "!deleted_at" or "status=active|trial", or a list of these',
+        lambda texts: all(text and FLAG.fullmatch(text) for text in texts),
+    ),
 ]
 Hash = Literal["", "flask-security", "django", "werkzeug", "bcrypt", "argon2"]
 
@@ -52,7 +62,7 @@ class AccountsTable(BaseModel, frozen=True, extra="forbid"):
     phone: ColumnOrEmpty = ""
     identities: dict[str, Column] = {}
     password: Column = "password"  # noqa: S105  # a column
-    active: FlagText = ""
+    active: Conditions = []
     confirmed: FlagText = ""
     uniquifier: list[Column] = []
     changed_at: ColumnOrEmpty = ""
@@ -71,9 +81,10 @@ class AccountsTable(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def flags(self) -> dict[str, Flag]:
-        """The conditions that are configured, by setting."""
-        parts = {name: FLAG.findall(getattr(self, name))[0] for name in ("active", "confirmed")}
-        return {name: Flag(*texts) for name, texts in parts.items() if texts[1]}
+        """The conditions that are configured, by setting, and by number after the first of several."""
+        texts = {f"active {number}".removesuffix(" 0"): text for number, text in enumerate(self.active)}
+        parts = {name: FLAG.findall(text)[0] for name, text in {**texts, "confirmed": self.confirmed}.items()}
+        return {name: Flag(*groups) for name, groups in parts.items() if groups[1]}
 
     @property
     def columns_read(self) -> dict[str, str]:

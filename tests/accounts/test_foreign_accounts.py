@@ -105,6 +105,26 @@ def test_condition_on_a_column_decides(application: Application, make_site: Any,
         assert site.messages()[-1]["reason"] == reason
 
 
+@EVERYWHERE
+def test_each_of_several_conditions_must_be_met_when_a_link_is_mailed_and_when_it_is_used(
+    application: Application, make_site: Any
+) -> None:
+    """An application that marks deleted rows and blocks others."""
+    site: Site = make_site(**application.deployment(active=["status=ok|trial", "!changed_at"]))
+    fine = "UPDATE users SET status = 'ok', changed_at = NULL WHERE id = 1"
+    changes = ("status = 'banned'", "status = NULL", f"changed_at = '{TIME}'")
+    for change in changes:
+        application.execute(fine)
+        assert mailed_to(site, ALICE) == [ALICE]
+        link = site.last_link()
+        application.execute(f"UPDATE users SET {change} WHERE id = 1")
+        assert mailed_to(site, ALICE) == []
+        assert site.messages()[-1]["reason"] == "the account is not active"
+        assert code_of(site, link) == "account_unavailable", change
+    application.execute(fine)
+    assert code_of(site, link) == "redeemed"
+
+
 # --- Spellings ---
 
 

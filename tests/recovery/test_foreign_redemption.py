@@ -85,6 +85,18 @@ def test_change_in_the_application_ends_the_link(
 
 
 @EVERYWHERE
+def test_row_that_the_application_deletes_while_its_password_is_hashed_keeps_its_password(
+    application: Application, make_site: Any, monkeypatch: Any
+) -> None:
+    site: Site = make_site(**application.deployment(active=["is_active", "!verified_at"]))
+    link = site.new_link()
+    delete = "UPDATE users SET verified_at = '2026-01-02 03:04:05' WHERE id = 1"
+    interrupt(monkeypatch, new_password, "new_hash", partial(application.execute, delete), after=True)
+    assert code_of(site, link) == "account_unavailable"
+    assert application.user()["password"] == OLD_HASH
+
+
+@EVERYWHERE
 def test_error_at_any_statement_leaves_both_tables_as_they_were(
     application: Application, site: Site, monkeypatch: Any
 ) -> None:
