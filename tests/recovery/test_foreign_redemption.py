@@ -188,6 +188,22 @@ def test_password_that_the_table_refuses_is_answered_with_503_and_changes_nothin
     assert site.links()[-1]["redeemed_at"] is None
 
 
+def test_link_that_is_opened_in_an_outage_is_tried_again_and_no_other_is_asked_for(
+    application: Application, site: Site
+) -> None:
+    link, visitor = site.new_link(), site.visitor()
+    form = OpenForm(site, link)
+    application.execute("ALTER TABLE users RENAME TO away")
+    for answer in (visitor.open(link), form.click()):
+        assert answer.status_code == 503
+        assert '<a class="button" href="">Try again</a>' in answer.text  # its own address, of which it says nothing
+        assert link.rpartition("/")[2] not in answer.text
+        assert "Request a new link" not in answer.text
+    application.execute("ALTER TABLE away RENAME TO users")
+    assert form.click().location == "/reset-done"
+    assert "Request a new link" in visitor.open(link, follow_redirects=True).text
+
+
 # --- Two files (SQLite) ---
 
 
