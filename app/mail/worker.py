@@ -55,13 +55,19 @@ def run(stop: threading.Event, threads: int = 1) -> None:
 
 def _repeat(app: Flask, stop: threading.Event, job: Callable[[], float]) -> None:
     """Do the job, which returns the seconds to wait, until `stop` is set. Errors do not end it."""
+    reason = ""  # of an outage, which is logged once
     while not stop.is_set():
         pause: float = DATABASE_SECONDS
         try:
             with app.app_context():
                 pause = job()
+            if reason:
+                log.info("the database answers again")
+                reason = ""
         except SQLAlchemyError as error:
-            log.error("%s", describe(error))
+            previous, reason = reason, describe(error)
+            if reason != previous:
+                log.error("%s", reason)
         except Exception:
             log.exception("the worker continues after an unexpected error")
         stop.wait(pause)

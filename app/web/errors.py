@@ -6,6 +6,7 @@ recovery.link_errors.LinkError.
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import HTTPException
 
 from ..db import audit
-from ..db.engine import DATABASE_AWAY, db
+from ..db.engine import DATABASE_AWAY, db, describe
 from .i18n import duration
 from .responses import json_response, wants_json
 
@@ -117,6 +118,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(CSRFError, lambda error: respond(CsrfFailed()))
     app.register_error_handler(HTTPException, respond_to_http_error)
     got_request_exception.connect(_roll_back, app)
+    app.log_exception = partial(_log_exception, app)  # type: ignore[method-assign]
 
 
 def respond(error: RequestError) -> ResponseReturnValue:
@@ -158,6 +160,14 @@ def _status(error: HTTPException) -> int:
     if isinstance(cause, DATABASE_AWAY):
         return HTTPStatus.SERVICE_UNAVAILABLE
     return error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _log_exception(app: Flask, exception: Any) -> None:
+    """Log an unhandled exception, in one line while the database is away, or else with its traceback."""
+    if isinstance(error := exception[1], DATABASE_AWAY):
+        app.logger.error("Exception on %s [%s]: %s", request.path, request.method, describe(error))
+    else:
+        Flask.log_exception(app, exception)
 
 
 def _roll_back(_app: Flask, **_: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import DEFAULT, Mock
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError, TimeoutError as PoolTimeout
 from support.admin import Admin
 from support.commands import run
@@ -27,6 +28,32 @@ from app.settings import schema
 from app.settings.problems import SettingsError
 
 # --- Threads and shutdown ---
+
+
+def test_worker_reports_an_outage_of_the_database_once_and_its_end(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "DATABASE_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
+    away, back = "the database cannot be used: no such table", "the database answers again"
+
+    def rename(table: str, name: str) -> None:
+        with site.app.app_context():
+            db.session.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
+            db.session.commit()
+
+    with at_work(site):
+        for outage in (1, 2):
+            rename("outbox_message", "away")
+            wait_for(
+                lambda number=2 * outage: caplog.text.count(away) >= number
+            )  # the threads of mail and of events
+            time.sleep(0.5)
+            assert caplog.text.count(away) == 2 * outage
+            rename("away", "outbox_message")
+            wait_for(lambda number=2 * outage: caplog.text.count(back) >= number)
+    assert caplog.text.count(back) == 4
 
 
 def test_worker_threads_deliver_each_mail_once_over_own_connections(site: Site, mailbox: Mailbox) -> None:

@@ -196,7 +196,9 @@ def test_link_that_is_opened_in_an_outage_is_tried_again_and_no_other_is_asked_f
     application.execute("ALTER TABLE users RENAME TO away")
     for answer in (visitor.open(link), form.click()):
         assert answer.status_code == 503
-        assert '<a class="button" href="">Try again</a>' in answer.text  # its own address, of which it says nothing
+        assert (
+            '<a class="button" href="">Try again</a>' in answer.text
+        )  # its own address, of which it says nothing
         assert link.rpartition("/")[2] not in answer.text
         assert "Request a new link" not in answer.text
     application.execute("ALTER TABLE away RENAME TO users")
