@@ -75,7 +75,7 @@ def _overlay(user: User, _context: Any, names: Any = None) -> None:
     if not (user.external_id and current().RECOVERY_ACCOUNTS) or "password" not in (names or ("password",)):
         return
     accounts = current().RECOVERY_ACCOUNTS
-    user.external = row = next(iter(read(_has_id(user.external_id), 1)), {})
+    user.external = row = next(iter(read(has_id(user.external_id), 1)), {})
     user.misfit = ""
     try:
         met = {name: flag.is_met(row[name]) for name, flag in accounts.flags.items() if row}
@@ -95,7 +95,7 @@ def lock(user_id: int) -> None:
     """Lock an account's row in the application's table (PostgreSQL), and read it again."""
     user = db.session.get_one(User, user_id)
     limit_lock_wait(LOCK_SECONDS)
-    execute(select(literal(1)).where(_has_id(user.external_id)).with_for_update())
+    execute(select(literal(1)).where(has_id(user.external_id)).with_for_update())
     db.session.refresh(user)
 
 
@@ -112,7 +112,7 @@ def write_password(user: User, password_hash: str) -> bool:
     columns = accounts.columns_read.items()
     guards = {name: row.get(meaning) for meaning, name in columns if meaning.partition(" ")[0] in GUARDS}
     same = (table.c[name].is_not_distinct_from(_untyped(value)) for name, value in guards.items())
-    if execute(update(table).where(_has_id(user.external_id), *same).values(values)).rowcount != 1:
+    if execute(update(table).where(has_id(user.external_id), *same).values(values)).rowcount != 1:
         return False
     set_committed_value(user, "password", password_hash)
     user.external, user.has_new_password = {**row, "password": unmark(password_hash)}, True
@@ -182,7 +182,7 @@ def _table(name: str, schema: str, *names: str) -> TableClause:
     return sql.table(name, *map(sql.column, names), schema=schema)
 
 
-def _has_id(account_id: Any) -> ColumnElement[bool]:
+def has_id(account_id: Any) -> ColumnElement[bool]:
     return accounts_table().c[current().RECOVERY_ACCOUNTS.id] == _untyped(account_id)
 
 

@@ -52,8 +52,13 @@ def _rehearse() -> Iterator[Finding]:
         if db.engine.dialect.name == "postgresql":
             db.session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
         hashed = make("a rehearsal, rolled back", str(row["password"]), current().RECOVERY_ACCOUNTS.hash)
-        if not foreign.write_password(User(external_id=str(row["id"]), external=row), hashed):
+        user = User(external_id=str(row["id"]), external=row)
+        if not foreign.write_password(user, hashed):
             yield _found("accounts-rehearsal", why="no row was changed")
+            return
+        stored = foreign.read(foreign.has_id(user.external_id), 1)
+        if [foreign.usable_hash(one["password"]) for one in stored] != [user.external["password"]]:
+            yield _found("accounts-rehearsal", why="the row has another password afterwards")
 
 
 def _check() -> Iterator[Finding]:

@@ -158,6 +158,24 @@ def test_policy_and_trigger_that_stop_a_reset_are_found(application: Application
     assert code_of(clerk, clerk.new_link()) == "redeemed"
 
 
+KEEP = {
+    True: """CREATE TRIGGER keep AFTER UPDATE OF password ON users BEGIN
+        UPDATE users SET password = old.password WHERE id = old.id; END""",
+    False: """CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.password = OLD.password; RETURN NEW; END $$""",
+}
+
+
+@EVERYWHERE
+def test_trigger_that_keeps_the_old_password_is_found(application: Application, make_site: Any) -> None:
+    site: Site = make_site(**application.deployment())
+    assert "accounts-rehearsal" not in findings(site)
+    application.execute(KEEP[bool(application.file)])
+    if not application.file:
+        application.execute("CREATE TRIGGER keep BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep()")
+    assert "the row has another password afterwards" in findings(site)["accounts-rehearsal"]
+
+
 # --- The command ---
 
 
