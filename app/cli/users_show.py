@@ -87,6 +87,8 @@ def write(report: dict[str, Any]) -> None:
 
 def _reason_no_account(identity: str) -> str:
     consequence = "requests for it get the usual answer and no email."
+    if current().RECOVERY_ACCOUNTS:  # where it may be of any kind
+        return f"No account has the identity {identity}: {consequence}"
     if known := identities.map_identity(identity):
         return f"No account has the {known.column} {known.value}: {consequence}"
     return f"That cannot be an account's identity: {consequence}"

@@ -429,6 +429,12 @@ def test_identity_kind_of_the_admins_own_is_found_in_its_column(
     assert f"{ALICE}, alice, +14155550123, AB123" in run(site, "users", "show", "ab123").output
 
 
+def test_support_is_told_that_no_account_has_an_identity_of_whatever_kind(site: Site) -> None:
+    """All kinds are looked up, so no kind is named."""
+    for identity in ("+14155550199", "nobody", "(415) 555-0199", "!?"):
+        assert f"No account has the identity {identity}: " in run(site, "users", "show", identity).output
+
+
 @EVERYWHERE
 def test_webhook_names_the_account_by_the_applications_id(application: Application, make_site: Any) -> None:
     with receiving() as receiver:
