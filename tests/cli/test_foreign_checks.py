@@ -35,7 +35,7 @@ PLANTED: list[tuple[tuple[str, ...], list[str], dict[str, Any], str, list[str]]]
         "accounts-column-short", ["ALTER TABLE users ALTER COLUMN password TYPE varchar(255);"]),
     (PG, [f"{ALTER} ALTER fs_uniquifier TYPE char(20)"], {"uniquifier": ["fs_uniquifier"]},
         "accounts-column-short", ["fs_uniquifier"]),
-    (PG, [f"{ALTER} ADD code integer"], {"email": "code"}, "accounts-column-type", ["code has the type integer"]),
+    (PG, [f"{ALTER} ADD code integer"], {"email": "code"}, "accounts-column-type", ["code has the type integer", "(number::text)"]),
     (PG, [f"{ALTER} ADD pw bytea"], {"password": "pw"}, "accounts-column-type", ["pw has the type bytea"]),
     (PG, [f"{ALTER} ADD epoch integer"], {"changed_at": "epoch"}, "accounts-column-type", ["epoch"]),
     (BOTH, [f"DROP INDEX users_{n}" for n in (0, 1, 3, 4)], {}, "accounts-index", ["lower(username)", "(phone)",
