@@ -85,7 +85,7 @@ def _facts() -> dict[str, Any]:
     categories[accounts.changed_at] = "D"
     return {
         "table": _quoted(accounts.table),
-        "read": [*{*accounts.columns_read.values()}],
+        "read": [*dict.fromkeys(accounts.columns_read.values())],
         "written": accounts.columns_written,
         "lengths": [len(DEFAULTS[accounts.hash]), *[32] * len(accounts.columns_written[1:])],
         "named": [*categories],

@@ -9,7 +9,7 @@ WITH this AS (
 SELECT 'accounts-grant', format('GRANT USAGE ON SCHEMA %I TO %I;', nspname, current_user)
 FROM this WHERE NOT has_schema_privilege(schema, 'USAGE')
 UNION ALL
-SELECT 'accounts-grant', format('GRANT %s (%s) ON %s TO %I;', kind, string_agg(quote_ident(one), ', '), name, current_user)
+SELECT 'accounts-grant', format('GRANT %s (%s) ON %s TO %I;', kind, string_agg(quote_ident(one), ', ' ORDER BY array_position(names, one)), name, current_user)
 FROM this, (VALUES ('SELECT', CAST(:read AS text[])), ('UPDATE', :written)) AS needed (kind, names), unnest(names) AS one
 WHERE NOT has_column_privilege(oid, one, kind) GROUP BY kind, name
 UNION ALL

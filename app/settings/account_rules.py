@@ -34,7 +34,8 @@ def find_violations(settings: Settings) -> Iterator[tuple[str, str]]:
         "password, uniquifier, changed_at: each needs a column of its own": (
             len({*written}) < len(written) or {*written} & {*read}
         ),
-        "file: name the application's database file": is_sqlite and not accounts.file,
+        "file: name the application's database file, or its database on PostgreSQL in SQLALCHEMY_DATABASE_URI"
+        " (default: SQLite)": is_sqlite and not accounts.file,
         "file: must not be Sparekey's own file": is_sqlite and accounts.file == own_file,
         "file: only for SQLite": not is_sqlite and accounts.file,
         "table: SQLite has no schemas": is_sqlite and schema,

@@ -300,7 +300,9 @@ def test_column_is_added_by_one_command(database: Callable[[], str], mailbox: Ma
     assert "Run manage.py db add-identity badge." in admin.types("worker", "--once").stderr
     checked = json.loads(admin.types("check", "--format", "json").stdout)["findings"]
     [missing] = [finding for finding in checked if finding["id"] == "identity-column-missing"]
-    assert "Sparekey's own table has no column" in missing["what"]  # not the application's (RECOVERY_ACCOUNTS)
+    assert (
+        "Sparekey's own table has no column" in missing["what"]
+    )  # not the application's (RECOVERY_ACCOUNTS)
 
     for before in (plain, admin):  # before or after the setting, and once more
         assert "Accounts have the column badge." in before.types("db", "add-identity", "badge").stdout

@@ -138,6 +138,16 @@ def test_documented_grants_suffice_and_a_missing_one_is_printed(
 
 
 @on_postgresql
+def test_missing_grants_are_one_statement_in_the_order_of_the_columns(
+    application: Application, clerk: Site
+) -> None:
+    application.execute(*(line.replace("GRANT", "REVOKE").replace(" TO ", " FROM ") for line in GRANTS[1:]))
+    shown = findings(clerk)["accounts-grant"]
+    assert f"GRANT SELECT ({', '.join(READ)}) ON shop.users TO clerk;" in shown
+    assert f"GRANT UPDATE ({', '.join(WRITTEN)}) ON shop.users TO clerk;" in shown
+
+
+@on_postgresql
 def test_policy_and_trigger_that_stop_a_reset_are_found(application: Application, clerk: Site) -> None:
     application.execute("ALTER TABLE shop.users ENABLE ROW LEVEL SECURITY")
     statement = "CREATE POLICY sparekey ON shop.users TO clerk USING (true);"

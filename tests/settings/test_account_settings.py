@@ -26,8 +26,8 @@ def problems(accounts: Any, **settings: Any) -> str:
         ({"table": "a.b.c"}, {}, ': give "table" or "schema.table"'),
         ({"table": 'users"; --'}, {}, ': give "table" or "schema.table"'),
         ({"tabel": "users"}, {}, "RECOVERY_ACCOUNTS.tabel (given by the program): unknown setting"),
-        ({"hash": ""}, {}, "hash: name the format"),
-        ({"hash": "md5"}, {}, "RECOVERY_ACCOUNTS.hash (given by the program): give "),
+        ({"hash": ""}, {}, "RECOVERY_ACCOUNTS.hash (given by the program): give 'flask-security', "),
+        ({"hash": "md5"}, {}, "RECOVERY_ACCOUNTS.hash (given by the program): give 'flask-security', 'django', "),
         ({"sign_in_url": ""}, {}, "sign_in_url: name the page"),
         ({"sign_in_url": "http://shop.example.com/"}, {}, "must be https"),
         ({"active": "status="}, {}, "RECOVERY_ACCOUNTS.active (given by the program): give a column"),
@@ -42,6 +42,8 @@ def problems(accounts: Any, **settings: Any) -> str:
         ({"changed_at": "is_active"}, {}, "each needs a column of its own"),
         ({"uniquifier": "fs_uniquifier"}, {}, "RECOVERY_ACCOUNTS.uniquifier (given by the program): give a list"),
         ({"file": ""}, {}, "file: name the application's database file"),
+        ({"file": ""}, {}, "or its database on PostgreSQL in SQLALCHEMY_DATABASE_URI (default: SQLite)"),
+        ({"file": "", "table": "shop.users"}, {}, "or its database on PostgreSQL in SQLALCHEMY_DATABASE_URI"),
         ({"table": "shop.users"}, {}, "table: SQLite has no schemas"),
         ({}, {"SQLALCHEMY_DATABASE_URI": f"sqlite:///{FILE}"}, "must not be Sparekey's own file"),
         ({}, POSTGRESQL, "file: only for SQLite"),
@@ -56,6 +58,11 @@ def test_bad_table_is_refused_with_its_key(values: Any, settings: dict[str, Any]
     shown = problems({**HERE, **values}, **settings)
     assert "RECOVERY_ACCOUNTS" in shown
     assert words in shown
+
+
+def test_format_of_hashes_must_be_named() -> None:
+    accounts = {name: value for name, value in HERE.items() if name != "hash"}
+    assert "hash: name the format" in problems(accounts)
 
 
 def test_features_of_own_accounts_are_refused_by_name() -> None:
