@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, null, or_, select, update
 
 from ..accounts.identities import identity_key
 from ..accounts.models import User
 from ..db import audit
 from ..db.clock import utcnow
 from ..db.encryption import DecryptionError, keyed_hash
-from ..db.engine import change, db
+from ..db.engine import AccountsAway, change, db
 from ..mail import heartbeat
 from ..mail.outbox import REFUSED, UNTRIED, WEBHOOK, OutboxMessage
 from ..mail.quota import BY_ADMIN, KNOWN_BROWSER
@@ -139,10 +139,15 @@ def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     held, rows = reason_all_held(), []
     # Without a reason, the clock was set back.
     is_postponed = and_(UNTRIED, OutboxMessage.reason.is_not(None), OutboxMessage.created_at > utcnow())
-    query = select(OutboxMessage, is_being_sent(), is_postponed, User)
+    query = select(OutboxMessage, is_being_sent(), is_postponed)
     query = query.outerjoin(User, User.id == OutboxMessage.user_id)
     query = query.where(*conditions).order_by(OutboxMessage.id.desc()).limit(limit)
-    for message, is_sending, is_later, user in db.session.execute(query):
+    try:
+        loaded = db.session.execute(query.add_columns(User)).all()
+    except AccountsAway:  # only the column `account` needs them
+        db.session.rollback()
+        loaded = db.session.execute(query.add_columns(null())).all()
+    for message, is_sending, is_later, user in loaded:
         is_due = message.state == "waiting" and not is_sending and not is_later
         is_held = is_due and held and message.kind != WEBHOOK
         asked_for = None if is_later else message.created_at

@@ -281,6 +281,22 @@ def test_table_that_changes_holds_all_mail_until_it_is_mended_and_no_attempt_cou
 
 
 @EVERYWHERE
+def test_messages_are_listed_without_accounts_while_the_table_cannot_be_used(
+    application: Application, site: Site
+) -> None:
+    site.new_link()
+    row = run(site, "outbox", "list").output.splitlines()[-1]
+    application.execute("ALTER TABLE users RENAME TO away")
+    shown = run(site, "outbox", "list").output
+    assert "The table users cannot be used: RECOVERY_ACCOUNTS: " in shown
+    assert shown.splitlines()[-1].split() == [word for word in row.split() if word != ALICE]
+    assert "reset instructions" in run(site, "outbox", "show", "1").output
+    listed = json.loads(run(site, "outbox", "list", "--format", "json").stdout)
+    assert (listed["problems"] != [], [one["account"] for one in listed["messages"]]) == (True, [None])
+    assert "cannot be used" in run(site, "outbox", "list", "--identity", "alice", fails=True).output
+
+
+@EVERYWHERE
 def test_account_whose_flag_cannot_be_read_holds_no_mail_of_others(
     application: Application, make_site: Any
 ) -> None:
