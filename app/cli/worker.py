@@ -10,6 +10,7 @@ from flask.cli import with_appcontext
 
 from ..mail import worker as mail_worker
 from ..mail.smtp_failures import MailHeld
+from ..pages import health
 from ..settings import checks
 
 
@@ -41,6 +42,9 @@ def worker(once: bool, threads: int) -> None:
         # In a thread, because the signal may come while this one holds the event's lock.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     checks.log_warnings()
+    state = health.check()
+    if health.ACCOUNTS_AWAY in state["problems"]:
+        log.error("the application's accounts cannot be used. %s", state["reason"])
     log.info("worker started")
     mail_worker.run(stop, threads)
     log.info("worker stopped")

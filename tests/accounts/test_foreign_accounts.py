@@ -280,6 +280,20 @@ def test_table_that_changes_holds_all_mail_until_it_is_mended_and_no_attempt_cou
     assert [mail["To"] for mail in site.mailbox.mails] == [ALICE]
 
 
+def test_worker_says_at_its_start_that_the_table_cannot_be_used(
+    application: Application, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or an operator who starts it with a wrong column hears of that at the first request."""
+    monkeypatch.setattr("app.mail.worker.run", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    away = "the application's accounts cannot be used. RECOVERY_ACCOUNTS: no such table"
+    run(site, "worker")
+    assert away not in caplog.text
+    application.execute("ALTER TABLE users RENAME TO away")
+    run(site, "worker")
+    assert away in caplog.text
+
+
 @EVERYWHERE
 def test_messages_are_listed_without_accounts_while_the_table_cannot_be_used(
     application: Application, site: Site
