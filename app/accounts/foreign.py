@@ -183,6 +183,7 @@ def _table(name: str, schema: str, *names: str) -> TableClause:
 
 
 def has_id(account_id: Any) -> ColumnElement[bool]:
+    """Select the application's row with this id."""
     return accounts_table().c[current().RECOVERY_ACCOUNTS.id] == _untyped(account_id)
 
 
