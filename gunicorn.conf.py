@@ -42,7 +42,7 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no 
         names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")]
         if names.count(b"host") > 1 or {b"content-length", b"transfer-encoding"} <= set(names):
             raise ParsingError("The headers contradict each other")
-        is_old = head.partition(b"\r\n")[0].endswith(b"HTTP/1.0")
+        is_old = not head.partition(b"\r\n")[0].rstrip().endswith(b"HTTP/1.1")
         if is_old and b"transfer-encoding" in names:  # RFC 9112 §6.1
             raise ParsingError("Transfer-Encoding needs a newer HTTP")
         try:

@@ -20,7 +20,8 @@ from ..settings import current
 from ..settings.identities import NAME, SHIPPED
 from ..settings.types import normalize_language
 from .identities import stored_identity
-from .identity_mappers import normalize_email
+from .identity_mappers import normalize_identity
+from .pasted import trim
 
 NO_PASSWORD = "the account has no password: it signs in another way (RECOVERY_PASSWORDLESS)"  # noqa: S105  # no password
 FsModels.set_db_info(base_model=db.Model)
@@ -108,7 +109,8 @@ class User(Model, sqla_v2.FsUserMixin):
             self.has_unconfirmed_address or requires_confirmation(self)
         ):
             return "the address is not confirmed"
-        if self.external_id and normalize_email(self.email) is None:
+        is_raw = self.external_id and trim(self.email) != self.email.strip()  # it is mailed as it is stored
+        if is_raw or (self.external_id and normalize_identity("email", self.email) is None):
             return "the account has no email address that can receive mail"
         if not (self.password or self.is_invited or current().RECOVERY_PASSWORDLESS == "allow"):
             return NO_PASSWORD
@@ -117,8 +119,7 @@ class User(Model, sqla_v2.FsUserMixin):
     @property
     def greeting_name(self) -> str:
         """The username, for a greeting. Empty for one that a mail program might turn into a link."""
-        name = self.username or ""
-        return name if re.fullmatch(r"[\w '-]{1,40}", name) else ""
+        return plain_name(self.username)
 
     @property
     def is_invited(self) -> bool:
@@ -162,6 +163,11 @@ def map_identity_kind(kind: str) -> None:
         event.listen(attribute, "set", lambda _, value, *__: stored_identity(kind, value), retval=True)
     elif kind not in SHIPPED and getattr(User.__table__.columns.get(kind), "info", None) != IDENTITY:
         raise ValueError("accounts have something else of that name")
+
+
+def plain_name(name: str | None) -> str:
+    """Return a username for an email. Empty for one that a mail program might turn into a link."""
+    return name if name and re.fullmatch(r"[\w '-]{1,40}", name) else ""
 
 
 class SignedOut(Model):

@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 from limits import RateLimitItem, parse_many
 
 from ..accounts import guess_limits as guesses
-from ..accounts.identities import identity_key
+from ..accounts.identities import map_identity
 from ..recovery.landing import BAD_LINKS
 from ..settings import current
 from ..web.rate_limits import POSTS, count_key, limits_by_source, rate_limiter
@@ -68,7 +68,7 @@ def counts(who: str) -> list[Row]:
 def _limits_of(who: str) -> list[tuple[str, str, RateLimitItem]]:
     """Return scope, key and limit of every count that an identity or IP address can have."""
     settings, user = current(), admin.find_account(who)
-    hashes = guesses.identity_hashes(user) if user else [count_key(identity_key(who))]
+    hashes = guesses.identity_hashes(user) if user else [count_key(str(map_identity(who) or who))]
     keys = hashes + [f"{identity} {browser}" for identity in hashes for browser in range(guesses.BROWSERS)]
     limits = [(guesses.SIGNING_IN, key, settings.RECOVERY_LIMIT_IDENTITY) for key in keys]
     if user:

@@ -42,7 +42,7 @@ def list_messages(identity: str | None, state: str | None, limit: int, form: str
     """List messages, newest first, after any problem that stops all mail."""
     conditions = [OutboxMessage.state == state] if state else []
     if identity is not None:
-        conditions.append(is_to(admin.get_account(identity)))
+        conditions.append(is_to(admin.get_account(identity), identity))
     rows = newest(*conditions, limit=limit)
     if form == "json":
         write_json({"problems": problems(), "messages": rows})
@@ -159,9 +159,12 @@ def newest(*conditions: ColumnElement[bool], limit: int = 1) -> list[Row]:
     return rows
 
 
-def is_to(user: User) -> ColumnElement[bool]:
-    """Select an account's messages, including untried requests with one of its identities."""
-    names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES]
+def is_to(user: User, typed: str) -> ColumnElement[bool]:
+    """Select an account's messages, including untried requests with one of its identities.
+
+    Of an application's account, only those in its stored spelling or as the admin has typed it.
+    """
+    names = [getattr(user, attribute) for attribute in current().SECURITY_USER_IDENTITY_ATTRIBUTES] + [typed]
     kinds = [page.kind for page in MAIL_REQUESTS.values()]
     keys = product(kinds, map(identity_key, filter(None, names)), ("", KNOWN_BROWSER))
     untried = [keyed_hash(deduplication_key(*key)) for key in keys]

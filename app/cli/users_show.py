@@ -64,9 +64,9 @@ def report(identity: str) -> dict[str, Any]:
     given_up = OutboxMessage.id == ResetLink.message_id, OutboxMessage.state.in_(("given_up", "dropped"))
     own_links = ResetLink.user_id == user.id, ~select(OutboxMessage.id).where(*given_up).exists()
     facts["links"] = [_link(link) for link in _newest(ResetLink, *own_links)]
-    facts["mails"] = outbox.newest(outbox.is_to(user), OutboxMessage.kind != WEBHOOK, limit=SHOWN)
+    facts["mails"] = outbox.newest(outbox.is_to(user, identity), OutboxMessage.kind != WEBHOOK, limit=SHOWN)
     facts["events"] = [events.row(event) for event in _newest(RecoveryEvent, own_events)]
-    return facts | {"answers": list(_answers(user, facts))}
+    return facts | {"answers": list(_answers(user, identity, facts))}
 
 
 def write(report: dict[str, Any]) -> None:
@@ -94,13 +94,13 @@ def _reason_no_account(identity: str) -> str:
     return f"That cannot be an account's identity: {consequence}"
 
 
-def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
+def _answers(user: User, identity: str, facts: dict[str, Any]) -> Iterator[str]:
     """Yield sentences for the requester, the most important first."""
     yield from _obstacles(user)
     if not current().sends_mail:
         yield "No mail is sent (MAIL_SERVER is empty): hand over a link with manage.py users reset-link."
-    of_link = OutboxMessage.kind.in_((RESET, INVITATION))
-    instructions = outbox.newest(outbox.is_to(user), of_link, limit=SHOWN)  # behind any number of notices
+    of_link = OutboxMessage.kind.in_((RESET, INVITATION))  # behind any number of notices
+    instructions = outbox.newest(outbox.is_to(user, identity), of_link, limit=SHOWN)
     if instructions:
         newest = next((mail for mail in instructions if mail["status"] == "postponed"), instructions[0])
         status = "untried" if newest["status"] == "waiting" and not newest["attempts"] else newest["status"]
@@ -110,7 +110,7 @@ def _answers(user: User, facts: dict[str, Any]) -> Iterator[str]:
             yield f"A link was requested at {as_time(newest['asked_for'])}" + MAILS[status].format_map(newest)
     elif current().sends_mail:
         yield "No link was requested for this account, or the request has been purged."
-    why_not = user.reason_not_recoverable()
+    why_not = user.reason_not_recoverable(confirmed=True)  # as its link is judged
     for link in facts["links"][: why_not != NO_PASSWORD]:
         is_open = link["state"] in ("open", "handed over")
         answer = ENDS["refused" if why_not and is_open else link["state"]]

@@ -54,14 +54,18 @@ class Template:
 
     def unrendered_blocks(self, known: set[str]) -> set[str]:
         """Return the blocks that are lost, if it extends a template with the known ones."""
-        blocks = self.tree.find_all(nodes.Block)
+        blocks, reads = self.tree.find_all(nodes.Block), self.tree.find_all(nodes.Getattr)
+        inner = {inner.name for block in blocks for inner in block.find_all(nodes.Block)}
         return (
-            self.blocks() - known - {inner.name for block in blocks for inner in block.find_all(nodes.Block)}
+            self.blocks()
+            - known
+            - inner
+            - {read.attr for read in reads if getattr(read.node, "name", "") == "self"}
         )
 
     def parents(self) -> list[nodes.Expr]:
-        """Return what it extends: names, or expressions that only rendering evaluates."""
-        return [extends.template for extends in self.tree.find_all(nodes.Extends)]
+        """Return what it always extends: names, or expressions that only rendering evaluates."""
+        return [node.template for node in self.tree.body if isinstance(node, nodes.Extends)]
 
     def fields(self) -> set[str]:
         """Return the fields that the form of a shipped page sends."""

@@ -16,7 +16,7 @@ from ..web.i18n import compile_po, read_catalog
 
 INVALID_FILE = (OSError, PoFileError, UnknownLocaleError, ValueError, LookupError)
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]")
-_COMMENT_OR_QUOTED = re.compile(rb'(#.*|[^"]*"([^\\]|\\.)*")?')
+_COMMENT_OR_QUOTED = re.compile(r'(#.*|[^"]*"([^\\]|\\.)*")?')
 
 
 @check
@@ -44,8 +44,9 @@ def errors() -> list[Finding]:
 
 
 def _check_quotation_marks(path: Path) -> None:
-    """Raise ValueError for a line that Babel would cut off."""
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    """Raise ValueError for a line that Babel would cut off. Other encodings than UTF-8 are not checked."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate([] if "\ufffd" in text else text.splitlines(), start=1):
         if not _COMMENT_OR_QUOTED.fullmatch(line.strip()):
             raise ValueError(f"line {number}: quotation mark missing")
 

@@ -22,7 +22,7 @@ from wtforms import EmailField, Field, StringField, SubmitField, ValidationError
 from ..accounts.hashing import unusable_hash
 from ..accounts.identities import IdentityKey, PostedIdentity
 from ..accounts.identity_mappers import IDENTITY_LENGTH_MAX, normalize_identity
-from ..accounts.models import User
+from ..accounts.models import User, plain_name
 from ..db import audit
 from ..db.engine import db
 from ..mail import composing, quota
@@ -106,7 +106,8 @@ def compose(message: OutboxMessage) -> composing.Mail:
     name = message.content["username"]  # stays with the link until its owner redeems it
     other = name and _datastore.find_user(case_insensitive=True, username=name)
     is_taken = bool(other) and other != user
-    names = {"missed": name if is_taken else None, "chosen": None if is_taken or user.username else name}
+    chosen = "" if is_taken or user.username else plain_name(name)
+    names = {"missed": name if is_taken else None, "chosen": chosen}
     return instructions.compose_with_link(message, user, "welcome", **names)
 
 

@@ -83,10 +83,9 @@ def read_catalog(path: Path) -> Catalog:
     for message in catalog:
         if isinstance(message.string, tuple):
             # messages.pot has two plural forms, and CLDR may have more: Italian has one for millions.
-            forms = list(message.string)
-            for index in range(2, len(forms)):
-                forms[index] = forms[index] or forms[index - 1]
-            message.string = tuple(forms)
+            written = max((index for index, form in enumerate(message.string) if form), default=0) + 1
+            last = message.string[written - 1 :][:1] * (len(message.string) - written)
+            message.string = message.string[:written] + last if written > 1 else message.string
     return catalog
 
 

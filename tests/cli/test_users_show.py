@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask_security import naive_utcnow
 from support.commands import run
+from support.features import REGISTRATION
 from support.outbox import beat
 from support.recovery import code_of
 from support.site import OLD_PASSWORD, Site
@@ -100,6 +101,13 @@ def test_users_show_open_link_of_an_account_that_is_not_active(site: Site) -> No
     site.new_link()
     run(site, "users", "deactivate", "alice", "--quiet")
     assert "The newest link does not work now: the account is not active." in show(site)
+
+
+def test_users_show_open_link_of_a_sign_up(make_site: Any) -> None:
+    site: Site = make_site(**REGISTRATION)
+    site.visitor().submit("/register", "/register", email="dora@example.com")
+    site.work()
+    assert "The newest link works until " in show(site, "dora@example.com")
 
 
 def test_users_show_request_behind_many_notices(site: Site) -> None:

@@ -126,6 +126,7 @@ def test_field_or_link_is_recognized_however_it_is_written(tmp_path: Path, name:
 def test_block_that_is_rendered_is_no_finding(tmp_path: Path) -> None:
     """It may be new within a known block, or of a template that Sparekey cannot name."""
     new = "{% block content %}{{ super() }}{% block signature %}Us{% endblock %}{% endblock %}"
+    new = "{% block name %}Us{% endblock %}" + new.replace("Us", "{{ self.name() }}")
     own = '{% extends "mine.txt" %}{% block signature %}You{% endblock %}'
     unknown = "{% set base = 'shipped/security/home.html' %}{% extends base %}" + OUTER
     assert findings(tmp_path, {"../mine.txt": EXTENDS_TEXT + new, TEXT: own, "home.html": unknown}) == []

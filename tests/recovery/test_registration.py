@@ -254,3 +254,10 @@ def test_email_of_a_sign_up_names_the_username_that_its_link_gives(make_site: An
     [mail] = site.mailbox.mails
     for text in (text_of(mail), html_of(mail)):
         assert "stranger1" in text.partition("username is:")[2]
+
+
+def test_email_of_a_sign_up_holds_no_name_that_mail_programs_would_link(make_site: Any) -> None:
+    site: Site = make_site(**REGISTRATION, SECURITY_USERNAME_ALLOWED_CHARS=["L", "N", "P", "S"])
+    register(site, username="www.evil.example")
+    [mail] = site.mailbox.mails
+    assert "evil" not in text_of(mail) + html_of(mail)

@@ -231,9 +231,10 @@ def test_stop_finishes_requests_in_hand_and_waits_for_no_slow_client(database: C
     assert codes == [200] * 12
 
 
-def test_transfer_coding_in_http_1_0_ends_the_connection(gunicorn: Admin) -> None:
+@pytest.mark.parametrize("version", [" HTTP/1.0", " HTTP/1.0 ", " HTTP/1.2", ""])
+def test_transfer_coding_in_another_http_than_1_1_ends_the_connection(gunicorn: Admin, version: str) -> None:
     """waitress ignores it there, and takes the body for the next request."""
     host = f"Host: 127.0.0.1:{gunicorn.port}\r\nConnection: keep-alive\r\n"
-    head = f"POST /reset HTTP/1.0\r\n{host}Transfer-Encoding: chunked\r\n\r\n"
+    head = f"POST /reset{version}\r\n{host}Transfer-Encoding: chunked\r\n\r\n"
     _, answer = send(gunicorn, head.encode(), f"GET /healthz HTTP/1.0\r\n{host}\r\n".encode())
     assert answer.count("HTTP/1.") == 1

@@ -43,6 +43,7 @@ def test_catalog_source_holds_every_text() -> None:
 def test_catalog_is_complete_keeps_placeholders_and_holds_no_jargon(language: str) -> None:
     path = TRANSLATIONS / f"{language}.po"
     assert translation_checks.texts_in(path) == translation_checks.texts_in(SOURCE)
+    assert not re.search(r'^msgstr\[\d\] ""\n(?!")', path.read_text(), re.M)
     for message in i18n.read_catalog(path):
         if message.id:
             assert translation_checks.is_translated(message), message.id
