@@ -205,7 +205,8 @@ def test_command_for_an_identity_of_several_accounts_names_them_and_does_nothing
     for words in (("users", "force-reset"), ("users", "send-reset"), ("links", "revoke"), ("users", "show")):
         refusal = run(site, *words, "+14155550123", fails=True).output
         assert "\x1b" not in refusal
-        assert re.search(rf"'#\d+' \({ALICE}\), '#\d+' \(mal.*lory@example.com\)", refusal), words
+        assert re.search(rf"'#\d+' \({ALICE}\)", refusal), words
+        assert re.search(r"'#\d+' \(mal.*lory@example.com\)", refusal), words
     assert application.signs_in(OLD_PASSWORD)
     assert site.messages() == []
 
