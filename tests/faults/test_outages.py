@@ -80,7 +80,8 @@ def test_while_the_relay_is_down_requests_are_answered_alike_and_mails_follow(
         log = admin.stops()
     # A request gets a second mail if the relay hung up on the first.
     assert recipients() in (sorted([ALICE] * alices + [BOB] * 3) for alices in (3, 4))
-    assert 1 <= log.count("all mail is held") <= 4  # at most once for each worker and cause
+    # At most once for each worker and cause, and again where its two threads meet the causes in turn.
+    assert 1 <= log.count("all mail is held") <= 6
     assert len({mail["Message-ID"] for mail in box.mails}) == len(box.mails)
     with capsys.disabled():
         print(f"\nrelay down for {OUTAGE_SECONDS} s: all mails {seconds:.1f} s after its return; one request")
