@@ -22,7 +22,7 @@ from app.settings.schema import Settings
 
 # Maximum lines. They fall with each step of the redesign, and each later issue raises them by its allowance.
 CEILINGS = {
-    "app": 12_724,  # all Python of app/ without migrations; the redesign ends at 8,000
+    "app": 12_725,  # all Python of app/ without migrations; the redesign ends at 8,000
     "core": 3_229,  # mail/ and recovery/, read by a stranger in an hour; the redesign ends at 1,800
     "file": 200,  # a file of app/ without migrations
     "function": 40,  # below its first line; of app/, doctor/ and manage.py

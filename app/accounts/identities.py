@@ -62,9 +62,10 @@ def posted_identity() -> PostedIdentity:
 
 def map_identity(typed: str) -> IdentityKey | None:
     """Return the column and normal form of `typed`, or None when no mapper fits. Asks no database."""
-    kinds, accounts = current().SECURITY_USER_IDENTITY_ATTRIBUTES, current().RECOVERY_ACCOUNTS
-    # An application's usernames come last, because they are any text.
-    for column in sorted(kinds, key=lambda kind: bool(accounts) and kind == "username"):
+    kinds = [*current().SECURITY_USER_IDENTITY_ATTRIBUTES]
+    if current().RECOVERY_ACCOUNTS:  # whose usernames come last, because they are any text
+        kinds.sort(key="username".__eq__)
+    for column in kinds:
         if value := normalize_identity(column, typed):
             return IdentityKey(column, value)
     return None
