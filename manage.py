@@ -18,7 +18,8 @@ def quiet_app() -> Flask:
     from app.settings import exit_on_settings_error, load
 
     command = click.get_current_context().info_name
-    with nullcontext() if command == "check" else exit_on_settings_error(code=1):  # it reports all errors
+    # `check` lists these errors among its findings.
+    with nullcontext() if command == "check" else exit_on_settings_error(code=1):
         app = create_app(load(), checked=command in STAY)
     app.logger.setLevel(logging.WARNING)  # the audit trail records what an admin does
     return app

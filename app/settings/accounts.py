@@ -24,7 +24,7 @@ FlagText = Annotated[
 # One condition as text, or a list of several that must all be met.
 Conditions = Annotated[
     list[str],
-    BeforeValidator(lambda value: [value] if value and isinstance(value, str) else value or []),
+    BeforeValidator(lambda value: [*filter(None, [value])] if isinstance(value, str) else value),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     *expect(
         'a column, as in "is_active", "!deleted_at" or "status=active|trial", or a list of these',

@@ -118,7 +118,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(CSRFError, lambda error: respond(CsrfFailed()))
     app.register_error_handler(HTTPException, respond_to_http_error)
     got_request_exception.connect(_roll_back, app)
-    app.log_exception = partial(_log_exception, app)  # type: ignore[method-assign]
+    app.log_exception = partial(_log_exception, app)  # type: ignore[method-assign]  # Flask calls it by name
 
 
 def respond(error: RequestError) -> ResponseReturnValue:

@@ -34,6 +34,7 @@ def problems(accounts: Any, **settings: Any) -> str:
         ({"active": ["is_active", "!!x"]}, {}, "RECOVERY_ACCOUNTS.active (given by the program): give a column"),
         ({"active": ["is_active", ""]}, {}, "RECOVERY_ACCOUNTS.active (given by the program): give a column"),
         ({"active": 1}, {}, "RECOVERY_ACCOUNTS.active (given by the program): give a list"),
+        *[({"active": value}, {}, "RECOVERY_ACCOUNTS.active (given by the program): give a list") for value in (False, 0)],
         ({"changed_at": "b", "active": ["a", "b"]}, {}, "each needs a column of its own"),
         ({"confirmed": "!!x"}, {}, "RECOVERY_ACCOUNTS.confirmed (given by the program): give a column"),
         ({"id": ""}, {}, "RECOVERY_ACCOUNTS.id (given by the program): give the name of a column"),
